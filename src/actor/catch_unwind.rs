@@ -1,0 +1,38 @@
+//! A panic of the program's dialer is a failed dial.
+
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use crate::hooks::panic_message;
+
+pin_project! {
+    /// Runs a dial; if it panics, it ends with an error.
+    pub(super) struct CatchUnwind<F> {
+        #[pin]
+        dial: F,
+    }
+}
+
+impl<F> CatchUnwind<F> {
+    pub(super) fn new(dial: F) -> Self {
+        Self { dial }
+    }
+}
+
+impl<S, F: Future<Output = io::Result<S>>> Future for CatchUnwind<F> {
+    type Output = io::Result<S>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<S>> {
+        let dial = self.project().dial;
+        // Nothing of a dial is used after its panic but the dialer, whose next dial starts with a new call.
+        catch_unwind(AssertUnwindSafe(|| dial.poll(cx))).unwrap_or_else(|panic| {
+            let text = format!("the dialer panicked: {}", panic_message(&*panic));
+            Poll::Ready(Err(io::Error::other(text)))
+        })
+    }
+}

@@ -1,0 +1,258 @@
+//! The rules of reconnection: a state and an input give a state and an action. No I/O, no clock, no task, no
+//! randomness; the actor around it supplies the facts and carries out the action.
+//!
+//! ```text
+//!            Dialed                    Broken
+//!  Dialing ----------> Up(generation) ---------> Resting
+//!   |   ^                 | Finish                  |
+//!   |   |                 v                         |
+//!   |   |              Finishing --Broken--> Over   |
+//!   |   +---------- Rested, Reconnect --------------+
+//!   +-- DialFailed --> Resting
+//!
+//!  any state: Close --> Over; no retry left --> Over
+//! ```
+//!
+//! A redial in a row without a stable link costs one retry, be it that the dial before failed or that the link was
+//! lost too soon. A link that lived for `stable_after` gives all of them back.
+
+use std::time::Duration;
+
+/// The settings that the rules depend on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) stable_after: Duration,
+    /// `None`: no limit.
+    pub(crate) max_retries: Option<u32>,
+}
+
+/// Where the actor stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// A dial is under way.
+    Dialing(Outage),
+    /// The delay before the next dial runs.
+    Resting(Outage),
+    /// A link is up. The outage that it ended is kept, in case the link does not prove stable.
+    Up { generation: u64, ended: Outage },
+    /// The conversation is about to end with this link.
+    Finishing { generation: u64 },
+    /// There is nothing left to do.
+    Over,
+}
+
+/// A time without a stable link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outage {
+    /// The newest link's number, 0 before there was one.
+    pub(crate) generation: u64,
+    /// The number of the current or next dial, from 1.
+    pub(crate) attempt: u32,
+    /// Redials spent.
+    retries: u32,
+    /// Whether no delay has been asked for yet.
+    is_fresh: bool,
+}
+
+/// What the actor learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    Dialed,
+    DialFailed,
+    /// The delay has passed.
+    Rested,
+    /// A link broke after it had been up for `lived`.
+    Broken {
+        generation: u64,
+        lived: Duration,
+    },
+    /// The program wants a link now.
+    Reconnect,
+    /// The program has ended the writing side of this link.
+    Finish {
+        generation: u64,
+    },
+    /// The program has closed the connection.
+    Close,
+}
+
+/// What the actor does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Nothing: go on with what is under way.
+    Continue,
+    Dial,
+    Rest(Pace),
+    HandOver {
+        generation: u64,
+    },
+    GiveUp,
+    Stop,
+}
+
+/// Which delay to rest for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// A random part of `retry_min`; the backoff starts over.
+    Prompt,
+    /// The next delay of the backoff.
+    Backoff,
+}
+
+impl State {
+    /// A new connection: the first dial is made at once.
+    pub(crate) fn new() -> Self {
+        Self::Dialing(Outage { generation: 0, attempt: 1, retries: 0, is_fresh: true })
+    }
+
+    pub(crate) fn step(self, input: Input, limits: &Limits) -> (Self, Action) {
+        match (self, input) {
+            (Self::Over, _) => (Self::Over, Action::Continue),
+            (_, Input::Close) => (Self::Over, Action::Stop),
+
+            (Self::Dialing(outage), Input::Dialed) => {
+                let generation = outage.generation + 1;
+                (Self::Up { generation, ended: outage }, Action::HandOver { generation })
+            }
+            (Self::Dialing(outage), Input::DialFailed) => outage.redial(Pace::Backoff, limits),
+            (Self::Resting(outage), Input::Rested | Input::Reconnect) => (Self::Dialing(outage), Action::Dial),
+
+            (Self::Up { generation, ended }, Input::Broken { generation: broken, lived }) if broken == generation => {
+                if lived >= limits.stable_after {
+                    Outage::after_stable(generation).redial(Pace::Prompt, limits)
+                } else {
+                    let pace = if ended.is_fresh { Pace::Prompt } else { Pace::Backoff };
+                    Outage { generation, ..ended }.redial(pace, limits)
+                }
+            }
+            (Self::Up { generation, .. }, Input::Finish { generation: last }) if last == generation => {
+                (Self::Finishing { generation }, Action::Continue)
+            }
+            (Self::Finishing { generation }, Input::Broken { generation: broken, .. }) if broken == generation => {
+                (Self::Over, Action::Stop)
+            }
+
+            // What is left comes late or twice: a report of a link that has been replaced, a reconnect when the link
+            // is up or the dial is under way.
+            _ => (self, Action::Continue),
+        }
+    }
+}
+
+impl Outage {
+    fn after_stable(generation: u64) -> Self {
+        Self { generation, attempt: 0, retries: 0, is_fresh: true }
+    }
+
+    fn redial(self, pace: Pace, limits: &Limits) -> (State, Action) {
+        if limits.max_retries.is_some_and(|max| self.retries >= max) {
+            return (State::Over, Action::GiveUp);
+        }
+        let next = Self {
+            generation: self.generation,
+            attempt: self.attempt.saturating_add(1),
+            retries: self.retries.saturating_add(1),
+            is_fresh: false,
+        };
+        (State::Resting(next), Action::Rest(pace))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { stable_after: Duration::from_secs(10), max_retries: Some(2) };
+    const SHORT: Duration = Duration::from_secs(9);
+    const LONG: Duration = Duration::from_secs(10);
+
+    const fn outage(generation: u64, attempt: u32, retries: u32, is_fresh: bool) -> Outage {
+        Outage { generation, attempt, retries, is_fresh }
+    }
+
+    const FIRST: Outage = outage(0, 1, 0, true);
+    const SECOND: Outage = outage(0, 2, 1, false);
+    const UP: State = State::Up { generation: 1, ended: FIRST };
+    const FINISHING: State = State::Finishing { generation: 1 };
+
+    fn broken(generation: u64, lived: Duration) -> Input {
+        Input::Broken { generation, lived }
+    }
+
+    #[test]
+    fn each_state_answers_each_input_by_the_table() {
+        use State::{Dialing, Over, Resting, Up};
+        let again = outage(1, 2, 1, false);
+        let afresh = outage(1, 1, 1, false);
+        let table = [
+            // A dial.
+            (Dialing(FIRST), Input::Dialed, UP, Action::HandOver { generation: 1 }),
+            (Dialing(again), Input::Dialed, Up { generation: 2, ended: again }, Action::HandOver { generation: 2 }),
+            (Dialing(FIRST), Input::DialFailed, Resting(SECOND), Action::Rest(Pace::Backoff)),
+            (Dialing(FIRST), Input::Reconnect, Dialing(FIRST), Action::Continue),
+            (Dialing(again), broken(1, LONG), Dialing(again), Action::Continue),
+            (Dialing(again), Input::Finish { generation: 1 }, Dialing(again), Action::Continue),
+            (Dialing(FIRST), Input::Close, Over, Action::Stop),
+            // A delay.
+            (Resting(SECOND), Input::Rested, Dialing(SECOND), Action::Dial),
+            (Resting(SECOND), Input::Reconnect, Dialing(SECOND), Action::Dial),
+            (Resting(again), broken(1, LONG), Resting(again), Action::Continue),
+            (Resting(SECOND), Input::Close, Over, Action::Stop),
+            // A link.
+            (UP, broken(1, LONG), Resting(afresh), Action::Rest(Pace::Prompt)),
+            (UP, broken(1, SHORT), Resting(again), Action::Rest(Pace::Prompt)),
+            (UP, broken(0, LONG), UP, Action::Continue),
+            (UP, broken(2, LONG), UP, Action::Continue),
+            (UP, Input::Reconnect, UP, Action::Continue),
+            (UP, Input::Finish { generation: 1 }, FINISHING, Action::Continue),
+            (UP, Input::Finish { generation: 0 }, UP, Action::Continue),
+            (UP, Input::Close, Over, Action::Stop),
+            // The last link.
+            (FINISHING, broken(1, SHORT), Over, Action::Stop),
+            (FINISHING, broken(0, SHORT), FINISHING, Action::Continue),
+            (FINISHING, Input::Reconnect, FINISHING, Action::Continue),
+            (FINISHING, Input::Close, Over, Action::Stop),
+            // The end.
+            (Over, Input::Close, Over, Action::Continue),
+            (Over, Input::Reconnect, Over, Action::Continue),
+            (Over, Input::Dialed, Over, Action::Continue),
+            (Over, Input::Rested, Over, Action::Continue),
+            (Over, broken(1, LONG), Over, Action::Continue),
+        ];
+        for (state, input, next, action) in table {
+            assert_eq!(state.step(input, &LIMITS), (next, action), "{state:?} with {input:?}");
+        }
+    }
+
+    #[test]
+    fn an_unstable_link_goes_on_with_the_backoff_where_it_was() {
+        let flapping = State::Up { generation: 2, ended: SECOND };
+        let next = State::Resting(outage(2, 3, 2, false));
+        assert_eq!(flapping.step(broken(2, SHORT), &LIMITS), (next, Action::Rest(Pace::Backoff)));
+    }
+
+    #[test]
+    fn retries_are_used_up_by_failed_dials_and_by_short_links_alike() {
+        let spent = outage(0, 3, 2, false);
+        assert_eq!(State::Dialing(spent).step(Input::DialFailed, &LIMITS), (State::Over, Action::GiveUp));
+        let flapping = State::Up { generation: 1, ended: spent };
+        assert_eq!(flapping.step(broken(1, SHORT), &LIMITS), (State::Over, Action::GiveUp));
+        let (next, _) = flapping.step(broken(1, LONG), &LIMITS);
+        assert_eq!(next, State::Resting(outage(1, 1, 1, false)), "a stable link gives the retries back");
+    }
+
+    #[test]
+    fn no_retries_means_that_the_first_failure_is_the_last() {
+        let limits = Limits { max_retries: Some(0), ..LIMITS };
+        assert_eq!(State::new().step(Input::DialFailed, &limits), (State::Over, Action::GiveUp));
+        assert_eq!(UP.step(broken(1, LONG), &limits), (State::Over, Action::GiveUp));
+    }
+
+    #[test]
+    fn an_outage_of_any_length_keeps_counting_without_overflow() {
+        let limits = Limits { max_retries: None, ..LIMITS };
+        let old = outage(7, u32::MAX, u32::MAX, false);
+        let (next, action) = State::Dialing(old).step(Input::DialFailed, &limits);
+        assert_eq!((next, action), (State::Resting(old), Action::Rest(Pace::Backoff)));
+    }
+}

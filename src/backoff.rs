@@ -1,0 +1,137 @@
+//! How long to wait between dials.
+//!
+//! The delays are drawn from a window that starts at `retry_min` and whose upper end doubles with every draw up to
+//! `retry_max`: the n-th delay is uniform in `retry_min ..= min(retry_max, retry_min * 2^n)`. This is the "full
+//! jitter" of the AWS Architecture Blog ("Exponential Backoff And Jitter", 2015) with a floor. The jitter goes down
+//! from the cap and not up to it, so delays stay spread out however long the outage lasts and never exceed the cap.
+//!
+//! A dial after a *stable* link has ended is [prompt](Backoff::prompt): nothing says yet that the peer is in
+//! trouble, so the delay is a random part of `retry_min`, just enough to spread a crowd of clients.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use rand::rngs::{SmallRng, SysRng};
+use rand::{RngExt, SeedableRng};
+
+/// An endless iterator of delays.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    floor: Duration,
+    cap: Duration,
+    /// Upper end of the window that was last drawn from.
+    reach: Duration,
+    random: SmallRng,
+}
+
+impl Backoff {
+    /// Delays between `floor` and `cap`, seeded by the operating system. `floor` must not exceed `cap`.
+    pub(crate) fn new(floor: Duration, cap: Duration) -> Self {
+        // The system's generator can fail early in boot; the hasher's keys are random enough to spread clients.
+        let random = SmallRng::try_from_rng(&mut SysRng)
+            .unwrap_or_else(|_| SmallRng::seed_from_u64(RandomState::new().hash_one(floor)));
+        Self::with_random(floor, cap, random)
+    }
+
+    fn with_random(floor: Duration, cap: Duration, random: SmallRng) -> Self {
+        debug_assert!(floor <= cap);
+        Self { floor, cap, reach: floor, random }
+    }
+
+    /// Starts over: the next delay is drawn from the first window again.
+    pub(crate) fn reset(&mut self) {
+        self.reach = self.floor;
+    }
+
+    /// The delay before the first dial after a stable link: a random part of the floor.
+    pub(crate) fn prompt(&mut self) -> Duration {
+        self.random.random_range(Duration::ZERO..=self.floor)
+    }
+}
+
+impl Iterator for Backoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.reach = self.reach.saturating_mul(2).min(self.cap);
+        Some(self.random.random_range(self.floor..=self.reach))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const S: Duration = Duration::from_secs(1);
+
+    fn seeded(floor: Duration, cap: Duration, seed: u64) -> Backoff {
+        Backoff::with_random(floor, cap, SmallRng::seed_from_u64(seed))
+    }
+
+    #[test]
+    fn window_doubles_from_the_floor_to_the_cap() {
+        for seed in 0..1_000 {
+            let mut delays = seeded(S, 60 * S, seed);
+            for reach in [2, 4, 8, 16, 32, 60, 60, 60] {
+                let delay = delays.next().unwrap();
+                assert!(S <= delay && delay <= reach * S, "{delay:?} is outside 1s..={reach}s");
+            }
+        }
+    }
+
+    #[test]
+    fn every_delay_is_spread_over_its_window() {
+        // 1,000 clients; at every draw, the cap included, each quarter of the window gets its share.
+        let mut clients: Vec<_> = (0..1_000).map(|seed| seeded(S, 60 * S, seed)).collect();
+        for reach in [2.0_f64, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0] {
+            let mut quarters = [0; 4];
+            for client in &mut clients {
+                let position = (client.next().unwrap().as_secs_f64() - 1.0) / (reach - 1.0);
+                quarters[((position * 4.0) as usize).min(3)] += 1;
+            }
+            assert!(quarters.iter().all(|&n| n > 180), "reach {reach} s: {quarters:?}");
+        }
+    }
+
+    #[test]
+    fn prompt_delay_is_spread_below_the_floor() {
+        let mut quarters = [0; 4];
+        for seed in 0..1_000 {
+            let delay = seeded(S, 60 * S, seed).prompt();
+            assert!(delay <= S);
+            quarters[((delay.as_secs_f64() * 4.0) as usize).min(3)] += 1;
+        }
+        assert!(quarters.iter().all(|&n| n > 180), "{quarters:?}");
+    }
+
+    #[test]
+    fn equal_seeds_repeat_exactly_and_systems_seeds_differ() {
+        let draw = |backoff: Backoff| backoff.take(20).collect::<Vec<_>>();
+        assert_eq!(draw(seeded(MS, S, 7)), draw(seeded(MS, S, 7)));
+        assert_ne!(draw(seeded(MS, S, 7)), draw(seeded(MS, S, 8)));
+        assert_ne!(draw(Backoff::new(MS, S)), draw(Backoff::new(MS, S)));
+    }
+
+    #[test]
+    fn reset_goes_back_to_the_first_window() {
+        let mut delays = seeded(S, 60 * S, 1);
+        delays.by_ref().take(100).for_each(drop);
+        delays.reset();
+        assert!(delays.next().unwrap() <= 2 * S);
+    }
+
+    #[test]
+    fn any_setting_and_any_number_of_draws_stay_within_the_bounds() {
+        let extremes = [Duration::from_nanos(1), MS, S, Duration::MAX / 2, Duration::MAX];
+        for floor in extremes {
+            for cap in extremes.into_iter().filter(|&cap| floor <= cap) {
+                let mut delays = seeded(floor, cap, 3);
+                for delay in delays.by_ref().take(10_000) {
+                    assert!(floor <= delay && delay <= cap, "{delay:?} for {floor:?}..={cap:?}");
+                }
+                assert!(delays.prompt() <= floor);
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The settings of a connection.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::runtime;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::actor::{Actor, Job, Limits};
+use crate::backoff::Backoff;
+use crate::conn::Tether;
+use crate::hooks::Hooks;
+use crate::ledger::Ledger;
+use crate::link::is_type;
+use crate::{Address, Conn, Dial, Error, Event, TcpDialer};
+
+/// The settings of a [`Conn`]; made by [`Conn::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use perconn::{Conn, WhenDown};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), perconn::Error> {
+/// let conn = Conn::builder("metrics.example:4000")
+///     .dial_timeout(Duration::from_secs(5))
+///     .retry_min(Duration::from_millis(100))
+///     .retry_max(Duration::from_secs(30))
+///     .when_down(WhenDown::WaitFor(Duration::from_secs(10)))
+///     .on_event(|event| println!("{event}"))
+///     .build()?;
+/// # drop(conn);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder does nothing by itself, use `.build()` or `.connect()`"]
+pub struct Builder<D = TcpDialer> {
+    address: Address,
+    dialer: D,
+    dial_timeout: Option<Duration>,
+    retry_min: Duration,
+    retry_max: Duration,
+    limits: Limits,
+    hooks: Hooks,
+    job_queue_size: usize,
+    when_down: WhenDown,
+    nodelay: Option<bool>,
+}
+
+/// What an operation does that finds no link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenDown {
+    /// It waits until a link is up, however long that takes.
+    #[default]
+    Wait,
+    /// It waits for this long at most, then it fails with [`Error::WaitTimeout`].
+    ///
+    /// The time runs per direction and outage, from the first operation that found no link until one was told of
+    /// the timeout; a cancelled operation's wait counts.
+    WaitFor(Duration),
+    /// It fails at once with [`Error::Down`].
+    Fail,
+}
+
+impl Builder {
+    pub(crate) fn new(address: Address) -> Self {
+        Self {
+            dialer: TcpDialer::new(address.clone()),
+            address,
+            dial_timeout: Some(Duration::from_secs(20)),
+            retry_min: Duration::from_secs(1),
+            retry_max: Duration::from_secs(60),
+            limits: Limits { stable_after: Duration::from_secs(10), max_retries: None },
+            hooks: Hooks::default(),
+            job_queue_size: 10,
+            when_down: WhenDown::default(),
+            nodelay: None,
+        }
+    }
+}
+
+impl<D> Builder<D> {
+    /// The longest that one dial may take, from the resolution of the name to the end of the session set-up.
+    ///
+    /// Defaults to 20 seconds. `None`: no limit but the operating system's. Zero is not valid.
+    pub fn dial_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.dial_timeout = limit.into();
+        self
+    }
+
+    /// The shortest delay before a dial, once a dial has failed. The first redial after a
+    /// [stable](Builder::stable_after) link comes after a random part of it.
+    ///
+    /// Defaults to 1 second. Zero is not valid. The n-th delay in a row is random, between `retry_min` and
+    /// `retry_min * 2^n`, [`retry_max`](Builder::retry_max) at most; if the two are equal, nothing is left to chance
+    /// and a crowd of clients stays a crowd.
+    pub fn retry_min(mut self, delay: Duration) -> Self {
+        self.retry_min = delay;
+        self
+    }
+
+    /// The longest delay before a dial.
+    ///
+    /// Defaults to 60 seconds. Must not be below [`retry_min`](Builder::retry_min). Delays stay random, between
+    /// `retry_min` and this, however long the outage lasts.
+    pub fn retry_max(mut self, delay: Duration) -> Self {
+        self.retry_max = delay;
+        self
+    }
+
+    /// How long a link must live for the delays and [`max_retries`](Builder::max_retries) to start over.
+    ///
+    /// Defaults to 10 seconds. A server that accepts and closes is dialed at the pace of the backoff, as one that
+    /// refuses is. With zero, every link counts as stable.
+    pub fn stable_after(mut self, life: Duration) -> Self {
+        self.limits.stable_after = life;
+        self
+    }
+
+    /// How many redials in a row, without a [stable](Builder::stable_after) link between them, are made before the
+    /// actor gives up.
+    ///
+    /// Defaults to `None`: it never does. The first dial of a connection does not count; with `Some(0)` there is no
+    /// other. After the last redial has failed, every operation fails with [`Error::GaveUp`].
+    pub fn max_retries(mut self, retries: impl Into<Option<u32>>) -> Self {
+        self.limits.max_retries = retries.into();
+        self
+    }
+
+    /// Is told of each failed dial ([`Error::DialFailure`]), each break ([`Error::IoError`], once per link) and of
+    /// giving up ([`Error::GaveUp`]).
+    ///
+    /// Defaults to a warning through the [`log`] crate, on the target `perconn`. Runs on the actor's task; a slow
+    /// logger delays the redial and nothing else. If it panics, the panic is caught and logged.
+    pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        self.hooks.logger = Box::new(logger);
+        self
+    }
+
+    /// Is told of each [`Event`], in order.
+    ///
+    /// Defaults to nothing. Runs on the actor's task; a slow hook delays the redial and nothing else. If it panics,
+    /// the panic is caught and told to the [`logger`](Builder::logger) as [`Error::HookPanicked`].
+    pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.hooks.on_event = Some(Box::new(hook));
+        self
+    }
+
+    /// How many jobs may wait for the actor at a time.
+    ///
+    /// Defaults to 10. Zero is not valid. The actor's own kinds of job (a break, a reconnect, a shutdown, a close)
+    /// always find a place beside these.
+    pub fn job_queue_size(mut self, size: usize) -> Self {
+        self.job_queue_size = size;
+        self
+    }
+
+    /// What an operation does that finds no link.
+    ///
+    /// Defaults to [`WhenDown::Wait`].
+    pub fn when_down(mut self, policy: WhenDown) -> Self {
+        self.when_down = policy;
+        self
+    }
+
+    /// Sets `TCP_NODELAY` on every link: `true` sends small writes at once.
+    ///
+    /// Defaults to what the operating system, or the dialer, has set. Only valid if the dialer's stream is a
+    /// [`TcpStream`].
+    pub fn nodelay(mut self, nodelay: bool) -> Self {
+        self.nodelay = Some(nodelay);
+        self
+    }
+
+    /// Makes the links with a dialer of your own.
+    ///
+    /// Defaults to a [`TcpDialer`] for the address. The address given to the builder then only names the connection
+    /// in errors and may be any text.
+    pub fn dialer<T: Dial>(self, dialer: T) -> Builder<T> {
+        Builder {
+            address: self.address,
+            dialer,
+            dial_timeout: self.dial_timeout,
+            retry_min: self.retry_min,
+            retry_max: self.retry_max,
+            limits: self.limits,
+            hooks: self.hooks,
+            job_queue_size: self.job_queue_size,
+            when_down: self.when_down,
+            nodelay: self.nodelay,
+        }
+    }
+}
+
+impl<D: Dial> Builder<D> {
+    /// Checks the settings and returns at once; the actor dials in the background, until it succeeds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] if a setting cannot work, or outside of a tokio runtime.
+    pub fn build(self) -> Result<Conn<D::Stream>, Error> {
+        self.start(None)
+    }
+
+    /// Builds the connection and waits for the outcome of the first dial.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] as for [`build`](Builder::build); [`Error::DialFailure`] if the first dial fails,
+    /// and then there is no second.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a dropped future takes its dial with it.
+    pub async fn connect(self) -> Result<Conn<D::Stream>, Error> {
+        let (outcome, first_dial) = oneshot::channel();
+        let conn = self.start(Some(outcome))?;
+        match first_dial.await {
+            Ok(Ok(())) => Ok(conn),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Error::RuntimeShutdown),
+        }
+    }
+
+    fn start(self, first_dial: Option<oneshot::Sender<Result<(), Error>>>) -> Result<Conn<D::Stream>, Error> {
+        self.check()?;
+        let runtime = runtime::Handle::try_current().map_err(|_| {
+            Error::InvalidConfig("no runtime: a connection must be built within a tokio runtime".into())
+        })?;
+        let (sender, jobs) = mpsc::channel(self.job_queue_size + Job::KINDS);
+        let ledger = Arc::new(Ledger::new(self.address.to_string(), sender));
+        let actor = Actor {
+            dialer: self.dialer,
+            dial_timeout: self.dial_timeout,
+            nodelay: self.nodelay,
+            limits: self.limits,
+            backoff: Backoff::new(self.retry_min, self.retry_max),
+            hooks: self.hooks,
+            ledger: Arc::clone(&ledger),
+            jobs,
+            first_dial,
+        };
+        let conn = Conn::new(Tether::new(ledger, self.when_down, runtime.clone()));
+        runtime.spawn(actor.run());
+        Ok(conn)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let invalid = |text: String| Err(Error::InvalidConfig(text));
+        self.dialer.check()?;
+        if self.dial_timeout == Some(Duration::ZERO) {
+            return invalid("dial_timeout 0ns: expected more than zero, or None for no limit".into());
+        }
+        if self.retry_min.is_zero() {
+            return invalid("retry_min 0ns: expected more than zero".into());
+        }
+        if self.retry_max < self.retry_min {
+            let (max, min) = (self.retry_max, self.retry_min);
+            return invalid(format!("retry_max {max:?}: expected at least retry_min, which is {min:?}"));
+        }
+        let largest = tokio::sync::Semaphore::MAX_PERMITS - Job::KINDS;
+        if !(1..=largest).contains(&self.job_queue_size) {
+            return invalid(format!("job_queue_size {}: expected 1 to {largest}", self.job_queue_size));
+        }
+        if self.nodelay.is_some() && !is_type::<D::Stream, TcpStream>() {
+            let stream = std::any::type_name::<D::Stream>();
+            return invalid(format!("nodelay: expected a dialer of TcpStreams, but its stream is {stream}"));
+        }
+        Ok(())
+    }
+}
+
+impl<D> fmt::Debug for Builder<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("address", &self.address.as_str())
+            .field("dial_timeout", &self.dial_timeout)
+            .field("retry_min", &self.retry_min)
+            .field("retry_max", &self.retry_max)
+            .field("limits", &self.limits)
+            .field("job_queue_size", &self.job_queue_size)
+            .field("when_down", &self.when_down)
+            .field("nodelay", &self.nodelay)
+            .finish_non_exhaustive()
+    }
+}

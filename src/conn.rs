@@ -1,0 +1,304 @@
+//! The connection itself.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use self::handle::{Handle, Lane};
+use crate::builder::Builder;
+use crate::ledger::{Direction, Ledger};
+use crate::link::Bytes;
+use crate::{Address, Error, Status, TcpDialer};
+
+pub(crate) use self::handle::Tether;
+pub use self::split::{ReadHalf, ReuniteError, WriteHalf};
+
+mod handle;
+mod split;
+
+/// A connection that outlives its sockets.
+///
+/// It is read and written like a [`TcpStream`]. When the socket under it dies, one operation is told with an ordinary
+/// [`io::Error`] (or a read with `Ok(0)`, if the peer closed in good order), and a background actor dials again; the
+/// next operation works on a fresh socket, or waits for it as [`Builder::when_down`] says.
+///
+/// # Reconnection
+///
+/// Each socket that was up is a *link*, numbered by its [`generation`](Conn::generation). A break of a link is any
+/// error on it, of whatever kind, the peer's close or reset, and [`reconnect`](Conn::reconnect). On Linux the actor
+/// notices the peer's close at once, even if nobody reads or writes; elsewhere the next operation does.
+///
+/// The connection is told of every break exactly once, before it touches the next link: a caller that gets no error
+/// is still talking to the peer that it was talking to. If it slept through several links, it is told of one break
+/// after the other (of the last 16 at most). No bytes of two links ever meet in one read, and the rest of a failed
+/// `write_all` is never sent on the next link.
+///
+/// What has to be repeated on each fresh socket (a login, subscriptions) goes into a
+/// [session set-up](crate::Dial::and_then), or the caller does it whenever it was told of a break.
+///
+/// # Data loss
+///
+/// A write that returned `Ok` has handed its bytes to the kernel, as on a `TcpStream`; only an answer from the peer
+/// proves more. Once the peer's close or reset has reached this machine, the next write fails instead of vanishing.
+/// A close that is still on its way cannot be seen; then the write is lost, and the break is told by the next
+/// operation. A peer that closes only its sending side and goes on reading counts as closed, too.
+///
+/// A read is given what had arrived before the break first, then told. But if the whole connection is told by a
+/// *write*, what had arrived and was not read is gone with the link. Where that matters, use
+/// [`into_split`](Conn::into_split): the [`ReadHalf`] reads to the end whatever the other half was told.
+///
+/// # Two tasks
+///
+/// A whole connection is one handle. By [`tokio::io::split`] two tasks can share it, and get a weaker form of the
+/// promise: an operation that was already waiting when the link broke ends with the error in each direction, but a
+/// direction in which nothing was under way may not be told. [`into_split`](Conn::into_split) makes two handles, of
+/// which each is told of everything.
+///
+/// Tokio's traits do not show whether a waiting operation goes on or a new one has begun. If a read that waited was
+/// cancelled, and a write was then told of the break, the next read is told of the same break once more.
+///
+/// # Shutdown
+///
+/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends the conversation as on a `TcpStream`: the writing side is
+/// closed, reads go on until the end of the stream, and nothing is dialed any more. [`close`](Conn::close) ends
+/// everything at once. Dropping the last handle closes, too.
+///
+/// # Cancel safety
+///
+/// The futures of tokio's `read`, `write`, `flush` and `shutdown` on a connection may be dropped at any await; no
+/// byte is lost or sent twice for it. As everywhere, `write_all` and `read_exact` lose count of what they had done.
+/// Dropping an operation that waits for a link does not stop the redial.
+///
+/// # Examples
+///
+/// ```
+/// use perconn::Conn;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let address = server.local_addr()?;
+/// # tokio::spawn(async move {
+/// #     let (mut stream, _) = server.accept().await?;
+/// #     let (mut read, mut write) = stream.split();
+/// #     tokio::io::copy(&mut read, &mut write).await
+/// # });
+/// let mut conn = Conn::connect(address).await?;
+/// conn.write_all(b"hello").await?;
+/// let mut echo = [0; 5];
+/// conn.read_exact(&mut echo).await?;
+/// assert_eq!(&echo, b"hello");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Conn<S = TcpStream> {
+    handle: Handle<S>,
+    read: Lane,
+    write: Lane,
+}
+
+impl Conn {
+    /// Connects to an address with the default settings.
+    ///
+    /// Like [`TcpStream::connect`], this waits for the outcome of the first dial. Later dials are made in the
+    /// background.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] for an address that cannot be dialed, [`Error::DialFailure`] if the first dial fails.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a dropped future takes its dial with it.
+    pub async fn connect(address: impl Into<Address>) -> Result<Self, Error> {
+        Self::builder(address).connect().await
+    }
+
+    /// Begins the settings of a connection to an address.
+    pub fn builder(address: impl Into<Address>) -> Builder<TcpDialer> {
+        Builder::new(address.into())
+    }
+
+    /// The peer's address on the live link.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().ok_or(io::ErrorKind::NotConnected)?.peer_addr()
+    }
+
+    /// The address of this end of the live link.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().ok_or(io::ErrorKind::NotConnected)?.local_addr()
+    }
+}
+
+impl<S> Conn<S> {
+    pub(crate) fn new(tether: Tether<S>) -> Self {
+        Self {
+            handle: Handle::new(Arc::new(tether)),
+            read: Lane::new(Direction::Read),
+            write: Lane::new(Direction::Write),
+        }
+    }
+
+    /// Divides the connection into halves for two tasks. Each is a handle of its own and told of every break.
+    ///
+    /// A socket is shared by the halves without a lock, and any other stream behind one. Dropping the [`WriteHalf`]
+    /// shuts the writing side down, as tokio's does; the last half that is dropped closes the connection.
+    pub fn into_split(self) -> (ReadHalf<S>, WriteHalf<S>) {
+        let (read, write) = self.handle.split();
+        (ReadHalf::new(read, self.read), WriteHalf::new(write, self.write))
+    }
+}
+
+impl<S: 'static> Conn<S> {
+    /// The stream of the live link: its addresses, its socket options.
+    ///
+    /// `None` while there is no link, and while a break is still to be told. What is set on the stream is gone with
+    /// the link; settings that shall be made on every link belong to the [`Builder`] or to the
+    /// [dialer](Builder::dialer).
+    pub fn get_ref(&self) -> Option<&S> {
+        self.handle.get_ref(Direction::Read)
+    }
+}
+
+/// What a whole connection and its halves have in common.
+macro_rules! common_methods {
+    ($handle:ident) => {
+        /// The number of the newest link: 1 for the first, 0 before there is one.
+        pub fn generation(&self) -> u64 {
+            self.$handle.ledger().generation()
+        }
+
+        /// Whether a link is up, as far as this machine knows.
+        pub fn is_connected(&self) -> bool {
+            self.$handle.ledger().status().borrow().is_connected()
+        }
+
+        /// Waits until a link is up.
+        ///
+        /// The future does not borrow the handle. A break that has not been told yet is still told by the next
+        /// operation.
+        ///
+        /// # Errors
+        ///
+        /// [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be no link.
+        ///
+        /// # Cancel safety
+        ///
+        /// Cancel safe: dropping the future changes nothing.
+        pub fn connected(&self) -> impl Future<Output = Result<(), Error>> + use<S> {
+            crate::conn::connected(Arc::downgrade(self.$handle.ledger()), self.status())
+        }
+
+        /// The state of the connection, now and from now on. A break is seen here no later than its error is told.
+        pub fn status(&self) -> watch::Receiver<Status> {
+            self.$handle.ledger().status()
+        }
+
+        /// Breaks the link on purpose, or, during an outage, dials at once instead of waiting for the delay to pass.
+        ///
+        /// The break is told like any other, as [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and the redial
+        /// keeps to the backoff. Does nothing once the connection is closed or shut down.
+        pub fn reconnect(&self) {
+            self.$handle.ledger().reconnect();
+        }
+
+        /// Closes the connection for all its handles, at any moment.
+        ///
+        /// The socket is shut down at once, what waits ends with [`Error::ClosedConnection`], and so does every later
+        /// operation. Bytes that the kernel had accepted are still delivered, unless received bytes were left
+        /// unread. When the future is ready, the actor has ended and nothing dials any more. Only a
+        /// hook of the program that is running at the time is not waited for. A stream that is not a socket is dropped
+        /// with its handle, or at the handle's next operation.
+        ///
+        /// # Cancel safety
+        ///
+        /// Cancel safe: once polled, the connection is closed, and dropping the future only ends the wait.
+        pub fn close(&self) -> impl Future<Output = ()> + use<S> {
+            let ledger = Arc::clone(self.$handle.ledger());
+            async move {
+                ledger.close();
+                ledger.actor_gone().await;
+            }
+        }
+    };
+}
+use common_methods;
+
+impl<S> Conn<S> {
+    common_methods!(handle);
+}
+
+/// Waits for a link without keeping the connection alive.
+async fn connected<S>(ledger: std::sync::Weak<Ledger<S>>, mut status: watch::Receiver<Status>) -> Result<(), Error> {
+    match status.wait_for(|status| status.is_connected() || status.is_final()).await {
+        Ok(status) if status.is_connected() => Ok(()),
+        _ => {
+            let end = ledger.upgrade().and_then(|ledger| Some(ledger.end_error(ledger.ended()?)));
+            Err(end.unwrap_or(Error::ClosedConnection))
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Conn<S> {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let me = self.get_mut();
+        me.handle.poll_read(&mut me.read, cx, buf)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Conn<S> {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let me = self.get_mut();
+        me.handle.poll_write(&mut me.write, cx, Bytes::One(bytes))
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let me = self.get_mut();
+        me.handle.poll_write(&mut me.write, cx, Bytes::Many(parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.handle.is_write_vectored()
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let me = self.get_mut();
+        me.handle.poll_flush(&mut me.write, cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let me = self.get_mut();
+        me.handle.poll_shutdown(&mut me.write, cx)
+    }
+}
+
+impl<S> fmt::Debug for Conn<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.debug("Conn", f)
+    }
+}

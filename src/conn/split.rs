@@ -1,0 +1,216 @@
+//! The two halves of a connection, in the shape of tokio's `OwnedReadHalf` and `OwnedWriteHalf`.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::handle::{Handle, Lane};
+use super::{Conn, common_methods};
+use crate::ledger::Direction;
+use crate::link::Bytes;
+use crate::{Error, Status};
+
+/// The reading half of a [`Conn`], made by [`Conn::into_split`].
+///
+/// It is told of every break once, after everything that had arrived on the link has been read. (If it slept through
+/// several links, it reads the rest of the one it had and of the newest broken one; what lay on those between is
+/// dropped, and told.)
+///
+/// # Cancel safety
+///
+/// As for [`Conn`](Conn#cancel-safety).
+pub struct ReadHalf<S = TcpStream> {
+    handle: Handle<S>,
+    lane: Lane,
+    retire_on_drop: bool,
+}
+
+/// The writing half of a [`Conn`], made by [`Conn::into_split`].
+///
+/// It is told of every break once. Dropping it shuts the writing side down, and with that ends the conversation as
+/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) does; [`forget`](WriteHalf::forget) does not.
+///
+/// # Cancel safety
+///
+/// As for [`Conn`](Conn#cancel-safety).
+pub struct WriteHalf<S = TcpStream> {
+    handle: Handle<S>,
+    lane: Lane,
+    shutdown_on_drop: bool,
+}
+
+/// Two halves that do not belong together, given back by an attempt to reunite them.
+#[derive(Debug, thiserror::Error)]
+#[error("the halves belong to different connections")]
+pub struct ReuniteError<S = TcpStream>(pub ReadHalf<S>, pub WriteHalf<S>);
+
+impl<S> ReadHalf<S> {
+    pub(super) fn new(handle: Handle<S>, lane: Lane) -> Self {
+        Self { handle, lane, retire_on_drop: true }
+    }
+
+    /// Makes the whole connection again.
+    ///
+    /// The whole has been told of what either half was told. If this half had not read a broken link to its end yet,
+    /// and the other half had been told of the break, the rest is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ReuniteError`] with both halves if they do not come from the same connection.
+    pub fn reunite(self, other: WriteHalf<S>) -> Result<Conn<S>, ReuniteError<S>> {
+        reunite(self, other)
+    }
+
+    common_methods!(handle);
+}
+
+impl<S> WriteHalf<S> {
+    pub(super) fn new(handle: Handle<S>, lane: Lane) -> Self {
+        Self { handle, lane, shutdown_on_drop: true }
+    }
+
+    /// Makes the whole connection again; see [`ReadHalf::reunite`].
+    ///
+    /// # Errors
+    ///
+    /// [`ReuniteError`] with both halves if they do not come from the same connection.
+    pub fn reunite(self, other: ReadHalf<S>) -> Result<Conn<S>, ReuniteError<S>> {
+        reunite(other, self)
+    }
+
+    /// Drops this half without shutting the writing side down: the reading half stays connected, and is reconnected.
+    pub fn forget(mut self) {
+        self.shutdown_on_drop = false;
+    }
+
+    common_methods!(handle);
+}
+
+fn reunite<S>(mut read: ReadHalf<S>, mut write: WriteHalf<S>) -> Result<Conn<S>, ReuniteError<S>> {
+    if !read.handle.is_same_connection(&write.handle) {
+        return Err(ReuniteError(read, write));
+    }
+    read.retire_on_drop = false;
+    write.shutdown_on_drop = false;
+    let handle = read.handle.detach().join(write.handle.detach());
+    let read_lane = std::mem::replace(&mut read.lane, Lane::new(Direction::Read));
+    let write_lane = std::mem::replace(&mut write.lane, Lane::new(Direction::Write));
+    Ok(Conn { handle, read: read_lane, write: write_lane })
+}
+
+impl ReadHalf {
+    /// The peer's address on the live link.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.handle.get_ref(Direction::Read).ok_or(io::ErrorKind::NotConnected)?.peer_addr()
+    }
+
+    /// The address of this end of the live link.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.handle.get_ref(Direction::Read).ok_or(io::ErrorKind::NotConnected)?.local_addr()
+    }
+}
+
+impl WriteHalf {
+    /// The peer's address on the live link.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.handle.get_ref(Direction::Write).ok_or(io::ErrorKind::NotConnected)?.peer_addr()
+    }
+
+    /// The address of this end of the live link.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.handle.get_ref(Direction::Write).ok_or(io::ErrorKind::NotConnected)?.local_addr()
+    }
+}
+
+impl<S> Drop for ReadHalf<S> {
+    fn drop(&mut self) {
+        if self.retire_on_drop {
+            self.handle.ledger().retire(Direction::Read);
+        }
+    }
+}
+
+impl<S> Drop for WriteHalf<S> {
+    fn drop(&mut self) {
+        if self.shutdown_on_drop {
+            self.handle.shutdown_now();
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for ReadHalf<S> {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let me = self.get_mut();
+        me.handle.poll_read(&mut me.lane, cx, buf)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for WriteHalf<S> {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let me = self.get_mut();
+        me.handle.poll_write(&mut me.lane, cx, Bytes::One(bytes))
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let me = self.get_mut();
+        me.handle.poll_write(&mut me.lane, cx, Bytes::Many(parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.handle.is_write_vectored()
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let me = self.get_mut();
+        me.handle.poll_flush(&mut me.lane, cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let me = self.get_mut();
+        me.handle.poll_shutdown(&mut me.lane, cx)
+    }
+}
+
+impl<S> fmt::Debug for ReadHalf<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.debug("ReadHalf", f)
+    }
+}
+
+impl<S> fmt::Debug for WriteHalf<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.debug("WriteHalf", f)
+    }
+}

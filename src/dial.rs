@@ -1,0 +1,152 @@
+//! How links are made.
+
+use std::future::Future;
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::Error;
+
+pub use self::tcp::TcpDialer;
+
+mod tcp;
+
+/// Makes one link after the other: resolve, connect, set up the session.
+///
+/// Implemented by [`TcpDialer`], by closures (see [`dial_fn`]), and by what [`and_then`](Dial::and_then) makes of
+/// them. One call is one dial. The actor makes one at a time, and the whole of it has to fit into
+/// [`dial_timeout`](crate::Builder::dial_timeout); an error is a failed dial, told to the logger as
+/// [`Error::DialFailure`], and the next dial follows after the backoff.
+///
+/// # Cancel safety
+///
+/// The future of a dial is dropped, at whatever await it stands, when the dial timeout has passed, when the connection
+/// is closed, when its last handle is dropped, and when the runtime shuts down. It must leave nothing behind that
+/// disturbs the next dial, which starts with a new call. A dial that panics counts as failed.
+///
+/// # Examples
+///
+/// A greeting is read before anyone sees the link:
+///
+/// ```
+/// use perconn::{Conn, Dial, TcpDialer};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let address = server.local_addr()?;
+/// # tokio::spawn(async move { server.accept().await?.0.write_all(b"hello").await });
+/// let dialer = TcpDialer::new(address).and_then(|mut stream| async move {
+///     let mut greeting = [0; 5];
+///     stream.read_exact(&mut greeting).await?;
+///     Ok(stream)
+/// });
+/// let conn = Conn::builder(address).dialer(dialer).connect().await?;
+/// # conn.close().await;
+/// # Ok(())
+/// # }
+/// ```
+pub trait Dial: Send + 'static {
+    /// What a dial makes.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Dials once.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the link from coming up. Any error is followed by another dial.
+    ///
+    /// # Cancel safety
+    ///
+    /// See [the trait](Dial#cancel-safety): the future may be dropped at any await.
+    fn dial(&mut self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Checks the dialer's own settings when the connection is built. The default finds no fault.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] with the offending value and what was expected.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Runs a session set-up on each fresh stream, which may also turn it into a stream of another type.
+    ///
+    /// The set-up is part of the dial: it shares the dial timeout, and if it fails, the dial has failed.
+    fn and_then<F, Fut, T>(self, set_up: F) -> AndThen<Self, F>
+    where
+        Self: Sized,
+        F: FnMut(Self::Stream) -> Fut + Send + 'static,
+        Fut: Future<Output = io::Result<T>> + Send,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        AndThen { dialer: self, set_up }
+    }
+}
+
+/// A closure that makes a stream is a dialer.
+impl<F, Fut, S> Dial for F
+where
+    F: FnMut() -> Fut + Send + 'static,
+    Fut: Future<Output = io::Result<S>> + Send,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Stream = S;
+
+    fn dial(&mut self) -> impl Future<Output = io::Result<S>> + Send {
+        self()
+    }
+}
+
+/// Makes a dialer from a closure.
+///
+/// A closure is a dialer as it stands; through this function the compiler also finds the types of one that is written
+/// in place.
+///
+/// ```
+/// use perconn::{Conn, dial_fn};
+/// use tokio::net::UnixStream;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), perconn::Error> {
+/// let dialer = dial_fn(|| UnixStream::connect("/run/app.sock"));
+/// let conn = Conn::builder("/run/app.sock").dialer(dialer).build()?;
+/// # drop(conn);
+/// # Ok(())
+/// # }
+/// ```
+pub fn dial_fn<F, Fut, S>(dial: F) -> F
+where
+    F: FnMut() -> Fut + Send + 'static,
+    Fut: Future<Output = io::Result<S>> + Send,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    dial
+}
+
+/// A dialer with a session set-up; made by [`Dial::and_then`].
+#[derive(Clone, Debug)]
+pub struct AndThen<D, F> {
+    dialer: D,
+    set_up: F,
+}
+
+impl<D, F, Fut, T> Dial for AndThen<D, F>
+where
+    D: Dial,
+    F: FnMut(D::Stream) -> Fut + Send + 'static,
+    Fut: Future<Output = io::Result<T>> + Send,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Stream = T;
+
+    async fn dial(&mut self) -> io::Result<T> {
+        let stream = self.dialer.dial().await?;
+        (self.set_up)(stream).await
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.dialer.check()
+    }
+}

@@ -1,0 +1,132 @@
+//! What happens to a connection, as told to [`Builder::on_event`](crate::Builder::on_event), and its state now.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Error;
+
+/// A turn in the life of a connection.
+///
+/// Events come in order and one at a time. [`Connected`](Event::Connected) or [`Reconnected`](Event::Reconnected)
+/// begins a link's life; [`Disconnected`](Event::Disconnected) or [`Closed`](Event::Closed) ends it. After
+/// [`GaveUp`](Event::GaveUp) or `Closed` there are no more.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The first link is up.
+    #[non_exhaustive]
+    Connected {
+        /// The number of the link: 1.
+        generation: u64,
+        /// How many dials it took.
+        attempt: u32,
+    },
+    /// A link broke.
+    #[non_exhaustive]
+    Disconnected {
+        /// The number of the link.
+        generation: u64,
+        /// Why: an [`Error::IoError`].
+        cause: Arc<Error>,
+        /// How long the link had been up.
+        lived: Duration,
+        /// The delay before the next dial; `None` if there will be none.
+        retry_in: Option<Duration>,
+    },
+    /// A link is up again after an outage.
+    #[non_exhaustive]
+    Reconnected {
+        /// The number of the new link.
+        generation: u64,
+        /// The dial that succeeded, counted from the last stable link.
+        attempt: u32,
+    },
+    /// A dial failed.
+    #[non_exhaustive]
+    DialFailed {
+        /// The number of the dial, counted from the last stable link.
+        attempt: u32,
+        /// Why: an [`Error::DialFailure`].
+        cause: Arc<Error>,
+        /// The delay before the next dial; `None` if there will be none.
+        retry_in: Option<Duration>,
+    },
+    /// [`max_retries`](crate::Builder::max_retries) are used up; there will be no more dials.
+    #[non_exhaustive]
+    GaveUp {
+        /// Dials since the last stable link.
+        attempts: u32,
+    },
+    /// The program closed the connection or dropped its last handle.
+    Closed,
+}
+
+/// One line for a log.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected { generation, attempt } => {
+                write!(f, "connected: generation {generation}, dial {attempt}")
+            }
+            Self::Disconnected { generation, lived, retry_in, .. } => {
+                write!(f, "disconnected: generation {generation} after {lived:.1?}, {}", Next(*retry_in))
+            }
+            Self::Reconnected { generation, attempt } => {
+                write!(f, "reconnected: generation {generation}, dial {attempt}")
+            }
+            Self::DialFailed { attempt, retry_in, .. } => {
+                write!(f, "dial {attempt} failed, {}", Next(*retry_in))
+            }
+            Self::GaveUp { attempts } => write!(f, "gave up after {attempts} dials"),
+            Self::Closed => f.write_str("closed"),
+        }
+    }
+}
+
+struct Next(Option<Duration>);
+
+impl fmt::Display for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(delay) => write!(f, "next dial in {delay:.1?}"),
+            None => f.write_str("no further dial"),
+        }
+    }
+}
+
+/// The state of a connection, as [`Conn::status`](crate::Conn::status) shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// The first link is not up yet; the actor is dialing, or waiting before it dials again.
+    Connecting,
+    /// A link is up, as far as this machine knows.
+    #[non_exhaustive]
+    Connected {
+        /// Its number.
+        generation: u64,
+    },
+    /// The last link broke; the actor is dialing, or waiting before it dials again.
+    #[non_exhaustive]
+    Disconnected {
+        /// The number of the link that broke.
+        generation: u64,
+    },
+    /// [`max_retries`](crate::Builder::max_retries) are used up.
+    GaveUp,
+    /// Closed by the program, or by the end of its runtime.
+    Closed,
+}
+
+impl Status {
+    /// Whether a link is up.
+    pub fn is_connected(&self) -> bool {
+        matches!(self, Self::Connected { .. })
+    }
+
+    /// Whether there will be no link any more.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::GaveUp | Self::Closed)
+    }
+}

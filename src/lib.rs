@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod actor;
+mod address;
+mod backoff;
+mod builder;
+mod conn;
+mod dial;
+mod error;
+mod event;
+mod fault;
+mod hooks;
+mod ledger;
+mod link;
+
+pub use self::address::Address;
+pub use self::builder::{Builder, WhenDown};
+pub use self::conn::{Conn, ReadHalf, ReuniteError, WriteHalf};
+pub use self::dial::{AndThen, Dial, TcpDialer, dial_fn};
+pub use self::error::{Error, Op};
+pub use self::event::{Event, Status};

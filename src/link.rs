@@ -1,0 +1,188 @@
+//! One live stream with the peer, and how a handle reaches it.
+//!
+//! A `TcpStream` or a `UnixStream` can be read, written and watched through a shared reference, so every handle and
+//! the actor hold the same [`Socket`] and nobody needs a lock. Any other stream needs `&mut` for everything: a whole
+//! `Conn` owns it, and the halves of `into_split` share it behind a lock.
+
+use std::any::Any;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+pub(crate) use self::socket::Socket;
+
+mod socket;
+
+/// A stream and the number of its link.
+pub(crate) struct Link<S> {
+    pub(crate) generation: u64,
+    pub(crate) grip: Grip<S>,
+}
+
+/// How a handle holds the stream of a link.
+pub(crate) enum Grip<S> {
+    Socket(Socket),
+    Owned(S),
+    Locked(Arc<Mutex<S>>),
+}
+
+impl<S> Grip<S> {
+    pub(crate) fn socket(&self) -> Option<&Socket> {
+        match self {
+            Self::Socket(socket) => Some(socket),
+            Self::Owned(_) | Self::Locked(_) => None,
+        }
+    }
+
+    /// Two grips on one stream.
+    pub(crate) fn share(self) -> (Self, Self) {
+        match self {
+            Self::Socket(socket) => (Self::Socket(socket.clone()), Self::Socket(socket)),
+            Self::Owned(stream) => Self::Locked(Arc::new(Mutex::new(stream))).share(),
+            Self::Locked(stream) => (Self::Locked(Arc::clone(&stream)), Self::Locked(stream)),
+        }
+    }
+
+    /// Takes the stream out of its lock if nobody else holds it.
+    pub(crate) fn unshare(self) -> Self {
+        match self {
+            Self::Locked(stream) => match Arc::try_unwrap(stream) {
+                Ok(stream) => Self::Owned(stream.into_inner().unwrap_or_else(PoisonError::into_inner)),
+                Err(stream) => Self::Locked(stream),
+            },
+            other => other,
+        }
+    }
+}
+
+impl<S: 'static> Grip<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        match Socket::from_stream(stream) {
+            Ok(socket) => Self::Socket(socket),
+            Err(stream) => Self::Owned(stream),
+        }
+    }
+
+    /// The stream itself, where it can be seen without a lock.
+    pub(crate) fn get_ref(&self) -> Option<&S> {
+        match self {
+            Self::Socket(socket) => socket.as_any().downcast_ref(),
+            Self::Owned(stream) => Some(stream),
+            Self::Locked(_) => None,
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Grip<S> {
+    #[inline]
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Socket(socket) => socket.poll_read(cx, buf),
+            Self::Owned(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Locked(stream) => Pin::new(&mut *lock(stream)).poll_read(cx, buf),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: Bytes<'_>) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Socket(socket) => socket.poll_write(cx, bytes),
+            Self::Owned(stream) => bytes.poll_write(Pin::new(stream), cx),
+            Self::Locked(stream) => bytes.poll_write(Pin::new(&mut *lock(stream)), cx),
+        }
+    }
+
+    pub(crate) fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Socket(_) => true,
+            Self::Owned(stream) => stream.is_write_vectored(),
+            Self::Locked(stream) => lock(stream).is_write_vectored(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            // A socket has no buffer of its own outside the kernel.
+            Self::Socket(_) => Poll::Ready(Ok(())),
+            Self::Owned(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Locked(stream) => Pin::new(&mut *lock(stream)).poll_flush(cx),
+        }
+    }
+
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Socket(socket) => Poll::Ready(socket.shutdown_write()),
+            Self::Owned(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Locked(stream) => Pin::new(&mut *lock(stream)).poll_shutdown(cx),
+        }
+    }
+
+    /// Reads what has already arrived, without waiting. `None`: nothing has.
+    pub(crate) fn read_arrived(&mut self, buf: &mut ReadBuf<'_>) -> Option<io::Result<()>> {
+        if let Self::Socket(socket) = self {
+            return match socket.read_arrived(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                outcome => Some(outcome),
+            };
+        }
+        // A stream that takes part in tokio's cooperative scheduling answers "pending" when the task has used up its
+        // budget, and that must not pass for "nothing has arrived".
+        let read = std::pin::pin!(tokio::task::unconstrained(std::future::poll_fn(|cx| {
+            Poll::Ready(match self.poll_read(cx, buf) {
+                Poll::Ready(outcome) => Some(outcome),
+                Poll::Pending => None,
+            })
+        })));
+        match read.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => None,
+        }
+    }
+}
+
+/// What a write has to send.
+#[derive(Clone, Copy)]
+pub(crate) enum Bytes<'a> {
+    One(&'a [u8]),
+    Many(&'a [IoSlice<'a>]),
+}
+
+impl Bytes<'_> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::One(bytes) => bytes.len(),
+            Self::Many(parts) => parts.iter().map(|part| part.len()).sum(),
+        }
+    }
+
+    fn poll_write<S: AsyncWrite>(self, stream: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self {
+            Self::One(bytes) => stream.poll_write(cx, bytes),
+            Self::Many(parts) => stream.poll_write_vectored(cx, parts),
+        }
+    }
+}
+
+fn lock<S>(stream: &Mutex<S>) -> MutexGuard<'_, S> {
+    stream.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether `S` is the type `T`.
+pub(crate) fn is_type<S: 'static, T: 'static>() -> bool {
+    std::any::TypeId::of::<S>() == std::any::TypeId::of::<T>()
+}
+
+/// `value` as a `T`, if its type `S` is `T`.
+fn same_type<S: 'static, T: 'static>(value: S) -> Result<T, S> {
+    let mut value = Some(value);
+    let taken = (&mut value as &mut dyn Any).downcast_mut::<Option<T>>().and_then(Option::take);
+    match (taken, value) {
+        (Some(taken), _) => Ok(taken),
+        (None, Some(value)) => Err(value),
+        (None, None) => unreachable!("the value is either taken or still there"),
+    }
+}

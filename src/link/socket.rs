@@ -1,0 +1,219 @@
+//! A kernel socket that several handles use at once.
+//!
+//! tokio's own `AsyncRead` and `AsyncWrite` want `&mut TcpStream`. The same reads and writes are built here from the
+//! parts that work through `&TcpStream`: wait for readiness, then try. Like tokio, a read or write that the kernel
+//! could only do in part is taken to mean that the socket is drained (full), which saves the system call that would
+//! say so (tokio-rs/tokio issue 5866 on where that holds).
+//!
+//! # How a close is noticed for nothing
+//!
+//! When the peer's FIN or RST arrives, epoll reports `EPOLLRDHUP` and tokio keeps it as a readiness flag that never
+//! goes away. `try_io` with an interest in *priority* data looks at just that flag (and at urgent data, for which
+//! tokio's streams are never registered): one atomic load, no lock, no system call, and not confused by unread
+//! bytes. Where there is no such interest, a peek at a readable socket has to do.
+
+use std::any::Any;
+use std::io::{self, Read};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::io::{Interest, ReadBuf};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+
+use super::{Bytes, is_type, same_type};
+use crate::fault::Cause;
+
+/// A shared socket of one of the kinds that tokio can use through a shared reference.
+#[derive(Clone, Debug)]
+pub(crate) enum Socket {
+    Tcp(Arc<TcpStream>),
+    #[cfg(unix)]
+    Unix(Arc<UnixStream>),
+}
+
+/// Runs the same code for each kind of socket.
+macro_rules! with_stream {
+    ($socket:expr, $stream:ident => $body:expr) => {
+        match $socket {
+            Socket::Tcp($stream) => $body,
+            #[cfg(unix)]
+            Socket::Unix($stream) => $body,
+        }
+    };
+}
+
+impl Socket {
+    /// Wraps `stream` if it is a socket, and gives it back if it is not.
+    pub(super) fn from_stream<S: 'static>(stream: S) -> Result<Self, S> {
+        let stream = match same_type::<S, TcpStream>(stream) {
+            Ok(tcp) => return Ok(Self::Tcp(Arc::new(tcp))),
+            Err(stream) => stream,
+        };
+        #[cfg(unix)]
+        let stream = match same_type::<S, UnixStream>(stream) {
+            Ok(unix) => return Ok(Self::Unix(Arc::new(unix))),
+            Err(stream) => stream,
+        };
+        Err(stream)
+    }
+
+    /// Whether streams of this type are sockets.
+    pub(crate) fn is_one<S: 'static>() -> bool {
+        #[cfg(unix)]
+        if is_type::<S, UnixStream>() {
+            return true;
+        }
+        is_type::<S, TcpStream>()
+    }
+
+    pub(super) fn as_any(&self) -> &dyn Any {
+        with_stream!(self, stream => &**stream)
+    }
+
+    #[inline]
+    pub(super) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        with_stream!(self, stream => loop {
+            ready!(stream.poll_read_ready(cx))?;
+            let mut done = None;
+            // The outer `try_io` notes the readiness before the read: an event that comes in after the read survives
+            // the clearing below.
+            let outcome = stream.try_io(Interest::READABLE, || {
+                let room = buf.remaining();
+                let n = stream.try_read_buf(buf)?;
+                done = Some(n);
+                clear_if_partial(n, room)
+            });
+            match (done, outcome) {
+                (Some(_), _) => return Poll::Ready(Ok(())),
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Poll::Ready(Err(error));
+                }
+                (None, _) => {}
+            }
+        })
+    }
+
+    #[inline]
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: Bytes<'_>) -> Poll<io::Result<usize>> {
+        with_stream!(self, stream => loop {
+            ready!(stream.poll_write_ready(cx))?;
+            let mut done = None;
+            let outcome = stream.try_io(Interest::WRITABLE, || {
+                let n = match bytes {
+                    Bytes::One(bytes) => stream.try_write(bytes)?,
+                    Bytes::Many(parts) => stream.try_write_vectored(parts)?,
+                };
+                done = Some(n);
+                clear_if_partial(n, bytes.len())
+            });
+            match (done, outcome) {
+                (Some(n), _) => return Poll::Ready(Ok(n)),
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Poll::Ready(Err(error));
+                }
+                (None, _) => {}
+            }
+        })
+    }
+
+    /// Asks the kernel, and not the readiness flags, for bytes that have arrived.
+    pub(super) fn read_arrived(&self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        let n = with_stream!(self, stream => (&*SockRef::from(&**stream)).read(buf.initialize_unfilled())?);
+        buf.advance(n);
+        Ok(())
+    }
+
+    /// Whether the peer's close or reset is known.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[inline]
+    pub(crate) fn is_closed_by_peer(&self) -> bool {
+        with_stream!(self, stream => stream.try_io(Interest::PRIORITY, || Ok(())).is_ok())
+    }
+
+    /// Whether the peer's close or reset is known and no unread bytes stand before it.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[inline]
+    pub(crate) fn is_closed_by_peer(&self) -> bool {
+        let peek = |socket: SockRef<'_>| socket.peek(&mut [std::mem::MaybeUninit::uninit()]);
+        let outcome = with_stream!(self, stream => {
+            stream.try_io(Interest::READABLE, || peek(SockRef::from(&**stream)))
+        });
+        match outcome {
+            Ok(0) => true,
+            Ok(_) => false,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Waits until the peer's close or reset has arrived, without being woken by anything else.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) async fn closed_by_peer(&self) {
+        loop {
+            match with_stream!(self, stream => stream.ready(Interest::PRIORITY).await) {
+                Ok(ready) if ready.is_read_closed() => return,
+                Ok(_) => {}
+                // The runtime is going away, and this task with it.
+                Err(_) => return std::future::pending().await,
+            }
+        }
+    }
+
+    /// There is no way to wait for a close without being woken by data: the next operation notices it.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) async fn closed_by_peer(&self) {
+        std::future::pending().await
+    }
+
+    /// Why a socket is closed whose close is known. Takes the kernel's pending error.
+    pub(crate) fn closing_cause(&self) -> Cause {
+        let (pending, failed) = with_stream!(self, stream => {
+            (stream.take_error(), stream.try_io(Interest::ERROR, || Ok(())).is_ok())
+        });
+        match pending {
+            Ok(Some(error)) | Err(error) => error.into(),
+            // Another handle took the error, and has not come to report it.
+            Ok(None) if failed => io::Error::from(io::ErrorKind::ConnectionReset).into(),
+            Ok(None) => Cause::PeerClosed,
+        }
+    }
+
+    /// Ends the writing side, as `TcpStream`'s own `shutdown` does.
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        match self.shutdown(Shutdown::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Tells the peer that a link is over, while a handle may still be reading what had arrived.
+    pub(crate) fn hang_up(&self) {
+        // Elsewhere, ending the reading side throws away what has arrived and was not read.
+        let how = if cfg!(target_os = "linux") { Shutdown::Both } else { Shutdown::Write };
+        // It fails if the peer is gone already, which is as good.
+        let _ = self.shutdown(how);
+    }
+
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        with_stream!(self, stream => SockRef::from(&**stream).shutdown(how))
+    }
+}
+
+/// Says "would block" after a partial read or write, which makes `try_io` clear the readiness.
+#[inline]
+fn clear_if_partial(n: usize, asked: usize) -> io::Result<()> {
+    // With epoll and kqueue, whose events are edge-triggered, a partial read or write means that no more is to be had.
+    const PARTIAL_IS_DRAINED: bool = cfg!(any(
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "ios",
+        target_os = "linux",
+        target_os = "macos",
+        target_os = "netbsd",
+        target_os = "openbsd",
+    ));
+    if PARTIAL_IS_DRAINED && 0 < n && n < asked { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+}
