@@ -127,24 +127,6 @@ impl Conn {
     pub fn builder(address: impl Into<Address>) -> Builder<TcpDialer> {
         Builder::new(address.into())
     }
-
-    /// The peer's address on the live link.
-    ///
-    /// # Errors
-    ///
-    /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().ok_or(io::ErrorKind::NotConnected)?.peer_addr()
-    }
-
-    /// The address of this end of the live link.
-    ///
-    /// # Errors
-    ///
-    /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().ok_or(io::ErrorKind::NotConnected)?.local_addr()
-    }
 }
 
 impl<S> Conn<S> {
@@ -166,28 +148,30 @@ impl<S> Conn<S> {
     }
 }
 
-impl<S: 'static> Conn<S> {
-    /// The stream of the live link: its addresses, its socket options.
-    ///
-    /// `None` while there is no link, and while a break is still to be told. What is set on the stream is gone with
-    /// the link; settings that shall be made on every link belong to the [`Builder`] or to the
-    /// [dialer](Builder::dialer).
-    pub fn get_ref(&self) -> Option<&S> {
-        self.handle.get_ref(Direction::Read)
-    }
-}
-
 /// What a whole connection and its halves have in common.
 macro_rules! common_methods {
-    ($handle:ident) => {
+    ($direction:expr) => {
+        /// The stream of the live link: its addresses, its socket options.
+        ///
+        /// `None` while there is no link, and while a break is still to be told. What is set on the stream is gone
+        /// with the link; settings that shall be made on every link belong to the [`Builder`](crate::Builder) or to
+        /// the [dialer](crate::Builder::dialer). On a half, also `None` if the stream is not a socket, as the halves
+        /// then share it behind a lock.
+        pub fn get_ref(&self) -> Option<&S>
+        where
+            S: 'static,
+        {
+            self.handle.get_ref($direction)
+        }
+
         /// The number of the newest link: 1 for the first, 0 before there is one.
         pub fn generation(&self) -> u64 {
-            self.$handle.ledger().generation()
+            self.handle.ledger().generation()
         }
 
         /// Whether a link is up, as far as this machine knows.
         pub fn is_connected(&self) -> bool {
-            self.$handle.ledger().status().borrow().is_connected()
+            self.handle.ledger().status().borrow().is_connected()
         }
 
         /// Waits until a link is up.
@@ -203,12 +187,12 @@ macro_rules! common_methods {
         ///
         /// Cancel safe: dropping the future changes nothing.
         pub fn connected(&self) -> impl Future<Output = Result<(), Error>> + use<S> {
-            crate::conn::connected(Arc::downgrade(self.$handle.ledger()), self.status())
+            crate::conn::connected(Arc::downgrade(self.handle.ledger()), self.status())
         }
 
         /// The state of the connection, now and from now on. A break is seen here no later than its error is told.
         pub fn status(&self) -> watch::Receiver<Status> {
-            self.$handle.ledger().status()
+            self.handle.ledger().status()
         }
 
         /// Breaks the link on purpose, or, during an outage, dials at once instead of waiting for the delay to pass.
@@ -216,7 +200,7 @@ macro_rules! common_methods {
         /// The break is told like any other, as [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and the redial
         /// keeps to the backoff. Does nothing once the connection is closed or shut down.
         pub fn reconnect(&self) {
-            self.$handle.ledger().reconnect();
+            self.handle.ledger().reconnect();
         }
 
         /// Closes the connection for all its handles, at any moment.
@@ -231,7 +215,7 @@ macro_rules! common_methods {
         ///
         /// Cancel safe: once polled, the connection is closed, and dropping the future only ends the wait.
         pub fn close(&self) -> impl Future<Output = ()> + use<S> {
-            let ledger = Arc::clone(self.$handle.ledger());
+            let ledger = Arc::clone(self.handle.ledger());
             async move {
                 ledger.close();
                 ledger.actor_gone().await;
@@ -241,8 +225,36 @@ macro_rules! common_methods {
 }
 use common_methods;
 
+/// The same for TCP.
+macro_rules! tcp_methods {
+    () => {
+        /// The peer's address on the live link.
+        ///
+        /// # Errors
+        ///
+        /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
+        pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+            self.get_ref().ok_or(io::ErrorKind::NotConnected)?.peer_addr()
+        }
+
+        /// The address of this end of the live link.
+        ///
+        /// # Errors
+        ///
+        /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
+        pub fn local_addr(&self) -> io::Result<SocketAddr> {
+            self.get_ref().ok_or(io::ErrorKind::NotConnected)?.local_addr()
+        }
+    };
+}
+use tcp_methods;
+
 impl<S> Conn<S> {
-    common_methods!(handle);
+    common_methods!(Direction::Read);
+}
+
+impl Conn {
+    tcp_methods!();
 }
 
 /// Waits for a link without keeping the connection alive.

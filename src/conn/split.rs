@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::handle::{Handle, Lane};
-use super::{Conn, common_methods};
+use super::{Conn, common_methods, tcp_methods};
 use crate::ledger::Direction;
 use crate::link::Bytes;
 use crate::{Error, Status};
@@ -69,7 +69,7 @@ impl<S> ReadHalf<S> {
         reunite(self, other)
     }
 
-    common_methods!(handle);
+    common_methods!(Direction::Read);
 }
 
 impl<S> WriteHalf<S> {
@@ -91,7 +91,7 @@ impl<S> WriteHalf<S> {
         self.shutdown_on_drop = false;
     }
 
-    common_methods!(handle);
+    common_methods!(Direction::Write);
 }
 
 fn reunite<S>(mut read: ReadHalf<S>, mut write: WriteHalf<S>) -> Result<Conn<S>, ReuniteError<S>> {
@@ -107,43 +107,11 @@ fn reunite<S>(mut read: ReadHalf<S>, mut write: WriteHalf<S>) -> Result<Conn<S>,
 }
 
 impl ReadHalf {
-    /// The peer's address on the live link.
-    ///
-    /// # Errors
-    ///
-    /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.handle.get_ref(Direction::Read).ok_or(io::ErrorKind::NotConnected)?.peer_addr()
-    }
-
-    /// The address of this end of the live link.
-    ///
-    /// # Errors
-    ///
-    /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.handle.get_ref(Direction::Read).ok_or(io::ErrorKind::NotConnected)?.local_addr()
-    }
+    tcp_methods!();
 }
 
 impl WriteHalf {
-    /// The peer's address on the live link.
-    ///
-    /// # Errors
-    ///
-    /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.handle.get_ref(Direction::Write).ok_or(io::ErrorKind::NotConnected)?.peer_addr()
-    }
-
-    /// The address of this end of the live link.
-    ///
-    /// # Errors
-    ///
-    /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.handle.get_ref(Direction::Write).ok_or(io::ErrorKind::NotConnected)?.local_addr()
-    }
+    tcp_methods!();
 }
 
 impl<S> Drop for ReadHalf<S> {

@@ -1,0 +1,261 @@
+//! Promise 1: every handle learns of every break exactly once, before it touches the next link.
+
+mod support;
+
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use perconn::{Conn, Error, Op, dial_fn};
+use support::{Server, break_noticed, generation_up, inside, quick, reset, soon, told_generation};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+/// One exchange in each direction.
+async fn exchange(conn: &mut Conn, peer: &mut tokio::net::TcpStream) {
+    let mut buf = [0; 4];
+    soon("write", conn.write_all(b"ping")).await.unwrap();
+    soon("peer read", peer.read_exact(&mut buf)).await.unwrap();
+    assert_eq!(&buf, b"ping");
+    soon("peer write", peer.write_all(b"pong")).await.unwrap();
+    soon("read", conn.read_exact(&mut buf)).await.unwrap();
+    assert_eq!(&buf, b"pong");
+}
+
+#[tokio::test]
+async fn whole_connection_is_told_of_a_reset_once_by_a_read() {
+    let server = Server::start().await;
+    let (mut conn, mut peer) = server.pair().await;
+    for generation in 1..=5 {
+        exchange(&mut conn, &mut peer).await;
+        reset(peer);
+        let error = soon("read", conn.read(&mut [0; 8])).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert!(matches!(inside(&error), Error::IoError { op: Op::Read, generation: g, .. } if *g == generation));
+        peer = server.accept().await;
+    }
+    exchange(&mut conn, &mut peer).await;
+    assert_eq!(conn.generation(), 6);
+}
+
+#[tokio::test]
+async fn whole_connection_is_told_of_a_close_once_by_an_empty_read() {
+    let server = Server::start().await;
+    let (mut conn, mut peer) = server.pair().await;
+    for _ in 1..=5 {
+        exchange(&mut conn, &mut peer).await;
+        drop(peer);
+        assert_eq!(soon("read", conn.read(&mut [0; 8])).await.unwrap(), 0);
+        peer = server.accept().await;
+    }
+    exchange(&mut conn, &mut peer).await;
+}
+
+#[tokio::test]
+async fn whole_connection_is_told_once_by_a_write() {
+    let server = Server::start().await;
+    let (mut conn, mut peer) = server.pair().await;
+    for generation in 1..=5 {
+        exchange(&mut conn, &mut peer).await;
+        if generation % 2 == 0 {
+            reset(peer)
+        } else {
+            drop(peer)
+        }
+        break_noticed(&conn).await;
+        let error = soon("write", conn.write_all(b"lost?")).await.unwrap_err();
+        assert!(matches!(inside(&error), Error::IoError { op: Op::Write, generation: g, .. } if *g == generation));
+        peer = server.accept().await;
+    }
+    exchange(&mut conn, &mut peer).await;
+}
+
+#[tokio::test]
+async fn each_half_is_told_once() {
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
+    let (mut read, mut write) = conn.into_split();
+    let mut buf = [0; 4];
+    for generation in 1..=5 {
+        soon("write", write.write_all(b"ping")).await.unwrap();
+        soon("peer read", peer.read_exact(&mut buf)).await.unwrap();
+        soon("peer write", peer.write_all(b"pong")).await.unwrap();
+        soon("read", read.read_exact(&mut buf)).await.unwrap();
+        reset(peer);
+        // One half first, then the other.
+        if generation % 2 == 0 {
+            assert_eq!(told_generation(&soon("read", read.read(&mut buf)).await.unwrap_err()), generation);
+            peer = server.accept().await;
+            assert_eq!(told_generation(&soon("write", write.write_all(b"x")).await.unwrap_err()), generation);
+        } else {
+            let mut status = read.status();
+            soon("break", status.wait_for(|status| !status.is_connected())).await.unwrap();
+            assert_eq!(told_generation(&soon("write", write.write_all(b"x")).await.unwrap_err()), generation);
+            peer = server.accept().await;
+            assert_eq!(told_generation(&soon("read", read.read(&mut buf)).await.unwrap_err()), generation);
+        }
+    }
+}
+
+#[tokio::test]
+async fn idle_handle_is_told_of_each_link_that_it_slept_through() {
+    let server = Server::start().await;
+    let (mut conn, mut peer) = server.pair().await;
+    for generation in 2..=4 {
+        reset(peer);
+        peer = server.accept().await;
+        generation_up(&conn, generation).await;
+    }
+    for generation in 1..=3 {
+        let error = soon("write", conn.write_all(b"x")).await.unwrap_err();
+        assert_eq!(told_generation(&error), generation);
+    }
+    exchange(&mut conn, &mut peer).await;
+}
+
+#[tokio::test]
+async fn handle_that_slept_for_very_long_is_told_of_the_last_sixteen_breaks() {
+    let server = Server::start().await;
+    let (mut conn, mut peer) = server.pair().await;
+    for generation in 2..=41 {
+        reset(peer);
+        peer = server.accept().await;
+        generation_up(&conn, generation).await;
+    }
+    let mut told = Vec::new();
+    while let Err(error) = soon("write", conn.write_all(b"ping")).await {
+        told.push(told_generation(&error));
+    }
+    assert_eq!(told, (25..=40).collect::<Vec<_>>());
+    let mut buf = [0; 8];
+    assert_eq!(soon("peer read", peer.read(&mut buf)).await.unwrap(), 4);
+}
+
+#[tokio::test]
+async fn waiting_read_ends_when_the_write_is_told_first() {
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
+    let (mut read, mut write) = tokio::io::split(conn);
+    let mut buf = [0; 4];
+    let mut waiting = tokio_test::task::spawn(read.read_exact(&mut buf));
+    assert!(waiting.poll().is_pending());
+    peer.write_all(b"ab").await.unwrap();
+    while !waiting.is_woken() {
+        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(waiting.poll().is_pending(), "half of what it wants is there");
+    reset(peer);
+    let error = loop {
+        match soon("write", write.write_all(b"x")).await {
+            Ok(()) => tokio::time::sleep(Duration::from_millis(1)).await,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(told_generation(&error), 1);
+    // The next link is up, and has bytes; the read that began on the first must not get them.
+    let mut peer = server.accept().await;
+    peer.write_all(b"cdef").await.unwrap();
+    soon("write", write.write_all(b"hello")).await.unwrap();
+    let error = soon("the waiting read", waiting).await.unwrap_err();
+    assert_eq!(told_generation(&error), 1);
+    soon("read", read.read_exact(&mut buf)).await.unwrap();
+    assert_eq!(&buf, b"cdef");
+}
+
+#[tokio::test]
+async fn reconnect_is_told_as_an_aborted_connection_to_each_half() {
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
+    conn.reconnect();
+    let (mut read, mut write) = conn.into_split();
+    for half in [read.read(&mut [0; 4]).await.unwrap_err(), write.write(b"x").await.unwrap_err()] {
+        assert_eq!((half.kind(), told_generation(&half)), (ErrorKind::ConnectionAborted, 1));
+    }
+    assert_eq!(soon("peer", peer.read(&mut [0; 4])).await.unwrap(), 0, "the peer sees the end");
+    let mut peer = server.accept().await;
+    soon("write", write.write_all(b"new")).await.unwrap();
+    let mut buf = [0; 3];
+    soon("peer", peer.read_exact(&mut buf)).await.unwrap();
+}
+
+#[tokio::test]
+async fn read_into_an_empty_buffer_is_not_an_end_of_file() {
+    let server = Server::start().await;
+    let (mut conn, mut peer) = server.pair().await;
+    for _ in 0..100 {
+        assert_eq!(soon("empty read", conn.read(&mut [])).await.unwrap(), 0);
+    }
+    exchange(&mut conn, &mut peer).await;
+    assert_eq!(conn.generation(), 1);
+}
+
+#[tokio::test]
+async fn any_error_is_a_break_but_for_would_block_and_interrupted() {
+    use ErrorKind::*;
+    for kind in [ConnectionReset, TimedOut, UnexpectedEof, InvalidData, PermissionDenied, OutOfMemory, Other] {
+        let mut dials = 0;
+        let dialer = dial_fn(move || {
+            dials += 1;
+            let mut script = tokio_test::io::Builder::new();
+            if dials == 1 {
+                script.read_error(kind.into());
+            } else {
+                script.read(b"fine");
+            }
+            std::future::ready(Ok(script.build()))
+        });
+        let mut conn = soon("connect", quick(Conn::builder("script").dialer(dialer)).connect()).await.unwrap();
+        let error = soon("read", conn.read(&mut [0; 4])).await.unwrap_err();
+        assert_eq!((error.kind(), told_generation(&error)), (kind, 1));
+        assert_eq!(soon("read", conn.read(&mut [0; 4])).await.unwrap(), 4, "after {kind:?}");
+        assert_eq!(conn.generation(), 2);
+    }
+    for kind in [WouldBlock, Interrupted] {
+        let dialer = move || std::future::ready(Ok(Hiccup(Some(kind))));
+        let mut conn = soon("connect", quick(Conn::builder("hiccup").dialer(dialer)).connect()).await.unwrap();
+        assert_eq!(soon("read", conn.read(&mut [0; 4])).await.unwrap_err().kind(), kind);
+        assert_eq!(soon("read", conn.read(&mut [0; 4])).await.unwrap(), 4);
+        assert_eq!(conn.generation(), 1);
+    }
+}
+
+/// A stream whose first read says "try again".
+struct Hiccup(Option<ErrorKind>);
+
+impl AsyncRead for Hiccup {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(kind) = self.0.take() {
+            return Poll::Ready(Err(kind.into()));
+        }
+        buf.put_slice(b"fine");
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Hiccup {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn error_keeps_the_kernels_kind_and_number() {
+    use std::error::Error as _;
+    let server = Server::start().await;
+    let (mut conn, peer) = server.pair().await;
+    reset(peer);
+    let error = soon("read", conn.read(&mut [0; 4])).await.unwrap_err();
+    let source = inside(&error).source().unwrap().downcast_ref::<io::Error>().unwrap();
+    assert_eq!(source.kind(), error.kind());
+    #[cfg(target_os = "linux")]
+    assert_eq!(source.raw_os_error(), Some(104));
+}
