@@ -326,8 +326,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                     Ok(())
                 }
                 Next::Tell(fault, _) => Err(self.tell(lane, &fault, Op::Shutdown)),
-                Next::Over(end) => Err(self.end_error(end)),
-                Next::Wait => Ok(()),
+                Next::Over(End::Finished) | Next::Wait => Ok(()),
+                Next::Over(end) => return Poll::Ready(Err(self.end_error(end))),
             };
             self.finish(0);
             return Poll::Ready(outcome);
