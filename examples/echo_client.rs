@@ -40,7 +40,7 @@ Options:
   -h, --help           print this text
 
 Exit status: 0 if every message was echoed, 1 if one was lost, 2 if an argument is wrong.
-The output has colours on a terminal, unless NO_COLOR is set.";
+The output has colors on a terminal, unless NO_COLOR is set.";
 
 /// What the client has to do.
 struct Plan {
@@ -240,12 +240,9 @@ impl Tally {
         let lost = unanswered.len();
         let color = if lost == 0 { Color::Green } else { Color::Red };
         screen.line("summary", color, ending);
-        let counts = format!("messages sent: {sent}, echoed: {echoed}, errors told: {errors_told}");
-        screen.line(
-            "summary",
-            color,
-            format_args!("{counts}, reconnects: {reconnects}, resent: {resent}, lost: {lost}"),
-        );
+        let messages = format!("messages sent: {sent}, resent: {resent}, echoed: {echoed}");
+        let breaks = format!("errors told: {errors_told}, reconnects: {reconnects}");
+        screen.line("summary", color, format_args!("{messages}, {breaks}, lost: {lost}"));
         lost
     }
 }
@@ -385,10 +382,11 @@ impl Screen {
     }
 
     fn line(&self, who: &str, color: Color, text: impl Display) {
-        let time = self.start.elapsed().as_secs_f64();
-        let (on, off) =
-            if self.has_color { (format!("\x1b[{}m", color as u8), "\x1b[0m") } else { (String::new(), "") };
-        self.print(format_args!("{time:>7.3}s  {who:<7}  {on}{text}{off}"));
+        let start = format!("{:>7.3}s  {who:<7}", self.start.elapsed().as_secs_f64());
+        match self.has_color {
+            true => self.print(format_args!("{start}  \x1b[{}m{text}\x1b[0m", color as u8)),
+            false => self.print(format_args!("{start}  {text}")),
+        }
     }
 
     fn print(&self, text: impl Display) {

@@ -1,0 +1,64 @@
+//! What every type is allowed to do, checked by the compiler.
+
+use std::marker::PhantomPinned;
+
+use perconn::*;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::net::TcpStream;
+
+fn is_send<T: Send>() {}
+fn is_sync<T: Sync>() {}
+fn is_unpin<T: Unpin>() {}
+fn is_static<T: 'static>() {}
+fn is_debug<T: std::fmt::Debug>() {}
+fn is_clone<T: Clone>() {}
+fn is_error<T: std::error::Error + Send + Sync + 'static>() {}
+fn is_stream<T: AsyncRead + AsyncWrite>() {}
+fn value_is_send<T: Send>(_: &T) {}
+
+/// A stream that is not `Sync`.
+type NotSync = Box<dyn Stream>;
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+#[test]
+fn types_have_the_traits_that_programs_rely_on() {
+    is_send::<Conn>();
+    is_sync::<Conn>();
+    is_unpin::<Conn>();
+    is_static::<Conn>();
+    is_debug::<Conn>();
+    is_stream::<Conn>();
+    is_stream::<Conn<DuplexStream>>();
+    is_send::<Conn<NotSync>>();
+    is_send::<ReadHalf<NotSync>>();
+    is_sync::<ReadHalf>();
+    is_send::<WriteHalf<NotSync>>();
+    is_sync::<WriteHalf>();
+    is_debug::<ReadHalf>();
+    is_debug::<WriteHalf>();
+    is_error::<Error>();
+    is_error::<ReuniteError>();
+    is_send::<Event>();
+    is_sync::<Event>();
+    is_clone::<Event>();
+    is_clone::<Status>();
+    is_clone::<Address>();
+    is_send::<Builder>();
+    is_debug::<Builder>();
+    is_debug::<Op>();
+    is_debug::<WhenDown>();
+    is_debug::<TcpDialer>();
+    is_clone::<AndThen<TcpDialer, ()>>();
+    is_send::<TcpStream>();
+    // The helpers themselves tell types apart.
+    is_send::<PhantomPinned>();
+}
+
+#[tokio::test]
+async fn futures_can_be_spawned() {
+    let conn = Conn::builder("127.0.0.1:9").logger(|_| {}).build().unwrap();
+    value_is_send(&conn.connected());
+    value_is_send(&conn.close());
+    value_is_send(&Conn::connect("127.0.0.1:9"));
+    value_is_send(&Conn::builder("127.0.0.1:9").connect());
+}
