@@ -177,8 +177,10 @@ async fn reconnect_cuts_the_delay_short_and_does_nothing_during_a_dial() {
     let conn = conn(refusing(&dials)).retry_min(3600 * S).retry_max(3600 * S).on_event(recorder.hook());
     let conn = conn.build().unwrap();
     for attempt in 1..=5 {
-        event(&mut events, |event| matches!(event, Event::DialFailed { attempt: n, .. } if *n == attempt).then_some(()))
-            .await;
+        event(&mut events, |event| {
+            matches!(event, Event::DialFailed { attempt: n, .. } if *n == attempt).then_some(())
+        })
+        .await;
         // Any number of requests is one.
         for _ in 0..100 {
             conn.reconnect();

@@ -164,6 +164,26 @@ async fn waiting_read_ends_when_the_write_is_told_first() {
 }
 
 #[tokio::test]
+async fn read_that_waited_and_then_got_the_last_bytes_is_told_no_second_time() {
+    let server = Server::start().await;
+    let (mut conn, mut peer) = server.pair().await;
+    let mut buf = [0; 4];
+    {
+        let mut waiting = tokio_test::task::spawn(conn.read(&mut buf));
+        assert!(waiting.poll().is_pending());
+        peer.write_all(b"last").await.unwrap();
+        drop(peer);
+        // The next link is up: the break is long known when the read looks again.
+        peer = server.accept().await;
+        assert_eq!(soon("read", waiting).await.unwrap(), 4);
+    }
+    assert!(soon("write", conn.write(b"x")).await.is_err(), "told by the write");
+    peer.write_all(b"next").await.unwrap();
+    assert_eq!(soon("read", conn.read(&mut buf)).await.unwrap(), 4);
+    assert_eq!(&buf, b"next");
+}
+
+#[tokio::test]
 async fn reconnect_is_told_as_an_aborted_connection_to_each_half() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;

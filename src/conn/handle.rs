@@ -387,7 +387,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                     let before = buf.filled().len();
                     let link = self.link.get_mut().filter(|link| link.generation == fault.generation);
                     match link.and_then(|link| link.grip.read_arrived(buf)) {
-                        Some(Ok(())) if buf.filled().len() > before => return Poll::Ready(Some(Ok(()))),
+                        Some(Ok(())) if buf.filled().len() > before => {
+                            lane.tied_to = 0;
+                            return Poll::Ready(Some(Ok(())));
+                        }
                         Some(Err(error)) if !is_passing(&error) => {
                             let error = Fault { cause: error.into(), op, ..*fault };
                             return Poll::Ready(Some(Err(self.tell(lane, &error, op))));

@@ -38,7 +38,7 @@ impl Dial for TcpDialer {
         let mut failures = Vec::new();
         for address in addresses {
             self.hung = Some(address);
-            let outcome = TcpStream::connect(address).await.and_then(refuse_self);
+            let outcome = TcpStream::connect(address).await.and_then(|stream| refuse_self(stream, address));
             self.hung = None;
             match outcome {
                 Ok(stream) => return Ok(stream),
@@ -58,8 +58,8 @@ impl Dial for TcpDialer {
 /// While nobody listens on a port of this machine from which outgoing connections are numbered, a dial to it can be
 /// given that very port and meet itself (the simultaneous open of RFC 9293, 3.5). A client that redials for hours
 /// would find it, and then keep the port from its server.
-fn refuse_self(stream: TcpStream) -> io::Result<TcpStream> {
-    if stream.local_addr()? == stream.peer_addr()? {
+fn refuse_self(stream: TcpStream, dialed: SocketAddr) -> io::Result<TcpStream> {
+    if stream.local_addr()? == dialed {
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens; the dial met itself"));
     }
     Ok(stream)
