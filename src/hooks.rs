@@ -10,9 +10,11 @@ use crate::{Error, Event};
 /// Both run on the actor's task: a slow one delays the redial and nothing else. A panic in one is caught and
 /// reported, so that it can end neither the actor nor anyone who waits for it.
 pub(crate) struct Hooks {
-    pub(crate) logger: Box<dyn Fn(&Error) + Send + Sync>,
-    pub(crate) on_event: Option<Box<dyn Fn(&Event) + Send + Sync>>,
+    pub(crate) logger: Hook<Error>,
+    pub(crate) on_event: Option<Hook<Event>>,
 }
+
+type Hook<T> = Box<dyn Fn(&T) + Send + Sync>;
 
 impl Default for Hooks {
     fn default() -> Self {

@@ -115,9 +115,9 @@ async fn serve(mut stream: TcpStream, kill: Kill, records: usize, received: &Mut
 
 fn end(stream: TcpStream, orderly: bool) -> io::Result<()> {
     if orderly {
-        drop(stream)
+        drop(stream);
     } else {
-        reset(stream)
+        reset(stream);
     }
     Ok(())
 }

@@ -39,9 +39,9 @@ async fn reader_that_waits_through_an_outage_hears_the_answer_to_the_writers_req
         });
         server.stop();
         if round % 2 == 0 {
-            reset(peer)
+            reset(peer);
         } else {
-            drop(peer)
+            drop(peer);
         }
         soon("the reader is told", was_told).await.unwrap();
         // Only now does the writer start. Its first poll must not steal the reader's wake-up.

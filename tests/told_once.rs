@@ -58,9 +58,9 @@ async fn whole_connection_is_told_once_by_a_write() {
     for generation in 1..=5 {
         exchange(&mut conn, &mut peer).await;
         if generation % 2 == 0 {
-            reset(peer)
+            reset(peer);
         } else {
-            drop(peer)
+            drop(peer);
         }
         break_noticed(&conn).await;
         let error = soon("write", conn.write_all(b"lost?")).await.unwrap_err();

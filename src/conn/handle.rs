@@ -154,6 +154,10 @@ impl<S> Handle<S> {
 
     /// Shuts the writing side down without waiting: what a dropped half does.
     pub(super) fn shutdown_now(&mut self) {
+        if self.link.get().is_none() {
+            let link = self.ledger.take_live(self.told, self.seat(Direction::Write));
+            self.link = link.map_or_else(OnceLock::new, OnceLock::from);
+        }
         let live = self.link.get_mut().filter(|link| self.ledger.is_live(link.generation));
         let shut = live.map_or(0, |link| {
             (self.tether.shutdown_now)(&mut link.grip);
@@ -273,8 +277,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     }
 
     pub(super) fn poll_flush(&mut self, lane: &mut Lane, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let Some(link) = self.live(lane) else { break };
+        while let Some(link) = self.live(lane) {
             let generation = link.generation;
             match link.grip.poll_flush(cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),

@@ -1,5 +1,7 @@
 //! The two halves of a connection, in the shape of tokio's `OwnedReadHalf` and `OwnedWriteHalf`.
 
+#![expect(clippy::result_large_err, reason = "the error of a reunion gives both halves back, as tokio's does")]
+
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
