@@ -55,6 +55,13 @@ mod split;
 /// *write*, what had arrived and was not read is gone with the link. Where that matters, use
 /// [`into_split`](Conn::into_split): the [`ReadHalf`] reads to the end whatever the other half was told.
 ///
+/// # Buffers on top
+///
+/// What keeps bytes of its own between calls (a [`BufReader`](tokio::io::BufReader) and its `lines`, a `Framed` of
+/// tokio-util) keeps them across a break, and would put half a line of one link before the first line of the next.
+/// After it has passed a break on, throw the buffered bytes away, or make a new one; and take an end of the stream in the
+/// middle of a line for what it is.
+///
 /// # Two tasks
 ///
 /// A whole connection is one handle. By [`tokio::io::split`] two tasks can share it, and get a weaker form of the

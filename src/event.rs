@@ -10,7 +10,11 @@ use crate::Error;
 ///
 /// Events come in order and one at a time. [`Connected`](Event::Connected) or [`Reconnected`](Event::Reconnected)
 /// begins a link's life; [`Disconnected`](Event::Disconnected) or [`Closed`](Event::Closed) ends it. After
-/// [`GaveUp`](Event::GaveUp) or `Closed` there are no more.
+/// [`GaveUp`](Event::GaveUp) or `Closed` there are no more. (A runtime that shuts down takes the actor with it, without
+/// an event.)
+///
+/// They are told by the actor, in its own time: a handle can have been told of a break before the event of it, or after.
+/// A new link is announced before any handle gets it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
