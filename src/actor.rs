@@ -25,32 +25,15 @@ pub(crate) use self::state::Limits;
 use self::state::{Action, Input, Outage, Pace, State};
 use crate::backoff::Backoff;
 use crate::dial::Dial;
-use crate::fault::{Fault, SharedIoError};
+use crate::fault::{Cause, Fault, SharedIoError};
 use crate::hooks::Hooks;
+use crate::job::Job;
 use crate::ledger::{End, Ledger};
 use crate::link::Socket;
 use crate::{Error, Event};
 
 mod catch_unwind;
 mod state;
-
-/// What handles ask of the actor.
-#[derive(Debug)]
-pub(crate) enum Job {
-    /// A link broke.
-    Redial(Arc<Fault>),
-    /// Dial now.
-    Reconnect,
-    /// The writing side of this link has been shut down.
-    Finish { generation: u64 },
-    /// End.
-    Close,
-}
-
-impl Job {
-    /// How many jobs can be on their way at once: one of each kind, as the ledger takes care of.
-    pub(crate) const KINDS: usize = 4;
-}
 
 /// The task's belongings.
 pub(crate) struct Actor<D: Dial> {
@@ -79,10 +62,9 @@ impl<S> Happening<S> {
     fn input(&self) -> Input {
         match self {
             Self::Job(Job::Redial(fault)) | Self::Broken(fault) => {
-                Input::Broken { generation: fault.generation, lived: fault.lived }
+                Input::Broken { generation: fault.generation, lived: fault.lived, is_last: fault.is_last }
             }
             Self::Job(Job::Reconnect) => Input::Reconnect,
-            Self::Job(Job::Finish { generation }) => Input::Finish { generation: *generation },
             Self::Job(Job::Close) => Input::Close,
             Self::Dialed(_) => Input::Dialed,
             Self::DialFailed(_) => Input::DialFailed,
@@ -92,22 +74,30 @@ impl<S> Happening<S> {
 }
 
 impl<D: Dial> Actor<D> {
-    pub(crate) async fn run(mut self) {
-        let _end = EndGuard(Arc::clone(&self.ledger));
+    /// The task. Whatever becomes of it, even if it is dropped before it ever runs, the end is in the ledger.
+    pub(crate) fn run(self) -> impl Future<Output = ()> + Send {
+        let end = EndGuard(Arc::clone(&self.ledger));
+        async move {
+            let _end = end;
+            self.work().await;
+        }
+    }
+
+    async fn work(mut self) {
         let mut state = State::new();
         let mut delay = Duration::ZERO;
         let mut socket = None;
-        while state != State::Over {
+        loop {
             let happening = match state {
                 State::Dialing(outage) => self.dial(state, outage).await,
                 State::Resting(_) => self.rest(state, delay).await,
-                State::Up { generation, .. } | State::Finishing { generation } => {
-                    self.watch(state, generation, &socket).await
-                }
+                State::Up { generation, .. } => self.watch(state, generation, &socket).await,
                 State::Over => return,
             };
             let (next, action) = state.step(happening.input(), &self.limits);
             let before = std::mem::replace(&mut state, next);
+            // A handle may have entered something and left it to this task to show it.
+            self.ledger.publish();
             match action {
                 Action::Continue | Action::Dial => {}
                 Action::Rest(pace) => {
@@ -117,15 +107,21 @@ impl<D: Dial> Actor<D> {
                 }
                 Action::HandOver { generation } => socket = self.hand_over(before, generation, happening),
                 Action::GiveUp => {
-                    let attempts = before.attempts();
                     self.tell(before, happening, None);
-                    self.ledger.end(End::GaveUp { attempts });
-                    self.log(&self.ledger.end_error(End::GaveUp { attempts }));
-                    self.event(&Event::GaveUp { attempts });
+                    self.give_up(before.attempts());
+                }
+                Action::Fail => {
+                    self.ledger.end(End::Closed);
+                    self.tell(before, happening, None);
+                    self.event(&Event::Closed);
                 }
                 // The end is in the ledger already: that is how the actor came to know.
-                Action::Stop => self.event(&Event::Closed),
+                Action::Stop => {
+                    self.tell(before, happening, None);
+                    self.event(&Event::Closed);
+                }
             }
+            self.ledger.publish();
         }
     }
 
@@ -201,10 +197,23 @@ impl<D: Dial> Actor<D> {
         });
         // If it was closed meanwhile, the job that says so is in the queue, and the stream is dropped here.
         let socket = self.ledger.hand_over(generation, stream).unwrap_or(None);
+        self.ledger.publish();
         if let Some(waiting) = self.first_dial.take() {
             let _ = waiting.send(Ok(()));
         }
         socket
+    }
+
+    fn give_up(&self, attempts: u32) {
+        let end = End::GaveUp { attempts };
+        // It may have been closed while the last failure was told.
+        if self.ledger.end(end) {
+            self.ledger.publish();
+            self.log(&self.ledger.end_error(end));
+            self.event(&Event::GaveUp { attempts });
+        } else {
+            self.event(&Event::Closed);
+        }
     }
 
     /// Tells the logger and the event hook of a break or a failed dial.
@@ -221,6 +230,9 @@ impl<D: Dial> Actor<D> {
                     let _ = waiting.send(Err(error()));
                 }
             }
+            // The end of the last link is what the program waits for, if it comes in good order.
+            Happening::Job(Job::Redial(fault)) | Happening::Broken(fault)
+                if fault.is_last && matches!(fault.cause, Cause::PeerClosed) => {}
             Happening::Job(Job::Redial(fault)) | Happening::Broken(fault) => {
                 let cause = Arc::new(fault.error(fault.op, address));
                 self.log(&cause);
@@ -252,7 +264,7 @@ impl State {
     fn attempts(self) -> u32 {
         match self {
             Self::Dialing(outage) | Self::Resting(outage) | Self::Up { ended: outage, .. } => outage.attempt,
-            Self::Finishing { .. } | Self::Over => 0,
+            Self::Over => 0,
         }
     }
 }
@@ -301,6 +313,7 @@ impl<S> Drop for EndGuard<S> {
         if self.0.ended().is_none() {
             self.0.end(End::RuntimeShutdown);
         }
+        self.0.publish();
         self.0.set_actor_away(true);
     }
 }

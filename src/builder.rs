@@ -8,10 +8,11 @@ use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::actor::{Actor, Job, Limits};
+use crate::actor::{Actor, Limits};
 use crate::backoff::Backoff;
 use crate::conn::Tether;
 use crate::hooks::Hooks;
+use crate::job::Job;
 use crate::ledger::Ledger;
 use crate::link::is_type;
 use crate::{Address, Conn, Dial, Error, Event, TcpDialer};
@@ -73,7 +74,7 @@ impl Builder {
             dial_timeout: Some(Duration::from_secs(20)),
             retry_min: Duration::from_secs(1),
             retry_max: Duration::from_secs(60),
-            limits: Limits { stable_after: Duration::from_secs(10), max_retries: None },
+            limits: Limits { stable_after: Duration::from_secs(10), max_retries: None, is_first_final: false },
             hooks: Hooks::default(),
             job_queue_size: 10,
             when_down: WhenDown::default(),
@@ -215,8 +216,9 @@ impl<D: Dial> Builder<D> {
     /// # Cancel safety
     ///
     /// Cancel safe: a dropped future takes its dial with it.
-    pub async fn connect(self) -> Result<Conn<D::Stream>, Error> {
+    pub async fn connect(mut self) -> Result<Conn<D::Stream>, Error> {
         let (outcome, first_dial) = oneshot::channel();
+        self.limits.is_first_final = true;
         let conn = self.start(Some(outcome))?;
         match first_dial.await {
             Ok(Ok(())) => Ok(conn),

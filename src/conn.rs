@@ -12,17 +12,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use self::handle::{Handle, Lane};
+use self::handle::Handle;
+use self::lane::Lane;
 use crate::builder::Builder;
 use crate::ledger::{Direction, Ledger};
 use crate::link::Bytes;
 use crate::{Address, Error, Status, TcpDialer};
 
-pub(crate) use self::handle::Tether;
 pub use self::split::{ReadHalf, ReuniteError, WriteHalf};
+pub(crate) use self::tether::Tether;
 
 mod handle;
+mod lane;
+mod operations;
 mod split;
+mod tether;
 
 /// A connection that outlives its sockets.
 ///
@@ -173,12 +177,12 @@ macro_rules! common_methods {
 
         /// The number of the newest link: 1 for the first, 0 before there is one.
         pub fn generation(&self) -> u64 {
-            self.handle.ledger().generation()
+            self.handle.ledger.generation()
         }
 
         /// Whether a link is up, as far as this machine knows.
         pub fn is_connected(&self) -> bool {
-            self.handle.ledger().status().borrow().is_connected()
+            self.handle.ledger.status().is_connected()
         }
 
         /// Waits until a link is up.
@@ -194,12 +198,15 @@ macro_rules! common_methods {
         ///
         /// Cancel safe: dropping the future changes nothing.
         pub fn connected(&self) -> impl Future<Output = Result<(), Error>> + use<S> {
-            crate::conn::connected(Arc::downgrade(self.handle.ledger()), self.status())
+            crate::conn::connected(Arc::clone(&self.handle.ledger))
         }
 
         /// The state of the connection, now and from now on. A break is seen here no later than its error is told.
+        ///
+        /// As with every watch channel of tokio, copy the status out of the guard that `borrow` and `wait_for` return
+        /// (`let status = *receiver.borrow();`): an operation that has a break to tell waits for the guard to go.
         pub fn status(&self) -> watch::Receiver<Status> {
-            self.handle.ledger().status()
+            self.handle.ledger.watch_status()
         }
 
         /// Breaks the link on purpose, or, during an outage, dials at once instead of waiting for the delay to pass.
@@ -207,7 +214,7 @@ macro_rules! common_methods {
         /// The break is told like any other, as [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and the redial
         /// keeps to the backoff. Does nothing once the connection is closed or shut down.
         pub fn reconnect(&self) {
-            self.handle.ledger().reconnect();
+            self.handle.ledger.reconnect();
         }
 
         /// Closes the connection for all its handles, at any moment.
@@ -222,9 +229,10 @@ macro_rules! common_methods {
         ///
         /// Cancel safe: once polled, the connection is closed, and dropping the future only ends the wait.
         pub fn close(&self) -> impl Future<Output = ()> + use<S> {
-            let ledger = Arc::clone(self.handle.ledger());
+            let ledger = Arc::clone(&self.handle.ledger);
             async move {
                 ledger.close();
+                ledger.publish();
                 ledger.actor_gone().await;
             }
         }
@@ -264,13 +272,21 @@ impl Conn {
     tcp_methods!();
 }
 
-/// Waits for a link without keeping the connection alive.
-async fn connected<S>(ledger: std::sync::Weak<Ledger<S>>, mut status: watch::Receiver<Status>) -> Result<(), Error> {
-    match status.wait_for(|status| status.is_connected() || status.is_final()).await {
-        Ok(status) if status.is_connected() => Ok(()),
-        _ => {
-            let end = ledger.upgrade().and_then(|ledger| Some(ledger.end_error(ledger.ended()?)));
-            Err(end.unwrap_or(Error::ClosedConnection))
+/// Waits for a link. (It is the [`Tether`] that keeps a connection alive, not the ledger.)
+async fn connected<S>(ledger: Arc<Ledger<S>>) -> Result<(), Error> {
+    let mut changes = ledger.watch_status();
+    loop {
+        changes.mark_unchanged();
+        // What is shown can be older than what is known.
+        let status = ledger.status();
+        if status.is_connected() {
+            return Ok(());
+        }
+        if let Some(end) = ledger.ended() {
+            return Err(ledger.end_error(end));
+        }
+        if changes.changed().await.is_err() {
+            return Err(Error::ClosedConnection);
         }
     }
 }

@@ -15,9 +15,17 @@ pub(crate) struct Fault {
     pub(crate) cause: Cause,
     /// How long the link had been up.
     pub(crate) lived: Duration,
+    /// The program had ended the conversation: there will not be another link.
+    pub(crate) is_last: bool,
 }
 
 impl Fault {
+    /// A break whose record is gone.
+    pub(crate) fn forgotten(generation: u64, op: Op) -> Self {
+        let cause = io::Error::from(io::ErrorKind::ConnectionAborted).into();
+        Self { generation, op, cause, lived: Duration::ZERO, is_last: false }
+    }
+
     /// The error for a handle that learns of this break through `op`.
     pub(crate) fn error(&self, op: Op, address: &str) -> Error {
         let source = match &self.cause {
@@ -113,7 +121,7 @@ mod tests {
 
     #[test]
     fn an_orderly_close_is_a_broken_pipe_to_a_writer() {
-        let fault = Fault { generation: 1, op: Op::Read, cause: Cause::PeerClosed, lived: Duration::ZERO };
+        let fault = Fault { cause: Cause::PeerClosed, ..Fault::forgotten(1, Op::Read) };
         assert_eq!(fault.error(Op::Write, "a:1").kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(fault.error(Op::Read, "a:1").kind(), io::ErrorKind::UnexpectedEof);
     }

@@ -12,6 +12,7 @@ mod error;
 mod event;
 mod fault;
 mod hooks;
+mod job;
 mod ledger;
 mod link;
 

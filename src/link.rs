@@ -5,12 +5,14 @@
 //! `Conn` owns it, and the halves of `into_split` share it behind a lock.
 
 use std::any::Any;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::unconstrained;
 
 pub(crate) use self::socket::Socket;
 
@@ -121,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Grip<S> {
         }
     }
 
-    /// Reads what has already arrived, without waiting. `None`: nothing has.
+    /// Reads what has already arrived, without waiting. `None`: nothing has, as far as the stream knows.
     pub(crate) fn read_arrived(&mut self, buf: &mut ReadBuf<'_>) -> Option<io::Result<()>> {
         if let Self::Socket(socket) = self {
             return match socket.read_arrived(buf) {
@@ -131,15 +133,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Grip<S> {
         }
         // A stream that takes part in tokio's cooperative scheduling answers "pending" when the task has used up its
         // budget, and that must not pass for "nothing has arrived".
-        let read = std::pin::pin!(tokio::task::unconstrained(std::future::poll_fn(|cx| {
-            Poll::Ready(match self.poll_read(cx, buf) {
-                Poll::Ready(outcome) => Some(outcome),
-                Poll::Pending => None,
-            })
-        })));
+        let read = pin!(unconstrained(poll_fn(|cx| Poll::Ready(self.poll_read(cx, buf)))));
         match read.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(outcome) => outcome,
-            Poll::Pending => None,
+            Poll::Ready(Poll::Ready(outcome)) => Some(outcome),
+            Poll::Ready(Poll::Pending) | Poll::Pending => None,
         }
     }
 }

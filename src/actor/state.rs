@@ -4,13 +4,11 @@
 //! ```text
 //!            Dialed                    Broken
 //!  Dialing ----------> Up(generation) ---------> Resting
-//!   |   ^                 | Finish                  |
-//!   |   |                 v                         |
-//!   |   |              Finishing --Broken--> Over   |
-//!   |   +---------- Rested, Reconnect --------------+
+//!   |   ^                                           |
+//!   |   +----------- Rested, Reconnect -------------+
 //!   +-- DialFailed --> Resting
 //!
-//!  any state: Close --> Over; no retry left --> Over
+//!  no retry left --> Over     the last link broken --> Over     Close --> Over
 //! ```
 //!
 //! A redial in a row without a stable link costs one retry, be it that the dial before failed or that the link was
@@ -24,6 +22,8 @@ pub(crate) struct Limits {
     pub(crate) stable_after: Duration,
     /// `None`: no limit.
     pub(crate) max_retries: Option<u32>,
+    /// If the first dial fails, there is no second.
+    pub(crate) is_first_final: bool,
 }
 
 /// Where the actor stands.
@@ -35,8 +35,6 @@ pub(crate) enum State {
     Resting(Outage),
     /// A link is up. The outage that it ended is kept, in case the link does not prove stable.
     Up { generation: u64, ended: Outage },
-    /// The conversation is about to end with this link.
-    Finishing { generation: u64 },
     /// There is nothing left to do.
     Over,
 }
@@ -61,17 +59,14 @@ pub(crate) enum Input {
     DialFailed,
     /// The delay has passed.
     Rested,
-    /// A link broke after it had been up for `lived`.
+    /// A link broke after it had been up for `lived`. If it is the last, the program wants no other.
     Broken {
         generation: u64,
         lived: Duration,
+        is_last: bool,
     },
     /// The program wants a link now.
     Reconnect,
-    /// The program has ended the writing side of this link.
-    Finish {
-        generation: u64,
-    },
     /// The program has closed the connection.
     Close,
 }
@@ -86,7 +81,10 @@ pub(crate) enum Action {
     HandOver {
         generation: u64,
     },
+    /// The retries are used up.
     GiveUp,
+    /// The first dial was to be the last.
+    Fail,
     Stop,
 }
 
@@ -114,22 +112,23 @@ impl State {
                 let generation = outage.generation + 1;
                 (Self::Up { generation, ended: outage }, Action::HandOver { generation })
             }
+            (Self::Dialing(outage), Input::DialFailed) if outage.generation == 0 && limits.is_first_final => {
+                (Self::Over, Action::Fail)
+            }
             (Self::Dialing(outage), Input::DialFailed) => outage.redial(Pace::Backoff, limits),
             (Self::Resting(outage), Input::Rested | Input::Reconnect) => (Self::Dialing(outage), Action::Dial),
 
-            (Self::Up { generation, ended }, Input::Broken { generation: broken, lived }) if broken == generation => {
-                if lived >= limits.stable_after {
+            (Self::Up { generation, ended }, Input::Broken { generation: broken, lived, is_last })
+                if broken == generation =>
+            {
+                if is_last {
+                    (Self::Over, Action::Stop)
+                } else if lived >= limits.stable_after {
                     Outage::after_stable(generation).redial(Pace::Prompt, limits)
                 } else {
                     let pace = if ended.is_fresh { Pace::Prompt } else { Pace::Backoff };
                     Outage { generation, ..ended }.redial(pace, limits)
                 }
-            }
-            (Self::Up { generation, .. }, Input::Finish { generation: last }) if last == generation => {
-                (Self::Finishing { generation }, Action::Continue)
-            }
-            (Self::Finishing { generation }, Input::Broken { generation: broken, .. }) if broken == generation => {
-                (Self::Over, Action::Stop)
             }
 
             // What is left comes late or twice: a report of a link that has been replaced, a reconnect when the link
@@ -162,7 +161,8 @@ impl Outage {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { stable_after: Duration::from_secs(10), max_retries: Some(2) };
+    const LIMITS: Limits =
+        Limits { stable_after: Duration::from_secs(10), max_retries: Some(2), is_first_final: false };
     const SHORT: Duration = Duration::from_secs(9);
     const LONG: Duration = Duration::from_secs(10);
 
@@ -173,10 +173,13 @@ mod tests {
     const FIRST: Outage = outage(0, 1, 0, true);
     const SECOND: Outage = outage(0, 2, 1, false);
     const UP: State = State::Up { generation: 1, ended: FIRST };
-    const FINISHING: State = State::Finishing { generation: 1 };
 
     fn broken(generation: u64, lived: Duration) -> Input {
-        Input::Broken { generation, lived }
+        Input::Broken { generation, lived, is_last: false }
+    }
+
+    fn last_broken(generation: u64) -> Input {
+        Input::Broken { generation, lived: SHORT, is_last: true }
     }
 
     #[test]
@@ -191,7 +194,6 @@ mod tests {
             (Dialing(FIRST), Input::DialFailed, Resting(SECOND), Action::Rest(Pace::Backoff)),
             (Dialing(FIRST), Input::Reconnect, Dialing(FIRST), Action::Continue),
             (Dialing(again), broken(1, LONG), Dialing(again), Action::Continue),
-            (Dialing(again), Input::Finish { generation: 1 }, Dialing(again), Action::Continue),
             (Dialing(FIRST), Input::Close, Over, Action::Stop),
             // A delay.
             (Resting(SECOND), Input::Rested, Dialing(SECOND), Action::Dial),
@@ -204,14 +206,9 @@ mod tests {
             (UP, broken(0, LONG), UP, Action::Continue),
             (UP, broken(2, LONG), UP, Action::Continue),
             (UP, Input::Reconnect, UP, Action::Continue),
-            (UP, Input::Finish { generation: 1 }, FINISHING, Action::Continue),
-            (UP, Input::Finish { generation: 0 }, UP, Action::Continue),
+            (UP, last_broken(1), Over, Action::Stop),
+            (UP, last_broken(0), UP, Action::Continue),
             (UP, Input::Close, Over, Action::Stop),
-            // The last link.
-            (FINISHING, broken(1, SHORT), Over, Action::Stop),
-            (FINISHING, broken(0, SHORT), FINISHING, Action::Continue),
-            (FINISHING, Input::Reconnect, FINISHING, Action::Continue),
-            (FINISHING, Input::Close, Over, Action::Stop),
             // The end.
             (Over, Input::Close, Over, Action::Continue),
             (Over, Input::Reconnect, Over, Action::Continue),
@@ -246,6 +243,14 @@ mod tests {
         let limits = Limits { max_retries: Some(0), ..LIMITS };
         assert_eq!(State::new().step(Input::DialFailed, &limits), (State::Over, Action::GiveUp));
         assert_eq!(UP.step(broken(1, LONG), &limits), (State::Over, Action::GiveUp));
+    }
+
+    #[test]
+    fn first_dial_can_be_made_final_and_no_later_one() {
+        let limits = Limits { is_first_final: true, ..LIMITS };
+        assert_eq!(State::new().step(Input::DialFailed, &limits), (State::Over, Action::Fail));
+        let later = State::Dialing(outage(1, 1, 1, false));
+        assert!(matches!(later.step(Input::DialFailed, &limits), (State::Resting(_), Action::Rest(Pace::Backoff))));
     }
 
     #[test]

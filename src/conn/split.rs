@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::handle::{Handle, Lane};
+use super::handle::Handle;
+use super::lane::Lane;
 use super::{Conn, common_methods, tcp_methods};
 use crate::ledger::Direction;
 use crate::link::Bytes;
@@ -46,7 +47,15 @@ pub struct ReadHalf<S = TcpStream> {
 pub struct WriteHalf<S = TcpStream> {
     handle: Handle<S>,
     lane: Lane,
-    shutdown_on_drop: bool,
+    on_drop: OnDrop,
+}
+
+/// What a [`WriteHalf`] does when it is dropped.
+enum OnDrop {
+    Shutdown,
+    Forget,
+    /// Nothing: it has become a part of a whole connection.
+    Reunited,
 }
 
 /// Two halves that do not belong together, given back by an attempt to reunite them.
@@ -76,7 +85,7 @@ impl<S> ReadHalf<S> {
 
 impl<S> WriteHalf<S> {
     pub(super) fn new(handle: Handle<S>, lane: Lane) -> Self {
-        Self { handle, lane, shutdown_on_drop: true }
+        Self { handle, lane, on_drop: OnDrop::Shutdown }
     }
 
     /// Makes the whole connection again; see [`ReadHalf::reunite`].
@@ -90,7 +99,7 @@ impl<S> WriteHalf<S> {
 
     /// Drops this half without shutting the writing side down: the reading half stays connected, and is reconnected.
     pub fn forget(mut self) {
-        self.shutdown_on_drop = false;
+        self.on_drop = OnDrop::Forget;
     }
 
     common_methods!(Direction::Write);
@@ -101,7 +110,7 @@ fn reunite<S>(mut read: ReadHalf<S>, mut write: WriteHalf<S>) -> Result<Conn<S>,
         return Err(ReuniteError(read, write));
     }
     read.retire_on_drop = false;
-    write.shutdown_on_drop = false;
+    write.on_drop = OnDrop::Reunited;
     let handle = read.handle.detach().join(write.handle.detach());
     let read_lane = std::mem::replace(&mut read.lane, Lane::new(Direction::Read));
     let write_lane = std::mem::replace(&mut write.lane, Lane::new(Direction::Write));
@@ -119,16 +128,19 @@ impl WriteHalf {
 impl<S> Drop for ReadHalf<S> {
     fn drop(&mut self) {
         if self.retire_on_drop {
-            self.handle.ledger().retire(Direction::Read);
+            self.handle.ledger.retire(Direction::Read);
         }
     }
 }
 
 impl<S> Drop for WriteHalf<S> {
     fn drop(&mut self) {
-        if self.shutdown_on_drop {
-            self.handle.shutdown_now();
+        match self.on_drop {
+            OnDrop::Shutdown => self.handle.finish_now(),
+            OnDrop::Forget => {}
+            OnDrop::Reunited => return,
         }
+        self.handle.ledger.retire(Direction::Write);
     }
 }
 

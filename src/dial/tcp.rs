@@ -59,7 +59,10 @@ impl Dial for TcpDialer {
 /// given that very port and meet itself (the simultaneous open of RFC 9293, 3.5). A client that redials for hours
 /// would find it, and then keep the port from its server.
 fn refuse_self(stream: TcpStream, dialed: SocketAddr) -> io::Result<TcpStream> {
-    if stream.local_addr()? == dialed {
+    let local = stream.local_addr()?;
+    // The unspecified address means this machine.
+    let is_same_host = local.ip() == dialed.ip() || dialed.ip().is_unspecified();
+    if is_same_host && local.port() == dialed.port() {
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens; the dial met itself"));
     }
     Ok(stream)

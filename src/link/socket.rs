@@ -103,12 +103,18 @@ impl Socket {
             ready!(stream.poll_write_ready(cx))?;
             let mut done = None;
             let outcome = stream.try_io(Interest::WRITABLE, || {
-                let n = match bytes {
-                    Bytes::One(bytes) => stream.try_write(bytes)?,
-                    Bytes::Many(parts) => stream.try_write_vectored(parts)?,
-                };
-                done = Some(n);
-                clear_if_partial(n, bytes.len())
+                match bytes {
+                    Bytes::One(bytes) => {
+                        let n = stream.try_write(bytes)?;
+                        done = Some(n);
+                        clear_if_partial(n, bytes.len())
+                    }
+                    Bytes::Many(parts) => {
+                        // A partial write says nothing here: the kernel takes no more than IOV_MAX parts.
+                        done = Some(stream.try_write_vectored(parts)?);
+                        Ok(())
+                    }
+                }
             });
             match (done, outcome) {
                 (Some(n), _) => return Poll::Ready(Ok(n)),

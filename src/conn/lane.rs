@@ -1,0 +1,98 @@
+//! One direction of a handle, and the operation that is under way in it.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use tokio::runtime;
+use tokio::time::Sleep;
+
+use crate::ledger::{Direction, Ledger};
+
+/// One direction of a handle.
+pub(super) struct Lane {
+    pub(super) direction: Direction,
+    /// The waker that the ledger keeps for this direction.
+    waker: Option<Waker>,
+    /// The link on which an operation is under way, 0 if none is: it waits, or has written a part of its bytes.
+    tied_to: u64,
+    /// The broken link for whose last bytes a read has given the runtime a turn.
+    turn_given: u64,
+    /// Runs while an operation waits for a link.
+    patience: Option<Patience>,
+}
+
+/// The end of a wait.
+struct Patience {
+    /// Which outage it belongs to: the generation that was told last when it began.
+    told: u64,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Lane {
+    pub(super) fn new(direction: Direction) -> Self {
+        Self { direction, waker: None, tied_to: 0, turn_given: 0, patience: None }
+    }
+
+    /// Notes whether an operation is under way on a link.
+    #[inline]
+    pub(super) fn tie(&mut self, generation: Option<u64>) {
+        self.tied_to = generation.unwrap_or(0);
+    }
+
+    /// The link whose break the operation under way has to be told of, though the handle has been told.
+    #[inline]
+    pub(super) fn owes(&self, told: u64) -> Option<u64> {
+        (self.tied_to != 0 && self.tied_to <= told).then_some(self.tied_to)
+    }
+
+    /// Prepares to wait for a stream: from now on, a break of its link wakes this task as well.
+    #[inline]
+    pub(super) fn wait<S>(&mut self, generation: u64, ledger: &Ledger<S>, cx: &Context<'_>) {
+        self.tied_to = generation;
+        self.patience = None;
+        if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            ledger.register(self.direction, cx.waker());
+            self.is_registered(cx);
+        }
+    }
+
+    /// The ledger has stored this task's waker.
+    pub(super) fn is_registered(&mut self, cx: &Context<'_>) {
+        self.waker = Some(cx.waker().clone());
+    }
+
+    /// Lets the runtime look at its sockets, once for each broken link.
+    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>, generation: u64) -> Poll<()> {
+        if std::mem::replace(&mut self.turn_given, generation) == generation {
+            return Poll::Ready(());
+        }
+        // Polled once and dropped: it has arranged for this task to be polled again after the sockets.
+        pin!(tokio::task::yield_now()).poll(cx)
+    }
+
+    /// The wait for a link is over.
+    pub(super) fn end_patience(&mut self) {
+        self.patience = None;
+    }
+
+    /// Waits for `limit`, counted from the first wait of this outage.
+    pub(super) fn poll_patience(
+        &mut self,
+        cx: &mut Context<'_>,
+        told: u64,
+        limit: Duration,
+        runtime: &runtime::Handle,
+    ) -> Poll<()> {
+        let current = self.patience.take().filter(|patience| patience.told == told);
+        let patience = self.patience.insert(current.unwrap_or_else(|| {
+            // A timer of the connection's own runtime, whoever polls this handle.
+            let _guard = runtime.enter();
+            Patience { told, sleep: Box::pin(tokio::time::sleep(limit)) }
+        }));
+        ready!(patience.sleep.as_mut().poll(cx));
+        self.patience = None;
+        Poll::Ready(())
+    }
+}

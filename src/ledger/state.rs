@@ -1,0 +1,208 @@
+//! What stands behind the ledger's lock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use tokio::time::Instant;
+
+use crate::fault::{Cause, Fault};
+use crate::link::{Grip, Link};
+use crate::{Op, Status};
+
+/// How many breaks are remembered for a handle that has not been told of them yet. When a handle has slept through
+/// more, it is told of the oldest that is remembered and goes on from there.
+const REMEMBERED_FAULTS: usize = 16;
+
+pub(super) struct State<S> {
+    /// The newest link's number, 0 before there is one.
+    pub(super) generation: u64,
+    /// When it came up.
+    since: Instant,
+    /// The live link's stream, for the handles that have not taken it yet.
+    pub(super) grip: Option<Grip<S>>,
+    /// The newest broken link, if its bytes may not have been read: the reader never took it.
+    leftover: Option<Link<S>>,
+    /// The generation that the reading handle took last.
+    read_taken: u64,
+    faults: VecDeque<Arc<Fault>>,
+    /// Set by `shutdown()`: when this link ends, there will not be another.
+    pub(super) finishing: bool,
+    /// Whether a reconnect job is on its way.
+    pub(super) reconnecting: bool,
+    pub(super) end: Option<End>,
+    wakers: [Option<Waker>; 2],
+    /// Whether those who wait have to look again.
+    is_news: bool,
+    /// What has to be dropped when the lock is released.
+    discarded: Vec<Grip<S>>,
+}
+
+/// Why there will be no further link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// `close()`, or the last handle was dropped.
+    Closed,
+    /// `shutdown()`, and the last link has ended.
+    Finished,
+    GaveUp {
+        attempts: u32,
+    },
+    RuntimeShutdown,
+}
+
+/// The two things that a handle can wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+/// Who asks for a link.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seat {
+    pub(crate) direction: Direction,
+    /// Whether the handle is one of two halves.
+    pub(crate) is_half: bool,
+}
+
+impl Seat {
+    /// Whether the bytes of a link that this handle takes are read by it.
+    fn reads(self) -> bool {
+        self.direction == Direction::Read || !self.is_half
+    }
+}
+
+impl<S> State<S> {
+    pub(super) fn new() -> Self {
+        Self {
+            generation: 0,
+            since: Instant::now(),
+            grip: None,
+            leftover: None,
+            read_taken: 0,
+            faults: VecDeque::new(),
+            finishing: false,
+            reconnecting: false,
+            end: None,
+            wakers: [None, None],
+            is_news: false,
+            discarded: Vec::new(),
+        }
+    }
+
+    pub(super) fn status(&self, is_up: bool) -> Status {
+        let generation = self.generation;
+        match self.end {
+            Some(End::GaveUp { .. }) => Status::GaveUp,
+            Some(End::Closed | End::Finished | End::RuntimeShutdown) => Status::Closed,
+            None if is_up => Status::Connected { generation },
+            None if generation == 0 => Status::Connecting,
+            None => Status::Disconnected { generation },
+        }
+    }
+
+    pub(super) fn begin_link(&mut self, generation: u64, grip: Grip<S>) {
+        self.generation = generation;
+        self.since = Instant::now();
+        self.grip = Some(grip);
+        self.is_news = true;
+    }
+
+    /// Ends the newest link.
+    pub(super) fn break_link(&mut self, op: Op, cause: Cause) -> Arc<Fault> {
+        let generation = self.generation;
+        let fault = Fault { generation, op, cause, lived: self.since.elapsed(), is_last: self.finishing };
+        let fault = Arc::new(fault);
+        if self.faults.len() == REMEMBERED_FAULTS {
+            self.faults.pop_front();
+        }
+        self.faults.push_back(Arc::clone(&fault));
+        let grip = self.hang_up();
+        self.discard_leftover();
+        match grip {
+            Some(grip) if self.read_taken < generation => self.leftover = Some(Link { generation, grip }),
+            grip => self.discarded.extend(grip),
+        }
+        if self.finishing {
+            self.end = Some(End::Finished);
+        }
+        self.is_news = true;
+        fault
+    }
+
+    pub(super) fn end(&mut self, end: End) {
+        self.end = Some(end);
+        if matches!(end, End::Closed | End::RuntimeShutdown) {
+            let grip = self.hang_up();
+            self.discarded.extend(grip);
+            self.discard_leftover();
+        }
+        self.is_news = true;
+    }
+
+    fn hang_up(&mut self) -> Option<Grip<S>> {
+        let grip = self.grip.take();
+        if let Some(socket) = grip.as_ref().and_then(Grip::socket) {
+            socket.hang_up();
+        }
+        grip
+    }
+
+    fn discard_leftover(&mut self) {
+        let leftover = self.leftover.take();
+        self.discarded.extend(leftover.map(|link| link.grip));
+    }
+
+    /// The record of a break. When it is gone, one that says so little.
+    pub(super) fn fault(&self, generation: u64, op: Op) -> Arc<Fault> {
+        let fault = self.faults.iter().find(|fault| fault.generation == generation);
+        fault.map_or_else(|| Arc::new(Fault::forgotten(generation, op)), Arc::clone)
+    }
+
+    /// The oldest remembered break of which a handle has not been told.
+    pub(super) fn first_untold(&self, told: u64) -> Option<Arc<Fault>> {
+        self.faults.iter().find(|fault| fault.generation > told).cloned()
+    }
+
+    /// The live link's stream.
+    pub(super) fn take(&mut self, seat: Seat) -> Option<Link<S>> {
+        let grip = match self.grip.take()? {
+            Grip::Owned(stream) if !seat.is_half => Grip::Owned(stream),
+            shared => {
+                let (kept, given) = shared.share();
+                self.grip = Some(kept);
+                given
+            }
+        };
+        if seat.reads() {
+            self.read_taken = self.read_taken.max(self.generation);
+        }
+        Some(Link { generation: self.generation, grip })
+    }
+
+    /// A broken link that the reader never had in its hands.
+    pub(super) fn take_leftover(&mut self, seat: Seat, generation: u64) -> Option<Link<S>> {
+        if seat.reads() { self.leftover.take_if(|link| link.generation == generation) } else { None }
+    }
+
+    /// Stores a waker and returns the one that it replaces, which must be dropped without the lock.
+    pub(super) fn register(&mut self, direction: Direction, waker: &Waker) -> Option<Waker> {
+        self.wakers[direction as usize].replace(waker.clone())
+    }
+
+    /// Forgets a direction whose handle is gone. The waker must be dropped without the lock.
+    pub(super) fn retire(&mut self, direction: Direction) -> Option<Waker> {
+        if direction == Direction::Read {
+            self.read_taken = u64::MAX;
+            self.discard_leftover();
+        }
+        self.wakers[direction as usize].take()
+    }
+
+    /// Whom to wake and what to drop, once the lock is released.
+    pub(super) fn take_aftermath(&mut self) -> ([Option<Waker>; 2], Vec<Grip<S>>) {
+        let wakers = if std::mem::take(&mut self.is_news) { self.wakers.clone() } else { [None, None] };
+        (wakers, std::mem::take(&mut self.discarded))
+    }
+}
