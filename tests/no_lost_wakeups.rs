@@ -66,7 +66,7 @@ async fn reader_that_waits_through_an_outage_hears_the_answer_to_the_writers_req
 
 #[tokio::test]
 async fn reader_and_writer_that_wait_are_woken_by_the_break_and_by_the_next_link() {
-    let server = Server::start().await;
+    let mut server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let (mut read, mut write) = conn.into_split();
     let big = vec![0; 64 << 20];
@@ -75,6 +75,7 @@ async fn reader_and_writer_that_wait_are_woken_by_the_break_and_by_the_next_link
     let mut writing = tokio_test::task::spawn(write.write_all(&big));
     assert!(reading.poll().is_pending());
     assert!(writing.poll().is_pending());
+    server.stop();
     reset(peer);
     woken("reader by the break", &reading).await;
     woken("writer by the break", &writing).await;
@@ -85,15 +86,13 @@ async fn reader_and_writer_that_wait_are_woken_by_the_break_and_by_the_next_link
     // During the outage each waits in a task of its own.
     let mut reading = tokio_test::task::spawn(read.read(&mut buf2));
     let mut writing = tokio_test::task::spawn(write.write_all(b"ping"));
-    let down = (reading.poll(), writing.poll());
+    assert!(reading.poll().is_pending());
+    assert!(writing.poll().is_pending());
+    server.restart().await;
     let _peer = server.accept().await;
-    if down.0.is_pending() {
-        woken("reader by the link", &reading).await;
-    }
-    if down.1.is_pending() {
-        woken("writer by the link", &writing).await;
-        soon("write", writing).await.unwrap();
-    }
+    woken("reader by the link", &reading).await;
+    woken("writer by the link", &writing).await;
+    soon("write", writing).await.unwrap();
 }
 
 #[tokio::test]
@@ -175,6 +174,17 @@ async fn everyone_who_waits_for_the_first_link_is_woken() {
     let write = soon("writer", writer).await.unwrap().unwrap();
     assert_eq!(soon("reader", reader).await.unwrap().unwrap(), b'A');
     drop(write);
+}
+
+#[tokio::test]
+async fn vectored_write_of_more_parts_than_the_kernel_takes_at_once_goes_on() {
+    let server = Server::start().await;
+    let (mut conn, mut peer) = server.pair().await;
+    let parts = vec![std::io::IoSlice::new(b"0123456789"); 2_000];
+    for _ in 0..10 {
+        let n = soon("write", conn.write_vectored(&parts)).await.unwrap();
+        soon("peer", peer.read_exact(&mut vec![0; n])).await.unwrap();
+    }
 }
 
 #[tokio::test]

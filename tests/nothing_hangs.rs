@@ -192,11 +192,11 @@ async fn dropping_the_last_handle_ends_the_actor_and_closes_the_socket() {
     let (conn, peer) = tokio::join!(server.client().on_event(recorder.hook()).connect(), server.accept());
     let mut peer = peer;
     let (read, write) = conn.unwrap().into_split();
-    let status = read.status();
+    let mut status = read.status();
     drop(write);
     drop(read);
     assert_eq!(soon("peer", peer.read(&mut [0; 4])).await.unwrap(), 0);
-    assert_eq!(*status.borrow(), Status::Closed);
+    soon("closed", status.wait_for(|status| *status == Status::Closed)).await.unwrap();
     event(&mut events, |event| matches!(event, Event::Closed).then_some(())).await;
     drop(recorder);
     assert!(soon("the hook is dropped with the actor", events.recv()).await.is_none());
@@ -264,6 +264,191 @@ async fn connect_that_fails_dials_once() {
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(dials.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn failed_connect_makes_no_second_dial_however_late_it_is_polled() {
+    let (recorder, mut events) = Recorder::new();
+    let dials = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&dials);
+    let dialer = dial_fn(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(Err::<TcpStream, _>(ErrorKind::ConnectionRefused.into()))
+    });
+    let builder = quick(Conn::builder("nobody").dialer(dialer)).on_event(recorder.hook());
+    let mut connect = tokio_test::task::spawn(builder.connect());
+    assert!(connect.poll().is_pending());
+    drop(recorder);
+    let retry_in = event(&mut events, |event| match event {
+        Event::DialFailed { retry_in, .. } => Some(*retry_in),
+        _ => None,
+    });
+    assert_eq!(retry_in.await, None);
+    event(&mut events, |event| matches!(event, Event::Closed).then_some(())).await;
+    assert!(soon("the actor has ended", events.recv()).await.is_none());
+    assert!(matches!(soon("connect", connect).await, Err(Error::DialFailure { .. })));
+    assert_eq!(dials.load(Ordering::SeqCst), 1);
+}
+
+/// Runs `test` on a runtime with one thread, and fails if it blocks that thread.
+fn without_blocking(what: &str, test: impl Future<Output = ()> + Send + 'static) {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(test);
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(HANG).unwrap_or_else(|_| panic!("blocks its thread: {what}"));
+}
+
+#[test]
+fn loop_of_errors_lets_the_actor_run() {
+    without_blocking("a loop of errors", async {
+        let mut server = Server::start().await;
+        server.stop();
+        let mut conn = server.client().when_down(perconn::WhenDown::Fail).build().unwrap();
+        server.restart().await;
+        while conn.write_all(b"x").await.is_err() {}
+    });
+}
+
+#[test]
+fn loop_of_empty_reads_lets_others_run() {
+    without_blocking("a loop of empty reads", async {
+        let server = Server::start().await;
+        let (mut conn, peer) = server.pair().await;
+        conn.shutdown().await.unwrap();
+        drop(peer);
+        let reader = tokio::spawn(async move { while conn.read(&mut [0; 4]).await.unwrap() == 0 {} });
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        reader.abort();
+    });
+}
+
+#[test]
+fn somebody_who_looks_at_the_status_blocks_nobody() {
+    without_blocking("a status guard", async {
+        let server = Server::start().await;
+        let (conn, _peer) = server.pair().await;
+        let mut status = conn.status();
+        {
+            let guard = status.borrow();
+            assert!(guard.is_connected());
+            conn.reconnect();
+        }
+        let _peer = server.accept().await;
+        soon("connected", conn.connected()).await.unwrap();
+        let guard = soon("up", status.wait_for(|status| status.is_connected())).await.unwrap();
+        drop(conn);
+        drop(guard);
+        soon("closed", status.wait_for(Status::is_final)).await.unwrap();
+    });
+}
+
+#[test]
+fn waker_that_uses_the_connection_blocks_nobody() {
+    use std::task::{Context, Wake, Waker};
+    /// Drops a half when it is woken.
+    struct Dropper(std::sync::Mutex<Option<perconn::ReadHalf>>);
+    impl Wake for Dropper {
+        fn wake(self: Arc<Self>) {
+            self.0.lock().unwrap().take();
+        }
+    }
+    without_blocking("a waker", async {
+        let server = Server::start().await;
+        let (conn, _peer) = server.pair().await;
+        let (read, write) = conn.into_split();
+        let mut status = read.status();
+        status.mark_unchanged();
+        let waker = Waker::from(Arc::new(Dropper(std::sync::Mutex::new(Some(read)))));
+        let mut changed = std::pin::pin!(status.changed());
+        assert!(changed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        soon("close", write.close()).await;
+    });
+}
+
+#[test]
+fn actor_that_never_ran_has_ended_all_the_same() {
+    let first = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut conn = first.block_on(async { Conn::builder("127.0.0.1:9").logger(|_| {}).build().unwrap() });
+    let handle = first.handle().clone();
+    drop(first);
+    let second = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    second.block_on(async {
+        assert!(matches!(inside(&soon("read", conn.read_u8()).await.unwrap_err()), Error::RuntimeShutdown));
+        soon("close", conn.close()).await;
+    });
+    // Built in a runtime that is gone already.
+    let mut conn = {
+        let _guard = handle.enter();
+        Conn::builder("127.0.0.1:9").logger(|_| {}).build().unwrap()
+    };
+    second.block_on(async {
+        assert!(matches!(inside(&soon("read", conn.read_u8()).await.unwrap_err()), Error::RuntimeShutdown));
+    });
+}
+
+/// The server closes in answer to the client's end; no turn of the threads may make that a break with a redial.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutdown_that_meets_the_peers_close_is_the_end() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&accepted);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || std::io::Read::read(&mut stream, &mut [0]));
+        }
+    });
+    for round in 1..=1_000 {
+        let (recorder, mut events) = Recorder::new();
+        let mut conn = quick(Conn::builder(address)).on_event(recorder.hook()).connect().await.unwrap();
+        conn.shutdown().await.unwrap();
+        event(&mut events, |event| matches!(event, Event::Closed).then_some(())).await;
+        let events = recorder.events();
+        assert_eq!(events.len(), 2, "connected, closed, and nothing else: {events:?}");
+        assert_eq!(accepted.load(Ordering::SeqCst), round);
+    }
+}
+
+#[tokio::test]
+async fn break_after_a_shutdown_is_told_and_logged() {
+    let server = Server::start().await;
+    let (recorder, mut events) = Recorder::new();
+    let builder = server.client().on_event(recorder.hook());
+    let (conn, peer) = tokio::join!(builder.connect(), server.accept());
+    let mut conn = conn.unwrap();
+    conn.shutdown().await.unwrap();
+    reset(peer);
+    assert_eq!(soon("read", conn.read_u8()).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    event(&mut events, |event| matches!(event, Event::Disconnected { retry_in: None, .. }).then_some(())).await;
+    event(&mut events, |event| matches!(event, Event::Closed).then_some(())).await;
+    server.expect_silence(Duration::from_millis(100)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn busy_writer_hears_of_a_close_as_a_close() {
+    let server = Server::start().await;
+    for _ in 0..300 {
+        let (conn, mut peer) = server.pair().await;
+        let sink = tokio::spawn(async move { while peer.read(&mut [0; 4096]).await.is_ok_and(|n| n > 0) {} });
+        let (read, mut write) = conn.into_split();
+        let writer = tokio::spawn(async move {
+            loop {
+                if let Err(error) = write.write_all(&[0; 64]).await {
+                    return error;
+                }
+            }
+        });
+        tokio::task::yield_now().await;
+        soon("close", read.close()).await;
+        let error = soon("writer", writer).await.unwrap();
+        assert!(matches!(inside(&error), Error::ClosedConnection), "{error:?}");
+        soon("sink", sink).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -98,6 +98,23 @@ mod tests {
         assert_eq!(error.to_string(), text);
     }
 
+    #[tokio::test]
+    async fn stream_that_met_itself_is_refused() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let own = socket.local_addr().unwrap();
+        drop(socket);
+        for dialed in [own, SocketAddr::from(([0, 0, 0, 0], own.port()))] {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_reuseaddr(true).unwrap();
+            socket.bind(own).unwrap();
+            let stream = socket.connect(own).await.unwrap();
+            assert_eq!(stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+            let error = refuse_self(stream, dialed).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        }
+    }
+
     #[test]
     fn error_of_one_address_is_the_kernels_own() {
         let error = all_failed(vec![("127.0.0.1:9".parse().unwrap(), io::Error::from_raw_os_error(111))]);
