@@ -51,9 +51,9 @@ mod tether;
 /// # Data loss
 ///
 /// A write that returned `Ok` has handed its bytes to the kernel, as on a `TcpStream`; only an answer from the peer
-/// proves more. Once the peer's close or reset has reached this machine, the next write fails instead of vanishing.
-/// A close that is still on its way cannot be seen; then the write is lost, and the break is told by the next
-/// operation. A peer that closes only its sending side and goes on reading counts as closed, too.
+/// proves more. Once the peer's close or reset has reached this machine, and the runtime has looked at its sockets since
+/// (which a task that blocks its thread keeps it from), the next write fails instead of vanishing. A close that is still
+/// on its way cannot be seen; then the write is lost, and the break is told by the next operation. A peer that closes only its sending side and goes on reading counts as closed, too.
 ///
 /// A read is given what had arrived before the break first, then told. But if the whole connection is told by a
 /// *write*, what had arrived and was not read is gone with the link. Where that matters, use
@@ -73,8 +73,9 @@ mod tether;
 /// direction in which nothing was under way may not be told. [`into_split`](Conn::into_split) makes two handles, of
 /// which each is told of everything.
 ///
-/// Tokio's traits do not show whether a waiting operation goes on or a new one has begun. If a read that waited was
-/// cancelled, and a write was then told of the break, the next read is told of the same break once more.
+/// Tokio's traits do not show whether an operation under way goes on or a new one has begun. If a read that waited was
+/// cancelled, and a write was then told of the break, the next read is told of the same break once more; and so with a
+/// write that was cancelled while it waited or after a part of its bytes.
 ///
 /// # Shutdown
 ///
@@ -221,9 +222,10 @@ macro_rules! common_methods {
         ///
         /// The socket is shut down at once, what waits ends with [`Error::ClosedConnection`], and so does every later
         /// operation. Bytes that the kernel had accepted are still delivered, unless received bytes were left
-        /// unread. When the future is ready, the actor has ended and nothing dials any more. Only a
-        /// hook of the program that is running at the time is not waited for. A stream that is not a socket is dropped
-        /// with its handle, or at the handle's next operation.
+        /// unread. When the future is ready, the actor has ended and nothing dials any more. Only a hook of the program
+        /// that is running at the time is not waited for. (The actor needs its runtime to run; a runtime of one thread
+        /// that nobody drives does not.) A stream that is not a socket is dropped with its handle, or at the handle's
+        /// next operation.
         ///
         /// # Cancel safety
         ///
@@ -264,6 +266,43 @@ macro_rules! tcp_methods {
 }
 use tcp_methods;
 
+/// Writing, which a whole connection does like a half.
+macro_rules! write_methods {
+    ($lane:ident) => {
+        #[inline]
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            let me = self.get_mut();
+            me.handle.poll_write(&mut me.$lane, cx, Bytes::One(bytes))
+        }
+
+        #[inline]
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            parts: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let me = self.get_mut();
+            me.handle.poll_write(&mut me.$lane, cx, Bytes::Many(parts))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            self.handle.is_write_vectored()
+        }
+
+        #[inline]
+        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let me = self.get_mut();
+            me.handle.poll_flush(&mut me.$lane, cx)
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let me = self.get_mut();
+            me.handle.poll_shutdown(&mut me.$lane, cx)
+        }
+    };
+}
+use write_methods;
+
 impl<S> Conn<S> {
     common_methods!(Direction::Read);
 }
@@ -300,36 +339,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Conn<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Conn<S> {
-    #[inline]
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let me = self.get_mut();
-        me.handle.poll_write(&mut me.write, cx, Bytes::One(bytes))
-    }
-
-    #[inline]
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let me = self.get_mut();
-        me.handle.poll_write(&mut me.write, cx, Bytes::Many(parts))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.handle.is_write_vectored()
-    }
-
-    #[inline]
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let me = self.get_mut();
-        me.handle.poll_flush(&mut me.write, cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let me = self.get_mut();
-        me.handle.poll_shutdown(&mut me.write, cx)
-    }
+    write_methods!(write);
 }
 
 impl<S> fmt::Debug for Conn<S> {

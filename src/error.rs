@@ -98,8 +98,9 @@ pub enum Error {
         message: String,
     },
 
-    /// The runtime on which the connection was built has shut down, and its actor with it.
-    #[error("the runtime of the connection has shut down")]
+    /// The runtime on which the connection was built has shut down, and its actor with it. (A runtime that was built
+    /// without timers or I/O cannot keep an actor alive, either.)
+    #[error("the connection's runtime has shut down, or lacks timers or I/O")]
     RuntimeShutdown,
 }
 

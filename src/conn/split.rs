@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::handle::Handle;
 use super::lane::Lane;
-use super::{Conn, common_methods, tcp_methods};
+use super::{Conn, common_methods, tcp_methods, write_methods};
 use crate::ledger::Direction;
 use crate::link::Bytes;
 use crate::{Error, Status};
@@ -153,36 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for ReadHalf<
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for WriteHalf<S> {
-    #[inline]
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let me = self.get_mut();
-        me.handle.poll_write(&mut me.lane, cx, Bytes::One(bytes))
-    }
-
-    #[inline]
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let me = self.get_mut();
-        me.handle.poll_write(&mut me.lane, cx, Bytes::Many(parts))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.handle.is_write_vectored()
-    }
-
-    #[inline]
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let me = self.get_mut();
-        me.handle.poll_flush(&mut me.lane, cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let me = self.get_mut();
-        me.handle.poll_shutdown(&mut me.lane, cx)
-    }
+    write_methods!(lane);
 }
 
 impl<S> fmt::Debug for ReadHalf<S> {
