@@ -106,12 +106,19 @@ where
 ///
 /// ```
 /// use perconn::{Conn, dial_fn};
-/// use tokio::net::UnixStream;
+/// use tokio::net::TcpSocket;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), perconn::Error> {
-/// let dialer = dial_fn(|| UnixStream::connect("/run/app.sock"));
-/// let conn = Conn::builder("/run/app.sock").dialer(dialer).build()?;
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let (from, to) = ("127.0.0.1:0".parse()?, server.local_addr()?);
+/// // From a certain address of this machine.
+/// let dialer = dial_fn(move || async move {
+///     let socket = TcpSocket::new_v4()?;
+///     socket.bind(from)?;
+///     socket.connect(to).await
+/// });
+/// let conn = Conn::builder(to).dialer(dialer).connect().await?;
 /// # drop(conn);
 /// # Ok(())
 /// # }
