@@ -12,7 +12,7 @@
 //! redial begun, without anybody reading or writing.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{future, io};
@@ -75,7 +75,7 @@ impl<S> Happening<S> {
 
 impl<D: Dial> Actor<D> {
     /// The task. Whatever becomes of it, even if it is dropped before it ever runs, the end is in the ledger.
-    pub(crate) fn run(self) -> impl Future<Output = ()> + Send {
+    pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
         let end = EndGuard(Arc::clone(&self.ledger));
         async move {
             let _end = end;
@@ -83,7 +83,7 @@ impl<D: Dial> Actor<D> {
         }
     }
 
-    async fn work(mut self) {
+    async fn work(&mut self) {
         let mut state = State::new();
         let mut delay = Duration::ZERO;
         let mut socket = None;
@@ -127,25 +127,11 @@ impl<D: Dial> Actor<D> {
 
     // ===== waiting =====
 
-    /// One dial, within the dial timeout.
+    /// One dial.
     async fn dial(&mut self, state: State, outage: Outage) -> Happening<D::Stream> {
         log::debug!(target: "perconn", "dial {} to {}", outage.attempt, self.ledger.address);
-        let limit = self.dial_timeout;
-        let nodelay = self.nodelay;
-        let dialer = &mut self.dialer;
-        let dial = CatchUnwind::new(async move { dialer.dial().await });
-        let whole_dial = async move {
-            let stream = match limit {
-                Some(limit) => tokio::time::timeout(limit, dial).await.unwrap_or_else(|_| {
-                    let text = format!("the dial took longer than {limit:?}");
-                    Err(io::Error::new(io::ErrorKind::TimedOut, text))
-                }),
-                None => dial.await,
-            };
-            stream.and_then(|stream| set_nodelay(stream, nodelay))
-        };
-        // On the heap, so that an idle connection does not keep the room that a dial needs.
-        let happening = until_job(&mut self.jobs, &self.ledger, state, &self.limits, Box::pin(whole_dial)).await;
+        let dial = whole_dial(&mut self.dialer, self.dial_timeout, self.nodelay);
+        let happening = until_job(&mut self.jobs, &self.ledger, state, &self.limits, dial).await;
         happening.unwrap_or_else(|outcome| match outcome {
             Ok(stream) => Happening::Dialed(stream),
             Err(error) => Happening::DialFailed(SharedIoError::new(error)),
@@ -154,8 +140,7 @@ impl<D: Dial> Actor<D> {
 
     /// The delay before the next dial.
     async fn rest(&mut self, state: State, delay: Duration) -> Happening<D::Stream> {
-        let sleep = Box::pin(tokio::time::sleep(delay));
-        let happening = until_job(&mut self.jobs, &self.ledger, state, &self.limits, sleep).await;
+        let happening = until_job(&mut self.jobs, &self.ledger, state, &self.limits, sleep(delay)).await;
         happening.unwrap_or_else(|()| Happening::Rested)
     }
 
@@ -294,6 +279,31 @@ async fn until_job<S, T, L>(
             outcome = &mut event => return Err(outcome),
         }
     }
+}
+
+/// A dial with its set-up and socket options, within the dial timeout.
+///
+/// On the heap, like the [`sleep`]: an idle connection does not keep the room that a dial or a timer needs.
+fn whole_dial<D: Dial>(
+    dialer: &mut D,
+    limit: Option<Duration>,
+    nodelay: Option<bool>,
+) -> Pin<Box<impl Future<Output = io::Result<D::Stream>> + Send>> {
+    let dial = CatchUnwind::new(async move { dialer.dial().await });
+    Box::pin(async move {
+        let stream = match limit {
+            Some(limit) => tokio::time::timeout(limit, dial).await.unwrap_or_else(|_| {
+                let text = format!("the dial took longer than {limit:?}");
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            }),
+            None => dial.await,
+        };
+        stream.and_then(|stream| set_nodelay(stream, nodelay))
+    })
+}
+
+fn sleep(delay: Duration) -> Pin<Box<tokio::time::Sleep>> {
+    Box::pin(tokio::time::sleep(delay))
 }
 
 /// Sets the option again on each link. The builder has seen to it that the stream is a `TcpStream`.
