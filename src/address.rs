@@ -38,6 +38,9 @@ impl Address {
         if self.0.is_empty() {
             return Err(wrong("it is empty"));
         }
+        if self.0.contains("://") {
+            return Err(wrong("it is a URL"));
+        }
         let (host, port) = self.0.rsplit_once(':').ok_or_else(|| wrong("it has no port"))?;
         if host.starts_with('[') && !host.ends_with(']') {
             return Err(wrong("it has no port, or its bracket is not closed"));
@@ -181,7 +184,7 @@ mod tests {
             ("[::1:80", "not closed"),
             ("[localhost]:80", "not an IPv6 address"),
             ("[]:80", "not an IPv6 address"),
-            ("http://localhost:80", "in brackets"),
+            ("http://localhost:80", "a URL"),
             ("two words:80", "neither a name"),
             ("a..b:80", "neither a name"),
             ("256.0.0.1:80", "not an IPv4 address"),

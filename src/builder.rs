@@ -1,9 +1,11 @@
 //! The settings of a connection.
 
-use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +17,7 @@ use crate::hooks::Hooks;
 use crate::job::Job;
 use crate::ledger::Ledger;
 use crate::link::is_type;
-use crate::{Address, Conn, Dial, Error, Event, TcpDialer};
+use crate::{Address, AndThen, Conn, Dial, Error, Event, TcpDialer};
 
 /// The settings of a [`Conn`]; made by [`Conn::builder`].
 ///
@@ -93,7 +95,8 @@ impl<D> Builder<D> {
     }
 
     /// The shortest delay before a dial, once a dial has failed. The first redial after a
-    /// [stable](Builder::stable_after) link comes after a random part of it.
+    /// [stable](Builder::stable_after) link, and the first of a connection that has had no failed dial, comes after a
+    /// random part of it.
     ///
     /// Defaults to 1 second. Zero is not valid. The n-th delay in a row is random, between `retry_min` and
     /// `retry_min * 2^n`, [`retry_max`](Builder::retry_max) at most; if the two are equal, nothing is left to chance
@@ -134,8 +137,9 @@ impl<D> Builder<D> {
     /// Is told of each failed dial ([`Error::DialFailure`]), each break ([`Error::IoError`], once per link) and of
     /// giving up ([`Error::GaveUp`]).
     ///
-    /// Defaults to a warning through the [`log`] crate, on the target `perconn`. Runs on the actor's task; a slow
-    /// logger delays the redial and nothing else. If it panics, the panic is caught and logged.
+    /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes. Runs on the
+    /// actor's task, and so on a thread of the runtime, which it must not block; a slow logger delays this connection's
+    /// next link, and nothing else of it. If it panics, the panic is caught and logged.
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.hooks.logger = Box::new(logger);
         self
@@ -143,8 +147,9 @@ impl<D> Builder<D> {
 
     /// Is told of each [`Event`], in order.
     ///
-    /// Defaults to nothing. Runs on the actor's task; a slow hook delays the redial and nothing else. If it panics,
-    /// the panic is caught and told to the [`logger`](Builder::logger) as [`Error::HookPanicked`].
+    /// Defaults to nothing. Runs on the actor's task, and so on a thread of the runtime, which it must not block; a slow
+    /// hook delays this connection's next link, the first one included, and nothing else of it. If it panics, the panic
+    /// is caught and told to the [`logger`](Builder::logger) as [`Error::HookPanicked`].
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hooks.on_event = Some(Box::new(hook));
         self
@@ -152,8 +157,8 @@ impl<D> Builder<D> {
 
     /// How many jobs may wait for the actor at a time.
     ///
-    /// Defaults to 10. Zero is not valid. The actor's own kinds of job (a break, a reconnect, a shutdown, a close)
-    /// always find a place beside these.
+    /// Defaults to 10. Zero is not valid. The jobs that every connection has (a break, a reconnect, a close) always find
+    /// a place beside these, and the reads and writes of a `Conn` and its halves do not pass through the queue.
     pub fn job_queue_size(mut self, size: usize) -> Self {
         self.job_queue_size = size;
         self
@@ -181,9 +186,13 @@ impl<D> Builder<D> {
     /// Defaults to a [`TcpDialer`] for the address. The address given to the builder then only names the connection
     /// in errors and may be any text.
     pub fn dialer<T: Dial>(self, dialer: T) -> Builder<T> {
+        self.map_dialer(|_| dialer)
+    }
+
+    fn map_dialer<T>(self, map: impl FnOnce(D) -> T) -> Builder<T> {
         Builder {
             address: self.address,
-            dialer,
+            dialer: map(self.dialer),
             dial_timeout: self.dial_timeout,
             retry_min: self.retry_min,
             retry_max: self.retry_max,
@@ -197,6 +206,36 @@ impl<D> Builder<D> {
 }
 
 impl<D: Dial> Builder<D> {
+    /// Runs a session set-up on each fresh stream, before anyone sees it: a login, a greeting, subscriptions.
+    ///
+    /// Short for a [`dialer`](Builder::dialer) with [`Dial::and_then`], where more is said.
+    ///
+    /// ```
+    /// use perconn::Conn;
+    /// use tokio::io::AsyncReadExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), perconn::Error> {
+    /// let conn = Conn::builder("chat.example:6667")
+    ///     .and_then(|mut stream| async move {
+    ///         let mut greeting = [0; 2];
+    ///         stream.read_exact(&mut greeting).await?;
+    ///         if greeting == *b"OK" { Ok(stream) } else { Err(std::io::Error::other("not welcome")) }
+    ///     })
+    ///     .build()?;
+    /// # drop(conn);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn and_then<F, Fut, T>(self, set_up: F) -> Builder<AndThen<D, F>>
+    where
+        F: FnMut(D::Stream) -> Fut + Send + 'static,
+        Fut: Future<Output = io::Result<T>> + Send,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.map_dialer(|dialer| dialer.and_then(set_up))
+    }
+
     /// Checks the settings and returns at once; the actor dials in the background, until it succeeds.
     ///
     /// # Errors
@@ -221,7 +260,7 @@ impl<D: Dial> Builder<D> {
         self.limits.is_first_final = true;
         let conn = self.start(Some(outcome))?;
         match first_dial.await {
-            Ok(Ok(())) => Ok(conn),
+            Ok(Ok(())) => Ok(conn.begin()),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(Error::RuntimeShutdown),
         }
@@ -261,7 +300,8 @@ impl<D: Dial> Builder<D> {
         }
         if self.retry_max < self.retry_min {
             let (max, min) = (self.retry_max, self.retry_min);
-            return invalid(format!("retry_max {max:?}: expected at least retry_min, which is {min:?}"));
+            let defaults = "unless set, they are 1s and 60s";
+            return invalid(format!("retry_max {max:?}: expected at least retry_min, which is {min:?} ({defaults})"));
         }
         let largest = tokio::sync::Semaphore::MAX_PERMITS - Job::KINDS;
         if !(1..=largest).contains(&self.job_queue_size) {

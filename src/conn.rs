@@ -55,7 +55,8 @@ mod tether;
 /// (which a task that blocks its thread keeps it from), the next write fails instead of vanishing. A close that is still
 /// on its way cannot be seen; then the write is lost, and the break is told by the next operation. A peer that closes only its sending side and goes on reading counts as closed, too.
 ///
-/// A read is given what had arrived before the break first, then told. But if the whole connection is told by a
+/// A read is given what had arrived before the break first, then told. (If the connection slept through several links,
+/// that holds for the one it had in use and for the newest broken one.) But if the whole connection is told by a
 /// *write*, what had arrived and was not read is gone with the link. Where that matters, use
 /// [`into_split`](Conn::into_split): the [`ReadHalf`] reads to the end whatever the other half was told.
 ///
@@ -63,8 +64,10 @@ mod tether;
 ///
 /// What keeps bytes of its own between calls (a [`BufReader`](tokio::io::BufReader) and its `lines`, a `Framed` of
 /// tokio-util) keeps them across a break, and would put half a line of one link before the first line of the next.
-/// After it has passed a break on, throw the buffered bytes away, or make a new one; and take an end of the stream in the
-/// middle of a line for what it is.
+/// So does what has bytes yet to write (a `BufWriter`, the sink of a `Framed`): its next flush would send the rest of the
+/// old message first. After it has passed a break on, throw the buffered bytes away, or make a new one; and take an end
+/// of the stream in the middle of a line for what it is. A tunnel
+/// ([`copy_bidirectional`](tokio::io::copy_bidirectional)) has nobody to tell and should not run over a `Conn`.
 ///
 /// # Two tasks
 ///
@@ -80,7 +83,8 @@ mod tether;
 /// # Shutdown
 ///
 /// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends the conversation as on a `TcpStream`: the writing side is
-/// closed, reads go on until the end of the stream, and nothing is dialed any more. [`close`](Conn::close) ends
+/// closed, reads go on until the end of the stream (which is told once, as `Ok(0)`; then they fail with
+/// [`Error::ClosedConnection`]), and nothing is dialed any more. [`close`](Conn::close) ends
 /// everything at once. Dropping the last handle closes, too.
 ///
 /// # Cancel safety
@@ -150,6 +154,12 @@ impl<S> Conn<S> {
         }
     }
 
+    /// Takes the link that is up in hand.
+    pub(crate) fn begin(mut self) -> Self {
+        self.handle.take_link();
+        self
+    }
+
     /// Divides the connection into halves for two tasks. Each is a handle of its own and told of every break.
     ///
     /// A socket is shared by the halves without a lock, and any other stream behind one. Dropping the [`WriteHalf`]
@@ -186,6 +196,11 @@ macro_rules! common_methods {
             self.handle.ledger.status().is_connected()
         }
 
+        /// The state of the connection at this moment.
+        pub fn current_status(&self) -> Status {
+            self.handle.ledger.status()
+        }
+
         /// Waits until a link is up.
         ///
         /// The future does not borrow the handle. A break that has not been told yet is still told by the next
@@ -204,8 +219,9 @@ macro_rules! common_methods {
 
         /// The state of the connection, now and from now on. A break is seen here no later than its error is told.
         ///
-        /// As with every watch channel of tokio, copy the status out of the guard that `borrow` and `wait_for` return
-        /// (`let status = *receiver.borrow();`): an operation that has a break to tell waits for the guard to go.
+        /// As with every watch channel of tokio, do not keep the guard that `borrow` and `wait_for` return: who has news
+        /// to publish, the actor or an operation that has a break to tell, blocks its thread until the guard is gone.
+        /// For the status at this moment there is [`current_status`](Self::current_status).
         pub fn status(&self) -> watch::Receiver<Status> {
             self.handle.ledger.watch_status()
         }
@@ -213,7 +229,8 @@ macro_rules! common_methods {
         /// Breaks the link on purpose, or, during an outage, dials at once instead of waiting for the delay to pass.
         ///
         /// The break is told like any other, as [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and the redial
-        /// keeps to the backoff. Does nothing once the connection is closed or shut down.
+        /// keeps to the backoff. A second call, while its delay runs, cuts that delay short: let one place in the program
+        /// decide. Does nothing once the connection is closed or shut down.
         pub fn reconnect(&self) {
             self.handle.ledger.reconnect();
         }
@@ -222,7 +239,8 @@ macro_rules! common_methods {
         ///
         /// The socket is shut down at once, what waits ends with [`Error::ClosedConnection`], and so does every later
         /// operation. Bytes that the kernel had accepted are still delivered, unless received bytes were left
-        /// unread. When the future is ready, the actor has ended and nothing dials any more. Only a hook of the program
+        /// unread. The future does not borrow the handle: it can be made in advance and given to another task, and
+        /// closes when it is first polled. When it is ready, the actor has ended and nothing dials any more. Only a hook of the program
         /// that is running at the time is not waited for. (The actor needs its runtime to run; a runtime of one thread
         /// that nobody drives does not.) A stream that is not a socket is dropped with its handle, or at the handle's
         /// next operation.

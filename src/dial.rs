@@ -73,7 +73,9 @@ pub trait Dial: Send + 'static {
 
     /// Runs a session set-up on each fresh stream, which may also turn it into a stream of another type.
     ///
-    /// The set-up is part of the dial: it shares the dial timeout, and if it fails, the dial has failed.
+    /// The set-up is part of the dial: it shares the dial timeout, and if it fails, the dial has failed. It should hear
+    /// the peer's answer before it returns, and must leave no bytes behind in a buffer of its own (a `BufReader` may have
+    /// read on beyond the answer).
     fn and_then<F, Fut, T>(self, set_up: F) -> AndThen<Self, F>
     where
         Self: Sized,

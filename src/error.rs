@@ -14,7 +14,7 @@ use std::{fmt, io};
 /// use perconn::Error;
 ///
 /// fn generation_that_broke(error: &std::io::Error) -> Option<u64> {
-///     match error.get_ref()?.downcast_ref::<Error>()? {
+///     match Error::of(error)? {
 ///         Error::IoError { generation, .. } => Some(*generation),
 ///         _ => None,
 ///     }
@@ -57,7 +57,7 @@ pub enum Error {
     ClosedConnection,
 
     /// The actor has stopped dialing because [`max_retries`](crate::Builder::max_retries) are used up.
-    #[error("gave up on {address} after {attempts} dials")]
+    #[error("gave up on {address}, dials made: {attempts}")]
     #[non_exhaustive]
     GaveUp {
         /// The address as given to the builder.
@@ -109,7 +109,8 @@ impl Error {
     ///
     /// A failed dial and a broken link have the kind of their cause; a wait that was too long is
     /// [`TimedOut`](io::ErrorKind::TimedOut); a bad setting is [`InvalidInput`](io::ErrorKind::InvalidInput); what
-    /// says that there is no link, now or for ever, is [`NotConnected`](io::ErrorKind::NotConnected).
+    /// says that there is no link, now or for ever, is [`NotConnected`](io::ErrorKind::NotConnected). (Only a write after
+    /// the program's own `shutdown()` is a [`BrokenPipe`](io::ErrorKind::BrokenPipe), as on a `TcpStream`.)
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::DialFailure { source, .. } | Self::IoError { source, .. } => source.kind(),
@@ -120,6 +121,18 @@ impl Error {
                 io::ErrorKind::NotConnected
             }
         }
+    }
+}
+
+impl Error {
+    /// The error of this crate that an [`io::Error`] carries, if it does.
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
+    /// Whether it is over: no later operation on the same connection can succeed.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::ClosedConnection | Self::GaveUp { .. } | Self::RuntimeShutdown)
     }
 }
 

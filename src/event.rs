@@ -73,17 +73,30 @@ impl fmt::Display for Event {
             Self::Connected { generation, attempt } => {
                 write!(f, "connected: generation {generation}, dial {attempt}")
             }
-            Self::Disconnected { generation, lived, retry_in, .. } => {
-                write!(f, "disconnected: generation {generation} after {lived:.1?}, {}", Next(*retry_in))
+            Self::Disconnected { generation, lived, retry_in, cause } => {
+                let (why, next) = (Reason(cause), Next(*retry_in));
+                write!(f, "disconnected: generation {generation} after {lived:.1?}: {why}, {next}")
             }
             Self::Reconnected { generation, attempt } => {
                 write!(f, "reconnected: generation {generation}, dial {attempt}")
             }
-            Self::DialFailed { attempt, retry_in, .. } => {
-                write!(f, "dial {attempt} failed, {}", Next(*retry_in))
+            Self::DialFailed { attempt, retry_in, cause } => {
+                write!(f, "dial {attempt} failed: {}, {}", Reason(cause), Next(*retry_in))
             }
-            Self::GaveUp { attempts } => write!(f, "gave up after {attempts} dials"),
+            Self::GaveUp { attempts } => write!(f, "gave up, dials made: {attempts}"),
             Self::Closed => f.write_str("closed"),
+        }
+    }
+}
+
+/// What an event's error does not say itself: its cause.
+struct Reason<'a>(&'a Error);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match std::error::Error::source(self.0) {
+            Some(cause) => fmt::Display::fmt(cause, f),
+            None => fmt::Display::fmt(self.0, f),
         }
     }
 }

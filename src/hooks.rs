@@ -25,22 +25,25 @@ impl Default for Hooks {
 impl Hooks {
     pub(crate) fn log(&self, error: &Error) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.logger)(error))) {
-            warn(&Error::HookPanicked { hook: "logger", message: panic_message(&*panic) });
+            warn(&Error::HookPanicked { hook: "logger", message: panic_message(panic) });
         }
     }
 
     pub(crate) fn event(&self, event: &Event) {
         let Some(hook) = &self.on_event else { return };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(event))) {
-            self.log(&Error::HookPanicked { hook: "event", message: panic_message(&*panic) });
+            self.log(&Error::HookPanicked { hook: "event", message: panic_message(panic) });
         }
     }
 }
 
 /// What a panic said.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(panic: Box<dyn Any + Send>) -> String {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned();
+    // What was thrown may panic once more when it is dropped.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    text
 }
 
 /// The default logger: a warning on the target `perconn`, with the chain of causes.

@@ -39,6 +39,11 @@ impl<S> Grip<S> {
         }
     }
 
+    /// Whether bytes that have arrived on a broken link wait to be read. Of a stream that is no socket this is not known.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.socket().is_none_or(Socket::has_unread)
+    }
+
     /// Two grips on one stream.
     pub(crate) fn share(self) -> (Self, Self) {
         match self {

@@ -313,13 +313,17 @@ fn loop_of_errors_lets_the_actor_run() {
 }
 
 #[test]
-fn loop_of_empty_reads_lets_others_run() {
-    without_blocking("a loop of empty reads", async {
+fn loop_of_final_errors_lets_others_run() {
+    without_blocking("a loop of final errors", async {
         let server = Server::start().await;
         let (mut conn, peer) = server.pair().await;
         conn.shutdown().await.unwrap();
         drop(peer);
-        let reader = tokio::spawn(async move { while conn.read(&mut [0; 4]).await.unwrap() == 0 {} });
+        let reader = tokio::spawn(async move {
+            loop {
+                let _ = conn.read(&mut [0; 4]).await;
+            }
+        });
         tokio::time::sleep(Duration::from_millis(10)).await;
         reader.abort();
     });
@@ -476,6 +480,25 @@ async fn panics_in_hooks_are_contained_and_reported() {
 }
 
 #[tokio::test]
+async fn dial_that_panics_when_it_is_dropped_has_failed_like_any_other() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("the dial is dropped");
+        }
+    }
+    let (recorder, mut events) = Recorder::new();
+    let dialer = dial_fn(|| async {
+        let _bomb = Bomb;
+        std::future::pending::<std::io::Result<TcpStream>>().await
+    });
+    let builder = quick(Conn::builder("bomb").dialer(dialer)).dial_timeout(Duration::from_millis(5));
+    let conn = builder.on_event(recorder.hook()).build().unwrap();
+    event(&mut events, |event| matches!(event, Event::DialFailed { attempt: 3, .. }).then_some(())).await;
+    close(&conn).await;
+}
+
+#[tokio::test]
 async fn dialer_that_panics_has_failed_to_dial() {
     let server = Server::start().await;
     let address = server.address;
@@ -554,8 +577,10 @@ async fn shutdown_ends_the_conversation_and_nothing_dials_again() {
     let mut farewell = [0; 8];
     soon("read", conn.read_exact(&mut farewell)).await.unwrap();
     drop(peer);
+    assert_eq!(soon("read", conn.read(&mut farewell)).await.unwrap(), 0);
     for _ in 0..3 {
-        assert_eq!(soon("read", conn.read(&mut farewell)).await.unwrap(), 0);
+        let error = soon("read", conn.read(&mut farewell)).await.unwrap_err();
+        assert!(matches!(inside(&error), Error::ClosedConnection));
     }
     conn.reconnect();
     server.expect_silence(Duration::from_millis(100)).await;
@@ -585,7 +610,8 @@ async fn shutdown_during_an_outage_ends_the_redial() {
     assert!(soon("read", conn.read(&mut [0; 4])).await.is_err());
     soon("shutdown", conn.shutdown()).await.unwrap();
     server.restart().await;
-    assert_eq!(soon("read", conn.read(&mut [0; 4])).await.unwrap(), 0);
+    let error = soon("read", conn.read(&mut [0; 4])).await.unwrap_err();
+    assert!(matches!(inside(&error), Error::ClosedConnection));
     assert_eq!(soon("write", conn.write(b"x")).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
     server.expect_silence(Duration::from_millis(100)).await;
 }
@@ -597,7 +623,8 @@ async fn shutdown_that_is_told_of_a_break_ends_the_connection_too() {
     reset(peer);
     break_noticed(&conn).await;
     assert_eq!(soon("shutdown", conn.shutdown()).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
-    assert_eq!(soon("read", conn.read(&mut [0; 4])).await.unwrap(), 0);
+    let error = soon("read", conn.read(&mut [0; 4])).await.unwrap_err();
+    assert!(matches!(inside(&error), Error::ClosedConnection));
     // A redial that had begun is ended.
     let mut status = conn.status();
     soon("final", status.wait_for(Status::is_final)).await.unwrap();
@@ -614,6 +641,7 @@ async fn dropped_write_half_shuts_down_and_a_forgotten_one_does_not() {
     assert_eq!(soon("read", read.read_u8()).await.unwrap(), b'A');
     drop(peer);
     assert_eq!(soon("read", read.read(&mut [0; 4])).await.unwrap(), 0);
+    assert!(matches!(inside(&soon("read", read.read(&mut [0; 4])).await.unwrap_err()), Error::ClosedConnection));
     server.expect_silence(Duration::from_millis(100)).await;
 
     let (conn, peer) = server.pair().await;

@@ -11,16 +11,23 @@ use pin_project_lite::pin_project;
 use crate::hooks::panic_message;
 
 pin_project! {
-    /// Runs a dial; if it panics, it ends with an error.
+    /// Runs a dial; if it panics, it ends with an error. It may also panic when it is dropped.
     pub(super) struct CatchUnwind<F> {
         #[pin]
-        dial: F,
+        dial: Option<F>,
+    }
+
+    impl<F> PinnedDrop for CatchUnwind<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut dial = this.project().dial;
+            let _ = catch_unwind(AssertUnwindSafe(|| dial.set(None)));
+        }
     }
 }
 
 impl<F> CatchUnwind<F> {
     pub(super) fn new(dial: F) -> Self {
-        Self { dial }
+        Self { dial: Some(dial) }
     }
 }
 
@@ -28,10 +35,10 @@ impl<S, F: Future<Output = io::Result<S>>> Future for CatchUnwind<F> {
     type Output = io::Result<S>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<S>> {
-        let dial = self.project().dial;
+        let Some(dial) = self.project().dial.as_pin_mut() else { return Poll::Pending };
         // Nothing of a dial is used after its panic but the dialer, whose next dial starts with a new call.
         catch_unwind(AssertUnwindSafe(|| dial.poll(cx))).unwrap_or_else(|panic| {
-            let text = format!("the dialer panicked: {}", panic_message(&*panic));
+            let text = format!("the dialer panicked: {}", panic_message(panic));
             Poll::Ready(Err(io::Error::other(text)))
         })
     }

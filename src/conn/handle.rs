@@ -27,8 +27,18 @@ impl<S> Handle<S> {
         Self { tether, ledger, link: OnceLock::new(), told: 0, is_half: false, is_finished: false }
     }
 
+    /// Takes the live link in hand, so that what arrives on it is this handle's to read even if it breaks before the
+    /// first operation.
+    pub(super) fn take_link(&mut self) {
+        if self.link.get().is_none() {
+            let link = self.ledger.take_live(self.told, self.seat(Direction::Read));
+            self.link = link.map_or_else(OnceLock::new, OnceLock::from);
+        }
+    }
+
     /// Divides a whole handle in two.
-    pub(super) fn split(self) -> (Self, Self) {
+    pub(super) fn split(mut self) -> (Self, Self) {
+        self.take_link();
         let Self { tether, ledger, link, told, is_finished, .. } = self;
         let half = |link: Option<Link<S>>| Self {
             tether: Arc::clone(&tether),

@@ -215,9 +215,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
             }
             Next::Over(end) => {
                 self.link.take();
+                self.ledger.publish();
                 Some(match (end, op) {
-                    (End::Finished, Op::Read | Op::Flush) => Ok(()),
+                    (End::Finished, Op::Flush) => Ok(()),
                     (End::Finished, Op::Write) => Err(write_after_shutdown()),
+                    // To a read, the end of the last link was the end of the stream, once. Again and again, it would
+                    // make a reader spin who takes it for a break.
                     _ => Err(self.ledger.end_error(end).into()),
                 })
             }

@@ -24,8 +24,8 @@ use crate::{Error, Status};
 /// The reading half of a [`Conn`], made by [`Conn::into_split`].
 ///
 /// It is told of every break once, after everything that had arrived on the link has been read. (If it slept through
-/// several links, it reads the rest of the one it had and of the newest broken one; what lay on those between is
-/// dropped, and told.)
+/// several links, it reads the rest of the one it had in use and of the newest broken one; what lay on those between is
+/// dropped, and their breaks told.)
 ///
 /// # Cancel safety
 ///
@@ -59,9 +59,22 @@ enum OnDrop {
 }
 
 /// Two halves that do not belong together, given back by an attempt to reunite them.
-#[derive(Debug, thiserror::Error)]
-#[error("the halves belong to different connections")]
 pub struct ReuniteError<S = TcpStream>(pub ReadHalf<S>, pub WriteHalf<S>);
+
+// By hand, as derives would ask the stream to be `Debug`.
+impl<S> fmt::Debug for ReuniteError<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ReuniteError").field(&self.0).field(&self.1).finish()
+    }
+}
+
+impl<S> fmt::Display for ReuniteError<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the halves belong to different connections")
+    }
+}
+
+impl<S> std::error::Error for ReuniteError<S> {}
 
 impl<S> ReadHalf<S> {
     pub(super) fn new(handle: Handle<S>, lane: Lane) -> Self {

@@ -121,7 +121,9 @@ impl<S> State<S> {
         let grip = self.hang_up();
         self.discard_leftover();
         match grip {
-            Some(grip) if self.read_taken < generation => self.leftover = Some(Link { generation, grip }),
+            Some(grip) if self.read_taken < generation && grip.has_unread() => {
+                self.leftover = Some(Link { generation, grip });
+            }
             grip => self.discarded.extend(grip),
         }
         if self.finishing {

@@ -14,6 +14,7 @@
 
 use std::any::Any;
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -133,6 +134,12 @@ impl Socket {
         Ok(())
     }
 
+    /// Whether the kernel has bytes to be read.
+    pub(super) fn has_unread(&self) -> bool {
+        let peek = |socket: SockRef<'_>| socket.peek(&mut [MaybeUninit::uninit()]);
+        with_stream!(self, stream => peek(SockRef::from(&**stream))).is_ok_and(|n| n > 0)
+    }
+
     /// Whether the peer's close or reset is known.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     #[inline]
@@ -144,7 +151,7 @@ impl Socket {
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     #[inline]
     pub(crate) fn is_closed_by_peer(&self) -> bool {
-        let peek = |socket: SockRef<'_>| socket.peek(&mut [std::mem::MaybeUninit::uninit()]);
+        let peek = |socket: SockRef<'_>| socket.peek(&mut [MaybeUninit::uninit()]);
         let outcome = with_stream!(self, stream => {
             stream.try_io(Interest::READABLE, || peek(SockRef::from(&**stream)))
         });
