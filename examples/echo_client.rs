@@ -249,13 +249,11 @@ impl Tally {
 
 /// The event hook. It runs on the connection's own task, so it must be quick.
 fn show(event: &Event, screen: &Screen) {
-    match event {
-        Event::Disconnected { cause, .. } | Event::DialFailed { cause, .. } => {
-            let reason = cause.source().map(chain).unwrap_or_default();
-            screen.line("link", Color::Yellow, format_args!("{event} ({reason})"));
-        }
-        _ => screen.line("link", Color::Blue, event),
-    }
+    let color = match event {
+        Event::Disconnected { .. } | Event::DialFailed { .. } => Color::Yellow,
+        _ => Color::Blue,
+    };
+    screen.line("link", color, event);
 }
 
 /// An error and its causes, each of which tells of its own level only.
