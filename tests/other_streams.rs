@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use perconn::{Conn, Error, dial_fn};
-use support::{Server, inside, quick, soon, told_generation};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use support::{Server, inside, pipes, quick, soon, told_generation};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -102,17 +102,6 @@ async fn puppets() -> (Conn<impl AsyncRead + AsyncWrite + Unpin + Send>, mpsc::U
         std::future::ready(Ok(PuppetStream(puppet)))
     });
     (soon("connect", quick(Conn::builder("puppets").dialer(dialer)).connect()).await.unwrap(), links)
-}
-
-/// A connection over pipes in memory, and their far ends.
-async fn pipes() -> (Conn<DuplexStream>, mpsc::UnboundedReceiver<DuplexStream>) {
-    let (sender, peers) = mpsc::unbounded_channel();
-    let dialer = dial_fn(move || {
-        let (near, far) = tokio::io::duplex(64);
-        sender.send(far).unwrap();
-        std::future::ready(Ok(near))
-    });
-    (soon("connect", quick(Conn::builder("memory").dialer(dialer)).connect()).await.unwrap(), peers)
 }
 
 #[tokio::test]

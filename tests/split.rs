@@ -2,10 +2,8 @@
 
 mod support;
 
-use perconn::{Conn, dial_fn};
-use support::{Server, generation_up, quick, reset, soon, told_generation};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::mpsc;
+use support::{Server, generation_up, pipes, reset, soon, told_generation};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
 async fn reunited_halves_are_the_same_connection_on_the_same_link() {
@@ -105,20 +103,9 @@ async fn write_half_lives_on_without_the_read_half() {
     assert_eq!(soon("peer", peer.read(&mut [0; 4])).await.unwrap(), 0);
 }
 
-/// A connection over streams that are no sockets, and the far ends of its links.
-async fn memory() -> (Conn<DuplexStream>, mpsc::UnboundedReceiver<DuplexStream>) {
-    let (sender, peers) = mpsc::unbounded_channel();
-    let dialer = dial_fn(move || {
-        let (near, far) = tokio::io::duplex(64);
-        sender.send(far).unwrap();
-        std::future::ready(Ok(near))
-    });
-    (soon("connect", quick(Conn::builder("memory").dialer(dialer)).connect()).await.unwrap(), peers)
-}
-
 #[tokio::test]
 async fn other_streams_can_be_split_and_reunited() {
-    let (mut conn, mut peers) = memory().await;
+    let (mut conn, mut peers) = pipes().await;
     let mut peer = peers.recv().await.unwrap();
     for _ in 0..3 {
         let (mut read, mut write) = conn.into_split();
@@ -151,7 +138,7 @@ async fn other_streams_can_be_split_and_reunited() {
 
 #[tokio::test]
 async fn dropped_write_half_shuts_other_streams_down_as_well() {
-    let (conn, mut peers) = memory().await;
+    let (conn, mut peers) = pipes().await;
     let mut peer = peers.recv().await.unwrap();
     let (mut read, write) = conn.into_split();
     drop(write);

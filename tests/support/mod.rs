@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use perconn::{Builder, Conn, Error, Event, TcpDialer};
+use perconn::{Builder, Conn, Error, Event, TcpDialer, dial_fn};
+use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
@@ -72,6 +73,17 @@ pub async fn refused_address() -> SocketAddr {
     let mut server = Server::start().await;
     server.stop();
     server.address
+}
+
+/// A connection over pipes in memory, and their far ends.
+pub async fn pipes() -> (Conn<DuplexStream>, mpsc::UnboundedReceiver<DuplexStream>) {
+    let (sender, peers) = mpsc::unbounded_channel();
+    let dialer = dial_fn(move || {
+        let (near, far) = tokio::io::duplex(64);
+        sender.send(far).unwrap();
+        std::future::ready(Ok(near))
+    });
+    (soon("connect", quick(Conn::builder("memory").dialer(dialer)).connect()).await.unwrap(), peers)
 }
 
 /// Short delays, and no log.
