@@ -1,9 +1,9 @@
 //! A kernel socket that several handles use at once.
 //!
 //! tokio's own `AsyncRead` and `AsyncWrite` want `&mut TcpStream`. The same reads and writes are built here from the
-//! parts that work through `&TcpStream`: wait for readiness, then try. Like tokio, a read or write that the kernel
-//! could only do in part is taken to mean that the socket is drained (full), which saves the system call that would
-//! say so (tokio-rs/tokio issue 5866 on where that holds).
+//! parts that work through `&TcpStream`: wait for readiness, then try. Like tokio's, a read that leaves room in the
+//! buffer is taken to mean that the socket is drained, which saves the system call that would say so (tokio-rs/tokio
+//! issue 5866 on where that holds). Partial writes are too rare to be worth the same.
 //!
 //! # How a close is noticed for nothing
 //!
@@ -79,21 +79,19 @@ impl Socket {
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         with_stream!(self, stream => loop {
             ready!(stream.poll_read_ready(cx))?;
-            let mut done = None;
+            let mut is_done = false;
             // The outer `try_io` notes the readiness before the read: an event that comes in after the read survives
             // the clearing below.
             let outcome = stream.try_io(Interest::READABLE, || {
                 let room = buf.remaining();
                 let n = stream.try_read_buf(buf)?;
-                done = Some(n);
+                is_done = true;
                 clear_if_partial(n, room)
             });
-            match (done, outcome) {
-                (Some(_), _) => return Poll::Ready(Ok(())),
-                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
-                    return Poll::Ready(Err(error));
-                }
-                (None, _) => {}
+            match outcome {
+                _ if is_done => return Poll::Ready(Ok(())),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+                _ => {}
             }
         })
     }
@@ -102,27 +100,13 @@ impl Socket {
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: Bytes<'_>) -> Poll<io::Result<usize>> {
         with_stream!(self, stream => loop {
             ready!(stream.poll_write_ready(cx))?;
-            let mut done = None;
-            let outcome = stream.try_io(Interest::WRITABLE, || {
-                match bytes {
-                    Bytes::One(bytes) => {
-                        let n = stream.try_write(bytes)?;
-                        done = Some(n);
-                        clear_if_partial(n, bytes.len())
-                    }
-                    Bytes::Many(parts) => {
-                        // A partial write says nothing here: the kernel takes no more than IOV_MAX parts.
-                        done = Some(stream.try_write_vectored(parts)?);
-                        Ok(())
-                    }
-                }
-            });
-            match (done, outcome) {
-                (Some(n), _) => return Poll::Ready(Ok(n)),
-                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
-                    return Poll::Ready(Err(error));
-                }
-                (None, _) => {}
+            let outcome = match bytes {
+                Bytes::One(bytes) => stream.try_write(bytes),
+                Bytes::Many(parts) => stream.try_write_vectored(parts),
+            };
+            match outcome {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
             }
         })
     }
@@ -215,10 +199,10 @@ impl Socket {
     }
 }
 
-/// Says "would block" after a partial read or write, which makes `try_io` clear the readiness.
+/// Says "would block" after a partial read, which makes `try_io` clear the readiness.
 #[inline]
 fn clear_if_partial(n: usize, asked: usize) -> io::Result<()> {
-    // With epoll and kqueue, whose events are edge-triggered, a partial read or write means that no more is to be had.
+    // With epoll and kqueue, whose events are edge-triggered, a partial read means that no more is to be had.
     const PARTIAL_IS_DRAINED: bool = cfg!(any(
         target_os = "android",
         target_os = "freebsd",
