@@ -88,6 +88,39 @@ async fn server_that_never_completes_the_set_up() {
 }
 
 #[tokio::test]
+async fn dial_that_completes_late_does_not_touch_the_newer_link() {
+    let server = Server::start().await;
+    let address = server.address;
+    let (late, mut may_complete) = tokio::sync::mpsc::unbounded_channel();
+    let mut dials = 0;
+    let dialer = perconn::dial_fn(move || {
+        dials += 1;
+        let late = late.clone();
+        let is_first = dials == 1;
+        async move {
+            if is_first {
+                // Somebody else goes on with it when the dial has long been given up.
+                let (stream, outcome) = tokio::sync::oneshot::channel();
+                late.send(stream).unwrap();
+                return outcome.await.map_err(io::Error::other);
+            }
+            tokio::net::TcpStream::connect(address).await
+        }
+    });
+    let builder = server.client().dialer(dialer).dial_timeout(Duration::from_millis(500));
+    let mut conn = builder.build().unwrap();
+    let mut peer = server.accept().await;
+    soon("connected", conn.connected()).await.unwrap();
+    let late = soon("the late dial", may_complete.recv()).await.unwrap();
+    let (stream, mut late_peer) = tokio::join!(tokio::net::TcpStream::connect(address), server.accept());
+    assert!(late.send(stream.unwrap()).is_err(), "nobody takes it");
+    assert_eq!(soon("the late socket is closed", late_peer.read(&mut [0; 4])).await.unwrap(), 0);
+    soon("write", conn.write_all(b"A")).await.unwrap();
+    assert_eq!(soon("peer", peer.read_u8()).await.unwrap(), b'A');
+    assert_eq!(conn.generation(), 1);
+}
+
+#[tokio::test]
 async fn server_that_closes_in_mid_set_up() {
     let server = Server::start().await;
     let (recorder, mut events) = Recorder::new();
