@@ -1,6 +1,6 @@
 //! Promise 8: delays between dials are random from the first redial on, never above `retry_max`, never below
 //! `retry_min` once a dial has failed, still spread out at the cap; they start over only after a link has lived for
-//! `stable_after`. Under paused time, so that hours pass in no time and every delay is exact.
+//! `stable_after`. Mostly under paused time, so that hours pass in no time and every delay is exact.
 
 mod support;
 
@@ -105,6 +105,23 @@ async fn accept_and_close_is_dialed_at_the_pace_of_the_backoff() {
     }
     // The mean at the cap is 30.5 s: 118 dials an hour and a few at the start.
     assert!((90..160).contains(&dials.count()), "{} dials in an hour", dials.count());
+}
+
+/// The same over real sockets and in real time: the number of dials is bounded by the time that has passed.
+#[tokio::test]
+async fn server_that_accepts_and_closes_is_not_hammered() {
+    let server = support::Server::start().await;
+    let floor = Duration::from_millis(40);
+    let start = std::time::Instant::now();
+    let builder = Conn::builder(server.address).retry_min(floor).retry_max(3 * floor).logger(|_| {});
+    let conn = builder.stable_after(S).build().unwrap();
+    for _ in 0..10 {
+        drop(server.accept().await);
+    }
+    // The first dial at once, the second after a part of the floor, each later one no sooner than after the floor.
+    let elapsed = start.elapsed();
+    assert!(elapsed >= 8 * floor, "10 dials in {elapsed:?}");
+    drop(conn);
 }
 
 #[tokio::test(start_paused = true)]

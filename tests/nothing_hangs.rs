@@ -258,11 +258,13 @@ async fn connect_that_fails_dials_once() {
         counter.fetch_add(1, Ordering::SeqCst);
         std::future::ready(Err::<TcpStream, _>(ErrorKind::ConnectionRefused.into()))
     });
-    let outcome = soon("connect", quick(Conn::builder("nobody").dialer(dialer)).connect()).await;
-    let error = outcome.unwrap_err();
+    let (recorder, mut events) = Recorder::new();
+    let builder = quick(Conn::builder("nobody").dialer(dialer)).on_event(recorder.hook());
+    drop(recorder);
+    let error = soon("connect", builder.connect()).await.unwrap_err();
     assert!(matches!(&error, Error::DialFailure { attempt: 1, .. }), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    while soon("the actor's end", events.recv()).await.is_some() {}
     assert_eq!(dials.load(Ordering::SeqCst), 1);
 }
 

@@ -32,7 +32,7 @@ impl<S> Handle<S> {
     pub(super) fn take_link(&mut self) {
         if self.link.get().is_none() {
             let link = self.ledger.take_live(self.told, self.seat(Direction::Read));
-            self.link = link.map_or_else(OnceLock::new, OnceLock::from);
+            self.link = cell(link);
         }
     }
 
@@ -43,7 +43,7 @@ impl<S> Handle<S> {
         let half = |link: Option<Link<S>>| Self {
             tether: Arc::clone(&tether),
             ledger: Arc::clone(&ledger),
-            link: link.map_or_else(OnceLock::new, OnceLock::from),
+            link: cell(link),
             told,
             is_half: true,
             is_finished,
@@ -68,7 +68,7 @@ impl<S> Handle<S> {
         Self {
             tether: self.tether,
             ledger: self.ledger,
-            link: link.map_or_else(OnceLock::new, OnceLock::from),
+            link: cell(link),
             told,
             is_half: false,
             is_finished: self.is_finished || other.is_finished,
@@ -133,4 +133,8 @@ impl<S: 'static> Handle<S> {
         let link = self.link.get().filter(|link| self.ledger.is_live(link.generation))?;
         link.grip.get_ref()
     }
+}
+
+fn cell<T>(content: Option<T>) -> OnceLock<T> {
+    content.map_or_else(OnceLock::new, OnceLock::from)
 }

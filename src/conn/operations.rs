@@ -156,7 +156,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                     Ok(())
                 }
                 Next::Tell(fault, _) => Err(self.tell(lane, &fault, Op::Shutdown)),
-                Next::Over(End::Finished) | Next::Wait => Ok(()),
+                Next::Over(End::Finished) => Ok(()),
+                Next::Wait => {
+                    lane.is_registered(cx);
+                    Ok(())
+                }
                 Next::Over(end) => {
                     self.link.take();
                     return Poll::Ready(Err(self.ledger.end_error(end).into()));
