@@ -30,6 +30,7 @@ use crate::hooks::Hooks;
 use crate::job::Job;
 use crate::ledger::{End, Ledger};
 use crate::link::Socket;
+use crate::socket_options::SocketOptions;
 use crate::{Error, Event};
 
 mod catch_unwind;
@@ -39,7 +40,7 @@ mod state;
 pub(crate) struct Actor<D: Dial> {
     pub(crate) dialer: D,
     pub(crate) dial_timeout: Option<Duration>,
-    pub(crate) nodelay: Option<bool>,
+    pub(crate) options: SocketOptions,
     pub(crate) limits: Limits,
     pub(crate) backoff: Backoff,
     pub(crate) hooks: Hooks,
@@ -130,7 +131,7 @@ impl<D: Dial> Actor<D> {
     /// One dial.
     async fn dial(&mut self, state: State, outage: Outage) -> Happening<D::Stream> {
         log::debug!(target: "perconn", "dial {} to {}", outage.attempt, self.ledger.address);
-        let dial = whole_dial(&mut self.dialer, self.dial_timeout, self.nodelay);
+        let dial = whole_dial(&mut self.dialer, self.dial_timeout, self.options);
         let happening = until_job(&mut self.jobs, &self.ledger, state, &self.limits, dial).await;
         happening.unwrap_or_else(|outcome| match outcome {
             Ok(stream) => Happening::Dialed(stream),
@@ -221,8 +222,14 @@ impl<D: Dial> Actor<D> {
             Happening::Job(Job::Redial(fault)) | Happening::Broken(fault) => {
                 let cause = Arc::new(fault.error(fault.op, address));
                 self.log(&cause);
-                let (generation, lived) = (fault.generation, fault.lived);
-                self.event(&Event::Disconnected { generation, cause, lived, retry_in });
+                self.event(&Event::Disconnected {
+                    generation: fault.generation,
+                    cause,
+                    lived: fault.lived,
+                    bytes_read: fault.meter.read(),
+                    bytes_written: fault.meter.written(),
+                    retry_in,
+                });
             }
             Happening::Job(_) | Happening::Dialed(_) | Happening::Rested => {}
         }
@@ -287,7 +294,7 @@ async fn until_job<S, T, L>(
 fn whole_dial<D: Dial>(
     dialer: &mut D,
     limit: Option<Duration>,
-    nodelay: Option<bool>,
+    options: SocketOptions,
 ) -> Pin<Box<impl Future<Output = io::Result<D::Stream>> + Send>> {
     let dial = CatchUnwind::new(async move { dialer.dial().await });
     Box::pin(async move {
@@ -298,7 +305,7 @@ fn whole_dial<D: Dial>(
             }),
             None => dial.await,
         };
-        stream.and_then(|stream| set_nodelay(stream, nodelay))
+        stream.and_then(|stream| set_options(stream, options))
     })
 }
 
@@ -306,11 +313,10 @@ fn sleep(delay: Duration) -> Pin<Box<tokio::time::Sleep>> {
     Box::pin(tokio::time::sleep(delay))
 }
 
-/// Sets the option again on each link. The builder has seen to it that the stream is a `TcpStream`.
-fn set_nodelay<S: 'static>(stream: S, nodelay: Option<bool>) -> io::Result<S> {
-    let tcp = (&stream as &dyn std::any::Any).downcast_ref::<TcpStream>();
-    if let (Some(tcp), Some(nodelay)) = (tcp, nodelay) {
-        tcp.set_nodelay(nodelay)?;
+/// Sets the options again on each link. The builder has seen to it that the stream is a `TcpStream` if there are any.
+fn set_options<S: 'static>(stream: S, options: SocketOptions) -> io::Result<S> {
+    if let Some(tcp) = (&stream as &dyn std::any::Any).downcast_ref::<TcpStream>() {
+        options.apply(tcp)?;
     }
     Ok(stream)
 }

@@ -25,11 +25,10 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// Delays between `floor` and `cap`, seeded by the operating system. `floor` must not exceed `cap`.
-    pub(crate) fn new(floor: Duration, cap: Duration) -> Self {
-        // The system's generator can fail early in boot; the hasher's keys are random enough to spread clients.
-        let random = SmallRng::try_from_rng(&mut SysRng)
-            .unwrap_or_else(|_| SmallRng::seed_from_u64(RandomState::new().hash_one(floor)));
+    /// Delays between `floor` and `cap`, seeded by the operating system unless a seed is given. `floor` must not exceed
+    /// `cap`.
+    pub(crate) fn new(floor: Duration, cap: Duration, seed: Option<u64>) -> Self {
+        let random = seed.map_or_else(random_by_the_system, SmallRng::seed_from_u64);
         Self::with_random(floor, cap, random)
     }
 
@@ -47,6 +46,11 @@ impl Backoff {
     pub(crate) fn prompt(&mut self) -> Duration {
         self.random.random_range(Duration::ZERO..=self.floor)
     }
+}
+
+fn random_by_the_system() -> SmallRng {
+    // The system's generator can fail early in boot; the hasher's keys are random enough to spread clients.
+    SmallRng::try_from_rng(&mut SysRng).unwrap_or_else(|_| SmallRng::seed_from_u64(RandomState::new().hash_one(0)))
 }
 
 impl Iterator for Backoff {
@@ -110,7 +114,7 @@ mod tests {
         let draw = |backoff: Backoff| backoff.take(20).collect::<Vec<_>>();
         assert_eq!(draw(seeded(MS, S, 7)), draw(seeded(MS, S, 7)));
         assert_ne!(draw(seeded(MS, S, 7)), draw(seeded(MS, S, 8)));
-        assert_ne!(draw(Backoff::new(MS, S)), draw(Backoff::new(MS, S)));
+        assert_ne!(draw(Backoff::new(MS, S, None)), draw(Backoff::new(MS, S, None)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::hooks::Hooks;
 use crate::job::Job;
 use crate::ledger::Ledger;
 use crate::link::is_type;
+use crate::socket_options::{Keepalive, SocketOptions};
 use crate::{Address, AndThen, Conn, Dial, Error, Event, TcpDialer};
 
 /// The settings of a [`Conn`]; made by [`Conn::builder`].
@@ -49,7 +50,9 @@ pub struct Builder<D = TcpDialer> {
     hooks: Hooks,
     job_queue_size: usize,
     when_down: WhenDown,
-    nodelay: Option<bool>,
+    idle_timeout: Option<Duration>,
+    options: SocketOptions,
+    jitter_seed: Option<u64>,
 }
 
 /// What an operation does that finds no link.
@@ -80,7 +83,9 @@ impl Builder {
             hooks: Hooks::default(),
             job_queue_size: 10,
             when_down: WhenDown::default(),
-            nodelay: None,
+            idle_timeout: None,
+            options: SocketOptions::default(),
+            jitter_seed: None,
         }
     }
 }
@@ -177,7 +182,58 @@ impl<D> Builder<D> {
     /// Defaults to what the operating system, or the dialer, has set. Only valid if the dialer's stream is a
     /// [`TcpStream`].
     pub fn nodelay(mut self, nodelay: bool) -> Self {
-        self.nodelay = Some(nodelay);
+        self.options.nodelay = Some(nodelay);
+        self
+    }
+
+    /// Lets the kernel ask a peer that has been silent whether it is still there, on every link.
+    ///
+    /// With `keepalive(d)` the link breaks, as [`TimedOut`](io::ErrorKind::TimedOut), when nothing has been heard from
+    /// the peer's machine for four times `d`; [`Keepalive`] sets the times one by one. Defaults to what the operating
+    /// system, or the dialer, has set: no probes. Only valid if the dialer's stream is a [`TcpStream`].
+    ///
+    /// It finds a peer whose machine or network is gone, not a program that hangs on a healthy machine. While bytes of
+    /// ours are unacknowledged no probes are sent, and the kernel's patience with them (a quarter of an hour, on Linux)
+    /// decides: set [`user_timeout`](Builder::user_timeout) as well, which then also takes the place of the number of
+    /// probes.
+    pub fn keepalive(mut self, keepalive: impl Into<Keepalive>) -> Self {
+        self.options.keepalive = Some(keepalive.into());
+        self
+    }
+
+    /// Sets `TCP_USER_TIMEOUT` on every link (RFC 5482; tcp(7)): how long written bytes may stay unacknowledged.
+    ///
+    /// When the time has passed, the link breaks as [`TimedOut`](io::ErrorKind::TimedOut), within twice `limit` of the
+    /// first byte that was not acknowledged. A peer that does not read, so that its buffers stay full for that long,
+    /// counts as dead, too, though its machine answers; while nothing is written, nothing is noticed. From 1 ms to
+    /// 24 days. Defaults to what the operating system, or the dialer, has set: about a quarter of an hour on Linux.
+    ///
+    /// Only valid if the dialer's stream is a [`TcpStream`], and on Linux, Android and Fuchsia.
+    pub fn user_timeout(mut self, limit: Duration) -> Self {
+        self.options.user_timeout = Some(limit);
+        self
+    }
+
+    /// How long a waiting read may receive nothing before the link counts as broken, as
+    /// [`TimedOut`](io::ErrorKind::TimedOut).
+    ///
+    /// For protocols in which the peer sends something at intervals, a heartbeat at least: it is the only setting that
+    /// finds a peer that hangs on a healthy machine, and it works on every platform and any stream. What this side sends
+    /// does not count. Defaults to none; zero is not valid. Unless a read waits, no time runs: a program that only
+    /// writes never breaks a link by this.
+    ///
+    /// The time runs from the first wait since the last byte. A read that was cancelled may not have been the last: its
+    /// wait counts on, unless no read is polled until twice the limit has passed.
+    pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = limit.into();
+        self
+    }
+
+    /// Makes the random delays repeatable, for tests: equal seeds draw equal delays.
+    ///
+    /// Defaults to a seed of the operating system's. Clients that share a seed redial in step.
+    pub fn jitter_seed(mut self, seed: u64) -> Self {
+        self.jitter_seed = Some(seed);
         self
     }
 
@@ -200,7 +256,9 @@ impl<D> Builder<D> {
             hooks: self.hooks,
             job_queue_size: self.job_queue_size,
             when_down: self.when_down,
-            nodelay: self.nodelay,
+            idle_timeout: self.idle_timeout,
+            options: self.options,
+            jitter_seed: self.jitter_seed,
         }
     }
 }
@@ -276,15 +334,15 @@ impl<D: Dial> Builder<D> {
         let actor = Actor {
             dialer: self.dialer,
             dial_timeout: self.dial_timeout,
-            nodelay: self.nodelay,
+            options: self.options,
             limits: self.limits,
-            backoff: Backoff::new(self.retry_min, self.retry_max),
+            backoff: Backoff::new(self.retry_min, self.retry_max, self.jitter_seed),
             hooks: self.hooks,
             ledger: Arc::clone(&ledger),
             jobs,
             first_dial,
         };
-        let conn = Conn::new(Tether::new(ledger, self.when_down, runtime.clone()));
+        let conn = Conn::new(Tether::new::<D>(ledger, self.when_down, self.idle_timeout, runtime.clone()));
         runtime.spawn(actor.run());
         Ok(conn)
     }
@@ -307,11 +365,14 @@ impl<D: Dial> Builder<D> {
         if !(1..=largest).contains(&self.job_queue_size) {
             return invalid(format!("job_queue_size {}: expected 1 to {largest}", self.job_queue_size));
         }
-        if self.nodelay.is_some() && !is_type::<D::Stream, TcpStream>() {
-            let stream = std::any::type_name::<D::Stream>();
-            return invalid(format!("nodelay: expected a dialer of TcpStreams, but its stream is {stream}"));
+        if self.idle_timeout == Some(Duration::ZERO) {
+            return invalid("idle_timeout 0ns: expected more than zero, or None for no limit".into());
         }
-        Ok(())
+        if let Some(option) = self.options.first_name().filter(|_| !is_type::<D::Stream, TcpStream>()) {
+            let stream = std::any::type_name::<D::Stream>();
+            return invalid(format!("{option}: expected a dialer of TcpStreams, but its stream is {stream}"));
+        }
+        self.options.check()
     }
 }
 
@@ -325,7 +386,9 @@ impl<D> fmt::Debug for Builder<D> {
             .field("limits", &self.limits)
             .field("job_queue_size", &self.job_queue_size)
             .field("when_down", &self.when_down)
-            .field("nodelay", &self.nodelay)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("options", &self.options)
+            .field("jitter_seed", &self.jitter_seed)
             .finish_non_exhaustive()
     }
 }

@@ -25,7 +25,9 @@ pub(crate) use self::tether::Tether;
 mod handle;
 mod lane;
 mod operations;
+mod silence;
 mod split;
+mod telling;
 mod tether;
 
 /// A connection that outlives its sockets.

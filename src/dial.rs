@@ -1,5 +1,6 @@
 //! How links are made.
 
+use std::any::Any;
 use std::future::Future;
 use std::io;
 
@@ -71,7 +72,41 @@ pub trait Dial: Send + 'static {
         Ok(())
     }
 
+    /// Whether the peer is known to have closed `stream`. Asked before each write, so that it fails instead of being
+    /// lost; it should cost next to nothing, and it must not block.
+    ///
+    /// Not asked of a `TcpStream` or a `UnixStream`, of which more is known. The default knows nothing and says `false`.
+    /// For a stream on top of TCP, such as one of TLS, [`TcpDialer::is_closed`](TcpDialer) asks the kernel about the
+    /// socket beneath:
+    ///
+    /// ```
+    /// use std::io;
+    /// use perconn::{Dial, TcpDialer};
+    /// use tokio::io::BufStream;
+    /// use tokio::net::TcpStream;
+    ///
+    /// struct Buffered(TcpDialer);
+    ///
+    /// impl Dial for Buffered {
+    ///     type Stream = BufStream<TcpStream>;
+    ///
+    ///     async fn dial(&mut self) -> io::Result<Self::Stream> {
+    ///         self.0.dial().await.map(BufStream::new)
+    ///     }
+    ///
+    ///     fn is_closed(stream: &Self::Stream) -> bool {
+    ///         TcpDialer::is_closed(stream.get_ref())
+    ///     }
+    /// }
+    /// ```
+    fn is_closed(stream: &Self::Stream) -> bool {
+        let _ = stream;
+        false
+    }
+
     /// Runs a session set-up on each fresh stream, which may also turn it into a stream of another type.
+    ///
+    /// If the type stays the same, the dialer's [`is_closed`](Dial::is_closed) stays in use.
     ///
     /// The set-up is part of the dial: it shares the dial timeout, and if it fails, the dial has failed. It should hear
     /// the peer's answer before it returns, and must leave no bytes behind in a buffer of its own (a `BufReader` may have
@@ -157,5 +192,9 @@ where
 
     fn check(&self) -> Result<(), Error> {
         self.dialer.check()
+    }
+
+    fn is_closed(stream: &T) -> bool {
+        (stream as &dyn Any).downcast_ref().is_some_and(D::is_closed)
     }
 }

@@ -46,6 +46,11 @@ pub enum Error {
         op: Op,
         /// The generation of the link that is gone.
         generation: u64,
+        /// How many of the bytes that were written on this link the peer's kernel had not acknowledged when it broke:
+        /// at least these did not arrive. The rest reached the peer's machine, but not necessarily its program.
+        ///
+        /// Known for TCP on Linux; `None` elsewhere, and for streams that are not a `TcpStream`.
+        unacknowledged: Option<u64>,
         /// The address as given to the builder.
         address: String,
         /// Why, with the kernel's error kind and number where it came from the kernel.
@@ -178,6 +183,7 @@ mod tests {
         let error = Error::IoError {
             op: Op::Write,
             generation: 3,
+            unacknowledged: None,
             address: "db:5432".into(),
             source: io::Error::from(io::ErrorKind::BrokenPipe),
         };

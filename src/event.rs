@@ -35,6 +35,10 @@ pub enum Event {
         cause: Arc<Error>,
         /// How long the link had been up.
         lived: Duration,
+        /// How many bytes the program had read from it. (What had arrived before the break can still be read after it.)
+        bytes_read: u64,
+        /// How many bytes the program had written on it. [`Error::IoError`] says how many of them were not acknowledged.
+        bytes_written: u64,
         /// The delay before the next dial; `None` if there will be none.
         retry_in: Option<Duration>,
     },
@@ -73,7 +77,7 @@ impl fmt::Display for Event {
             Self::Connected { generation, attempt } => {
                 write!(f, "connected: generation {generation}, dial {attempt}")
             }
-            Self::Disconnected { generation, lived, retry_in, cause } => {
+            Self::Disconnected { generation, lived, retry_in, cause, .. } => {
                 let (why, next) = (Reason(cause), Next(*retry_in));
                 write!(f, "disconnected: generation {generation} after {lived:.1?}: {why}, {next}")
             }

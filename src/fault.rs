@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{error, fmt, io};
 
+use crate::link::Meter;
 use crate::{Error, Op};
 
 /// Why and when a link stopped being usable.
@@ -15,6 +16,10 @@ pub(crate) struct Fault {
     pub(crate) cause: Cause,
     /// How long the link had been up.
     pub(crate) lived: Duration,
+    /// What had passed over it. (A call that is still under way on another thread adds its bytes when it returns.)
+    pub(crate) meter: Arc<Meter>,
+    /// How many written bytes the peer's kernel had not acknowledged, where that is known.
+    pub(crate) unacknowledged: Option<u64>,
     /// The program had ended the conversation: there will not be another link.
     pub(crate) is_last: bool,
 }
@@ -23,7 +28,13 @@ impl Fault {
     /// A break whose record is gone.
     pub(crate) fn forgotten(generation: u64, op: Op) -> Self {
         let cause = io::Error::from(io::ErrorKind::ConnectionAborted).into();
-        Self { generation, op, cause, lived: Duration::ZERO, is_last: false }
+        let (lived, meter) = (Duration::ZERO, Arc::default());
+        Self { generation, op, cause, lived, meter, unacknowledged: None, is_last: false }
+    }
+
+    /// The same break as one handle has seen it.
+    pub(crate) fn with_cause(&self, cause: Cause) -> Self {
+        Self { cause, meter: Arc::clone(&self.meter), ..*self }
     }
 
     /// The error for a handle that learns of this break through `op`.
@@ -33,9 +44,11 @@ impl Fault {
             Cause::PeerClosed if op != Op::Read => io::Error::new(io::ErrorKind::BrokenPipe, PeerClosed),
             Cause::PeerClosed => io::Error::new(io::ErrorKind::UnexpectedEof, PeerClosed),
             Cause::Requested => io::Error::new(io::ErrorKind::ConnectionAborted, ReconnectRequested),
+            Cause::Silent(limit) => io::Error::new(io::ErrorKind::TimedOut, Silent(*limit)),
             Cause::Failed(source) => source.to_io(),
         };
-        Error::IoError { op, generation: self.generation, address: address.to_owned(), source }
+        let (generation, unacknowledged) = (self.generation, self.unacknowledged);
+        Error::IoError { op, generation, unacknowledged, address: address.to_owned(), source }
     }
 }
 
@@ -46,6 +59,8 @@ pub(crate) enum Cause {
     PeerClosed,
     /// The program called `reconnect()`.
     Requested,
+    /// Nothing was received for this long.
+    Silent(Duration),
     /// An I/O error.
     Failed(SharedIoError),
 }
@@ -65,6 +80,11 @@ struct PeerClosed;
 #[derive(Debug, thiserror::Error)]
 #[error("a reconnect was requested")]
 struct ReconnectRequested;
+
+/// The text of an idle timeout.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing was received for {0:?}")]
+struct Silent(Duration);
 
 /// An [`io::Error`] that several parties are told of; `io::Error` itself cannot be cloned.
 #[derive(Clone, Debug)]

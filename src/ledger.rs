@@ -224,10 +224,10 @@ impl<S> Ledger<S> {
         self.change(|state| {
             if state.generation == link.generation && link.grip.socket().is_none() {
                 // The copy that was kept for the other half.
-                state.grip = None;
+                state.link = None;
             }
         });
-        Link { generation: link.generation, grip: link.grip.unshare() }
+        link.unshare()
     }
 
     /// Stores a waker; the caller must look again whether it still has to wait.
@@ -252,7 +252,7 @@ impl<S> Ledger<S> {
             let generation = state.generation;
             if state.end.is_none() && self.is_live(generation) {
                 state.finishing = true;
-                return Some((generation, state.grip.as_ref().and_then(Grip::socket).map(Socket::shutdown_write)));
+                return Some((generation, state.socket().map(Socket::shutdown_write)));
             }
             if state.end.is_none() {
                 state.end(End::Finished);

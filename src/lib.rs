@@ -15,6 +15,7 @@ mod hooks;
 mod job;
 mod ledger;
 mod link;
+mod socket_options;
 
 pub use self::address::Address;
 pub use self::builder::{Builder, WhenDown};
@@ -22,3 +23,4 @@ pub use self::conn::{Conn, ReadHalf, ReuniteError, WriteHalf};
 pub use self::dial::{AndThen, Dial, TcpDialer, dial_fn};
 pub use self::error::{Error, Op};
 pub use self::event::{Event, Status};
+pub use self::socket_options::Keepalive;

@@ -14,14 +14,34 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::unconstrained;
 
+pub(crate) use self::meter::Meter;
+pub(crate) use self::peer_close::{LastLook, is_closed_now};
 pub(crate) use self::socket::Socket;
 
+mod meter;
+mod peer_close;
 mod socket;
+mod unacknowledged;
 
 /// A stream and the number of its link.
 pub(crate) struct Link<S> {
     pub(crate) generation: u64,
     pub(crate) grip: Grip<S>,
+    pub(crate) meter: Arc<Meter>,
+}
+
+impl<S> Link<S> {
+    /// Two links on one stream.
+    pub(crate) fn share(self) -> (Self, Self) {
+        let Self { generation, grip, meter } = self;
+        let (one, other) = grip.share();
+        (Self { generation, grip: one, meter: Arc::clone(&meter) }, Self { generation, grip: other, meter })
+    }
+
+    /// The only link on its stream, if nobody else holds it.
+    pub(crate) fn unshare(self) -> Self {
+        Self { grip: self.grip.unshare(), ..self }
+    }
 }
 
 /// How a handle holds the stream of a link.
@@ -45,7 +65,7 @@ impl<S> Grip<S> {
     }
 
     /// Two grips on one stream.
-    pub(crate) fn share(self) -> (Self, Self) {
+    fn share(self) -> (Self, Self) {
         match self {
             Self::Socket(socket) => (Self::Socket(socket.clone()), Self::Socket(socket)),
             Self::Owned(stream) => Self::Locked(Arc::new(Mutex::new(stream))).share(),
@@ -54,13 +74,25 @@ impl<S> Grip<S> {
     }
 
     /// Takes the stream out of its lock if nobody else holds it.
-    pub(crate) fn unshare(self) -> Self {
+    fn unshare(self) -> Self {
         match self {
             Self::Locked(stream) => match Arc::try_unwrap(stream) {
                 Ok(stream) => Self::Owned(stream.into_inner().unwrap_or_else(PoisonError::into_inner)),
                 Err(stream) => Self::Locked(stream),
             },
             other => other,
+        }
+    }
+}
+
+impl<S> Grip<S> {
+    /// Whether the peer is known to have closed. `of_other` tells it of a stream that is no socket.
+    #[inline]
+    pub(crate) fn is_closed_by_peer(&self, last: &mut LastLook, of_other: fn(&S) -> bool) -> bool {
+        match self {
+            Self::Socket(socket) => socket.is_closed_by_peer(last),
+            Self::Owned(stream) => of_other(stream),
+            Self::Locked(stream) => of_other(&lock(stream)),
         }
     }
 }

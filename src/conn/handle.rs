@@ -49,9 +49,9 @@ impl<S> Handle<S> {
             is_finished,
         };
         match link.into_inner() {
-            Some(Link { generation, grip }) => {
-                let (one, other) = grip.share();
-                (half(Some(Link { generation, grip: one })), half(Some(Link { generation, grip: other })))
+            Some(link) => {
+                let (one, other) = link.share();
+                (half(Some(one)), half(Some(other)))
             }
             None => (half(None), half(None)),
         }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use tokio::runtime;
 use tokio::time::Sleep;
 
+use super::silence::Silence;
 use crate::ledger::{Direction, Ledger};
+use crate::link::LastLook;
 
 /// One direction of a handle.
 pub(super) struct Lane {
@@ -21,6 +23,10 @@ pub(super) struct Lane {
     turn_given: u64,
     /// Runs while an operation waits for a link.
     patience: Option<Patience>,
+    /// Runs while a read waits for bytes, if there is an idle timeout.
+    silence: Option<Box<Silence>>,
+    /// When a write last asked the kernel whether the peer has closed.
+    pub(super) last_look: LastLook,
 }
 
 /// The end of a wait.
@@ -32,13 +38,41 @@ struct Patience {
 
 impl Lane {
     pub(super) fn new(direction: Direction) -> Self {
-        Self { direction, waker: None, tied_to: 0, turn_given: 0, patience: None }
+        Self {
+            direction,
+            waker: None,
+            tied_to: 0,
+            turn_given: 0,
+            patience: None,
+            silence: None,
+            last_look: LastLook::default(),
+        }
     }
 
     /// Notes whether an operation is under way on a link.
     #[inline]
     pub(super) fn tie(&mut self, generation: Option<u64>) {
         self.tied_to = generation.unwrap_or(0);
+    }
+
+    /// A read has received something.
+    #[inline]
+    pub(super) fn receive(&mut self) {
+        self.tied_to = 0;
+        if let Some(silence) = &mut self.silence {
+            silence.end();
+        }
+    }
+
+    /// A read waits for bytes. Ready when none have come for `limit`.
+    pub(super) fn poll_silence(
+        &mut self,
+        cx: &mut Context<'_>,
+        generation: u64,
+        limit: Duration,
+        runtime: &runtime::Handle,
+    ) -> Poll<()> {
+        self.silence.get_or_insert_default().poll(cx, generation, limit, runtime)
     }
 
     /// The link whose break the operation under way has to be told of, though the handle has been told.

@@ -16,10 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::handle::Handle;
 use super::lane::Lane;
-use crate::fault::{Cause, Fault, SharedIoError};
-use crate::ledger::{End, Next, Report};
+use crate::fault::Cause;
+use crate::ledger::{End, Next};
 use crate::link::{Bytes, Link, Socket};
-use crate::{Error, Op, WhenDown};
+use crate::{Error, Op};
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     pub(super) fn is_write_vectored(&self) -> bool {
@@ -41,13 +41,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                 let generation = link.generation;
                 match link.grip.poll_read(cx, buf) {
                     Poll::Ready(Ok(())) if buf.filled().len() > before => {
-                        lane.tie(None);
+                        link.meter.add_read(buf.filled().len() - before);
+                        lane.receive();
                         return Poll::Ready(Ok(()));
                     }
                     Poll::Ready(Ok(())) => return Poll::Ready(self.end_of_stream(lane, generation)),
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(lane, generation, Op::Read, error))),
-                    Poll::Pending if self.wait(lane, generation, cx) => return Poll::Pending,
-                    Poll::Pending => continue,
+                    Poll::Pending => match self.poll_silence(lane, cx, generation) {
+                        Poll::Ready(error) => return Poll::Ready(Err(error)),
+                        Poll::Pending if self.wait(lane, generation, cx) => return Poll::Pending,
+                        Poll::Pending => continue,
+                    },
                 }
             }
             if let Some(outcome) = ready!(self.poll_next(lane, cx, Op::Read, Some(buf))) {
@@ -65,15 +69,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         if self.is_finished {
             return Poll::Ready(Err(write_after_shutdown()));
         }
+        let is_closed = self.tether.is_closed;
         loop {
             if let Some(link) = self.live(lane) {
                 let generation = link.generation;
-                if let Some(socket) = link.grip.socket() {
-                    if socket.is_closed_by_peer() {
-                        let socket = socket.clone();
-                        self.ledger.report(generation, Op::Write, || socket.closing_cause());
-                        continue;
-                    }
+                if link.grip.is_closed_by_peer(&mut lane.last_look, is_closed) {
+                    let socket = link.grip.socket().cloned();
+                    let cause = || socket.map_or(Cause::PeerClosed, |socket| socket.closing_cause());
+                    self.ledger.report(generation, Op::Write, cause);
+                    continue;
                 }
                 match link.grip.poll_write(cx, bytes) {
                     Poll::Ready(Ok(0)) if bytes.len() > 0 => {
@@ -81,6 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                         return Poll::Ready(Err(self.fail(lane, generation, Op::Write, error)));
                     }
                     Poll::Ready(Ok(n)) => {
+                        link.meter.add_written(n);
                         // The caller has a rest to write, which belongs to this link only.
                         lane.tie((n < bytes.len()).then_some(generation));
                         return Poll::Ready(Ok(n));
@@ -180,163 +185,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         (self.ledger.is_live(link.generation) && lane.owes(self.told).is_none()).then_some(link)
     }
 
+    /// The wait of a read, as far as an idle timeout limits it.
+    #[inline]
+    fn poll_silence(&mut self, lane: &mut Lane, cx: &mut Context<'_>, generation: u64) -> Poll<io::Error> {
+        let Some(limit) = self.tether.idle_timeout else { return Poll::Pending };
+        ready!(lane.poll_silence(cx, generation, limit, &self.tether.runtime));
+        let socket = self.link.get().and_then(|link| link.grip.socket());
+        if socket.is_some_and(Socket::has_unread) {
+            // It came at the last moment, and the runtime is about to see it.
+            return Poll::Pending;
+        }
+        Poll::Ready(self.fail_by(lane, generation, Op::Read, Cause::Silent(limit)))
+    }
+
     /// Waits for the stream or the break of its link. False if it has broken already.
     #[inline]
     fn wait(&self, lane: &mut Lane, generation: u64, cx: &Context<'_>) -> bool {
         lane.wait(generation, &self.ledger, cx);
         self.ledger.is_live(generation)
     }
-
-    /// Finds out what to do without a live link. `None`: there is one now. For a reader with a buffer, the outcome can
-    /// be bytes that had arrived before the break.
-    #[cold]
-    fn poll_next(
-        &mut self,
-        lane: &mut Lane,
-        cx: &mut Context<'_>,
-        op: Op,
-        buf: Option<&mut ReadBuf<'_>>,
-    ) -> Poll<Option<io::Result<()>>> {
-        if let Some(generation) = lane.owes(self.told) {
-            lane.tie(None);
-            let fault = self.ledger.fault(generation, op);
-            return Poll::Ready(Some(Err(fault.error(op, &self.ledger.address).into())));
-        }
-        // Without a link there is no stream to take its share of the task's budget: a loop of errors must yield, too.
-        ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
-        Poll::Ready(match self.ledger.next(self.told, self.seat(lane.direction), cx.waker()) {
-            Next::Use(link) => {
-                lane.end_patience();
-                self.link = OnceLock::from(link);
-                None
-            }
-            Next::Tell(fault, leftover) => {
-                self.hold(leftover);
-                Some(match buf {
-                    Some(buf) => ready!(self.poll_rest(lane, cx, &fault, buf)),
-                    None => Err(self.tell(lane, &fault, op)),
-                })
-            }
-            Next::Over(end) => {
-                self.link.take();
-                self.ledger.publish();
-                Some(match (end, op) {
-                    (End::Finished, Op::Flush) => Ok(()),
-                    (End::Finished, Op::Write) => Err(write_after_shutdown()),
-                    // To a read, the end of the last link was the end of the stream, once. Again and again, it would
-                    // make a reader spin who takes it for a break.
-                    _ => Err(self.ledger.end_error(end).into()),
-                })
-            }
-            Next::Wait => {
-                lane.is_registered(cx);
-                Some(Err(ready!(self.poll_patience(lane, cx))))
-            }
-        })
-    }
-
-    /// How long an operation waits for a link.
-    fn poll_patience(&self, lane: &mut Lane, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let address = || self.ledger.address.clone();
-        Poll::Ready(match self.tether.when_down {
-            WhenDown::Wait => return Poll::Pending,
-            WhenDown::Fail => Error::Down { address: address() }.into(),
-            WhenDown::WaitFor(limit) => {
-                ready!(lane.poll_patience(cx, self.told, limit, &self.tether.runtime));
-                Error::WaitTimeout { address: address(), limit }.into()
-            }
-        })
-    }
-
-    /// Takes a broken link that the reader never had in its hands.
-    fn hold(&mut self, leftover: Option<Link<S>>) {
-        if let Some(leftover) = leftover {
-            self.link = OnceLock::from(leftover);
-        }
-    }
-
-    /// Reads what had arrived on a broken link; when there is no more of it, tells of the break.
-    fn poll_rest(
-        &mut self,
-        lane: &mut Lane,
-        cx: &mut Context<'_>,
-        fault: &Fault,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let Some(link) = self.link.get_mut().filter(|link| link.generation == fault.generation) else {
-            return Poll::Ready(self.tell_reader(lane, fault));
-        };
-        let is_socket = link.grip.socket().is_some();
-        Poll::Ready(match link.grip.read_arrived(buf) {
-            Some(Ok(())) if buf.filled().len() > before => {
-                lane.tie(None);
-                Ok(())
-            }
-            Some(Err(error)) if is_passing(&error) => Err(error),
-            // The stream knows better.
-            Some(Err(error)) => {
-                let fault = Fault { cause: error.into(), ..*fault };
-                Err(self.tell(lane, &fault, Op::Read))
-            }
-            None if !is_socket => {
-                // A stream built on a socket knows only what the runtime has seen of it.
-                ready!(lane.poll_turn(cx, fault.generation));
-                self.tell_reader(lane, fault)
-            }
-            Some(Ok(())) | None => self.tell_reader(lane, fault),
-        })
-    }
-
-    /// The stream has given an error: that is a break, whatever the kind, but for the two that say "try again".
-    #[cold]
-    fn fail(&mut self, lane: &mut Lane, generation: u64, op: Op, error: io::Error) -> io::Error {
-        if is_passing(&error) {
-            return error;
-        }
-        let cause = SharedIoError::new(error);
-        let own = Fault { cause: Cause::Failed(cause.clone()), ..Fault::forgotten(generation, op) };
-        match self.ledger.report(generation, op, || Cause::Failed(cause)) {
-            // The error is the echo of what this program did to the link.
-            Report::Broken(fault) if matches!(fault.cause, Cause::Requested) => self.tell(lane, &fault, op),
-            Report::Over(end) => self.ledger.end_error(end).into(),
-            Report::Broken(_) => self.tell(lane, &own, op),
-        }
-    }
-
-    /// The stream has ended. That is the peer's close, unless it is known already that it was not.
-    #[cold]
-    fn end_of_stream(&mut self, lane: &mut Lane, generation: u64) -> io::Result<()> {
-        match self.ledger.report(generation, Op::Read, || Cause::PeerClosed) {
-            Report::Broken(fault) => self.tell_reader(lane, &fault),
-            Report::Over(end) => Err(self.ledger.end_error(end).into()),
-        }
-    }
-
-    /// To a reader, the peer's close is the end of the stream and no error.
-    fn tell_reader(&mut self, lane: &mut Lane, fault: &Fault) -> io::Result<()> {
-        let error = self.tell(lane, fault, Op::Read);
-        if matches!(fault.cause, Cause::PeerClosed) { Ok(()) } else { Err(error) }
-    }
-
-    /// Makes the error of a break and notes that the caller has been told.
-    fn tell(&mut self, lane: &mut Lane, fault: &Fault, op: Op) -> io::Error {
-        self.ledger.publish();
-        self.told = fault.generation;
-        lane.tie(None);
-        if self.link.get().is_some_and(|link| link.generation <= self.told) {
-            self.link.take();
-        }
-        fault.error(op, &self.ledger.address).into()
-    }
-}
-
-/// The two kinds that are no break (and that no tokio stream gives).
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// What a `TcpStream` says to a write after its shutdown.
-fn write_after_shutdown() -> io::Error {
+pub(super) fn write_after_shutdown() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, Error::ClosedConnection)
 }

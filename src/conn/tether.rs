@@ -3,26 +3,35 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime;
 
 use crate::ledger::Ledger;
 use crate::link::Grip;
-use crate::{Status, WhenDown};
+use crate::{Dial, Status, WhenDown};
 
 /// What all handles of a connection hold; when the last one lets go, the connection closes.
 pub(crate) struct Tether<S> {
     pub(crate) ledger: Arc<Ledger<S>>,
     pub(crate) when_down: WhenDown,
+    pub(crate) idle_timeout: Option<Duration>,
     pub(crate) runtime: runtime::Handle,
+    /// The dialer's own look at a stream that is not a socket.
+    pub(super) is_closed: fn(&S) -> bool,
     /// See [`Tether::shut`]; a function, as a half is dropped where the stream's traits are not known.
     shut: fn(Grip<S>, &Self),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Tether<S> {
-    pub(crate) fn new(ledger: Arc<Ledger<S>>, when_down: WhenDown, runtime: runtime::Handle) -> Self {
-        Self { ledger, when_down, runtime, shut: shut_in_background }
+    pub(crate) fn new<D: Dial<Stream = S>>(
+        ledger: Arc<Ledger<S>>,
+        when_down: WhenDown,
+        idle_timeout: Option<Duration>,
+        runtime: runtime::Handle,
+    ) -> Self {
+        Self { ledger, when_down, idle_timeout, runtime, is_closed: D::is_closed, shut: shut_in_background }
     }
 }
 

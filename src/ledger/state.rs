@@ -7,7 +7,7 @@ use std::task::Waker;
 use tokio::time::Instant;
 
 use crate::fault::{Cause, Fault};
-use crate::link::{Grip, Link};
+use crate::link::{Grip, Link, Meter, Socket};
 use crate::{Op, Status};
 
 /// How many breaks are remembered for a handle that has not been told of them yet. When a handle has slept through
@@ -19,8 +19,10 @@ pub(super) struct State<S> {
     pub(super) generation: u64,
     /// When it came up.
     since: Instant,
-    /// The live link's stream, for the handles that have not taken it yet.
-    pub(super) grip: Option<Grip<S>>,
+    /// The live link, for the handles that have not taken it yet.
+    pub(super) link: Option<Link<S>>,
+    /// What has passed over the newest link.
+    meter: Arc<Meter>,
     /// The newest broken link, if its bytes may not have been read: the reader never took it.
     leftover: Option<Link<S>>,
     /// The generation that the reading handle took last.
@@ -35,7 +37,7 @@ pub(super) struct State<S> {
     /// Whether those who wait have to look again.
     is_news: bool,
     /// What has to be dropped when the lock is released.
-    discarded: Vec<Grip<S>>,
+    discarded: Vec<Link<S>>,
 }
 
 /// Why there will be no further link.
@@ -78,7 +80,8 @@ impl<S> State<S> {
         Self {
             generation: 0,
             since: Instant::now(),
-            grip: None,
+            link: None,
+            meter: Arc::default(),
             leftover: None,
             read_taken: 0,
             faults: VecDeque::new(),
@@ -105,26 +108,32 @@ impl<S> State<S> {
     pub(super) fn begin_link(&mut self, generation: u64, grip: Grip<S>) {
         self.generation = generation;
         self.since = Instant::now();
-        self.grip = Some(grip);
+        self.meter = Arc::default();
+        self.link = Some(Link { generation, grip, meter: Arc::clone(&self.meter) });
         self.is_news = true;
     }
 
     /// Ends the newest link.
     pub(super) fn break_link(&mut self, op: Op, cause: Cause) -> Arc<Fault> {
         let generation = self.generation;
-        let fault = Fault { generation, op, cause, lived: self.since.elapsed(), is_last: self.finishing };
-        let fault = Arc::new(fault);
+        let (link, unacknowledged) = self.hang_up();
+        let fault = Arc::new(Fault {
+            generation,
+            op,
+            cause,
+            lived: self.since.elapsed(),
+            meter: Arc::clone(&self.meter),
+            unacknowledged,
+            is_last: self.finishing,
+        });
         if self.faults.len() == REMEMBERED_FAULTS {
             self.faults.pop_front();
         }
         self.faults.push_back(Arc::clone(&fault));
-        let grip = self.hang_up();
         self.discard_leftover();
-        match grip {
-            Some(grip) if self.read_taken < generation && grip.has_unread() => {
-                self.leftover = Some(Link { generation, grip });
-            }
-            grip => self.discarded.extend(grip),
+        match link {
+            Some(link) if self.read_taken < generation && link.grip.has_unread() => self.leftover = Some(link),
+            link => self.discarded.extend(link),
         }
         if self.finishing {
             self.end = Some(End::Finished);
@@ -136,24 +145,27 @@ impl<S> State<S> {
     pub(super) fn end(&mut self, end: End) {
         self.end = Some(end);
         if matches!(end, End::Closed | End::RuntimeShutdown) {
-            let grip = self.hang_up();
-            self.discarded.extend(grip);
+            let (link, _) = self.hang_up();
+            self.discarded.extend(link);
             self.discard_leftover();
         }
         self.is_news = true;
     }
 
-    fn hang_up(&mut self) -> Option<Grip<S>> {
-        let grip = self.grip.take();
-        if let Some(socket) = grip.as_ref().and_then(Grip::socket) {
-            socket.hang_up();
-        }
-        grip
+    /// The live link's socket.
+    pub(super) fn socket(&self) -> Option<&Socket> {
+        self.link.as_ref()?.grip.socket()
+    }
+
+    /// Ends the live link for the peer, and returns how many written bytes the peer's kernel has not acknowledged.
+    fn hang_up(&mut self) -> (Option<Link<S>>, Option<u64>) {
+        let unacknowledged = self.socket().and_then(|socket| socket.hang_up(self.finishing));
+        (self.link.take(), unacknowledged)
     }
 
     fn discard_leftover(&mut self) {
         let leftover = self.leftover.take();
-        self.discarded.extend(leftover.map(|link| link.grip));
+        self.discarded.extend(leftover);
     }
 
     /// The record of a break. When it is gone, one that says so little.
@@ -167,20 +179,20 @@ impl<S> State<S> {
         self.faults.iter().find(|fault| fault.generation > told).cloned()
     }
 
-    /// The live link's stream.
+    /// The live link.
     pub(super) fn take(&mut self, seat: Seat) -> Option<Link<S>> {
-        let grip = match self.grip.take()? {
-            Grip::Owned(stream) if !seat.is_half => Grip::Owned(stream),
-            shared => {
-                let (kept, given) = shared.share();
-                self.grip = Some(kept);
+        let given = match self.link.take()? {
+            link @ Link { grip: Grip::Owned(_), .. } if !seat.is_half => link,
+            link => {
+                let (kept, given) = link.share();
+                self.link = Some(kept);
                 given
             }
         };
         if seat.reads() {
             self.read_taken = self.read_taken.max(self.generation);
         }
-        Some(Link { generation: self.generation, grip })
+        Some(given)
     }
 
     /// A broken link that the reader never had in its hands.
@@ -203,7 +215,7 @@ impl<S> State<S> {
     }
 
     /// Whom to wake and what to drop, once the lock is released.
-    pub(super) fn take_aftermath(&mut self) -> ([Option<Waker>; 2], Vec<Grip<S>>) {
+    pub(super) fn take_aftermath(&mut self) -> ([Option<Waker>; 2], Vec<Link<S>>) {
         let wakers = if std::mem::take(&mut self.is_news) { self.wakers.clone() } else { [None, None] };
         (wakers, std::mem::take(&mut self.discarded))
     }

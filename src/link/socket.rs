@@ -4,13 +4,6 @@
 //! parts that work through `&TcpStream`: wait for readiness, then try. Like tokio's, a read that leaves room in the
 //! buffer is taken to mean that the socket is drained, which saves the system call that would say so (tokio-rs/tokio
 //! issue 5866 on where that holds). Partial writes are too rare to be worth the same.
-//!
-//! # How a close is noticed for nothing
-//!
-//! When the peer's FIN or RST arrives, epoll reports `EPOLLRDHUP` and tokio keeps it as a readiness flag that never
-//! goes away. `try_io` with an interest in *priority* data looks at just that flag (and at urgent data, for which
-//! tokio's streams are never registered): one atomic load, no lock, no system call, and not confused by unread
-//! bytes. Where there is no such interest, a peek at a readable socket has to do.
 
 use std::any::Any;
 use std::io::{self, Read};
@@ -25,6 +18,7 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
+use super::unacknowledged::unacknowledged;
 use super::{Bytes, is_type, same_type};
 use crate::fault::Cause;
 
@@ -46,6 +40,7 @@ macro_rules! with_stream {
         }
     };
 }
+pub(super) use with_stream;
 
 impl Socket {
     /// Wraps `stream` if it is a socket, and gives it back if it is not.
@@ -119,50 +114,9 @@ impl Socket {
     }
 
     /// Whether the kernel has bytes to be read.
-    pub(super) fn has_unread(&self) -> bool {
+    pub(crate) fn has_unread(&self) -> bool {
         let peek = |socket: SockRef<'_>| socket.peek(&mut [MaybeUninit::uninit()]);
         with_stream!(self, stream => peek(SockRef::from(&**stream))).is_ok_and(|n| n > 0)
-    }
-
-    /// Whether the peer's close or reset is known.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    #[inline]
-    pub(crate) fn is_closed_by_peer(&self) -> bool {
-        with_stream!(self, stream => stream.try_io(Interest::PRIORITY, || Ok(())).is_ok())
-    }
-
-    /// Whether the peer's close or reset is known and no unread bytes stand before it.
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    #[inline]
-    pub(crate) fn is_closed_by_peer(&self) -> bool {
-        let peek = |socket: SockRef<'_>| socket.peek(&mut [MaybeUninit::uninit()]);
-        let outcome = with_stream!(self, stream => {
-            stream.try_io(Interest::READABLE, || peek(SockRef::from(&**stream)))
-        });
-        match outcome {
-            Ok(0) => true,
-            Ok(_) => false,
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-        }
-    }
-
-    /// Waits until the peer's close or reset has arrived, without being woken by anything else.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub(crate) async fn closed_by_peer(&self) {
-        loop {
-            match with_stream!(self, stream => stream.ready(Interest::PRIORITY).await) {
-                Ok(ready) if ready.is_read_closed() => return,
-                Ok(_) => {}
-                // The runtime is going away, and this task with it.
-                Err(_) => return std::future::pending().await,
-            }
-        }
-    }
-
-    /// There is no way to wait for a close without being woken by data: the next operation notices it.
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub(crate) async fn closed_by_peer(&self) {
-        std::future::pending().await
     }
 
     /// Why a socket is closed whose close is known. Takes the kernel's pending error.
@@ -186,12 +140,19 @@ impl Socket {
         }
     }
 
-    /// Tells the peer that a link is over, while a handle may still be reading what had arrived.
-    pub(crate) fn hang_up(&self) {
+    /// Tells the peer that a link is over, while a handle may still be reading what had arrived. From here on nothing is
+    /// written, and so the count of what the peer had not acknowledged, where it is known, is final.
+    pub(crate) fn hang_up(&self, is_finished: bool) -> Option<u64> {
         // Elsewhere, ending the reading side throws away what has arrived and was not read.
         let how = if cfg!(target_os = "linux") { Shutdown::Both } else { Shutdown::Write };
-        // It fails if the peer is gone already, which is as good.
-        let _ = self.shutdown(how);
+        // It fails if the connection is gone already, which is as good.
+        let has_ended = self.shutdown(how).is_ok() || is_finished;
+        match self {
+            // The end of the stream is the last to be acknowledged, and counts as a byte.
+            Self::Tcp(stream) => Some(unacknowledged(stream)?.saturating_sub(u64::from(has_ended))),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
     }
 
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {
