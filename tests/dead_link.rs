@@ -92,6 +92,36 @@ async fn unread_bytes_do_not_hide_the_close_from_a_write_half() {
     assert_eq!(&banner, b"banner");
 }
 
+/// The runtime has one thread, and something keeps it from looking at its sockets while the close arrives.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn close_that_a_busy_runtime_has_not_seen_is_seen_by_the_write() {
+    use std::io::Write;
+    for with_banner in [false, true] {
+        for in_halves in [false, true] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut conn = quick(perconn::Conn::builder(listener.local_addr().unwrap())).connect().await.unwrap();
+            let (mut peer, _) = listener.accept().unwrap();
+            soon("write", conn.write_all(b"heard")).await.unwrap();
+            // From here to the next write nothing is awaited.
+            if with_banner {
+                peer.write_all(b"421 closing").unwrap();
+            }
+            let mut heard = [0; 5];
+            std::io::Read::read_exact(&mut peer, &mut heard).unwrap();
+            drop(peer);
+            std::thread::sleep(Duration::from_millis(50));
+            let outcome = if in_halves {
+                let (_read, mut write) = conn.into_split();
+                soon("write", write.write_all(b"lost?")).await
+            } else {
+                soon("write", conn.write_all(b"lost?")).await
+            };
+            assert!(outcome.is_err(), "banner: {with_banner}, halves: {in_halves}");
+        }
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn unix_sockets_are_looked_after_as_well() {

@@ -308,3 +308,46 @@ async fn sockets_and_other_streams_follow_each_other_in_one_dialer() {
         peer = server.accept().await;
     }
 }
+
+/// TCP with a layer on top, as TLS is.
+struct Layered(perconn::TcpDialer);
+
+impl perconn::Dial for Layered {
+    type Stream = tokio::io::BufStream<TcpStream>;
+
+    async fn dial(&mut self) -> io::Result<Self::Stream> {
+        self.0.dial().await.map(tokio::io::BufStream::new)
+    }
+
+    fn is_closed(stream: &Self::Stream) -> bool {
+        perconn::TcpDialer::is_closed(stream.get_ref())
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn dialer_can_say_that_the_peer_has_closed() {
+    use perconn::Dial;
+    use std::io::{Read, Write};
+    for in_halves in [false, true] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // A set-up that leaves the type as it is keeps the dialer's answer.
+        let dialer = Layered(perconn::TcpDialer::new(address)).and_then(|stream| std::future::ready(Ok(stream)));
+        let mut conn = soon("connect", quick(Conn::builder(address).dialer(dialer)).connect()).await.unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        soon("write", conn.write_all(b"heard")).await.unwrap();
+        soon("flush", conn.flush()).await.unwrap();
+        let mut heard = [0; 5];
+        peer.read_exact(&mut heard).unwrap();
+        peer.write_all(b"421 closing").unwrap();
+        drop(peer);
+        let error = if in_halves {
+            let (_read, mut write) = conn.into_split();
+            soon("write", write.write_all(b"lost?")).await.unwrap_err()
+        } else {
+            soon("write", conn.write_all(b"lost?")).await.unwrap_err()
+        };
+        assert_eq!((error.kind(), told_generation(&error)), (ErrorKind::BrokenPipe, 1));
+    }
+}

@@ -1,0 +1,215 @@
+//! Keepalive, user timeout and idle timeout: a peer that has vanished is found, one that is only quiet is left alone.
+//!
+//! The idle timeout is the crate's own work and is tested here under paused time. What the kernel does when packets are
+//! dropped is tested in `partitions`.
+
+mod support;
+
+use std::io;
+use std::time::Duration;
+
+use perconn::{Conn, Error, Keepalive, dial_fn};
+use socket2::SockRef;
+use support::{Server, inside, quick, soon, told_generation};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A connection over pipes with an idle timeout, and the far ends of its links.
+async fn watched() -> (Conn<DuplexStream>, mpsc::UnboundedReceiver<DuplexStream>) {
+    let (sender, peers) = mpsc::unbounded_channel();
+    let dialer = dial_fn(move || {
+        let (near, far) = tokio::io::duplex(1_000_000);
+        sender.send(far).unwrap();
+        std::future::ready(Ok(near))
+    });
+    let builder = quick(Conn::builder("memory").dialer(dialer)).idle_timeout(LIMIT);
+    (soon("connect", builder.connect()).await.unwrap(), peers)
+}
+
+fn assert_silent(error: &io::Error, generation: u64) {
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert_eq!(told_generation(error), generation);
+    let cause = std::error::Error::source(inside(error)).unwrap().to_string();
+    assert_eq!(cause, "nothing was received for 10s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn read_that_receives_nothing_for_the_limit_breaks_the_link() {
+    let (mut conn, mut peers) = watched().await;
+    let _silent = peers.recv().await.unwrap();
+    let began = Instant::now();
+    let error = conn.read_u8().await.unwrap_err();
+    assert_silent(&error, 1);
+    assert_eq!(began.elapsed(), LIMIT);
+    // The next link has a limit of its own, from its own beginning.
+    let mut peer = peers.recv().await.unwrap();
+    let began = Instant::now();
+    let (read, ()) = tokio::join!(conn.read_u8(), async {
+        sleep(LIMIT * 9 / 10).await;
+        peer.write_u8(7).await.unwrap();
+    });
+    assert_eq!((read.unwrap(), began.elapsed()), (7, LIMIT * 9 / 10));
+    assert_silent(&conn.read_u8().await.unwrap_err(), 2);
+    assert_eq!(began.elapsed(), LIMIT * 19 / 10, "the time begins anew with each byte");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_does_not_hide_a_peer_that_is_silent() {
+    let (mut conn, mut peers) = watched().await;
+    let _silent = peers.recv().await.unwrap();
+    let began = Instant::now();
+    // A heartbeat of our own, and a read that is cancelled by each beat and called again.
+    let error = loop {
+        tokio::select! {
+            read = conn.read_u8() => break read.unwrap_err(),
+            () = sleep(LIMIT / 4 - Duration::from_millis(1)) => {}
+        }
+        conn.write_u8(1).await.unwrap();
+    };
+    assert_silent(&error, 1);
+    assert_eq!(began.elapsed(), LIMIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_halves_are_told_of_the_silence() {
+    let (conn, mut peers) = watched().await;
+    let _silent = peers.recv().await.unwrap();
+    let (mut read, mut write) = conn.into_split();
+    let writer = tokio::spawn(async move {
+        loop {
+            if let Err(error) = write.write_u8(1).await {
+                break error;
+            }
+            sleep(LIMIT / 7).await;
+        }
+    });
+    assert_silent(&read.read_u8().await.unwrap_err(), 1);
+    assert_silent(&writer.await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_broken_while_no_read_waits() {
+    let (mut conn, mut peers) = watched().await;
+    let mut peer = peers.recv().await.unwrap();
+    for _ in 0..20 {
+        conn.write_u8(1).await.unwrap();
+        sleep(LIMIT).await;
+    }
+    // A read that was cancelled long ago does not count for the next one.
+    assert!(timeout(LIMIT / 2, conn.read_u8()).await.is_err());
+    sleep(LIMIT * 2).await;
+    let (read, ()) = tokio::join!(conn.read_u8(), async {
+        sleep(LIMIT * 9 / 10).await;
+        peer.write_u8(7).await.unwrap();
+    });
+    assert_eq!(read.unwrap(), 7);
+    assert_eq!(conn.generation(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_that_is_slow_is_left_alone() {
+    let (mut conn, mut peers) = watched().await;
+    let mut peer = peers.recv().await.unwrap();
+    let trickle = tokio::spawn(async move {
+        for byte in 0..50 {
+            sleep(LIMIT - Duration::from_millis(1)).await;
+            peer.write_u8(byte).await.unwrap();
+        }
+        peer
+    });
+    for byte in 0..50 {
+        assert_eq!(conn.read_u8().await.unwrap(), byte);
+    }
+    drop(trickle);
+    assert_eq!(conn.generation(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limit_beyond_all_times_is_none() {
+    let (mut conn, mut peers) = {
+        let (sender, peers) = mpsc::unbounded_channel();
+        let dialer = dial_fn(move || {
+            let (near, far) = tokio::io::duplex(64);
+            sender.send(far).unwrap();
+            std::future::ready(Ok(near))
+        });
+        let builder = quick(Conn::builder("memory").dialer(dialer)).idle_timeout(Duration::MAX);
+        (builder.connect().await.unwrap(), peers)
+    };
+    let _silent = peers.recv().await.unwrap();
+    assert!(timeout(Duration::from_secs(100 * 365 * 86_400), conn.read_u8()).await.is_err());
+    assert_eq!(conn.generation(), 1);
+}
+
+/// Time is real here: a runtime that was kept from looking at its sockets must not take late for silent.
+#[tokio::test]
+async fn byte_that_came_while_the_runtime_was_blocked_counts() {
+    let server = Server::start().await;
+    let limit = Duration::from_millis(100);
+    let (conn, mut peer) = tokio::join!(server.client().idle_timeout(limit).connect(), server.accept());
+    let mut conn = conn.unwrap();
+    assert!(timeout(limit / 10, conn.read_u8()).await.is_err(), "the wait has begun");
+    peer.write_u8(7).await.unwrap();
+    // Blocks the only thread for longer than the limit.
+    std::thread::sleep(limit * 3 / 2);
+    assert_eq!(soon("read", conn.read_u8()).await.unwrap(), 7);
+    assert_eq!(conn.generation(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn options_are_set_again_on_every_link() {
+    let server = Server::start().await;
+    let keepalive = Keepalive::new(Duration::from_millis(41_500)).interval(Duration::from_secs(7)).probes(5);
+    let builder = server.client().keepalive(keepalive).user_timeout(Duration::from_millis(12_345));
+    let (conn, mut peer) = tokio::join!(builder.connect(), server.accept());
+    let mut conn = conn.unwrap();
+    for generation in 1..4 {
+        let socket = SockRef::from(conn.get_ref().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(42), "rounded up");
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(7));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 5);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_millis(12_345)));
+        conn.reconnect();
+        peer = server.accept().await;
+        support::generation_up(&conn, generation + 1).await;
+        assert_eq!(told_generation(&conn.read_u8().await.unwrap_err()), generation);
+    }
+    drop(peer);
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_named() {
+    let error = |builder: perconn::Builder| match builder.build() {
+        Err(Error::InvalidConfig(text)) => text,
+        other => panic!("{other:?}"),
+    };
+    let builder = || Conn::builder("localhost:1");
+    let ms = Duration::from_millis;
+    for (builder, text) in [
+        (builder().idle_timeout(Duration::ZERO), "idle_timeout 0ns: expected more than zero, or None for no limit"),
+        (builder().keepalive(ms(999)), "keepalive 999ms: expected 1s to 32767s"),
+        (builder().keepalive(ms(32_767_001)), "keepalive 32767.001s: expected 1s to 32767s"),
+        (
+            builder().keepalive(Keepalive::new(ms(1_000)).interval(ms(0))),
+            "keepalive interval 0ns: expected 1s to 32767s",
+        ),
+        (builder().keepalive(Keepalive::new(ms(1_000)).probes(0)), "keepalive probes 0: expected 1 to 127"),
+        (builder().keepalive(Keepalive::new(ms(1_000)).probes(128)), "keepalive probes 128: expected 1 to 127"),
+    ] {
+        assert_eq!(error(builder), text);
+    }
+    #[cfg(target_os = "linux")]
+    for (limit, text) in [
+        (Duration::from_micros(999), "user_timeout 999µs: expected 1ms to 2147483.647s"),
+        (Duration::MAX, "user_timeout 18446744073709551615.999999999s: expected 1ms to 2147483.647s"),
+    ] {
+        assert_eq!(error(builder().user_timeout(limit)), text);
+    }
+    #[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
+    assert_eq!(error(builder().user_timeout(ms(1_000))), "user_timeout 1s: this platform has no TCP_USER_TIMEOUT");
+}
