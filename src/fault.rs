@@ -41,8 +41,10 @@ impl Fault {
     pub(crate) fn error(&self, op: Op, address: &str) -> Error {
         let source = match &self.cause {
             // What the kernel says to a write after the peer has gone.
-            Cause::PeerClosed if op != Op::Read => io::Error::new(io::ErrorKind::BrokenPipe, PeerClosed),
-            Cause::PeerClosed => io::Error::new(io::ErrorKind::UnexpectedEof, PeerClosed),
+            Cause::PeerClosed | Cause::SaidClosed if op != Op::Read => {
+                io::Error::new(io::ErrorKind::BrokenPipe, PeerClosed)
+            }
+            Cause::PeerClosed | Cause::SaidClosed => io::Error::new(io::ErrorKind::UnexpectedEof, PeerClosed),
             Cause::Requested => io::Error::new(io::ErrorKind::ConnectionAborted, ReconnectRequested),
             Cause::Silent(limit) => io::Error::new(io::ErrorKind::TimedOut, Silent(*limit)),
             Cause::Failed(source) => source.to_io(),
@@ -57,6 +59,8 @@ impl Fault {
 pub(crate) enum Cause {
     /// The peer ended the stream in an orderly way; a reader sees the end of the file.
     PeerClosed,
+    /// The dialer says that the peer has closed; whether in an orderly way is not known.
+    SaidClosed,
     /// The program called `reconnect()`.
     Requested,
     /// Nothing was received for this long.

@@ -75,7 +75,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                 let generation = link.generation;
                 if link.grip.is_closed_by_peer(&mut lane.last_look, is_closed) {
                     let socket = link.grip.socket().cloned();
-                    let cause = || socket.map_or(Cause::PeerClosed, |socket| socket.closing_cause());
+                    let cause = || socket.map_or(Cause::SaidClosed, |socket| socket.closing_cause());
                     self.ledger.report(generation, Op::Write, cause);
                     continue;
                 }

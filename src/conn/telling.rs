@@ -28,8 +28,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     ) -> Poll<Option<io::Result<()>>> {
         if let Some(generation) = lane.owes(self.told) {
             lane.tie(None);
-            let fault = self.ledger.fault(generation, op);
-            return Poll::Ready(Some(Err(fault.error(op, &self.ledger.address).into())));
+            // After a close there is nothing to tell but that.
+            if !matches!(self.ledger.ended(), Some(End::Closed | End::RuntimeShutdown)) {
+                let fault = self.ledger.fault(generation, op);
+                return Poll::Ready(Some(Err(fault.error(op, &self.ledger.address).into())));
+            }
         }
         // Without a link there is no stream to take its share of the task's budget: a loop of errors must yield, too.
         ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
@@ -110,6 +113,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                 ready!(lane.poll_turn(cx, fault.generation));
                 self.tell_reader(lane, fault)
             }
+            // What a socket says after this side has hung up is not the peer's word.
+            Some(Ok(())) if !is_socket => self.tell_reader(lane, &fault.with_cause(Cause::PeerClosed)),
             Some(Ok(())) | None => self.tell_reader(lane, fault),
         })
     }

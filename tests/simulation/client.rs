@@ -1,0 +1,256 @@
+//! The program under the connection: tasks that read and write, change their minds, and note all that they are told.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use perconn::{Conn, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::choices::Choices;
+use crate::journal::{Journal, Note, Outcome, Refusal, What, Who};
+use crate::message;
+use crate::network::{Network, Stream};
+
+/// What a task works with.
+#[derive(Clone)]
+pub struct Task {
+    pub who: Who,
+    pub choices: Choices,
+    pub journal: Journal,
+    pub network: Network,
+    /// How many operations it makes.
+    pub operations: usize,
+}
+
+/// The message that is being written.
+#[derive(Default)]
+pub struct Outbox {
+    number: u32,
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Outbox {
+    /// Messages that nobody is to receive.
+    pub fn after_the_end() -> Self {
+        Self { number: 1_000_000, ..Self::default() }
+    }
+
+    fn is_partial(&self) -> bool {
+        0 < self.written && self.written < self.bytes.len()
+    }
+
+    fn next(self) -> Self {
+        Self { number: self.number, ..Self::default() }
+    }
+}
+
+impl Task {
+    /// Makes an operation, and notes it. It may be dropped before it is done.
+    async fn operate<T>(
+        &self,
+        what: What,
+        future: impl Future<Output = io::Result<T>>,
+        outcome: impl FnOnce(T) -> Outcome,
+    ) -> Outcome {
+        self.journal.write(Note::Began(self.who, what));
+        let mut future = pin!(future);
+        let result = match self.choices.below(4) {
+            0..=1 => Some(future.await),
+            2 => {
+                let mut polls = 1 + self.choices.below(3);
+                poll_fn(|cx| match future.as_mut().poll(cx) {
+                    Poll::Ready(result) => Poll::Ready(Some(result)),
+                    Poll::Pending => {
+                        polls -= 1;
+                        if polls == 0 { Poll::Ready(None) } else { Poll::Pending }
+                    }
+                })
+                .await
+            }
+            _ => timeout(self.choices.time(Duration::from_secs(20)), future).await.ok(),
+        };
+        let outcome = match result {
+            None => Outcome::Cancelled,
+            Some(Ok(value)) => outcome(value),
+            Some(Err(error)) => Outcome::of_error(&error),
+        };
+        self.journal.write(Note::Finished(self.who, what, outcome.clone()));
+        outcome
+    }
+
+    pub async fn read(&self, reader: &mut (impl AsyncRead + Unpin)) -> Outcome {
+        let mut buf = vec![0; self.choices.pick(&[1, 7, 64, 500])];
+        let read = async {
+            let n = reader.read(&mut buf).await?;
+            buf.truncate(n);
+            Ok(buf)
+        };
+        self.operate(
+            What::Read,
+            read,
+            |bytes| {
+                if bytes.is_empty() { Outcome::EndOfStream } else { Outcome::Bytes(bytes) }
+            },
+        )
+        .await
+    }
+
+    /// Writes on at the message in the outbox, or begins another.
+    pub async fn write(&self, writer: &mut (impl AsyncWrite + Unpin), outbox: &mut Outbox) -> Outcome {
+        if outbox.written == outbox.bytes.len() {
+            outbox.number += 1;
+            outbox.bytes = message::encode(outbox.number, self.choices.pick(&[0, 1, 20, 255]));
+            outbox.written = 0;
+        }
+        let rest = &outbox.bytes[outbox.written..];
+        let outcome = if self.choices.chance(70) {
+            self.operate(What::Write, writer.write(rest), Outcome::Wrote).await
+        } else {
+            let (one, other) = rest.split_at(rest.len() / 2);
+            let parts = [IoSlice::new(one), IoSlice::new(other)];
+            self.operate(What::Write, writer.write_vectored(&parts), Outcome::Wrote).await
+        };
+        match outcome {
+            Outcome::Wrote(n) => {
+                outbox.written += n;
+                if outbox.written == outbox.bytes.len() {
+                    self.journal.write(Note::MessageWritten(outbox.number));
+                }
+            }
+            // Nothing was accepted, and the message goes on where it was.
+            Outcome::Cancelled | Outcome::Refused(Refusal::Passing) => {}
+            // The link is gone, and the rest of the message with it.
+            _ => outbox.written = outbox.bytes.len(),
+        }
+        outcome
+    }
+
+    pub async fn flush(&self, writer: &mut (impl AsyncWrite + Unpin), outbox: &mut Outbox) -> Outcome {
+        let outcome = self.operate(What::Flush, writer.flush(), |()| Outcome::Done).await;
+        if matches!(outcome, Outcome::Told(..)) {
+            outbox.written = outbox.bytes.len();
+        }
+        outcome
+    }
+
+    pub async fn shutdown(&self, writer: &mut (impl AsyncWrite + Unpin)) -> Outcome {
+        self.operate(What::Shutdown, writer.shutdown(), |()| Outcome::Done).await
+    }
+
+    async fn pause(&self) {
+        self.network.sleep(self.choices.time(Duration::from_secs(5))).await;
+    }
+}
+
+/// What every handle of this crate can do beside reading and writing.
+pub trait Control {
+    fn control(&self, task: &Task) -> impl Future<Output = ()>;
+}
+
+macro_rules! control {
+    ($($handle:ident),*) => {$(
+        impl Control for $handle<Stream> {
+            async fn control(&self, task: &Task) {
+                match task.choices.below(8) {
+                    0..=1 => {
+                        task.journal.write(Note::Reconnect);
+                        self.reconnect();
+                    }
+                    2..=4 => {
+                        let connected = async { self.connected().await.map_err(io::Error::from) };
+                        task.operate(What::Connected, connected, |()| Outcome::Done).await;
+                    }
+                    5 => assert_eq!(self.is_connected(), self.current_status().is_connected()),
+                    6 => {
+                        let _ = (self.get_ref().is_some(), self.generation(), format!("{self:?}"));
+                    }
+                    _ => task.pause().await,
+                }
+            }
+        }
+    )*};
+}
+
+control!(Conn, ReadHalf, WriteHalf);
+
+/// One task with a whole connection.
+pub async fn use_whole(task: Task, mut conn: Conn<Stream>) -> Conn<Stream> {
+    let mut outbox = Outbox::default();
+    for _ in 0..task.operations {
+        match task.choices.below(20) {
+            0..=7 => {
+                let outcome = task.read(&mut conn).await;
+                // A program may forget the message of which it had written a part; or it may go on with it, as a
+                // `write_all` beside the read would, and has to be told then.
+                if matches!(outcome, Outcome::Told(..) | Outcome::EndOfStream) && task.choices.chance(50) {
+                    outbox = outbox.next();
+                }
+            }
+            8..=15 => drop(task.write(&mut conn, &mut outbox).await),
+            16 if !outbox.is_partial() => drop(task.flush(&mut conn, &mut outbox).await),
+            16 => task.pause().await,
+            17 => {
+                // What halves were told, the whole was: here they are told of nothing.
+                let (read, write) = conn.into_split();
+                conn = read.reunite(write).expect("they belong together");
+            }
+            _ => conn.control(&task).await,
+        }
+    }
+    conn
+}
+
+/// One task that reads.
+pub async fn use_reader(task: Task, mut reader: ReadHalf<Stream>) -> ReadHalf<Stream> {
+    for _ in 0..task.operations {
+        match task.choices.below(10) {
+            0..=7 => drop(task.read(&mut reader).await),
+            _ => reader.control(&task).await,
+        }
+    }
+    reader
+}
+
+/// And one that writes.
+pub async fn use_writer(task: Task, mut writer: WriteHalf<Stream>) -> WriteHalf<Stream> {
+    let mut outbox = Outbox::default();
+    for _ in 0..task.operations {
+        match task.choices.below(10) {
+            0..=6 => drop(task.write(&mut writer, &mut outbox).await),
+            7 => drop(task.flush(&mut writer, &mut outbox).await),
+            _ => writer.control(&task).await,
+        }
+    }
+    writer
+}
+
+/// The same on a whole connection that tokio split.
+pub async fn use_split_reader<R: AsyncRead + Unpin>(task: Task, mut reader: R) -> R {
+    for _ in 0..task.operations {
+        match task.choices.below(10) {
+            0..=7 => drop(task.read(&mut reader).await),
+            _ => task.pause().await,
+        }
+    }
+    reader
+}
+
+pub async fn use_split_writer<W: AsyncWrite + Unpin>(task: Task, mut writer: W) -> W {
+    let mut outbox = Outbox::default();
+    for _ in 0..task.operations {
+        match task.choices.below(10) {
+            0..=6 => drop(task.write(&mut writer, &mut outbox).await),
+            7 => drop(task.flush(&mut writer, &mut outbox).await),
+            _ => task.pause().await,
+        }
+    }
+    writer
+}
+
+pub type Reader = ReadHalf<Stream>;
+pub type Writer = WriteHalf<Stream>;

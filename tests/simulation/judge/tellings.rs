@@ -1,0 +1,177 @@
+//! Told once: every handle is told of every break, in order, before it touches the next link; and what it reads on a link
+//! is what the server sent on it, from the first byte on.
+
+use std::collections::HashMap;
+
+use perconn::Event;
+
+use super::Verdict;
+use crate::journal::{End, Note, Outcome, What, Who};
+use crate::network::server_byte;
+use crate::schedule::Record;
+
+/// A handle is told of the last breaks only, if it slept through more.
+const REMEMBERED: u64 = 16;
+
+/// What a handle has been told.
+#[derive(Default)]
+struct Handle {
+    told: u64,
+    /// Reads, and all that a writer does.
+    lanes: [Lane; 2],
+    /// How many bytes it read on each link.
+    read: HashMap<u64, u64>,
+}
+
+/// One direction of a handle.
+#[derive(Default)]
+struct Lane {
+    /// Where in the journal its operation began, which link was up then, and what the handle had been told.
+    began: usize,
+    live: Option<u64>,
+    told: u64,
+    /// The newest break that was told in this direction.
+    heard: u64,
+    /// An operation was cancelled or did a part of its work: tokio's traits do not show whether it goes on.
+    is_open: bool,
+}
+
+pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
+    let mut handles: HashMap<Who, Handle> = HashMap::new();
+    let mut newest = 0;
+    let mut is_up = false;
+    // Where in the journal each break was told first.
+    let mut first_told: HashMap<(Who, u64), usize> = HashMap::new();
+    for (index, entry) in record.entries.iter().enumerate() {
+        match &entry.note {
+            Note::Event(Event::Connected { generation, .. } | Event::Reconnected { generation, .. }) => {
+                (newest, is_up) = (*generation, true);
+            }
+            Note::Event(Event::Disconnected { .. }) => is_up = false,
+            Note::Began(who, what) if *what != What::Connected => {
+                let handle = handles.entry(handle_of(*who)).or_default();
+                let told = handle.told;
+                let lane = &mut handle.lanes[lane_of(*what)];
+                (lane.began, lane.live, lane.told) = (index, is_up.then_some(newest), told);
+            }
+            Note::Finished(who, what, outcome) if *what != What::Connected => {
+                let who = handle_of(*who);
+                let handle = handles.entry(who).or_default();
+                let told_before = handle.told;
+                let result =
+                    handle.finish(*what, outcome, newest, |generation| first_told.get(&(who, generation)).copied());
+                if handle.told > told_before {
+                    first_told.insert((who, handle.told), index);
+                }
+                if let Err(text) = result.and_then(|()| handle.check_end(outcome, record, newest)) {
+                    verdict.accuse(entry.at, format!("{who:?} {what:?}: {text}"));
+                }
+            }
+            _ => {}
+        }
+    }
+    judge_counts(record, &handles, verdict);
+}
+
+/// The two ends that tokio makes of a whole connection are one handle.
+fn handle_of(who: Who) -> Who {
+    if matches!(who, Who::SplitRead | Who::SplitWrite) { Who::Whole } else { who }
+}
+
+fn lane_of(what: What) -> usize {
+    usize::from(what != What::Read)
+}
+
+impl Handle {
+    fn finish(
+        &mut self,
+        what: What,
+        outcome: &Outcome,
+        newest: u64,
+        first_told: impl Fn(u64) -> Option<usize>,
+    ) -> Result<(), String> {
+        let told = self.told;
+        let lane = &mut self.lanes[lane_of(what)];
+        let was_open = std::mem::replace(&mut lane.is_open, false);
+        let was_told_meanwhile = lane.told < told && lane.live == Some(lane.told + 1);
+        match outcome {
+            Outcome::Cancelled => lane.is_open = true,
+            Outcome::Bytes(_) | Outcome::Wrote(_) if was_told_meanwhile => {
+                return Err(format!("it began on link {} and ended on another", lane.told + 1));
+            }
+            // It may have been a part of a message.
+            Outcome::Wrote(_) => lane.is_open = true,
+            Outcome::Bytes(bytes) => {
+                let link = told + 1;
+                let position = self.read.entry(link).or_default();
+                for byte in bytes {
+                    if *byte != server_byte(link, *position) {
+                        return Err(format!("a byte that is not byte {position} of link {link}"));
+                    }
+                    *position += 1;
+                }
+            }
+            // The other direction was told first. This one is told again if an operation was under way.
+            Outcome::Told(generation, _) if *generation <= told => {
+                let was_under_way = first_told(*generation).is_some_and(|first| lane.began < first);
+                if *generation <= lane.heard || !(was_open || was_under_way) {
+                    return Err(format!("told of the break of link {generation} twice"));
+                }
+                lane.heard = *generation;
+            }
+            Outcome::Told(generation, _) => {
+                lane.heard = *generation;
+                let next = (told + 1).max((newest + 1).saturating_sub(REMEMBERED));
+                if *generation != next {
+                    return Err(format!("told of the break of link {generation}, and not of {next}"));
+                }
+                self.told = *generation;
+            }
+            Outcome::EndOfStream => self.told = (told + 1).max((newest + 1).saturating_sub(REMEMBERED)),
+            Outcome::Done | Outcome::Refused(_) => {}
+        }
+        Ok(())
+    }
+
+    /// An end of the stream is the peer's orderly close, and all that it sent was read before.
+    fn check_end(&self, outcome: &Outcome, record: &Record, newest: u64) -> Result<(), String> {
+        if !matches!(outcome, Outcome::EndOfStream) {
+            return Ok(());
+        }
+        let link = self.told;
+        let Some(wire) = record.wires.get(link as usize - 1) else {
+            return Err(format!("the end of link {link}, which there never was"));
+        };
+        let wire = wire.lock();
+        if wire.end != Some(End::Close) {
+            return Err(format!("the end of link {link}, which did not end so"));
+        }
+        let weather = record.settings.weather;
+        let is_steady = weather.fickle == 0 && weather.broken == 0;
+        let read = self.read.get(&link).copied().unwrap_or(0);
+        if is_steady && link == newest && read != wire.sent {
+            return Err(format!("the end of link {link} after {read} of {} bytes", wire.sent));
+        }
+        Ok(())
+    }
+}
+
+/// What the events count is what was read and written.
+fn judge_counts(record: &Record, handles: &HashMap<Who, Handle>, verdict: &mut Verdict) {
+    for entry in &record.entries {
+        let Note::Event(Event::Disconnected { generation, bytes_read, bytes_written, .. }) = &entry.note else {
+            continue;
+        };
+        let read: u64 = handles.values().filter_map(|handle| handle.read.get(generation)).sum();
+        if *bytes_read > read {
+            verdict
+                .accuse(entry.at, format!("the event of link {generation} counts {bytes_read} bytes read of {read}"));
+        }
+        let wire = record.wires[*generation as usize - 1].lock();
+        let accepted = wire.accepted.len() as u64;
+        if record.settings.weather.tells_close && *bytes_written != accepted {
+            verdict
+                .accuse(entry.at, format!("the event of link {generation} counts {bytes_written} of {accepted} bytes"));
+        }
+    }
+}

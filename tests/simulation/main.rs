@@ -1,0 +1,107 @@
+//! Schedules of operations and faults, drawn from a seed, in virtual time; and a judge over each.
+//!
+//! A schedule is a connection with settings, a program of one or two tasks that use it, and a network that refuses,
+//! stalls, cuts and lies. Everything runs on one thread under paused time, so that a seed repeats a schedule exactly.
+//! When it is over, the [judge] checks every promise from the records of both ends.
+//!
+//! ```text
+//! cargo test --release --test simulation -- --nocapture        # 10,000 schedules
+//! PERCONN_SIMULATION_SEEDS=1000000 cargo test --release --test simulation -- --nocapture
+//! PERCONN_SIMULATION_SEED=4711 cargo test --test simulation -- --nocapture      # one, with its journal
+//! ```
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+use choices::Choices;
+use judge::Verdict;
+use server::Simulated;
+
+mod choices;
+mod client;
+mod journal;
+mod judge;
+mod message;
+mod network;
+mod schedule;
+mod server;
+
+/// A number from the environment.
+fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text:?}: expected a number")))
+}
+
+/// Panics that the schedules want are nobody's business; others are told with the seed.
+fn quiet_simulated_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !info.payload().is::<Simulated>() {
+            usual(info);
+        }
+    }));
+}
+
+/// Plays one schedule and judges it; a panic is a violation, too.
+fn try_seed(seed: u64) -> (Verdict, String) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let record = schedule::run(&Choices::from_seed(seed));
+        let verdict = Verdict::on(&record);
+        let report = if verdict.is_clean() { String::new() } else { judge::report(&record, &verdict) };
+        (verdict, report)
+    }));
+    outcome.unwrap_or_else(|panic: Box<dyn Any + Send>| {
+        let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+        let verdict = Verdict { violations: vec![format!("a panic: {text}")], ..Verdict::default() };
+        (verdict, String::new())
+    })
+}
+
+#[test]
+fn every_promise_holds() {
+    quiet_simulated_panics();
+    if let Some(seed) = setting("PERCONN_SIMULATION_SEED") {
+        let record = schedule::run(&Choices::from_seed(seed));
+        let verdict = Verdict::on(&record);
+        println!("{}", judge::report(&record, &verdict));
+        assert!(verdict.is_clean(), "seed {seed}");
+        return;
+    }
+    let seeds = setting("PERCONN_SIMULATION_SEEDS").unwrap_or(10_000);
+    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (operations, breaks) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while !failed.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        break;
+                    }
+                    let (verdict, report) = try_seed(seed);
+                    operations.fetch_add(verdict.operations, Ordering::Relaxed);
+                    breaks.fetch_add(verdict.breaks, Ordering::Relaxed);
+                    if !verdict.is_clean() && !failed.swap(true, Ordering::Relaxed) {
+                        println!("{report}");
+                        println!("seed {seed} broke a promise: {}", verdict.violations.join("; "));
+                        println!("again: PERCONN_SIMULATION_SEED={seed} cargo test --test simulation -- --nocapture");
+                    }
+                }
+            });
+        }
+    });
+    assert!(!failed.load(Ordering::Relaxed), "a promise was broken; the seed is printed above");
+    let (operations, breaks) = (operations.into_inner(), breaks.into_inner());
+    println!("{seeds} schedules, {operations} operations, {breaks} breaks: every promise held");
+}
+
+#[test]
+fn seed_repeats_its_schedule_exactly() {
+    quiet_simulated_panics();
+    for seed in 0..200 {
+        let play = || journal::text(&schedule::run(&Choices::from_seed(seed)).entries);
+        assert_eq!(play(), play(), "seed {seed}");
+    }
+}

@@ -1,0 +1,43 @@
+//! What the client sends: numbered messages that can be told apart on the wire, whole or cut.
+
+use crate::network::mix;
+
+const MAGIC: u8 = 0xA5;
+const HEADER: usize = 6;
+
+/// The bytes of a message: magic, number, length of the payload, payload.
+pub fn encode(number: u32, length: u8) -> Vec<u8> {
+    let mut bytes = vec![MAGIC];
+    bytes.extend(number.to_be_bytes());
+    bytes.push(length);
+    bytes.extend((0..length).map(|position| payload(number, position)));
+    bytes
+}
+
+/// Takes the bytes of one wire apart: the numbers of its messages (of which a last one that is cut in its header is none),
+/// and whether the last one is whole.
+pub fn decode(mut bytes: &[u8]) -> Result<(Vec<u32>, bool), String> {
+    let mut numbers = Vec::new();
+    while let Some(&magic) = bytes.first() {
+        if magic != MAGIC {
+            return Err(format!("after {numbers:?} comes the rest of another message"));
+        }
+        let [_, a, b, c, d, length, ..] = *bytes else { break };
+        let number = u32::from_be_bytes([a, b, c, d]);
+        numbers.push(number);
+        let content = &bytes[HEADER..];
+        let present = content.len().min(usize::from(length));
+        if (0..present).any(|at| content[at] != payload(number, at as u8)) {
+            return Err(format!("message {number} has wrong bytes"));
+        }
+        if present < usize::from(length) {
+            return Ok((numbers, false));
+        }
+        bytes = &content[present..];
+    }
+    Ok((numbers, true))
+}
+
+fn payload(number: u32, position: u8) -> u8 {
+    mix(u64::from(number) << 8 | u64::from(position)) as u8
+}

@@ -1,0 +1,276 @@
+//! One schedule: the settings, the tasks, and the end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use perconn::{Builder, Conn, WhenDown};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::choices::Choices;
+use crate::client::{self, Task};
+use crate::journal::{Entry, Journal, LogLine, Note, Who};
+use crate::network::{Network, Stream, Weather, Wire};
+use crate::server::{Dialer, Simulated};
+
+/// The settings of a schedule, as far as the judge has to know them.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub retry_min: Duration,
+    pub retry_max: Duration,
+    pub stable_after: Duration,
+    pub dial_timeout: Option<Duration>,
+    pub max_retries: Option<u32>,
+    pub idle_timeout: Option<Duration>,
+    pub when_down: WhenDown,
+    pub weather: Weather,
+    pub use_case: UseCase,
+    pub ending: Ending,
+    pub jitter_seed: u64,
+    pub hooks_panic: usize,
+}
+
+/// Who uses the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UseCase {
+    Whole,
+    Halves,
+    SplitByTokio,
+}
+
+/// How the program ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// In good weather, after the tasks have done all they wanted.
+    CloseAfter,
+    /// In good weather, by the drop of the last handle.
+    DropAfter,
+    /// By a shutdown, in good weather.
+    ShutdownAfter,
+    /// In the middle of it all.
+    CloseAmid(Duration),
+}
+
+/// What a schedule left behind.
+pub struct Record {
+    pub settings: Settings,
+    pub entries: Vec<Entry>,
+    pub wires: Vec<Wire>,
+    /// Operations that never ended.
+    pub hung: Option<String>,
+}
+
+impl Settings {
+    fn draw(choices: &Choices) -> Self {
+        let ms = Duration::from_millis;
+        let retry_min = choices.pick(&[ms(1_000), ms(10), ms(300)]);
+        Self {
+            retry_min,
+            retry_max: retry_min * choices.pick(&[60, 1, 2, 10]),
+            stable_after: choices.pick(&[ms(10_000), ms(0), ms(500)]),
+            dial_timeout: choices.pick(&[Some(ms(20_000)), Some(ms(100)), Some(ms(2_000)), None]),
+            max_retries: choices.pick(&[None, None, None, None, Some(0), Some(2), Some(6)]),
+            idle_timeout: choices.pick(&[None, None, Some(ms(3_000)), Some(ms(25_000))]),
+            when_down: choices.pick(&[WhenDown::Wait, WhenDown::Wait, WhenDown::Fail, WhenDown::WaitFor(ms(700))]),
+            weather: Weather {
+                capacity: choices.pick(&[100, 1, 1_000]),
+                short: choices.pick(&[0, 30, 90]),
+                fickle: choices.pick(&[0, 20, 50]),
+                broken: choices.pick(&[0, 1, 5]),
+                tells_close: choices.chance(80),
+            },
+            use_case: choices.pick(&[UseCase::Whole, UseCase::Halves, UseCase::Halves, UseCase::SplitByTokio]),
+            ending: match choices.below(6) {
+                0..=1 => Ending::CloseAfter,
+                2 => Ending::DropAfter,
+                3 => Ending::ShutdownAfter,
+                _ => Ending::CloseAmid(choices.time(Duration::from_secs(60))),
+            },
+            jitter_seed: choices.below(1 << 30) as u64,
+            hooks_panic: choices.pick(&[0, 0, 10]),
+        }
+    }
+}
+
+/// Runs one schedule to its end.
+pub fn run(choices: &Choices) -> Record {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(play(choices))
+}
+
+async fn play(choices: &Choices) -> Record {
+    let settings = Settings::draw(choices);
+    let journal = Journal::new();
+    let network = Network::new(choices.clone(), journal.clone(), settings.weather);
+    let conn = builder(&settings, choices, &journal, &network).build().expect("the settings are valid");
+    let close = conn.close();
+    let (busy, tasks) = start(&settings, choices, &journal, &network, conn);
+    if let Ending::CloseAmid(after) = settings.ending {
+        let (journal, network) = (journal.clone(), network.clone());
+        tokio::spawn(async move {
+            network.sleep(after).await;
+            close_and_note(&journal, close).await;
+        });
+    }
+    // The bad weather lasts until all have what they wanted, or for ten minutes.
+    for _ in 0..600 {
+        if busy.load(Ordering::Relaxed) == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    network.calm_down();
+    let mut hung = None;
+    for task in tasks {
+        if timeout(Duration::from_secs(3_600), task).await.is_err() {
+            hung = Some("a task did not end within an hour of good weather".to_owned());
+        }
+    }
+    // Whatever is still on its way has time to show up.
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    Record { settings, entries: journal.entries(), wires: network.wires(), hung }
+}
+
+fn builder(settings: &Settings, choices: &Choices, journal: &Journal, network: &Network) -> Builder<Dialer> {
+    let hooks_panic = settings.hooks_panic;
+    let (events, event_choices) = (journal.clone(), choices.clone());
+    let (log, log_choices) = (journal.clone(), choices.clone());
+    let panic_by = move |choices: &Choices, journal: &Journal| {
+        if choices.chance(hooks_panic) {
+            journal.write(Note::HookPanicked);
+            std::panic::panic_any(Simulated);
+        }
+    };
+    Conn::builder("simulated")
+        .retry_min(settings.retry_min)
+        .retry_max(settings.retry_max)
+        .stable_after(settings.stable_after)
+        .dial_timeout(settings.dial_timeout)
+        .max_retries(settings.max_retries)
+        .idle_timeout(settings.idle_timeout)
+        .when_down(settings.when_down)
+        .jitter_seed(settings.jitter_seed)
+        .on_event(move |event| {
+            events.write(Note::Event(event.clone()));
+            panic_by(&event_choices, &events);
+        })
+        .logger(move |error| {
+            log.write(Note::Logged(LogLine::of(error)));
+            panic_by(&log_choices, &log);
+        })
+        .dialer(Dialer {
+            network: network.clone(),
+            choices: choices.clone(),
+            journal: journal.clone(),
+            dial_timeout: settings.dial_timeout.unwrap_or(Duration::from_secs(5)),
+        })
+}
+
+/// Starts the program's tasks, and the one that ends it all after them.
+fn start(
+    settings: &Settings,
+    choices: &Choices,
+    journal: &Journal,
+    network: &Network,
+    conn: Conn<Stream>,
+) -> (Arc<AtomicUsize>, Vec<JoinHandle<()>>) {
+    let busy = Arc::new(AtomicUsize::new(1));
+    let task = |who| Task {
+        who,
+        choices: choices.clone(),
+        journal: journal.clone(),
+        network: network.clone(),
+        operations: 5 + choices.below(60),
+    };
+    let ending = settings.ending;
+    let tasks = match settings.use_case {
+        UseCase::Whole => {
+            let task = task(Who::Whole);
+            let done = Arc::clone(&busy);
+            vec![tokio::spawn(async move {
+                let conn = client::use_whole(task.clone(), conn).await;
+                done.fetch_sub(1, Ordering::Relaxed);
+                end_whole(ending, &task, conn).await;
+            })]
+        }
+        UseCase::Halves => {
+            let (read, write) = conn.into_split();
+            let (reading, writing) = (task(Who::ReadHalf), task(Who::WriteHalf));
+            let done = Arc::clone(&busy);
+            vec![tokio::spawn(async move {
+                let reader = tokio::spawn(client::use_reader(reading.clone(), read));
+                let write = client::use_writer(writing.clone(), write).await;
+                let read = reader.await.expect("the reader panicked");
+                done.fetch_sub(1, Ordering::Relaxed);
+                end_halves(ending, &reading, read, &writing, write).await;
+            })]
+        }
+        UseCase::SplitByTokio => {
+            let close = conn.close();
+            let (read, write) = tokio::io::split(conn);
+            let (reading, writing) = (task(Who::SplitRead), task(Who::SplitWrite));
+            let done = Arc::clone(&busy);
+            vec![tokio::spawn(async move {
+                let reader = tokio::spawn(client::use_split_reader(reading.clone(), read));
+                let _write = client::use_split_writer(writing.clone(), write).await;
+                let _read = reader.await.expect("the reader panicked");
+                done.fetch_sub(1, Ordering::Relaxed);
+                if ending == Ending::CloseAfter {
+                    until_calm(&writing).await;
+                    close_and_note(&writing.journal, close).await;
+                }
+            })]
+        }
+    };
+    (busy, tasks)
+}
+
+async fn until_calm(task: &Task) {
+    while !task.network.is_calm() {
+        task.network.sleep(Duration::from_secs(60)).await;
+    }
+}
+
+async fn close_and_note(journal: &Journal, close: impl Future<Output = ()>) {
+    journal.write(Note::CloseCalled);
+    close.await;
+    journal.write(Note::CloseDone);
+}
+
+async fn end_whole(ending: Ending, task: &Task, mut conn: Conn<Stream>) {
+    until_calm(task).await;
+    match ending {
+        Ending::DropAfter => return,
+        Ending::ShutdownAfter => drop(task.shutdown(&mut conn).await),
+        Ending::CloseAfter | Ending::CloseAmid(_) => close_and_note(&task.journal, conn.close()).await,
+    }
+    // What comes after the end.
+    let mut outbox = client::Outbox::after_the_end();
+    for _ in 0..3 {
+        task.read(&mut conn).await;
+        task.write(&mut conn, &mut outbox).await;
+        task.flush(&mut conn, &mut outbox).await;
+    }
+}
+
+async fn end_halves(
+    ending: Ending,
+    reading: &Task,
+    mut read: client::Reader,
+    writing: &Task,
+    mut write: client::Writer,
+) {
+    until_calm(reading).await;
+    match ending {
+        Ending::DropAfter => return,
+        Ending::ShutdownAfter => drop(writing.shutdown(&mut write).await),
+        Ending::CloseAfter | Ending::CloseAmid(_) => close_and_note(&writing.journal, write.close()).await,
+    }
+    let mut outbox = client::Outbox::after_the_end();
+    for _ in 0..3 {
+        reading.read(&mut read).await;
+        writing.write(&mut write, &mut outbox).await;
+        writing.flush(&mut write, &mut outbox).await;
+    }
+}
