@@ -230,8 +230,13 @@ async fn shutdown_of_a_whole_connection_that_was_not_told_ends_the_newer_link_to
     soon("connected", conn.connected()).await.unwrap();
     assert_eq!(told_generation(&soon("shutdown", conn.shutdown()).await.unwrap_err()), 1);
     assert_eq!(soon("peer", second.read(&mut [0; 4])).await.unwrap(), 0);
-    let mut status = conn.status();
+    // The peer may answer to the end.
+    second.write_all(b"bye").await.unwrap();
     drop(second);
+    let mut answer = Vec::new();
+    soon("read", conn.read_to_end(&mut answer)).await.unwrap();
+    assert_eq!(answer, b"bye");
+    let mut status = conn.status();
     drop(conn);
     soon("the end", status.wait_for(|status| status.is_final())).await.unwrap();
     assert!(soon("no redial", peers.recv()).await.is_none());

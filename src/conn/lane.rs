@@ -17,8 +17,10 @@ pub(super) struct Lane {
     pub(super) direction: Direction,
     /// The waker that the ledger keeps for this direction.
     waker: Option<Waker>,
-    /// The link on which an operation is under way, 0 if none is: it waits, or has written a part of its bytes.
-    tied_to: u64,
+    /// The link on which an operation waits, 0 if none does.
+    waits_on: u64,
+    /// The link on which a write has written a part of its bytes, 0 if none has: the rest belongs to that link only.
+    half_written_on: u64,
     /// The broken link for whose last bytes a read has given the runtime a turn.
     turn_given: u64,
     /// Runs while an operation waits for a link.
@@ -41,7 +43,8 @@ impl Lane {
         Self {
             direction,
             waker: None,
-            tied_to: 0,
+            waits_on: 0,
+            half_written_on: 0,
             turn_given: 0,
             patience: None,
             silence: None,
@@ -49,19 +52,32 @@ impl Lane {
         }
     }
 
-    /// Notes whether an operation is under way on a link.
+    /// The operation that waited is done.
     #[inline]
-    pub(super) fn tie(&mut self, generation: Option<u64>) {
-        self.tied_to = generation.unwrap_or(0);
+    pub(super) fn finish(&mut self) {
+        self.waits_on = 0;
+    }
+
+    /// A write is done; the caller may have a rest to write on the same link.
+    #[inline]
+    pub(super) fn finish_write(&mut self, generation: u64, has_rest: bool) {
+        self.waits_on = 0;
+        self.half_written_on = if has_rest { generation } else { 0 };
     }
 
     /// A read has received something.
     #[inline]
-    pub(super) fn receive(&mut self) {
-        self.tied_to = 0;
+    pub(super) fn finish_read(&mut self) {
+        self.waits_on = 0;
         if let Some(silence) = &mut self.silence {
             silence.end();
         }
+    }
+
+    /// Nothing is under way any more.
+    pub(super) fn forget(&mut self) {
+        self.waits_on = 0;
+        self.half_written_on = 0;
     }
 
     /// A read waits for bytes. Ready when none have come for `limit`.
@@ -78,13 +94,13 @@ impl Lane {
     /// The link whose break the operation under way has to be told of, though the handle has been told.
     #[inline]
     pub(super) fn owes(&self, told: u64) -> Option<u64> {
-        (self.tied_to != 0 && self.tied_to <= told).then_some(self.tied_to)
+        [self.half_written_on, self.waits_on].into_iter().find(|link| (1..=told).contains(link))
     }
 
     /// Prepares to wait for a stream: from now on, a break of its link wakes this task as well.
     #[inline]
     pub(super) fn wait<S>(&mut self, generation: u64, ledger: &Ledger<S>, cx: &Context<'_>) {
-        self.tied_to = generation;
+        self.waits_on = generation;
         self.patience = None;
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             ledger.register(self.direction, cx.waker());

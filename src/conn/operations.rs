@@ -42,7 +42,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                 match link.grip.poll_read(cx, buf) {
                     Poll::Ready(Ok(())) if buf.filled().len() > before => {
                         link.meter.add_read(buf.filled().len() - before);
-                        lane.receive();
+                        lane.finish_read();
                         return Poll::Ready(Ok(()));
                     }
                     Poll::Ready(Ok(())) => return Poll::Ready(self.end_of_stream(lane, generation)),
@@ -86,8 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                     }
                     Poll::Ready(Ok(n)) => {
                         link.meter.add_written(n);
-                        // The caller has a rest to write, which belongs to this link only.
-                        lane.tie((n < bytes.len()).then_some(generation));
+                        lane.finish_write(generation, n < bytes.len());
                         return Poll::Ready(Ok(n));
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(lane, generation, Op::Write, error))),
@@ -106,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
             let generation = link.generation;
             match link.grip.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {
-                    lane.tie(None);
+                    lane.finish();
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(lane, generation, Op::Flush, error))),
@@ -130,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
             return Poll::Ready(Ok(()));
         }
         // Whatever was under way, its caller has turned to this.
-        lane.tie(None);
+        lane.forget();
         loop {
             if let Some(generation) = self.live(lane).map(|link| link.generation) {
                 // From here on, a break of this link is the end.

@@ -27,7 +27,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         buf: Option<&mut ReadBuf<'_>>,
     ) -> Poll<Option<io::Result<()>>> {
         if let Some(generation) = lane.owes(self.told) {
-            lane.tie(None);
+            lane.forget();
             // After a close there is nothing to tell but that.
             if !matches!(self.ledger.ended(), Some(End::Closed | End::RuntimeShutdown)) {
                 let fault = self.ledger.fault(generation, op);
@@ -102,7 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         let is_socket = link.grip.socket().is_some();
         Poll::Ready(match link.grip.read_arrived(buf) {
             Some(Ok(())) if buf.filled().len() > before => {
-                lane.tie(None);
+                lane.finish_read();
                 Ok(())
             }
             Some(Err(error)) if is_passing(&error) => Err(error),
@@ -113,8 +113,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                 ready!(lane.poll_turn(cx, fault.generation));
                 self.tell_reader(lane, fault)
             }
-            // What a socket says after this side has hung up is not the peer's word.
-            Some(Ok(())) if !is_socket => self.tell_reader(lane, &fault.with_cause(Cause::PeerClosed)),
+            // The end of the stream, of which the dialer knew only that it had come. (After an error on it, what a
+            // socket beneath reads as the end is not the peer's word.)
+            Some(Ok(())) if matches!(fault.cause, Cause::SaidClosed) => {
+                self.tell_reader(lane, &fault.with_cause(Cause::PeerClosed))
+            }
             Some(Ok(())) | None => self.tell_reader(lane, fault),
         })
     }
@@ -164,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     pub(super) fn tell(&mut self, lane: &mut Lane, fault: &Fault, op: Op) -> io::Error {
         self.ledger.publish();
         self.told = fault.generation;
-        lane.tie(None);
+        lane.forget();
         if self.link.get().is_some_and(|link| link.generation <= self.told) {
             self.link.take();
         }

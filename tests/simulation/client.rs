@@ -40,10 +40,6 @@ impl Outbox {
         Self { number: 1_000_000, ..Self::default() }
     }
 
-    fn is_partial(&self) -> bool {
-        0 < self.written && self.written < self.bytes.len()
-    }
-
     fn next(self) -> Self {
         Self { number: self.number, ..Self::default() }
     }
@@ -181,25 +177,40 @@ control!(Conn, ReadHalf, WriteHalf);
 /// One task with a whole connection.
 pub async fn use_whole(task: Task, mut conn: Conn<Stream>) -> Conn<Stream> {
     let mut outbox = Outbox::default();
+    let mut told = 0;
     for _ in 0..task.operations {
-        match task.choices.below(20) {
-            0..=7 => {
-                let outcome = task.read(&mut conn).await;
-                // A program may forget the message of which it had written a part; or it may go on with it, as a
-                // `write_all` beside the read would, and has to be told then.
-                if matches!(outcome, Outcome::Told(..) | Outcome::EndOfStream) && task.choices.chance(50) {
-                    outbox = outbox.next();
-                }
-            }
-            8..=15 => drop(task.write(&mut conn, &mut outbox).await),
-            16 if !outbox.is_partial() => drop(task.flush(&mut conn, &mut outbox).await),
-            16 => task.pause().await,
+        let (outcome, is_read) = match task.choices.below(20) {
+            0..=7 => (task.read(&mut conn).await, true),
+            8..=15 => (task.write(&mut conn, &mut outbox).await, false),
+            16 => (task.flush(&mut conn, &mut outbox).await, false),
             17 => {
                 // What halves were told, the whole was: here they are told of nothing.
                 let (read, write) = conn.into_split();
                 conn = read.reunite(write).expect("they belong together");
+                continue;
             }
-            _ => conn.control(&task).await,
+            _ => {
+                conn.control(&task).await;
+                continue;
+            }
+        };
+        let is_news = match outcome {
+            // An older one is told again because an operation was cancelled, and says nothing of this message.
+            Outcome::Told(generation, _) if generation <= told => false,
+            Outcome::Told(generation, _) => {
+                told = generation;
+                true
+            }
+            Outcome::EndOfStream => {
+                told += 1;
+                true
+            }
+            _ => false,
+        };
+        // A program that is told by a read may forget the message of which it had written a part; or it may go on with
+        // it, as a `write_all` beside the read would, and has to be told then.
+        if is_news && is_read && task.choices.chance(50) {
+            outbox = outbox.next();
         }
     }
     conn

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use perconn::Event;
 
 use super::Verdict;
-use crate::journal::{End, Note, Outcome, What, Who};
+use crate::journal::{End, Note, Outcome, Refusal, What, Who};
 use crate::network::server_byte;
 use crate::schedule::Record;
 
@@ -95,7 +95,7 @@ impl Handle {
         let was_open = std::mem::replace(&mut lane.is_open, false);
         let was_told_meanwhile = lane.told < told && lane.live == Some(lane.told + 1);
         match outcome {
-            Outcome::Cancelled => lane.is_open = true,
+            Outcome::Cancelled | Outcome::Refused(Refusal::Passing) => lane.is_open = true,
             Outcome::Bytes(_) | Outcome::Wrote(_) if was_told_meanwhile => {
                 return Err(format!("it began on link {} and ended on another", lane.told + 1));
             }
@@ -128,7 +128,9 @@ impl Handle {
                 self.told = *generation;
             }
             Outcome::EndOfStream => self.told = (told + 1).max((newest + 1).saturating_sub(REMEMBERED)),
-            Outcome::Done | Outcome::Refused(_) => {}
+            // A flush does not end a write of which a rest is to come.
+            Outcome::Done => lane.is_open = was_open,
+            Outcome::Refused(_) => {}
         }
         Ok(())
     }
