@@ -214,9 +214,9 @@ impl<S> Ledger<S> {
         self.change(|state| if state.first_untold(told).is_none() { state.take(seat) } else { None })
     }
 
-    /// The live link for whoever ends the conversation on it, told or not.
-    pub(crate) fn take_last(&self, seat: Seat) -> Option<Link<S>> {
-        self.change(|state| state.take(seat))
+    /// The live link for whoever ends the conversation on it, told or not. The handles can take it as before.
+    pub(crate) fn share_last(&self) -> Option<Link<S>> {
+        self.change(State::share)
     }
 
     /// Turns a link that two halves shared back into one that a whole `Conn` owns.

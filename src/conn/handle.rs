@@ -102,12 +102,19 @@ impl<S> Handle<S> {
     /// Shuts down the writing side of a stream that is not a socket: the one in this handle's hands, or the live one
     /// that it never took. What the peer still sends on it can be read.
     fn shut_other(&mut self, generation: u64) {
-        let is_held = self.link.get().is_some_and(|link| link.generation == generation);
-        let link = if is_held { self.link.take() } else { self.ledger.take_last(self.seat(Direction::Write)) };
-        if let Some(link) = link {
-            let (kept, given) = link.share();
-            self.link = OnceLock::from(kept);
-            self.tether.shut(given.grip);
+        let last = match self.link.take() {
+            Some(link) if link.generation == generation => {
+                let (kept, given) = link.share();
+                self.link = OnceLock::from(kept);
+                Some(given)
+            }
+            other => {
+                self.link = cell(other);
+                self.ledger.share_last()
+            }
+        };
+        if let Some(link) = last {
+            self.tether.shut(link.grip);
         }
     }
 

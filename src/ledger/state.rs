@@ -181,17 +181,18 @@ impl<S> State<S> {
 
     /// The live link.
     pub(super) fn take(&mut self, seat: Seat) -> Option<Link<S>> {
-        let given = match self.link.take()? {
-            link @ Link { grip: Grip::Owned(_), .. } if !seat.is_half => link,
-            link => {
-                let (kept, given) = link.share();
-                self.link = Some(kept);
-                given
-            }
-        };
+        let is_owned = matches!(self.link, Some(Link { grip: Grip::Owned(_), .. }));
+        let given = if is_owned && !seat.is_half { self.link.take() } else { self.share() }?;
         if seat.reads() {
             self.read_taken = self.read_taken.max(self.generation);
         }
+        Some(given)
+    }
+
+    /// Another hold on the live link.
+    pub(super) fn share(&mut self) -> Option<Link<S>> {
+        let (kept, given) = self.link.take()?.share();
+        self.link = Some(kept);
         Some(given)
     }
 
