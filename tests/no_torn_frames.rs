@@ -227,3 +227,25 @@ async fn other_streams_keep_the_promise_as_well() {
     soon("read", read.read_exact(&mut goodbye)).await.unwrap();
     assert_eq!(&goodbye, b"welcome");
 }
+
+/// Between a part of a message and its rest, a flush succeeds and a read is told of the break.
+#[tokio::test]
+async fn flush_between_the_parts_of_a_message_does_not_let_the_rest_go_astray() {
+    let (mut conn, mut peers) = support::pipes().await;
+    let mut peer = peers.recv().await.unwrap();
+    let message = [7; 100];
+    let n = soon("write", conn.write(&message)).await.unwrap();
+    assert!(n < message.len(), "the pipe takes a part");
+    soon("flush", conn.flush()).await.unwrap();
+    conn.reconnect();
+    assert_eq!(told_generation(&soon("read", conn.read_u8()).await.unwrap_err()), 1);
+    // The rest, on behalf of somebody who did not hear of it.
+    assert_eq!(told_generation(&soon("write", conn.write(&message[n..])).await.unwrap_err()), 1);
+    soon("write", conn.write_all(b"<new>")).await.unwrap();
+    let mut received = vec![0; n];
+    soon("peer", peer.read_exact(&mut received)).await.unwrap();
+    let mut peer = soon("redial", peers.recv()).await.unwrap();
+    let mut start = [0; 5];
+    soon("peer", peer.read_exact(&mut start)).await.unwrap();
+    assert_eq!(&start, b"<new>");
+}

@@ -149,6 +149,19 @@ async fn close_while_a_hook_sleeps() {
     server.expect_silence(Duration::from_millis(100)).await;
 }
 
+/// A write that had written a part of its bytes is still to be told of its link's break when the connection is closed.
+#[tokio::test]
+async fn close_is_all_that_is_told_after_it() {
+    let (mut conn, mut peers) = support::pipes().await;
+    let _peer = peers.recv().await.unwrap();
+    assert!(soon("write", conn.write(&[7; 100])).await.unwrap() < 100);
+    conn.reconnect();
+    soon("told", conn.read_u8()).await.unwrap_err();
+    close(&conn).await;
+    let error = soon("write", conn.write(&[7; 10])).await.unwrap_err();
+    assert!(matches!(support::inside(&error), Error::ClosedConnection), "{error:?}");
+}
+
 #[tokio::test]
 async fn close_that_was_never_polled_before() {
     let server = Server::start().await;

@@ -242,6 +242,25 @@ async fn shutdown_of_a_whole_connection_that_was_not_told_ends_the_newer_link_to
     assert!(soon("no redial", peers.recv()).await.is_none());
 }
 
+/// As before, but a break lies between the one that the shutdown tells of and the link that it ends.
+#[tokio::test]
+async fn shutdown_by_one_who_was_not_told_leaves_the_other_breaks_to_be_told() {
+    let (mut conn, mut peers) = pipes().await;
+    for generation in 1..3 {
+        let _broken = peers.recv().await.unwrap();
+        conn.reconnect();
+        support::generation_up(&conn, generation + 1).await;
+    }
+    let mut third = peers.recv().await.unwrap();
+    assert_eq!(told_generation(&soon("shutdown", conn.shutdown()).await.unwrap_err()), 1);
+    third.write_all(b"bye").await.unwrap();
+    drop(third);
+    assert_eq!(told_generation(&soon("read", conn.read_u8()).await.unwrap_err()), 2);
+    let mut answer = Vec::new();
+    soon("read", conn.read_to_end(&mut answer)).await.unwrap();
+    assert_eq!(answer, b"bye");
+}
+
 /// A socket in a wrapper, which cannot be known for one.
 struct Wrapped(TcpStream);
 
@@ -348,11 +367,31 @@ async fn dialer_can_say_that_the_peer_has_closed() {
         peer.write_all(b"421 closing").unwrap();
         drop(peer);
         let error = if in_halves {
-            let (_read, mut write) = conn.into_split();
-            soon("write", write.write_all(b"lost?")).await.unwrap_err()
+            let (mut read, mut write) = conn.into_split();
+            let error = soon("write", write.write_all(b"lost?")).await.unwrap_err();
+            let mut banner = [0; 11];
+            soon("read", read.read_exact(&mut banner)).await.unwrap();
+            assert_eq!(soon("the end", read.read(&mut banner)).await.unwrap(), 0);
+            error
         } else {
             soon("write", conn.write_all(b"lost?")).await.unwrap_err()
         };
         assert_eq!((error.kind(), told_generation(&error)), (ErrorKind::BrokenPipe, 1));
     }
+}
+
+/// The dialer only says that the peer is gone, and not how: a cut must not look like an end in good order.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn reset_of_which_the_dialer_tells_is_no_end_of_the_stream() {
+    let server = Server::start().await;
+    let dialer = Layered(perconn::TcpDialer::new(server.address));
+    let builder = quick(Conn::builder(server.address).dialer(dialer));
+    let (conn, peer) = tokio::join!(builder.connect(), server.accept());
+    let (mut read, mut write) = conn.unwrap().into_split();
+    support::reset(peer);
+    let error = soon("write", write.write_all(b"lost?")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    let error = soon("read", read.read_u8()).await.unwrap_err();
+    assert_eq!((error.kind(), told_generation(&error)), (ErrorKind::ConnectionReset, 1));
 }

@@ -1,5 +1,6 @@
 //! Where a schedule's decisions come from: a seed, or the bytes of a fuzzer.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ pub struct Choices(Arc<Mutex<Source>>);
 enum Source {
     Seed(SmallRng),
     /// When they are used up, every decision is the first possibility.
-    Bytes(std::vec::IntoIter<u8>),
+    Bytes(VecDeque<u8>),
 }
 
 impl Choices {
@@ -24,7 +25,7 @@ impl Choices {
 
     #[allow(dead_code, reason = "for fuzzers, which include this file")]
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        Self(Arc::new(Mutex::new(Source::Bytes(bytes.to_vec().into_iter()))))
+        Self(Arc::new(Mutex::new(Source::Bytes(bytes.iter().copied().collect()))))
     }
 
     /// A number below `n`.
@@ -32,7 +33,7 @@ impl Choices {
         let number = match &mut *self.0.lock().unwrap() {
             Source::Seed(random) => random.next_u64() >> 8,
             Source::Bytes(bytes) => {
-                let mut next = || u64::from(bytes.next().unwrap_or(0));
+                let mut next = || u64::from(bytes.pop_front().unwrap_or(0));
                 if n <= 256 { next() } else { next() << 8 | next() }
             }
         };

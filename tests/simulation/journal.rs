@@ -22,6 +22,7 @@ pub struct Entry {
 }
 
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "some fields are there for the reader of a journal")]
 pub enum Note {
     DialBegan,
     /// It made the wire of this number.
@@ -68,6 +69,7 @@ pub enum What {
 }
 
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "some fields are there for the reader of a journal")]
 pub enum Outcome {
     Bytes(Vec<u8>),
     Wrote(usize),

@@ -5,10 +5,12 @@
 //! When it is over, the [judge] checks every promise from the records of both ends.
 //!
 //! ```text
-//! cargo test --release --test simulation -- --nocapture        # 10,000 schedules
+//! cargo test --release --test simulation -- --nocapture        # 10,000 schedules, and the mutants of the rules
 //! PERCONN_SIMULATION_SEEDS=1000000 cargo test --release --test simulation -- --nocapture
 //! PERCONN_SIMULATION_SEED=4711 cargo test --test simulation -- --nocapture      # one, with its journal
 //! ```
+
+#![allow(unreachable_pub, reason = "nothing is reached from outside of a test")]
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +26,8 @@ mod client;
 mod journal;
 mod judge;
 mod message;
+#[cfg(not(debug_assertions))]
+mod mutants;
 mod network;
 mod schedule;
 mod server;
@@ -69,7 +73,7 @@ fn every_promise_holds() {
         assert!(verdict.is_clean(), "seed {seed}");
         return;
     }
-    let seeds = setting("PERCONN_SIMULATION_SEEDS").unwrap_or(10_000);
+    let seeds = setting("PERCONN_SIMULATION_SEEDS").unwrap_or(if cfg!(debug_assertions) { 2_000 } else { 10_000 });
     let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
     let (operations, breaks) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {

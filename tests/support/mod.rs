@@ -101,13 +101,13 @@ pub fn reset(stream: TcpStream) {
 }
 
 /// Waits until the connection knows that its link is gone, without touching it.
-pub async fn break_noticed(conn: &Conn) {
+pub async fn break_noticed<S>(conn: &Conn<S>) {
     let mut status = conn.status();
     soon("the break is noticed", status.wait_for(|status| !status.is_connected())).await.unwrap();
 }
 
 /// Waits until a link of at least this generation is up.
-pub async fn generation_up(conn: &Conn, generation: u64) {
+pub async fn generation_up<S>(conn: &Conn<S>, generation: u64) {
     while conn.generation() < generation {
         let mut status = conn.status();
         status.mark_unchanged();

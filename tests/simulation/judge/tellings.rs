@@ -40,6 +40,8 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
     let mut handles: HashMap<Who, Handle> = HashMap::new();
     let mut newest = 0;
     let mut is_up = false;
+    // How the wires were ended by the server.
+    let mut ends = HashMap::new();
     // Where in the journal each break was told first.
     let mut first_told: HashMap<(Who, u64), usize> = HashMap::new();
     for (index, entry) in record.entries.iter().enumerate() {
@@ -48,6 +50,9 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
                 (newest, is_up) = (*generation, true);
             }
             Note::Event(Event::Disconnected { .. }) => is_up = false,
+            Note::Ended(link, end) => {
+                ends.entry(*link).or_insert(*end);
+            }
             Note::Began(who, what) if *what != What::Connected => {
                 let handle = handles.entry(handle_of(*who)).or_default();
                 let told = handle.told;
@@ -63,7 +68,12 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
                 if handle.told > told_before {
                     first_told.insert((who, handle.told), index);
                 }
-                if let Err(text) = result.and_then(|()| handle.check_end(outcome, record, newest)) {
+                let is_told_by_read = *what == What::Read && handle.told > told_before;
+                let result = result.and_then(|()| {
+                    let end = ends.get(&handle.told).copied();
+                    if is_told_by_read { handle.check_end(outcome, record, newest, end) } else { Ok(()) }
+                });
+                if let Err(text) = result {
                     verdict.accuse(entry.at, format!("{who:?} {what:?}: {text}"));
                 }
             }
@@ -138,24 +148,17 @@ impl Handle {
         Ok(())
     }
 
-    /// An end of the stream is the peer's orderly close, and all that it sent was read before.
-    fn check_end(&self, outcome: &Outcome, record: &Record, newest: u64) -> Result<(), String> {
-        if !matches!(outcome, Outcome::EndOfStream) {
-            return Ok(());
-        }
+    /// An end of the stream is the peer's orderly close; and all that the peer sent was read before its end was told.
+    fn check_end(&self, outcome: &Outcome, record: &Record, newest: u64, end: Option<End>) -> Result<(), String> {
         let link = self.told;
-        let Some(wire) = record.wires.get(link as usize - 1) else {
-            return Err(format!("the end of link {link}, which there never was"));
-        };
-        let wire = wire.lock();
-        if wire.end != Some(End::Close) {
+        if matches!(outcome, Outcome::EndOfStream) && end != Some(End::Close) {
             return Err(format!("the end of link {link}, which did not end so"));
         }
         let weather = record.settings.weather;
         let is_steady = weather.fickle == 0 && weather.broken == 0;
-        let read = self.read.get(&link).copied().unwrap_or(0);
-        if is_steady && link == newest && read != wire.sent {
-            return Err(format!("the end of link {link} after {read} of {} bytes", wire.sent));
+        let (read, sent) = (self.read.get(&link).copied().unwrap_or(0), record.wires[link as usize - 1].lock().sent);
+        if end.is_some() && is_steady && link == newest && read != sent {
+            return Err(format!("told of the end of link {link} after {read} of {sent} bytes"));
         }
         Ok(())
     }

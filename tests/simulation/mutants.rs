@@ -1,0 +1,178 @@
+//! Proof that the judge can fail: the crate with one rule broken at a time.
+//!
+//! Each mutant is a copy of the crate in which one line of its source has been changed. It is built, and plays the same
+//! schedules until the judge finds it out. A mutant that nobody finds out is a hole in the judge.
+//!
+//! A build takes some seconds each, so this runs in release builds only: `cargo test --release --test simulation`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A rule, and how it is broken.
+struct Mutant {
+    name: &'static str,
+    file: &'static str,
+    original: &'static str,
+    broken: &'static str,
+}
+
+const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "a lost wake-up",
+        file: "src/ledger/state.rs",
+        original: "self.is_news = true;\n        fault",
+        broken: "fault",
+    },
+    Mutant {
+        name: "a write that goes on with its rest on the next link",
+        file: "src/conn/lane.rs",
+        original: "if has_rest { generation } else { 0 }",
+        broken: "if has_rest { 0 } else { 0 }",
+    },
+    Mutant {
+        name: "an operation that waits from one link into the next",
+        file: "src/conn/lane.rs",
+        original: "self.waits_on = generation;",
+        broken: "self.waits_on = generation.min(0);",
+    },
+    Mutant {
+        name: "a break that is told twice",
+        file: "src/conn/telling.rs",
+        original: "self.told = fault.generation;",
+        broken: "self.told = fault.generation - u64::from(fault.generation % 5 == 0);",
+    },
+    Mutant {
+        name: "a break that is not told",
+        file: "src/ledger/state.rs",
+        original: "self.faults.iter().find(|fault| fault.generation > told).cloned()",
+        broken: "self.faults.iter().find(|fault| fault.generation > told.max(1)).cloned()",
+    },
+    Mutant {
+        name: "the newest break told for the oldest",
+        file: "src/ledger/state.rs",
+        original: "self.faults.iter().find(|fault| fault.generation > told).cloned()",
+        broken: "self.faults.iter().rev().find(|fault| fault.generation > told).cloned()",
+    },
+    Mutant {
+        name: "a write into a link that is known to be closed",
+        file: "src/conn/operations.rs",
+        original: "if link.grip.is_closed_by_peer(&mut lane.last_look, is_closed) {",
+        broken: "if generation == 0 && link.grip.is_closed_by_peer(&mut lane.last_look, is_closed) {",
+    },
+    Mutant {
+        name: "last bytes that are not read before the break is told",
+        file: "src/conn/telling.rs",
+        original: "Some(buf) => ready!(self.poll_rest(lane, cx, &fault, buf)),",
+        broken: "Some(_) => self.tell_reader(lane, &fault),",
+    },
+    Mutant {
+        name: "a backoff that is skipped after a short link",
+        file: "src/actor/state.rs",
+        original: "if ended.is_fresh { Pace::Prompt } else { Pace::Backoff }",
+        broken: "Pace::Prompt",
+    },
+    Mutant {
+        name: "a backoff that starts over after any link",
+        file: "src/actor/state.rs",
+        original: "lived >= limits.stable_after",
+        broken: "lived <= limits.stable_after || lived >= limits.stable_after",
+    },
+    Mutant {
+        name: "a delay beyond the longest",
+        file: "src/backoff.rs",
+        original: "self.reach.saturating_mul(2).min(self.cap)",
+        broken: "self.reach.saturating_mul(2).min(self.cap * 2)",
+    },
+    Mutant {
+        name: "a retry too many",
+        file: "src/actor/state.rs",
+        original: "self.retries >= max",
+        broken: "self.retries > max",
+    },
+    Mutant {
+        name: "a close that is not heard during a delay",
+        file: "src/actor/state.rs",
+        original: "(_, Input::Close) => (Self::Over, Action::Stop),",
+        broken: "(Self::Dialing(_) | Self::Up { .. }, Input::Close) => (Self::Over, Action::Stop),",
+    },
+    Mutant {
+        name: "an idle timeout that every look puts off",
+        file: "src/conn/silence.rs",
+        original: "if link == generation &&",
+        broken: "if link > generation &&",
+    },
+    Mutant {
+        name: "a hook whose panic ends the actor",
+        file: "src/hooks.rs",
+        original: "catch_unwind(AssertUnwindSafe(|| hook(event)))",
+        broken: "Ok::<(), Box<dyn Any + Send>>(hook(event))",
+    },
+    Mutant {
+        name: "bytes that are not counted",
+        file: "src/conn/operations.rs",
+        original: "link.meter.add_written(n);",
+        broken: "link.meter.add_written(n / 2 * 2);",
+    },
+];
+
+/// How many schedules a mutant has to deceive the judge.
+const SCHEDULES: &str = "5000";
+
+#[test]
+fn judge_finds_every_mutant_out() {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
+    for part in ["Cargo.toml", "Cargo.lock", "README.md", "src", "tests/simulation"] {
+        copy_all(&crate_folder.join(part), &copy.join(part));
+    }
+    let mut deceived = Vec::new();
+    for mutant in MUTANTS {
+        let (file, source) = (copy.join(mutant.file), fs::read_to_string(crate_folder.join(mutant.file)).unwrap());
+        let places = source.matches(mutant.original).count();
+        assert_eq!(places, 1, "{}: {:?} stands {places} times in {}", mutant.name, mutant.original, mutant.file);
+        fs::write(&file, source.replace(mutant.original, mutant.broken)).unwrap();
+        match play(&copy) {
+            Some(finding) => println!("caught: {}: {finding}", mutant.name),
+            None => deceived.push(mutant.name),
+        }
+        fs::write(&file, source).unwrap();
+    }
+    assert!(deceived.is_empty(), "the judge was deceived by {deceived:?}");
+    println!("{} mutants, and every one was caught", MUTANTS.len());
+}
+
+/// Builds the copy and plays schedules with it. Returns what the judge said, if it said anything.
+fn play(copy: &Path) -> Option<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["test", "--offline", "--test", "simulation", "--config", "profile.dev.opt-level=1", "--"])
+        .args(["--exact", "every_promise_holds", "--nocapture"])
+        .current_dir(copy)
+        .env("CARGO_TARGET_DIR", copy.join("target"))
+        .env("PERCONN_SIMULATION_SEEDS", SCHEDULES)
+        .output()
+        .expect("cargo can be run");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(out.contains("running 1 test"), "the mutant was not built:\n{err}");
+    let finding = out.lines().find(|line| line.contains("broke a promise"))?;
+    let first = finding.split("; ").next().unwrap_or(finding);
+    assert!(!output.status.success());
+    Some(first.to_owned())
+}
+
+/// Copies a file or a folder, and leaves alone what has not changed, so that it need not be built again.
+fn copy_all(from: &Path, to: &PathBuf) {
+    if from.is_dir() {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let name = entry.unwrap().file_name();
+            copy_all(&from.join(&name), &to.join(&name));
+        }
+        return;
+    }
+    let content = fs::read(from).unwrap();
+    if fs::read(to).ok().as_ref() != Some(&content) {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::write(to, content).unwrap();
+    }
+}
