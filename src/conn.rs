@@ -53,9 +53,18 @@ mod tether;
 /// # Data loss
 ///
 /// A write that returned `Ok` has handed its bytes to the kernel, as on a `TcpStream`; only an answer from the peer
-/// proves more. Once the peer's close or reset has reached this machine, and the runtime has looked at its sockets since
-/// (which a task that blocks its thread keeps it from), the next write fails instead of vanishing. A close that is still
-/// on its way cannot be seen; then the write is lost, and the break is told by the next operation. A peer that closes only its sending side and goes on reading counts as closed, too.
+/// proves more. Once the peer's close or reset has reached this machine, the next write fails instead of vanishing. Each
+/// write looks at what the runtime has been told by the kernel; and, on Linux, the first write in each tick of the
+/// kernel's coarse clock (1 to 10 ms) asks the kernel itself, so that a busy runtime hides no close for longer than that.
+/// A peer that closes only its sending side and goes on reading counts as closed, too.
+///
+/// A close that is still on its way cannot be seen. A write that crosses it is lost, and the next operation is told of
+/// the break; on Linux the error says how many bytes were lost at least, in `unacknowledged` of
+/// [`Error::IoError`](crate::Error::IoError).
+///
+/// A peer that vanishes without a word is noticed when the kernel gives up on it, which takes a quarter of an hour or
+/// more, unless [`keepalive`](Builder::keepalive), [`user_timeout`](Builder::user_timeout) or
+/// [`idle_timeout`](Builder::idle_timeout) say otherwise.
 ///
 /// A read is given what had arrived before the break first, then told. (If the connection slept through several links,
 /// that holds for the one it had in use and for the newest broken one.) But if the whole connection is told by a

@@ -159,7 +159,7 @@ async fn close_is_all_that_is_told_after_it() {
     soon("told", conn.read_u8()).await.unwrap_err();
     close(&conn).await;
     let error = soon("write", conn.write(&[7; 10])).await.unwrap_err();
-    assert!(matches!(support::inside(&error), Error::ClosedConnection), "{error:?}");
+    assert!(matches!(inside(&error), Error::ClosedConnection), "{error:?}");
 }
 
 #[tokio::test]

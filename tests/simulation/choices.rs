@@ -23,7 +23,6 @@ impl Choices {
         Self(Arc::new(Mutex::new(Source::Seed(SmallRng::seed_from_u64(seed)))))
     }
 
-    #[allow(dead_code, reason = "for fuzzers, which include this file")]
     pub fn from_bytes(bytes: &[u8]) -> Self {
         Self(Arc::new(Mutex::new(Source::Bytes(bytes.iter().copied().collect()))))
     }

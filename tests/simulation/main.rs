@@ -109,3 +109,19 @@ fn seed_repeats_its_schedule_exactly() {
         assert_eq!(play(), play(), "seed {seed}");
     }
 }
+
+#[test]
+fn schedules_that_a_fuzzer_kept_break_no_promise() {
+    quiet_simulated_panics();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/schedule");
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        println!("there is no corpus in {}: it is not a part of the package", folder.display());
+        return;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        let record = schedule::run(&Choices::from_bytes(&std::fs::read(&path).unwrap()));
+        let verdict = Verdict::on(&record);
+        assert!(verdict.is_clean(), "{}: {}", path.display(), judge::report(&record, &verdict));
+    }
+}

@@ -1,0 +1,20 @@
+//! Any text for an address: it is taken, or refused with an error that names it. Nothing panics.
+
+use perconn::{Address, Conn, Error};
+
+pub(crate) fn check(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _guard = runtime.enter();
+    assert_eq!(Address::from(text).as_str(), text);
+    // The runtime is not driven, so nothing is dialed.
+    match Conn::builder(text).build() {
+        Ok(_) => {
+            let (host, port) = text.rsplit_once(':').expect("without a port it is no address");
+            assert_ne!(port.parse::<u16>().expect("the port is a number"), 0);
+            assert!(!host.is_empty() && host.is_ascii());
+        }
+        Err(Error::InvalidConfig(why)) => assert!(why.contains(&format!("{text:?}")), "{text:?} is not named: {why}"),
+        Err(other) => panic!("{text:?}: {other}"),
+    }
+}
