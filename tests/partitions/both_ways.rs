@@ -17,8 +17,15 @@ fn idle_link_is_broken_by_keepalive_and_the_next_one_works_after_the_partition()
         let _server = Server::start(net, Mode::Echo).await;
         let mut conn = net.client().keepalive(T).connect().await.unwrap();
         echo(&mut conn).await;
+        let mut limited = net.client().keepalive(T).user_timeout(T).connect().await.unwrap();
+        echo(&mut limited).await;
         net.partition();
         let cut = Instant::now();
+        break_noticed(&limited).await;
+        let noticed = limits_since(cut);
+        Told::reading(&mut limited).await.is_timeout();
+        net.say(format_args!("noticed after {noticed:.2} T with user_timeout in the place of the number of probes"));
+        assert!(1.0 < noticed && noticed < 4.0, "{noticed}");
         break_noticed(&conn).await;
         let noticed = limits_since(cut);
         Told::reading(&mut conn).await.is_timeout();

@@ -1,10 +1,11 @@
 //! What the tests write and how they are told.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use perconn::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::support::{inside, soon};
 
@@ -41,6 +42,17 @@ pub async fn call_once(stream: &mut (impl AsyncWrite + Unpin), next: &mut u32) {
     let bytes = call(*next);
     *next += 1;
     soon("a call", stream.write_all(&bytes)).await.unwrap();
+}
+
+/// Writes until the buffers are full and a write waits: nothing has gone on for a while. Returns when the last did.
+pub async fn fill(stream: &mut (impl AsyncWrite + Unpin)) -> Instant {
+    let mut last = Instant::now();
+    let bytes = vec![b'.'; CALL];
+    while let Ok(outcome) = timeout(Duration::from_millis(200), stream.write(&bytes)).await {
+        outcome.unwrap();
+        last = Instant::now();
+    }
+    last
 }
 
 /// Bytes there and back over an echo server: afterwards, all of them are acknowledged.

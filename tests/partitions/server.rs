@@ -23,8 +23,10 @@ pub enum Mode {
     Echo,
     /// Reads and counts, and writes nothing unless it is poked.
     Silent,
-    /// As `Silent`, but reads little at a time.
+    /// As `Silent`, but reads slower than a client writes: 64 KiB every 50 ms.
     Slow,
+    /// As `Silent`, but reads 1 KiB every 100 ms.
+    Crawling,
     /// As `Silent`, but reads only once it is opened.
     Hoard,
     /// As `Silent`, but writes a byte every 100 ms.
@@ -34,7 +36,8 @@ pub enum Mode {
 }
 
 impl Mode {
-    const ALL: [Self; 6] = [Self::Echo, Self::Silent, Self::Slow, Self::Hoard, Self::Ticker, Self::Gate];
+    const ALL: [Self; 7] =
+        [Self::Echo, Self::Silent, Self::Slow, Self::Crawling, Self::Hoard, Self::Ticker, Self::Gate];
 }
 
 /// What the commands act upon.
@@ -110,9 +113,13 @@ fn serve(mode: Mode, number: u32, mut stream: TcpStream, shared: &Shared) {
                 }
             });
         }
-        Mode::Silent | Mode::Slow => {}
+        Mode::Silent | Mode::Slow | Mode::Crawling => {}
     }
-    let (chunk, pause) = if mode == Mode::Slow { (16 << 10, 50) } else { (256 << 10, 0) };
+    let (chunk, pause) = match mode {
+        Mode::Slow => (64 << 10, 50),
+        Mode::Crawling => (1 << 10, 100),
+        _ => (256 << 10, 0),
+    };
     count(number, stream, chunk, Duration::from_millis(pause));
 }
 

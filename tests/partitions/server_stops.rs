@@ -1,11 +1,10 @@
 //! The server's program hangs; its machine answers for it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::io::AsyncWriteExt;
 
-use crate::calls::{CALL, Told, call_until_told, head};
+use crate::calls::{CALL, Told, call_once, call_until_told, fill, head};
 use crate::in_a_lab::in_a_lab;
 use crate::net::{Net, T, limits_since};
 use crate::remote::Server;
@@ -14,18 +13,6 @@ use crate::support::soon;
 
 /// More than all buffers between two programs hold.
 const MUCH: usize = 512;
-
-/// Writes until the buffers are full and a write waits: nothing has gone on for a while. Returns what was written, and
-/// when the last of it was.
-async fn fill(stream: &mut (impl AsyncWrite + Unpin)) -> (u64, Instant) {
-    let (mut written, mut last) = (0, Instant::now());
-    let bytes = vec![b'.'; CALL];
-    while let Ok(outcome) = timeout(Duration::from_millis(200), stream.write(&bytes)).await {
-        written += outcome.unwrap() as u64;
-        last = Instant::now();
-    }
-    (written, last)
-}
 
 #[test]
 fn stopped_server_is_left_alone_without_a_limit_on_its_silence_and_nothing_is_lost() {
@@ -38,7 +25,7 @@ fn stopped_server_is_left_alone_without_a_limit_on_its_silence_and_nothing_is_lo
         let writing = tokio::spawn(async move {
             let mut next = 1;
             while next < MUCH as u32 {
-                crate::calls::call_once(&mut busy, &mut next).await;
+                call_once(&mut busy, &mut next).await;
             }
             busy
         });
@@ -67,7 +54,7 @@ fn stopped_server_is_told_of_by_idle_timeout_and_by_user_timeout_once_its_window
         let stopped = Instant::now();
         small.write_all(b"the kernel takes this").await.unwrap();
         let told = Told::reading(&mut reading);
-        let ((_, shut), reader) = tokio::join!(fill(&mut unread), told);
+        let (shut, reader) = tokio::join!(fill(&mut unread), told);
         reader.is_timeout();
         let after = (reader.at - stopped).as_secs_f64() / T.as_secs_f64();
         net.say(format_args!("idle_timeout: told after {after:.2} T"));
@@ -79,5 +66,21 @@ fn stopped_server_is_told_of_by_idle_timeout_and_by_user_timeout_once_its_window
         assert!(0.5 < after && after < 4.0, "{after}");
         // What its kernel acknowledges is nobody's loss.
         assert_eq!((small.generation(), small.is_connected()), (1, true));
+    });
+}
+
+/// On Linux, a window that was shut opens again only when a good part of the buffer has been read: with the buffers that
+/// a link begins with, a program that reads less than about 100 kB in each limit looks like one that does not read.
+#[test]
+fn server_that_reads_too_slowly_to_open_its_window_in_time_counts_as_dead_for_user_timeout() {
+    in_a_lab(async |net: &Net| {
+        let _server = Server::start(net, Mode::Crawling).await;
+        let mut conn = net.client().user_timeout(T).connect().await.unwrap();
+        let shut = fill(&mut conn).await;
+        let told = soon("user_timeout", call_until_told(&mut conn, &mut 0)).await;
+        told.is_timeout();
+        let after = (told.at - shut).as_secs_f64() / T.as_secs_f64();
+        net.say(format_args!("told {after:.2} T after the buffers were full"));
+        assert!(0.5 < after && after < 4.0, "{after}");
     });
 }
