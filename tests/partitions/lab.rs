@@ -47,32 +47,30 @@ impl Lab {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let lab = Self { names: Names::new(&format!("{PREFIX}{}-{number}", std::process::id())) };
-        lab.add_namespaces().map_err(reason_to_skip)?;
+        lab.add_machines().map_err(reason_to_skip)?;
         remove_those_of_the_dead();
         lab.join();
         lab.name_the_server();
         Ok(lab)
     }
 
-    fn add_namespaces(&self) -> io::Result<()> {
+    /// All that takes a right of its own: to make namespaces, to mount a /sys, to set up interfaces, to write to /proc.
+    fn add_machines(&self) -> io::Result<()> {
         for name in self.names.each() {
             ip(&format!("netns add {name}"))?;
-            // It mounts a /sys, which not every root may.
             ip(&format!("netns exec {name} true"))?;
+            ip(&format!("-n {name} link set lo up"))?;
         }
-        Ok(())
+        let forward = "cd /proc/sys/net && echo 1 >ipv4/ip_forward && echo 1 >ipv6/conf/all/forwarding";
+        run(Command::new("ip").args(["netns", "exec", &self.names.router, "sh", "-c", forward]))
     }
 
     fn join(&self) {
         let Names { client, router, server, .. } = &self.names;
-        let forward = "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding";
-        let sh = Command::new("ip").args(["netns", "exec", router, "sh", "-ec", forward]).status().unwrap();
-        assert!(sh.success(), "forwarding in the router: {sh}");
         batch(
             router,
             &format!(
-                "link set lo up
-                 link add client type veth peer name router netns {client}
+                "link add client type veth peer name router netns {client}
                  link add server type veth peer name router netns {server}
                  addr add 192.0.2.1/24 dev client
                  addr add 2001:db8:1::1/64 dev client nodad
@@ -86,8 +84,7 @@ impl Lab {
             batch(
                 name,
                 &format!(
-                    "link set lo up
-                     addr add {v4}.2/24 dev router
+                    "addr add {v4}.2/24 dev router
                      addr add {v6}::2/64 dev router nodad
                      link set router up
                      route add 0.0.0.0/0 via {v4}.1
@@ -136,13 +133,19 @@ fn remove_those_of_the_dead() {
     }
 }
 
-/// Runs `ip` with these words; the error is what it complains of.
+/// Runs `ip` with these words.
 pub fn ip(words: &str) -> io::Result<()> {
-    let output = Command::new("ip").args(words.split_whitespace()).output()?;
+    run(Command::new("ip").args(words.split_whitespace()))
+}
+
+/// The error is what the command complains of.
+fn run(command: &mut Command) -> io::Result<()> {
+    let output = command.output()?;
     if output.status.success() {
         return Ok(());
     }
-    Err(io::Error::other(format!("ip {words}: {}", String::from_utf8_lossy(&output.stderr).trim())))
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("{command:?}: {}", complaint.trim())))
 }
 
 fn batch(namespace: &str, lines: &str) {
