@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::calls::{Told, echo};
 use crate::in_a_lab::in_a_lab;
-use crate::lab::SERVER_NAME;
+use crate::lab::{SERVER_NAME, SERVER_V6};
 use crate::net::{Net, PORT, T, limits_since};
 use crate::remote::Server;
 use crate::server::Mode;
@@ -94,6 +94,7 @@ fn black_hole_at_the_first_address_costs_one_dial() {
         let _server = Server::start(net, Mode::Echo).await;
         let addresses: Vec<_> = tokio::net::lookup_host((SERVER_NAME, PORT)).await.unwrap().collect();
         assert!(addresses.len() == 2 && addresses[0].is_ipv6(), "{addresses:?}");
+        net.wait_for_way_to(SERVER_V6);
         let (recorder, mut events) = Recorder::new();
         let mut conn = quick(Conn::builder((SERVER_NAME, PORT))).connect().await.unwrap();
         assert!(conn.peer_addr().unwrap().is_ipv6());

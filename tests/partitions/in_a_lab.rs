@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, SERVER};
 use crate::net::Net;
 
 /// Tells the inner run the name of its lab.
@@ -57,6 +57,7 @@ fn outside(test: &str) {
 }
 
 fn inside<F: AsyncFnOnce(&Net)>(net: &Net, body: F) {
+    net.wait_for_way_to(SERVER);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let outcome = runtime.block_on(async { tokio::time::timeout(LIMIT, body(net)).await });
     assert!(outcome.is_ok(), "hangs: the whole test");

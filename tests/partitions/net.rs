@@ -1,19 +1,21 @@
 //! What a test on the client does to the net, and how it dials.
 
-use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use perconn::{Builder, Conn, TcpDialer};
 
 use crate::lab::{CLIENT, Names, SERVER, SERVER_V6, ip};
-use crate::support::quick;
+use crate::support::{HANG, quick};
 
 /// The limit that the tests set: the shortest that keepalive takes.
 pub const T: Duration = Duration::from_secs(1);
 
 /// Where servers listen unless a test wants two.
 pub const PORT: u16 = 4000;
+/// Where nobody listens.
+const NOBODY: u16 = 9;
 
 /// The time since `start`, in limits.
 pub fn limits_since(start: Instant) -> f64 {
@@ -29,6 +31,17 @@ pub struct Net {
 impl Net {
     pub fn new(lab: &str, test: &'static str) -> Self {
         Self { names: Names::new(lab), test }
+    }
+
+    /// The kernel takes its time, a second or two at times, until packets get through an interface that is up. A refusal
+    /// by the server's machine has gone both ways.
+    pub fn wait_for_way_to(&self, server: impl Into<IpAddr>) {
+        let address = SocketAddr::new(server.into(), NOBODY);
+        let began = Instant::now();
+        let dial = || TcpStream::connect_timeout(&address, T / 20);
+        while dial().expect_err("nobody listens").kind() != io::ErrorKind::ConnectionRefused {
+            assert!(began.elapsed() < HANG, "no way to {address}");
+        }
     }
 
     /// Prints what a test has measured.
