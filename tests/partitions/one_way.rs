@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::calls::{Told, echo};
 use crate::in_a_lab::in_a_lab;
-use crate::net::{Net, PORT, T, limits_since};
+use crate::net::{LATE, Net, PORT, T, limits_since};
 use crate::remote::Server;
 use crate::server::Mode;
 use crate::support::soon;
@@ -31,7 +31,7 @@ fn lost_answers_are_noticed_though_the_server_hears_everything() {
             told.is_timeout();
             let after = (told.at - cut).as_secs_f64() / T.as_secs_f64();
             net.say(format_args!("{limit}: told after {after:.2} T"));
-            assert!(0.9 < after && after < 4.0, "{limit}: {after}");
+            assert!(0.9 < after && after < LATE, "{limit}: {after}");
         }
         // What was not acknowledged has arrived nevertheless.
         assert_eq!((told.0.unacknowledged, told.1.unacknowledged), (Some(100), Some(200)));
@@ -64,7 +64,7 @@ fn bytes_of_the_peer_keep_a_reader_content_but_not_user_timeout_while_ours_vanis
         let after = limits_since(cut);
         told.is_timeout();
         net.say(format_args!("user_timeout: told after {after:.2} T, {:?} unacknowledged", told.unacknowledged));
-        assert!(0.9 < after && after < 4.0, "{after}");
+        assert!(0.9 < after && after < LATE, "{after}");
         let mut heard = 0;
         while limits_since(cut) < 3.0 {
             heard += soon("a byte", reader.read(&mut [0; 64])).await.unwrap();
@@ -104,8 +104,8 @@ fn reader_of_a_peer_that_hears_nothing_is_told_as_that_peer_soon_falls_silent() 
         let after = (writer.at - cut).as_secs_f64() / T.as_secs_f64();
         net.say(format_args!("idle_timeout: told {silence:.2} T after the last of {heard} bytes"));
         net.say(format_args!("user_timeout: told after {after:.2} T"));
-        assert!(0.9 < silence && silence < 4.0, "{silence}");
-        assert!(0.9 < after && after < 4.0, "{after}");
+        assert!(0.9 < silence && silence < LATE, "{silence}");
+        assert!(0.9 < after && after < LATE, "{after}");
     });
 }
 

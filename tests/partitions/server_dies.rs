@@ -6,7 +6,7 @@ use perconn::Conn;
 
 use crate::calls::{Told, call_once, call_until_told, head};
 use crate::in_a_lab::in_a_lab;
-use crate::net::{Net, T};
+use crate::net::{LATE, Net, T};
 use crate::remote::Server;
 use crate::server::Mode;
 
@@ -34,7 +34,7 @@ fn writer_is_told_by_user_timeout_when_the_peers_machine_vanishes_and_begins_ane
         told.is_timeout();
         let after = (told.at - cut).as_secs_f64() / T.as_secs_f64();
         net.say(format_args!("told after {after:.2} T, {:?} bytes unacknowledged", told.unacknowledged));
-        assert!(0.5 < after && after < 4.0, "{after}");
+        assert!(0.5 < after && after < LATE, "{after}");
         let mut server = Server::start(net, Mode::Silent).await;
         net.heal();
         let first = next;
@@ -58,7 +58,7 @@ fn writer_is_told_at_once_when_the_server_is_killed_and_begins_anew_with_a_whole
             assert_eq!(told.generation, 1);
             let after = (told.at - killed).as_secs_f64() / T.as_secs_f64();
             net.say(format_args!("told of {:?} after {after:.3} T", told.kind));
-            assert!(after < 4.0, "{after}");
+            assert!(after < LATE, "{after}");
             let mut server = Server::start(net, Mode::Silent).await;
             let first = next;
             call_once(&mut conn, &mut next).await;
