@@ -1,0 +1,117 @@
+//! The address is unreachable, hangs, or has nobody who accepts.
+
+use std::io;
+use std::time::Instant;
+
+use perconn::{Conn, Error, Event};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::calls::{Told, echo};
+use crate::in_a_lab::in_a_lab;
+use crate::lab::{SERVER_NAME, SERVER_V6};
+use crate::net::{LATE, Net, PORT, T, limits_since};
+use crate::remote::Server;
+use crate::server::Mode;
+use crate::support::{Recorder, event, quick, soon};
+
+/// The number and the kind of a failed dial.
+fn failed_dial(event: &Event) -> Option<(u32, io::ErrorKind)> {
+    match event {
+        Event::DialFailed { attempt, cause, .. } => Some((*attempt, cause.kind())),
+        _ => None,
+    }
+}
+
+#[test]
+fn dial_to_an_unreachable_address_fails_at_once() {
+    in_a_lab(async |net: &Net| {
+        net.refuse_to_server();
+        let dialed = Instant::now();
+        let error = soon("connect", net.client().dial_timeout(None).connect()).await.unwrap_err();
+        net.say(format_args!("failed after {:.3} T", limits_since(dialed)));
+        assert!(matches!(error, Error::DialFailure { attempt: 1, .. }), "{error:?}");
+        assert_eq!(error.kind(), io::ErrorKind::HostUnreachable);
+    });
+}
+
+#[test]
+fn live_link_survives_an_unreachable_address_until_user_timeout() {
+    in_a_lab(async |net: &Net| {
+        let _server = Server::start(net, Mode::Echo).await;
+        let mut patient = net.client().connect().await.unwrap();
+        let mut limited = net.client().user_timeout(T).connect().await.unwrap();
+        echo(&mut patient).await;
+        echo(&mut limited).await;
+        net.refuse_to_server();
+        let cut = Instant::now();
+        limited.write_all(b"ping").await.unwrap();
+        // The answer to this write comes when the address is back.
+        let (told, ()) = tokio::join!(Told::reading(&mut limited), async {
+            let waiting = timeout(2 * T, echo(&mut patient)).await;
+            assert!(waiting.is_err(), "the lab leaks");
+        });
+        let after = (told.at - cut).as_secs_f64() / T.as_secs_f64();
+        net.say(format_args!("user_timeout: told of {:?} after {after:.2} T", told.kind));
+        assert_eq!((told.generation, told.unacknowledged), (1, Some(4)));
+        assert!(0.9 < after && after < LATE, "{after}");
+        net.heal_to_server();
+        let mut answer = [0; 4];
+        soon("the answer", patient.read_exact(&mut answer)).await.unwrap();
+        assert_eq!((&answer, patient.generation()), (b"ping", 1));
+    });
+}
+
+#[test]
+fn dial_to_a_server_with_a_full_backlog_runs_into_its_timeout_and_a_later_one_gets_through() {
+    in_a_lab(async |net: &Net| {
+        let mut server = Server::start(net, Mode::Gate).await;
+        let mut queue = Vec::new();
+        while let Ok(queued) = timeout(T, TcpStream::connect(net.address(PORT))).await {
+            queue.push(queued.unwrap());
+        }
+        let dialed = Instant::now();
+        let error = soon("connect", net.client().dial_timeout(T).connect()).await.unwrap_err();
+        let after = limits_since(dialed);
+        net.say(format_args!("failed after {after:.2} T, {} in the queue", queue.len()));
+        assert!(matches!(error, Error::DialFailure { attempt: 1, .. }), "{error:?}");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(0.9 < after && after < LATE, "{after}");
+        let (recorder, mut events) = Recorder::new();
+        let mut conn = net.client().on_event(recorder.hook()).build().unwrap();
+        assert_eq!(event(&mut events, failed_dial).await, (1, io::ErrorKind::TimedOut));
+        server.open().await;
+        let opened = Instant::now();
+        echo(&mut conn).await;
+        net.say(format_args!("up {:.2} T after the server accepts", limits_since(opened)));
+    });
+}
+
+#[test]
+fn black_hole_at_the_first_address_costs_one_dial() {
+    in_a_lab(async |net: &Net| {
+        let _server = Server::start(net, Mode::Echo).await;
+        let addresses: Vec<_> = tokio::net::lookup_host((SERVER_NAME, PORT)).await.unwrap().collect();
+        assert!(addresses.len() == 2 && addresses[0].is_ipv6(), "{addresses:?}");
+        net.wait_for_way_to(SERVER_V6);
+        let (recorder, mut events) = Recorder::new();
+        let mut conn = quick(Conn::builder((SERVER_NAME, PORT))).connect().await.unwrap();
+        assert!(conn.peer_addr().unwrap().is_ipv6());
+        echo(&mut conn).await;
+        net.drop_v6_to_server();
+        let dialed = Instant::now();
+        let builder = quick(Conn::builder((SERVER_NAME, PORT))).dial_timeout(T).on_event(recorder.hook());
+        let mut conn = builder.build().unwrap();
+        assert_eq!(event(&mut events, failed_dial).await, (1, io::ErrorKind::TimedOut));
+        let connected = |event: &Event| match event {
+            Event::Connected { attempt, .. } => Some(*attempt),
+            _ => None,
+        };
+        assert_eq!(event(&mut events, connected).await, 2);
+        let after = limits_since(dialed);
+        echo(&mut conn).await;
+        net.say(format_args!("up after {after:.2} T, of which the first dial took T"));
+        assert!(conn.peer_addr().unwrap().is_ipv4());
+    });
+}
