@@ -203,10 +203,15 @@ impl<D> Builder<D> {
 
     /// Sets `TCP_USER_TIMEOUT` on every link (RFC 5482; tcp(7)): how long written bytes may stay unacknowledged.
     ///
-    /// When the time has passed, the link breaks as [`TimedOut`](io::ErrorKind::TimedOut), within twice `limit` of the
-    /// first byte that was not acknowledged. A peer that does not read, so that its buffers stay full for that long,
-    /// counts as dead, too, though its machine answers; while nothing is written, nothing is noticed. From 1 ms to
-    /// 24 days. Defaults to what the operating system, or the dialer, has set: about a quarter of an hour on Linux.
+    /// When the time has passed, the link breaks within twice `limit` of the first byte that was not acknowledged: as
+    /// [`TimedOut`](io::ErrorKind::TimedOut), or as what a router had said of the peer, such as
+    /// [`HostUnreachable`](io::ErrorKind::HostUnreachable). While nothing is written, nothing is noticed; with
+    /// [`keepalive`](Builder::keepalive) an idle link is, too. From 1 ms to 24 days. Defaults to what the operating
+    /// system, or the dialer, has set: about a quarter of an hour on Linux.
+    ///
+    /// A peer that takes nothing for that long counts as dead, though its machine answers. So does one that reads slowly:
+    /// when its receive buffer is full, Linux asks for more only after a good part of it has been read, which must not
+    /// take longer than `limit`.
     ///
     /// Only valid if the dialer's stream is a [`TcpStream`], and on Linux, Android and Fuchsia.
     pub fn user_timeout(mut self, limit: Duration) -> Self {
@@ -219,7 +224,8 @@ impl<D> Builder<D> {
     ///
     /// For protocols in which the peer sends something at intervals, a heartbeat at least: it is the only setting that
     /// finds a peer that hangs on a healthy machine, and it works on every platform and any stream. What this side sends
-    /// does not count. Defaults to none; zero is not valid. Unless a read waits, no time runs: a program that only
+    /// does not count. What was not acknowledged by then is not sent any more, so that it cannot arrive after the next
+    /// link's bytes. Defaults to none; zero is not valid. Unless a read waits, no time runs: a program that only
     /// writes never breaks a link by this.
     ///
     /// The time runs from the first wait since the last byte. A read that was cancelled may not have been the last: its

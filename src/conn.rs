@@ -59,8 +59,8 @@ mod tether;
 /// A peer that closes only its sending side and goes on reading counts as closed, too.
 ///
 /// A close that is still on its way cannot be seen. A write that crosses it is lost, and the next operation is told of
-/// the break; on Linux the error says how many bytes were lost at least, in `unacknowledged` of
-/// [`Error::IoError`](crate::Error::IoError).
+/// the break; on Linux the error says how many bytes may be lost, in `unacknowledged` of
+/// [`Error::IoError`](crate::Error::IoError): all before them have reached the peer's machine.
 ///
 /// A peer that vanishes without a word is noticed when the kernel gives up on it, which takes a quarter of an hour or
 /// more, unless [`keepalive`](Builder::keepalive), [`user_timeout`](Builder::user_timeout) or

@@ -47,7 +47,9 @@ pub enum Error {
         /// The generation of the link that is gone.
         generation: u64,
         /// How many of the bytes that were written on this link the peer's kernel had not acknowledged when it broke:
-        /// at least these did not arrive. The rest reached the peer's machine, but not necessarily its program.
+        /// at most these did not reach the peer's machine. (They may have, and only the acknowledgement was lost; so
+        /// what is sent again can arrive twice.) All bytes before them did, which does not mean that the peer's program
+        /// has read them.
         ///
         /// Known for TCP on Linux; `None` elsewhere, and for streams that are not a `TcpStream`.
         unacknowledged: Option<u64>,

@@ -16,7 +16,7 @@ use tokio::task::unconstrained;
 
 pub(crate) use self::meter::Meter;
 pub(crate) use self::peer_close::{LastLook, is_closed_now};
-pub(crate) use self::socket::Socket;
+pub(crate) use self::socket::{Parting, Socket};
 
 mod meter;
 mod peer_close;

@@ -7,7 +7,7 @@ use std::task::Waker;
 use tokio::time::Instant;
 
 use crate::fault::{Cause, Fault};
-use crate::link::{Grip, Link, Meter, Socket};
+use crate::link::{Grip, Link, Meter, Parting, Socket};
 use crate::{Op, Status};
 
 /// How many breaks are remembered for a handle that has not been told of them yet. When a handle has slept through
@@ -116,7 +116,7 @@ impl<S> State<S> {
     /// Ends the newest link.
     pub(super) fn break_link(&mut self, op: Op, cause: Cause) -> Arc<Fault> {
         let generation = self.generation;
-        let (link, unacknowledged) = self.hang_up();
+        let (link, unacknowledged) = self.hang_up(matches!(cause, Cause::Silent(_)));
         let fault = Arc::new(Fault {
             generation,
             op,
@@ -145,7 +145,7 @@ impl<S> State<S> {
     pub(super) fn end(&mut self, end: End) {
         self.end = Some(end);
         if matches!(end, End::Closed | End::RuntimeShutdown) {
-            let (link, _) = self.hang_up();
+            let (link, _) = self.hang_up(false);
             self.discarded.extend(link);
             self.discard_leftover();
         }
@@ -158,8 +158,13 @@ impl<S> State<S> {
     }
 
     /// Ends the live link for the peer, and returns how many written bytes the peer's kernel has not acknowledged.
-    fn hang_up(&mut self) -> (Option<Link<S>>, Option<u64>) {
-        let unacknowledged = self.socket().and_then(|socket| socket.hang_up(self.finishing));
+    fn hang_up(&mut self, is_peer_dead: bool) -> (Option<Link<S>>, Option<u64>) {
+        let parting = match self.finishing {
+            _ if is_peer_dead => Parting::Abort,
+            true => Parting::AfterShutdown,
+            false => Parting::InOrder,
+        };
+        let unacknowledged = self.socket().and_then(|socket| socket.hang_up(parting));
         (self.link.take(), unacknowledged)
     }
 

@@ -11,6 +11,7 @@ use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{Interest, ReadBuf};
@@ -28,6 +29,18 @@ pub(crate) enum Socket {
     Tcp(Arc<TcpStream>),
     #[cfg(unix)]
     Unix(Arc<UnixStream>),
+}
+
+/// How a link is ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Parting {
+    /// The kernel goes on delivering what was written.
+    InOrder,
+    /// The same, and the end of the stream has been sent already.
+    AfterShutdown,
+    /// What was not delivered never shall be: the peer counts as dead, and the next link's bytes must not be followed by
+    /// the old one's.
+    Abort,
 }
 
 /// Runs the same code for each kind of socket.
@@ -141,12 +154,16 @@ impl Socket {
     }
 
     /// Tells the peer that a link is over, while a handle may still be reading what had arrived. From here on nothing is
-    /// written, and so the count of what the peer had not acknowledged, where it is known, is final.
-    pub(crate) fn hang_up(&self, is_finished: bool) -> Option<u64> {
+    /// written. Returns how many written bytes the peer had not acknowledged, where that is known.
+    pub(crate) fn hang_up(&self, parting: Parting) -> Option<u64> {
+        if let Parting::Abort = parting {
+            // When the last handle lets go of the socket, the kernel throws away what it has not delivered.
+            let _ = with_stream!(self, stream => SockRef::from(&**stream).set_linger(Some(Duration::ZERO)));
+        }
         // Elsewhere, ending the reading side throws away what has arrived and was not read.
         let how = if cfg!(target_os = "linux") { Shutdown::Both } else { Shutdown::Write };
         // It fails if the connection is gone already, which is as good.
-        let has_ended = self.shutdown(how).is_ok() || is_finished;
+        let has_ended = self.shutdown(how).is_ok() || matches!(parting, Parting::AfterShutdown);
         match self {
             // The end of the stream is the last to be acknowledged, and counts as a byte.
             Self::Tcp(stream) => Some(unacknowledged(stream)?.saturating_sub(u64::from(has_ended))),
