@@ -45,12 +45,15 @@ struct Book {
     is_closed: bool,
     newest_break: u64,
     down_since: Instant,
+    last_event: Instant,
 }
 
 /// One link as its different witnesses saw it.
 #[derive(Default)]
 struct LinkSides {
-    port: u16,
+    /// The client's port, and when the event before the link was told. The server cannot have accepted it earlier; one
+    /// that it did is an earlier link from the same port, or a dial that failed.
+    dialed: Option<(u16, Instant)>,
     loss: Option<Loss>,
     client: Client,
 }
@@ -67,6 +70,7 @@ impl Account {
             is_closed: false,
             newest_break: 0,
             down_since: Instant::now(),
+            last_event: Instant::now(),
         };
         Self { connection, announced: AtomicU64::new(0), known_broken: AtomicU64::new(0), book: Mutex::new(book) }
     }
@@ -120,6 +124,7 @@ impl Account {
         if std::mem::replace(&mut book.is_closed, matches!(event, Event::Closed)) {
             book.violation(format_args!("an event after the last one: {event}"));
         }
+        let event_before = std::mem::replace(&mut book.last_event, Instant::now());
         match event {
             Event::Connected { generation, .. } | Event::Reconnected { generation, .. } => {
                 let is_first = matches!(event, Event::Connected { .. });
@@ -127,7 +132,7 @@ impl Account {
                 if book.is_up || *generation != expected || is_first != (expected == 1) {
                     book.violation(format_args!("out of turn, expected generation {expected}: {event}"));
                 }
-                book.begin_link(*generation);
+                book.begin_link(*generation, event_before);
             }
             Event::Disconnected { generation, cause, bytes_read, bytes_written, .. } => {
                 if !book.is_up || *generation != self.announced() {
@@ -179,10 +184,8 @@ impl Account {
             // Of a dial whose set-up failed: the client never called it a link.
             book.served.pop_front();
         }
-        let generation = book.links.iter().find(|(_, link)| link.port == port).map(|(generation, _)| *generation);
-        if let Some(generation) = generation {
-            book.enter(generation, |_| {});
-        }
+        let complete: Vec<_> = book.links.iter().filter(|(_, link)| link.is_entered()).map(|(n, _)| *n).collect();
+        complete.into_iter().for_each(|generation| book.enter(generation, |_| {}));
     }
 
     /// Everything has ended: settles what is left.
@@ -215,7 +218,7 @@ impl Book {
         }
     }
 
-    fn begin_link(&mut self, generation: u64) {
+    fn begin_link(&mut self, generation: u64, event_before: Instant) {
         let outage = self.down_since.elapsed();
         if outage > HANG {
             self.violation(format_args!("an outage of {outage:.1?} before generation {generation}"));
@@ -223,8 +226,8 @@ impl Book {
         self.totals.longest_outage = self.totals.longest_outage.max(outage);
         self.totals.links += 1;
         self.is_up = true;
-        let port = self.port;
-        self.enter(generation, |link| link.port = port);
+        let dialed = Some((self.port, event_before));
+        self.enter(generation, |link| link.dialed = dialed);
         while self.links.len() > MOST_UNSETTLED {
             if let Some((generation, oldest)) = self.links.pop_first() {
                 self.settle(generation, oldest);
@@ -244,18 +247,28 @@ impl Book {
     fn enter(&mut self, generation: u64, enter: impl FnOnce(&mut LinkSides)) {
         let link = self.links.entry(generation).or_default();
         enter(link);
-        let is_complete = link.loss.is_some() && link.client.writing.is_some() && link.client.reading.is_some();
-        if is_complete && self.served.iter().any(|(port, _)| *port == link.port) {
+        if link.is_entered() && self.served.iter().any(|(port, served)| link.is_served_by(*port, served)) {
             let link = self.links.remove(&generation).expect("it has just been entered");
             self.settle(generation, link);
         }
     }
 
     fn settle(&mut self, generation: u64, link: LinkSides) {
-        let place = self.served.iter().position(|(port, _)| *port == link.port);
+        let place = self.served.iter().position(|(port, served)| link.is_served_by(*port, served));
         let served = place.and_then(|place| self.served.remove(place)).map(|(_, served)| served);
         for violation in settle(generation, link.loss.as_ref(), link.client, served, &mut self.totals) {
             self.violation(format_args!("generation {generation}: {violation}"));
         }
+    }
+}
+
+impl LinkSides {
+    /// Whether everything is there but for the server's side.
+    fn is_entered(&self) -> bool {
+        self.loss.is_some() && self.client.writing.is_some() && self.client.reading.is_some()
+    }
+
+    fn is_served_by(&self, port: u16, served: &Served) -> bool {
+        self.dialed.is_some_and(|(my_port, since)| port == my_port && served.accepted >= since)
     }
 }

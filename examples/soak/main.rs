@@ -21,6 +21,7 @@
 //! - [`totals`], [`ledger`]: the numbers and their table
 //! - [`args`], [`screen`], [`machine`], [`record`]: the rest
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -110,6 +111,10 @@ async fn soak(args: &Args, screen: &Screen) -> io::Result<bool> {
         if at_tenth.is_none() && start.elapsed() >= time / 10 {
             at_tenth = Some(Usage::now());
         }
+        for violation in crew.new_violations() {
+            screen.end_progress();
+            screen.line(screen.alarming(violation));
+        }
         screen.progress(progress(start.elapsed(), &crew.totals(), screen));
     }
     screen.end_progress();
@@ -167,6 +172,8 @@ struct Crew {
     servers: JoinSet<io::Result<()>>,
     closes: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
     stop: watch::Sender<bool>,
+    /// The violations that were shown already.
+    shown: HashSet<String>,
 }
 
 impl Crew {
@@ -196,6 +203,22 @@ impl Crew {
         let mut sum = Totals::default();
         self.accounts.iter().for_each(|account| sum.add(&account.totals()));
         sum
+    }
+
+    /// What went wrong since the last look.
+    fn new_violations(&mut self) -> Vec<String> {
+        let all = self.violations();
+        let new = all.iter().filter(|violation| !self.shown.contains(*violation)).cloned().collect();
+        self.shown = all.into_iter().collect();
+        new
+    }
+
+    fn violations(&self) -> Vec<String> {
+        let of = |account: &Arc<Account>| {
+            let connection = account.connection;
+            account.violations().into_iter().map(move |text| format!("connection {connection}: {text}"))
+        };
+        self.accounts.iter().flat_map(of).collect()
     }
 
     /// Closes everything while it is at work, and returns what went wrong, in the end or before.
@@ -230,11 +253,8 @@ impl Crew {
         if servers.await.is_err() {
             wrong.push(format!("{} servers still see their clients", self.servers.len()));
         }
-        for account in &self.accounts {
-            account.close();
-            let connection = account.connection;
-            wrong.extend(account.violations().into_iter().map(|text| format!("connection {connection}, {text}")));
-        }
+        self.accounts.iter().for_each(|account| account.close());
+        wrong.extend(self.violations());
         wrong
     }
 }

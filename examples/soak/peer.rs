@@ -39,7 +39,7 @@ impl Peer {
         let receiving = Receiving {
             account: Arc::clone(account),
             parser: Parser::default(),
-            served: Served::default(),
+            served: Served::new(Instant::now()),
             requests: Vec::new(),
         };
         let sending = Sending { link, records: 0, bytes: 0, rest: Vec::new(), random };

@@ -49,8 +49,8 @@ pub(crate) struct Reading {
 }
 
 /// What the server saw of a link.
-#[derive(Default)]
 pub(crate) struct Served {
+    pub(crate) accepted: Instant,
     /// What its program read.
     pub(crate) bytes: u64,
     /// Whole records among that, and the numbers of the first and the last.
@@ -65,6 +65,22 @@ pub(crate) struct Served {
     pub(crate) sent: u64,
     /// When it had closed the link, or its own side.
     pub(crate) closed: Option<Instant>,
+}
+
+impl Served {
+    pub(crate) fn new(accepted: Instant) -> Self {
+        Self {
+            accepted,
+            bytes: 0,
+            records: 0,
+            first: 0,
+            last: 0,
+            generation: 0,
+            is_complete: false,
+            sent: 0,
+            closed: None,
+        }
+    }
 }
 
 /// Adds a link to the totals, and returns which promises were not kept on it.
@@ -83,7 +99,7 @@ pub(crate) fn settle(
     totals.records_cut += writing.begun - writing.whole;
     let is_accepted = served.is_some();
     totals.never_accepted += u64::from(!is_accepted);
-    let served = served.unwrap_or_default();
+    let served = served.unwrap_or_else(|| Served::new(Instant::now()));
 
     if let Some(loss) = loss {
         // The count of an event is not behind by more than a call that was under way, and never ahead.
