@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use perconn::{Builder, Conn, Dial, TcpDialer};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -23,12 +24,15 @@ pub(crate) fn builder(
     account: &Arc<Account>,
     jitter_seed: u64,
 ) -> Builder<impl Dial<Stream = TcpStream>> {
-    let has_greeting = habits.has_greeting;
+    let (has_greeting, buffer) = (habits.has_greeting, habits.buffer());
     let (dialing, telling) = (Arc::clone(account), Arc::clone(account));
     let dialer = TcpDialer::new(address).and_then(move |mut stream| {
         let account = Arc::clone(&dialing);
         async move {
             account.dialed_from(stream.local_addr()?.port());
+            if let Some(size) = buffer {
+                SockRef::from(&stream).set_send_buffer_size(size as usize)?;
+            }
             if has_greeting {
                 let mut greeting = [0; GREETING.len()];
                 stream.read_exact(&mut greeting).await?;
@@ -143,6 +147,15 @@ impl Outgoing {
 
     pub(crate) fn is_under_way(&self) -> bool {
         self.done < self.bytes.len()
+    }
+
+    /// Whether a part of the record was written, and not all of it.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.done > 0 && self.is_under_way()
+    }
+
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes[self.done..]
     }
 
     /// Writes as much of the record as one call takes. May be cancelled; then the same bytes are still to be written.

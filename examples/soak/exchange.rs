@@ -9,7 +9,7 @@ use std::time::Duration;
 use perconn::Conn;
 use rand::RngExt;
 use rand::rngs::SmallRng;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
 use crate::account::Account;
@@ -57,15 +57,19 @@ impl Exchange {
                 self.pause().await;
                 self.begin();
             }
-            // Who cancels does a bit of this and a bit of that, as a `select!` loop does.
-            let prefers_reading = self.habits.cancels && self.random.random_bool(0.3);
-            let news = match self.outgoing.is_under_way() && !prefers_reading {
-                true => self.write().await,
-                false => self.read().await,
-            };
+            // Who cancels does a bit of this and a bit of that, as a `select!` loop does; most of all in mid-record.
+            let reads_first = if self.outgoing.is_begun() { 0.8 } else { 0.3 };
+            let prefers_reading = self.habits.cancels && self.random.random_bool(reads_first);
+            let is_writing = self.outgoing.is_under_way() && !prefers_reading;
+            let news = if is_writing { self.write().await } else { self.read().await };
             match news {
                 None | Some(News::Again) => {}
-                Some(News::Break(generation)) => self.turn_page(generation),
+                Some(News::Break(generation)) => {
+                    if !is_writing && self.outgoing.is_begun() {
+                        self.insist().await;
+                    }
+                    self.turn_page(generation);
+                }
                 Some(News::NoLink) => self.wait_for_link().await,
                 Some(News::Over) => break,
             }
@@ -152,6 +156,18 @@ impl Exchange {
             }
             account.count(|totals| totals.answered += 1);
         });
+    }
+
+    /// A read was told of the break while a record was written in part. Who does not know that yet, as a `write_all`
+    /// under way in another future, writes the rest, and must be told, too.
+    async fn insist(&mut self) {
+        let rest = self.outgoing.rest().to_vec();
+        if let Waited::Done(outcome) = self.waits.wait("a write", None, self.conn.write(&rest)).await {
+            let news = outcome.map_err(|error| self.told.error(&error, Direction::Write, &self.conn));
+            if !matches!(news, Err(News::Again | News::Over)) {
+                self.account.violation(format_args!("the rest of a record was not refused after a break: {news:?}"));
+            }
+        }
     }
 
     fn turn_page(&mut self, generation: u64) {

@@ -37,6 +37,7 @@ pub(crate) struct Habits {
     pub(crate) when_down: WhenDown,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) user_timeout: Option<Duration>,
+    has_small_buffers: bool,
 }
 
 impl Habits {
@@ -53,12 +54,14 @@ impl Habits {
             },
             idle_timeout: (connection % 5 == 2).then_some(Duration::from_millis(400)),
             user_timeout: (cfg!(target_os = "linux") && connection % 5 == 3).then_some(Duration::from_millis(400)),
+            has_small_buffers: connection % 4 == 0 || connection % 5 == 3,
         }
     }
 
-    /// With buffers this small, a server that does not read soon stops a client's writes.
-    pub(crate) fn server_buffer(&self) -> Option<u32> {
-        self.user_timeout.map(|_| 8 * 1024)
+    /// With buffers this small at both ends, a server that does not read soon stops a client's write, be it in the
+    /// middle.
+    pub(crate) fn buffer(&self) -> Option<u32> {
+        self.has_small_buffers.then_some(8 * 1024)
     }
 }
 

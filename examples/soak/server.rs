@@ -153,7 +153,7 @@ fn bind(address: SocketAddr, habits: &Habits) -> io::Result<TcpSocket> {
     // others take it, too.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
-    if let Some(size) = habits.server_buffer() {
+    if let Some(size) = habits.buffer() {
         socket.set_recv_buffer_size(size)?;
     }
     socket.bind(address)?;
