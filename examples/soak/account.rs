@@ -16,9 +16,13 @@ use crate::totals::{BreakKind, DialFailure, Totals};
 /// No operation, no outage and no dial is meant to take longer; one that does hangs.
 pub(crate) const HANG: Duration = Duration::from_secs(30);
 
+/// The settings of every client. Short, so that there are many links.
+pub(crate) const RETRY_MIN: Duration = Duration::from_millis(5);
+pub(crate) const RETRY_MAX: Duration = Duration::from_millis(200);
+
 /// How many links wait for one of their sides to be entered. Some sides never are: the server's of a link that was
 /// made by the kernel just before it closed the listener.
-const MOST_UNSETTLED: usize = 500;
+const MOST_UNSETTLED: usize = 200;
 
 /// How many texts of violations are kept; the others are only counted.
 const MOST_TEXTS: usize = 20;
@@ -134,7 +138,8 @@ impl Account {
                 }
                 book.begin_link(*generation, event_before);
             }
-            Event::Disconnected { generation, cause, bytes_read, bytes_written, .. } => {
+            Event::Disconnected { generation, cause, bytes_read, bytes_written, retry_in, .. } => {
+                book.check_delay(*retry_in, Duration::ZERO);
                 if !book.is_up || *generation != self.announced() {
                     book.violation(format_args!("out of turn, the newest is {}: {event}", self.announced()));
                 }
@@ -146,7 +151,8 @@ impl Account {
                 let (unacknowledged, written, read) = (*unacknowledged, *bytes_written, *bytes_read);
                 book.end_link(*generation, Loss { kind, unacknowledged, written, read });
             }
-            Event::DialFailed { cause, .. } => {
+            Event::DialFailed { cause, retry_in, .. } => {
+                book.check_delay(*retry_in, RETRY_MIN);
                 if book.is_up {
                     book.violation(format_args!("a failed dial while the link was up: {event}"));
                 }
@@ -176,13 +182,9 @@ impl Account {
     /// The server has ended a link.
     pub(crate) fn served(&self, port: u16, served: Served) {
         let mut book = self.book();
-        book.totals.accepted += 1;
-        book.totals.bytes_received += served.bytes;
-        book.totals.records_arrived += served.records;
         book.served.push_back((port, served));
         if book.served.len() > MOST_UNSETTLED {
-            // Of a dial whose set-up failed: the client never called it a link.
-            book.served.pop_front();
+            book.forget_oldest_served();
         }
         let complete: Vec<_> = book.links.iter().filter(|(_, link)| link.is_entered()).map(|(n, _)| *n).collect();
         complete.into_iter().for_each(|generation| book.enter(generation, |_| {}));
@@ -203,6 +205,9 @@ impl Account {
         for (generation, link) in std::mem::take(&mut book.links) {
             book.settle(generation, link);
         }
+        while !book.served.is_empty() {
+            book.forget_oldest_served();
+        }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -215,6 +220,12 @@ impl Book {
         self.totals.violations += 1;
         if self.violations.len() < MOST_TEXTS {
             self.violations.push(text.to_string());
+        }
+    }
+
+    fn check_delay(&mut self, delay: Option<Duration>, min: Duration) {
+        if delay.is_none_or(|delay| delay < min || delay > RETRY_MAX) {
+            self.violation(format_args!("the next dial in {delay:?}, not in {min:?} to {RETRY_MAX:?}"));
         }
     }
 
@@ -250,6 +261,14 @@ impl Book {
         if link.is_entered() && self.served.iter().any(|(port, served)| link.is_served_by(*port, served)) {
             let link = self.links.remove(&generation).expect("it has just been entered");
             self.settle(generation, link);
+        }
+    }
+
+    /// What is left over was a dial whose set-up failed: the client never called it a link, and wrote nothing.
+    fn forget_oldest_served(&mut self) {
+        let Some((port, served)) = self.served.pop_front() else { return };
+        if served.bytes > 0 {
+            self.violation(format_args!("{} bytes from port {port} on no link of the client's", served.bytes));
         }
     }
 

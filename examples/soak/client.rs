@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::account::{Account, HANG};
+use crate::account::{Account, HANG, RETRY_MAX, RETRY_MIN};
 use crate::plan::Habits;
 use crate::record::{Parser, Record};
 use crate::server::GREETING;
@@ -46,9 +46,8 @@ pub(crate) fn builder(
     let builder = Conn::builder(address)
         .dialer(dialer)
         .dial_timeout(Duration::from_secs(2))
-        // Short, so that there are many links.
-        .retry_min(Duration::from_millis(5))
-        .retry_max(Duration::from_millis(200))
+        .retry_min(RETRY_MIN)
+        .retry_max(RETRY_MAX)
         .stable_after(Duration::from_millis(50))
         .jitter_seed(jitter_seed)
         .when_down(habits.when_down)

@@ -48,13 +48,18 @@ impl Server {
         'listen: loop {
             let listener = socket.listen(64)?;
             loop {
-                let stream = tokio::select! {
-                    accepted = listener.accept() => accepted?.0,
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
                     _ = stop.wait_for(|stop| *stop) => break 'listen,
                 };
                 while links.try_join_next().is_some() {}
+                let Ok((stream, client)) = accepted else {
+                    // The client is gone already, or no descriptor is free, which passes.
+                    sleep(Duration::from_millis(10)).await;
+                    continue;
+                };
                 let fault = Fault::draw(&mut self.random, self.habits.has_greeting);
-                let link = self.link(stream, fault)?;
+                let link = self.link(stream, client.port(), fault);
                 if fault.kind == FaultKind::Absence {
                     // From here on, dials are refused.
                     drop(listener);
@@ -71,16 +76,14 @@ impl Server {
     }
 
     /// Serves one link.
-    fn link(&mut self, stream: TcpStream, fault: Fault) -> io::Result<impl Future<Output = ()> + Send + 'static> {
-        let port = stream.peer_addr()?.port();
+    fn link(&mut self, stream: TcpStream, port: u16, fault: Fault) -> impl Future<Output = ()> + Send + use<> {
         self.links += 1;
-        let number = self.links;
         let (habits, account) = (self.habits, Arc::clone(&self.account));
         let random = SmallRng::seed_from_u64(self.random.random());
-        Ok(async move {
-            let peer = Peer::new(stream, number, habits.has_halves, &account, random);
+        let peer = Peer::new(stream, self.links, habits.has_halves, &account, random);
+        async move {
             account.served(port, serve(peer, fault, habits.has_greeting).await);
-        })
+        }
     }
 }
 
@@ -164,8 +167,8 @@ fn bind(address: SocketAddr, habits: &Habits) -> io::Result<TcpSocket> {
 async fn bind_again(address: SocketAddr, habits: &Habits) -> io::Result<TcpSocket> {
     for _ in 0..2_000 {
         match bind(address, habits) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => sleep(Duration::from_millis(5)).await,
-            outcome => return outcome,
+            Err(_) => sleep(Duration::from_millis(5)).await,
+            socket => return socket,
         }
     }
     bind(address, habits)

@@ -101,6 +101,9 @@ pub(crate) fn settle(
     totals.never_accepted += u64::from(!is_accepted);
     let served = served.unwrap_or_else(|| Served::new(Instant::now()));
 
+    totals.bytes_received += served.bytes;
+    totals.records_arrived += served.records;
+
     if let Some(loss) = loss {
         // The count of an event is not behind by more than a call that was under way, and never ahead.
         if !(loss.written..=loss.written + ONE_WRITE).contains(&writing.bytes) {

@@ -78,7 +78,6 @@ pub(crate) struct Totals {
     pub(crate) links_closed: u64,
     /// Links that the server's program never got: the kernel made them just before the listener was closed.
     pub(crate) never_accepted: u64,
-    pub(crate) accepted: u64,
     pub(crate) dials_failed: [u64; 3],
     pub(crate) longest_outage: Duration,
     pub(crate) tellings: [Tellings; 3],
@@ -137,7 +136,7 @@ impl Totals {
         macro_rules! add {
             ($($name:ident)*) => { $(self.$name += other.$name;)* };
         }
-        add!(links links_closed never_accepted accepted operations cancelled reconnects);
+        add!(links links_closed never_accepted operations cancelled reconnects);
         add!(bytes_written bytes_received unacknowledged unacknowledged_arrived links_with_late_arrival never_read);
         add!(cut_by_close unknown links_counted bytes_read);
         add!(records_written records_cut records_arrived requests requests_sent answered waiting);
