@@ -147,8 +147,8 @@ fn progress(elapsed: Duration, totals: &Totals, screen: &Screen) -> String {
     let broken = format!("{} promises broken", totals.violations);
     let broken = if totals.violations > 0 { screen.alarming(broken) } else { broken };
     let seconds = elapsed.as_secs();
-    let operations = totals.operations;
-    format!("{seconds:>6}s  {links} links, {failed} dials failed, {operations} operations, {megabytes} MB, {broken}")
+    // Short enough for a narrow terminal even after a night: a line that wraps could not be rewritten.
+    format!("{seconds:>6}s  {links} links, {failed} dials failed, {megabytes} MB, {broken}")
 }
 
 /// The tasks of what has just ended go on for a moment.

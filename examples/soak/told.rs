@@ -36,6 +36,8 @@ pub(crate) struct Told {
     /// Directions of a whole connection in which a call was cancelled, or has written a part only. Its link's break may
     /// be told to the next call once more.
     loose: [bool; 2],
+    /// The newest generation that was told so, by direction.
+    told_again: [u64; 2],
 }
 
 /// What is asked of any handle.
@@ -58,7 +60,7 @@ handle!(Conn: Whole, ReadHalf: ReadHalf, WriteHalf: WriteHalf);
 
 impl Told {
     pub(crate) fn new<H: Handle>(_: &H, account: &Arc<Account>) -> Self {
-        Self { account: Arc::clone(account), kind: H::KIND, newest: 0, loose: [false; 2] }
+        Self { account: Arc::clone(account), kind: H::KIND, newest: 0, loose: [false; 2], told_again: [0; 2] }
     }
 
     /// The link that the next operation will use, or be told of.
@@ -88,6 +90,10 @@ impl Told {
         match Error::of(error) {
             Some(Error::IoError { generation, .. }) if *generation <= self.newest && was_loose => {
                 self.account.count(|totals| totals.tellings[self.kind as usize].told_again += 1);
+                let before = std::mem::replace(&mut self.told_again[direction as usize], *generation);
+                if before >= *generation {
+                    self.account.violation(format_args!("generation {generation} was told once more after {before}"));
+                }
                 News::Again
             }
             Some(Error::IoError { generation, .. }) => self.learn(*generation, BreakKind::of(error.kind()), handle),
