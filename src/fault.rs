@@ -69,6 +69,13 @@ pub(crate) enum Cause {
     Failed(SharedIoError),
 }
 
+impl Cause {
+    /// Whether this side has decided on the break. Errors that come after it are its echo.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self, Self::Requested | Self::Silent(_))
+    }
+}
+
 impl From<io::Error> for Cause {
     fn from(error: io::Error) -> Self {
         Self::Failed(SharedIoError::new(error))

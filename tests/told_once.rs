@@ -199,6 +199,29 @@ async fn reconnect_is_told_as_an_aborted_connection_to_each_half() {
     soon("peer", peer.read_exact(&mut buf)).await.unwrap();
 }
 
+/// The break is this side's own, whatever the peer says to it.
+#[tokio::test]
+async fn reconnect_is_told_as_such_though_the_peer_resets_afterwards() {
+    let server = Server::start().await;
+    for in_halves in [false, true] {
+        let (mut conn, peer) = server.pair().await;
+        soon("write", conn.write_all(b"unread")).await.unwrap();
+        conn.reconnect();
+        reset(peer);
+        // The reset is there before the connection is told.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut kinds = Vec::new();
+        if in_halves {
+            let (mut read, mut write) = conn.into_split();
+            kinds.push(soon("write", write.write_all(b"x")).await.unwrap_err().kind());
+            kinds.push(soon("read", read.read_u8()).await.unwrap_err().kind());
+        } else {
+            kinds.push(soon("read", conn.read_u8()).await.unwrap_err().kind());
+        }
+        assert!(kinds.iter().all(|kind| *kind == ErrorKind::ConnectionAborted), "{kinds:?}");
+    }
+}
+
 #[tokio::test]
 async fn read_into_an_empty_buffer_is_not_an_end_of_file() {
     let server = Server::start().await;

@@ -106,8 +106,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                 Ok(())
             }
             Some(Err(error)) if is_passing(&error) => Err(error),
-            // The stream knows better.
-            Some(Err(error)) => Err(self.tell(lane, &fault.with_cause(error.into()), Op::Read)),
+            // The stream knows better why.
+            Some(Err(error)) if !fault.cause.is_own() => {
+                Err(self.tell(lane, &fault.with_cause(error.into()), Op::Read))
+            }
             None if !is_socket => {
                 // A stream built on a socket knows only what the runtime has seen of it.
                 ready!(lane.poll_turn(cx, fault.generation));
@@ -118,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
             Some(Ok(())) if matches!(fault.cause, Cause::SaidClosed) => {
                 self.tell_reader(lane, &fault.with_cause(Cause::PeerClosed))
             }
-            Some(Ok(())) | None => self.tell_reader(lane, fault),
+            _ => self.tell_reader(lane, fault),
         })
     }
 
@@ -130,10 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         }
         let cause = SharedIoError::new(error);
         match self.ledger.report(generation, op, || Cause::Failed(cause.clone())) {
-            // The error is the echo of what this program did to the link.
-            Report::Broken(fault) if matches!(fault.cause, Cause::Requested | Cause::Silent(_)) => {
-                self.tell(lane, &fault, op)
-            }
+            Report::Broken(fault) if fault.cause.is_own() => self.tell(lane, &fault, op),
             Report::Over(end) => self.ledger.end_error(end).into(),
             Report::Broken(fault) => self.tell(lane, &fault.with_cause(Cause::Failed(cause)), op),
         }
