@@ -166,7 +166,7 @@ impl Handle {
                 let is_oldest = *generation == oldest_remembered.0 || *generation == oldest_remembered.1;
                 let is_next = *generation == next || (self.is_vague && *generation == next + 1);
                 self.is_vague = false;
-                if !is_next && !(next < *generation && is_oldest) {
+                if !(is_next || next < *generation && is_oldest) {
                     return Err(format!("told of the break of link {generation}, and not of {next}"));
                 }
                 self.told = *generation;
