@@ -335,7 +335,7 @@ impl<D: Dial> Builder<D> {
         let runtime = runtime::Handle::try_current().map_err(|_| {
             Error::InvalidConfig("no runtime: a connection must be built within a tokio runtime".into())
         })?;
-        let (sender, jobs) = mpsc::channel(self.job_queue_size + Job::KINDS);
+        let (sender, jobs) = mpsc::channel(Job::KINDS);
         let ledger = Arc::new(Ledger::new(self.address.to_string(), sender));
         let actor = Actor {
             dialer: self.dialer,
@@ -348,7 +348,7 @@ impl<D: Dial> Builder<D> {
             jobs,
             first_dial,
         };
-        let conn = Conn::new(Tether::new::<D>(ledger, self.when_down, self.idle_timeout, runtime.clone()));
+        let conn = Conn::new(Tether::new::<D>(ledger, self.when_down, self.idle_timeout, self.job_queue_size, runtime.clone()));
         runtime.spawn(actor.run());
         Ok(conn)
     }

@@ -19,12 +19,14 @@ use crate::ledger::{Direction, Ledger};
 use crate::link::Bytes;
 use crate::{Address, Error, Status, TcpDialer};
 
+pub use self::shared::SharedConn;
 pub use self::split::{ReadHalf, ReuniteError, WriteHalf};
 pub(crate) use self::tether::Tether;
 
 mod handle;
 mod lane;
 mod operations;
+mod shared;
 mod silence;
 mod split;
 mod telling;
@@ -178,6 +180,15 @@ impl<S> Conn<S> {
     pub fn into_split(self) -> (ReadHalf<S>, WriteHalf<S>) {
         let (read, write) = self.handle.split();
         (ReadHalf::new(read, self.read), WriteHalf::new(write, self.write))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conn<S> {
+    /// Makes a connection that any number of tasks can use at once.
+    ///
+    /// This starts a task on the connection's runtime, which writes for the others when there are several.
+    pub fn into_shared(self) -> SharedConn<S> {
+        SharedConn::new(self)
     }
 }
 

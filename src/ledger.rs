@@ -160,6 +160,11 @@ impl<S> Ledger<S> {
         self.lock().reconnecting = false;
     }
 
+    /// The oldest break that is remembered of those after `told`.
+    pub(crate) fn first_untold(&self, told: u64) -> Option<Arc<Fault>> {
+        self.lock().first_untold(told)
+    }
+
     /// The record of a break.
     pub(crate) fn fault(&self, generation: u64, op: Op) -> Arc<Fault> {
         self.lock().fault(generation, op)

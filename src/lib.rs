@@ -19,7 +19,7 @@ mod socket_options;
 
 pub use self::address::Address;
 pub use self::builder::{Builder, WhenDown};
-pub use self::conn::{Conn, ReadHalf, ReuniteError, WriteHalf};
+pub use self::conn::{Conn, ReadHalf, ReuniteError, SharedConn, WriteHalf};
 pub use self::dial::{AndThen, Dial, TcpDialer, dial_fn};
 pub use self::error::{Error, Op};
 pub use self::event::{Event, Status};

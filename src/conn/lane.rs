@@ -25,6 +25,8 @@ pub(super) struct Lane {
     turn_given: u64,
     /// Runs while an operation waits for a link.
     patience: Option<Patience>,
+    /// It waits for a link, whatever the program's policy.
+    pub(super) is_patient: bool,
     /// Runs while a read waits for bytes, if there is an idle timeout.
     silence: Option<Box<Silence>>,
     /// When a write last asked the kernel whether the peer has closed.
@@ -47,6 +49,7 @@ impl Lane {
             half_written_on: 0,
             turn_given: 0,
             patience: None,
+            is_patient: false,
             silence: None,
             last_look: LastLook::default(),
         }

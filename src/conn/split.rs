@@ -16,10 +16,11 @@ use tokio::sync::watch;
 
 use super::handle::Handle;
 use super::lane::Lane;
-use super::{Conn, common_methods, tcp_methods, write_methods};
-use crate::ledger::Direction;
+use super::{Conn, Tether, common_methods, tcp_methods, write_methods};
+use crate::fault::Cause;
+use crate::ledger::{Direction, Ledger};
 use crate::link::Bytes;
-use crate::{Error, Status};
+use crate::{Error, Op, Status};
 
 /// The reading half of a [`Conn`], made by [`Conn::into_split`].
 ///
@@ -94,6 +95,27 @@ impl<S> ReadHalf<S> {
     }
 
     common_methods!(Direction::Read);
+
+    pub(super) fn ledger(&self) -> Arc<Ledger<S>> {
+        Arc::clone(&self.handle.ledger)
+    }
+
+    /// The newest break that this half was told of.
+    pub(super) fn told(&self) -> u64 {
+        self.handle.told
+    }
+
+    /// Tells of the first break after `told`, of which this half was told already. Returns its generation, too.
+    pub(super) fn tell_again(&self, told: u64) -> (u64, io::Result<usize>) {
+        let ledger = &self.handle.ledger;
+        let fault = ledger.first_untold(told).unwrap_or_else(|| ledger.fault(self.handle.told, Op::Read));
+        let outcome = if matches!(fault.cause, Cause::PeerClosed) {
+            Ok(0)
+        } else {
+            Err(fault.error(Op::Read, &ledger.address).into())
+        };
+        (fault.generation, outcome)
+    }
 }
 
 impl<S> WriteHalf<S> {
@@ -116,6 +138,15 @@ impl<S> WriteHalf<S> {
     }
 
     common_methods!(Direction::Write);
+
+    pub(super) fn tether(&self) -> Arc<Tether<S>> {
+        Arc::clone(&self.handle.tether)
+    }
+
+    /// Waits for a link, whatever the policy says.
+    pub(super) fn be_patient(&mut self) {
+        self.lane.is_patient = true;
+    }
 }
 
 fn reunite<S>(mut read: ReadHalf<S>, mut write: WriteHalf<S>) -> Result<Conn<S>, ReuniteError<S>> {

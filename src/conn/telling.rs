@@ -71,6 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     fn poll_patience(&self, lane: &mut Lane, cx: &mut Context<'_>) -> Poll<io::Error> {
         let address = || self.ledger.address.clone();
         Poll::Ready(match self.tether.when_down {
+            _ if lane.is_patient => return Poll::Pending,
             WhenDown::Wait => return Poll::Pending,
             WhenDown::Fail => Error::Down { address: address() }.into(),
             WhenDown::WaitFor(limit) => {

@@ -17,6 +17,7 @@ pub(crate) struct Tether<S> {
     pub(crate) ledger: Arc<Ledger<S>>,
     pub(crate) when_down: WhenDown,
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) job_queue_size: usize,
     pub(crate) runtime: runtime::Handle,
     /// The dialer's own look at a stream that is not a socket.
     pub(super) is_closed: fn(&S) -> bool,
@@ -29,9 +30,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Tether<S> {
         ledger: Arc<Ledger<S>>,
         when_down: WhenDown,
         idle_timeout: Option<Duration>,
+        job_queue_size: usize,
         runtime: runtime::Handle,
     ) -> Self {
-        Self { ledger, when_down, idle_timeout, runtime, is_closed: D::is_closed, shut: shut_in_background }
+        Self { ledger, when_down, idle_timeout, job_queue_size, runtime, is_closed: D::is_closed, shut: shut_in_background }
     }
 }
 

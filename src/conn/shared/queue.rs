@@ -1,0 +1,354 @@
+//! The queue of jobs: whose bytes come when, and what becomes of whom. No I/O.
+//!
+//! Jobs stand in a row in the order in which their callers came. The first of them, as many as the queue has places for,
+//! are *admitted*: their bytes lie in the queue's buffer, one after the other, or are to be written by their caller from
+//! where they are, if they are many. The others wait for a place.
+//!
+//! A writer *takes* what lies in the buffer, all of it at once, and reports how many bytes the kernel has accepted.
+//! Whoever's last byte is among them is done. When a link breaks, the job that it cut in two has failed, and the jobs
+//! after it go back into the buffer, to be sent whole on the next link.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+/// From this size on, a job's bytes are not copied: its caller writes them when its turn comes. (Up to here, a copy costs
+/// less than another system call.)
+pub(super) const LARGE: usize = 16 << 10;
+
+/// The jobs of one connection. `F` says why a job has failed.
+pub(super) struct Queue<F> {
+    places: usize,
+    jobs: VecDeque<Job>,
+    /// The number of the job at the front; all before it are done, or have failed.
+    first: u64,
+    /// How many of the jobs are admitted, and how many of these are void.
+    admitted: usize,
+    void: usize,
+    /// How many of these are in the writer's hands.
+    taken: usize,
+    /// How many bytes of the job at the front have been sent.
+    begun: usize,
+    /// The bytes of admitted jobs that the writer has not taken yet.
+    bytes: Vec<u8>,
+    /// Failures that their callers have not fetched yet.
+    failed: Vec<(u64, F)>,
+    /// The jobs from this one on were abandoned.
+    abandoned: u64,
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub(super) enum Outcome<F> {
+    Pending,
+    Done,
+    Failed(F),
+    Abandoned,
+}
+
+struct Job {
+    length: usize,
+    place: Place,
+    /// Whether somebody waits for the outcome.
+    has_caller: bool,
+    waker: Option<Waker>,
+}
+
+/// Where a job's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// With its caller, who waits for a place.
+    Outside,
+    Copied,
+    /// With its caller, who writes them when the turn comes.
+    Large,
+    /// There are none any more: the caller has withdrawn.
+    Void,
+}
+
+/// What a writer does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Write what is in its buffer.
+    Write,
+    /// The caller of this job writes its bytes itself, from this one on.
+    Caller(u64, usize),
+    /// There is nothing to write.
+    Rest,
+}
+
+impl<F> Queue<F> {
+    pub(super) fn new(places: usize) -> Self {
+        Self {
+            places,
+            jobs: VecDeque::new(),
+            first: 0,
+            admitted: 0,
+            void: 0,
+            taken: 0,
+            begun: 0,
+            bytes: Vec::new(),
+            failed: Vec::new(),
+            abandoned: u64::MAX,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Whether there is something to write.
+    pub(super) fn is_ready(&self) -> bool {
+        self.admitted > 0
+    }
+
+    /// The number of the first job that is not done yet.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The same for a caller that is alone and writes its bytes at once.
+    #[inline]
+    pub(super) fn join_alone(&mut self, length: usize) -> u64 {
+        debug_assert!(self.jobs.is_empty());
+        self.jobs.push_back(Job { length, place: Place::Large, has_caller: true, waker: None });
+        (self.admitted, self.taken) = (1, 1);
+        self.first
+    }
+
+    /// The caller that was alone leaves the rest of its bytes, unless they are too many, to whoever writes next.
+    pub(super) fn leave_rest(&mut self, bytes: &[u8]) {
+        if bytes.len() < LARGE {
+            self.bytes.splice(..0, bytes[self.begun..].iter().copied());
+            self.jobs[0].place = Place::Copied;
+        }
+        self.taken = 0;
+    }
+
+    /// The caller at the front knows that its job has failed.
+    pub(super) fn fail_front(&mut self, wakers: &mut Vec<Waker>) {
+        self.begun = 0;
+        self.pop(wakers);
+        self.settle();
+        self.call_in(wakers);
+    }
+
+    /// A caller joins the row. Returns its job's number.
+    pub(super) fn join(&mut self, length: usize) -> u64 {
+        self.jobs.push_back(Job { length, place: Place::Outside, has_caller: true, waker: None });
+        self.first + self.jobs.len() as u64 - 1
+    }
+
+    /// A caller brings its bytes, if there is a place and all before it have brought theirs. Returns whether it is
+    /// admitted, now or before.
+    pub(super) fn admit(&mut self, number: u64, bytes: &[u8], wakers: &mut Vec<Waker>) -> bool {
+        let index = self.index(number);
+        if index < self.admitted {
+            return true;
+        }
+        if index > self.admitted || !self.has_place() {
+            return false;
+        }
+        let job = &mut self.jobs[index];
+        if bytes.len() < LARGE {
+            job.place = Place::Copied;
+            self.bytes.extend_from_slice(bytes);
+        } else {
+            job.place = Place::Large;
+        }
+        self.admitted += 1;
+        self.settle();
+        // The next one may have come too early.
+        if self.has_place() {
+            wakers.extend(self.jobs.get_mut(self.admitted).and_then(|job| job.waker.take()));
+        }
+        true
+    }
+
+    /// Whom to wake when this job is done, fails, gets a place, or has its turn.
+    pub(super) fn set_waker(&mut self, number: u64, waker: &Waker) {
+        let index = self.index(number);
+        let current = &mut self.jobs[index].waker;
+        if current.as_ref().is_none_or(|current| !current.will_wake(waker)) {
+            *current = Some(waker.clone());
+        }
+    }
+
+    /// The next bytes for a writer that has none left.
+    pub(super) fn take(&mut self, buffer: &mut Vec<u8>) -> Turn {
+        buffer.clear();
+        let Some(job) = self.jobs.front().filter(|_| self.admitted > 0) else { return Turn::Rest };
+        if job.place == Place::Large {
+            self.taken = 1;
+            return Turn::Caller(self.first, self.begun);
+        }
+        let large = self.jobs.range(..self.admitted).position(|job| job.place == Place::Large);
+        match large {
+            None => {
+                std::mem::swap(&mut self.bytes, buffer);
+                self.taken = self.admitted;
+            }
+            Some(index) => {
+                let length: usize = self.jobs.range(..index).map(|job| job.length).sum();
+                buffer.extend(self.bytes.drain(..length - self.begun));
+                self.taken = index;
+            }
+        }
+        Turn::Write
+    }
+
+    /// The kernel has accepted `n` more bytes.
+    pub(super) fn sent(&mut self, n: usize, wakers: &mut Vec<Waker>) {
+        self.begun += n;
+        while let Some(job) = self.jobs.front().filter(|_| self.taken > 0) {
+            if self.begun < job.length {
+                break;
+            }
+            self.begun -= job.length;
+            self.pop(wakers);
+        }
+        self.settle();
+        self.call_in(wakers);
+    }
+
+    /// The link is gone. `rest` is what the writer had taken and not sent; it is cleared.
+    pub(super) fn break_off(&mut self, rest: &mut Vec<u8>, why: F, wakers: &mut Vec<Waker>) {
+        rest.append(&mut self.bytes);
+        std::mem::swap(&mut self.bytes, rest);
+        self.taken = 0;
+        if let Some(job) = self.jobs.front().filter(|_| self.begun > 0) {
+            // The job that was cut in two. What was not sent begins with its rest.
+            if job.place == Place::Copied {
+                self.bytes.drain(..job.length - self.begun);
+            }
+            if job.has_caller {
+                self.failed.push((self.first, why));
+            }
+            self.begun = 0;
+            self.pop(wakers);
+        }
+        self.settle();
+        self.call_in(wakers);
+    }
+
+    /// Nothing will be sent any more: everyone is to be told.
+    pub(super) fn abandon(&mut self, wakers: &mut Vec<Waker>) {
+        self.abandoned = self.abandoned.min(self.first);
+        self.clear(wakers);
+    }
+
+    fn clear(&mut self, wakers: &mut Vec<Waker>) {
+        self.first += self.jobs.len() as u64;
+        wakers.extend(self.jobs.drain(..).filter_map(|job| job.waker));
+        (self.admitted, self.void, self.taken, self.begun) = (0, 0, 0, 0);
+        self.bytes.clear();
+    }
+
+    /// All jobs fail, of which none may have begun.
+    pub(super) fn fail_all(&mut self, mut why: impl FnMut() -> F, wakers: &mut Vec<Waker>) {
+        for (job, number) in self.jobs.iter().zip(self.first..) {
+            if job.has_caller {
+                self.failed.push((number, why()));
+            }
+        }
+        self.clear(wakers);
+    }
+
+    /// Wakes everyone.
+    pub(super) fn call_all(&self, wakers: &mut Vec<Waker>) {
+        wakers.extend(self.jobs.iter().filter_map(|job| job.waker.clone()));
+    }
+
+    /// Whether this job is the first, and its caller has to write it.
+    pub(super) fn is_callers_turn(&self, number: u64) -> bool {
+        number == self.first && self.jobs.front().is_some_and(|job| job.place == Place::Large)
+    }
+
+    /// What became of a job, for its caller. A failure is given out once.
+    #[inline]
+    pub(super) fn outcome(&mut self, number: u64) -> Outcome<F> {
+        if number >= self.first {
+            return Outcome::Pending;
+        }
+        if number >= self.abandoned {
+            return Outcome::Abandoned;
+        }
+        match self.failed.iter().position(|(failed, _)| *failed == number) {
+            Some(index) => Outcome::Failed(self.failed.swap_remove(index).1),
+            None => Outcome::Done,
+        }
+    }
+
+    /// A caller has lost interest; `bytes` are what it wanted to send. If its job has not begun, it is not sent; otherwise
+    /// it is sent to the end.
+    pub(super) fn withdraw(&mut self, number: u64, bytes: &[u8], wakers: &mut Vec<Waker>) {
+        if number < self.first {
+            self.outcome(number);
+            return;
+        }
+        let index = self.index(number);
+        (self.jobs[index].has_caller, self.jobs[index].waker) = (false, None);
+        let is_begun = index == 0 && self.begun > 0;
+        match self.jobs[index].place {
+            Place::Large if is_begun => {
+                // From here on it is a job like the others, and first.
+                self.bytes.splice(..0, bytes[self.begun..].iter().copied());
+                self.jobs[0].place = Place::Copied;
+                self.taken = 0;
+            }
+            // The writer has it.
+            Place::Copied if is_begun || index < self.taken => {}
+            place => {
+                if place == Place::Copied {
+                    let before = self.jobs.range(self.taken..index).filter(|job| job.place == Place::Copied);
+                    let start: usize = before.map(|job| job.length).sum();
+                    self.bytes.drain(start..start + self.jobs[index].length);
+                }
+                self.jobs[index] = Job { length: 0, place: Place::Void, has_caller: false, waker: None };
+                self.void += usize::from(index < self.admitted);
+                self.taken -= usize::from(place == Place::Large && index < self.taken);
+                self.settle();
+                self.call_in(wakers);
+            }
+        }
+    }
+
+    /// Who is to write its bytes itself, now.
+    pub(super) fn caller(&mut self) -> Option<Waker> {
+        self.jobs.front_mut()?.waker.take()
+    }
+
+    fn has_place(&self) -> bool {
+        self.admitted - self.void < self.places
+    }
+
+    /// Passes over void jobs.
+    fn settle(&mut self) {
+        while self.jobs.get(self.admitted).is_some_and(|job| job.place == Place::Void) {
+            self.admitted += 1;
+            self.void += 1;
+        }
+        while self.taken == 0 && self.jobs.front().is_some_and(|job| job.place == Place::Void) {
+            self.pop(&mut Vec::new());
+        }
+    }
+
+    /// Calls those in for whom there are places now.
+    fn call_in(&mut self, wakers: &mut Vec<Waker>) {
+        let free = self.places.saturating_sub(self.admitted - self.void);
+        wakers.extend(self.jobs.iter_mut().skip(self.admitted).take(free).filter_map(|job| job.waker.take()));
+    }
+
+    fn pop(&mut self, wakers: &mut Vec<Waker>) {
+        if let Some(job) = self.jobs.pop_front() {
+            wakers.extend(job.waker);
+            self.first += 1;
+            self.admitted -= 1;
+            self.void -= usize::from(job.place == Place::Void);
+            self.taken = self.taken.saturating_sub(1);
+        }
+    }
+
+    fn index(&self, number: u64) -> usize {
+        (number - self.first) as usize
+    }
+}
