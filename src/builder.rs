@@ -348,7 +348,13 @@ impl<D: Dial> Builder<D> {
             jobs,
             first_dial,
         };
-        let conn = Conn::new(Tether::new::<D>(ledger, self.when_down, self.idle_timeout, self.job_queue_size, runtime.clone()));
+        let conn = Conn::new(Tether::new::<D>(
+            ledger,
+            self.when_down,
+            self.idle_timeout,
+            self.job_queue_size,
+            runtime.clone(),
+        ));
         runtime.spawn(actor.run());
         Ok(conn)
     }

@@ -299,6 +299,11 @@ impl<S> Ledger<S> {
         self.lock().end
     }
 
+    /// Whether the program, or the runtime, has ended the connection: then there is nothing to tell but that.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.ended(), Some(End::Closed | End::RuntimeShutdown))
+    }
+
     /// The error of an end.
     pub(crate) fn end_error(&self, end: End) -> Error {
         match end {

@@ -102,8 +102,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     ///
     /// [`Error::IoError`] if the link broke after the first byte was written and before the last; then a part of them may
     /// have arrived. [`Error::Down`] or [`Error::WaitTimeout`] if there is no link and `when_down` says not to wait;
-    /// [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be none. With these,
-    /// nothing was sent.
+    /// [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be none. With `Down` and
+    /// `WaitTimeout`, nothing was sent; so with the others, unless the end came in the middle of the job.
     ///
     /// # Cancel safety
     ///
@@ -115,7 +115,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     /// Reads some bytes.
     ///
     /// `Ok(0)` means that the peer closed the link in good order (or that `buf` is empty); the next call works on the next
-    /// link. If several calls wait, they are served in order.
+    /// link. If several calls wait, they are served in order, one after the other: so does the time of
+    /// [`WhenDown::WaitFor`](crate::WhenDown::WaitFor) run for them.
     ///
     /// # Errors
     ///
@@ -130,7 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
         }
         let mut reader = self.shared.reader.lock().await;
         let told = self.told.load(Ordering::Relaxed);
-        if told < reader.told() {
+        if told < reader.told() && !self.shared.ledger.is_closed() {
             // Another clone was told, and may have read on.
             let (generation, outcome) = reader.tell_again(told);
             self.told.store(generation, Ordering::Relaxed);

@@ -28,8 +28,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     ) -> Poll<Option<io::Result<()>>> {
         if let Some(generation) = lane.owes(self.told) {
             lane.forget();
-            // After a close there is nothing to tell but that.
-            if !matches!(self.ledger.ended(), Some(End::Closed | End::RuntimeShutdown)) {
+            if !self.ledger.is_closed() {
                 let fault = self.ledger.fault(generation, op);
                 return Poll::Ready(Some(Err(fault.error(op, &self.ledger.address).into())));
             }

@@ -33,7 +33,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Tether<S> {
         job_queue_size: usize,
         runtime: runtime::Handle,
     ) -> Self {
-        Self { ledger, when_down, idle_timeout, job_queue_size, runtime, is_closed: D::is_closed, shut: shut_in_background }
+        Self {
+            ledger,
+            when_down,
+            idle_timeout,
+            job_queue_size,
+            runtime,
+            is_closed: D::is_closed,
+            shut: shut_in_background,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use perconn::{Conn, ReadHalf, WriteHalf};
+use perconn::{Conn, ReadHalf, SharedConn, WriteHalf};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -162,9 +162,7 @@ macro_rules! control {
                         task.operate(What::Connected, connected, |()| Outcome::Done).await;
                     }
                     5 => assert_eq!(self.is_connected(), self.current_status().is_connected()),
-                    6 => {
-                        let _ = (self.get_ref().is_some(), self.generation(), format!("{self:?}"));
-                    }
+                    6 => drop((self.generation(), format!("{self:?}"))),
                     _ => task.pause().await,
                 }
             }
@@ -172,7 +170,7 @@ macro_rules! control {
     )*};
 }
 
-control!(Conn, ReadHalf, WriteHalf);
+control!(Conn, ReadHalf, WriteHalf, SharedConn);
 
 /// One task with a whole connection.
 pub async fn use_whole(task: Task, mut conn: Conn<Stream>) -> Conn<Stream> {
@@ -265,3 +263,51 @@ pub async fn use_split_writer<W: AsyncWrite + Unpin>(task: Task, mut writer: W) 
 
 pub type Reader = ReadHalf<Stream>;
 pub type Writer = WriteHalf<Stream>;
+
+/// A task that reads from a shared connection.
+pub async fn use_shared_reader(task: Task, conn: SharedConn<Stream>) -> SharedConn<Stream> {
+    for _ in 0..task.operations {
+        match task.choices.below(10) {
+            0..=7 => {
+                let mut buf = vec![0; task.choices.pick(&[1, 7, 64, 500])];
+                let read = async {
+                    let n = conn.read(&mut buf).await?;
+                    buf.truncate(n);
+                    Ok(buf)
+                };
+                task.operate(What::Read, read, |bytes| {
+                    if bytes.is_empty() { Outcome::EndOfStream } else { Outcome::Bytes(bytes) }
+                })
+                .await;
+            }
+            _ => conn.control(&task).await,
+        }
+    }
+    conn
+}
+
+/// A task that writes on one, messages with numbers of its own.
+pub async fn use_shared_writer(task: Task, number: u32, conn: SharedConn<Stream>) -> SharedConn<Stream> {
+    for message in 1..=task.operations as u32 {
+        match task.choices.below(10) {
+            0..=7 => task.write_job(number << message::WRITER_SHIFT | message, &conn).await,
+            8 => task.pause().await,
+            _ => conn.control(&task).await,
+        }
+    }
+    conn
+}
+
+impl Task {
+    pub async fn write_job(&self, number: u32, conn: &SharedConn<Stream>) {
+        // A few are so large that they are not copied; through a narrow wire they would take for ever.
+        let is_large = self.network.is_wide() && self.choices.chance(2);
+        let length = if is_large { 17_000 } else { self.choices.pick(&[0, 1, 20, 255]) };
+        let bytes = message::encode(number, length);
+        let outcome = self.operate(What::Write, conn.write_all(&bytes), |()| Outcome::Done).await;
+        if matches!(outcome, Outcome::Done) {
+            self.journal.write(Note::MessageWritten(number));
+        }
+        self.journal.write(Note::Job(number, outcome));
+    }
+}

@@ -41,6 +41,8 @@ pub enum Note {
     Finished(Who, What, Outcome),
     /// The program finished a message: every byte of it was accepted.
     MessageWritten(u32),
+    /// What became of a message that was one job.
+    Job(u32, Outcome),
     Reconnect,
     CloseCalled,
     CloseDone,
@@ -57,6 +59,9 @@ pub enum Who {
     /// The two ends of a whole connection that tokio split.
     SplitRead,
     SplitWrite,
+    /// Clones of a shared connection, by number.
+    SharedReader(u32),
+    SharedWriter(u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -36,6 +36,9 @@ struct Life {
 /// Timers have a resolution of a millisecond, and round up.
 const TICK: Duration = Duration::from_millis(2);
 
+/// For how long a shared connection goes on with what is queued when it is closed.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
 impl Verdict {
     pub fn on(record: &Record) -> Self {
         let mut verdict = Self::default();

@@ -3,13 +3,16 @@
 use crate::network::mix;
 
 const MAGIC: u8 = 0xA5;
-const HEADER: usize = 6;
+const HEADER: usize = 7;
+
+/// From this bit on, the number of a message is that of its writer.
+pub const WRITER_SHIFT: u32 = 20;
 
 /// The bytes of a message: magic, number, length of the payload, payload.
-pub fn encode(number: u32, length: u8) -> Vec<u8> {
+pub fn encode(number: u32, length: u16) -> Vec<u8> {
     let mut bytes = vec![MAGIC];
     bytes.extend(number.to_be_bytes());
-    bytes.push(length);
+    bytes.extend(length.to_be_bytes());
     bytes.extend((0..length).map(|position| payload(number, position)));
     bytes
 }
@@ -22,12 +25,12 @@ pub fn decode(mut bytes: &[u8]) -> Result<(Vec<u32>, bool), String> {
         if magic != MAGIC {
             return Err(format!("after {numbers:?} comes the rest of another message"));
         }
-        let [_, a, b, c, d, length, ..] = *bytes else { break };
-        let number = u32::from_be_bytes([a, b, c, d]);
+        let [_, a, b, c, d, e, f, ..] = *bytes else { break };
+        let (number, length) = (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]));
         numbers.push(number);
         let content = &bytes[HEADER..];
         let present = content.len().min(usize::from(length));
-        if (0..present).any(|at| content[at] != payload(number, at as u8)) {
+        if (0..present).any(|at| content[at] != payload(number, at as u16)) {
             return Err(format!("message {number} has wrong bytes"));
         }
         if present < usize::from(length) {
@@ -38,6 +41,6 @@ pub fn decode(mut bytes: &[u8]) -> Result<(Vec<u32>, bool), String> {
     Ok((numbers, true))
 }
 
-fn payload(number: u32, position: u8) -> u8 {
-    mix(u64::from(number) << 8 | u64::from(position)) as u8
+fn payload(number: u32, position: u16) -> u8 {
+    mix(u64::from(number) << 16 | u64::from(position)) as u8
 }

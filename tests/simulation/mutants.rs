@@ -114,6 +114,30 @@ const MUTANTS: &[Mutant] = &[
         original: "link.meter.add_written(n);",
         broken: "link.meter.add_written(n / 2 * 2);",
     },
+    Mutant {
+        name: "a job whose rest goes to the next link",
+        file: "src/conn/shared/queue.rs",
+        original: "self.bytes.drain(..job.length - self.begun);",
+        broken: "let _ = job.length;",
+    },
+    Mutant {
+        name: "a place in the queue that nobody is called to",
+        file: "src/conn/shared/queue.rs",
+        original: "wakers.extend(self.jobs.iter_mut().skip(self.admitted).take(free).filter_map(|job| job.waker.take()));",
+        broken: "let _ = (free, wakers);",
+    },
+    Mutant {
+        name: "a job that is withdrawn and sent all the same",
+        file: "src/conn/shared/queue.rs",
+        original: "self.bytes.drain(start..start + self.jobs[index].length);",
+        broken: "let _ = start;",
+    },
+    Mutant {
+        name: "a caller of many bytes that leaves without a word",
+        file: "src/conn/shared/queue.rs",
+        original: "Place::Large if is_begun => {",
+        broken: "Place::Large if is_begun && bytes.is_empty() => {",
+    },
 ];
 
 /// How many schedules a mutant has to deceive the judge.

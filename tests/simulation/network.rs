@@ -106,6 +106,11 @@ impl Network {
         self.0.wires.lock().unwrap().clone()
     }
 
+    /// Whether many bytes pass in a reasonable time.
+    pub fn is_wide(&self) -> bool {
+        self.0.weather.capacity >= 1_000
+    }
+
     pub fn is_calm(&self) -> bool {
         self.0.calm.load(Ordering::Relaxed)
     }

@@ -1,5 +1,6 @@
 //! One schedule: the settings, the tasks, and the end.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -26,6 +27,7 @@ pub struct Settings {
     pub when_down: WhenDown,
     pub weather: Weather,
     pub use_case: UseCase,
+    pub places: usize,
     pub ending: Ending,
     pub jitter_seed: u64,
     pub hooks_panic: usize,
@@ -37,6 +39,7 @@ pub enum UseCase {
     Whole,
     Halves,
     SplitByTokio,
+    Shared,
 }
 
 /// How the program ends it.
@@ -51,6 +54,8 @@ pub enum Ending {
     /// In the middle of it all.
     CloseAmid(Duration),
 }
+
+type Close = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What a schedule left behind.
 pub struct Record {
@@ -80,7 +85,14 @@ impl Settings {
                 broken: choices.pick(&[0, 1, 5]),
                 tells_close: choices.chance(80),
             },
-            use_case: choices.pick(&[UseCase::Whole, UseCase::Halves, UseCase::Halves, UseCase::SplitByTokio]),
+            use_case: choices.pick(&[
+                UseCase::Whole,
+                UseCase::Halves,
+                UseCase::SplitByTokio,
+                UseCase::Shared,
+                UseCase::Shared,
+            ]),
+            places: choices.pick(&[10, 1, 3]),
             ending: match choices.below(6) {
                 0..=1 => Ending::CloseAfter,
                 2 => Ending::DropAfter,
@@ -104,9 +116,13 @@ async fn play(choices: &Choices) -> Record {
     let journal = Journal::new();
     let network = Network::new(choices.clone(), journal.clone(), settings.weather);
     let conn = builder(&settings, choices, &journal, &network).build().expect("the settings are valid");
-    let close = conn.close();
+    let close: Close = match settings.use_case {
+        // A shared connection closes in its own way.
+        UseCase::Shared => Box::pin(std::future::ready(())),
+        _ => Box::pin(conn.close()),
+    };
     let (busy, tasks) = start(&settings, choices, &journal, &network, conn);
-    if let Ending::CloseAmid(after) = settings.ending {
+    if let (Ending::CloseAmid(after), false) = (settings.ending, settings.use_case == UseCase::Shared) {
         let (journal, network) = (journal.clone(), network.clone());
         tokio::spawn(async move {
             network.sleep(after).await;
@@ -151,6 +167,7 @@ fn builder(settings: &Settings, choices: &Choices, journal: &Journal, network: &
         .idle_timeout(settings.idle_timeout)
         .when_down(settings.when_down)
         .jitter_seed(settings.jitter_seed)
+        .job_queue_size(settings.places)
         .on_event(move |event| {
             events.write(Note::Event(event.clone()));
             panic_by(&event_choices, &events);
@@ -219,6 +236,45 @@ fn start(
                 if ending == Ending::CloseAfter {
                     until_calm(&writing).await;
                     close_and_note(&writing.journal, close).await;
+                }
+            })]
+        }
+        UseCase::Shared => {
+            let conn = conn.into_shared();
+            let (readers, writers) = (1 + choices.below(2) as u32, 1 + choices.below(4) as u32);
+            let reading: Vec<_> = (0..readers).map(|number| (task(Who::SharedReader(number)), conn.clone())).collect();
+            let writing: Vec<_> =
+                (1..=writers).map(|number| (task(Who::SharedWriter(number)), number, conn.clone())).collect();
+            let last = task(Who::SharedWriter(0));
+            let done = Arc::clone(&busy);
+            vec![tokio::spawn(async move {
+                if let Ending::CloseAmid(after) = ending {
+                    let (last, conn) = (last.clone(), conn.clone());
+                    tokio::spawn(async move {
+                        last.network.sleep(after).await;
+                        close_and_note(&last.journal, conn.close()).await;
+                    });
+                }
+                let mut tasks: Vec<_> = reading
+                    .into_iter()
+                    .map(|(task, conn)| tokio::spawn(client::use_shared_reader(task, conn)))
+                    .collect();
+                tasks.extend(
+                    writing
+                        .into_iter()
+                        .map(|(task, number, conn)| tokio::spawn(client::use_shared_writer(task, number, conn))),
+                );
+                for task in tasks {
+                    task.await.expect("a task panicked");
+                }
+                done.fetch_sub(1, Ordering::Relaxed);
+                until_calm(&last).await;
+                if ending == Ending::DropAfter {
+                    return;
+                }
+                close_and_note(&last.journal, conn.close()).await;
+                for message in 1..4 {
+                    last.write_job(message, &conn).await;
                 }
             })]
         }

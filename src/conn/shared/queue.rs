@@ -210,11 +210,16 @@ impl<F> Queue<F> {
         self.call_in(wakers);
     }
 
-    /// The link is gone. `rest` is what the writer had taken and not sent; it is cleared.
-    pub(super) fn break_off(&mut self, rest: &mut Vec<u8>, why: F, wakers: &mut Vec<Waker>) {
+    /// The writer has to wait, and gives back what it has taken and not sent. `rest` is cleared.
+    pub(super) fn give_back(&mut self, rest: &mut Vec<u8>) {
         rest.append(&mut self.bytes);
         std::mem::swap(&mut self.bytes, rest);
         self.taken = 0;
+    }
+
+    /// The link is gone. `rest` is what the writer had taken and not sent; it is cleared.
+    pub(super) fn break_off(&mut self, rest: &mut Vec<u8>, why: F, wakers: &mut Vec<Waker>) {
+        self.give_back(rest);
         if let Some(job) = self.jobs.front().filter(|_| self.begun > 0) {
             // The job that was cut in two. What was not sent begins with its rest.
             if job.place == Place::Copied {
@@ -300,7 +305,9 @@ impl<F> Queue<F> {
             place => {
                 if place == Place::Copied {
                     let before = self.jobs.range(self.taken..index).filter(|job| job.place == Place::Copied);
-                    let start: usize = before.map(|job| job.length).sum();
+                    let before: usize = before.map(|job| job.length).sum();
+                    let is_front_cut = self.taken == 0 && self.jobs[0].place == Place::Copied;
+                    let start = before - if is_front_cut { self.begun } else { 0 };
                     self.bytes.drain(start..start + self.jobs[index].length);
                 }
                 self.jobs[index] = Job { length: 0, place: Place::Void, has_caller: false, waker: None };

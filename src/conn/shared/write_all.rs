@@ -45,12 +45,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for WriteAll<'_,
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
     fn begin(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writer.check_link()?;
+        let is_up = self.writer.check_link();
         let mut state = self.writer.lock();
         if state.is_closing {
             drop(state);
             return Poll::Ready(Err(self.writer.end()));
         }
+        is_up?;
         if self.bytes.is_empty() {
             return Poll::Ready(Ok(()));
         }

@@ -159,6 +159,12 @@ impl<S> Writer<S> {
 }
 
 impl<S> Role<S> {
+    /// Leaves what has not been sent in the buffer.
+    fn drop_sent(&mut self) {
+        self.buffer.drain(..self.offset);
+        (self.offset, self.turn) = (0, Turn::Rest);
+    }
+
     /// The caller that wrote its bytes itself has gone, or has left the rest to others.
     pub(super) fn forget_turn(&mut self) {
         self.turn = Turn::Rest;
@@ -207,11 +213,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writer<S> {
         Ok(sent)
     }
 
-    /// Writes what is queued.
+    /// Writes what is queued; a caller with a job of its `own`, only that.
     pub(super) fn drive(&self, role: &mut Role<S>, own: Option<(u64, &[u8])>, cx: &mut Context<'_>) -> Poll<Stop> {
         loop {
             if role.turn == Turn::Rest {
-                role.turn = self.lock().queue.take(&mut role.buffer);
+                let mut state = self.lock();
+                if own.is_some_and(|(number, _)| !state.queue.is_callers_turn(number)) {
+                    return Poll::Ready(Stop::Rest);
+                }
+                role.turn = state.queue.take(&mut role.buffer);
                 role.offset = 0;
             }
             let bytes = match (role.turn, own) {
@@ -224,7 +234,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writer<S> {
                 (Turn::Rest, _) => return Poll::Ready(Stop::Rest),
             };
             let length = bytes.len();
-            match ready!(Pin::new(&mut role.half).poll_write(cx, bytes)) {
+            let Poll::Ready(outcome) = Pin::new(&mut role.half).poll_write(cx, bytes) else {
+                self.give_back(role);
+                return Poll::Pending;
+            };
+            match outcome {
                 Ok(n) => self.sent(role, n, n == length),
                 Err(error) => match Error::of(&error) {
                     Some(Error::IoError { .. }) => self.break_off(role, error),
@@ -261,9 +275,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writer<S> {
         self.unlock(state, role);
     }
 
+    /// While it waits for the link, jobs may be withdrawn.
+    fn give_back(&self, role: &mut Role<S>) {
+        role.drop_sent();
+        self.lock().queue.give_back(&mut role.buffer);
+    }
+
     fn break_off(&self, role: &mut Role<S>, error: io::Error) {
-        role.buffer.drain(..role.offset);
-        (role.offset, role.turn) = (0, Turn::Rest);
+        role.drop_sent();
         let mut state = self.lock();
         state.queue.break_off(&mut role.buffer, error, &mut role.wakers);
         match self.tether.when_down {

@@ -6,7 +6,7 @@ use perconn::Event;
 
 use super::{TICK, Verdict};
 use crate::journal::{LogLine, Note};
-use crate::schedule::{Record, Settings};
+use crate::schedule::{Record, Settings, UseCase};
 
 /// Where the connection stands by the law.
 enum Phase {
@@ -46,7 +46,9 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
             Note::CloseCalled => closed = closed.or(Some((at, false))),
             Note::CloseDone => closed = closed.map(|(at, _)| (at, true)),
             Note::DialBegan => {
-                if closed.is_some_and(|(called, is_done)| is_done || called < at) {
+                // A shared connection first sends what is queued.
+                let is_shared = settings.use_case == UseCase::Shared;
+                if closed.is_some_and(|(called, is_done)| is_done || (called < at && !is_shared)) {
                     verdict.accuse(at, "a dial after the close");
                 }
                 match law.phase {

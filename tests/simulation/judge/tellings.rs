@@ -1,7 +1,7 @@
 //! Told once: every handle is told of every break, in order, before it touches the next link; and what it reads on a link
 //! is what the server sent on it, from the first byte on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::time::Duration;
 
@@ -21,8 +21,6 @@ struct Handle {
     told: u64,
     /// Reads, and all that a writer does.
     lanes: [Lane; 2],
-    /// How many bytes it read on each link.
-    read: HashMap<u64, u64>,
     /// It may have been told of one break more.
     is_vague: bool,
 }
@@ -44,6 +42,9 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
     let mut handles: HashMap<Who, Handle> = HashMap::new();
     let mut newest = 0;
     let mut is_up = false;
+    // How many bytes were read on each link. (Readers that share a connection get some of them each.)
+    let mut read = HashMap::new();
+    let mut told_to_a_reader = HashSet::new();
     // How the wires were ended by the server.
     let mut ends = HashMap::new();
     // How the breaks are to be told that this side has decided on, and how breaks were told.
@@ -63,6 +64,7 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
             Note::Ended(link, end) => {
                 ends.entry(*link).or_insert(*end);
             }
+            Note::Began(Who::SharedWriter(_), _) | Note::Finished(Who::SharedWriter(_), ..) => {}
             Note::Began(who, what) if *what != What::Connected => {
                 let handle = handles.entry(handle_of(*who)).or_default();
                 let told = handle.told;
@@ -73,8 +75,9 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
                 let who = handle_of(*who);
                 let handle = handles.entry(who).or_default();
                 let told_before = handle.told;
-                let result =
-                    handle.finish(*what, outcome, newest, |generation| first_told.get(&(who, generation)).copied());
+                let result = handle.finish(*what, outcome, newest, &mut read, |generation| {
+                    first_told.get(&(who, generation)).copied()
+                });
                 if handle.told > told_before {
                     first_told.insert((who, handle.told), index);
                 }
@@ -85,7 +88,10 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
                 let is_told_by_read = *what == What::Read && handle.told > told_before;
                 let result = result.and_then(|()| {
                     let end = ends.get(&handle.told).copied();
-                    if is_told_by_read { handle.check_end(outcome, record, newest, end) } else { Ok(()) }
+                    // Of readers that share a connection, the first that is told has had the last bytes.
+                    let is_first = is_told_by_read && told_to_a_reader.insert(handle.told);
+                    let read = is_first.then(|| read.get(&handle.told).copied().unwrap_or(0));
+                    if is_told_by_read { handle.check_end(outcome, record, newest, end, read) } else { Ok(()) }
                 });
                 if let Err(text) = result {
                     verdict.accuse(entry.at, format!("{who:?} {what:?}: {text}"));
@@ -99,7 +105,7 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
             verdict.accuse(Duration::ZERO, format!("a break of link {generation} of our own was told as {kind}"));
         }
     }
-    judge_counts(record, &handles, verdict);
+    judge_counts(record, &read, verdict);
 }
 
 /// The kind of a break that was this side's own decision: to everybody it is told as that.
@@ -127,6 +133,7 @@ impl Handle {
         what: What,
         outcome: &Outcome,
         newest: u64,
+        read: &mut HashMap<u64, u64>,
         first_told: impl Fn(u64) -> Option<usize>,
     ) -> Result<(), String> {
         let told = self.told;
@@ -142,7 +149,7 @@ impl Handle {
             Outcome::Wrote(_) => lane.is_open = true,
             Outcome::Bytes(bytes) => {
                 let link = told + 1;
-                let position = self.read.entry(link).or_default();
+                let position = read.entry(link).or_default();
                 for byte in bytes {
                     if *byte != server_byte(link, *position) {
                         return Err(format!("a byte that is not byte {position} of link {link}"));
@@ -185,7 +192,14 @@ impl Handle {
     }
 
     /// An end of the stream is the peer's orderly close; and all that the peer sent was read before its end was told.
-    fn check_end(&self, outcome: &Outcome, record: &Record, newest: u64, end: Option<End>) -> Result<(), String> {
+    fn check_end(
+        &self,
+        outcome: &Outcome,
+        record: &Record,
+        newest: u64,
+        end: Option<End>,
+        read: Option<u64>,
+    ) -> Result<(), String> {
         let link = self.told;
         if self.is_vague {
             return Ok(());
@@ -195,8 +209,9 @@ impl Handle {
         }
         let weather = record.settings.weather;
         let is_steady = weather.fickle == 0 && weather.broken == 0;
-        let (read, sent) = (self.read.get(&link).copied().unwrap_or(0), record.wires[link as usize - 1].lock().sent);
-        if end.is_some() && is_steady && link == newest && read != sent {
+        let sent = record.wires[link as usize - 1].lock().sent;
+        let Some(read) = read.filter(|_| end.is_some() && is_steady && link == newest) else { return Ok(()) };
+        if read != sent {
             return Err(format!("told of the end of link {link} after {read} of {sent} bytes"));
         }
         Ok(())
@@ -204,12 +219,12 @@ impl Handle {
 }
 
 /// What the events count is what was read and written.
-fn judge_counts(record: &Record, handles: &HashMap<Who, Handle>, verdict: &mut Verdict) {
+fn judge_counts(record: &Record, read: &HashMap<u64, u64>, verdict: &mut Verdict) {
     for entry in &record.entries {
         let Note::Event(Event::Disconnected { generation, bytes_read, bytes_written, .. }) = &entry.note else {
             continue;
         };
-        let read: u64 = handles.values().filter_map(|handle| handle.read.get(generation)).sum();
+        let read = read.get(generation).copied().unwrap_or(0);
         if *bytes_read > read {
             verdict
                 .accuse(entry.at, format!("the event of link {generation} counts {bytes_read} bytes read of {read}"));

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use perconn::{Error, Event, WhenDown};
 
-use super::{Life, TICK, Verdict, lives};
+use super::{CLOSE_LIMIT, Life, TICK, Verdict, lives};
 use crate::journal::{Note, Outcome, Refusal, What, Who};
-use crate::schedule::Record;
+use crate::schedule::{Record, UseCase};
 
 pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
     let lives = lives(record);
@@ -16,6 +16,7 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
     let mut close_called = None;
     let mut close_done = None;
     let mut gave_up = false;
+    let mut last_bytes = Duration::ZERO;
     for entry in &record.entries {
         let at = entry.at;
         match &entry.note {
@@ -27,7 +28,11 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
             }
             Note::Finished(who, what, outcome) => {
                 let Some(began) = began.remove(&(*who, *what)) else { continue };
-                let wait = Wait { what: *what, outcome, began, ended: at };
+                let is_job = matches!(who, Who::SharedWriter(_));
+                let wait = Wait { what: *what, is_job, outcome, began, last_bytes, ended: at };
+                if matches!(outcome, Outcome::Bytes(_)) {
+                    last_bytes = at;
+                }
                 if let Err(text) = wait.check(record, &lives, close_called, close_done, gave_up) {
                     verdict.accuse(at, format!("{who:?} {what:?} since {began:?}: {text}"));
                 }
@@ -44,8 +49,12 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
 /// An operation in time.
 struct Wait<'a> {
     what: What,
+    /// A job may wait for more than the link.
+    is_job: bool,
     outcome: &'a Outcome,
     began: Duration,
+    /// When another reader of the same link had bytes.
+    last_bytes: Duration,
     ended: Duration,
 }
 
@@ -67,7 +76,8 @@ impl Wait<'_> {
             }
         }
         if let Some(closed) = close_called {
-            if self.began < closed && closed < self.ended {
+            let grace = if record.settings.use_case == UseCase::Shared { CLOSE_LIMIT + TICK } else { Duration::ZERO };
+            if self.began < closed && closed + grace < self.ended {
                 return Err(format!("it went on after the close at {closed:?}"));
             }
         }
@@ -81,12 +91,15 @@ impl Wait<'_> {
         let lasted = self.ended - self.began;
         if let Outcome::Refused(refusal) = self.outcome {
             let is_right = match (refusal, settings.when_down) {
-                (Refusal::Down, WhenDown::Fail) => lasted.is_zero(),
+                (Refusal::Down, WhenDown::Fail) => lasted.is_zero() || self.is_job,
+                (Refusal::WaitTimeout, WhenDown::WaitFor(limit)) if self.is_job => limit <= lasted,
                 // The time runs for each outage.
                 (Refusal::WaitTimeout, WhenDown::WaitFor(limit)) => {
                     let is_within = |life: &&Life| (self.began..=self.ended).contains(&life.up);
                     let outages = 1 + lives.iter().filter(is_within).count();
-                    lasted <= (limit + TICK) * outages as u32
+                    // Two readers of a shared connection wait one after the other.
+                    let in_line = if record.settings.use_case == UseCase::Shared { 2 } else { 1 };
+                    lasted <= (limit + TICK) * outages as u32 * in_line
                 }
                 (Refusal::GaveUp, _) => gave_up || settings.max_retries.is_some(),
                 (Refusal::Closed | Refusal::AfterShutdown | Refusal::Passing, _) => true,
@@ -105,10 +118,10 @@ impl Wait<'_> {
         }
     }
 
-    /// How long it was under way on a link.
+    /// How long it was under way on a link without anything being received.
     fn overlap(&self, life: &Life) -> Duration {
         let end = life.down.map_or(self.ended, |down| down.min(self.ended));
-        end.saturating_sub(life.up.max(self.began))
+        end.saturating_sub(life.up.max(self.began).max(self.last_bytes))
     }
 }
 
