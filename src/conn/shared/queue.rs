@@ -263,6 +263,11 @@ impl<F> Queue<F> {
         wakers.extend(self.jobs.iter().filter_map(|job| job.waker.clone()));
     }
 
+    /// Whether a part of this job is on the link.
+    pub(super) fn is_begun(&self, number: u64) -> bool {
+        number == self.first && self.begun > 0
+    }
+
     /// Whether this job is the first, and its caller has to write it.
     pub(super) fn is_callers_turn(&self, number: u64) -> bool {
         number == self.first && self.jobs.front().is_some_and(|job| job.place == Place::Large)

@@ -20,8 +20,8 @@ pub(super) struct WriteAll<'a, S> {
     number: Option<u64>,
     /// The right to write, while this caller writes its many bytes itself.
     role: Option<Box<Role<S>>>,
-    /// Runs while there is no link, if the wait is limited.
-    patience: Option<Pin<Box<Sleep>>>,
+    /// Runs while there is no link, if the wait is limited; and after which link.
+    patience: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 impl<'a, S> WriteAll<'a, S> {
@@ -55,7 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
         if self.bytes.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let Some(mut role) = state.come(cx.waker()) else {
+        let Some(mut role) = state.come() else {
             let number = state.queue.join(self.bytes.len());
             self.number = Some(number);
             drop(state);
@@ -127,15 +127,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
     #[inline]
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let WhenDown::WaitFor(limit) = self.writer.tether.when_down else { return Poll::Pending };
-        if self.writer.is_up() {
+        let Writer { tether, .. } = self.writer;
+        let number = self.number.unwrap_or_default();
+        // A job that has begun is told of the break that cut it, and of nothing else.
+        if self.writer.is_up() || self.role.is_some() || self.writer.lock().queue.is_begun(number) {
             self.patience = None;
             return Poll::Pending;
         }
-        let runtime = &self.writer.tether.runtime;
-        let patience = self.patience.get_or_insert_with(|| {
-            let _guard = runtime.enter();
-            Box::pin(tokio::time::sleep(limit))
-        });
+        let generation = tether.ledger.generation();
+        let current = self.patience.take().filter(|(outage, _)| *outage == generation);
+        let (_, patience) = self.patience.insert(current.unwrap_or_else(|| {
+            let _guard = tether.runtime.enter();
+            (generation, Box::pin(tokio::time::sleep(limit)))
+        }));
         ready!(patience.as_mut().poll(cx));
         let address = self.writer.tether.ledger.address.clone();
         Poll::Ready(Err(Error::WaitTimeout { address, limit }.into()))

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
+use tokio::task;
 
 use super::queue::{Queue, Turn};
 use crate::conn::{Tether, WriteHalf};
@@ -50,8 +51,8 @@ pub(super) struct State<S> {
     role: Option<Box<Role<S>>>,
     /// The task's, while it sleeps.
     task: Option<Waker>,
-    /// The caller that came last, by the address of its waker.
-    last_caller: usize,
+    /// The task of the caller that came last.
+    last_caller: Option<task::Id>,
     /// For how many rounds more several callers are to be expected.
     crowd: u8,
     /// No job is taken any more.
@@ -87,7 +88,7 @@ impl<S> Writer<S> {
             queue: Queue::new(places),
             role: Some(Box::new(role)),
             task: None,
-            last_caller: 0,
+            last_caller: None,
             crowd: 0,
             is_closing: false,
             is_left: false,
@@ -174,8 +175,8 @@ impl<S> Role<S> {
 impl<S> State<S> {
     /// A caller comes. If it is alone, it gets the role, and its job is the only one.
     #[inline]
-    pub(super) fn come(&mut self, caller: &Waker) -> Option<Box<Role<S>>> {
-        let caller = caller.data().addr();
+    pub(super) fn come(&mut self) -> Option<Box<Role<S>>> {
+        let caller = task::try_id();
         if std::mem::replace(&mut self.last_caller, caller) != caller {
             self.crowd = CROWD_MEMORY;
         }
