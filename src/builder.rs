@@ -177,7 +177,7 @@ impl<D> Builder<D> {
         self
     }
 
-    /// Sets `TCP_NODELAY` on every link: `true` sends small writes at once.
+    /// Sets `TCP_NODELAY` on every link, after its set-up: `true` sends small writes at once.
     ///
     /// Defaults to what the operating system, or the dialer, has set. Only valid if the dialer's stream is a
     /// [`TcpStream`].
@@ -186,7 +186,7 @@ impl<D> Builder<D> {
         self
     }
 
-    /// Lets the kernel ask a peer that has been silent whether it is still there, on every link.
+    /// Lets the kernel ask a peer that has been silent whether it is still there, on every link, after its set-up.
     ///
     /// With `keepalive(d)` the link breaks, as [`TimedOut`](io::ErrorKind::TimedOut), when nothing has been heard from
     /// the peer's machine for four times `d`; [`Keepalive`] sets the times one by one. Defaults to what the operating
@@ -201,7 +201,7 @@ impl<D> Builder<D> {
         self
     }
 
-    /// Sets `TCP_USER_TIMEOUT` on every link (RFC 5482; tcp(7)): how long written bytes may stay unacknowledged.
+    /// Sets `TCP_USER_TIMEOUT` on every link, after its set-up (RFC 5482; tcp(7)): how long written bytes may stay unacknowledged.
     ///
     /// When the time has passed, the link breaks within twice `limit` of the first byte that was not acknowledged: as
     /// [`TimedOut`](io::ErrorKind::TimedOut), or as what a router had said of the peer, such as
@@ -222,14 +222,17 @@ impl<D> Builder<D> {
     /// How long a waiting read may receive nothing before the link counts as broken, as
     /// [`TimedOut`](io::ErrorKind::TimedOut).
     ///
-    /// For protocols in which the peer sends something at intervals, a heartbeat at least: it is the only setting that
-    /// finds a peer that hangs on a healthy machine, and it works on every platform and any stream. What this side sends
-    /// does not count. What was not acknowledged by then is not sent any more, so that it cannot arrive after the next
-    /// link's bytes. Defaults to none; zero is not valid. Unless a read waits, no time runs: a program that only
-    /// writes never breaks a link by this.
+    /// For protocols in which the peer sends something at intervals, a heartbeat at least. It finds a peer that hangs on
+    /// a healthy machine even if nothing is written, and it works on every platform and any stream. What this side sends
+    /// does not count. Defaults to none; zero is not valid. Unless a read waits, no time runs: a program that only writes
+    /// never breaks a link by this.
     ///
-    /// The time runs from the first wait since the last byte. A read that was cancelled may not have been the last: its
-    /// wait counts on, unless no read is polled until twice the limit has passed.
+    /// The time runs from the first wait since the last byte. A read that was cancelled may not have been the last, so its
+    /// wait counts on; a read that comes back only after the time has run out gets the whole time once more.
+    ///
+    /// What was not acknowledged by then is not sent any more, so that it cannot arrive after the next link's bytes. (That
+    /// holds for TCP on Linux. Elsewhere, and on a stream that is no socket, the kernel may go on sending it until the
+    /// last handle has let go of the link.)
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = limit.into();
         self

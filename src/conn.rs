@@ -23,6 +23,7 @@ pub use self::shared::SharedConn;
 pub use self::split::{ReadHalf, ReuniteError, WriteHalf};
 pub(crate) use self::tether::Tether;
 
+mod alarm;
 mod handle;
 mod lane;
 mod operations;

@@ -49,7 +49,7 @@ pub enum Error {
         /// How many of the bytes that were written on this link the peer's kernel had not acknowledged when it broke:
         /// at most these did not reach the peer's machine. (They may have, and only the acknowledgement was lost; so
         /// what is sent again can arrive twice.) All bytes before them did, which does not mean that the peer's program
-        /// has read them.
+        /// has read them. What the session set-up wrote is counted, too.
         ///
         /// Known for TCP on Linux; `None` elsewhere, and for streams that are not a `TcpStream`.
         unacknowledged: Option<u64>,

@@ -37,7 +37,8 @@ pub enum Event {
         lived: Duration,
         /// How many bytes the program had read from it. (What had arrived before the break can still be read after it.)
         bytes_read: u64,
-        /// How many bytes the program had written on it. [`Error::IoError`] says how many of them were not acknowledged.
+        /// How many bytes the program had written on it. (What a session set-up had read and written is not counted here;
+        /// it is in the `unacknowledged` of [`Error::IoError`], so that the two may overlap.)
         bytes_written: u64,
         /// The delay before the next dial; `None` if there will be none.
         retry_in: Option<Duration>,

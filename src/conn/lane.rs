@@ -1,13 +1,13 @@
 //! One direction of a handle, and the operation that is under way in it.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::runtime;
-use tokio::time::Sleep;
 
+use super::alarm::{Alarm, now};
 use super::silence::Silence;
 use crate::ledger::{Direction, Ledger};
 use crate::link::LastLook;
@@ -37,7 +37,7 @@ pub(super) struct Lane {
 struct Patience {
     /// Which outage it belongs to: the generation that was told last when it began.
     told: u64,
-    sleep: Pin<Box<Sleep>>,
+    alarm: Alarm,
 }
 
 impl Lane {
@@ -139,12 +139,11 @@ impl Lane {
         runtime: &runtime::Handle,
     ) -> Poll<()> {
         let current = self.patience.take().filter(|patience| patience.told == told);
-        let patience = self.patience.insert(current.unwrap_or_else(|| {
-            // A timer of the connection's own runtime, whoever polls this handle.
-            let _guard = runtime.enter();
-            Patience { told, sleep: Box::pin(tokio::time::sleep(limit)) }
-        }));
-        ready!(patience.sleep.as_mut().poll(cx));
+        // A limit beyond all times is none.
+        let Some(deadline) = now(runtime).checked_add(limit) else { return Poll::Pending };
+        let patience =
+            self.patience.insert(current.unwrap_or_else(|| Patience { told, alarm: Alarm::new(deadline, runtime) }));
+        ready!(patience.alarm.poll(cx));
         self.patience = None;
         Poll::Ready(())
     }

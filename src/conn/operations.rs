@@ -11,6 +11,7 @@
 use std::io;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -48,7 +49,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                     Poll::Ready(Ok(())) => return Poll::Ready(self.end_of_stream(lane, generation)),
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(lane, generation, Op::Read, error))),
                     Poll::Pending => match self.poll_silence(lane, cx, generation) {
-                        Poll::Ready(error) => return Poll::Ready(Err(error)),
+                        Poll::Ready(limit) => match self.read_after_silence(lane, generation, limit, buf) {
+                            Some(outcome) => return Poll::Ready(outcome),
+                            None => continue,
+                        },
                         Poll::Pending if self.wait(lane, generation, cx) => return Poll::Pending,
                         Poll::Pending => continue,
                     },
@@ -186,15 +190,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
 
     /// The wait of a read, as far as an idle timeout limits it.
     #[inline]
-    fn poll_silence(&mut self, lane: &mut Lane, cx: &mut Context<'_>, generation: u64) -> Poll<io::Error> {
+    fn poll_silence(&mut self, lane: &mut Lane, cx: &mut Context<'_>, generation: u64) -> Poll<Duration> {
         let Some(limit) = self.tether.idle_timeout else { return Poll::Pending };
-        ready!(lane.poll_silence(cx, generation, limit, &self.tether.runtime));
-        let socket = self.link.get().and_then(|link| link.grip.socket());
-        if socket.is_some_and(Socket::has_unread) {
-            // It came at the last moment, and the runtime is about to see it.
-            return Poll::Pending;
+        lane.poll_silence(cx, generation, limit, &self.tether.runtime).map(|()| limit)
+    }
+
+    /// The idle timeout has run out. `None`: the link is broken.
+    #[cold]
+    fn read_after_silence(
+        &mut self,
+        lane: &mut Lane,
+        generation: u64,
+        limit: Duration,
+        buf: &mut ReadBuf<'_>,
+    ) -> Option<io::Result<()>> {
+        let before = buf.filled().len();
+        let link = self.link.get_mut()?;
+        // Something may have come that the runtime has not seen.
+        let arrived = if link.grip.socket().is_some() { link.grip.read_arrived(buf) } else { None };
+        match arrived {
+            Some(Ok(())) if buf.filled().len() > before => {
+                link.meter.add_read(buf.filled().len() - before);
+                lane.finish_read();
+                Some(Ok(()))
+            }
+            Some(Ok(())) => Some(self.end_of_stream(lane, generation)),
+            Some(Err(error)) => Some(Err(self.fail(lane, generation, Op::Read, error))),
+            None => {
+                self.ledger.report(generation, Op::Read, || Cause::Silent(limit));
+                None
+            }
         }
-        Poll::Ready(self.fail_by(lane, generation, Op::Read, Cause::Silent(limit)))
     }
 
     /// Waits for the stream or the break of its link. False if it has broken already.

@@ -1,29 +1,41 @@
 //! How long a waiting read has received nothing.
 //!
-//! The time runs from the first wait since the last byte. The alarm is not set anew for each byte: when it goes off too
-//! early, it is put off to where it belongs. Only the alarm decides, and not a look at the clock: the runtime looks at
-//! its sockets and its timers in one turn, so that bytes which came in time are seen before the alarm is.
+//! The time runs from the first wait since the last byte. The alarm is not set anew for each byte: when it rings too
+//! early, it is put off to where the time ends. Only the alarm decides, and not a look at the clock: the runtime looks at
+//! its sockets and its timers in one turn, so that bytes which came in time are seen before the alarm rings.
+//!
+//! Tokio's traits do not show whether a read goes on to wait or another one has begun. A read that waits is polled soon
+//! after the alarm has rung. One that comes much later may be another, and gets the whole time once more; but only once,
+//! as the runtime may have been held up as well.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::runtime;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
+
+use super::alarm::{Alarm, now};
 
 /// The silence of a link, as its reader sees it.
 #[derive(Default)]
 pub(super) struct Silence {
-    /// The link, and the first wait on it since the last byte.
-    began: Option<(u64, Instant)>,
-    alarm: Option<Pin<Box<Sleep>>>,
+    current: Option<Current>,
+    alarm: Option<Alarm>,
+}
+
+/// A silence that lasts.
+#[derive(Clone, Copy)]
+struct Current {
+    generation: u64,
+    /// The first wait since the last byte, or the one from which the time was given once more.
+    began: Instant,
+    is_second: bool,
 }
 
 impl Silence {
     /// Something was received.
     pub(super) fn end(&mut self) {
-        self.began = None;
+        self.current = None;
     }
 
     /// A read waits on this link. Ready when nothing was received for `limit`.
@@ -34,25 +46,26 @@ impl Silence {
         limit: Duration,
         runtime: &runtime::Handle,
     ) -> Poll<()> {
-        // A timer and a clock of the connection's own runtime, whoever polls this handle.
-        let _guard = runtime.enter();
-        let now = Instant::now();
-        let began = match self.began {
-            // A read that still waits is polled when the alarm goes off. This one comes so late that it must be another.
-            Some((link, began)) if link == generation && now - began <= limit.saturating_mul(2) => began,
-            _ => now,
-        };
-        self.began = Some((generation, began));
-        // A limit beyond all times is none.
-        let Some(deadline) = began.checked_add(limit) else { return Poll::Pending };
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let fresh = |is_second| Current { generation, began: now(runtime), is_second };
+        let mut current =
+            self.current.filter(|current| current.generation == generation).unwrap_or_else(|| fresh(false));
         loop {
-            ready!(alarm.as_mut().poll(cx));
-            if alarm.deadline() >= deadline {
-                self.began = None;
+            self.current = Some(current);
+            // A limit beyond all times is none.
+            let Some(deadline) = current.began.checked_add(limit) else { return Poll::Pending };
+            let alarm = self.alarm.get_or_insert_with(|| Alarm::new(deadline, runtime));
+            ready!(alarm.poll(cx));
+            let is_due = alarm.deadline >= deadline;
+            self.alarm = None;
+            if !is_due {
+                continue;
+            }
+            let is_late = now(runtime) > deadline + limit / 8;
+            if current.is_second || !is_late {
+                self.current = None;
                 return Poll::Ready(());
             }
-            alarm.as_mut().reset(deadline);
+            current = fresh(true);
         }
     }
 }

@@ -138,15 +138,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         }
     }
 
-    /// The link is unusable for a reason of this program's own.
-    #[cold]
-    pub(super) fn fail_by(&mut self, lane: &mut Lane, generation: u64, op: Op, cause: Cause) -> io::Error {
-        match self.ledger.report(generation, op, || cause) {
-            Report::Broken(fault) => self.tell(lane, &fault, op),
-            Report::Over(end) => self.ledger.end_error(end).into(),
-        }
-    }
-
     /// The stream has ended. That is the peer's close, unless it is known already that it was not.
     #[cold]
     pub(super) fn end_of_stream(&mut self, lane: &mut Lane, generation: u64) -> io::Result<()> {

@@ -73,7 +73,9 @@ pub(crate) fn is_closed_now(stream: &impl std::os::fd::AsFd) -> bool {
     let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     // It fails only for want of memory, and then nothing is known.
-    poll(&mut fds, Some(&at_once)).is_ok_and(|n| n > 0)
+    let has_answer = poll(&mut fds, Some(&at_once)).is_ok_and(|n| n > 0);
+    // `POLLERR` alone says that something is in the socket's error queue, such as a time stamp.
+    has_answer && fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::NVAL)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -11,7 +11,6 @@ use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{Interest, ReadBuf};
@@ -156,20 +155,35 @@ impl Socket {
     /// Tells the peer that a link is over, while a handle may still be reading what had arrived. From here on nothing is
     /// written. Returns how many written bytes the peer had not acknowledged, where that is known.
     pub(crate) fn hang_up(&self, parting: Parting) -> Option<u64> {
-        if let Parting::Abort = parting {
-            // When the last handle lets go of the socket, the kernel throws away what it has not delivered.
-            let _ = with_stream!(self, stream => SockRef::from(&**stream).set_linger(Some(Duration::ZERO)));
-        }
         // Elsewhere, ending the reading side throws away what has arrived and was not read.
         let how = if cfg!(target_os = "linux") { Shutdown::Both } else { Shutdown::Write };
         // It fails if the connection is gone already, which is as good.
         let has_ended = self.shutdown(how).is_ok() || matches!(parting, Parting::AfterShutdown);
-        match self {
+        let count = match self {
             // The end of the stream is the last to be acknowledged, and counts as a byte.
-            Self::Tcp(stream) => Some(unacknowledged(stream)?.saturating_sub(u64::from(has_ended))),
+            Self::Tcp(stream) => unacknowledged(stream).map(|count| count.saturating_sub(u64::from(has_ended))),
             #[cfg(unix)]
             Self::Unix(_) => None,
+        };
+        if let Parting::Abort = parting {
+            self.abort();
         }
+        count
+    }
+
+    /// The kernel throws away what it has not delivered, though other handles may still hold the socket.
+    #[cfg(target_os = "linux")]
+    fn abort(&self) {
+        if let Self::Tcp(stream) = self {
+            // "Disconnects" (connect(2) with AF_UNSPEC): the peer gets a reset.
+            let _ = rustix::net::connect_unspec(&**stream);
+        }
+    }
+
+    /// The same when the last handle lets go of the socket.
+    #[cfg(not(target_os = "linux"))]
+    fn abort(&self) {
+        let _ = with_stream!(self, stream => SockRef::from(&**stream).set_linger(Some(std::time::Duration::ZERO)));
     }
 
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {

@@ -99,8 +99,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an idle timeout that every look puts off",
         file: "src/conn/silence.rs",
-        original: "if link == generation &&",
-        broken: "if link > generation &&",
+        original: "current.generation == generation",
+        broken: "current.generation > generation",
     },
     Mutant {
         name: "a hook whose panic ends the actor",
@@ -109,7 +109,13 @@ const MUTANTS: &[Mutant] = &[
         broken: "Ok::<(), Box<dyn Any + Send>>(hook(event))",
     },
     Mutant {
-        name: "bytes that are not counted",
+        name: "bytes read that are not counted",
+        file: "src/conn/operations.rs",
+        original: "link.meter.add_read(buf.filled().len() - before);\n                        lane",
+        broken: "lane",
+    },
+    Mutant {
+        name: "bytes written that are not counted",
         file: "src/conn/operations.rs",
         original: "link.meter.add_written(n);",
         broken: "link.meter.add_written(n / 2 * 2);",

@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Sleep;
 
 use super::queue::Outcome;
 use super::writer::{Role, Writer};
+use crate::conn::alarm::{Alarm, now};
 use crate::{Error, WhenDown};
 
 /// The future of [`SharedConn::write_all`](super::SharedConn::write_all).
@@ -21,7 +21,7 @@ pub(super) struct WriteAll<'a, S> {
     /// The right to write, while this caller writes its many bytes itself.
     role: Option<Box<Role<S>>>,
     /// Runs while there is no link, if the wait is limited; and after which link.
-    patience: Option<(u64, Pin<Box<Sleep>>)>,
+    patience: Option<(u64, Alarm)>,
 }
 
 impl<'a, S> WriteAll<'a, S> {
@@ -136,11 +136,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
         }
         let generation = tether.ledger.generation();
         let current = self.patience.take().filter(|(outage, _)| *outage == generation);
-        let (_, patience) = self.patience.insert(current.unwrap_or_else(|| {
-            let _guard = tether.runtime.enter();
-            (generation, Box::pin(tokio::time::sleep(limit)))
-        }));
-        ready!(patience.as_mut().poll(cx));
+        let Some(deadline) = now(&tether.runtime).checked_add(limit) else { return Poll::Pending };
+        let (_, alarm) =
+            self.patience.insert(current.unwrap_or_else(|| (generation, Alarm::new(deadline, &tether.runtime))));
+        ready!(alarm.poll(cx));
         let address = self.writer.tether.ledger.address.clone();
         Poll::Ready(Err(Error::WaitTimeout { address, limit }.into()))
     }

@@ -220,11 +220,29 @@ impl Handle {
 
 /// What the events count is what was read and written.
 fn judge_counts(record: &Record, read: &HashMap<u64, u64>, verdict: &mut Verdict) {
+    // What the events before have counted, and what was read of their links after the break.
+    let (mut counted, mut leftovers) = (0, 0);
     for entry in &record.entries {
         let Note::Event(Event::Disconnected { generation, bytes_read, bytes_written, .. }) = &entry.note else {
             continue;
         };
         let read = read.get(generation).copied().unwrap_or(0);
+        // What was read at the same moment may have been read after the break.
+        let before: usize = record
+            .entries
+            .iter()
+            .take_while(|earlier| earlier.at < entry.at)
+            .map(|earlier| match &earlier.note {
+                Note::Finished(_, _, Outcome::Bytes(bytes)) => bytes.len(),
+                _ => 0,
+            })
+            .sum();
+        let other_links: u64 = counted;
+        counted += *bytes_read;
+        if *bytes_read + other_links + leftovers < before as u64 {
+            verdict.accuse(entry.at, format!("the events count fewer bytes than were read before: {before}"));
+        }
+        leftovers += read - (*bytes_read).min(read);
         if *bytes_read > read {
             verdict
                 .accuse(entry.at, format!("the event of link {generation} counts {bytes_read} bytes read of {read}"));
