@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::handle::Handle;
 use super::lane::Lane;
+use super::telling::is_passing;
 use crate::fault::Cause;
 use crate::ledger::{End, Next};
 use crate::link::{Bytes, Link, Socket};
@@ -207,16 +208,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         let before = buf.filled().len();
         let link = self.link.get_mut()?;
         // Something may have come that the runtime has not seen.
-        let arrived = if link.grip.socket().is_some() { link.grip.read_arrived(buf) } else { None };
-        match arrived {
+        match link.grip.read_arrived(buf) {
             Some(Ok(())) if buf.filled().len() > before => {
                 link.meter.add_read(buf.filled().len() - before);
                 lane.finish_read();
                 Some(Ok(()))
             }
             Some(Ok(())) => Some(self.end_of_stream(lane, generation)),
-            Some(Err(error)) => Some(Err(self.fail(lane, generation, Op::Read, error))),
-            None => {
+            Some(Err(error)) if !is_passing(&error) => Some(Err(self.fail(lane, generation, Op::Read, error))),
+            Some(Err(_)) | None => {
                 self.ledger.report(generation, Op::Read, || Cause::Silent(limit));
                 None
             }

@@ -166,6 +166,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
 }
 
 /// The two kinds that are no break (and that no tokio stream gives).
-fn is_passing(error: &io::Error) -> bool {
+pub(super) fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

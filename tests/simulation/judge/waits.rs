@@ -127,15 +127,19 @@ impl Wait<'_> {
 
 /// A link that broke for its silence had been silent for so long.
 fn judge_idle_breaks(record: &Record, lives: &[Life], verdict: &mut Verdict) {
-    let mut last_bytes = Duration::ZERO;
+    let (mut last_bytes, mut before_last) = (Duration::ZERO, Duration::ZERO);
     for entry in &record.entries {
         match &entry.note {
-            Note::Finished(_, _, Outcome::Bytes(_)) => last_bytes = entry.at,
+            Note::Finished(_, _, Outcome::Bytes(_)) if entry.at > last_bytes => {
+                (before_last, last_bytes) = (last_bytes, entry.at);
+            }
             Note::Event(Event::Disconnected { generation, cause, .. }) => {
                 let Error::IoError { source, .. } = &**cause else { continue };
                 if !source.to_string().starts_with("nothing was received") {
                     continue;
                 }
+                // Bytes of the same moment may have been read after the break.
+                let last_bytes = if last_bytes == entry.at { before_last } else { last_bytes };
                 let since = last_bytes.max(lives[*generation as usize - 1].up);
                 if record.settings.idle_timeout.is_none_or(|limit| entry.at - since < limit) {
                     verdict.accuse(entry.at, format!("link {generation} had been silent only since {since:?}"));
