@@ -160,10 +160,10 @@ impl<D> Builder<D> {
         self
     }
 
-    /// How many jobs may wait for the actor at a time.
+    /// How many jobs of a [`SharedConn`](crate::SharedConn) may wait in its queue; when it is full, callers wait for a
+    /// place.
     ///
-    /// Defaults to 10. Zero is not valid. The jobs that every connection has (a break, a reconnect, a close) always find
-    /// a place beside these, and the reads and writes of a `Conn` and its halves do not pass through the queue.
+    /// Defaults to 10. Zero is not valid. The reads and writes of a `Conn` and its halves do not pass through a queue.
     pub fn job_queue_size(mut self, size: usize) -> Self {
         self.job_queue_size = size;
         self
@@ -376,7 +376,7 @@ impl<D: Dial> Builder<D> {
             let defaults = "unless set, they are 1s and 60s";
             return invalid(format!("retry_max {max:?}: expected at least retry_min, which is {min:?} ({defaults})"));
         }
-        let largest = tokio::sync::Semaphore::MAX_PERMITS - Job::KINDS;
+        let largest = u32::MAX as usize;
         if !(1..=largest).contains(&self.job_queue_size) {
             return invalid(format!("job_queue_size {}: expected 1 to {largest}", self.job_queue_size));
         }

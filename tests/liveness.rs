@@ -109,6 +109,83 @@ async fn nothing_is_broken_while_no_read_waits() {
     assert_eq!(conn.generation(), 1);
 }
 
+/// A request after a long pause: the read before it was cancelled, and its time ran out long ago.
+#[tokio::test(start_paused = true)]
+async fn read_that_comes_back_late_gets_the_whole_time_once_more() {
+    let (mut conn, mut peers) = watched().await;
+    let mut peer = peers.recv().await.unwrap();
+    for _ in 0..3 {
+        assert!(timeout(LIMIT / 30, conn.read_u8()).await.is_err());
+        sleep(LIMIT * 3 / 2).await;
+        let (read, ()) = tokio::join!(conn.read_u8(), async {
+            sleep(LIMIT * 9 / 10).await;
+            peer.write_u8(7).await.unwrap();
+        });
+        assert_eq!(read.unwrap(), 7);
+    }
+    assert!(timeout(LIMIT / 30, conn.read_u8()).await.is_err());
+    sleep(LIMIT * 3 / 2).await;
+    let began = Instant::now();
+    assert_silent(&conn.read_u8().await.unwrap_err(), 1);
+    assert_eq!(began.elapsed(), LIMIT);
+}
+
+/// Time is real here.
+#[tokio::test]
+async fn runtime_that_is_held_up_again_and_again_does_not_hide_the_silence() {
+    let server = Server::start().await;
+    let limit = Duration::from_millis(40);
+    let (conn, _silent) = tokio::join!(server.client().idle_timeout(limit).connect(), server.accept());
+    let mut conn = conn.unwrap();
+    let reading = tokio::spawn(async move { conn.read_u8().await });
+    for _ in 0..50 {
+        std::thread::sleep(limit * 5 / 2);
+        tokio::task::yield_now().await;
+        if reading.is_finished() {
+            break;
+        }
+    }
+    assert!(reading.is_finished(), "nothing was told in 50 rounds");
+    assert_eq!(reading.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+}
+
+/// The urgent byte stops a read short of what comes after it, and the runtime then takes the socket for drained.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn urgent_data_hides_neither_bytes_nor_silence() {
+    let server = Server::start().await;
+    let limit = Duration::from_millis(100);
+    let (conn, mut peer) = tokio::join!(server.client().idle_timeout(limit).connect(), server.accept());
+    let mut conn = conn.unwrap();
+    peer.write_all(b"abc").await.unwrap();
+    SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+    peer.write_all(b"def").await.unwrap();
+    let mut text = [0; 6];
+    soon("read", conn.read_exact(&mut text)).await.unwrap();
+    assert_eq!(&text, b"abcdef");
+    assert_eq!(soon("told", conn.read_u8()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+}
+
+/// What the peer had not taken when it was given up must not reach it later, though a half that sleeps holds the socket.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn link_that_is_given_up_is_cut_at_once_whoever_holds_it() {
+    let server = Server::start().await;
+    let limit = Duration::from_millis(300);
+    let (conn, mut peer) = tokio::join!(server.client().idle_timeout(limit).connect(), server.accept());
+    let (mut read, mut write) = conn.unwrap().into_split();
+    let mut written = 0;
+    while let Ok(n) = timeout(Duration::from_millis(50), write.write(&[7; 100_000])).await {
+        written += n.unwrap();
+    }
+    assert_eq!(soon("told", read.read_u8()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    // The writing half has not been used since.
+    let mut received = Vec::new();
+    let end = soon("the peer's end", peer.read_to_end(&mut received)).await;
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert!(received.len() < written, "all of {written} bytes have arrived");
+}
+
 #[tokio::test(start_paused = true)]
 async fn peer_that_is_slow_is_left_alone() {
     let (mut conn, mut peers) = watched().await;

@@ -6,9 +6,10 @@ mod support;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use perconn::{Conn, Dial, Error, Event, Status, TcpDialer, dial_fn};
+use perconn::{Conn, Dial, Error, Event, Status, TcpDialer, WhenDown, dial_fn};
 use support::{HANG, Recorder, Server, break_noticed, event, inside, quick, refused_address, reset, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -321,7 +322,7 @@ fn loop_of_errors_lets_the_actor_run() {
     without_blocking("a loop of errors", async {
         let mut server = Server::start().await;
         server.stop();
-        let mut conn = server.client().when_down(perconn::WhenDown::Fail).build().unwrap();
+        let mut conn = server.client().when_down(WhenDown::Fail).build().unwrap();
         server.restart().await;
         while conn.write_all(b"x").await.is_err() {}
     });
@@ -681,4 +682,37 @@ async fn pending_read_never_blocks_a_write() {
     }
     peer.write_all(b"A").await.unwrap();
     assert_eq!(soon("reader", reader).await.unwrap().unwrap(), b'A');
+}
+
+/// Other threads poll while the runtime, with its timers, goes away.
+#[test]
+fn runtime_that_shuts_down_under_reads_that_have_timers_is_an_error_and_no_panic() {
+    for round in 0..60 {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (linked, down, _peer) = runtime.block_on(async {
+            let server = Server::start().await;
+            let limit = Duration::from_secs(100);
+            let (linked, peer) = tokio::join!(server.client().idle_timeout(limit).connect(), server.accept());
+            let never = dial_fn(std::future::pending::<std::io::Result<TcpStream>>);
+            let down =
+                quick(Conn::builder("nowhere").dialer(never)).when_down(WhenDown::WaitFor(limit)).build().unwrap();
+            (linked.unwrap(), down, peer)
+        });
+        let readers = [linked, down].map(|mut conn| {
+            std::thread::spawn(move || {
+                loop {
+                    let mut buf = [0; 4];
+                    if let Poll::Ready(outcome) = tokio_test::task::spawn(conn.read(&mut buf)).poll() {
+                        break outcome;
+                    }
+                }
+            })
+        });
+        std::thread::sleep(Duration::from_micros(100 * (round % 10)));
+        drop(runtime);
+        for reader in readers {
+            let error = reader.join().expect("the reader panicked").unwrap_err();
+            assert!(matches!(inside(&error), Error::RuntimeShutdown), "{error:?}");
+        }
+    }
 }
