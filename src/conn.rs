@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use self::handle::Handle;
 use self::lane::Lane;
 use crate::builder::Builder;
-use crate::ledger::{Direction, Ledger};
+use crate::ledger::Direction;
 use crate::link::Bytes;
 use crate::{Address, Error, Status, TcpDialer};
 
@@ -237,7 +237,9 @@ macro_rules! common_methods {
         ///
         /// Cancel safe: dropping the future changes nothing.
         pub fn connected(&self) -> impl Future<Output = Result<(), Error>> + use<S> {
-            crate::conn::connected(Arc::clone(&self.handle.ledger))
+            // (It is the tether that keeps a connection alive, not the ledger.)
+            let ledger = Arc::clone(&self.handle.ledger);
+            async move { ledger.connected().await }
         }
 
         /// The state of the connection, now and from now on. A break is seen here no later than its error is told.
@@ -350,25 +352,6 @@ impl<S> Conn<S> {
 
 impl Conn {
     tcp_methods!();
-}
-
-/// Waits for a link. (It is the [`Tether`] that keeps a connection alive, not the ledger.)
-async fn connected<S>(ledger: Arc<Ledger<S>>) -> Result<(), Error> {
-    let mut changes = ledger.watch_status();
-    loop {
-        changes.mark_unchanged();
-        // What is shown can be older than what is known.
-        let status = ledger.status();
-        if status.is_connected() {
-            return Ok(());
-        }
-        if let Some(end) = ledger.ended() {
-            return Err(ledger.end_error(end));
-        }
-        if changes.changed().await.is_err() {
-            return Err(Error::ClosedConnection);
-        }
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Conn<S> {

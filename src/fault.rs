@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{error, fmt, io};
 
-use crate::link::Meter;
+use crate::meter::Meter;
 use crate::{Error, Op};
 
 /// Why and when a link stopped being usable.

@@ -44,6 +44,8 @@ pub(crate) struct Ledger<S> {
     state: Mutex<State<S>>,
     /// What the program sees; it lags behind the state until the next [`Ledger::publish`].
     status: watch::Sender<Status>,
+    /// Told when that has changed. (A watch channel wakes those who wait in a random order; this one in theirs.)
+    published: Notify,
     jobs: mpsc::Sender<Job>,
     /// Whether the actor is in the program's own code, which can take any time, or has ended.
     actor_away: AtomicBool,
@@ -77,6 +79,7 @@ impl<S> Ledger<S> {
             broken: AtomicU64::new(0),
             state: Mutex::new(State::new()),
             status: watch::Sender::new(Status::Connecting),
+            published: Notify::new(),
             jobs,
             actor_away: AtomicBool::new(false),
             actor_left: Notify::new(),
@@ -106,10 +109,29 @@ impl<S> Ledger<S> {
 
     /// Shows the program the status at this moment.
     pub(crate) fn publish(&self) {
-        self.status.send_if_modified(|shown| {
+        let has_changed = self.status.send_if_modified(|shown| {
             let now = self.status();
             std::mem::replace(shown, now) != now
         });
+        if has_changed {
+            self.published.notify_waiters();
+        }
+    }
+
+    /// Waits until a link is up.
+    pub(crate) async fn connected(&self) -> Result<(), Error> {
+        loop {
+            let mut published = std::pin::pin!(self.published.notified());
+            published.as_mut().enable();
+            // What is shown can be older than what is known.
+            if self.status().is_connected() {
+                return Ok(());
+            }
+            if let Some(end) = self.ended() {
+                return Err(self.end_error(end));
+            }
+            published.await;
+        }
     }
 
     // ===== breaks =====

@@ -15,6 +15,7 @@ mod hooks;
 mod job;
 mod ledger;
 mod link;
+mod meter;
 mod socket_options;
 
 pub use self::address::Address;

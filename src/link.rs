@@ -14,11 +14,11 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::unconstrained;
 
-pub(crate) use self::meter::Meter;
+use crate::meter::Meter;
+
 pub(crate) use self::peer_close::{LastLook, is_closed_now};
 pub(crate) use self::socket::{Parting, Socket};
 
-mod meter;
 mod peer_close;
 mod socket;
 mod unacknowledged;

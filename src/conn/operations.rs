@@ -17,11 +17,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::handle::Handle;
 use super::lane::Lane;
-use super::telling::is_passing;
+use super::telling::{is_passing, write_after_shutdown};
+use crate::Op;
 use crate::fault::Cause;
 use crate::ledger::{End, Next};
 use crate::link::{Bytes, Link, Socket};
-use crate::{Error, Op};
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     pub(super) fn is_write_vectored(&self) -> bool {
@@ -229,9 +229,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         lane.wait(generation, &self.ledger, cx);
         self.ledger.is_live(generation)
     }
-}
-
-/// What a `TcpStream` says to a write after its shutdown.
-pub(super) fn write_after_shutdown() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, Error::ClosedConnection)
 }

@@ -190,7 +190,8 @@ impl<S> SharedConn<S> {
     ///
     /// Cancel safe: dropping the future changes nothing.
     pub fn connected(&self) -> impl Future<Output = Result<(), Error>> + use<S> {
-        super::connected(Arc::clone(&self.shared.ledger))
+        let ledger = Arc::clone(&self.shared.ledger);
+        async move { ledger.connected().await }
     }
 
     /// Breaks the link on purpose, or dials at once during an outage; see [`Conn::reconnect`].

@@ -9,7 +9,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::handle::Handle;
 use super::lane::Lane;
-use super::operations::write_after_shutdown;
 use crate::fault::{Cause, Fault, SharedIoError};
 use crate::ledger::{End, Next, Report};
 use crate::link::Link;
@@ -168,4 +167,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
 /// The two kinds that are no break (and that no tokio stream gives).
 pub(super) fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// What a `TcpStream` says to a write after its shutdown.
+pub(super) fn write_after_shutdown() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, Error::ClosedConnection)
 }

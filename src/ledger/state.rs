@@ -7,7 +7,8 @@ use std::task::Waker;
 use tokio::time::Instant;
 
 use crate::fault::{Cause, Fault};
-use crate::link::{Grip, Link, Meter, Parting, Socket};
+use crate::link::{Grip, Link, Parting, Socket};
+use crate::meter::Meter;
 use crate::{Op, Status};
 
 /// How many breaks are remembered for a handle that has not been told of them yet. When a handle has slept through

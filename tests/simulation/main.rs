@@ -104,7 +104,7 @@ fn every_promise_holds() {
 #[test]
 fn seed_repeats_its_schedule_exactly() {
     quiet_simulated_panics();
-    for seed in 0..200 {
+    for seed in 0..1_000 {
         let play = || journal::text(&schedule::run(&Choices::from_seed(seed)).entries);
         assert_eq!(play(), play(), "seed {seed}");
     }
