@@ -11,14 +11,14 @@
 //! set-up or a delay. While a link is up it also waits for the peer's close, so that a break is noticed, and the
 //! redial begun, without anybody reading or writing.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{future, io};
 
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use self::catch_unwind::CatchUnwind;
 pub(crate) use self::state::Limits;
@@ -45,7 +45,6 @@ pub(crate) struct Actor<D: Dial> {
     pub(crate) backoff: Backoff,
     pub(crate) hooks: Hooks,
     pub(crate) ledger: Arc<Ledger<D::Stream>>,
-    pub(crate) jobs: mpsc::Receiver<Job>,
     /// Who waits for the outcome of the first dial, if anyone.
     pub(crate) first_dial: Option<oneshot::Sender<Result<(), Error>>>,
 }
@@ -132,7 +131,7 @@ impl<D: Dial> Actor<D> {
     async fn dial(&mut self, state: State, outage: Outage) -> Happening<D::Stream> {
         log::debug!(target: "perconn", "dial {} to {}", outage.attempt, self.ledger.address);
         let dial = whole_dial(&mut self.dialer, self.dial_timeout, self.options);
-        let happening = until_job(&mut self.jobs, &self.ledger, state, &self.limits, dial).await;
+        let happening = until_job(&self.ledger, state, &self.limits, dial).await;
         happening.unwrap_or_else(|outcome| match outcome {
             Ok(stream) => Happening::Dialed(stream),
             Err(error) => Happening::DialFailed(SharedIoError::new(error)),
@@ -141,7 +140,7 @@ impl<D: Dial> Actor<D> {
 
     /// The delay before the next dial.
     async fn rest(&mut self, state: State, delay: Duration) -> Happening<D::Stream> {
-        let happening = until_job(&mut self.jobs, &self.ledger, state, &self.limits, sleep(delay)).await;
+        let happening = until_job(&self.ledger, state, &self.limits, sleep(delay)).await;
         happening.unwrap_or_else(|()| Happening::Rested)
     }
 
@@ -157,7 +156,7 @@ impl<D: Dial> Actor<D> {
                 None => future::pending().await,
             }
         };
-        let happening = until_job(&mut self.jobs, &self.ledger, state, &self.limits, pin!(break_seen)).await;
+        let happening = until_job(&self.ledger, state, &self.limits, pin!(break_seen)).await;
         happening.unwrap_or_else(Happening::Broken)
     }
 
@@ -263,7 +262,6 @@ impl State {
 
 /// Waits for `event`, or for the first job that makes a difference in this state.
 async fn until_job<S, T, L>(
-    jobs: &mut mpsc::Receiver<Job>,
     ledger: &Ledger<L>,
     state: State,
     limits: &Limits,
@@ -272,12 +270,7 @@ async fn until_job<S, T, L>(
     loop {
         tokio::select! {
             biased;
-            job = jobs.recv() => {
-                // The ledger holds a sender, and this task holds the ledger.
-                let job = job.unwrap_or(Job::Close);
-                if matches!(job, Job::Reconnect) {
-                    ledger.reconnect_taken();
-                }
+            job = poll_fn(|cx| ledger.poll_job(cx)) => {
                 let happening = Happening::Job(job);
                 if state.step(happening.input(), limits) != (state, Action::Continue) {
                     return Ok(happening);

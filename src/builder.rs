@@ -8,13 +8,12 @@ use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::actor::{Actor, Limits};
 use crate::backoff::Backoff;
 use crate::conn::Tether;
 use crate::hooks::Hooks;
-use crate::job::Job;
 use crate::ledger::Ledger;
 use crate::link::is_type;
 use crate::socket_options::{Keepalive, SocketOptions};
@@ -338,8 +337,7 @@ impl<D: Dial> Builder<D> {
         let runtime = runtime::Handle::try_current().map_err(|_| {
             Error::InvalidConfig("no runtime: a connection must be built within a tokio runtime".into())
         })?;
-        let (sender, jobs) = mpsc::channel(Job::KINDS);
-        let ledger = Arc::new(Ledger::new(self.address.to_string(), sender));
+        let ledger = Arc::new(Ledger::new(self.address.to_string()));
         let actor = Actor {
             dialer: self.dialer,
             dial_timeout: self.dial_timeout,
@@ -348,7 +346,6 @@ impl<D: Dial> Builder<D> {
             backoff: Backoff::new(self.retry_min, self.retry_max, self.jitter_seed),
             hooks: self.hooks,
             ledger: Arc::clone(&ledger),
-            jobs,
             first_dial,
         };
         let conn = Conn::new(Tether::new::<D>(

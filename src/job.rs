@@ -14,8 +14,3 @@ pub(crate) enum Job {
     /// End.
     Close,
 }
-
-impl Job {
-    /// How many jobs can be on their way at once: one of each kind, as the ledger takes care of.
-    pub(crate) const KINDS: usize = 3;
-}

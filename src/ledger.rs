@@ -22,10 +22,10 @@
 //! operations that tell of a break: `reconnect()` and a drop never wait for somebody who looks.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 
 use self::state::State;
 pub(crate) use self::state::{Direction, End, Seat};
@@ -42,11 +42,10 @@ pub(crate) struct Ledger<S> {
     /// The newest generation that is known to be broken; `u64::MAX` once no link may be used any more.
     broken: AtomicU64,
     state: Mutex<State<S>>,
-    /// What the program sees; it lags behind the state until the next [`Ledger::publish`].
-    status: watch::Sender<Status>,
-    /// Told when that has changed. (A watch channel wakes those who wait in a random order; this one in theirs.)
+    /// What the program sees, if it looks; it lags behind the state until the next [`Ledger::publish`].
+    status: OnceLock<watch::Sender<Status>>,
+    /// Told when that may have changed. (A watch channel wakes those who wait in a random order; this one in theirs.)
     published: Notify,
-    jobs: mpsc::Sender<Job>,
     /// Whether the actor is in the program's own code, which can take any time, or has ended.
     actor_away: AtomicBool,
     actor_left: Notify,
@@ -73,14 +72,13 @@ pub(crate) enum Report {
 }
 
 impl<S> Ledger<S> {
-    pub(crate) fn new(address: String, jobs: mpsc::Sender<Job>) -> Self {
+    pub(crate) fn new(address: String) -> Self {
         Self {
             address,
             broken: AtomicU64::new(0),
             state: Mutex::new(State::new()),
-            status: watch::Sender::new(Status::Connecting),
+            status: OnceLock::new(),
             published: Notify::new(),
-            jobs,
             actor_away: AtomicBool::new(false),
             actor_left: Notify::new(),
         }
@@ -104,18 +102,21 @@ impl<S> Ledger<S> {
 
     /// The status as the program sees it, now and from now on.
     pub(crate) fn watch_status(&self) -> watch::Receiver<Status> {
-        self.status.subscribe()
+        let shown = self.status.get_or_init(|| watch::Sender::new(self.status()));
+        // What changed while nobody could publish it.
+        self.publish();
+        shown.subscribe()
     }
 
     /// Shows the program the status at this moment.
     pub(crate) fn publish(&self) {
-        let has_changed = self.status.send_if_modified(|shown| {
-            let now = self.status();
-            std::mem::replace(shown, now) != now
-        });
-        if has_changed {
-            self.published.notify_waiters();
+        if let Some(shown) = self.status.get() {
+            shown.send_if_modified(|shown| {
+                let now = self.status();
+                std::mem::replace(shown, now) != now
+            });
         }
+        self.published.notify_waiters();
     }
 
     /// Waits until a link is up.
@@ -148,7 +149,7 @@ impl<S> Ledger<S> {
             }
             // The cause is taken under the lock: nobody can see a socket whose error has been taken, and no break.
             let fault = self.enter(state, generation, op, cause());
-            self.send(Job::Redial(Arc::clone(&fault)));
+            state.send(Job::Redial(Arc::clone(&fault)));
             Report::Broken(fault)
         })
     }
@@ -170,16 +171,17 @@ impl<S> Ledger<S> {
             let generation = state.generation;
             if self.is_live(generation) {
                 let fault = self.enter(state, generation, Op::Read, Cause::Requested);
-                self.send(Job::Redial(fault));
-            } else if !std::mem::replace(&mut state.reconnecting, true) {
-                self.send(Job::Reconnect);
+                state.send(Job::Redial(fault));
+            } else {
+                state.send(Job::Reconnect);
             }
         });
     }
 
-    /// The actor has taken the reconnect job.
-    pub(crate) fn reconnect_taken(&self) {
-        self.lock().reconnecting = false;
+    /// The next job, for the actor.
+    pub(crate) fn poll_job(&self, cx: &Context<'_>) -> Poll<Job> {
+        let (job, _replaced) = self.change(|state| state.next_job(cx.waker()));
+        job.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// The oldest break that is remembered of those after `told`.
@@ -283,7 +285,7 @@ impl<S> Ledger<S> {
             }
             if state.end.is_none() {
                 state.end(End::Finished);
-                self.send(Job::Close);
+                state.send(Job::Close);
             }
             None
         })
@@ -292,7 +294,7 @@ impl<S> Ledger<S> {
     /// Ends the connection at once for everyone, and sets the actor to end too.
     pub(crate) fn close(&self) {
         if self.end(End::Closed) {
-            self.send(Job::Close);
+            self.change(|state| state.send(Job::Close));
         }
     }
 
@@ -366,17 +368,9 @@ impl<S> Ledger<S> {
     fn change<T>(&self, change: impl FnOnce(&mut State<S>) -> T) -> T {
         let mut state = self.lock();
         let result = change(&mut state);
-        let (wakers, _discarded) = state.take_aftermath();
+        let (wakers, actor, _discarded) = state.take_aftermath();
         drop(state);
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        wakers.into_iter().flatten().chain(actor).for_each(Waker::wake);
         result
-    }
-
-    /// Sends a job while the lock is held, so that the actor gets the jobs in the order of the entries.
-    fn send(&self, job: Job) {
-        // Each kind of job has a place of its own in the queue and is sent again only after the actor took it, so the
-        // queue cannot be full. If the actor has ended, it has entered the end here itself.
-        let sent = self.jobs.try_send(job);
-        debug_assert!(!matches!(sent, Err(mpsc::error::TrySendError::Full(_))), "a job had no place");
     }
 }

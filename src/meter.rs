@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Counts the bytes of one link.
 ///
 /// Each direction has one handle that adds to it, so a load and a store do for what would otherwise be a locked
-/// addition; and each has a cache line of its own, as reader and writer may be on different cores.
+/// addition; and they are a cache line apart, as reader and writer may be on different cores.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Meter {
     read: Counter,
+    _apart: [u64; 7],
     written: Counter,
 }
 
 #[derive(Debug, Default)]
-#[repr(align(64))]
 struct Counter(AtomicU64);
 
 impl Counter {

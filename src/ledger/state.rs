@@ -7,6 +7,7 @@ use std::task::Waker;
 use tokio::time::Instant;
 
 use crate::fault::{Cause, Fault};
+use crate::job::Job;
 use crate::link::{Grip, Link, Parting, Socket};
 use crate::meter::Meter;
 use crate::{Op, Status};
@@ -31,8 +32,10 @@ pub(super) struct State<S> {
     faults: VecDeque<Arc<Fault>>,
     /// Set by `shutdown()`: when this link ends, there will not be another.
     pub(super) finishing: bool,
-    /// Whether a reconnect job is on its way.
-    pub(super) reconnecting: bool,
+    /// The actor's queue, of a job of each kind at most.
+    jobs: VecDeque<Job>,
+    /// The actor's waker, while it waits for a job.
+    actor: Option<Waker>,
     pub(super) end: Option<End>,
     wakers: [Option<Waker>; 2],
     /// Whether those who wait have to look again.
@@ -87,7 +90,8 @@ impl<S> State<S> {
             read_taken: 0,
             faults: VecDeque::new(),
             finishing: false,
-            reconnecting: false,
+            jobs: VecDeque::new(),
+            actor: None,
             end: None,
             wakers: [None, None],
             is_news: false,
@@ -221,9 +225,28 @@ impl<S> State<S> {
         self.wakers[direction as usize].take()
     }
 
+    /// Queues a job for the actor. One that is there already need not come twice: a link breaks once, a close ends all,
+    /// and one reconnect is as good as two.
+    pub(super) fn send(&mut self, job: Job) {
+        let is_there = |queued: &Job| std::mem::discriminant(queued) == std::mem::discriminant(&job);
+        match self.jobs.iter().position(is_there) {
+            Some(index) => self.jobs[index] = job,
+            None => self.jobs.push_back(job),
+        }
+    }
+
+    /// The next job. If there is none, the actor's waker is stored, and the one that it replaces returned.
+    pub(super) fn next_job(&mut self, waker: &Waker) -> (Option<Job>, Option<Waker>) {
+        match self.jobs.pop_front() {
+            Some(job) => (Some(job), None),
+            None => (None, self.actor.replace(waker.clone())),
+        }
+    }
+
     /// Whom to wake and what to drop, once the lock is released.
-    pub(super) fn take_aftermath(&mut self) -> ([Option<Waker>; 2], Vec<Link<S>>) {
+    pub(super) fn take_aftermath(&mut self) -> ([Option<Waker>; 2], Option<Waker>, Vec<Link<S>>) {
         let wakers = if std::mem::take(&mut self.is_news) { self.wakers.clone() } else { [None, None] };
-        (wakers, std::mem::take(&mut self.discarded))
+        let actor = if self.jobs.is_empty() { None } else { self.actor.take() };
+        (wakers, actor, std::mem::take(&mut self.discarded))
     }
 }
