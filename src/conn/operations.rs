@@ -28,6 +28,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         self.link.get().map_or_else(Socket::is_one::<S>, |link| link.grip.is_write_vectored())
     }
 
+    #[inline]
     pub(super) fn poll_read(
         &mut self,
         lane: &mut Lane,
@@ -65,6 +66,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         }
     }
 
+    #[inline]
     pub(super) fn poll_write(
         &mut self,
         lane: &mut Lane,
