@@ -57,6 +57,8 @@ pub struct State {
     pub delivered: u64,
     pub last_delivery: Option<Instant>,
     pub end: Option<End>,
+    /// The server has ended its side only, and goes on reading.
+    pub is_half_closed: bool,
     /// Nothing passes for now.
     pub stalled: bool,
     pub client_shut: bool,
@@ -85,6 +87,7 @@ impl Network {
             delivered: 0,
             last_delivery: None,
             end: None,
+            is_half_closed: false,
             stalled: false,
             client_shut: false,
             client_dropped: false,
@@ -176,6 +179,12 @@ impl Wire {
     /// The server takes up to `n` bytes.
     pub fn take(&self, n: usize) {
         self.change(|state| state.consumed = state.accepted.len().min(state.consumed + n));
+    }
+
+    /// The server ends its side, and may still read.
+    pub fn half_close(&self, journal: &Journal) {
+        self.lock().is_half_closed = true;
+        self.end(End::Close, journal);
     }
 
     pub fn end(&self, end: End, journal: &Journal) {
@@ -303,12 +312,12 @@ impl AsyncWrite for Stream {
             Some(End::Reset | End::Broke) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             // As on a socket: the write is accepted and lost.
             Some(End::Close) if self.network.0.weather.tells_close => state.written_when_closed += length,
-            Some(End::Close) => return Poll::Ready(Ok(length)),
-            None if state.stalled || (n == 0 && !bytes.is_empty()) => {
+            Some(End::Close) if !state.is_half_closed => return Poll::Ready(Ok(length)),
+            _ if state.stalled || (n == 0 && !bytes.is_empty()) => {
                 state.wakers[1] = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            None => {}
+            _ => {}
         }
         state.accepted.extend_from_slice(&bytes[..n]);
         state.server.notify_one();

@@ -152,7 +152,11 @@ fn builder(settings: &Settings, choices: &Choices, journal: &Journal, network: &
     let hooks_panic = settings.hooks_panic;
     let (events, event_choices) = (journal.clone(), choices.clone());
     let (log, log_choices) = (journal.clone(), choices.clone());
-    let panic_by = move |choices: &Choices, journal: &Journal| {
+    let misbehave = move |choices: &Choices, journal: &Journal| {
+        if choices.chance(1) {
+            // It dawdles, in real time: virtual time stands still while a hook runs.
+            std::thread::sleep(Duration::from_micros(100));
+        }
         if choices.chance(hooks_panic) {
             journal.write(Note::HookPanicked);
             std::panic::panic_any(Simulated);
@@ -170,11 +174,11 @@ fn builder(settings: &Settings, choices: &Choices, journal: &Journal, network: &
         .job_queue_size(settings.places)
         .on_event(move |event| {
             events.write(Note::Event(event.clone()));
-            panic_by(&event_choices, &events);
+            misbehave(&event_choices, &events);
         })
         .logger(move |error| {
             log.write(Note::Logged(LogLine::of(error)));
-            panic_by(&log_choices, &log);
+            misbehave(&log_choices, &log);
         })
         .dialer(Dialer {
             network: network.clone(),

@@ -108,7 +108,16 @@ async fn serve(wire: Wire, network: Network, choices: Choices, journal: Journal)
         if choices.chance(30) {
             wire.send(1 + choices.below(100));
         }
-        return wire.end(choices.pick(&[End::Close, End::Reset]), &journal);
+        if choices.chance(70) {
+            return wire.end(choices.pick(&[End::Close, End::Reset]), &journal);
+        }
+        // It goes on reading until the client has let go.
+        wire.half_close(&journal);
+        while !wire.lock().client_dropped {
+            wire.take(1 + choices.below(300));
+            let _ = timeout(Duration::from_secs(1), wire.changed()).await;
+        }
+        return;
     }
     // A server in good health, or one of which nothing is heard until the weather is calm.
     while !wire.lock().client_dropped {
