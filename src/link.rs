@@ -88,7 +88,7 @@ impl<S> Grip<S> {
 impl<S> Grip<S> {
     /// Whether the peer is known to have closed. `of_other` tells it of a stream that is no socket.
     #[inline]
-    pub(crate) fn is_closed_by_peer(&self, last: &mut LastLook, of_other: fn(&S) -> bool) -> bool {
+    pub(crate) fn is_closed_by_peer(&self, last: &mut LastLook, of_other: impl FnOnce(&S) -> bool) -> bool {
         match self {
             Self::Socket(socket) => socket.is_closed_by_peer(last),
             Self::Owned(stream) => of_other(stream),
@@ -186,6 +186,7 @@ pub(crate) enum Bytes<'a> {
 }
 
 impl Bytes<'_> {
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::One(bytes) => bytes.len(),

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::handle::Handle;
 use super::lane::Lane;
 use super::telling::{is_passing, write_after_shutdown};
+use super::tether::Tether;
 use crate::Op;
 use crate::fault::Cause;
 use crate::ledger::{End, Next};
@@ -76,11 +77,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         if self.is_finished {
             return Poll::Ready(Err(write_after_shutdown()));
         }
-        let is_closed = self.tether.is_closed;
         loop {
-            if let Some(link) = self.live(lane) {
+            if let Some((link, tether)) = self.live_and_tether(lane) {
                 let generation = link.generation;
-                if link.grip.is_closed_by_peer(&mut lane.last_look, is_closed) {
+                if link.grip.is_closed_by_peer(&mut lane.last_look, |stream| (tether.is_closed)(stream)) {
                     let socket = link.grip.socket().cloned();
                     let cause = || socket.map_or(Cause::SaidClosed, |socket| socket.closing_cause());
                     self.ledger.report(generation, Op::Write, cause);
@@ -187,8 +187,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     /// The link to use, if it is live and the lane owes its caller nothing.
     #[inline]
     fn live(&mut self, lane: &Lane) -> Option<&mut Link<S>> {
+        self.live_and_tether(lane).map(|(link, _)| link)
+    }
+
+    #[inline]
+    fn live_and_tether(&mut self, lane: &Lane) -> Option<(&mut Link<S>, &Tether<S>)> {
         let link = self.link.get_mut()?;
-        (self.ledger.is_live(link.generation) && lane.owes(self.told).is_none()).then_some(link)
+        let is_live = self.ledger.is_live(link.generation) && lane.owes(self.told).is_none();
+        is_live.then_some((link, &*self.tether))
     }
 
     /// The wait of a read, as far as an idle timeout limits it.

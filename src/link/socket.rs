@@ -17,6 +17,7 @@ use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+use tokio::task::coop;
 
 use super::unacknowledged::unacknowledged;
 use super::{Bytes, is_type, same_type};
@@ -84,8 +85,10 @@ impl Socket {
 
     #[inline]
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // The task's budget is seen to here, and the readiness is looked at where it is used: once less than tokio's own
+        // `poll_read_ready` before each attempt would.
+        let budget = ready!(coop::poll_proceed(cx));
         with_stream!(self, stream => loop {
-            ready!(stream.poll_read_ready(cx))?;
             let mut is_done = false;
             // The outer `try_io` notes the readiness before the read: an event that comes in after the read survives
             // the clearing below.
@@ -96,24 +99,29 @@ impl Socket {
                 clear_if_partial(n, room)
             });
             match outcome {
-                _ if is_done => return Poll::Ready(Ok(())),
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
-                _ => {}
+                Err(error) if !is_done && error.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_read_ready(cx))?,
+                outcome => {
+                    budget.made_progress();
+                    return Poll::Ready(if is_done { Ok(()) } else { outcome });
+                }
             }
         })
     }
 
     #[inline]
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: Bytes<'_>) -> Poll<io::Result<usize>> {
+        let budget = ready!(coop::poll_proceed(cx));
         with_stream!(self, stream => loop {
-            ready!(stream.poll_write_ready(cx))?;
             let outcome = match bytes {
                 Bytes::One(bytes) => stream.try_write(bytes),
                 Bytes::Many(parts) => stream.try_write_vectored(parts),
             };
             match outcome {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_write_ready(cx))?,
+                outcome => {
+                    budget.made_progress();
+                    return Poll::Ready(outcome);
+                }
             }
         })
     }
