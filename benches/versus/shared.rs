@@ -1,0 +1,126 @@
+//! Many tasks that write through one connection, each waiting until its bytes are taken.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use perconn::Conn;
+use tokio::io::AsyncWriteExt;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Mutex;
+
+use super::arena::{Kind, Server, stay_on_core, take_turns};
+use super::contestants::{raw, stubborn};
+use super::table::{Cell, Chapter, Spread, progress};
+
+const BYTES: [u8; 64] = [7; 64];
+
+pub(crate) fn writers() -> Vec<Chapter> {
+    let server = Server::start_anywhere(Kind::Drain);
+    let mut rows = Vec::new();
+    for workers in [1, 2] {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(workers)
+            .on_thread_start(move || {
+                if workers == 1 {
+                    stay_on_core(0);
+                }
+            })
+            .enable_all()
+            .build()
+            .expect("a runtime can be made");
+        for tasks in [1, 8, 64, 512] {
+            let calls = 16_384 / tasks;
+            let times = take_turns::<4>(61, |who| run(&runtime, who, server.address, tasks, calls));
+            let [mutex, stubborn, shared, alone] = &times;
+            let name = format!(
+                "{tasks} task{}, {workers} worker{}",
+                if tasks == 1 { "" } else { "s" },
+                if workers == 1 { "" } else { "s" }
+            );
+            let cells = vec![
+                Cell::Nanoseconds(Spread::of_each(mutex, calls * tasks)),
+                Cell::Speed(Spread::of_speed(mutex, stubborn)),
+                Cell::Speed(Spread::of_speed(mutex, shared)),
+                if tasks == 1 { Cell::Speed(Spread::of_speed(alone, shared)) } else { Cell::none() },
+            ];
+            progress(&name, &cells);
+            rows.push((name, cells));
+        }
+    }
+    vec![Chapter {
+        title: "Many tasks writing 64 B each through one connection, every write acknowledged",
+        reading: "The time of a write through `Arc<Mutex<TcpStream>>`, and the speed beside it; of `SharedConn` (with \
+                  `job_queue_size(64)`) also beside a bare stream that its only task owns.",
+        columns: vec!["mutex + `TcpStream`", "mutex + stubborn-io", "`SharedConn`", "beside the bare stream"],
+        rows,
+    }]
+}
+
+fn run(runtime: &Runtime, who: usize, server: SocketAddr, tasks: usize, calls: usize) -> Duration {
+    runtime.block_on(async {
+        match who {
+            0 => {
+                let stream = Arc::new(Mutex::new(raw(server).await));
+                crowd(tasks, || {
+                    let stream = Arc::clone(&stream);
+                    async move {
+                        for _ in 0..calls {
+                            stream.lock().await.write_all(&BYTES).await.expect("the link holds");
+                        }
+                    }
+                })
+                .await
+            }
+            1 => {
+                let stream = Arc::new(Mutex::new(stubborn(server).await));
+                crowd(tasks, || {
+                    let stream = Arc::clone(&stream);
+                    async move {
+                        for _ in 0..calls {
+                            stream.lock().await.write_all(&BYTES).await.expect("the link holds");
+                        }
+                    }
+                })
+                .await
+            }
+            2 => {
+                let conn = Conn::builder(server).job_queue_size(64).connect().await.expect("the server is there");
+                let conn = conn.into_shared();
+                crowd(tasks, || {
+                    let conn = conn.clone();
+                    async move {
+                        for _ in 0..calls {
+                            conn.write_all(&BYTES).await.expect("the link holds");
+                        }
+                    }
+                })
+                .await
+            }
+            _ => {
+                let mut stream = Some(raw(server).await);
+                crowd(1, || {
+                    let stream = stream.take();
+                    async move {
+                        let mut stream = stream.expect("there is one task");
+                        for _ in 0..calls {
+                            stream.write_all(&BYTES).await.expect("the link holds");
+                        }
+                    }
+                })
+                .await
+            }
+        }
+    })
+}
+
+/// How long it takes many tasks to end.
+async fn crowd<F: Future<Output = ()> + Send + 'static>(tasks: usize, mut task: impl FnMut() -> F) -> Duration {
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..tasks).map(|_| tokio::spawn(task())).collect();
+    for task in tasks {
+        task.await.expect("no task panics");
+    }
+    start.elapsed()
+}
