@@ -7,10 +7,11 @@ mod support;
 
 use std::collections::HashSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use perconn::{Builder, Conn, Dial, ReadHalf, TcpDialer, WriteHalf};
+use perconn::{Builder, Conn, Dial, ReadHalf, SharedConn, TcpDialer, WriteHalf};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use support::{quick, reset, soon, told_generation};
@@ -318,6 +319,144 @@ async fn whole_connection_with_retries_loses_nothing() {
         assert_eq!(acknowledged.len() as u64, number, "lost");
         let arrived: HashSet<_> = seen.iter().flatten().copied().collect();
         assert!(acknowledged.is_subset(&arrived));
+    }
+}
+
+/// What a task that writes through a shared connection knows in the end.
+#[derive(Default)]
+struct Jobs {
+    sent: HashSet<u64>,
+    failed: HashSet<u64>,
+}
+
+/// One of many tasks. Now and then it loses patience with a write.
+async fn write_jobs(conn: SharedConn, task: u64, seed: u64, enough: Arc<AtomicBool>) -> Jobs {
+    let mut random = SmallRng::seed_from_u64(seed ^ task << 40);
+    let mut jobs = Jobs::default();
+    for number in task << 32.. {
+        if enough.load(Ordering::Relaxed) {
+            break;
+        }
+        let len = if random.random_bool(0.1) { MAX_PAYLOAD } else { random.random_range(0..200) };
+        let bytes = record(number, len);
+        let write = soon("a job", conn.write_all(&bytes));
+        let outcome = if random.random_bool(0.1) {
+            tokio::select! {
+                biased;
+                outcome = write => Some(outcome),
+                () = tokio::task::yield_now() => None,
+            }
+        } else {
+            Some(write.await)
+        };
+        match outcome {
+            Some(Ok(())) => drop(jobs.sent.insert(number)),
+            Some(Err(error)) => {
+                told_generation(&error);
+                jobs.failed.insert(number);
+            }
+            // Sent whole, or not at all.
+            None => {}
+        }
+    }
+    jobs
+}
+
+/// Reads acknowledgements through a clone of a shared connection until that of the very last job has come.
+async fn read_shared(conn: SharedConn, last: u64, enough: Arc<AtomicBool>) -> (Vec<u64>, Vec<u64>) {
+    let (mut acknowledged, mut told, mut half) = (Vec::new(), Vec::new(), Vec::new());
+    let mut buf = [0; 1024];
+    let mut on_last = 0;
+    while acknowledged.last() != Some(&FAREWELL) {
+        match soon("an acknowledgement", conn.read(&mut buf)).await {
+            Ok(0) => told.push(told.last().map_or(1, |generation| generation + 1)),
+            Ok(n) => {
+                half.extend_from_slice(&buf[..n]);
+                let whole = half.len() / 8 * 8;
+                acknowledged.extend(half.drain(..whole).as_slice().chunks(8).map(|bytes| {
+                    on_last += u64::from(told.len() as u64 == last - 1);
+                    u64::from_be_bytes(bytes.try_into().unwrap())
+                }));
+                enough.store(on_last >= 20, Ordering::Relaxed);
+                continue;
+            }
+            Err(error) => told.push(told_generation(&error)),
+        }
+        half.clear();
+    }
+    (acknowledged, told)
+}
+
+/// The number of the job that is written when every task has ended.
+const FAREWELL: u64 = TASKS << 32;
+const TASKS: u64 = 8;
+
+async fn run_shared(seed: u64) {
+    println!("PERCONN_CHAOS_SEED={seed}");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let conn = client(&listener).job_queue_size(4).build().unwrap().into_shared();
+    let last = 1 + expected_breaks(seed);
+    let server = tokio::spawn(run_server(listener, seed));
+    let enough = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> =
+        (0..TASKS).map(|task| tokio::spawn(write_jobs(conn.clone(), task, seed, Arc::clone(&enough)))).collect();
+    let reader = tokio::spawn(read_shared(conn.clone(), last, enough));
+    let mut jobs = Jobs::default();
+    for writer in writers {
+        let Jobs { sent, failed } = soon("a writer", writer).await.unwrap();
+        jobs.sent.extend(sent);
+        jobs.failed.extend(failed);
+    }
+    soon("farewell", conn.write_all(&record(FAREWELL, 0))).await.unwrap();
+    let (acknowledged, told) = soon("the reader", reader).await.unwrap();
+    soon("close", conn.close()).await;
+    let seen = soon("the server", server).await.unwrap();
+
+    // No job is mixed with another: the server has checked every byte. None comes twice; each task's come in order, one
+    // that failed does not come whole.
+    let mut arrived = HashSet::new();
+    let mut newest = [None; TASKS as usize + 1];
+    for number in seen.iter().flatten() {
+        assert!(arrived.insert(*number), "job {number:#x} arrived twice");
+        assert!(!jobs.failed.contains(number), "job {number:#x} has failed, and arrived whole");
+        let newest = &mut newest[(number >> 32) as usize];
+        assert!(newest.is_none_or(|newest| newest < *number), "job {number:#x} comes after {newest:?}");
+        *newest = Some(*number);
+    }
+    // Each is acknowledged once at most, and only if it has arrived.
+    let unique: HashSet<_> = acknowledged.iter().copied().collect();
+    assert_eq!(unique.len(), acknowledged.len(), "acknowledged twice");
+    assert!(unique.is_subset(&arrived));
+    // On the last link, which was never killed, nothing is lost.
+    let on_last: HashSet<_> = seen.last().unwrap().iter().copied().collect();
+    for task in 0..TASKS {
+        let Some(first) = on_last.iter().filter(|number| **number >> 32 == task).min() else { continue };
+        let lost: Vec<_> =
+            jobs.sent.iter().filter(|sent| **sent >> 32 == task && *sent > first && !on_last.contains(sent)).collect();
+        assert!(lost.is_empty(), "lost on the last link: {lost:#x?}");
+    }
+    let every: Vec<u64> = (1..last).collect();
+    assert_eq!(told, every, "what the reader was told");
+}
+
+#[tokio::test]
+async fn shared_connection_on_one_thread() {
+    for seed in seeds() {
+        run_shared(seed).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn shared_connection_on_one_worker() {
+    for seed in seeds() {
+        tokio::spawn(run_shared(seed)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shared_connection_on_two_workers() {
+    for seed in seeds() {
+        tokio::spawn(run_shared(seed)).await.unwrap();
     }
 }
 
