@@ -447,3 +447,25 @@ fn shared_connection_can_be_shared_and_its_futures_be_sent() {
         is_sent(async move { conn.read(&mut [0; 8]).await });
     };
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn job_beside_a_close_is_sent_whole_or_not_at_all() {
+    let server = Server::start().await;
+    for length in (0..200).map(|round| 1 + round * 997) {
+        let (conn, mut peer) = server.pair().await;
+        let conn = conn.into_shared();
+        let writer = conn.clone();
+        let job = tokio::spawn(async move { writer.write_all(&vec![7; length]).await });
+        let close = tokio::spawn(async move { conn.close().await });
+        let mut arrived = Vec::new();
+        soon("the end of the stream", peer.read_to_end(&mut arrived)).await.unwrap();
+        soon("close", close).await.unwrap();
+        match soon("the job", job).await.unwrap() {
+            Ok(()) => assert_eq!(arrived.len(), length),
+            Err(error) => {
+                assert!(matches!(inside(&error), Error::ClosedConnection), "{error}");
+                assert_eq!(arrived.len(), 0, "of {length} bytes");
+            }
+        }
+    }
+}

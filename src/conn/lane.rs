@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, RawWakerVTable, Waker, ready};
 use std::time::Duration;
 
 use tokio::runtime;
@@ -15,8 +15,8 @@ use crate::link::LastLook;
 /// One direction of a handle.
 pub(super) struct Lane {
     pub(super) direction: Direction,
-    /// The waker that the ledger keeps for this direction.
-    waker: Option<Waker>,
+    /// Whose waker the ledger keeps for this direction.
+    caller: Option<Caller>,
     /// The link on which an operation waits, 0 if none does.
     waits_on: u64,
     /// The link on which a write has written a part of its bytes, 0 if none has: the rest belongs to that link only.
@@ -40,11 +40,33 @@ struct Patience {
     alarm: Alarm,
 }
 
+/// A task, known by its waker.
+///
+/// [`Waker::will_wake`] alone would not do: the waker that `block_on` polls with and its clone may differ in the address of
+/// their table of functions, and each wait would look like another task's.
+struct Caller {
+    /// Keeps what the waker points to, so that nothing else gets its address.
+    waker: Waker,
+    /// The table of the waker that was lent, not of the clone.
+    table: &'static RawWakerVTable,
+}
+
+impl Caller {
+    fn new(waker: &Waker) -> Self {
+        Self { waker: waker.clone(), table: waker.vtable() }
+    }
+
+    #[inline]
+    fn is(&self, waker: &Waker) -> bool {
+        self.waker.data() == waker.data() && std::ptr::eq(self.table, waker.vtable())
+    }
+}
+
 impl Lane {
     pub(super) fn new(direction: Direction) -> Self {
         Self {
             direction,
-            waker: None,
+            caller: None,
             waits_on: 0,
             half_written_on: 0,
             turn_given: 0,
@@ -105,7 +127,7 @@ impl Lane {
     pub(super) fn wait<S>(&mut self, generation: u64, ledger: &Ledger<S>, cx: &Context<'_>) {
         self.waits_on = generation;
         self.patience = None;
-        if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+        if self.caller.as_ref().is_none_or(|caller| !caller.is(cx.waker())) {
             ledger.register(self.direction, cx.waker());
             self.is_registered(cx);
         }
@@ -113,7 +135,7 @@ impl Lane {
 
     /// The ledger has stored this task's waker.
     pub(super) fn is_registered(&mut self, cx: &Context<'_>) {
-        self.waker = Some(cx.waker().clone());
+        self.caller = Some(Caller::new(cx.waker()));
     }
 
     /// Lets the runtime look at its sockets, once for each broken link.

@@ -57,8 +57,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a write into a link that is known to be closed",
         file: "src/conn/operations.rs",
-        original: "if link.grip.is_closed_by_peer(&mut lane.last_look, is_closed) {",
-        broken: "if generation == 0 && link.grip.is_closed_by_peer(&mut lane.last_look, is_closed) {",
+        original: "if link.grip.is_closed_by_peer(&mut lane.last_look, |stream| (tether.is_closed)(stream)) {",
+        broken: "if generation == 0 && link.grip.is_closed_by_peer(&mut lane.last_look, |stream| (tether.is_closed)(stream)) {",
     },
     Mutant {
         name: "last bytes that are not read before the break is told",
@@ -153,7 +153,7 @@ const SCHEDULES: &str = "5000";
 fn judge_finds_every_mutant_out() {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
-    for part in ["Cargo.toml", "Cargo.lock", "README.md", "src", "tests/simulation"] {
+    for part in ["Cargo.toml", "Cargo.lock", "README.md", "src", "benches", "tests/simulation"] {
         copy_all(&crate_folder.join(part), &copy.join(part));
     }
     let mut deceived = Vec::new();

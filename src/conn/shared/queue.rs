@@ -96,6 +96,11 @@ impl<F> Queue<F> {
         self.jobs.is_empty()
     }
 
+    /// Whether nothing will be sent any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned < u64::MAX
+    }
+
     /// Whether there is something to write.
     pub(super) fn is_ready(&self) -> bool {
         self.admitted > 0
@@ -106,30 +111,31 @@ impl<F> Queue<F> {
         self.first
     }
 
-    /// The same for a caller that is alone and writes its bytes at once.
+    /// A caller that is alone is about to write its bytes at once, without standing in the row: whoever comes from now on
+    /// comes after it. Returns its job's number.
     #[inline]
-    pub(super) fn join_alone(&mut self, length: usize) -> u64 {
-        debug_assert!(self.jobs.is_empty());
-        self.jobs.push_back(Job { length, place: Place::Large, has_caller: true, waker: None });
-        (self.admitted, self.taken) = (1, 1);
-        self.first
+    pub(super) fn pass(&mut self) -> u64 {
+        self.first += 1;
+        self.first - 1
     }
 
-    /// The caller that was alone leaves the rest of its bytes, unless they are too many, to whoever writes next.
-    pub(super) fn leave_rest(&mut self, bytes: &[u8]) {
-        if bytes.len() < LARGE {
-            self.bytes.splice(..0, bytes[self.begun..].iter().copied());
-            self.jobs[0].place = Place::Copied;
+    /// The caller that was alone has not been able to write more than `begun` bytes: it stands in the row now, at the
+    /// front. Returns false if nothing will be sent any more.
+    pub(super) fn fall_in(&mut self, bytes: &[u8], begun: usize, waker: &Waker) -> bool {
+        if self.is_abandoned() {
+            return false;
         }
-        self.taken = 0;
-    }
-
-    /// The caller at the front knows that its job has failed.
-    pub(super) fn fail_front(&mut self, wakers: &mut Vec<Waker>) {
-        self.begun = 0;
-        self.pop(wakers);
-        self.settle();
-        self.call_in(wakers);
+        let place = if bytes.len() < LARGE {
+            self.bytes.splice(..0, bytes[begun..].iter().copied());
+            Place::Copied
+        } else {
+            Place::Large
+        };
+        self.jobs.push_front(Job { length: bytes.len(), place, has_caller: true, waker: Some(waker.clone()) });
+        self.first -= 1;
+        self.admitted += 1;
+        self.begun = begun;
+        true
     }
 
     /// A caller joins the row. Returns its job's number.

@@ -61,30 +61,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
             drop(state);
             return self.go_on(number, cx);
         };
-        let number = state.queue.join_alone(self.bytes.len());
+        let number = state.queue.pass();
         drop(state);
         let outcome = self.writer.write_alone(&mut role, self.bytes, cx);
-        let mut wakers = Vec::new();
         let mut state = self.writer.lock();
         let outcome = match outcome {
-            Ok(sent) => {
-                state.queue.sent(sent, &mut wakers);
-                if sent < self.bytes.len() {
-                    state.queue.leave_rest(self.bytes);
-                    state.queue.set_waker(number, cx.waker());
-                    self.number = Some(number);
-                    Poll::Pending
-                } else {
-                    Poll::Ready(Ok(()))
-                }
+            Ok(sent) if sent == self.bytes.len() => Poll::Ready(Ok(())),
+            Ok(sent) if state.queue.fall_in(self.bytes, sent, cx.waker()) => {
+                self.number = Some(number);
+                Poll::Pending
             }
-            Err(error) => {
-                state.queue.fail_front(&mut wakers);
-                Poll::Ready(Err(error))
-            }
+            Ok(_) => Poll::Ready(Err(self.writer.end())),
+            Err(error) => Poll::Ready(Err(error)),
         };
         self.writer.lay_down(state, role);
-        wakers.into_iter().for_each(std::task::Waker::wake);
         if outcome.is_pending() { self.poll_patience(cx) } else { outcome }
     }
 

@@ -124,9 +124,13 @@ impl<S> Writer<S> {
     pub(super) fn lay_down(&self, mut state: MutexGuard<'_, State<S>>, role: Box<Role<S>>) {
         state.role = Some(role);
         let task = state.task();
+        let is_drained = state.is_drained();
         drop(state);
         if let Some(task) = task {
             task.wake();
+        }
+        if is_drained {
+            self.drained.notify_waiters();
         }
     }
 
@@ -137,7 +141,7 @@ impl<S> Writer<S> {
             loop {
                 let mut drained = pin!(self.drained.notified());
                 drained.as_mut().enable();
-                if self.lock().queue.is_empty() {
+                if self.lock().is_drained() {
                     return;
                 }
                 drained.await;
@@ -186,6 +190,11 @@ impl<S> State<S> {
     /// The role, for a caller whose turn it is.
     pub(super) fn take_role(&mut self) -> Option<Box<Role<S>>> {
         self.role.take()
+    }
+
+    /// Whether everything has been sent that will be. (Whoever is writing at this moment has the role.)
+    fn is_drained(&self) -> bool {
+        self.is_closing && self.queue.is_empty() && (self.role.is_some() || self.queue.is_abandoned())
     }
 
     /// The task, if there is something for it to do.
@@ -308,12 +317,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writer<S> {
     }
 
     fn unlock(&self, state: MutexGuard<'_, State<S>>, role: &mut Role<S>) {
-        let is_drained = state.is_closing && state.queue.is_empty();
         drop(state);
         role.wakers.drain(..).for_each(Waker::wake);
-        if is_drained {
-            self.drained.notify_waiters();
-        }
     }
 
     /// The task: writes for all, until everyone has left.
@@ -364,6 +369,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writer<S> {
                     caller.wake();
                 }
                 return Poll::Pending;
+            }
+            if state.is_drained() {
+                drop(state);
+                self.drained.notify_waiters();
             }
         }
     }
