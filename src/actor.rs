@@ -12,6 +12,7 @@
 //! redial begun, without anybody reading or writing.
 
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +31,7 @@ use crate::hooks::Hooks;
 use crate::job::Job;
 use crate::ledger::{End, Ledger};
 use crate::link::Socket;
-use crate::socket_options::SocketOptions;
-use crate::{Error, Event};
+use crate::{Error, Event, SocketOptions};
 
 mod catch_unwind;
 mod state;
@@ -134,7 +134,10 @@ impl<D: Dial> Actor<D> {
         let happening = until_job(&self.ledger, state, &self.limits, dial).await;
         happening.unwrap_or_else(|outcome| match outcome {
             Ok(stream) => Happening::Dialed(stream),
-            Err(error) => Happening::DialFailed(SharedIoError::new(error)),
+            Err(error) => {
+                tell_of_failure(&mut self.dialer);
+                Happening::DialFailed(SharedIoError::new(error))
+            }
         })
     }
 
@@ -302,11 +305,17 @@ fn whole_dial<D: Dial>(
     })
 }
 
+/// A panic of the program's dialer is nobody's concern here: the dial has failed already.
+fn tell_of_failure(dialer: &mut impl Dial) {
+    let _ = catch_unwind(AssertUnwindSafe(|| dialer.dial_failed()));
+}
+
 fn sleep(delay: Duration) -> Pin<Box<tokio::time::Sleep>> {
     Box::pin(tokio::time::sleep(delay))
 }
 
-/// Sets the options again on each link. The builder has seen to it that the stream is a `TcpStream` if there are any.
+/// Sets the options that the dialer has not taken. The builder has seen to it that the stream is a `TcpStream` if there
+/// are any.
 fn set_options<S: 'static>(stream: S, options: SocketOptions) -> io::Result<S> {
     if let Some(tcp) = (&stream as &dyn std::any::Any).downcast_ref::<TcpStream>() {
         options.apply(tcp)?;

@@ -16,8 +16,7 @@ use crate::conn::Tether;
 use crate::hooks::Hooks;
 use crate::ledger::Ledger;
 use crate::link::is_type;
-use crate::socket_options::{Keepalive, SocketOptions};
-use crate::{Address, AndThen, Conn, Dial, Error, Event, TcpDialer};
+use crate::{Address, AndThen, Conn, Dial, Error, Event, Keepalive, SocketOptions, TcpDialer};
 
 /// The settings of a [`Conn`]; made by [`Conn::builder`].
 ///
@@ -86,6 +85,28 @@ impl Builder {
             options: SocketOptions::default(),
             jitter_seed: None,
         }
+    }
+}
+
+impl Builder {
+    /// Several addresses of one service, in place of the one that the builder was made with; that one then only names the
+    /// connection, and may be any text.
+    ///
+    /// Each dial is to one of them. A dial that fails, in its set-up too, is followed by a dial to the next in the list;
+    /// after a break, the last good one comes first. See [`TcpDialer::with_addresses`].
+    ///
+    /// ```
+    /// use perconn::Conn;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), perconn::Error> {
+    /// let conn = Conn::builder("brokers").addresses(["broker-1.example:9092", "broker-2.example:9092"]).build()?;
+    /// # drop(conn);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn addresses<A: Into<Address>>(self, addresses: impl IntoIterator<Item = A>) -> Self {
+        self.dialer(TcpDialer::with_addresses(addresses))
     }
 }
 
@@ -176,31 +197,38 @@ impl<D> Builder<D> {
         self
     }
 
-    /// Sets `TCP_NODELAY` on every link, after its set-up: `true` sends small writes at once.
+    /// Sets `TCP_NODELAY` on every link: `true` sends small writes at once.
     ///
-    /// Defaults to what the operating system, or the dialer, has set. Only valid if the dialer's stream is a
-    /// [`TcpStream`].
-    pub fn nodelay(mut self, nodelay: bool) -> Self {
-        self.options.nodelay = Some(nodelay);
+    /// Defaults to what the operating system, or the dialer, has set. Only valid if the dialer
+    /// [takes socket options](Dial::take_socket_options), or its stream is a [`TcpStream`].
+    pub fn nodelay(self, nodelay: bool) -> Self {
+        self.socket_options(SocketOptions::new().nodelay(nodelay))
+    }
+
+    /// Sets these [`SocketOptions`] on every link, before it connects. What was set earlier and is not in `options` stays.
+    ///
+    /// Only valid if the dialer [takes them](Dial::take_socket_options), or its stream is a [`TcpStream`]; in the latter
+    /// case they are set after the dial, and there can be no local address.
+    pub fn socket_options(mut self, options: SocketOptions) -> Self {
+        self.options = options.or(self.options);
         self
     }
 
-    /// Lets the kernel ask a peer that has been silent whether it is still there, on every link, after its set-up.
+    /// Lets the kernel ask a peer that has been silent whether it is still there, on every link.
     ///
     /// With `keepalive(d)` the link breaks, as [`TimedOut`](io::ErrorKind::TimedOut), when nothing has been heard from
     /// the peer's machine for four times `d`; [`Keepalive`] sets the times one by one. Defaults to what the operating
-    /// system, or the dialer, has set: no probes. Only valid if the dialer's stream is a [`TcpStream`].
+    /// system, or the dialer, has set: no probes. Only valid where [`nodelay`](Builder::nodelay) is.
     ///
     /// It finds a peer whose machine or network is gone, not a program that hangs on a healthy machine. While bytes of
     /// ours are unacknowledged no probes are sent, and the kernel's patience with them (a quarter of an hour, on Linux)
     /// decides: set [`user_timeout`](Builder::user_timeout) as well, which then also takes the place of the number of
     /// probes.
-    pub fn keepalive(mut self, keepalive: impl Into<Keepalive>) -> Self {
-        self.options.keepalive = Some(keepalive.into());
-        self
+    pub fn keepalive(self, keepalive: impl Into<Keepalive>) -> Self {
+        self.socket_options(SocketOptions::new().keepalive(keepalive))
     }
 
-    /// Sets `TCP_USER_TIMEOUT` on every link, after its set-up (RFC 5482; tcp(7)): how long written bytes may stay unacknowledged.
+    /// Sets `TCP_USER_TIMEOUT` on every link (RFC 5482; tcp(7)): how long written bytes may stay unacknowledged.
     ///
     /// When the time has passed, the link breaks within twice `limit` of the first byte that was not acknowledged: as
     /// [`TimedOut`](io::ErrorKind::TimedOut), or as what a router had said of the peer, such as
@@ -212,10 +240,9 @@ impl<D> Builder<D> {
     /// when its receive buffer is full, Linux asks for more only after a good part of it has been read, which must not
     /// take longer than `limit`.
     ///
-    /// Only valid if the dialer's stream is a [`TcpStream`], and on Linux, Android and Fuchsia.
-    pub fn user_timeout(mut self, limit: Duration) -> Self {
-        self.options.user_timeout = Some(limit);
-        self
+    /// Only valid where [`nodelay`](Builder::nodelay) is, and on Linux, Android and Fuchsia.
+    pub fn user_timeout(self, limit: Duration) -> Self {
+        self.socket_options(SocketOptions::new().user_timeout(limit))
     }
 
     /// How long a waiting read may receive nothing before the link counts as broken, as
@@ -253,7 +280,13 @@ impl<D> Builder<D> {
         self.map_dialer(|_| dialer)
     }
 
-    fn map_dialer<T>(self, map: impl FnOnce(D) -> T) -> Builder<T> {
+    /// The address that the builder was made with.
+    #[cfg(feature = "tls")]
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(crate) fn map_dialer<T>(self, map: impl FnOnce(D) -> T) -> Builder<T> {
         Builder {
             address: self.address,
             dialer: map(self.dialer),
@@ -332,8 +365,9 @@ impl<D: Dial> Builder<D> {
         }
     }
 
-    fn start(self, first_dial: Option<oneshot::Sender<Result<(), Error>>>) -> Result<Conn<D::Stream>, Error> {
+    fn start(mut self, first_dial: Option<oneshot::Sender<Result<(), Error>>>) -> Result<Conn<D::Stream>, Error> {
         self.check()?;
+        let options = self.hand_options_down()?;
         let runtime = runtime::Handle::try_current().map_err(|_| {
             Error::InvalidConfig("no runtime: a connection must be built within a tokio runtime".into())
         })?;
@@ -341,7 +375,7 @@ impl<D: Dial> Builder<D> {
         let actor = Actor {
             dialer: self.dialer,
             dial_timeout: self.dial_timeout,
-            options: self.options,
+            options,
             limits: self.limits,
             backoff: Backoff::new(self.retry_min, self.retry_max, self.jitter_seed),
             hooks: self.hooks,
@@ -380,11 +414,28 @@ impl<D: Dial> Builder<D> {
         if self.idle_timeout == Some(Duration::ZERO) {
             return invalid("idle_timeout 0ns: expected more than zero, or None for no limit".into());
         }
-        if let Some(option) = self.options.first_name().filter(|_| !is_type::<D::Stream, TcpStream>()) {
-            let stream = std::any::type_name::<D::Stream>();
-            return invalid(format!("{option}: expected a dialer of TcpStreams, but its stream is {stream}"));
-        }
         self.options.check()
+    }
+
+    /// Gives the socket options to the dialer. Returns those that are to be set after each dial.
+    fn hand_options_down(&mut self) -> Result<SocketOptions, Error> {
+        let Some(option) = self.options.first_name() else { return Ok(SocketOptions::new()) };
+        let invalid = |text: String| Err(Error::InvalidConfig(text));
+        if self.dialer.take_socket_options(&self.options) {
+            return Ok(SocketOptions::new());
+        }
+        if !is_type::<D::Stream, TcpStream>() {
+            let stream = std::any::type_name::<D::Stream>();
+            return invalid(format!(
+                "{option}: expected a dialer that takes socket options or makes TcpStreams, but its stream is {stream}"
+            ));
+        }
+        match self.options.source() {
+            Some(address) => invalid(format!(
+                "local_address {address}: expected a dialer that takes socket options, such as TcpDialer"
+            )),
+            None => Ok(self.options),
+        }
     }
 }
 

@@ -4,16 +4,22 @@ use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use self::handle::Handle;
 use self::lane::Lane;
+#[cfg(unix)]
+use crate::UnixDialer;
 use crate::builder::Builder;
 use crate::ledger::Direction;
 use crate::link::Bytes;
@@ -156,6 +162,25 @@ impl Conn {
     /// Begins the settings of a connection to an address.
     pub fn builder(address: impl Into<Address>) -> Builder<TcpDialer> {
         Builder::new(address.into())
+    }
+}
+
+#[cfg(unix)]
+impl Conn<UnixStream> {
+    /// Begins the settings of a connection to a socket of the Unix domain. Unix only.
+    ///
+    /// ```no_run
+    /// use perconn::Conn;
+    ///
+    /// # async fn example() -> Result<(), perconn::Error> {
+    /// let conn = Conn::unix("/run/agent.sock").connect().await?;
+    /// # drop(conn);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn unix(path: impl Into<PathBuf>) -> Builder<UnixDialer> {
+        let dialer = UnixDialer::new(path);
+        Builder::new(Address::from(dialer.path().to_string_lossy().into_owned())).dialer(dialer)
     }
 }
 

@@ -6,11 +6,20 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::Error;
+use crate::{Error, SocketOptions};
 
 pub use self::tcp::TcpDialer;
+#[cfg(feature = "tls")]
+pub use self::tls::{Tls, TlsDialer};
+#[cfg(unix)]
+pub use self::unix::UnixDialer;
 
+mod happy_eyeballs;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(unix)]
+mod unix;
 
 /// Makes one link after the other: resolve, connect, set up the session.
 ///
@@ -71,6 +80,23 @@ pub trait Dial: Send + 'static {
     fn check(&self) -> Result<(), Error> {
         Ok(())
     }
+
+    /// Takes the [`SocketOptions`] that the builder was given, to set them on each socket before it connects. Returns
+    /// whether the dialer does that.
+    ///
+    /// The default says `false`. Then they are set on the finished stream if that is a `TcpStream`, but for the local
+    /// address, for which it is too late; any other stream cannot have them, and `build` says so.
+    fn take_socket_options(&mut self, options: &SocketOptions) -> bool {
+        let _ = options;
+        false
+    }
+
+    /// Hears that the last dial has failed, be it that a set-up on top of this dialer's stream failed, or that its time
+    /// had run out.
+    ///
+    /// For dialers with a choice to make, such as a [`TcpDialer`] of several addresses, which moves on to the next one.
+    /// One that is built on top of another passes this on. The default does nothing.
+    fn dial_failed(&mut self) {}
 
     /// Whether the peer is known to have closed `stream`. Asked before each write, so that it fails instead of being
     /// lost; it should cost next to nothing, and it must not block.
@@ -192,6 +218,14 @@ where
 
     fn check(&self) -> Result<(), Error> {
         self.dialer.check()
+    }
+
+    fn take_socket_options(&mut self, options: &SocketOptions) -> bool {
+        self.dialer.take_socket_options(options)
+    }
+
+    fn dial_failed(&mut self) {
+        self.dialer.dial_failed();
     }
 
     fn is_closed(stream: &T) -> bool {

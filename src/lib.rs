@@ -21,7 +21,15 @@ mod socket_options;
 pub use self::address::Address;
 pub use self::builder::{Builder, WhenDown};
 pub use self::conn::{Conn, ReadHalf, ReuniteError, SharedConn, WriteHalf};
+#[cfg(unix)]
+pub use self::dial::UnixDialer;
 pub use self::dial::{AndThen, Dial, TcpDialer, dial_fn};
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use self::dial::{Tls, TlsDialer};
 pub use self::error::{Error, Op};
 pub use self::event::{Event, Status};
-pub use self::socket_options::Keepalive;
+pub use self::socket_options::{Keepalive, SocketOptions};
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use tokio_rustls;

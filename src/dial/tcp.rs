@@ -2,30 +2,89 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
 use super::Dial;
+use super::happy_eyeballs::{interleave, race};
 use crate::link::is_closed_now;
-use crate::{Address, Error};
+use crate::{Address, Error, SocketOptions};
 
 /// Dials a TCP address: the default of [`Conn::builder`](crate::Conn::builder).
 ///
-/// The name is resolved anew at each dial, and its addresses are tried one after the other until one answers. An
-/// address on which a dial ran into the dial timeout is tried last the next time, so that a black hole hides the
-/// addresses after it for one dial only.
+/// The name is resolved anew at each dial. If it has several addresses, they are tried as Happy Eyeballs (RFC 8305) has it:
+/// the IP versions take turns, each attempt has a head start of 250 ms over the next or until it fails, and the first that
+/// answers wins. The one that won last time comes first, and one that led a dial into its dial timeout comes last.
+///
+/// The [`SocketOptions`] are set on each socket before it connects.
 #[derive(Clone, Debug)]
 pub struct TcpDialer {
-    address: Address,
-    /// The address that was being tried when a dial was dropped.
+    addresses: Vec<Address>,
+    /// Which of them is dialed next.
+    next: usize,
+    /// Which of them the last dial has reached.
+    reached: Option<usize>,
+    /// The IP address that answered last.
+    last_good: Option<SocketAddr>,
+    /// The IP address that was tried first in a dial that was dropped.
     hung: Option<SocketAddr>,
+    options: SocketOptions,
 }
 
 impl TcpDialer {
     /// A dialer for this address; it is checked when the connection is built.
     pub fn new(address: impl Into<Address>) -> Self {
-        Self { address: address.into(), hung: None }
+        Self::with_addresses([address])
+    }
+
+    /// A dialer for several addresses of one service.
+    ///
+    /// Each dial is to one of them, the first one first. After a dial that has failed, in a set-up on top of it too, the next
+    /// one in the list has its turn, and after the last the first. After a break, the address of the link that broke is
+    /// dialed again. They are checked when the connection is built; there must be one at least.
+    pub fn with_addresses<A: Into<Address>>(addresses: impl IntoIterator<Item = A>) -> Self {
+        Self {
+            addresses: addresses.into_iter().map(Into::into).collect(),
+            next: 0,
+            reached: None,
+            last_good: None,
+            hung: None,
+            options: SocketOptions::new(),
+        }
+    }
+
+    /// The number after this one.
+    fn after(&self, index: usize) -> usize {
+        (index + 1) % self.addresses.len()
+    }
+
+    /// Says which of several addresses an error is about.
+    fn name_address(&self, index: usize, error: io::Error) -> io::Error {
+        match self.addresses.as_slice() {
+            [_] => error,
+            several => io::Error::new(error.kind(), format!("{}: {error}", several[index])),
+        }
+    }
+
+    /// What to try for one address of the list, in order.
+    async fn resolve(&self, address: &Address) -> io::Result<Vec<SocketAddr>> {
+        let (host, port) = address.parse()?;
+        let mut found: Vec<_> = lookup_host((host, port)).await?.collect();
+        if found.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no addresses"));
+        }
+        if let Some(source) = self.options.source() {
+            found.retain(|address| address.is_ipv4() == source.is_ipv4());
+            if found.is_empty() {
+                let text = format!("the name has no addresses that can be dialed from {source}");
+                return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
+            }
+        }
+        found.sort_by_key(|address| Some(*address) != self.last_good);
+        let mut found = interleave(found);
+        found.sort_by_key(|address| Some(*address) == self.hung);
+        Ok(found)
     }
 }
 
@@ -33,30 +92,62 @@ impl Dial for TcpDialer {
     type Stream = TcpStream;
 
     async fn dial(&mut self) -> io::Result<TcpStream> {
-        let (host, port) = self.address.parse()?;
-        let mut addresses: Vec<_> = lookup_host((host, port)).await?.collect();
-        addresses.sort_by_key(|address| Some(*address) == self.hung);
-        let mut failures = Vec::new();
-        for address in addresses {
-            self.hung = Some(address);
-            let outcome = TcpStream::connect(address).await.and_then(|stream| refuse_self(stream, address));
-            self.hung = None;
-            match outcome {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failures.push((address, error)),
-            }
-        }
-        Err(all_failed(failures))
+        let index = self.next;
+        let Some(address) = self.addresses.get(index) else { return Err(no_addresses().into()) };
+        // However this dial ends, be it that it is dropped: unless it succeeds, it is the next one's turn.
+        self.reached = None;
+        self.next = self.after(index);
+        let options = self.options;
+        let found = self.resolve(address).await.map_err(|error| self.name_address(index, error))?;
+        self.hung = found.first().copied();
+        let outcome = race(found, |address| connect(address, options)).await;
+        self.hung = None;
+        let (good, stream) = outcome.map_err(|failures| self.name_address(index, all_failed(failures)))?;
+        self.last_good = Some(good);
+        self.reached = Some(index);
+        self.next = index;
+        Ok(stream)
     }
 
     fn check(&self) -> Result<(), Error> {
-        self.address.parse().map(drop)
+        if self.addresses.is_empty() {
+            return Err(no_addresses());
+        }
+        self.addresses.iter().try_for_each(|address| address.parse().map(drop))
+    }
+
+    fn take_socket_options(&mut self, options: &SocketOptions) -> bool {
+        self.options = *options;
+        true
+    }
+
+    fn dial_failed(&mut self) {
+        if let Some(index) = self.reached.take() {
+            self.next = self.after(index);
+        }
     }
 
     /// Asks the kernel: one system call. Unread bytes do not hide the close on Linux; elsewhere they do.
     fn is_closed(stream: &TcpStream) -> bool {
         is_closed_now(stream)
     }
+}
+
+fn no_addresses() -> Error {
+    Error::InvalidConfig("addresses []: expected one at least".into())
+}
+
+async fn connect(address: SocketAddr, options: SocketOptions) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    options.apply(&socket)?;
+    if let Some(source) = options.source() {
+        socket.bind((source, 0).into()).map_err(|error| cannot_bind(source, &error))?;
+    }
+    refuse_self(socket.connect(address).await?, address)
+}
+
+fn cannot_bind(source: IpAddr, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("local address {source}: {error}"))
 }
 
 /// Refuses a stream that is connected to itself.
@@ -76,9 +167,7 @@ fn refuse_self(stream: TcpStream, dialed: SocketAddr) -> io::Result<TcpStream> {
 
 /// One error for all addresses: the last one's kind, and each one's text.
 fn all_failed(mut failures: Vec<(SocketAddr, io::Error)>) -> io::Error {
-    let Some((address, last)) = failures.pop() else {
-        return io::Error::new(io::ErrorKind::NotFound, "the name has no addresses");
-    };
+    let Some((address, last)) = failures.pop() else { return io::ErrorKind::NotFound.into() };
     if failures.is_empty() {
         return last;
     }
@@ -106,12 +195,12 @@ mod tests {
 
     #[tokio::test]
     async fn stream_that_met_itself_is_refused() {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let own = socket.local_addr().unwrap();
         drop(socket);
         for dialed in [own, SocketAddr::from(([0, 0, 0, 0], own.port()))] {
-            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            let socket = TcpSocket::new_v4().unwrap();
             socket.set_reuseaddr(true).unwrap();
             socket.bind(own).unwrap();
             let stream = socket.connect(own).await.unwrap();

@@ -1,0 +1,225 @@
+//! What a TLS session is to be like.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::host;
+use crate::{Address, Error};
+
+/// The settings of TLS for [`Builder::tls`](crate::Builder::tls).
+///
+/// They are read and checked when they are given to the builder; what a file has in it later is not seen.
+///
+/// ```
+/// use perconn::Tls;
+///
+/// let tls = Tls::new()
+///     .roots_file("/etc/ssl/private-ca.pem")
+///     .client_certificate_files("/etc/agent/cert.pem", "/etc/agent/key.pem")
+///     .server_name("gateway.internal");
+/// ```
+#[derive(Clone, Default)]
+#[must_use = "they do nothing until they are given to `Builder::tls`"]
+pub struct Tls {
+    config: Option<Arc<ClientConfig>>,
+    roots: Vec<Pem>,
+    client: Option<(Pem, Pem)>,
+    alpn: Vec<Vec<u8>>,
+    server_name: Option<String>,
+}
+
+impl Tls {
+    /// The defaults: TLS 1.2 and 1.3, the roots that the operating system trusts, no client certificate, no ALPN, the server
+    /// name of the address.
+    ///
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR`, if they are set, say where the system's roots are.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A rustls configuration of your own. Roots and client certificate are its own; ALPN protocols, if given here, take
+    /// the place of its.
+    pub fn from_config(config: impl Into<Arc<ClientConfig>>) -> Self {
+        Self { config: Some(config.into()), ..Self::default() }
+    }
+
+    /// Trusts the certificates in a PEM file, in place of the system's. Can be called several times.
+    pub fn roots_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.roots.push(Pem::File(path.into()));
+        self
+    }
+
+    /// Trusts the certificates in a PEM text, in place of the system's. Can be called several times.
+    pub fn roots_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.roots.push(Pem::Text(pem.into()));
+        self
+    }
+
+    /// Shows a certificate to a server that asks for one: PEM files with the chain, the own certificate first, and with
+    /// its private key.
+    pub fn client_certificate_files(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.client = Some((Pem::File(chain.into()), Pem::File(key.into())));
+        self
+    }
+
+    /// The same from PEM texts.
+    pub fn client_certificate_pem(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.client = Some((Pem::Text(chain.into()), Pem::Text(key.into())));
+        self
+    }
+
+    /// The protocols to offer (ALPN, RFC 7301), the preferred one first. A server that knows none of them may end the
+    /// handshake, or go on without: which one was chosen, the stream's `get_ref().1.alpn_protocol()` says.
+    pub fn alpn<P: AsRef<[u8]>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
+        self.alpn = protocols.into_iter().map(|protocol| protocol.as_ref().to_vec()).collect();
+        self
+    }
+
+    /// The name, or IP address, that the server's certificate must be for. Defaults to the host of the address.
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// The server's name, given or that of the address.
+    pub(super) fn name(&self, address: Option<&Address>) -> Result<ServerName<'static>, Error> {
+        let name = match (&self.server_name, address) {
+            (Some(name), _) => name.clone(),
+            (None, Some(address)) => host(address).ok_or_else(|| {
+                let text = format!(
+                    "server name: the address {address:?} has none; expected one by Tls::server_name",
+                    address = address.as_str()
+                );
+                Error::InvalidConfig(text)
+            })?,
+            (None, None) => return Err(Error::InvalidConfig("server name: expected one by Tls::server_name".into())),
+        };
+        ServerName::try_from(name.clone())
+            .map_err(|_| Error::InvalidConfig(format!("server name {name:?}: expected a DNS name or an IP address")))
+    }
+
+    /// The configuration for rustls.
+    pub(super) fn config(self) -> Result<ClientConfig, Error> {
+        let mut config = match &self.config {
+            Some(config) => {
+                if !self.roots.is_empty() || self.client.is_some() {
+                    let text = "tls: roots and client certificate belong to the rustls configuration that was given";
+                    return Err(Error::InvalidConfig(text.into()));
+                }
+                ClientConfig::clone(config)
+            }
+            None => self.build()?,
+        };
+        if !self.alpn.is_empty() {
+            if let Some(bad) = self.alpn.iter().find(|protocol| !(1..=255).contains(&protocol.len())) {
+                let text = format!("alpn protocol of {} bytes: expected 1 to 255 (RFC 7301)", bad.len());
+                return Err(Error::InvalidConfig(text));
+            }
+            config.alpn_protocols = self.alpn;
+        }
+        Ok(config)
+    }
+
+    fn build(&self) -> Result<ClientConfig, Error> {
+        let roots = if self.roots.is_empty() { system_roots()? } else { given_roots(&self.roots)? };
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::InvalidConfig(format!("tls: {error}")))?
+            .with_root_certificates(roots);
+        let Some((chain, key)) = &self.client else { return Ok(builder.with_no_client_auth()) };
+        let certificates = chain.certificates("client certificate")?;
+        let private_key = key.private_key()?;
+        builder.with_client_auth_cert(certificates, private_key).map_err(|error| {
+            Error::InvalidConfig(format!("client certificate {chain} with private key {key}: {error}"))
+        })
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}
+
+fn system_roots() -> Result<RootCertStore, Error> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // Systems trust certificates that rustls cannot read; those are left out.
+    let (good, _) = roots.add_parsable_certificates(found.certs);
+    if good > 0 {
+        return Ok(roots);
+    }
+    let why = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
+    Err(Error::InvalidConfig(format!("the system's root certificates: {why}; expected some, or Tls::roots_file")))
+}
+
+fn given_roots(sources: &[Pem]) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for source in sources {
+        for certificate in source.certificates("root certificates")? {
+            let wrong = |error| Error::InvalidConfig(format!("root certificates {source}: {error}"));
+            roots.add(certificate).map_err(wrong)?;
+        }
+    }
+    Ok(roots)
+}
+
+/// Where something in PEM is.
+#[derive(Clone)]
+enum Pem {
+    File(PathBuf),
+    Text(Vec<u8>),
+}
+
+impl Pem {
+    /// All certificates in it, and one at least.
+    fn certificates(&self, what: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+        let certificates: Result<Vec<_>, _> = match self {
+            Self::File(path) => CertificateDer::pem_file_iter(path).and_then(Iterator::collect),
+            Self::Text(text) => CertificateDer::pem_slice_iter(text).collect(),
+        };
+        let wrong = |why: &dyn fmt::Display| Error::InvalidConfig(format!("{what} {self}: {why}"));
+        match certificates {
+            Ok(certificates) if certificates.is_empty() => Err(wrong(&"no certificate in it; expected PEM")),
+            Ok(certificates) => Ok(certificates),
+            Err(error) => Err(wrong(&reason(&error))),
+        }
+    }
+
+    fn private_key(&self) -> Result<PrivateKeyDer<'static>, Error> {
+        let key = match self {
+            Self::File(path) => PrivateKeyDer::from_pem_file(path),
+            Self::Text(text) => PrivateKeyDer::from_pem_slice(text),
+        };
+        key.map_err(|error| {
+            let why = match error {
+                pem::Error::NoItemsFound => "no private key in it; expected PEM".to_owned(),
+                other => reason(&other),
+            };
+            Error::InvalidConfig(format!("private key {self}: {why}"))
+        })
+    }
+}
+
+/// A text of PEM is not shown: it may be a secret.
+impl fmt::Display for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{:?}", Path::new(path)),
+            Self::Text(text) => write!(f, "given as a text of {} bytes", text.len()),
+        }
+    }
+}
+
+fn reason(error: &pem::Error) -> String {
+    match error {
+        pem::Error::Io(error) => error.to_string(),
+        other => format!("{other}; expected PEM"),
+    }
+}

@@ -1,0 +1,57 @@
+//! Sockets of the Unix domain.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio::net::UnixStream;
+
+use super::Dial;
+use crate::Error;
+use crate::link::is_closed_now;
+
+/// Dials a socket of the Unix domain; see [`Conn::unix`](crate::Conn::unix). Unix only.
+#[derive(Clone, Debug)]
+pub struct UnixDialer {
+    path: PathBuf,
+}
+
+impl UnixDialer {
+    /// A dialer for the socket at this path; it is checked when the connection is built.
+    ///
+    /// On Linux, a path that begins with a zero byte is a name in the abstract namespace (unix(7)).
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The path of the socket.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Dial for UnixDialer {
+    type Stream = UnixStream;
+
+    async fn dial(&mut self) -> io::Result<UnixStream> {
+        UnixStream::connect(&self.path).await
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let path = &self.path;
+        if path.as_os_str().is_empty() {
+            return Err(Error::InvalidConfig("socket path \"\": expected the path of a socket".into()));
+        }
+        // The kernel's limit is a matter of bytes, and what reads it is the standard library.
+        match socket2::SockAddr::unix(path) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let length = path.as_os_str().len();
+                Err(Error::InvalidConfig(format!("socket path {path:?} of {length} bytes: {error}")))
+            }
+        }
+    }
+
+    fn is_closed(stream: &UnixStream) -> bool {
+        is_closed_now(stream)
+    }
+}

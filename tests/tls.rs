@@ -1,0 +1,327 @@
+//! TLS beneath a connection, against a real TLS server on real sockets.
+
+mod support;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use perconn::tokio_rustls::TlsAcceptor;
+use perconn::tokio_rustls::rustls::crypto::ring;
+use perconn::tokio_rustls::rustls::pki_types::pem::PemObject;
+use perconn::tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use perconn::tokio_rustls::rustls::server::WebPkiClientVerifier;
+use perconn::tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use perconn::tokio_rustls::server::TlsStream;
+use perconn::{Builder, Conn, Dial, Error, Tls, TlsDialer};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use support::{Server, quick, soon, told_generation};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A certificate and its key, in PEM.
+struct Identity {
+    certificate: String,
+    key: String,
+}
+
+/// An authority of its own for each test.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    fn issue(&self, name: &str) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    fn trusted(&self) -> Tls {
+        Tls::new().roots_pem(self.certificate.as_str())
+    }
+}
+
+/// The server's side of TLS.
+fn acceptor(identity: &Identity, clients: Option<&Authority>, alpn: &[&str]) -> TlsAcceptor {
+    let provider = Arc::new(ring::default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
+    let builder = match clients {
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(authority.certificate.as_bytes()).unwrap()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let chain = vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+    let mut config = builder.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn accept(server: &Server, acceptor: &TlsAcceptor) -> io::Result<TlsStream<TcpStream>> {
+    let stream = server.accept().await;
+    soon("the server's handshake", acceptor.accept(stream)).await
+}
+
+fn client(address: SocketAddr, tls: Tls) -> Builder<TlsDialer> {
+    quick(Conn::builder(("localhost", address.port()))).tls(tls).unwrap()
+}
+
+/// Why the first dial failed.
+async fn dial_failure(builder: Builder<impl Dial>) -> io::Error {
+    match soon("connect", builder.connect()).await {
+        Err(Error::DialFailure { source, .. }) => source,
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("it connected"),
+    }
+}
+
+fn invalid<T>(outcome: Result<T, Error>) -> String {
+    match outcome {
+        Err(error @ Error::InvalidConfig(_)) => error.to_string(),
+        Err(other) => panic!("expected InvalidConfig: {other:?}"),
+        Ok(_) => panic!("expected InvalidConfig, and it was taken"),
+    }
+}
+
+#[tokio::test]
+async fn each_link_is_a_session_of_its_own() {
+    let (server, authority) = (Server::start().await, Authority::new());
+    let acceptor = acceptor(&authority.issue("localhost"), None, &[]);
+    let (conn, peer) = tokio::join!(client(server.address, authority.trusted()).connect(), accept(&server, &acceptor));
+    let (mut conn, mut peer) = (conn.unwrap(), peer.unwrap());
+    for generation in 1..=5 {
+        soon("write", conn.write_all(b"ping")).await.unwrap();
+        conn.flush().await.unwrap();
+        let mut bytes = [0; 4];
+        soon("ping", peer.read_exact(&mut bytes)).await.unwrap();
+        peer.write_all(b"pong").await.unwrap();
+        peer.flush().await.unwrap();
+        soon("pong", conn.read_exact(&mut bytes)).await.unwrap();
+        assert_eq!((&bytes, conn.generation()), (b"pong", generation));
+        // Alternately in good order and as if the server had been killed.
+        if generation % 2 == 0 {
+            peer.shutdown().await.unwrap();
+            assert_eq!(soon("the end", conn.read(&mut bytes)).await.unwrap(), 0);
+        } else {
+            drop(peer);
+            let error = soon("the end", conn.read(&mut bytes)).await.unwrap_err();
+            assert_eq!((error.kind(), told_generation(&error)), (io::ErrorKind::UnexpectedEof, generation));
+        }
+        peer = accept(&server, &acceptor).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn login_runs_within_the_session() {
+    let (server, authority) = (Server::start().await, Authority::new());
+    let acceptor = acceptor(&authority.issue("localhost"), None, &[]);
+    let builder = client(server.address, authority.trusted()).and_then(|mut stream| async move {
+        stream.write_all(b"LOGIN").await?;
+        stream.read_exact(&mut [0; 2]).await?;
+        Ok(stream)
+    });
+    let serve = async {
+        let mut peer = accept(&server, &acceptor).await.unwrap();
+        let mut login = [0; 5];
+        peer.read_exact(&mut login).await.unwrap();
+        peer.write_all(b"OK").await.unwrap();
+        login
+    };
+    let (conn, login) = tokio::join!(builder.connect(), serve);
+    conn.unwrap();
+    assert_eq!(&login, b"LOGIN");
+}
+
+#[tokio::test]
+async fn certificate_of_another_authority_is_a_failed_dial_that_says_so() {
+    let (server, authority) = (Server::start().await, Authority::new());
+    let acceptor = acceptor(&authority.issue("localhost"), None, &[]);
+    let stranger = Authority::new();
+    let (error, peer) =
+        tokio::join!(dial_failure(client(server.address, stranger.trusted())), accept(&server, &acceptor));
+    assert!(error.to_string().contains("invalid peer certificate"), "{error}");
+    assert!(peer.is_err());
+    // So it is with the roots of the system, if it has any.
+    if let Ok(builder) = quick(Conn::builder(("localhost", server.address.port()))).tls(Tls::new()) {
+        let (error, _) = tokio::join!(dial_failure(builder), accept(&server, &acceptor));
+        assert!(error.to_string().contains("invalid peer certificate"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn certificate_for_another_name_is_a_failed_dial_that_says_so() {
+    let (server, authority) = (Server::start().await, Authority::new());
+    let acceptor = acceptor(&authority.issue("other.example"), None, &[]);
+    let (error, _) =
+        tokio::join!(dial_failure(client(server.address, authority.trusted())), accept(&server, &acceptor));
+    assert!(error.to_string().contains("other.example"), "{error}");
+    // Unless that is the name that was asked for.
+    let named = client(server.address, authority.trusted().server_name("other.example"));
+    let (conn, peer) = tokio::join!(named.connect(), accept(&server, &acceptor));
+    assert_eq!(peer.unwrap().get_ref().1.server_name(), Some("other.example"));
+    conn.unwrap();
+}
+
+#[tokio::test]
+async fn address_that_is_a_number_is_a_name_as_well() {
+    let (server, authority) = (Server::start().await, Authority::new());
+    let acceptor = acceptor(&authority.issue("127.0.0.1"), None, &[]);
+    let builder = server.client().tls(authority.trusted()).unwrap();
+    let (conn, peer) = tokio::join!(builder.connect(), accept(&server, &acceptor));
+    conn.unwrap();
+    peer.unwrap();
+}
+
+#[tokio::test]
+async fn client_certificate_is_shown_to_the_server_that_asks() {
+    let (server, authority) = (Server::start().await, Authority::new());
+    let acceptor = acceptor(&authority.issue("localhost"), Some(&authority), &[]);
+    let own = authority.issue("agent-7");
+    let tls = authority.trusted().client_certificate_pem(own.certificate.as_str(), own.key.as_str());
+    let (conn, peer) = tokio::join!(client(server.address, tls).connect(), accept(&server, &acceptor));
+    let peer = peer.unwrap();
+    let shown = &peer.get_ref().1.peer_certificates().unwrap()[0];
+    assert_eq!(shown, &CertificateDer::from_pem_slice(own.certificate.as_bytes()).unwrap());
+    conn.unwrap();
+    // Without one, the server refuses; what the client sees is a link whose first read fails.
+    let (conn, peer) = tokio::join!(client(server.address, authority.trusted()).connect(), accept(&server, &acceptor));
+    assert!(peer.is_err());
+    let error = soon("read", conn.unwrap().read(&mut [0])).await.unwrap_err();
+    assert!(Error::of(&error).is_some(), "{error:?}");
+}
+
+#[tokio::test]
+async fn protocol_is_agreed_upon() {
+    let (server, authority) = (Server::start().await, Authority::new());
+    let acceptor = acceptor(&authority.issue("localhost"), None, &["http/1.1", "irc"]);
+    let offer = |protocols: &[&str]| client(server.address, authority.trusted().alpn(protocols));
+    let (conn, _peer) = tokio::join!(offer(&["irc", "xmpp"]).connect(), accept(&server, &acceptor));
+    let conn = conn.unwrap();
+    assert_eq!(conn.get_ref().unwrap().get_ref().1.alpn_protocol(), Some(&b"irc"[..]));
+    let (error, _) = tokio::join!(dial_failure(offer(&["xmpp"])), accept(&server, &acceptor));
+    assert!(error.to_string().to_lowercase().contains("protocol"), "{error}");
+}
+
+#[tokio::test]
+async fn server_that_speaks_no_tls_is_a_failed_dial() {
+    let (server, authority) = (Server::start().await, Authority::new());
+    let serve = async {
+        let mut peer = server.accept().await;
+        peer.write_all(b"220 mail.example ESMTP, at your service\r\n").await.unwrap();
+        peer
+    };
+    let (error, _peer) = tokio::join!(dial_failure(client(server.address, authority.trusted())), serve);
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+}
+
+#[tokio::test]
+async fn handshake_has_to_fit_into_the_dial_timeout() {
+    let (server, authority) = (Server::start().await, Authority::new());
+    let builder = client(server.address, authority.trusted()).dial_timeout(Duration::from_millis(50));
+    // The server accepts, and says nothing.
+    let (error, _peer) = tokio::join!(dial_failure(builder), server.accept());
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+}
+
+#[tokio::test]
+async fn write_fails_when_the_peers_close_has_arrived() {
+    let (server, authority) = (Server::start().await, Authority::new());
+    let acceptor = acceptor(&authority.issue("localhost"), None, &[]);
+    let (conn, peer) = tokio::join!(client(server.address, authority.trusted()).connect(), accept(&server, &acceptor));
+    let mut conn = conn.unwrap();
+    let mut peer = peer.unwrap();
+    peer.shutdown().await.unwrap();
+    // The end of the stream has arrived when the server has the acknowledgement of its own.
+    let socket = conn.get_ref().unwrap().get_ref().0;
+    soon("the end has arrived", async {
+        while !perconn::TcpDialer::is_closed(socket) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let error = soon("write", conn.write_all(b"lost?")).await.unwrap_err();
+    assert_eq!(told_generation(&error), 1);
+}
+
+#[tokio::test]
+async fn socket_options_reach_the_socket_beneath() {
+    let (server, authority) = (Server::start().await, Authority::new());
+    let acceptor = acceptor(&authority.issue("localhost"), None, &[]);
+    let builder = client(server.address, authority.trusted()).nodelay(true).keepalive(Duration::from_secs(9));
+    let (conn, _peer) = tokio::join!(builder.connect(), accept(&server, &acceptor));
+    assert!(conn.unwrap().get_ref().unwrap().get_ref().0.nodelay().unwrap());
+}
+
+#[tokio::test]
+async fn files_that_are_missing_empty_or_not_pem_are_named() {
+    let folder = std::env::temp_dir().join(format!("perconn-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let authority = Authority::new();
+    let own = authority.issue("agent");
+    let file = |name: &str, content: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let (missing, empty) = (folder.join("missing.pem"), file("empty.pem", ""));
+    let text = file("notes.txt", "to whom it may concern\n");
+    let torn = file("torn.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n");
+    let not_der = file("not-der.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let (good, key) = (file("good.pem", &own.certificate), file("key.pem", &own.key));
+    let stranger = file("stranger.pem", &authority.issue("other").key);
+    let build = |tls: Tls| invalid(Conn::builder("host.example:1").tls(tls));
+    let roots = [
+        (&missing, "No such file"),
+        (&empty, "no certificate in it; expected PEM"),
+        (&text, "no certificate in it; expected PEM"),
+        (&torn, "expected PEM"),
+        (&not_der, "invalid peer certificate"),
+    ];
+    for (path, why) in roots {
+        let text = build(Tls::new().roots_file(path));
+        assert!(text.contains(path.to_str().unwrap()) && text.contains(why), "{text}");
+    }
+    let certificate = authority.trusted().client_certificate_files(&empty, &key);
+    assert!(build(certificate).contains("empty.pem\": no certificate in it"));
+    let no_key = build(authority.trusted().client_certificate_files(&good, &good));
+    assert!(no_key.contains("private key") && no_key.contains("good.pem\": no private key in it"), "{no_key}");
+    let mismatch = build(authority.trusted().client_certificate_files(&good, &stranger));
+    assert!(mismatch.contains("good.pem") && mismatch.contains("stranger.pem"), "{mismatch}");
+    // A text is not shown, it may be a secret.
+    let secret = build(authority.trusted().client_certificate_pem(own.certificate.as_str(), "secret"));
+    assert!(secret.contains("a text of 6 bytes") && !secret.contains("secret"), "{secret}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
+async fn server_names_that_are_none_are_refused() {
+    let authority = Authority::new();
+    for name in ["", "two words", "a..b", "https://host.example", "host.example:443"] {
+        let text = invalid(Conn::builder("host.example:1").tls(authority.trusted().server_name(name)));
+        assert!(text.contains(&format!("{name:?}")), "{text}");
+    }
+    // Several addresses have no name in common.
+    let several = Conn::builder("brokers").addresses(["one.example:1", "two.example:1"]);
+    let text = invalid(several.tls(authority.trusted()));
+    assert!(text.contains("\"brokers\"") && text.contains("Tls::server_name"), "{text}");
+    let text = invalid(TlsDialer::new(perconn::TcpDialer::new("host.example:1"), authority.trusted()));
+    assert!(text.contains("Tls::server_name"), "{text}");
+    let text = invalid(Conn::builder("host.example:1").tls(authority.trusted().alpn([""])));
+    assert!(text.contains("alpn protocol of 0 bytes"), "{text}");
+}
