@@ -12,9 +12,10 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use perconn::{Conn, SharedConn};
-use support::{Server, soon};
+use support::{Server, quick, refused_address, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_test::task::spawn;
 
 struct Counting;
 
@@ -148,4 +149,22 @@ async fn thousand_outages_in_a_row_leave_memory_flat() {
     println!("after 200 outages {first} bytes at most, after 1,000 {last}");
     // A byte kept for each would be 800.
     assert!(last - first < 800, "after 200 outages {first} bytes, after 1,000 {last}");
+}
+
+#[tokio::test]
+async fn cancelled_jobs_leave_nothing_behind() {
+    let conn = quick(Conn::builder(refused_address().await)).build().unwrap().into_shared();
+    let mut patient = spawn(conn.write_all(b"patient"));
+    assert!(patient.poll().is_pending());
+    let cancel = |count| {
+        for _ in 0..count {
+            let mut call = spawn(conn.write_all(b"impatient"));
+            assert!(call.poll().is_pending());
+        }
+        LIVE_BYTES.get()
+    };
+    let (first, last) = (cancel(100), cancel(10_000));
+    assert!(last <= first, "{first} bytes after 100 cancelled calls, {last} after 10,000 more");
+    let mut next = spawn(conn.write_all(b"next"));
+    assert!(next.poll().is_pending());
 }

@@ -108,7 +108,8 @@ impl<S> ReadHalf<S> {
     /// Tells of the first break after `told`, of which this half was told already. Returns its generation, too.
     pub(super) fn tell_again(&self, told: u64) -> (u64, io::Result<usize>) {
         let ledger = &self.handle.ledger;
-        let fault = ledger.first_untold(told).unwrap_or_else(|| ledger.fault(self.handle.told, Op::Read));
+        let known = ledger.first_untold(told).filter(|fault| fault.generation <= self.handle.told);
+        let fault = known.unwrap_or_else(|| ledger.fault(self.handle.told, Op::Read));
         let outcome = if matches!(fault.cause, Cause::PeerClosed) {
             Ok(0)
         } else {

@@ -123,7 +123,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a job whose rest goes to the next link",
         file: "src/conn/shared/queue.rs",
-        original: "self.bytes.drain(..job.length - self.begun);",
+        original: "self.bytes.drain(..job.length - begun);",
         broken: "let _ = job.length;",
     },
     Mutant {
@@ -141,8 +141,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a caller of many bytes that leaves without a word",
         file: "src/conn/shared/queue.rs",
-        original: "Place::Large if is_begun => {",
-        broken: "Place::Large if is_begun && bytes.is_empty() => {",
+        original: "} else if job.place == Place::Large {",
+        broken: "} else if job.place == Place::Large && bytes.is_empty() {",
     },
 ];
 

@@ -4,9 +4,10 @@
 //! are *admitted*: their bytes lie in the queue's buffer, one after the other, or are to be written by their caller from
 //! where they are, if they are many. The others wait for a place.
 //!
-//! A writer *takes* what lies in the buffer, all of it at once, and reports how many bytes the kernel has accepted.
-//! Whoever's last byte is among them is done. When a link breaks, the job that it cut in two has failed, and the jobs
-//! after it go back into the buffer, to be sent whole on the next link.
+//! A writer *takes* what lies in the buffer, all of it at once, and reports how many bytes were written and, when the
+//! kernel has them, flushed. Whoever's last byte is among them is done. When a link breaks, the job that it cut in two has
+//! failed (and those that a stream had taken and not flushed), and the jobs after it go back into the buffer, to be sent
+//! whole on the next link.
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -26,7 +27,8 @@ pub(super) struct Queue<F> {
     void: usize,
     /// How many of these are in the writer's hands.
     taken: usize,
-    /// How many bytes of the job at the front have been sent.
+    /// How many bytes the stream has taken, from the beginning of the job at the front on. If it is a socket, the kernel has
+    /// them, and they are a part of that job; otherwise they may be those of several jobs, until they are flushed.
     begun: usize,
     /// The bytes of admitted jobs that the writer has not taken yet.
     bytes: Vec<u8>,
@@ -63,6 +65,12 @@ enum Place {
     Large,
     /// There are none any more: the caller has withdrawn.
     Void,
+}
+
+impl Place {
+    fn of(bytes: &[u8]) -> Self {
+        if bytes.len() < LARGE { Self::Copied } else { Self::Large }
+    }
 }
 
 /// What a writer does next.
@@ -112,30 +120,28 @@ impl<F> Queue<F> {
     }
 
     /// A caller that is alone is about to write its bytes at once, without standing in the row: whoever comes from now on
-    /// comes after it. Returns its job's number.
+    /// comes after it.
     #[inline]
-    pub(super) fn pass(&mut self) -> u64 {
+    pub(super) fn pass(&mut self) {
         self.first += 1;
-        self.first - 1
     }
 
-    /// The caller that was alone has not been able to write more than `begun` bytes: it stands in the row now, at the
-    /// front. Returns false if nothing will be sent any more.
-    pub(super) fn fall_in(&mut self, bytes: &[u8], begun: usize, waker: &Waker) -> bool {
+    /// The caller that passed has written its bytes as far as `begun` only: it stands in the row now, at the front.
+    /// Returns its job's number; `None` if nothing will be sent any more.
+    pub(super) fn fall_in(&mut self, bytes: &[u8], begun: usize, waker: &Waker) -> Option<u64> {
         if self.is_abandoned() {
-            return false;
+            return None;
         }
-        let place = if bytes.len() < LARGE {
+        let place = Place::of(bytes);
+        if place == Place::Copied {
             self.bytes.splice(..0, bytes[begun..].iter().copied());
-            Place::Copied
-        } else {
-            Place::Large
-        };
+        }
         self.jobs.push_front(Job { length: bytes.len(), place, has_caller: true, waker: Some(waker.clone()) });
+        // The number that it left out; or, if others have come and withdrawn meanwhile, that of one of them.
         self.first -= 1;
         self.admitted += 1;
         self.begun = begun;
-        true
+        Some(self.first)
     }
 
     /// A caller joins the row. Returns its job's number.
@@ -154,12 +160,9 @@ impl<F> Queue<F> {
         if index > self.admitted || !self.has_place() {
             return false;
         }
-        let job = &mut self.jobs[index];
-        if bytes.len() < LARGE {
-            job.place = Place::Copied;
+        self.jobs[index].place = Place::of(bytes);
+        if self.jobs[index].place == Place::Copied {
             self.bytes.extend_from_slice(bytes);
-        } else {
-            job.place = Place::Large;
         }
         self.admitted += 1;
         self.settle();
@@ -170,12 +173,14 @@ impl<F> Queue<F> {
         true
     }
 
-    /// Whom to wake when this job is done, fails, gets a place, or has its turn.
-    pub(super) fn set_waker(&mut self, number: u64, waker: &Waker) {
+    /// Whom to wake when this job is done, fails, gets a place, or has its turn. Returns who was to be woken before, to be
+    /// dropped when the lock is released.
+    pub(super) fn set_waker(&mut self, number: u64, waker: &Waker) -> Option<Waker> {
         let index = self.index(number);
         let current = &mut self.jobs[index].waker;
-        if current.as_ref().is_none_or(|current| !current.will_wake(waker)) {
-            *current = Some(waker.clone());
+        match current {
+            Some(current) if current.will_wake(waker) => None,
+            _ => current.replace(waker.clone()),
         }
     }
 
@@ -202,10 +207,14 @@ impl<F> Queue<F> {
         Turn::Write
     }
 
-    /// The kernel has accepted `n` more bytes.
-    pub(super) fn sent(&mut self, n: usize, wakers: &mut Vec<Waker>) {
+    /// The stream has taken `n` more bytes.
+    pub(super) fn written(&mut self, n: usize) {
         self.begun += n;
-        while let Some(job) = self.jobs.front().filter(|_| self.taken > 0) {
+    }
+
+    /// The kernel has all that the stream has taken.
+    pub(super) fn flushed(&mut self, wakers: &mut Vec<Waker>) {
+        while let Some(job) = self.jobs.front().filter(|_| self.taken > 0 || self.begun > 0) {
             if self.begun < job.length {
                 break;
             }
@@ -216,25 +225,26 @@ impl<F> Queue<F> {
         self.call_in(wakers);
     }
 
-    /// The writer has to wait, and gives back what it has taken and not sent. `rest` is cleared.
+    /// The writer has to wait, and gives back what it has taken and not written. `rest` is cleared.
     pub(super) fn give_back(&mut self, rest: &mut Vec<u8>) {
         rest.append(&mut self.bytes);
         std::mem::swap(&mut self.bytes, rest);
         self.taken = 0;
     }
 
-    /// The link is gone. `rest` is what the writer had taken and not sent; it is cleared.
-    pub(super) fn break_off(&mut self, rest: &mut Vec<u8>, why: F, wakers: &mut Vec<Waker>) {
+    /// The link is gone. `rest` is what the writer had taken and not written; it is cleared.
+    pub(super) fn break_off(&mut self, rest: &mut Vec<u8>, why: impl Fn() -> F, wakers: &mut Vec<Waker>) {
         self.give_back(rest);
-        if let Some(job) = self.jobs.front().filter(|_| self.begun > 0) {
-            // The job that was cut in two. What was not sent begins with its rest.
+        while let Some(job) = self.jobs.front().filter(|_| self.begun > 0) {
+            let begun = self.begun.min(job.length);
+            // What was not written begins with the rest of the job that was cut in two.
             if job.place == Place::Copied {
-                self.bytes.drain(..job.length - self.begun);
+                self.bytes.drain(..job.length - begun);
             }
             if job.has_caller {
-                self.failed.push((self.first, why));
+                self.failed.push((self.first, why()));
             }
-            self.begun = 0;
+            self.begun -= begun;
             self.pop(wakers);
         }
         self.settle();
@@ -294,6 +304,15 @@ impl<F> Queue<F> {
         }
     }
 
+    /// Whether this job can still be kept from being sent.
+    pub(super) fn can_withdraw(&self, number: u64) -> bool {
+        if number < self.first || self.is_begun(number) {
+            return false;
+        }
+        let index = self.index(number);
+        index >= self.taken || self.jobs[index].place == Place::Large
+    }
+
     /// A caller has lost interest; `bytes` are what it wanted to send. If its job has not begun, it is not sent; otherwise
     /// it is sent to the end.
     pub(super) fn withdraw(&mut self, number: u64, bytes: &[u8], wakers: &mut Vec<Waker>) {
@@ -301,31 +320,45 @@ impl<F> Queue<F> {
             self.outcome(number);
             return;
         }
+        let can_withdraw = self.can_withdraw(number);
         let index = self.index(number);
-        (self.jobs[index].has_caller, self.jobs[index].waker) = (false, None);
-        let is_begun = index == 0 && self.begun > 0;
+        let job = &mut self.jobs[index];
+        job.has_caller = false;
+        // (Woken and not dropped, as the lock is held.)
+        wakers.extend(job.waker.take());
+        if can_withdraw {
+            self.make_void(index);
+            self.settle();
+            self.call_in(wakers);
+        } else if job.place == Place::Large {
+            // From here on it is a job like the others, and first.
+            job.place = Place::Copied;
+            self.bytes.splice(..0, bytes[self.begun..].iter().copied());
+            self.taken = 0;
+        }
+    }
+
+    /// A job that has not begun, and that no writer has, is nothing any more.
+    fn make_void(&mut self, index: usize) {
         match self.jobs[index].place {
-            Place::Large if is_begun => {
-                // From here on it is a job like the others, and first.
-                self.bytes.splice(..0, bytes[self.begun..].iter().copied());
-                self.jobs[0].place = Place::Copied;
-                self.taken = 0;
+            Place::Copied => {
+                let before = self.jobs.range(self.taken..index).filter(|job| job.place == Place::Copied);
+                let before: usize = before.map(|job| job.length).sum();
+                let is_front_cut = self.taken == 0 && self.jobs[0].place == Place::Copied;
+                let start = before - if is_front_cut { self.begun } else { 0 };
+                self.bytes.drain(start..start + self.jobs[index].length);
             }
-            // The writer has it.
-            Place::Copied if is_begun || index < self.taken => {}
-            place => {
-                if place == Place::Copied {
-                    let before = self.jobs.range(self.taken..index).filter(|job| job.place == Place::Copied);
-                    let before: usize = before.map(|job| job.length).sum();
-                    let is_front_cut = self.taken == 0 && self.jobs[0].place == Place::Copied;
-                    let start = before - if is_front_cut { self.begun } else { 0 };
-                    self.bytes.drain(start..start + self.jobs[index].length);
-                }
-                self.jobs[index] = Job { length: 0, place: Place::Void, has_caller: false, waker: None };
-                self.void += usize::from(index < self.admitted);
-                self.taken -= usize::from(place == Place::Large && index < self.taken);
-                self.settle();
-                self.call_in(wakers);
+            Place::Large => self.taken -= usize::from(index < self.taken),
+            Place::Outside | Place::Void => {}
+        }
+        (self.jobs[index].length, self.jobs[index].place) = (0, Place::Void);
+        self.void += usize::from(index < self.admitted);
+        // Those at the end leave no gap: nobody else knows their numbers.
+        while self.jobs.len() > self.taken && self.jobs.back().is_some_and(|job| job.place == Place::Void) {
+            self.jobs.pop_back();
+            if self.admitted > self.jobs.len() {
+                self.admitted -= 1;
+                self.void -= 1;
             }
         }
     }

@@ -55,26 +55,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
         if self.bytes.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let Some(mut role) = state.come() else {
+        self.role = state.come();
+        let Some(role) = &mut self.role else {
             let number = state.queue.join(self.bytes.len());
             self.number = Some(number);
             drop(state);
             return self.go_on(number, cx);
         };
-        let number = state.queue.pass();
         drop(state);
-        let outcome = self.writer.write_alone(&mut role, self.bytes, cx);
+        let outcome = self.writer.write_alone(role, self.bytes, cx);
+        let is_flushed = !role.is_unflushed();
+        let mut wakers = Vec::new();
         let mut state = self.writer.lock();
+        state.put_role(self.role.take());
         let outcome = match outcome {
-            Ok(sent) if sent == self.bytes.len() => Poll::Ready(Ok(())),
-            Ok(sent) if state.queue.fall_in(self.bytes, sent, cx.waker()) => {
-                self.number = Some(number);
-                Poll::Pending
+            Ok(written) if written == self.bytes.len() && is_flushed => Poll::Ready(Ok(())),
+            Ok(written) => {
+                self.number = state.queue.fall_in(self.bytes, written, cx.waker());
+                self.number.map_or_else(|| Poll::Ready(Err(self.writer.end())), |_| Poll::Pending)
             }
-            Ok(_) => Poll::Ready(Err(self.writer.end())),
-            Err(error) => Poll::Ready(Err(error)),
+            Err(error) => {
+                self.writer.break_met_alone(&mut state, &mut wakers);
+                Poll::Ready(Err(error))
+            }
         };
-        self.writer.lay_down(state, role);
+        self.writer.unlock(state, wakers);
         if outcome.is_pending() { self.poll_patience(cx) } else { outcome }
     }
 
@@ -83,9 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
             if self.writer.drive(role, Some((number, self.bytes)), cx).is_pending() {
                 return self.poll_patience(cx);
             }
-            if let Some(role) = self.role.take() {
-                self.writer.lay_down(self.writer.lock(), role);
-            }
+            self.lay_down();
         }
         let mut wakers = Vec::new();
         let mut state = self.writer.lock();
@@ -94,18 +97,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
             Outcome::Failed(error) => Err(error),
             Outcome::Abandoned => {
                 drop(state);
-                self.number = None;
-                return Poll::Ready(Err(self.writer.end()));
+                Err(self.writer.end())
             }
             Outcome::Pending => {
                 let is_admitted = state.queue.admit(number, self.bytes, &mut wakers);
-                state.queue.set_waker(number, cx.waker());
+                let _replaced = state.queue.set_waker(number, cx.waker());
                 if is_admitted && state.queue.is_callers_turn(number) {
                     self.role = state.take_role();
                 }
-                let task = state.task();
-                drop(state);
-                wakers.into_iter().chain(task).for_each(std::task::Waker::wake);
+                self.writer.unlock(state, wakers);
                 return if self.role.is_some() { self.go_on(number, cx) } else { self.poll_patience(cx) };
             }
         };
@@ -120,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
         let Writer { tether, .. } = self.writer;
         let number = self.number.unwrap_or_default();
         // A job that has begun is told of the break that cut it, and of nothing else.
-        if self.writer.is_up() || self.role.is_some() || self.writer.lock().queue.is_begun(number) {
+        if self.writer.is_up() || self.writer.lock().queue.is_begun(number) {
             self.patience = None;
             return Poll::Pending;
         }
@@ -130,28 +130,54 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
         let (_, alarm) =
             self.patience.insert(current.unwrap_or_else(|| (generation, Alarm::new(deadline, &tether.runtime))));
         ready!(alarm.poll(cx));
+        self.patience = None;
+        if !self.withdraw() {
+            // A link has come up at the last moment, and a writer has taken the job.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let address = self.writer.tether.ledger.address.clone();
         Poll::Ready(Err(Error::WaitTimeout { address, limit }.into()))
+    }
+
+    /// Sees to it that the job is not sent. False if it is too late for that.
+    fn withdraw(&mut self) -> bool {
+        let Some(number) = self.number else { return false };
+        let mut wakers = Vec::new();
+        let mut state = self.writer.lock();
+        if !state.queue.can_withdraw(number) {
+            return false;
+        }
+        self.number = None;
+        state.queue.withdraw(number, self.bytes, &mut wakers);
+        self.writer.unlock(state, wakers);
+        self.lay_down();
+        true
+    }
+}
+
+impl<S> WriteAll<'_, S> {
+    fn lay_down(&mut self) {
+        if let Some(mut role) = self.role.take() {
+            role.forget_turn();
+            let mut state = self.writer.lock();
+            state.put_role(Some(role));
+            self.writer.unlock(state, None);
+        }
     }
 }
 
 impl<S> Drop for WriteAll<'_, S> {
     fn drop(&mut self) {
-        let Some(number) = self.number else { return };
-        let mut wakers = Vec::new();
-        let mut state = self.writer.lock();
-        state.queue.withdraw(number, self.bytes, &mut wakers);
-        match self.role.take() {
-            Some(mut role) => {
-                role.forget_turn();
-                self.writer.lay_down(state, role);
-            }
-            None => {
-                let task = state.task();
-                drop(state);
-                wakers.extend(task);
-            }
+        if let Some(number) = self.number {
+            let mut wakers = Vec::new();
+            let mut state = self.writer.lock();
+            state.queue.withdraw(number, self.bytes, &mut wakers);
+            self.writer.unlock(state, wakers);
+        } else if self.role.is_some() {
+            // The stream has panicked: what it has taken of this job, nobody knows.
+            self.writer.tether.ledger.reconnect();
         }
-        wakers.into_iter().for_each(std::task::Waker::wake);
+        self.lay_down();
     }
 }

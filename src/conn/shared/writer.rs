@@ -15,7 +15,7 @@
 //! The task sleeps only with its waker in the state. Whoever puts something into the queue, or lays the role down while
 //! something is in it, takes that waker out and wakes it.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,8 +27,11 @@ use tokio::sync::Notify;
 use tokio::task;
 
 use super::queue::{Queue, Turn};
+use crate::conn::alarm::{Alarm, now};
 use crate::conn::{Tether, WriteHalf};
-use crate::{Error, WhenDown};
+use crate::ledger::End;
+use crate::link::Socket;
+use crate::{Error, Op, WhenDown};
 
 /// How long the task goes on with what was begun when everyone has left.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -39,6 +42,8 @@ const CROWD_MEMORY: u8 = 16;
 /// What the callers and the task have in common.
 pub(super) struct Writer<S> {
     state: Mutex<State<S>>,
+    /// The streams are sockets: what they have taken, the kernel has.
+    is_direct: bool,
     pub(super) tether: Arc<Tether<S>>,
     /// Told when the last job is gone, and when the last holder of the connection is.
     drained: Notify,
@@ -55,6 +60,8 @@ pub(super) struct State<S> {
     last_caller: Option<task::Id>,
     /// For how many rounds more several callers are to be expected.
     crowd: u8,
+    /// A caller that is alone is writing, without standing in the row.
+    is_alone: bool,
     /// No job is taken any more.
     pub(super) is_closing: bool,
     /// Nobody is left who could bring one.
@@ -64,10 +71,14 @@ pub(super) struct State<S> {
 /// The right to write on the link, and what is needed for it.
 pub(super) struct Role<S> {
     half: WriteHalf<S>,
-    /// What was taken out of the queue, and how much of it has been sent.
+    /// What was taken out of the queue, and how much of it the stream has taken.
     buffer: Vec<u8>,
     offset: usize,
     turn: Turn,
+    /// The stream may have bytes that the kernel has not.
+    is_unflushed: bool,
+    /// The link after which those in the queue were told that there is none.
+    waited_after: u64,
     /// Whom to wake when the lock is released.
     wakers: Vec<Waker>,
 }
@@ -80,25 +91,53 @@ pub(super) enum Stop {
     Caller,
 }
 
-impl<S> Writer<S> {
+impl<S: 'static> Writer<S> {
     pub(super) fn new(half: WriteHalf<S>, places: usize) -> Self {
         let tether = half.tether();
-        let role = Role { half, buffer: Vec::new(), offset: 0, turn: Turn::Rest, wakers: Vec::new() };
+        let role = Role {
+            half,
+            buffer: Vec::new(),
+            offset: 0,
+            turn: Turn::Rest,
+            is_unflushed: false,
+            waited_after: 0,
+            wakers: Vec::new(),
+        };
         let state = State {
             queue: Queue::new(places),
             role: Some(Box::new(role)),
             task: None,
             last_caller: None,
             crowd: 0,
+            is_alone: false,
             is_closing: false,
             is_left: false,
         };
-        Self { state: Mutex::new(state), tether, drained: Notify::new(), left: Notify::new() }
+        Self {
+            state: Mutex::new(state),
+            is_direct: Socket::is_one::<S>(),
+            tether,
+            drained: Notify::new(),
+            left: Notify::new(),
+        }
     }
+}
 
+impl<S> Writer<S> {
     pub(super) fn lock(&self) -> MutexGuard<'_, State<S>> {
         // Nothing panics while the lock is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Unlocks, and wakes whoever is concerned.
+    pub(super) fn unlock(&self, mut state: MutexGuard<'_, State<S>>, wakers: impl IntoIterator<Item = Waker>) {
+        let task = state.task();
+        let is_drained = state.is_drained();
+        drop(state);
+        wakers.into_iter().chain(task).for_each(Waker::wake);
+        if is_drained {
+            self.drained.notify_waiters();
+        }
     }
 
     /// Why no job is taken any more.
@@ -111,32 +150,41 @@ impl<S> Writer<S> {
     /// The error of a job that finds no link, if that is what the program wants.
     pub(super) fn check_link(&self) -> io::Result<()> {
         if self.tether.when_down == WhenDown::Fail && !self.is_up() {
-            return Err(Error::Down { address: self.tether.ledger.address.clone() }.into());
+            return Err(self.tether.ledger.ended().map_or_else(|| self.down(), |_| self.end()));
         }
         Ok(())
+    }
+
+    fn down(&self) -> io::Error {
+        Error::Down { address: self.tether.ledger.address.clone() }.into()
     }
 
     pub(super) fn is_up(&self) -> bool {
         self.tether.ledger.status().is_connected()
     }
 
-    /// Lays the role down and sees to it that what is queued is sent.
-    pub(super) fn lay_down(&self, mut state: MutexGuard<'_, State<S>>, role: Box<Role<S>>) {
-        state.role = Some(role);
-        let task = state.task();
-        let is_drained = state.is_drained();
-        drop(state);
-        if let Some(task) = task {
-            task.wake();
+    /// What the program's policy means for those in the queue, if there is no link.
+    fn apply_policy(&self, state: &mut State<S>, wakers: &mut Vec<Waker>) {
+        match self.tether.when_down {
+            WhenDown::Wait => {}
+            // Each has to look at the clock.
+            WhenDown::WaitFor(_) => state.queue.call_all(wakers),
+            WhenDown::Fail => state.queue.fail_all(|| self.down(), wakers),
         }
-        if is_drained {
-            self.drained.notify_waiters();
+    }
+
+    /// A caller that was alone has met a break: so have those who came meanwhile.
+    pub(super) fn break_met_alone(&self, state: &mut State<S>, wakers: &mut Vec<Waker>) {
+        if !self.is_up() {
+            self.apply_policy(state, wakers);
         }
     }
 
     /// No job is taken any more. Waits until every job is gone, or the time is up.
     pub(super) async fn drain(&self, limit: Duration) {
         self.lock().is_closing = true;
+        let runtime = &self.tether.runtime;
+        let mut alarm = Alarm::new(now(runtime) + limit, runtime);
         let drained = async {
             loop {
                 let mut drained = pin!(self.drained.notified());
@@ -147,7 +195,11 @@ impl<S> Writer<S> {
                 drained.await;
             }
         };
-        let _ = tokio::time::timeout(limit, drained).await;
+        tokio::select! {
+            biased;
+            () = drained => {}
+            () = poll_fn(|cx| alarm.poll(cx)) => {}
+        }
     }
 
     /// The last holder of the connection has gone.
@@ -164,27 +216,49 @@ impl<S> Writer<S> {
 }
 
 impl<S> Role<S> {
-    /// Leaves what has not been sent in the buffer.
-    fn drop_sent(&mut self) {
+    /// The stream has taken `n` bytes of this turn.
+    fn advance(&mut self, n: usize, is_all: bool) {
+        match &mut self.turn {
+            Turn::Caller(_, begun) => *begun += n,
+            Turn::Write | Turn::Rest => self.offset += n,
+        }
+        if is_all {
+            self.turn = Turn::Rest;
+        }
+    }
+
+    /// Leaves what the stream has not taken in the buffer.
+    fn drop_written(&mut self) {
         self.buffer.drain(..self.offset);
         (self.offset, self.turn) = (0, Turn::Rest);
     }
 
-    /// The caller that wrote its bytes itself has gone, or has left the rest to others.
+    /// Whether the stream may have bytes that the kernel has not.
+    pub(super) fn is_unflushed(&self) -> bool {
+        self.is_unflushed
+    }
+
+    /// The caller that wrote its bytes itself has gone.
     pub(super) fn forget_turn(&mut self) {
         self.turn = Turn::Rest;
     }
 }
 
 impl<S> State<S> {
-    /// A caller comes. If it is alone, it gets the role, and its job is the only one.
+    /// A caller comes. If it is alone, it gets the role, and need not stand in the row.
     #[inline]
     pub(super) fn come(&mut self) -> Option<Box<Role<S>>> {
         let caller = task::try_id();
         if std::mem::replace(&mut self.last_caller, caller) != caller {
             self.crowd = CROWD_MEMORY;
         }
-        if self.crowd == 0 && self.queue.is_empty() { self.role.take() } else { None }
+        if self.crowd > 0 || !self.queue.is_empty() {
+            return None;
+        }
+        let role = self.role.take()?;
+        self.is_alone = true;
+        self.queue.pass();
+        Some(role)
     }
 
     /// The role, for a caller whose turn it is.
@@ -192,66 +266,94 @@ impl<S> State<S> {
         self.role.take()
     }
 
-    /// Whether everything has been sent that will be. (Whoever is writing at this moment has the role.)
+    /// Lays the role down.
+    pub(super) fn put_role(&mut self, role: Option<Box<Role<S>>>) {
+        if role.is_some() {
+            self.is_alone = false;
+            self.role = role;
+        }
+    }
+
+    /// Whether everything has been sent that will be.
     fn is_drained(&self) -> bool {
-        self.is_closing && self.queue.is_empty() && (self.role.is_some() || self.queue.is_abandoned())
+        self.is_closing && self.queue.is_empty() && !self.is_alone
     }
 
     /// The task, if there is something for it to do.
-    pub(super) fn task(&mut self) -> Option<Waker> {
+    fn task(&mut self) -> Option<Waker> {
         if self.role.is_some() && self.queue.is_ready() { self.task.take() } else { None }
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writer<S> {
-    /// Writes bytes of a caller that is alone, as far as the link takes them now. Returns how many it has taken.
+    /// Writes bytes of a caller that is alone, as far as the link takes them now. Returns how many the stream has taken.
     pub(super) fn write_alone(&self, role: &mut Role<S>, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<usize> {
-        let mut sent = 0;
-        while sent < bytes.len() {
-            match Pin::new(&mut role.half).poll_write(cx, &bytes[sent..]) {
+        let mut written = 0;
+        while written < bytes.len() || role.is_unflushed {
+            let outcome = if role.is_unflushed {
+                Pin::new(&mut role.half).poll_flush(cx).map_ok(|()| 0)
+            } else {
+                Pin::new(&mut role.half).poll_write(cx, &bytes[written..])
+            };
+            match outcome {
                 Poll::Pending => break,
-                Poll::Ready(Ok(n)) => sent += n,
+                Poll::Ready(Ok(n)) => {
+                    written += n;
+                    role.is_unflushed = !role.is_unflushed && !self.is_direct;
+                }
                 Poll::Ready(Err(error)) => match Error::of(&error) {
-                    // None of its bytes was on this link, so that it is no concern of this job's.
-                    Some(Error::IoError { .. }) if sent == 0 => self.check_link()?,
+                    Some(Error::IoError { .. }) => {
+                        role.is_unflushed = false;
+                        // Unless one of its bytes was on this link, that is no concern of this job's.
+                        if written > 0 {
+                            return Err(error);
+                        }
+                        self.check_link()?;
+                    }
                     // "Try again": the task will.
                     None => break,
                     Some(_) => return Err(error),
                 },
             }
         }
-        Ok(sent)
+        Ok(written)
     }
 
     /// Writes what is queued; a caller with a job of its `own`, only that.
     pub(super) fn drive(&self, role: &mut Role<S>, own: Option<(u64, &[u8])>, cx: &mut Context<'_>) -> Poll<Stop> {
         loop {
-            if role.turn == Turn::Rest {
-                let mut state = self.lock();
-                if own.is_some_and(|(number, _)| !state.queue.is_callers_turn(number)) {
-                    return Poll::Ready(Stop::Rest);
+            let outcome = if role.is_unflushed {
+                Pin::new(&mut role.half).poll_flush(cx).map_ok(|()| 0)
+            } else {
+                if role.turn == Turn::Rest {
+                    let mut state = self.lock();
+                    if own.is_some_and(|(number, _)| !state.queue.is_callers_turn(number)) {
+                        return Poll::Ready(Stop::Rest);
+                    }
+                    role.turn = state.queue.take(&mut role.buffer);
+                    role.offset = 0;
                 }
-                role.turn = state.queue.take(&mut role.buffer);
-                role.offset = 0;
-            }
-            let bytes = match (role.turn, own) {
-                (Turn::Write, _) => &role.buffer[role.offset..],
-                (Turn::Caller(number, begun), Some((own, bytes))) if number == own => &bytes[begun..],
-                (Turn::Caller(..), _) => {
-                    role.turn = Turn::Rest;
-                    return Poll::Ready(Stop::Caller);
+                let bytes = match (role.turn, own) {
+                    (Turn::Write, _) => &role.buffer[role.offset..],
+                    (Turn::Caller(number, begun), Some((own, bytes))) if number == own => &bytes[begun..],
+                    (Turn::Caller(..), _) => {
+                        role.turn = Turn::Rest;
+                        return Poll::Ready(Stop::Caller);
+                    }
+                    (Turn::Rest, _) => return Poll::Ready(Stop::Rest),
+                };
+                let length = bytes.len();
+                let outcome = Pin::new(&mut role.half).poll_write(cx, bytes);
+                if let Poll::Ready(Ok(n)) = outcome {
+                    role.advance(n, n == length);
                 }
-                (Turn::Rest, _) => return Poll::Ready(Stop::Rest),
-            };
-            let length = bytes.len();
-            let Poll::Ready(outcome) = Pin::new(&mut role.half).poll_write(cx, bytes) else {
-                self.give_back(role);
-                return Poll::Pending;
+                outcome
             };
             match outcome {
-                Ok(n) => self.sent(role, n, n == length),
-                Err(error) => match Error::of(&error) {
-                    Some(Error::IoError { .. }) => self.break_off(role, error),
+                Poll::Pending => return self.wait(role),
+                Poll::Ready(Ok(n)) => self.sent(role, n),
+                Poll::Ready(Err(error)) => match Error::of(&error) {
+                    Some(Error::IoError { generation, op, .. }) => self.break_off(role, *generation, *op),
                     Some(_) => {
                         self.abandon(role);
                         return Poll::Ready(Stop::Rest);
@@ -266,45 +368,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writer<S> {
         }
     }
 
-    fn sent(&self, role: &mut Role<S>, n: usize, is_all: bool) {
-        match &mut role.turn {
-            Turn::Caller(_, begun) => *begun += n,
-            _ => role.offset += n,
-        }
-        if is_all {
-            role.turn = Turn::Rest;
-        }
+    /// The stream has taken `n` bytes, or has been flushed.
+    fn sent(&self, role: &mut Role<S>, n: usize) {
+        let is_flushed = self.is_direct || role.is_unflushed;
+        role.is_unflushed = !is_flushed;
         let mut state = self.lock();
-        let first = state.queue.first();
-        state.queue.sent(n, &mut role.wakers);
-        match state.queue.first() - first {
-            0 => {}
-            1 => state.crowd = state.crowd.saturating_sub(1),
-            _ => state.crowd = CROWD_MEMORY,
-        }
-        self.unlock(state, role);
-    }
-
-    /// While it waits for the link, jobs may be withdrawn.
-    fn give_back(&self, role: &mut Role<S>) {
-        role.drop_sent();
-        self.lock().queue.give_back(&mut role.buffer);
-    }
-
-    fn break_off(&self, role: &mut Role<S>, error: io::Error) {
-        role.drop_sent();
-        let mut state = self.lock();
-        state.queue.break_off(&mut role.buffer, error, &mut role.wakers);
-        match self.tether.when_down {
-            WhenDown::Fail => {
-                let address = &self.tether.ledger.address;
-                state.queue.fail_all(|| Error::Down { address: address.clone() }.into(), &mut role.wakers);
+        state.queue.written(n);
+        if is_flushed {
+            let first = state.queue.first();
+            state.queue.flushed(&mut role.wakers);
+            match state.queue.first() - first {
+                0 => {}
+                1 => state.crowd = state.crowd.saturating_sub(1),
+                _ => state.crowd = CROWD_MEMORY,
             }
-            // Each has to look at the clock.
-            WhenDown::WaitFor(_) => state.queue.call_all(&mut role.wakers),
-            WhenDown::Wait => {}
         }
-        self.unlock(state, role);
+        self.unlock(state, role.wakers.drain(..));
+    }
+
+    /// The link takes nothing now, or there is none.
+    fn wait(&self, role: &mut Role<S>) -> Poll<Stop> {
+        let (is_up, generation) = (self.is_up(), self.tether.ledger.generation());
+        let mut state = self.lock();
+        if !role.is_unflushed {
+            // Jobs may be withdrawn meanwhile.
+            role.drop_written();
+            state.queue.give_back(&mut role.buffer);
+        }
+        let is_outage = !is_up && std::mem::replace(&mut role.waited_after, generation) != generation;
+        let is_over = !is_up && self.tether.when_down == WhenDown::Fail;
+        if is_outage || is_over {
+            self.apply_policy(&mut state, &mut role.wakers);
+        }
+        self.unlock(state, role.wakers.drain(..));
+        if is_over { Poll::Ready(Stop::Rest) } else { Poll::Pending }
+    }
+
+    fn break_off(&self, role: &mut Role<S>, generation: u64, op: Op) {
+        let ledger = &self.tether.ledger;
+        let fault = ledger.fault(generation, op);
+        let is_up = self.is_up();
+        role.drop_written();
+        role.is_unflushed = false;
+        let mut state = self.lock();
+        let why = || fault.error(op, &ledger.address).into();
+        state.queue.break_off(&mut role.buffer, why, &mut role.wakers);
+        // The next link may be up already.
+        if !is_up {
+            role.waited_after = ledger.generation();
+            self.apply_policy(&mut state, &mut role.wakers);
+        }
+        self.unlock(state, role.wakers.drain(..));
     }
 
     fn abandon(&self, role: &mut Role<S>) {
@@ -313,26 +427,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writer<S> {
         let mut state = self.lock();
         state.is_closing = true;
         state.queue.abandon(&mut role.wakers);
-        self.unlock(state, role);
+        self.unlock(state, role.wakers.drain(..));
     }
 
-    fn unlock(&self, state: MutexGuard<'_, State<S>>, role: &mut Role<S>) {
-        drop(state);
-        role.wakers.drain(..).for_each(Waker::wake);
-    }
-
-    /// The task: writes for all, until everyone has left.
-    pub(super) async fn work(self: Arc<Self>) {
-        let _end = AbandonOnDrop(&self);
-        let mut hands = Hands { role: None, has_let_others: false };
-        let finish = async {
-            self.left.notified().await;
-            tokio::time::sleep(DRAIN_LIMIT).await;
-        };
-        tokio::select! {
-            biased;
-            () = poll_fn(|cx| self.poll_work(&mut hands, cx)) => {}
-            () = finish => {}
+    /// The task: writes for all, until everyone has left or the connection is over. Whatever becomes of it, even if it is
+    /// dropped before it ever runs, nobody waits for it.
+    pub(super) fn work(self: Arc<Self>) -> impl Future<Output = ()> + Send {
+        let end = EndGuard(self);
+        async move {
+            let writer = &end.0;
+            let mut hands = Hands { role: None, has_let_others: false };
+            let everyone_has_left = async {
+                writer.left.notified().await;
+                tokio::time::sleep(DRAIN_LIMIT).await;
+            };
+            tokio::select! {
+                biased;
+                () = poll_fn(|cx| writer.poll_work(&mut hands, cx)) => {}
+                () = everyone_has_left => {}
+                // (A caller may sit on the role, so that the task would not hear of it otherwise.)
+                () = writer.tether.ledger.actor_gone() => {}
+            }
         }
     }
 
@@ -344,9 +459,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writer<S> {
                     return Poll::Ready(());
                 }
                 if !state.queue.is_ready() || state.role.is_none() {
-                    state.task = Some(cx.waker().clone());
-                    hands.has_let_others = false;
-                    return Poll::Pending;
+                    return self.sleep(state, hands, cx);
                 }
                 if !std::mem::replace(&mut hands.has_let_others, true) {
                     drop(state);
@@ -360,21 +473,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writer<S> {
             let stop = ready!(self.drive(role, None, cx));
             let mut state = self.lock();
             state.role = hands.role.take();
-            if let Stop::Caller = stop {
-                state.task = Some(cx.waker().clone());
-                hands.has_let_others = false;
-                let caller = state.queue.caller();
-                drop(state);
-                if let Some(caller) = caller {
-                    caller.wake();
-                }
-                return Poll::Pending;
-            }
-            if state.is_drained() {
-                drop(state);
-                self.drained.notify_waiters();
+            // It may have gone since.
+            if matches!(stop, Stop::Caller) && state.queue.is_callers_turn(state.queue.first()) {
+                return self.sleep(state, hands, cx);
             }
         }
+    }
+
+    /// Sleeps; if it is a caller's turn to write its bytes itself, that one is woken.
+    fn sleep(&self, mut state: MutexGuard<'_, State<S>>, hands: &mut Hands<S>, cx: &Context<'_>) -> Poll<()> {
+        let _replaced = state.task.replace(cx.waker().clone());
+        hands.has_let_others = false;
+        let first = state.queue.first();
+        let caller = if state.queue.is_callers_turn(first) { state.queue.caller() } else { None };
+        drop(state);
+        if let Some(caller) = caller {
+            caller.wake();
+        }
+        Poll::Pending
     }
 }
 
@@ -384,17 +500,25 @@ struct Hands<S> {
     has_let_others: bool,
 }
 
-/// However the task ends, nobody waits for it: the runtime drops it when it shuts down.
-struct AbandonOnDrop<'a, S>(&'a Writer<S>);
+/// However the task ends, nobody waits for it: the runtime drops it when it shuts down, and a stream may panic.
+struct EndGuard<S>(Arc<Writer<S>>);
 
-impl<S> Drop for AbandonOnDrop<'_, S> {
+impl<S> Drop for EndGuard<S> {
     fn drop(&mut self) {
+        let writer = &self.0;
         let mut wakers = Vec::new();
-        let mut state = self.0.lock();
+        let mut state = writer.lock();
         state.is_closing = true;
         state.queue.abandon(&mut wakers);
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-        self.0.drained.notify_waiters();
+        let is_left = state.is_left;
+        if writer.tether.ledger.ended().is_none() && !is_left {
+            // Nobody could write any more, so there is nothing to keep up.
+            let end = if std::thread::panicking() { End::Closed } else { End::RuntimeShutdown };
+            drop(state);
+            writer.tether.ledger.end(end);
+            writer.tether.ledger.publish();
+            state = writer.lock();
+        }
+        writer.unlock(state, wakers);
     }
 }

@@ -71,11 +71,11 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
             let is_right = match outcome {
                 // A close, or the end of all retries, can come in the middle of a job.
                 Outcome::Refused(Refusal::Closed | Refusal::GaveUp) => {
-                    on_wire.is_none_or(|(is_whole, wire)| !is_whole && ended.contains(wire))
+                    on_wire.is_none_or(|(_, wire)| ended.contains(wire))
                 }
                 Outcome::Refused(_) => on_wire.is_none(),
-                // It was cut in two by the break of that link.
-                Outcome::Told(generation, _) => on_wire.is_none_or(|on_wire| *on_wire == (false, *generation)),
+                // It was cut in two by the break of that link, or that came before the flush.
+                Outcome::Told(generation, _) => on_wire.is_none_or(|(_, wire)| wire == generation),
                 // Whole, or not at all; if it is cut, then by a break.
                 Outcome::Cancelled => on_wire.is_none_or(|(is_whole, wire)| *is_whole || ended.contains(wire)),
                 _ => true,
