@@ -1,0 +1,159 @@
+//! What a `TcpStream` has and a `Conn` has not, and what there is in its place.
+//!
+//! That a method is lacking is shown by a trait that has one of the same name: a method of the type's own would be
+//! called in its place, and this would not compile.
+
+use std::io::ErrorKind;
+#[cfg(unix)]
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use perconn::{Conn, ReadHalf, WriteHalf, dial_fn};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::side::bare_pair;
+use crate::support::{Server, break_noticed, quick, soon};
+
+struct Lacking;
+
+/// Each of these is a method of `TcpStream` that takes `&self`, or of a trait that it implements.
+macro_rules! lacking {
+    ($($method:ident)*) => {
+        trait Methods {
+            $(fn $method(&self) -> Lacking { Lacking })*
+        }
+        impl Methods for Conn {}
+        impl Methods for ReadHalf {}
+        impl Methods for WriteHalf {}
+
+        fn lacks_them(conn: &Conn) {
+            $(let Lacking = conn.$method();)*
+        }
+        fn lack_them(read: &ReadHalf, write: &WriteHalf) {
+            $(let (Lacking, Lacking) = (read.$method(), write.$method());)*
+        }
+    };
+}
+
+lacking! {
+    peek poll_peek ready readable writable poll_read_ready poll_write_ready try_read try_read_buf try_read_vectored
+    try_write try_write_vectored try_io async_io nodelay set_nodelay ttl set_ttl linger set_linger set_zero_linger
+    take_error as_fd as_raw_fd
+}
+
+/// Those that take `&mut self`, or `self`.
+trait OtherMethods: Sized {
+    fn split(&mut self) -> Lacking {
+        Lacking
+    }
+    #[allow(clippy::wrong_self_convention, reason = "the name is a method's of `TcpStream`")]
+    fn into_std(self) -> Lacking {
+        Lacking
+    }
+}
+
+impl OtherMethods for Conn {}
+
+#[tokio::test]
+async fn methods_of_the_socket_are_reached_through_get_ref() {
+    let server = Server::start().await;
+    let (mut conn, mut peer) = server.pair().await;
+    lacks_them(&conn);
+    let Lacking = conn.split();
+    peer.write_all(b"abc").await.unwrap();
+    let stream: &TcpStream = conn.get_ref().unwrap();
+    let mut buf = [0; 8];
+    assert_eq!(soon("peek", stream.peek(&mut buf)).await.unwrap(), 3);
+    soon("readable", stream.readable()).await.unwrap();
+    assert!(soon("ready", stream.ready(Interest::WRITABLE)).await.unwrap().is_writable());
+    assert!(stream.take_error().unwrap().is_none());
+    #[cfg(unix)]
+    assert_eq!(stream.as_fd().as_raw_fd(), stream.as_raw_fd());
+    let (mut read, write) = conn.into_split();
+    lack_them(&read, &write);
+    assert_eq!(soon("peek", read.get_ref().unwrap().peek(&mut buf)).await.unwrap(), 3);
+    assert!(write.get_ref().unwrap().nodelay().is_ok());
+    // What was peeked at is still there.
+    assert_eq!(soon("read", read.read(&mut buf)).await.unwrap(), 3);
+    let Lacking = read.reunite(write).unwrap().into_std();
+}
+
+#[tokio::test]
+async fn there_is_no_socket_to_ask_while_a_break_is_untold_or_no_link_is_up() {
+    let mut server = Server::start().await;
+    let (bare, bare_peer) = bare_pair(&server).await;
+    let (mut conn, peer) = server.pair().await;
+    server.stop();
+    drop((bare_peer, peer));
+    break_noticed(&conn).await;
+    // Closed in good order, the bare socket still has its addresses.
+    assert_eq!(bare.peer_addr().unwrap(), server.address);
+    let has_none = |conn: &Conn| {
+        assert!(conn.get_ref().is_none());
+        assert_eq!(conn.peer_addr().unwrap_err().kind(), ErrorKind::NotConnected);
+        assert_eq!(conn.local_addr().unwrap_err().kind(), ErrorKind::NotConnected);
+    };
+    has_none(&conn);
+    assert_eq!(soon("told", conn.read(&mut [0; 4])).await.unwrap(), 0);
+    has_none(&conn);
+}
+
+#[tokio::test]
+async fn local_address_and_options_are_those_of_the_link() {
+    let server = Server::start().await;
+    let (mut conn, peer) = server.pair().await;
+    let first = conn.local_addr().unwrap();
+    conn.get_ref().unwrap().set_ttl(42).unwrap();
+    assert_eq!(first, peer.peer_addr().unwrap());
+    drop(peer);
+    assert_eq!(soon("told", conn.read(&mut [0; 4])).await.unwrap(), 0);
+    let peer = server.accept().await;
+    soon("the next link", conn.connected()).await.unwrap();
+    assert_eq!(conn.local_addr().unwrap(), peer.peer_addr().unwrap());
+    assert_ne!(conn.local_addr().unwrap(), first);
+    assert_ne!(conn.get_ref().unwrap().ttl().unwrap(), 42, "set on the first link only");
+}
+
+/// In the place of `from_std`, of a `TcpSocket` that is bound first, and of a slice of addresses.
+#[tokio::test]
+async fn stream_that_is_made_in_another_way_comes_from_a_dialer() {
+    let server = Server::start().await;
+    let address = server.address;
+    let from_std = dial_fn(move || async move {
+        let stream = tokio::task::spawn_blocking(move || std::net::TcpStream::connect(address)).await??;
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream)
+    });
+    let bound = dial_fn(move || async move {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(([127, 0, 0, 2], 0).into())?;
+        socket.set_keepalive(true)?;
+        socket.connect(address).await
+    });
+    let several = dial_fn(move || async move { TcpStream::connect(&[([127, 0, 0, 1], 1).into(), address][..]).await });
+    let (conn, mut peer) = tokio::join!(quick(Conn::builder(address).dialer(from_std)).connect(), server.accept());
+    soon("write", conn.unwrap().write_all(b"a")).await.unwrap();
+    assert_eq!(soon("peer", peer.read_u8()).await.unwrap(), b'a');
+    let (conn, peer) = tokio::join!(quick(Conn::builder(address).dialer(bound)).connect(), server.accept());
+    assert_eq!(conn.unwrap().local_addr().unwrap().ip(), peer.peer_addr().unwrap().ip());
+    assert_eq!(peer.peer_addr().unwrap().ip().to_string(), "127.0.0.2");
+    let (conn, _peer) = tokio::join!(quick(Conn::builder(address).dialer(several)).connect(), server.accept());
+    assert_eq!(conn.unwrap().peer_addr().unwrap(), address);
+}
+
+/// A linger of zero makes a bare stream's drop a reset. A `Conn` ends its stream first.
+#[tokio::test]
+async fn zero_linger_does_not_make_a_dropped_conn_reset() {
+    let server = Server::start().await;
+    let (bare, mut bare_peer) = bare_pair(&server).await;
+    bare.set_zero_linger().unwrap();
+    drop(bare);
+    let error = soon("the peer", bare_peer.read(&mut [0; 4])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let (conn, mut peer) = server.pair().await;
+    conn.get_ref().unwrap().set_zero_linger().unwrap();
+    assert_eq!(conn.get_ref().unwrap().linger().unwrap(), Some(Duration::ZERO));
+    drop(conn);
+    assert_eq!(soon("the peer", peer.read(&mut [0; 4])).await.unwrap(), 0);
+}
