@@ -1,17 +1,16 @@
 //! Where a `Conn` does not do what a `TcpStream` does. Each test shows both; `docs/tcp_stream.md` says why.
 
 use std::io::ErrorKind;
-use std::time::Duration;
 
 use perconn::{Conn, Error, WhenDown, dial_fn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::side::{bare_pair, turns};
-use crate::support::{Server, break_noticed, generation_up, inside, reset, soon, told_generation};
+use crate::support::{Server, break_noticed, generation_up, inside, reset, soon};
 
 /// A bare stream and a connection, each with its peer.
-async fn both(server: &Server) -> ((TcpStream, TcpStream), (Conn, TcpStream)) {
+pub async fn both(server: &Server) -> ((TcpStream, TcpStream), (Conn, TcpStream)) {
     (bare_pair(server).await, server.pair().await)
 }
 
@@ -33,24 +32,6 @@ async fn end_of_the_stream_is_told_once_and_then_comes_the_next_link() {
 }
 
 #[tokio::test]
-async fn after_its_own_shutdown_the_end_of_the_stream_is_told_once_and_then_an_error() {
-    let server = Server::start().await;
-    let ((mut bare, bare_peer), (mut conn, peer)) = both(&server).await;
-    drop((bare_peer, peer));
-    bare.shutdown().await.unwrap();
-    soon("shutdown", conn.shutdown()).await.unwrap();
-    for _ in 0..3 {
-        assert_eq!(soon("read", bare.read(&mut [0; 4])).await.unwrap(), 0);
-    }
-    assert_eq!(soon("read", conn.read(&mut [0; 4])).await.unwrap(), 0);
-    for _ in 0..3 {
-        let error = soon("read", conn.read(&mut [0; 4])).await.unwrap_err();
-        assert!(matches!(inside(&error), Error::ClosedConnection));
-        assert_eq!(error.kind(), ErrorKind::NotConnected);
-    }
-}
-
-#[tokio::test]
 async fn after_a_reset_was_told_the_next_operation_works() {
     let server = Server::start().await;
     let ((mut bare, bare_peer), (mut conn, peer)) = both(&server).await;
@@ -65,6 +46,20 @@ async fn after_a_reset_was_told_the_next_operation_works() {
     let mut peer = server.accept().await;
     soon("write", conn.write_all(b"heard")).await.unwrap();
     soon("peer", peer.read_exact(&mut [0; 5])).await.unwrap();
+}
+
+/// The kernel gives its error out once; a `Conn` gives it to each half.
+#[tokio::test]
+async fn reset_is_told_to_each_half_with_its_kind() {
+    let server = Server::start().await;
+    let ((bare, bare_peer), (conn, peer)) = both(&server).await;
+    let ((mut bare_read, mut bare_write), (mut read, mut write)) = (bare.into_split(), conn.into_split());
+    reset(bare_peer);
+    reset(peer);
+    assert_eq!(soon("write", bare_write.write(b"x")).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(soon("read", bare_read.read(&mut [0; 4])).await.unwrap(), 0);
+    assert_eq!(soon("write", write.write(b"x")).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(soon("read", read.read(&mut [0; 4])).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]
@@ -90,65 +85,6 @@ async fn operation_waits_while_there_is_no_link_unless_it_shall_fail() {
     server.restart().await;
     let _peer = server.accept().await;
     assert_eq!(soon("write", waiting).await.unwrap(), 1);
-}
-
-#[tokio::test]
-async fn write_after_the_peers_close_fails_at_the_first_one_and_not_at_the_second() {
-    let server = Server::start().await;
-    let ((mut bare, bare_peer), (mut conn, peer)) = both(&server).await;
-    drop((bare_peer, peer));
-    turns(20).await;
-    // The first is lost, and its answer is a reset.
-    soon("write", bare.write_all(b"lost")).await.unwrap();
-    soon("the reset", first_error_of_writes(&mut bare)).await;
-    let error = soon("write", conn.write_all(b"kept")).await.unwrap_err();
-    assert_eq!(told_generation(&error), 1);
-    let mut peer = server.accept().await;
-    soon("write", conn.write_all(b"kept")).await.unwrap();
-    soon("peer", peer.read_exact(&mut [0; 4])).await.unwrap();
-}
-
-#[tokio::test]
-async fn write_to_a_peer_that_has_half_closed_fails_though_it_reads() {
-    let server = Server::start().await;
-    let ((mut bare, mut bare_peer), (mut conn, mut peer)) = both(&server).await;
-    bare_peer.shutdown().await.unwrap();
-    peer.shutdown().await.unwrap();
-    assert_eq!(soon("read", bare.read(&mut [0; 4])).await.unwrap(), 0);
-    soon("write", bare.write_all(b"heard")).await.unwrap();
-    soon("peer", bare_peer.read_exact(&mut [0; 5])).await.unwrap();
-    break_noticed(&conn).await;
-    let error = soon("write", conn.write_all(b"heard")).await.unwrap_err();
-    assert_eq!((error.kind(), told_generation(&error)), (ErrorKind::BrokenPipe, 1));
-    // The peer sees the end of the stream on this link; what comes now is on the next.
-    assert_eq!(soon("peer", peer.read(&mut [0; 5])).await.unwrap(), 0);
-    let mut peer = server.accept().await;
-    soon("write", conn.write_all(b"heard")).await.unwrap();
-    soon("peer", peer.read_exact(&mut [0; 5])).await.unwrap();
-}
-
-#[tokio::test]
-async fn shutdown_is_final_and_dials_no_more() {
-    let server = Server::start().await;
-    let (mut conn, peer) = server.pair().await;
-    soon("shutdown", conn.shutdown()).await.unwrap();
-    drop(peer);
-    assert_eq!(soon("read", conn.read(&mut [0; 4])).await.unwrap(), 0);
-    assert!(matches!(soon("connected", conn.connected()).await, Err(Error::ClosedConnection)));
-    server.expect_silence(Duration::from_millis(100)).await;
-}
-
-#[tokio::test]
-async fn shutdown_after_a_reset_tells_of_it() {
-    let server = Server::start().await;
-    let ((mut bare, bare_peer), (mut conn, peer)) = both(&server).await;
-    reset(bare_peer);
-    reset(peer);
-    turns(20).await;
-    soon("shutdown", bare.shutdown()).await.unwrap();
-    assert_eq!(soon("shutdown", conn.shutdown()).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
-    // It has ended the connection all the same.
-    assert!(matches!(soon("connected", conn.connected()).await, Err(Error::ClosedConnection)));
 }
 
 #[tokio::test]
@@ -215,31 +151,6 @@ async fn port_zero_is_a_bad_address_before_anything_is_dialed() {
     let (bare, conn) = tokio::join!(TcpStream::connect("127.0.0.1:0"), Conn::connect("127.0.0.1:0"));
     assert_ne!(bare.unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(conn.unwrap_err().kind(), ErrorKind::InvalidInput);
-}
-
-#[tokio::test]
-async fn drop_with_bytes_unread_ends_the_stream_before_it_resets() {
-    let server = Server::start().await;
-    let ((bare, mut bare_peer), (conn, mut peer)) = both(&server).await;
-    for peer in [&mut bare_peer, &mut peer] {
-        peer.write_all(b"never read").await.unwrap();
-    }
-    turns(20).await;
-    drop((bare, conn));
-    let error = soon("the peer", bare_peer.read(&mut [0; 4])).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    assert_eq!(soon("the peer", peer.read(&mut [0; 4])).await.unwrap(), 0);
-    let error = soon("the peer's writes fail", first_error_of_writes(&mut peer)).await;
-    assert_eq!(error, ErrorKind::BrokenPipe);
-}
-
-async fn first_error_of_writes(stream: &mut TcpStream) -> ErrorKind {
-    loop {
-        match stream.write(b"x").await {
-            Ok(_) => turns(1).await,
-            Err(error) => return error.kind(),
-        }
-    }
 }
 
 /// A tunnel that goes on after one side has ended runs on into the next link.

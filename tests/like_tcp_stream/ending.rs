@@ -83,6 +83,58 @@ async fn shutdown_delivers_everything_that_was_written_before_it() {
 }
 
 #[tokio::test]
+async fn shutdown_behind_a_full_send_buffer_does_not_wait() {
+    let log = alike(async |side, mut peer, log| {
+        let large = vec![7; 32 << 20];
+        let mut write = tokio_test::task::spawn(tokio::task::unconstrained(side.write_all(&large)));
+        log.note("the buffer is full", write.poll().is_pending());
+        drop(write);
+        let mut shutdown = tokio_test::task::spawn(side.shutdown());
+        log.note("shutdown", shutdown.poll().map_err(|error| error.kind()));
+        drop(shutdown);
+        log.outcome("write", side.write(b"x").await);
+        let mut received = Vec::new();
+        log.note("the peer reads to the end", peer.read_to_end(&mut received).await.is_ok());
+        log.note("everything that was taken", received.iter().all(|byte| *byte == 7) && !received.is_empty());
+    })
+    .await;
+    assert_eq!(
+        log.lines(),
+        [
+            "the buffer is full: true",
+            "shutdown: Ready(Ok(()))",
+            "write: Err(BrokenPipe)",
+            "the peer reads to the end: true",
+            "everything that was taken: true"
+        ]
+    );
+}
+
+/// One byte out of band is neither data nor the end of anything.
+#[tokio::test]
+async fn urgent_data_is_no_break() {
+    let log = alike(async |side, mut peer, log| {
+        peer.write_all(b"before").await.unwrap();
+        socket2::SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+        turns(20).await;
+        peer.write_all(b"after").await.unwrap();
+        log.outcome("write", side.write_all(b"still here").await);
+        let mut text = [0; 11];
+        log.outcome("read", side.read_exact(&mut text).await);
+        log.note("bytes", String::from_utf8_lossy(&text));
+        log.outcome("the peer's read", peer.read_exact(&mut [0; 10]).await);
+        socket2::SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+        turns(20).await;
+        log.outcome("write", side.write_all(b"still here").await);
+    })
+    .await;
+    assert_eq!(
+        log.lines(),
+        ["write: Ok(())", "read: Ok(11)", "bytes: \"beforeafter\"", "the peer's read: Ok(10)", "write: Ok(())"]
+    );
+}
+
+#[tokio::test]
 async fn what_came_before_the_peers_close_is_read_before_its_end() {
     let log = alike(async |side, mut peer, log| {
         peer.write_all(b"banner").await.unwrap();

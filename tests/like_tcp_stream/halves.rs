@@ -30,8 +30,17 @@ macro_rules! over_both {
     }};
 }
 
-#[tokio::test]
-async fn halves_work_in_tasks_of_their_own() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn halves_work_in_tasks_of_their_own_on_one_thread() {
+    halves_in_tasks().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn halves_work_in_tasks_of_their_own_on_two_threads() {
+    halves_in_tasks().await;
+}
+
+async fn halves_in_tasks() {
     let server = Server::start().await;
     let log = over_both!(server, |stream, peer, log| {
         let (mut peer, (mut read, mut write)) = (peer, stream.into_split());

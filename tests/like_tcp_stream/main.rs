@@ -2,7 +2,8 @@
 //!
 //! The same code runs over a bare stream and over a connection, in each of three shapes: whole, divided by
 //! `tokio::io::split`, and as the halves of `into_split`. What both do is written down step by step, and compared.
-//! Where they differ on purpose, [`differences`] shows both sides; `docs/tcp_stream.md` is the table of it.
+//! Where they differ, [`differences`], [`parting`] and [`lacking`] show both sides; `docs/tcp_stream.md` is the table
+//! of it.
 
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
@@ -17,6 +18,7 @@ mod differences;
 mod ending;
 mod halves;
 mod lacking;
+mod parting;
 mod readiness;
 mod utilities;
 mod vectored;
