@@ -131,6 +131,18 @@ async fn halves_know_both_addresses() {
 }
 
 #[tokio::test]
+async fn addresses_are_known_after_the_own_shutdown() {
+    let server = Server::start().await;
+    let (mut bare, _bare_peer) = bare_pair(&server).await;
+    let (mut conn, peer) = server.pair().await;
+    bare.shutdown().await.unwrap();
+    conn.shutdown().await.unwrap();
+    assert_eq!(bare.peer_addr().unwrap(), server.address);
+    assert_eq!(conn.peer_addr().unwrap(), server.address);
+    assert_eq!(conn.local_addr().unwrap(), peer.peer_addr().unwrap());
+}
+
+#[tokio::test]
 async fn types_can_do_what_those_of_tokio_can() {
     fn stream<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug + 'static>(_: &T) {}
     fn reader<T: AsyncRead + Send + Sync + Unpin + std::fmt::Debug + 'static>(_: &T) {}

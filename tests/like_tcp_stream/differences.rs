@@ -60,6 +60,16 @@ async fn reset_is_told_to_each_half_with_its_kind() {
     assert_eq!(soon("read", bare_read.read(&mut [0; 4])).await.unwrap(), 0);
     assert_eq!(soon("write", write.write(b"x")).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     assert_eq!(soon("read", read.read(&mut [0; 4])).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    let _next = server.accept().await;
+    // The other way round.
+    let ((bare, bare_peer), (conn, peer)) = both(&server).await;
+    let ((mut bare_read, mut bare_write), (mut read, mut write)) = (bare.into_split(), conn.into_split());
+    reset(bare_peer);
+    reset(peer);
+    assert_eq!(soon("read", bare_read.read(&mut [0; 4])).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(soon("write", bare_write.write(b"x")).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(soon("read", read.read(&mut [0; 4])).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(soon("write", write.write(b"x")).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod side;
 mod support;
 
 // The tests.
+mod after_shutdown;
 mod bytes;
 mod connecting;
 mod differences;
