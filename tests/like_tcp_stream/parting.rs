@@ -77,8 +77,10 @@ async fn shutdown_is_final_and_dials_no_more() {
 
 #[tokio::test]
 async fn shutdown_after_a_reset_tells_of_it() {
-    let server = Server::start().await;
+    let mut server = Server::start().await;
     let ((mut bare, bare_peer), (mut conn, peer)) = both(&server).await;
+    // No next link, which would be ended in good order by both ends.
+    server.stop();
     reset(bare_peer);
     reset(peer);
     turns(20).await;
