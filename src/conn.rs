@@ -239,6 +239,13 @@ macro_rules! common_methods {
             self.handle.ledger.generation()
         }
 
+        /// The number of the newest link of whose break this handle has been told, 0 before the first.
+        ///
+        /// After a read that returned `Ok(0)`, which carries no error to say it, this is the link that the peer closed.
+        pub fn told(&self) -> u64 {
+            self.handle.told
+        }
+
         /// Whether a link is up, as far as this machine knows.
         pub fn is_connected(&self) -> bool {
             self.handle.ledger.status().is_connected()

@@ -6,6 +6,9 @@ mod actor;
 mod address;
 mod backoff;
 mod builder;
+#[cfg(feature = "codec")]
+#[cfg_attr(docsrs, doc(cfg(feature = "codec")))]
+pub mod codec;
 mod conn;
 mod dial;
 mod error;

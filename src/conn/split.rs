@@ -100,11 +100,6 @@ impl<S> ReadHalf<S> {
         Arc::clone(&self.handle.ledger)
     }
 
-    /// The newest break that this half was told of.
-    pub(super) fn told(&self) -> u64 {
-        self.handle.told
-    }
-
     /// Tells of the first break after `told`, of which this half was told already. Returns its generation, too.
     pub(super) fn tell_again(&self, told: u64) -> (u64, io::Result<usize>) {
         let ledger = &self.handle.ledger;

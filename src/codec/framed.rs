@@ -1,0 +1,244 @@
+//! Both directions in one value.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::{FusedStream, Stream};
+use futures_sink::Sink;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::factory::Factory;
+use super::inbound::Inbound;
+use super::outbound::Outbound;
+use super::{FramedError, FramedRead, FramedWrite};
+use crate::{Conn, ReadHalf, WriteHalf};
+
+/// A [`Conn`] as a stream and a sink of frames, which goes on with the next link after a break.
+///
+/// See [the module](super) for what is told, what is dropped, and what a loop over it looks like.
+///
+/// # Breaks
+///
+/// The stream yields every break once, at its place: between the last frame of the old link and the first of the next.
+/// The sink is told of a break if it meets it before the stream has yielded it, or if the break took frames that no flush had
+/// confirmed. So a program that is told by the stream, and has nothing unconfirmed, sends on the next link without another
+/// error; and one that is told by the sink still sees the break in the stream, with the same generation.
+///
+/// That holds as well if two tasks use it through `futures_util::StreamExt::split`. There is no lock in
+/// [`into_split`](Framed::into_split), whose sink is told of every break.
+///
+/// # Cancel safety
+///
+/// The future of `next()` may be dropped at any await: no frame is lost. If the future of `send(frame)` is dropped, the
+/// frame was either not taken yet, or it is in the sink and leaves with the next flush, whole.
+pub struct Framed<C, S = TcpStream> {
+    read: ReadHalf<S>,
+    write: WriteHalf<S>,
+    inbound: Inbound,
+    outbound: Outbound,
+    /// The codec of the link on which the stream is, and the sink too unless it is ahead.
+    codec: C,
+    /// The sink's, if it has been told of a break that the stream has not come to.
+    ahead: Option<C>,
+    factory: Factory<C>,
+}
+
+impl<C: Clone + Send + 'static, S> Framed<C, S> {
+    /// Frames by `codec`, of which every link gets a clone.
+    ///
+    /// The value itself is never used, so it should be as it is at the start of a link.
+    pub fn new(conn: Conn<S>, codec: C) -> Self {
+        Self::build(conn, Factory::prototype(codec))
+    }
+}
+
+impl<C, S> Framed<C, S> {
+    /// Frames by codecs that `make` makes: one at once, and one after each break.
+    ///
+    /// One codec serves both directions of a link. (Only when the sink has been told of a break that the stream has not
+    /// come to yet, two are in use.)
+    ///
+    /// ```
+    /// use perconn::codec::Framed;
+    /// use tokio_util::codec::LengthDelimitedCodec;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), perconn::Error> {
+    /// let conn = perconn::Conn::builder("frames.example:4000").build()?;
+    /// let framed = Framed::with_factory(conn, || LengthDelimitedCodec::builder().max_frame_length(1 << 16).new_codec());
+    /// # drop(framed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_factory(conn: Conn<S>, make: impl FnMut() -> C + Send + 'static) -> Self {
+        Self::build(conn, Factory::new(make))
+    }
+
+    fn build(conn: Conn<S>, factory: Factory<C>) -> Self {
+        let told = conn.told();
+        // Halves, so that a break which the sink meets first takes nothing that has arrived from the stream.
+        let (read, write) = conn.into_split();
+        let (inbound, outbound) = (Inbound::new(), Outbound::new(told));
+        Self { read, write, inbound, outbound, codec: factory.make(), ahead: None, factory }
+    }
+
+    /// The connection, by its reading half: `generation()`, `status()`, `connected()`, `close()`, `get_ref()`.
+    ///
+    /// To break the link on purpose, use [`reconnect`](Framed::reconnect) instead of the half's own.
+    pub fn get_ref(&self) -> &ReadHalf<S> {
+        &self.read
+    }
+
+    /// The codec of the link on which the stream is.
+    pub fn codec(&self) -> &C {
+        &self.codec
+    }
+
+    /// Breaks the stream's link on purpose and drops what was received on it: the stream's next item is the
+    /// [`Break`](FramedError::Break), unless the end of the connection comes before it.
+    ///
+    /// For a caller who cannot make sense of what he receives. ([`Conn::reconnect`] alone lets the reader have the bytes
+    /// that had arrived.) If that link has broken already, nothing is done to a newer one; if there is none, the next dial is
+    /// made at once. The redial keeps to the backoff.
+    pub fn reconnect(&mut self) {
+        self.inbound.reconnect(&self.read);
+    }
+
+    /// How many bytes of frames that are not flushed the sink takes before it has to write: 8 KiB unless
+    /// [set](Framed::set_backpressure_boundary).
+    pub fn backpressure_boundary(&self) -> usize {
+        self.outbound.boundary()
+    }
+
+    /// Sets how many bytes the sink takes before it has to write. The last frame may go beyond it. With zero, every frame
+    /// waits until the one before it is flushed.
+    pub fn set_backpressure_boundary(&mut self, boundary: usize) {
+        self.outbound.set_boundary(boundary);
+    }
+
+    /// Gives the connection back. What was received and not yielded, and accepted and not written, is dropped: do it
+    /// after a flush and a break, or what is read next may begin within a frame.
+    pub fn into_inner(self) -> Conn<S> {
+        match self.read.reunite(self.write) {
+            Ok(conn) => conn,
+            Err(_) => unreachable!("both halves come from one connection"),
+        }
+    }
+
+    /// Divides it for two tasks. Each side is told of every break.
+    ///
+    /// Frames that were received or accepted already go with their side. The reading side keeps the codec; the writing
+    /// side gets a fresh one. So if a codec carries something from one frame to the next, split before the first.
+    pub fn into_split(self) -> (FramedRead<C, S>, FramedWrite<C, S>) {
+        let codec = self.ahead.unwrap_or_else(|| self.factory.make());
+        let write = FramedWrite::from_parts(self.write, self.outbound, codec, self.factory.clone());
+        (FramedRead::from_parts(self.read, self.inbound, self.codec, self.factory), write)
+    }
+
+    /// The stream has told of a break.
+    fn advance_stream(&mut self, generation: u64) {
+        let sink = self.outbound.position();
+        self.codec = match self.ahead.take() {
+            Some(ahead) if sink == generation => ahead,
+            ahead => {
+                self.ahead = ahead.filter(|_| sink > generation);
+                self.factory.make()
+            }
+        };
+        self.outbound.learn(generation);
+    }
+
+    /// The sink has thrown away what the codec had encoded; on the stream's own link there is then nothing decoded yet.
+    fn renew_sink<E>(&mut self, before: u64, error: &FramedError<E>) {
+        match error {
+            FramedError::Down(_) if self.ahead.is_none() => self.codec = self.factory.make(),
+            FramedError::Break { .. } if self.outbound.position() == before && self.ahead.is_none() => {}
+            FramedError::Break { .. } | FramedError::Down(_) => self.ahead = Some(self.factory.make()),
+            FramedError::Codec(_) | FramedError::End(_) => {}
+        }
+    }
+
+    fn sink_outcome<E>(
+        &mut self,
+        before: u64,
+        outcome: Poll<Result<(), FramedError<E>>>,
+    ) -> Poll<Result<(), FramedError<E>>> {
+        if let Poll::Ready(Err(error)) = &outcome {
+            self.renew_sink(before, error);
+        }
+        outcome
+    }
+}
+
+// A codec is never pinned.
+impl<C, S> Unpin for Framed<C, S> {}
+
+impl<C, S> Stream for Framed<C, S>
+where
+    C: Decoder,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Item = Result<C::Item, FramedError<C::Error>>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let me = self.get_mut();
+        let item = me.inbound.poll_next(&mut me.read, &mut me.codec, cx);
+        if let Poll::Ready(Some(Err(FramedError::Break { generation, .. }))) = &item {
+            me.advance_stream(*generation);
+        }
+        item
+    }
+}
+
+impl<C, S> FusedStream for Framed<C, S>
+where
+    C: Decoder,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    fn is_terminated(&self) -> bool {
+        self.inbound.is_ended()
+    }
+}
+
+impl<C, S, I> Sink<I> for Framed<C, S>
+where
+    C: Encoder<I>,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Error = FramedError<C::Error>;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let me = self.get_mut();
+        let before = me.outbound.position();
+        let outcome = me.outbound.poll_ready(&mut me.write, cx);
+        me.sink_outcome(before, outcome)
+    }
+
+    fn start_send(self: Pin<&mut Self>, frame: I) -> Result<(), Self::Error> {
+        let me = self.get_mut();
+        me.outbound.start_send(me.ahead.as_mut().unwrap_or(&mut me.codec), frame)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let me = self.get_mut();
+        let before = me.outbound.position();
+        let outcome = me.outbound.poll_flush(&mut me.write, cx);
+        me.sink_outcome(before, outcome)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let me = self.get_mut();
+        let before = me.outbound.position();
+        let outcome = me.outbound.poll_close(&mut me.write, cx);
+        me.sink_outcome(before, outcome)
+    }
+}
+
+impl<C: fmt::Debug, S> fmt::Debug for Framed<C, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Framed").field("conn", &self.read).field("codec", &self.codec).finish_non_exhaustive()
+    }
+}
