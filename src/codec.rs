@@ -86,7 +86,7 @@
 //! - after a codec's error it yields `None` once. `LengthDelimitedCodec` then fails again at every read, and keeps all that
 //!   is read.
 //!
-//! A `Conn` must not be used with it beyond a break. `tests/codec.rs` has both side by side.
+//! A `Conn` must not be used with it beyond a break. `tests/codec` has both side by side.
 
 mod error;
 mod factory;

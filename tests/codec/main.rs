@@ -1,0 +1,95 @@
+//! Frames over a connection: whole ones of one link, in order, and every break at its place.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod chaos;
+mod sink;
+mod stream;
+mod tokio_util_own;
+mod whole;
+
+use std::fmt::Debug;
+use std::io;
+
+use futures_util::{Stream, StreamExt};
+use perconn::codec::FramedError;
+use support::soon;
+use tokio_util::bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
+
+/// The next item, which must come.
+async fn next<T: Stream + Unpin>(framed: &mut T) -> T::Item {
+    soon("an item", framed.next()).await.expect("the stream has ended")
+}
+
+/// The next item, which must be a frame.
+async fn frame<T, F: Debug, E: Debug>(framed: &mut T) -> F
+where
+    T: Stream<Item = Result<F, FramedError<E>>> + Unpin,
+{
+    next(framed).await.expect("a frame")
+}
+
+/// The next item, which must tell of a break: of which link, and why.
+async fn break_of<T, F: Debug, E: Debug>(framed: &mut T) -> (u64, io::ErrorKind)
+where
+    T: Stream<Item = Result<F, FramedError<E>>> + Unpin,
+{
+    broken(next(framed).await.expect_err("a break"))
+}
+
+fn broken<E: Debug>(error: FramedError<E>) -> (u64, io::ErrorKind) {
+    match error {
+        FramedError::Break { generation, source, .. } => (generation, source.kind()),
+        other => panic!("not a break: {other:?}"),
+    }
+}
+
+/// Frames with a number that starts over with each codec: both ends must use a fresh one on each link.
+#[derive(Debug)]
+struct Numbered {
+    inner: LengthDelimitedCodec,
+    sent: u32,
+    received: u32,
+}
+
+impl Numbered {
+    fn new() -> Self {
+        Self { inner: LengthDelimitedCodec::new(), sent: 0, received: 0 }
+    }
+
+    fn bytes(&mut self, payload: &[u8]) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        self.encode(payload, &mut bytes).unwrap();
+        bytes
+    }
+}
+
+impl Encoder<&[u8]> for Numbered {
+    type Error = io::Error;
+
+    fn encode(&mut self, payload: &[u8], bytes: &mut BytesMut) -> io::Result<()> {
+        let mut frame = BytesMut::with_capacity(4 + payload.len());
+        frame.put_u32(self.sent);
+        frame.extend_from_slice(payload);
+        self.sent += 1;
+        self.inner.encode(frame.freeze(), bytes)
+    }
+}
+
+impl Decoder for Numbered {
+    type Item = Bytes;
+    type Error = io::Error;
+
+    fn decode(&mut self, bytes: &mut BytesMut) -> io::Result<Option<Bytes>> {
+        let Some(mut frame) = self.inner.decode(bytes)? else { return Ok(None) };
+        let number = frame.get_u32();
+        if number != self.received {
+            let text = format!("frame {number}, but {} was expected", self.received);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        self.received += 1;
+        Ok(Some(frame.freeze()))
+    }
+}
