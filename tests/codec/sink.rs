@@ -1,1 +1,235 @@
+//! What the sink sends, and what it tells.
 
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use perconn::codec::{Framed, FramedError, FramedWrite};
+use perconn::{Error, WhenDown};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::bytes::{Bytes, BytesMut};
+use tokio_util::codec::{Encoder, LengthDelimitedCodec, LinesCodec};
+
+use super::support::{Server, break_noticed, pipes, reset, soon};
+use super::{Numbered, broken};
+
+/// More than the buffers of both kernels take.
+const HUGE: usize = 16 << 20;
+
+fn long_frames() -> LengthDelimitedCodec {
+    LengthDelimitedCodec::builder().max_frame_length(HUGE).new_codec()
+}
+
+async fn received(peer: &mut (impl AsyncReadExt + Unpin), expected: &[u8]) {
+    let mut bytes = vec![0; expected.len()];
+    soon("what was sent", peer.read_exact(&mut bytes)).await.unwrap();
+    assert!(bytes == expected, "something else came: {:?}", &bytes[..expected.len().min(40)]);
+}
+
+#[tokio::test]
+async fn rest_of_a_half_sent_frame_never_begins_a_link() {
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
+    let (_read, write) = conn.into_split();
+    let mut sink = FramedWrite::new(write, long_frames());
+    let send = sink.send(Bytes::from(vec![b'x'; HUGE]));
+    let die = async {
+        // Some of it has come, and the rest waits.
+        peer.read_exact(&mut [0; 1000]).await.unwrap();
+        reset(peer);
+    };
+    let (outcome, ()) = soon("the break", async { tokio::join!(send, die) }).await;
+    assert_eq!(broken(outcome.unwrap_err()).0, 1);
+    let mut peer = server.accept().await;
+    soon("send", sink.send(Bytes::from("next"))).await.unwrap();
+    received(&mut peer, b"\0\0\0\x04next").await;
+}
+
+#[tokio::test]
+async fn frames_that_were_not_begun_are_dropped_too_and_told_once() {
+    let server = Server::start().await;
+    let (conn, peer) = server.pair().await;
+    let mut framed = FramedWrite::new(conn.into_split().1, LinesCodec::new());
+    let mut status = framed.get_ref().status();
+    soon("feed", framed.feed("lost")).await.unwrap();
+    soon("feed", framed.feed("lost, too")).await.unwrap();
+    drop(peer);
+    soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
+    let flush = soon("flush", SinkExt::<&str>::flush(&mut framed)).await;
+    assert_eq!(broken(flush.unwrap_err()), (1, ErrorKind::BrokenPipe));
+    soon("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap();
+    let mut peer = server.accept().await;
+    soon("send", framed.send("kept")).await.unwrap();
+    received(&mut peer, b"kept\n").await;
+}
+
+#[tokio::test]
+async fn every_link_gets_a_fresh_encoder() {
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
+    let mut sink = FramedWrite::with_factory(conn.into_split().1, Numbered::new);
+    for generation in 1..=3 {
+        let mut codec = Numbered::new();
+        for frame in [b"one", b"two"] {
+            soon("send", sink.send(&frame[..])).await.unwrap();
+            received(&mut peer, &codec.bytes(frame)).await;
+        }
+        assert_eq!(sink.codec().sent, 2);
+        let mut status = sink.get_ref().status();
+        reset(peer);
+        soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
+        // This one is encoded before the sink knows, and counts for nothing.
+        assert_eq!(broken(soon("send", sink.send(&b"lost"[..])).await.unwrap_err()).0, generation);
+        assert_eq!(sink.codec().sent, 0);
+        peer = server.accept().await;
+    }
+}
+
+#[tokio::test]
+async fn frame_that_the_codec_refuses_leaves_nothing_and_takes_nothing() {
+    struct Fickle;
+    impl Encoder<&str> for Fickle {
+        type Error = io::Error;
+
+        fn encode(&mut self, frame: &str, bytes: &mut BytesMut) -> io::Result<()> {
+            bytes.extend_from_slice(frame.as_bytes());
+            if frame.contains('!') { Err(ErrorKind::InvalidInput.into()) } else { Ok(()) }
+        }
+    }
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
+    let mut sink = FramedWrite::with_factory(conn.into_split().1, || Fickle);
+    sink.feed("one").await.unwrap();
+    let error = sink.feed("bad!").await.unwrap_err();
+    assert!(matches!(error, FramedError::Codec(_)) && !error.is_final());
+    soon("send", sink.send("two")).await.unwrap();
+    received(&mut peer, b"onetwo").await;
+}
+
+#[tokio::test]
+async fn frame_beyond_the_limit_is_the_codecs_error() {
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
+    let mut framed = Framed::new(conn, LengthDelimitedCodec::builder().max_frame_length(4).new_codec());
+    let error = soon("send", framed.send(Bytes::from("beyond"))).await.unwrap_err();
+    assert!(matches!(error, FramedError::Codec(_)));
+    soon("send", framed.send(Bytes::from("fits"))).await.unwrap();
+    received(&mut peer, b"\0\0\0\x04fits").await;
+}
+
+#[tokio::test]
+async fn dropped_send_leaves_a_whole_frame() {
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
+    let mut sink = FramedWrite::new(conn.into_split().1, long_frames());
+    let frame = vec![b'x'; HUGE];
+    let cut = tokio::time::timeout(Duration::from_millis(20), sink.send(Bytes::from(frame.clone()))).await;
+    assert!(cut.is_err(), "nobody has read");
+    // Not accepted: the sink is full.
+    assert!(sink.send(Bytes::from("never accepted")).now_or_never().is_none());
+    let reader = tokio::spawn(async move {
+        received(&mut peer, &[&(HUGE as u32).to_be_bytes()[..], &frame].concat()).await;
+        received(&mut peer, b"\0\0\0\x04next").await;
+        peer
+    });
+    soon("send", sink.send(Bytes::from("next"))).await.unwrap();
+    soon("the peer", reader).await.unwrap();
+}
+
+#[tokio::test]
+async fn sink_is_full_when_nobody_reads() {
+    let server = Server::start().await;
+    let (conn, _peer) = server.pair().await;
+    let mut sink = FramedWrite::new(conn.into_split().1, LinesCodec::new());
+    sink.set_backpressure_boundary(1000);
+    assert_eq!(sink.backpressure_boundary(), 1000);
+    let line = "x".repeat(64 << 10);
+    let accepted = (0..1000).take_while(|_| sink.feed(&line).now_or_never().is_some()).count();
+    assert!(accepted < 1000, "64 MiB were taken, and nobody reads");
+}
+
+#[tokio::test]
+async fn close_sends_what_was_accepted_and_ends_the_conversation() {
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
+    let mut framed = Framed::new(conn, LinesCodec::new());
+    soon("feed", framed.feed("one")).await.unwrap();
+    soon("close", SinkExt::<&str>::close(&mut framed)).await.unwrap();
+    let mut all = Vec::new();
+    soon("the peer", peer.read_to_end(&mut all)).await.unwrap();
+    assert_eq!(all, b"one\n");
+    let error = soon("send", framed.send("two")).await.unwrap_err();
+    assert!(matches!(error, FramedError::End(Error::ClosedConnection)), "{error:?}");
+    // The stream goes on to its end.
+    peer.write_all(b"answer\n").await.unwrap();
+    assert_eq!(soon("the answer", framed.next()).await.unwrap().unwrap(), "answer");
+    drop(peer);
+    assert_eq!(broken(soon("the close", framed.next()).await.unwrap().unwrap_err()).0, 1);
+    assert!(soon("the end", framed.next()).await.unwrap().unwrap_err().is_final());
+    assert!(soon("nothing", framed.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn close_in_an_outage_does_not_wait_for_a_link() {
+    let mut server = Server::start().await;
+    let (conn, peer) = server.pair().await;
+    server.stop();
+    drop(peer);
+    break_noticed(&conn).await;
+    let mut framed = Framed::new(conn, LinesCodec::new());
+    assert_eq!(broken(soon("the break", framed.next()).await.unwrap().unwrap_err()).0, 1);
+    soon("close", SinkExt::<&str>::close(&mut framed)).await.unwrap();
+    assert!(soon("the end", framed.next()).await.unwrap().unwrap_err().is_final());
+}
+
+#[tokio::test]
+async fn frame_that_found_no_link_is_not_sent_later() {
+    let mut server = Server::start().await;
+    let (conn, peer) = tokio::join!(server.client().when_down(WhenDown::Fail).connect(), server.accept());
+    let conn = conn.unwrap();
+    server.stop();
+    drop(peer);
+    break_noticed(&conn).await;
+    let mut framed = Framed::with_factory(conn, Numbered::new);
+    assert_eq!(broken(soon("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, 1);
+    for _ in 0..3 {
+        let error = soon("send", framed.send(&b"refused"[..])).await.unwrap_err();
+        assert!(matches!(error, FramedError::Down(Error::Down { .. })), "{error:?}");
+    }
+    server.restart().await;
+    let mut peer = server.accept().await;
+    soon("the link", framed.get_ref().connected()).await.unwrap();
+    soon("send", framed.send(&b"kept"[..])).await.unwrap();
+    received(&mut peer, &Numbered::new().bytes(b"kept")).await;
+}
+
+#[tokio::test]
+async fn local_close_ends_the_sink() {
+    let server = Server::start().await;
+    let (conn, _peer) = server.pair().await;
+    let mut sink = FramedWrite::new(conn.into_split().1, long_frames());
+    let close = sink.get_ref().close();
+    // It waits in mid-frame.
+    let send = sink.send(Bytes::from(vec![0; HUGE]));
+    let (outcome, ()) = soon("the end", async { tokio::join!(send, close) }).await;
+    assert!(matches!(outcome, Err(FramedError::End(Error::ClosedConnection))));
+    assert!(soon("send", sink.send(Bytes::new())).await.unwrap_err().is_final());
+}
+
+#[tokio::test]
+async fn sink_over_another_stream_drops_its_half_frame_as_well() {
+    let (conn, mut peers) = pipes().await;
+    let mut peer = peers.recv().await.unwrap();
+    let mut sink = FramedWrite::new(conn.into_split().1, LinesCodec::new());
+    // The pipe takes 64 bytes.
+    let line = "x".repeat(100);
+    let die = async {
+        peer.read_exact(&mut [0; 10]).await.unwrap();
+        drop(peer);
+    };
+    let (outcome, ()) = soon("the break", async { tokio::join!(sink.send(&line), die) }).await;
+    assert_eq!(broken(outcome.unwrap_err()).0, 1);
+    let mut peer = soon("redial", peers.recv()).await.unwrap();
+    soon("send", sink.send("next")).await.unwrap();
+    received(&mut peer, b"next\n").await;
+}
