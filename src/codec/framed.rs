@@ -27,8 +27,9 @@ use crate::{Conn, ReadHalf, WriteHalf};
 /// confirmed. So a program that is told by the stream, and has nothing unconfirmed, sends on the next link without another
 /// error; and one that is told by the sink still sees the break in the stream, with the same generation.
 ///
-/// That holds as well if two tasks use it through `futures_util::StreamExt::split`. There is no lock in
-/// [`into_split`](Framed::into_split), whose sink is told of every break.
+/// That holds as well if two tasks use it through `futures_util::StreamExt::split`; but its `SplitSink` has room for one frame
+/// of its own, which it may send after it has passed on an error. [`into_split`](Framed::into_split) has no such room and no
+/// lock, and its sink is told of every break.
 ///
 /// # Cancel safety
 ///

@@ -1,1 +1,252 @@
+//! A server that is killed at a random byte of what it sends, again and again; every frame is checked at both ends.
+//!
+//! Each run has a seed; `PERCONN_CHAOS_SEED` repeats one, `PERCONN_CHAOS_LINKS` sets how many links each run kills. (The sockets and the scheduler are real, so a seed repeats
+//! the plan and not every interleaving.)
 
+use std::time::Duration;
+
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use perconn::Conn;
+use perconn::codec::{Framed, FramedError};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio_util::bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio_util::codec::FramedRead;
+
+use super::support::{quick, reset, soon};
+use super::{Numbered, broken};
+
+fn links() -> u64 {
+    std::env::var("PERCONN_CHAOS_LINKS").map_or(100, |text| text.parse().expect("a number of links"))
+}
+
+fn seed() -> u64 {
+    match std::env::var("PERCONN_CHAOS_SEED") {
+        Ok(text) => text.parse().expect("a seed"),
+        Err(_) => rand::make_rng::<SmallRng>().random_range(0..1_000_000),
+    }
+}
+
+/// A payload that says who it is, and bytes that follow from that.
+fn payload(link: u64, number: u64, len: usize) -> Bytes {
+    let mut payload = BytesMut::new();
+    payload.put_u64(link);
+    payload.put_u64(number);
+    payload.extend((0..len).map(|i| (link + number) as u8 ^ i as u8));
+    payload.freeze()
+}
+
+/// Checks every byte; returns the link and the number.
+fn check(mut frame: Bytes) -> (u64, u64) {
+    let (link, number) = (frame.get_u64(), frame.get_u64());
+    for (i, byte) in frame.iter().enumerate() {
+        assert_eq!(*byte, (link + number) as u8 ^ i as u8, "frame {number} of link {link} is torn at byte {i}");
+    }
+    (link, number)
+}
+
+/// Mostly small, sometimes more than a buffer holds.
+fn length(random: &mut SmallRng) -> usize {
+    if random.random_bool(0.1) { random.random_range(0..50_000) } else { random.random_range(0..200) }
+}
+
+/// Reads whole frames until the link ends, or until there are `limit`; the bytes of a last one may be missing.
+async fn receive(stream: impl AsyncRead + Unpin, limit: usize) -> Vec<u64> {
+    let mut frames = FramedRead::new(stream, Numbered::new());
+    let mut numbers = Vec::new();
+    while numbers.len() < limit {
+        match frames.next().await {
+            Some(Ok(frame)) => numbers.push(check(frame).1),
+            // A frame with a wrong number would be `InvalidData`: the link did not begin with a frame.
+            Some(Err(error)) => {
+                assert_ne!(error.kind(), std::io::ErrorKind::InvalidData, "{error}");
+                break;
+            }
+            None => break,
+        }
+    }
+    numbers
+}
+
+/// One link, killed at a random byte. Returns the numbers of the frames that came.
+async fn serve(mut stream: TcpStream, link: u64, random: &mut SmallRng) -> Vec<u64> {
+    let mut codec = Numbered::new();
+    let mut bytes = BytesMut::new();
+    for number in 0..random.random_range(1..20) {
+        bytes.extend_from_slice(&codec.bytes(&payload(link, number, length(random))));
+    }
+    bytes.truncate(random.random_range(0..=bytes.len()));
+    let orderly = random.random_bool(0.5);
+    // In an orderly end, all that the client sends is read until it hangs up. Before a reset, a frame at least: a reset
+    // that overtakes the end of the dial makes no link.
+    let limit = if orderly { usize::MAX } else { random.random_range(1..10) };
+    let (read, mut write) = stream.split();
+    let send = async {
+        let chunk = bytes.len().div_ceil(3).max(1);
+        for part in bytes.chunks(chunk) {
+            if write.write_all(part).await.is_err() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        if orderly {
+            let _ = write.shutdown().await;
+        }
+    };
+    let (numbers, ()) = soon("a link", async { tokio::join!(receive(read, limit), send) }).await;
+    if !orderly {
+        reset(stream);
+    }
+    numbers
+}
+
+/// Kills its links; on the last one, says so and reads on until the client hangs up.
+async fn run_server(listener: TcpListener, seed: u64, last_up: oneshot::Sender<()>) -> Vec<Vec<u64>> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut seen = Vec::new();
+    for link in 1..=links() {
+        let (stream, _) = soon("accept", listener.accept()).await.unwrap();
+        seen.push(serve(stream, link, &mut random).await);
+    }
+    let (mut stream, _) = soon("accept", listener.accept()).await.unwrap();
+    stream.write_all(&Numbered::new().bytes(&payload(links() + 1, 0, 10))).await.unwrap();
+    let _ = last_up.send(());
+    seen.push(soon("the last link", receive(stream, usize::MAX)).await);
+    seen
+}
+
+/// Reads until the first frame of the last link; judges every item.
+async fn read_frames<T>(mut stream: T) -> T
+where
+    T: Stream<Item = Result<Bytes, FramedError<std::io::Error>>> + Unpin,
+{
+    let (mut link, mut number) = (1, 0);
+    let mut is_at_end = false;
+    loop {
+        match soon("an item", stream.next()).await.expect("the stream has ended") {
+            Ok(frame) => {
+                assert!(!is_at_end, "the codec has objected to the rest of this link");
+                assert_eq!(check(frame), (link, number), "a frame is missing, or stands behind the wrong break");
+                number += 1;
+                if link > links() {
+                    return stream;
+                }
+            }
+            // An orderly end in mid-frame.
+            Err(FramedError::Codec(error)) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::Other, "{error}");
+                is_at_end = true;
+            }
+            Err(error) => {
+                assert_eq!(broken(error).0, link, "breaks are told once, in order");
+                (link, number, is_at_end) = (link + 1, 0, false);
+            }
+        }
+    }
+}
+
+/// Writes frames until the last link has taken some. Returns the breaks told, and the frames that flushes confirmed.
+async fn write_frames<T>(mut sink: T, seed: u64, mut last_up: oneshot::Receiver<()>) -> (T, Vec<u64>, u64)
+where
+    T: Sink<Bytes, Error = FramedError<std::io::Error>> + Unpin,
+{
+    let mut random = SmallRng::seed_from_u64(!seed);
+    let (mut number, mut told, mut left) = (0, Vec::new(), None);
+    while left != Some(0) {
+        if left.is_none() && last_up.try_recv().is_ok() {
+            // Enough to meet the breaks that are still to be told, and to stand on the last link.
+            left = Some(50);
+        }
+        let frame = payload(0, number, length(&mut random));
+        let outcome = if random.random_bool(0.3) {
+            soon("feed", sink.feed(frame)).await
+        } else {
+            soon("send", sink.send(frame)).await
+        };
+        number += 1;
+        match outcome {
+            Ok(()) => left = left.map(|left: u32| left - 1),
+            Err(error) => told.push(broken(error).0),
+        }
+        if random.random_bool(0.05) {
+            tokio::task::yield_now().await;
+        }
+    }
+    soon("flush", sink.flush()).await.unwrap();
+    (sink, told, number)
+}
+
+struct Run {
+    seed: u64,
+    framed: Framed<Numbered>,
+    server: tokio::task::JoinHandle<Vec<Vec<u64>>>,
+    last_up: oneshot::Receiver<()>,
+}
+
+async fn start() -> Run {
+    let seed = seed();
+    println!("PERCONN_CHAOS_SEED={seed}");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let conn = quick(Conn::builder(address)).retry_min(Duration::from_millis(1)).retry_max(Duration::from_millis(3));
+    let (sender, last_up) = oneshot::channel();
+    let server = tokio::spawn(run_server(listener, seed, sender));
+    let framed = Framed::with_factory(conn.build().unwrap(), Numbered::new);
+    Run { seed, framed, server, last_up }
+}
+
+/// On every link whole frames came, in order, none twice.
+fn judge(seen: &[Vec<u64>], told: &[u64], written: u64) {
+    let all: Vec<_> = seen.concat();
+    assert!(all.is_sorted_by(|a, b| a < b), "out of order, or twice");
+    assert!(all.iter().all(|number| *number < written));
+    assert_eq!(all.last(), Some(&(written - 1)), "the last frame was confirmed and its link lives");
+    assert!(told.is_sorted_by(|a, b| a < b), "told twice: {told:?}");
+}
+
+async fn halves() {
+    let Run { seed, framed, server, last_up } = start().await;
+    let (read, write) = framed.into_split();
+    let reader = tokio::spawn(read_frames(read));
+    let writer = tokio::spawn(write_frames(write, seed, last_up));
+    let read = reader.await.unwrap();
+    let (write, told, written) = writer.await.unwrap();
+    drop((read, write));
+    judge(&server.await.unwrap(), &told, written);
+    assert_eq!(told, (1..=links()).collect::<Vec<_>>(), "the writing half is told of each break");
+}
+
+async fn whole() {
+    let Run { seed, framed, server, last_up } = start().await;
+    let (sink, stream) = framed.split();
+    let reader = tokio::spawn(read_frames(stream));
+    let writer = tokio::spawn(write_frames(sink, seed, last_up));
+    let stream = reader.await.unwrap();
+    let (sink, told, written) = writer.await.unwrap();
+    drop((sink, stream));
+    judge(&server.await.unwrap(), &told, written);
+    assert!(!told.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn halves_in_two_tasks_survive_a_server_killed_at_random_bytes() {
+    halves().await;
+}
+
+#[tokio::test]
+async fn halves_on_one_thread_survive_a_server_killed_at_random_bytes() {
+    halves().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whole_in_two_tasks_survives_a_server_killed_at_random_bytes() {
+    whole().await;
+}
+
+#[tokio::test]
+async fn whole_on_one_thread_survives_a_server_killed_at_random_bytes() {
+    whole().await;
+}

@@ -66,10 +66,11 @@ impl Numbered {
     }
 }
 
-impl Encoder<&[u8]> for Numbered {
+impl<T: AsRef<[u8]>> Encoder<T> for Numbered {
     type Error = io::Error;
 
-    fn encode(&mut self, payload: &[u8], bytes: &mut BytesMut) -> io::Result<()> {
+    fn encode(&mut self, payload: T, bytes: &mut BytesMut) -> io::Result<()> {
+        let payload = payload.as_ref();
         let mut frame = BytesMut::with_capacity(4 + payload.len());
         frame.put_u32(self.sent);
         frame.extend_from_slice(payload);
