@@ -1,1 +1,86 @@
-fn main() {}
+//! A subscriber of a line protocol whose server keeps dying, and that never sees half a line.
+//!
+//! ```text
+//! cargo run --example framed_lines --features codec
+//! ```
+//!
+//! [`Framed`] is a stream of lines and a sink for lines. It tells of each break once, drops what the break cut, and goes
+//! on with the next link, on which this program subscribes again. The example's server dies in the middle of a line,
+//! by a reset and in good order by turns. After a few seconds the program ends by itself.
+
+use std::error::Error;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use perconn::Conn;
+use perconn::codec::{Framed, FramedError, Terminated};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio_util::codec::{LinesCodec, LinesCodecError};
+
+/// `Terminated`: a server that is killed in mid-line has not sent a line.
+type Lines = Framed<Terminated<LinesCodec>>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let conn = Conn::builder(listener.local_addr()?)
+        // Short, so that there is something to see. Against a server that others use as well, keep the defaults.
+        .retry_min(Duration::from_millis(100))
+        .retry_max(Duration::from_secs(1))
+        .build()?;
+    tokio::spawn(serve(listener));
+
+    let mut lines: Lines = Framed::new(conn, Terminated(LinesCodec::new_with_max_length(64 * 1024)));
+    subscribe(&mut lines).await?;
+    while let Some(item) = lines.next().await {
+        match item {
+            Ok(line) if line == "bye" => lines.get_ref().close().await,
+            Ok(line) => println!("received  {line}"),
+            Err(error @ FramedError::Break { .. }) => {
+                println!("told      {error}: {}", chain(&error));
+                subscribe(&mut lines).await?;
+            }
+            Err(error @ FramedError::Codec(_)) => {
+                println!("told      {error}: {}", chain(&error));
+                // Whatever comes after a line that is none. (Nothing, if the link has ended anyway.)
+                lines.reconnect();
+            }
+            Err(error) => println!("told      {error}: {}", chain(&error)),
+        }
+    }
+    Ok(())
+}
+
+/// Says once on each link what the program wishes to hear.
+async fn subscribe(lines: &mut Lines) -> Result<(), FramedError<LinesCodecError>> {
+    match lines.send("subscribe").await {
+        // The stream will come to this break as well, and bring the program here again.
+        Err(FramedError::Break { .. }) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// What an error says of its causes.
+fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Sends three lines to each subscriber and dies in the fourth; takes leave of the last.
+async fn serve(listener: TcpListener) -> std::io::Result<()> {
+    for life in 1..=5 {
+        let mut stream = BufReader::new(listener.accept().await?.0);
+        stream.read_line(&mut String::new()).await?;
+        for number in 1..=3 {
+            stream.write_all(format!("line {number} of life {life}\n").as_bytes()).await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        stream.write_all(if life == 5 { b"bye\n" } else { b"line 4 of li" }).await?;
+        if life % 2 == 1 && life < 5 {
+            // As in a crash of the machine; dropped without it, the socket is closed in good order, as in one of the program.
+            stream.get_ref().set_zero_linger()?;
+        }
+    }
+    Ok(())
+}

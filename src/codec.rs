@@ -75,6 +75,13 @@
 //! - While there is no link, a flush waits as [`when_down`](crate::Builder::when_down) says.
 //! - Closing the sink flushes, and ends the conversation as [`Conn`](crate::Conn#shutdown)'s shutdown does.
 //!
+//! # Saying something again on each link
+//!
+//! A login belongs into a [session set-up](crate::Dial::and_then), which is over before a frame passes. What goes through the
+//! frames themselves, such as a subscription, is sent once at the start and once for each break that the *stream* yields. If
+//! that `send` is told of a break, the stream comes to the same break as well: the error may be ignored.
+//! `examples/framed_lines.rs` does so.
+//!
 //! # Why not tokio-util's own `Framed`
 //!
 //! It works on a `Conn` as long as the link lives. But it is made for one stream with one end:
