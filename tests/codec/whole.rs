@@ -45,6 +45,20 @@ async fn sink_with_nothing_unconfirmed_is_not_told_what_the_stream_told() {
 }
 
 #[tokio::test]
+async fn broken_link_is_let_go_though_the_sink_is_never_used() {
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
+    let mut framed = Framed::new(conn, LinesCodec::new());
+    for generation in 1..=3 {
+        // Ends its side only: this read returns when the client has closed the socket, too.
+        soon("shutdown", peer.shutdown()).await.unwrap();
+        assert_eq!(break_of(&mut framed).await.0, generation);
+        assert_eq!(soon("the client lets go", peer.read(&mut [0])).await.unwrap(), 0);
+        peer = server.accept().await;
+    }
+}
+
+#[tokio::test]
 async fn sink_is_told_once_of_a_break_that_took_its_frames() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
