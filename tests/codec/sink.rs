@@ -184,6 +184,15 @@ async fn close_in_an_outage_does_not_wait_for_a_link() {
 
 #[tokio::test]
 async fn frame_that_found_no_link_is_not_sent_later() {
+    found_no_link(false).await;
+}
+
+#[tokio::test]
+async fn frame_that_found_no_link_after_the_stream_was_told_is_not_sent_later() {
+    found_no_link(true).await;
+}
+
+async fn found_no_link(stream_first: bool) {
     let mut server = Server::start().await;
     let (conn, peer) = tokio::join!(server.client().when_down(WhenDown::Fail).connect(), server.accept());
     let conn = conn.unwrap();
@@ -191,7 +200,11 @@ async fn frame_that_found_no_link_is_not_sent_later() {
     drop(peer);
     break_noticed(&conn).await;
     let mut framed = Framed::with_factory(conn, Numbered::new);
-    assert_eq!(broken(soon("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, 1);
+    if stream_first {
+        assert_eq!(broken(soon("the break", framed.next()).await.unwrap().unwrap_err()).0, 1);
+    } else {
+        assert_eq!(broken(soon("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, 1);
+    }
     for _ in 0..3 {
         let error = soon("send", framed.send(&b"refused"[..])).await.unwrap_err();
         assert!(matches!(error, FramedError::Down(Error::Down { .. })), "{error:?}");

@@ -185,8 +185,10 @@ async fn reconnect_does_no_harm_to_a_link_that_the_stream_has_not_come_to() {
     drop(peer);
     let mut peer = server.accept().await;
     soon("link 2", framed.get_ref().status().wait_for(|_| framed.get_ref().generation() == 2)).await.unwrap();
+    soon("link 2 is up", framed.get_ref().connected()).await.unwrap();
     peer.write_all(b"three\n").await.unwrap();
     framed.reconnect();
+    assert!(framed.get_ref().is_connected(), "link 2 was not to blame");
     assert_eq!(break_of(&mut framed).await.0, 1);
     assert_eq!(frame(&mut framed).await, "three");
     assert_eq!(framed.get_ref().generation(), 2);
