@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use super::tether::Tether;
+use crate::Op;
+use crate::fault::Fault;
 use crate::ledger::{Direction, Ledger, Seat};
 use crate::link::Link;
 
@@ -123,6 +125,12 @@ impl<S> Handle<S> {
             .field("address", &self.ledger.address)
             .field("status", &self.ledger.status())
             .finish_non_exhaustive()
+    }
+
+    /// The first break after `told`, of which this handle was told already.
+    pub(super) fn told_after(&self, told: u64, op: Op) -> Arc<Fault> {
+        let known = self.ledger.first_untold(told).filter(|fault| fault.generation <= self.told);
+        known.unwrap_or_else(|| self.ledger.fault(self.told, op))
     }
 
     pub(super) fn seat(&self, direction: Direction) -> Seat {

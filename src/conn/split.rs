@@ -100,15 +100,19 @@ impl<S> ReadHalf<S> {
         Arc::clone(&self.handle.ledger)
     }
 
+    /// Whether the program, or the runtime, has ended the connection: then there is nothing to tell but that.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.handle.ledger.is_closed()
+    }
+
     /// Tells of the first break after `told`, of which this half was told already. Returns its generation, too.
-    pub(super) fn tell_again(&self, told: u64) -> (u64, io::Result<usize>) {
-        let ledger = &self.handle.ledger;
-        let known = ledger.first_untold(told).filter(|fault| fault.generation <= self.handle.told);
-        let fault = known.unwrap_or_else(|| ledger.fault(self.handle.told, Op::Read));
+    pub(crate) fn tell_again(&self, told: u64) -> (u64, io::Result<usize>) {
+        let fault = self.handle.told_after(told, Op::Read);
         let outcome = if matches!(fault.cause, Cause::PeerClosed) {
             Ok(0)
         } else {
-            Err(fault.error(Op::Read, &ledger.address).into())
+            Err(fault.error(Op::Read, &self.handle.ledger.address).into())
         };
         (fault.generation, outcome)
     }
@@ -134,6 +138,25 @@ impl<S> WriteHalf<S> {
     }
 
     common_methods!(Direction::Write);
+
+    /// The newest break that this half was told of.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn told(&self) -> u64 {
+        self.handle.told
+    }
+
+    /// Whether the program, or the runtime, has ended the connection: then there is nothing to tell but that.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.handle.ledger.is_closed()
+    }
+
+    /// Tells of the first break after `told`, of which this half was told already. Returns its generation, too.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn tell_again(&self, told: u64) -> (u64, io::Error) {
+        let fault = self.handle.told_after(told, Op::Write);
+        (fault.generation, fault.error(Op::Write, &self.handle.ledger.address).into())
+    }
 
     pub(super) fn tether(&self) -> Arc<Tether<S>> {
         Arc::clone(&self.handle.tether)

@@ -1,0 +1,174 @@
+//! How a thread waits until an operation can be tried again.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+use std::{fmt, future::Future, pin::Pin};
+
+use tokio::runtime;
+
+use super::background;
+
+/// How long a thread that belongs to some runtime sleeps at most before it tries again. Such a runtime keeps the wake-ups
+/// of tasks that yield to itself until its thread comes back, which it does not as long as it sleeps here.
+const SLEEP_IN_A_RUNTIME: Duration = Duration::from_millis(10);
+
+/// A waker for any number of threads: all of those that wait try again.
+///
+/// A thread looks at the [count](News::count) before it tries. If the count has changed when it is about to sleep, it tries
+/// again instead, so that no wake-up is lost.
+#[derive(Default)]
+pub(super) struct News {
+    count: AtomicU64,
+    sleepers: AtomicUsize,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl News {
+    pub(super) fn new() -> (Arc<Self>, Waker) {
+        let news = Arc::new(Self::default());
+        (Arc::clone(&news), Waker::from(news))
+    }
+
+    #[inline]
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Lets all who wait try again.
+    pub(super) fn tell(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        // A sleeper counts itself before it looks at the count of news for the last time.
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            drop(self.lock());
+            self.changed.notify_all();
+        }
+    }
+
+    /// Sleeps until the count is no longer `seen`.
+    ///
+    /// Fails when the time is up, and on the one thread that must not wait.
+    pub(super) fn wait(&self, seen: u64, deadline: &mut Deadline) -> io::Result<()> {
+        background::check_that_waiting_is_safe()?;
+        let longest = if runtime::Handle::try_current().is_ok() { SLEEP_IN_A_RUNTIME } else { Duration::MAX };
+        let mut time_left = deadline.time_left()?;
+        let _sleeper = Sleeper::new(&self.sleepers);
+        let mut guard = self.lock();
+        while self.count() == seen {
+            if time_left.is_none() && longest == Duration::MAX {
+                guard = self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let time = time_left.unwrap_or(Duration::MAX).min(longest);
+            let waited = self.changed.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner);
+            guard = waited.0;
+            if waited.1.timed_out() && time == longest {
+                break;
+            }
+            time_left = deadline.time_left()?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for News {
+    fn wake(self: Arc<Self>) {
+        self.tell();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.tell();
+    }
+}
+
+/// Counts a thread among those that sleep.
+struct Sleeper<'a>(&'a AtomicUsize);
+
+impl<'a> Sleeper<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Sleeper<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The end of an operation's time. The time begins with the first wait, so that an operation which need not wait does not
+/// ask for the time.
+pub(super) struct Deadline {
+    limit: Option<Duration>,
+    end: Option<Instant>,
+}
+
+impl Deadline {
+    pub(super) fn new(limit: Option<Duration>) -> Self {
+        Self { limit, end: None }
+    }
+
+    /// `None`: for ever.
+    fn time_left(&mut self) -> io::Result<Option<Duration>> {
+        let Some(limit) = self.limit else { return Ok(None) };
+        let now = Instant::now();
+        if self.end.is_none() {
+            self.end = now.checked_add(limit);
+        }
+        // A limit beyond all times is none.
+        let Some(end) = self.end else { return Ok(None) };
+        match end.saturating_duration_since(now) {
+            Duration::ZERO => Err(io::Error::new(io::ErrorKind::WouldBlock, TimeIsUp(limit))),
+            left => Ok(Some(left)),
+        }
+    }
+}
+
+/// Whether an error says that an operation's time was up.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<TimeIsUp>())
+}
+
+/// The text of a timeout.
+#[derive(Debug)]
+struct TimeIsUp(Duration);
+
+impl fmt::Display for TimeIsUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not done within {:?}", self.0)
+    }
+}
+
+impl std::error::Error for TimeIsUp {}
+
+/// Runs a future on this thread until it is ready or the time is up.
+pub(super) fn block_on<F: Future>(mut future: Pin<&mut F>, limit: Option<Duration>) -> io::Result<F::Output> {
+    let (news, waker) = News::new();
+    let mut deadline = Deadline::new(limit);
+    loop {
+        let seen = news.count();
+        if let Poll::Ready(output) = attempt(&waker, |cx| future.as_mut().poll(cx)) {
+            return Ok(output);
+        }
+        news.wait(seen, &mut deadline)?;
+    }
+}
+
+/// Polls once, without regard to the budget of a tokio task that this thread may be running: a budget that is used up comes
+/// back only when the task returns, which it does not as long as it is here.
+#[inline]
+pub(super) fn attempt<T>(waker: &Waker, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    let future = std::pin::pin!(tokio::task::unconstrained(std::future::poll_fn(|cx| Poll::Ready(poll(cx)))));
+    match future.poll(&mut Context::from_waker(waker)) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => Poll::Pending,
+    }
+}

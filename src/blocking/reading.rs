@@ -1,0 +1,90 @@
+//! The reading half, as all handles of a blocking connection share it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime;
+
+use super::guard::enter_for;
+use super::news::{Deadline, News, attempt};
+use crate::ReadHalf;
+
+pub(super) struct Reading<S> {
+    /// Locked for one attempt at a time, never while somebody waits.
+    half: Mutex<ReadHalf<S>>,
+    news: Arc<News>,
+    waker: Waker,
+    runtime: runtime::Handle,
+}
+
+impl<S> Reading<S> {
+    pub(super) fn new(half: ReadHalf<S>, runtime: runtime::Handle) -> Self {
+        let (news, waker) = News::new();
+        Self { half: Mutex::new(half), news, waker, runtime }
+    }
+
+    pub(super) fn half(&self) -> MutexGuard<'_, ReadHalf<S>> {
+        // An attempt that panicked (in a stream that is not a socket) leaves a sound half.
+        self.half.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Reading<S> {
+    /// Reads for a handle that has been told of all breaks up to `told`.
+    pub(super) fn read(&self, buf: &mut [u8], told: &AtomicU64, mut deadline: Deadline) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        // What it knew when the read began: a read that waits is told of the break of its link, even if another thread that
+        // uses the same handle for writing is told first.
+        let known = told.load(Ordering::SeqCst);
+        loop {
+            let seen = self.news.count();
+            if let Poll::Ready(outcome) = self.attempt(buf, known, told) {
+                return outcome;
+            }
+            self.news.wait(seen, &mut deadline)?;
+        }
+    }
+
+    #[inline]
+    fn attempt(&self, buf: &mut [u8], known: u64, told: &AtomicU64) -> Poll<io::Result<usize>> {
+        let mut half = self.half();
+        loop {
+            let before = half.told();
+            if before > known && !half.is_closed() {
+                // Another handle was told, and may have read on.
+                let (generation, outcome) = half.tell_again(known);
+                told.fetch_max(generation, Ordering::SeqCst);
+                return Poll::Ready(outcome);
+            }
+            if before < known {
+                // A write has told this handle of a link that nobody has read to its end. What is left on it is not for
+                // this handle any more.
+                match self.poll(&mut half, &mut [0; 1024]) {
+                    Poll::Ready(Err(error)) if half.told() == before => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(_) => {}
+                }
+            } else {
+                let outcome = self.poll(&mut half, buf);
+                if half.told() > known {
+                    told.fetch_max(half.told(), Ordering::SeqCst);
+                }
+                return outcome;
+            }
+        }
+    }
+
+    #[inline]
+    fn poll(&self, half: &mut ReadHalf<S>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let _guard = enter_for::<S>(&self.runtime);
+        let mut buf = ReadBuf::new(buf);
+        let outcome = attempt(&self.waker, |cx| Pin::new(&mut *half).poll_read(cx, &mut buf));
+        outcome.map_ok(|()| buf.filled().len())
+    }
+}
