@@ -27,11 +27,13 @@ thread_local! {
     static IS_BACKGROUND: Cell<bool> = const { Cell::new(false) };
 }
 
+type Farewell = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Keeps the thread alive.
 pub(super) struct User {
     runtime: Handle,
-    /// What has to run to its end first.
-    farewell: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// What has to run to its end first. (Behind a lock only to be `Sync`.)
+    farewell: Mutex<Option<Farewell>>,
 }
 
 impl User {
@@ -40,11 +42,11 @@ impl User {
         let mut current = lock();
         if let Some(background) = &mut *current {
             background.users += 1;
-            return Ok(Self { runtime: background.runtime.clone(), farewell: None });
+            return Ok(Self { runtime: background.runtime.clone(), farewell: Mutex::default() });
         }
         let (runtime, stop) = start()?;
         *current = Some(Background { runtime: runtime.clone(), users: 1, _stop: stop });
-        Ok(Self { runtime, farewell: None })
+        Ok(Self { runtime, farewell: Mutex::default() })
     }
 
     pub(super) fn runtime(&self) -> &Handle {
@@ -53,13 +55,13 @@ impl User {
 
     /// Lets the thread live until this has run, after the user is dropped.
     pub(super) fn set_farewell(&mut self, farewell: impl Future<Output = ()> + Send + 'static) {
-        self.farewell = Some(Box::pin(farewell));
+        self.farewell = Mutex::new(Some(Box::pin(farewell)));
     }
 }
 
 impl Drop for User {
     fn drop(&mut self) {
-        match self.farewell.take() {
+        match self.farewell.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             Some(farewell) => {
                 self.runtime.spawn(async move {
                     let _leave = Leave;
