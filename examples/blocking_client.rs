@@ -1,1 +1,131 @@
-fn main() {}
+//! A client without a runtime, for a line protocol: a question, an answer. Its server dies again and again.
+//!
+//! ```text
+//! cargo run --features blocking --example blocking_client                            # starts its own server
+//! cargo run --features blocking --example blocking_client -- --connect 192.0.2.1:7777   # an echo server of yours
+//! ```
+//!
+//! What has no answer is asked again: see `ask`.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use perconn::Error;
+use perconn::blocking::Conn;
+
+const USAGE: &str = "Usage: cargo run --features blocking --example blocking_client [-- --connect HOST:PORT]";
+
+const QUESTIONS: u32 = 20;
+
+fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let outcome = match args[..] {
+        [] => start_server().and_then(|address| run(&address)),
+        ["-h" | "--help"] => say(format_args!("{USAGE}")),
+        ["--connect", address] => run(address),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // Nobody reads any more, as after `| head -3`.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe && Error::of(&error).is_none() => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(address: &str) -> io::Result<()> {
+    let conn = Conn::builder(address)
+        // Short, so that there is something to see. Against a server that others use as well, keep the defaults.
+        .retry_min(Duration::from_millis(50))
+        .retry_max(Duration::from_secs(1))
+        .logger(|_| {})
+        .connect_blocking()?;
+    // An answer that does not come is no break. Here, it is made one.
+    conn.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut conn = BufReader::new(conn);
+    for number in 1..=QUESTIONS {
+        let answer = ask(&mut conn, &format!("question {number}\n"))?;
+        say(format_args!("link {}: {}", conn.get_ref().generation(), answer.trim_end()))?;
+        thread::sleep(Duration::from_millis(50));
+    }
+    say(format_args!("{QUESTIONS} answers, {} links", conn.get_ref().generation()))
+}
+
+/// Asks until there is an answer. (The server may get a question twice.)
+fn ask(conn: &mut BufReader<Conn>, question: &str) -> io::Result<String> {
+    loop {
+        match ask_once(conn, question) {
+            // It is over: closed, or given up.
+            Err(error) if Error::of(&error).is_some_and(Error::is_final) => return Err(error),
+            Err(error) => {
+                say(format_args!("told: {}", chain(&error)))?;
+                if error.kind() == ErrorKind::WouldBlock {
+                    // An answer that comes late must not pass for the next one's; the next operation is told of this.
+                    conn.get_ref().reconnect();
+                }
+                // What is left of the old link's bytes must not pass for the new link's.
+                let left = conn.buffer().len();
+                conn.consume(left);
+            }
+            Ok(answer) => return Ok(answer),
+        }
+    }
+}
+
+/// One question and its answer on one link.
+fn ask_once(conn: &mut BufReader<Conn>, question: &str) -> io::Result<String> {
+    conn.get_mut().write_all(question.as_bytes())?;
+    let mut answer = String::new();
+    conn.read_line(&mut answer)?;
+    if !answer.ends_with('\n') {
+        // The server has closed in good order, which is a break like any other.
+        return Err(io::Error::new(ErrorKind::UnexpectedEof, "the stream ended before the answer did"));
+    }
+    Ok(answer)
+}
+
+/// An error and its causes, each of which tells of its own level only.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let levels = std::iter::successors(Some(error), |&error| error.source());
+    levels.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// A line on standard output, at once, also into a pipe.
+fn say(text: impl std::fmt::Display) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
+
+/// A server that answers five questions on each connection and half of the sixth.
+fn start_server() -> io::Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // Its end is what the client has to live with.
+            let _ = answer(&stream);
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    });
+    Ok(address)
+}
+
+fn answer(mut stream: &TcpStream) -> io::Result<()> {
+    let mut lines = BufReader::new(stream).lines();
+    for line in lines.by_ref().take(5) {
+        stream.write_all(format!("answer to {}\n", line?).as_bytes())?;
+    }
+    lines.next().transpose()?;
+    stream.write_all(b"answ")
+}
