@@ -88,6 +88,10 @@ mod writing;
 /// the last. A hook that blocks it holds them all up. If a hook (or a dialer) itself uses a blocking connection, what does
 /// not need to wait works, and what would have to wait fails with [`Deadlock`](io::ErrorKind::Deadlock).
 ///
+/// An operation that need not wait costs a lock more than that of a `TcpStream`. One that waits is woken by way of the
+/// background thread, where the kernel would wake it directly: a round trip of 64 bytes over the loopback took 1.4 times as
+/// long (`cargo bench --features blocking --bench blocking`).
+///
 /// # Within an async runtime
 ///
 /// A call blocks its thread, and with it the other tasks of that thread; it does not panic, and it does not depend on that
@@ -210,6 +214,16 @@ impl<S> Conn<S> {
     /// The connection closes when the last handle is dropped. The clone starts at the beginning of a message: if this handle
     /// has the rest of a write to send, the clone knows nothing of it.
     ///
+    /// ```no_run
+    /// use std::io::{BufRead, BufReader, Write};
+    ///
+    /// let mut conn = perconn::blocking::Conn::connect("chat.example:6667")?;
+    /// let reader = conn.try_clone()?;
+    /// std::thread::spawn(move || BufReader::new(reader).lines().map_while(Result::ok).for_each(|line| println!("{line}")));
+    /// conn.write_all(b"hello\n")?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// None; it is a `Result` as [`std::net::TcpStream::try_clone`] is.
@@ -225,6 +239,21 @@ impl<S> Conn<S> {
 
     /// How long a read of this handle may wait: for bytes, and for a link. `None`, the default: for ever.
     ///
+    /// See [timeouts](Conn#timeouts).
+    ///
+    /// ```
+    /// use std::io::{ErrorKind, Read};
+    /// use std::time::Duration;
+    ///
+    /// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = server.local_addr()?;
+    /// let mut conn = perconn::blocking::Conn::connect(address)?;
+    /// conn.set_read_timeout(Some(Duration::from_millis(10)))?;
+    /// // The server says nothing.
+    /// assert_eq!(conn.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a time of zero.
@@ -233,7 +262,7 @@ impl<S> Conn<S> {
     }
 
     /// How long a write, flush or shutdown of this handle may wait: for room, for its turn, and for a link. `None`, the
-    /// default: for ever.
+    /// default: for ever. See [timeouts](Conn#timeouts).
     ///
     /// # Errors
     ///

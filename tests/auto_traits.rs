@@ -62,3 +62,16 @@ async fn futures_can_be_spawned() {
     value_is_send(&Conn::connect("127.0.0.1:9"));
     value_is_send(&Conn::builder("127.0.0.1:9").connect());
 }
+
+#[cfg(feature = "blocking")]
+#[test]
+fn blocking_connection_can_be_shared_by_threads() {
+    is_send::<blocking::Conn>();
+    is_sync::<blocking::Conn>();
+    is_unpin::<blocking::Conn>();
+    is_debug::<blocking::Conn>();
+    is_sync::<blocking::Conn<NotSync>>();
+    fn is_std_stream<T: std::io::Read + std::io::Write>() {}
+    is_std_stream::<blocking::Conn<NotSync>>();
+    is_std_stream::<&blocking::Conn>();
+}
