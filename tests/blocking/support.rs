@@ -33,6 +33,29 @@ pub fn begin<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Re
     receiver
 }
 
+/// The same for work that has to wait; returns when it does.
+pub fn begin_to_wait<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let (sender, thread) = mpsc::channel();
+    let outcome = begin(move || {
+        sender.send(stat_of_this_thread()).unwrap();
+        work()
+    });
+    let stat = thread.recv().unwrap();
+    if cfg!(target_os = "linux") {
+        // The state comes after the name: S for one that sleeps. When the thread has ended, the test goes on.
+        until("the thread waits", || !std::fs::read_to_string(&stat).is_ok_and(|text| !text.contains(") S ")));
+    } else {
+        thread::sleep(SHORT);
+    }
+    outcome
+}
+
+/// Where the kernel tells the state of the calling thread.
+fn stat_of_this_thread() -> std::path::PathBuf {
+    let link = std::fs::read_link("/proc/thread-self").unwrap_or_default();
+    std::path::Path::new("/proc").join(link).join("stat")
+}
+
 /// Fails the test, instead of hanging it.
 pub fn soon<T>(what: &str, outcome: &Receiver<T>) -> T {
     match outcome.recv_timeout(HANG) {

@@ -2,9 +2,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::mpsc;
-use std::thread;
 
-use crate::support::{HANG, SHORT, Server, alone, begin, fill, is_closed, soon, until};
+use crate::support::{HANG, Server, alone, begin, begin_to_wait, fill, is_closed, soon, until};
 
 #[test]
 fn close_wakes_every_waiting_reader_and_writer() {
@@ -15,11 +14,10 @@ fn close_wakes_every_waiting_reader_and_writer() {
     let mut waiting = Vec::new();
     for _ in 0..3 {
         let mut reader = conn.try_clone().unwrap();
-        waiting.push(begin(move || reader.read(&mut [0; 8]).map(drop)));
+        waiting.push(begin_to_wait(move || reader.read(&mut [0; 8]).map(drop)));
         let mut writer = conn.try_clone().unwrap();
-        waiting.push(begin(move || writer.write_all(&vec![0; 50_000_000])));
+        waiting.push(begin_to_wait(move || writer.write_all(&vec![0; 50_000_000])));
     }
-    thread::sleep(SHORT);
     let mut other = conn.try_clone().unwrap();
     soon("close", &begin(move || conn.close()));
     for outcome in &waiting {
@@ -39,11 +37,10 @@ fn close_during_an_outage_wakes_who_waits_for_a_link() {
     let (mut reader, mut writer, up) =
         (conn.try_clone().unwrap(), conn.try_clone().unwrap(), conn.try_clone().unwrap());
     let waiting = [
-        begin(move || reader.read(&mut [0; 8]).map(drop)),
-        begin(move || writer.write_all(b"x")),
-        begin(move || up.wait_connected(None)),
+        begin_to_wait(move || reader.read(&mut [0; 8]).map(drop)),
+        begin_to_wait(move || writer.write_all(b"x")),
+        begin_to_wait(move || up.wait_connected(None)),
     ];
-    thread::sleep(SHORT);
     soon("close", &begin(move || conn.close()));
     for outcome in &waiting {
         assert!(is_closed(&soon("a waiting operation", outcome).unwrap_err()));
@@ -57,8 +54,7 @@ fn shutdown_ends_the_conversation_and_a_write_that_waits() {
     let (conn, mut peer) = server.pair();
     fill(&conn);
     let mut writer = conn.try_clone().unwrap();
-    let write = begin(move || writer.write_all(&vec![0; 50_000_000]));
-    thread::sleep(SHORT);
+    let write = begin_to_wait(move || writer.write_all(&vec![0; 50_000_000]));
     conn.shutdown().unwrap();
     assert_eq!(soon("the write", &write).unwrap_err().kind(), ErrorKind::BrokenPipe);
     let server = begin(move || {
@@ -91,8 +87,7 @@ fn forced_reconnect_is_told_to_a_waiting_read() {
     let server = Server::start();
     let (conn, _peer) = server.pair();
     let mut reader = conn.try_clone().unwrap();
-    let read = begin(move || (reader.read(&mut [0; 8]), reader));
-    thread::sleep(SHORT);
+    let read = begin_to_wait(move || (reader.read(&mut [0; 8]), reader));
     conn.reconnect();
     let (outcome, mut reader) = soon("the read", &read);
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionAborted);

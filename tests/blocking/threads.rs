@@ -7,7 +7,7 @@ use std::thread;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::support::{SHORT, Server, alone, begin, length, read_record, record, soon};
+use crate::support::{Server, alone, begin, begin_to_wait, length, read_record, record, soon};
 
 #[test]
 fn waiting_read_keeps_no_write_waiting() {
@@ -15,8 +15,7 @@ fn waiting_read_keeps_no_write_waiting() {
     let server = Server::start();
     let (conn, mut peer) = server.pair();
     let mut reader = conn.try_clone().unwrap();
-    let read = begin(move || reader.read(&mut [0; 8]));
-    thread::sleep(SHORT);
+    let read = begin_to_wait(move || reader.read(&mut [0; 8]));
     let written = begin(move || ((&conn).write_all(b"hello"), conn.peer_addr(), conn));
     let (outcome, address, _conn) = soon("the write", &written);
     outcome.unwrap();

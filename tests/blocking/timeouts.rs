@@ -1,13 +1,12 @@
 //! A timeout is no break, and loses nothing.
 
 use std::io::{ErrorKind, Read, Write};
-use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
 use perconn::{Error, WhenDown};
 
-use crate::support::{SHORT, Server, alone, begin, reset, soon, told_generation};
+use crate::support::{SHORT, Server, alone, begin, begin_to_wait, reset, soon, told_generation};
 
 #[test]
 fn timeout_of_zero_is_refused() {
@@ -77,8 +76,7 @@ fn timeouts_hold_during_an_outage_and_while_another_thread_writes() {
     conn.set_read_timeout(Some(SHORT)).unwrap();
     let stuck = conn.try_clone().unwrap();
     stuck.set_write_timeout(None).unwrap();
-    let stuck = begin(move || (&stuck).write_all(&vec![0; 50_000_000]));
-    thread::sleep(SHORT);
+    let stuck = begin_to_wait(move || (&stuck).write_all(&vec![0; 50_000_000]));
     // It waits for its turn.
     assert_eq!(conn.write(b"x").unwrap_err().kind(), ErrorKind::WouldBlock);
     server.stop();

@@ -2,9 +2,8 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
-use std::thread;
 
-use crate::support::{SHORT, Server, alone, begin, fill, reset, soon, told_generation, until};
+use crate::support::{SHORT, Server, alone, begin, begin_to_wait, fill, reset, soon, told_generation, until};
 
 #[test]
 fn break_told_by_a_write_is_not_told_by_the_next_read() {
@@ -139,9 +138,8 @@ fn waiting_read_and_write_of_one_handle_both_end_with_the_break() {
     fill(&conn);
     let conn = Arc::new(conn);
     let (for_read, for_write) = (Arc::clone(&conn), Arc::clone(&conn));
-    let read = begin(move || (&*for_read).read(&mut [0; 8]));
-    let write = begin(move || (&*for_write).write_all(&vec![0; 50_000_000]));
-    thread::sleep(SHORT);
+    let read = begin_to_wait(move || (&*for_read).read(&mut [0; 8]));
+    let write = begin_to_wait(move || (&*for_write).write_all(&vec![0; 50_000_000]));
     reset(peer);
     let _peer = server.accept();
     assert_eq!(told_generation(&soon("the read", &read).unwrap_err()), 1);
