@@ -1,13 +1,16 @@
 //! How a thread waits until an operation can be tried again.
 
+use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
-use std::{fmt, future::Future, pin::Pin};
 
 use tokio::runtime;
+use tokio::task::unconstrained;
 
 use super::background;
 
@@ -132,11 +135,6 @@ impl Deadline {
     }
 }
 
-/// Whether an error says that an operation's time was up.
-pub(super) fn is_timeout(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<TimeIsUp>())
-}
-
 /// The text of a timeout.
 #[derive(Debug)]
 struct TimeIsUp(Duration);
@@ -166,7 +164,7 @@ pub(super) fn block_on<F: Future>(mut future: Pin<&mut F>, limit: Option<Duratio
 /// back only when the task returns, which it does not as long as it is here.
 #[inline]
 pub(super) fn attempt<T>(waker: &Waker, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-    let future = std::pin::pin!(tokio::task::unconstrained(std::future::poll_fn(|cx| Poll::Ready(poll(cx)))));
+    let future = pin!(unconstrained(poll_fn(|cx| Poll::Ready(poll(cx)))));
     match future.poll(&mut Context::from_waker(waker)) {
         Poll::Ready(outcome) => outcome,
         Poll::Pending => Poll::Pending,

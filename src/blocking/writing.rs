@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime;
 
 use super::guard::enter_for;
-use super::news::{Deadline, News, attempt, is_timeout};
+use super::news::{Deadline, News, attempt};
 use crate::WriteHalf;
 
 pub(super) struct Writing<S> {
@@ -60,7 +60,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
         }
         let mut turn = Turn { writing: self, is_mid_write: false, insists: false };
         let mut done = 0;
-        let mut link = 0;
+        // What the half had been told of when it took the last part.
+        let mut half_told = 0;
         let stop = loop {
             let seen = self.news.count();
             let mut seat = self.seat();
@@ -77,7 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
                             memory.rest.store(0, Ordering::SeqCst);
                             return Ok(done);
                         }
-                        link = seat.half.told();
+                        half_told = seat.half.told();
                         turn.begin(&mut seat);
                         continue;
                     }
@@ -94,13 +95,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
         };
         if done > 0 {
             // The break, if it is one, is told to the write of the rest.
-            memory.rest.store(link + 1, Ordering::SeqCst);
+            memory.rest.store(half_told + 1, Ordering::SeqCst);
             return Ok(done);
         }
         if let Some(generation) = stop.generation {
             memory.told.fetch_max(generation, Ordering::SeqCst);
-        }
-        if !is_timeout(&stop.error) {
             memory.rest.store(0, Ordering::SeqCst);
         }
         Err(stop.error)
