@@ -58,7 +58,7 @@ fn pipes() -> (Conn<DuplexStream>, Receiver<DuplexStream>) {
     let (sender, peers) = mpsc::channel();
     let dialer = dial_fn(move || {
         let (near, far) = tokio::io::duplex(64);
-        sender.send(far).unwrap();
+        let _ = sender.send(far);
         std::future::ready(Ok(near))
     });
     (quick(perconn::Conn::builder("memory").dialer(dialer)).connect_blocking().unwrap(), peers)
@@ -71,13 +71,16 @@ fn streams_that_are_no_sockets_work_also_on_the_thread_of_a_runtime() {
         let (mut conn, peers) = pipes();
         let server = begin(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            for peer in peers.iter().take(2) {
+            for peer in peers.iter().take(3) {
                 let (mut read, mut write) = tokio::io::split(peer);
                 // Ten bytes are echoed; then the pipe is dropped.
                 let mut read = tokio::io::AsyncReadExt::take(&mut read, 10);
                 runtime.block_on(tokio::io::copy(&mut read, &mut write)).unwrap();
             }
         });
+        // Before it tells of a break, a read lets the runtime look at the stream once more.
+        conn.reconnect();
+        assert_eq!(conn.read(&mut [0; 10]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
         for _ in 0..2 {
             conn.write_all(b"0123456789").unwrap();
             conn.read_exact(&mut [0; 10]).unwrap();
