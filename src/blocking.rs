@@ -1,4 +1,4 @@
-//! A connection for programs without a runtime: [`Conn`] is [`Read`] and [`Write`].
+//! A connection for programs without a runtime: [`Conn`] is [`Read`](io::Read) and [`Write`](io::Write).
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -19,7 +19,7 @@
 //! ```
 
 use std::fmt;
-use std::io::{self, IoSlice, Read, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -41,6 +41,7 @@ mod builder;
 mod guard;
 mod news;
 mod reading;
+mod std_traits;
 mod time_limit;
 mod writing;
 
@@ -334,46 +335,6 @@ impl<S> Conn<S> {
         let closing = self.shared.reading.half().close();
         // Closed by the first look at it. On the background thread that is all, and what follows cannot be waited for.
         let _ = block_on(pin!(closing), None);
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Read for &Conn<S> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.shared.reading.read(buf, &self.told, self.read_timeout.deadline())
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Write for &Conn<S> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.shared.writing.write(parts, &self.memory(), self.write_timeout.deadline())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.shared.writing.flush(&self.memory(), self.write_timeout.deadline())
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Read for Conn<S> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buf)
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Write for Conn<S> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&*self).write(bytes)
-    }
-
-    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(parts)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        (&*self).flush()
     }
 }
 
