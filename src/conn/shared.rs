@@ -36,13 +36,22 @@ mod writer;
 /// [`when_down`](crate::Builder::when_down)'s to say. [`job_queue_size`](crate::Builder::job_queue_size) jobs may wait in
 /// the queue. When it is full, callers wait for a place, first come, first served.
 ///
-/// A job of 16 KiB or more is not copied: its caller writes it when its turn comes. Like the guard of a mutex, the future
-/// of such a call should not be left lying without being polled: it keeps the others waiting.
+/// A job of 16 KiB or more is not copied: its caller writes it when its turn comes. And a caller that waits for a place
+/// brings its bytes when there is one. Like the guard of a mutex, the future of such a call should not be left lying
+/// without being polled: it keeps those after it waiting.
+///
+/// A clone that only writes may never hear of a break: what the kernel had taken, and the peer never got, is told by
+/// [`on_event`](crate::Builder::on_event), or to a clone that reads. If the stream is not a socket, each job is flushed
+/// before it is done, and one that a break finds unflushed has failed, too.
+///
+/// In an outage, [`WhenDown::WaitFor`](crate::WhenDown::WaitFor) gives each job its time, and
+/// [`WhenDown::Fail`](crate::WhenDown::Fail) ends those that wait in the queue as well.
 ///
 /// # Reading
 ///
 /// Each call gets some of the bytes, no two get the same. Each clone is told of every break once, before it reads from
-/// the next link. A waiting read never keeps a write waiting.
+/// the next link; if a write noticed it first, with the error that a write gets. A waiting read never keeps a write
+/// waiting. Reads are served one after the other: one that is held and not polled keeps those after it waiting.
 ///
 /// # Examples
 ///
@@ -145,7 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     /// Sends what is queued, for five seconds at most, and closes the connection for all clones.
     ///
     /// From the first poll on, every other call fails with [`Error::ClosedConnection`], but for the writes that are queued
-    /// already; reads go on until these are sent.
+    /// already; reads go on until these are sent. A stream that is not a socket is dropped with the last clone.
     ///
     /// # Cancel safety
     ///

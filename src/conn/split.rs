@@ -139,12 +139,6 @@ impl<S> WriteHalf<S> {
 
     common_methods!(Direction::Write);
 
-    /// The newest break that this half was told of.
-    #[cfg(feature = "blocking")]
-    pub(crate) fn told(&self) -> u64 {
-        self.handle.told
-    }
-
     /// Whether the program, or the runtime, has ended the connection: then there is nothing to tell but that.
     #[cfg(feature = "blocking")]
     pub(crate) fn is_closed(&self) -> bool {
