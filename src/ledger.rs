@@ -347,10 +347,19 @@ impl<S> Ledger<S> {
 
     /// Waits until the actor has ended, or at least can do nothing but the program's own code before it ends.
     pub(crate) async fn actor_gone(&self) {
+        self.actor_away_and(|| true).await;
+    }
+
+    /// Waits until there will be no link any more, and the actor is gone.
+    pub(crate) async fn over(&self) {
+        self.actor_away_and(|| self.ended().is_some()).await;
+    }
+
+    async fn actor_away_and(&self, is_it: impl Fn() -> bool) {
         loop {
             let mut left = std::pin::pin!(self.actor_left.notified());
             left.as_mut().enable();
-            if self.actor_away.load(Ordering::SeqCst) {
+            if self.actor_away.load(Ordering::SeqCst) && is_it() {
                 return;
             }
             left.await;

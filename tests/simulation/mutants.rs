@@ -153,7 +153,7 @@ const SCHEDULES: &str = "5000";
 fn judge_finds_every_mutant_out() {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
-    for part in ["Cargo.toml", "Cargo.lock", "README.md", "src", "benches", "tests/simulation"] {
+    for part in ["Cargo.toml", "Cargo.lock", "README.md", "src", "benches", "examples", "tests"] {
         copy_all(&crate_folder.join(part), &copy.join(part));
     }
     let mut deceived = Vec::new();

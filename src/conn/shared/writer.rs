@@ -446,7 +446,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writer<S> {
                 () = poll_fn(|cx| writer.poll_work(&mut hands, cx)) => {}
                 () = everyone_has_left => {}
                 // (A caller may sit on the role, so that the task would not hear of it otherwise.)
-                () = writer.tether.ledger.actor_gone() => {}
+                () = writer.tether.ledger.over() => {}
             }
         }
     }
