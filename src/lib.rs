@@ -22,6 +22,8 @@ mod job;
 mod ledger;
 mod link;
 mod meter;
+#[cfg(feature = "session")]
+mod session;
 mod socket_options;
 
 pub use self::address::Address;
@@ -35,6 +37,9 @@ pub use self::dial::{AndThen, Dial, TcpDialer, dial_fn};
 pub use self::dial::{Tls, TlsDialer};
 pub use self::error::{Error, Op};
 pub use self::event::{Event, Status};
+#[cfg(feature = "session")]
+#[cfg_attr(docsrs, doc(cfg(feature = "session")))]
+pub use self::session::{Session, Sessions};
 pub use self::socket_options::{Keepalive, SocketOptions};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

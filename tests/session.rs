@@ -1,0 +1,228 @@
+//! A session lives and dies with one link, and the connection outlives it.
+
+mod support;
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use perconn::{Error, Session, Sessions, Status, WhenDown};
+use support::{Server, pipes, refused_address, reset, soon, told_generation};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The sessions of a connection whose first link is up, and the first session.
+async fn lend(server: &Server) -> (Sessions, Session, TcpStream) {
+    let (conn, peer) = server.pair().await;
+    let mut sessions = Sessions::new(conn);
+    let session = soon("the first session", sessions.next()).await.unwrap();
+    (sessions, session, peer)
+}
+
+async fn exchange(session: &mut Session, peer: &mut TcpStream) {
+    let mut byte = [0];
+    soon("write", session.write_all(b"?")).await.unwrap();
+    soon("the peer's read", peer.read_exact(&mut byte)).await.unwrap();
+    soon("the peer's write", peer.write_all(b"!")).await.unwrap();
+    soon("read", session.read_exact(&mut byte)).await.unwrap();
+    assert_eq!(&byte, b"!");
+}
+
+#[tokio::test]
+async fn link_that_is_up_serves_the_first_session_and_a_fresh_one_the_next() {
+    let server = Server::start().await;
+    let (mut sessions, mut session, mut peer) = lend(&server).await;
+    exchange(&mut session, &mut peer).await;
+    assert_eq!(session.generation(), 1);
+    drop(peer);
+    assert_eq!(soon("the end", session.read(&mut [0; 4])).await.unwrap(), 0);
+    let mut session = soon("the next session", sessions.next()).await.unwrap();
+    exchange(&mut session, &mut server.accept().await).await;
+    assert_eq!(session.generation(), 2);
+}
+
+#[tokio::test]
+async fn session_that_was_told_touches_no_other_link() {
+    let server = Server::start().await;
+    let (mut sessions, mut session, peer) = lend(&server).await;
+    reset(peer);
+    let error = soon("read", session.read(&mut [0; 4])).await.unwrap_err();
+    assert_eq!((error.kind(), told_generation(&error)), (ErrorKind::ConnectionReset, 1));
+    let mut peer = server.accept().await;
+    for _ in 0..3 {
+        assert_eq!(soon("write", session.write(b"old")).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(soon("read", session.read(&mut [0; 4])).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert!(soon("shutdown", session.shutdown()).await.is_ok());
+    }
+    let mut next = soon("the next session", sessions.next()).await.unwrap();
+    exchange(&mut next, &mut peer).await;
+    drop(session);
+    exchange(&mut next, &mut peer).await;
+    assert_eq!(next.generation(), 2);
+}
+
+#[tokio::test]
+async fn end_of_the_stream_stays_the_end_and_writes_fail() {
+    let server = Server::start().await;
+    let (_sessions, mut session, mut peer) = lend(&server).await;
+    peer.write_all(b"last words").await.unwrap();
+    drop(peer);
+    let mut words = String::new();
+    soon("read", session.read_to_string(&mut words)).await.unwrap();
+    assert_eq!(words, "last words");
+    let _peer = server.accept().await;
+    for _ in 0..3 {
+        assert_eq!(soon("read", session.read(&mut [0; 4])).await.unwrap(), 0);
+        assert_eq!(soon("write", session.write(b"old")).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    }
+}
+
+#[tokio::test]
+async fn break_between_two_sessions_is_told_to_neither() {
+    let server = Server::start().await;
+    let (mut sessions, session, peer) = lend(&server).await;
+    drop(session);
+    reset(peer);
+    let mut session = soon("the next session", sessions.next()).await.unwrap();
+    exchange(&mut session, &mut server.accept().await).await;
+}
+
+#[tokio::test]
+async fn dropped_session_takes_its_link_along() {
+    let server = Server::start().await;
+    let (mut sessions, mut session, mut peer) = lend(&server).await;
+    session.write_all(b"half a mes").await.unwrap();
+    drop(session);
+    let mut received = String::new();
+    soon("the peer sees the end", peer.read_to_string(&mut received)).await.unwrap();
+    assert_eq!(received, "half a mes");
+    let mut session = soon("the next session", sessions.next()).await.unwrap();
+    exchange(&mut session, &mut server.accept().await).await;
+}
+
+#[tokio::test]
+async fn shutdown_ends_the_session_and_not_the_connection() {
+    let server = Server::start().await;
+    let (mut sessions, mut session, mut peer) = lend(&server).await;
+    session.write_all(b"bye").await.unwrap();
+    soon("shutdown", session.shutdown()).await.unwrap();
+    let mut received = String::new();
+    soon("the peer sees the end", peer.read_to_string(&mut received)).await.unwrap();
+    assert_eq!(received, "bye");
+    assert_eq!(soon("write", session.write(b"more")).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(soon("read", session.read(&mut [0; 4])).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    let mut next = soon("the next session", sessions.next()).await.unwrap();
+    exchange(&mut next, &mut server.accept().await).await;
+}
+
+#[tokio::test]
+async fn next_session_ends_the_one_before_it_and_wakes_who_waits_on_it() {
+    let server = Server::start().await;
+    let (mut sessions, mut session, peer) = lend(&server).await;
+    let waits = tokio::spawn(async move { (session.read(&mut [0; 4]).await, session.write(b"old").await) });
+    tokio::task::yield_now().await;
+    let mut next = soon("the next session", sessions.next()).await.unwrap();
+    let (read, write) = soon("the session before", waits).await.unwrap();
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    assert_eq!(write.unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    drop(peer);
+    exchange(&mut next, &mut server.accept().await).await;
+}
+
+#[tokio::test]
+async fn cancelled_operations_of_a_session_are_not_told_to_the_next() {
+    let server = Server::start().await;
+    let (mut sessions, mut session, peer) = lend(&server).await;
+    // A read that waits, and a write of which a part is written.
+    let much = vec![0; 32 << 20];
+    let cancelled = async {
+        let mut byte = [0];
+        let (mut read, mut write) = tokio::io::split(&mut session);
+        tokio::join!(biased; read.read(&mut byte), write.write_all(&much)).0
+    };
+    assert!(tokio::time::timeout(Duration::from_millis(50), cancelled).await.is_err());
+    drop(session);
+    drop(peer);
+    let mut next = soon("the next session", sessions.next()).await.unwrap();
+    exchange(&mut next, &mut server.accept().await).await;
+}
+
+#[tokio::test]
+async fn outage_is_waited_for_as_when_down_says() {
+    for (policy, expected) in [(WhenDown::Fail, "down"), (WhenDown::WaitFor(Duration::from_millis(20)), "timeout")] {
+        let address = refused_address().await;
+        let conn = support::quick(perconn::Conn::builder(address)).when_down(policy).build().unwrap();
+        let error = soon("next", Sessions::new(conn).next()).await.unwrap_err();
+        let what = match Error::of(&error) {
+            Some(Error::Down { .. }) => "down",
+            Some(Error::WaitTimeout { .. }) => "timeout",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(what, expected);
+    }
+}
+
+#[tokio::test]
+async fn close_ends_the_session_and_there_is_no_next() {
+    let server = Server::start().await;
+    let (mut sessions, mut session, _peer) = lend(&server).await;
+    soon("close", sessions.close()).await;
+    let error = soon("read", session.read(&mut [0; 4])).await.unwrap_err();
+    assert!(matches!(Error::of(&error), Some(Error::ClosedConnection)), "{error:?}");
+    let error = soon("next", sessions.next()).await.unwrap_err();
+    assert!(matches!(Error::of(&error), Some(Error::ClosedConnection)), "{error:?}");
+}
+
+#[tokio::test]
+async fn next_that_was_dropped_loses_nothing() {
+    let mut server = Server::start().await;
+    let (mut sessions, mut session, peer) = lend(&server).await;
+    server.stop();
+    drop(peer);
+    assert_eq!(soon("the end", session.read(&mut [0; 4])).await.unwrap(), 0);
+    for _ in 0..10 {
+        assert!(tokio::time::timeout(Duration::from_millis(5), sessions.next()).await.is_err());
+    }
+    server.restart().await;
+    let mut session = soon("the next session", sessions.next()).await.unwrap();
+    exchange(&mut session, &mut server.accept().await).await;
+}
+
+#[tokio::test]
+async fn streams_that_are_no_sockets_are_lent_as_well() {
+    let (conn, mut peers) = pipes().await;
+    let mut sessions = Sessions::new(conn);
+    for generation in 1..=5 {
+        let mut session = soon("the next session", sessions.next()).await.unwrap();
+        let mut peer = soon("the peer", peers.recv()).await.unwrap();
+        assert_eq!(session.generation(), generation);
+        session.write_all(b"?").await.unwrap();
+        assert_eq!(soon("the peer's read", peer.read_u8()).await.unwrap(), b'?');
+        drop(peer);
+        assert_eq!(soon("the end", session.read(&mut [0; 4])).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn last_handle_that_is_dropped_closes() {
+    let server = Server::start().await;
+    let (sessions, session, mut peer) = lend(&server).await;
+    drop(sessions);
+    drop(session);
+    assert_eq!(soon("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
+    server.expect_silence(Duration::from_millis(100)).await;
+}
+
+#[tokio::test]
+async fn break_that_was_noticed_while_nobody_looked_is_told_to_the_session() {
+    let server = Server::start().await;
+    let (conn, peer) = server.pair().await;
+    let mut status = conn.status();
+    let mut sessions = Sessions::new(conn);
+    let mut session = soon("the first session", sessions.next()).await.unwrap();
+    reset(peer);
+    soon("the next link", status.wait_for(|status| matches!(status, Status::Connected { generation: 2, .. })))
+        .await
+        .unwrap();
+    let error = soon("write", session.write(b"old")).await.unwrap_err();
+    assert_eq!(told_generation(&error), 1);
+}
