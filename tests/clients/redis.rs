@@ -1,0 +1,65 @@
+//! The `redis` crate's multiplexed connection, against Redis.
+
+use perconn::Sessions;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::servers;
+use crate::through_kills::{AnyError, Client, through_kills};
+
+struct Redis {
+    commands: MultiplexedConnection,
+    driver: JoinHandle<()>,
+}
+
+impl Client for Redis {
+    type Config = ();
+
+    async fn connect((): &(), sessions: &mut Sessions) -> Result<Self, AnyError> {
+        let info = RedisConnectionInfo::default();
+        // A command has no limit in time, so that only the break can end it.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let session = sessions.next().await?;
+        let (commands, driver) = MultiplexedConnection::new_with_config(&info, session, config).await?;
+        Ok(Self { commands, driver: tokio::spawn(driver) })
+    }
+
+    /// Eight tasks at once, on one connection.
+    async fn ask(&mut self, number: u32) -> Result<(), AnyError> {
+        let mut tasks = JoinSet::new();
+        for task in 0..8 {
+            let mut commands = self.commands.clone();
+            tasks.spawn(async move {
+                let question = format!("{number} of task {task}");
+                let answer: String = redis::cmd("ECHO").arg(&question).query_async(&mut commands).await?;
+                assert_eq!(answer, question);
+                Ok::<_, RedisError>(())
+            });
+        }
+        tasks.join_all().await.into_iter().collect::<Result<(), _>>()?;
+        Ok(())
+    }
+
+    async fn ask_for_long(&mut self, kill: impl FnOnce()) -> Result<(), AnyError> {
+        let mut commands = self.commands.clone();
+        let mut waits = JoinSet::new();
+        waits.spawn(async move { redis::cmd("BLPOP").arg("nothing").arg(0).query_async::<()>(&mut commands).await });
+        tokio::task::yield_now().await;
+        kill();
+        Ok(waits.join_next().await.unwrap()??)
+    }
+
+    async fn ended(self) {
+        self.driver.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn redis_commands_are_answered_through_kills_of_redis() {
+    let Some(server) = servers::redis("clients::redis") else { return };
+    for error in through_kills::<Redis>(&(), &server).await {
+        let error = error.downcast_ref::<RedisError>().expect("an error of redis");
+        assert!(error.is_connection_dropped(), "{error:?}");
+    }
+}

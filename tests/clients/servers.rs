@@ -1,0 +1,271 @@
+//! Real servers, each a process of its own on a free port, with its files in a temporary folder. They are killed without a
+//! word (SIGKILL) and started again at the same address.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use perconn::{Conn, Sessions};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{HANG, quick};
+
+/// A server that is stopped, and whose folder is removed, when the test is over, however it ends.
+pub struct RealServer {
+    pub address: SocketAddr,
+    process: Arc<Mutex<Process>>,
+}
+
+struct Process {
+    address: SocketAddr,
+    folder: PathBuf,
+    command: Box<dyn Fn() -> Command + Send>,
+    child: Option<Child>,
+    is_over: bool,
+}
+
+impl RealServer {
+    /// Starts what `command` makes of a folder and a port. (It makes the files in the folder, too.)
+    pub fn start<C: Fn() -> Command + Send + 'static>(name: &str, command: impl FnOnce(&Path, u16) -> C) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("perconn-{name}-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let address = free_address(number);
+        let nothing = Box::new(|| unreachable!("the server has no command yet"));
+        let process = Process { address, folder: folder.clone(), command: nothing, child: None, is_over: false };
+        // From here on, the folder is removed.
+        let server = Self { address, process: Arc::new(Mutex::new(process)) };
+        let command = Box::new(command(&folder, address.port()));
+        server.lock().command = command;
+        server.lock().start();
+        server
+    }
+
+    /// A connection with delays fit for a test, to be lent to clients.
+    pub fn sessions(&self) -> Sessions {
+        Sessions::new(quick(Conn::builder(self.address)).build().unwrap())
+    }
+
+    /// Kills the server, and lets it start again in another thread.
+    pub fn kill_and_restart(&self) {
+        self.lock().kill();
+        let process = Arc::clone(&self.process);
+        thread::spawn(move || lock(&process).start());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Process> {
+        lock(&self.process)
+    }
+}
+
+fn lock(process: &Mutex<Process>) -> MutexGuard<'_, Process> {
+    process.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Process {
+    /// Starts the server and waits until it listens.
+    fn start(&mut self) {
+        if self.is_over || self.child.is_some() {
+            return;
+        }
+        let begin = Instant::now();
+        loop {
+            let log = File::create(self.folder.join("log")).unwrap();
+            let mut command = (self.command)();
+            command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+            let child = self.child.insert(command.spawn().unwrap());
+            while child.try_wait().unwrap().is_none() {
+                if TcpStream::connect(self.address).is_ok() {
+                    return;
+                }
+                assert!(begin.elapsed() < HANG, "does not listen");
+                thread::sleep(Duration::from_millis(5));
+            }
+            // What is left of the one before (its port, its shared memory) may take a moment to go.
+            assert!(begin.elapsed() < HANG, "does not start");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills the process and its children, none of which can say another word.
+    fn kill(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        if child.try_wait().unwrap().is_some() {
+            return;
+        }
+        let parent = Pid::from_child(&child);
+        // A stopped parent has no more children.
+        kill_process(parent, Signal::STOP).unwrap();
+        let children = children(child.id());
+        child.kill().unwrap();
+        for child in children {
+            let _ = kill_process(child, Signal::KILL);
+        }
+        child.wait().unwrap();
+    }
+}
+
+impl Drop for RealServer {
+    fn drop(&mut self) {
+        let mut process = self.lock();
+        process.is_over = true;
+        process.kill();
+        if thread::panicking() {
+            eprintln!("the server's log:\n{}", fs::read_to_string(process.folder.join("log")).unwrap_or_default());
+        }
+        // What was killed may still be on its way out.
+        for _ in 0..100 {
+            if fs::remove_dir_all(&process.folder).is_ok() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn children(process: u32) -> Vec<Pid> {
+    let list = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect()
+}
+
+/// A port below those that the kernel gives to clients: one of these could be taken while the server is down, or
+/// connect to itself.
+fn free_address(number: u32) -> SocketAddr {
+    let first = std::process::id().wrapping_mul(37).wrapping_add(number);
+    let ports = (0..10_000).map(|step| 20_000 + (first.wrapping_add(step * 101) % 10_000) as u16);
+    let free =
+        ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port))).find(|address| TcpListener::bind(address).is_ok());
+    free.expect("a free port")
+}
+
+/// The path of a program, or a line that says that the test is skipped.
+pub fn program(test: &str, name: &str, folders: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let found = folders
+        .iter()
+        .copied()
+        .chain(path.split(':'))
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| path.exists());
+    if found.is_none() {
+        eprintln!("skipped: {test}: there is no {name}");
+    }
+    found
+}
+
+/// What nginx serves beside the answers to `/answer?n=`: a file that takes a while, as it is sent at a limited rate.
+pub const SLOW_FILE: usize = 300_000;
+
+/// The byte at a place in that file.
+pub fn slow_byte(place: usize) -> u8 {
+    (place % 251) as u8
+}
+
+/// nginx; `listen` is what follows the address in its directive, `more` belongs into the `server` block.
+pub fn nginx(test: &str, listen: &str, more: impl FnOnce(&Path) -> String) -> Option<RealServer> {
+    let program = program(test, "nginx", &["/usr/sbin"])?;
+    Some(RealServer::start("nginx", |folder, port| {
+        let slow: Vec<u8> = (0..SLOW_FILE).map(slow_byte).collect();
+        fs::write(folder.join("slow"), slow).unwrap();
+        let (root, more) = (folder.display(), more(folder));
+        // One process, so that a kill leaves no worker behind.
+        let config = format!(
+            "daemon off; master_process off; pid {root}/pid; error_log stderr;
+            events {{ worker_connections 64; }}
+            http {{
+                access_log off; keepalive_requests 1000000;
+                client_body_temp_path {root}/body; proxy_temp_path {root}/proxy; fastcgi_temp_path {root}/fastcgi;
+                uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi;
+                server {{
+                    listen 127.0.0.1:{port} {listen}; root {root}; {more}
+                    location /answer {{ return 200 \"answer $arg_n\"; }}
+                    location /slow {{ limit_rate 600k; }}
+                }}
+            }}"
+        );
+        let file = folder.join("nginx.conf");
+        fs::write(&file, config).unwrap();
+        let folder = folder.to_owned();
+        move || {
+            let mut command = Command::new(&program);
+            command.arg("-p").arg(&folder).arg("-c").arg(&file).args(["-e", "stderr"]);
+            command
+        }
+    }))
+}
+
+pub fn redis(test: &str) -> Option<RealServer> {
+    let program = program(test, "redis-server", &[])?;
+    Some(RealServer::start("redis", |folder, port| {
+        let folder = folder.to_owned();
+        move || {
+            let mut command = Command::new(&program);
+            command.args([
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--port",
+                &port.to_string(),
+                "--dir",
+            ]);
+            command.arg(&folder);
+            command
+        }
+    }))
+}
+
+/// The user, database and password of [`postgres`].
+pub const POSTGRES_USER: &str = "perconn";
+pub const POSTGRES_PASSWORD: &str = "secret";
+
+pub fn postgres(test: &str) -> Option<RealServer> {
+    let mut versions: Vec<_> =
+        fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    versions.sort();
+    let bin = versions.pop().unwrap_or_default().join("bin");
+    let server = program(test, "postgres", &[&bin.to_string_lossy()])?;
+    let initdb = server.with_file_name("initdb");
+    let is_root = rustix::process::geteuid().is_root();
+    Some(RealServer::start("postgres", |folder, port| {
+        // PostgreSQL refuses to run as root.
+        let command = move |program: &Path| {
+            if !is_root {
+                return Command::new(program);
+            }
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program);
+            command
+        };
+        let (data, password) = (folder.join("data"), folder.join("password"));
+        fs::write(&password, POSTGRES_PASSWORD).unwrap();
+        if is_root {
+            let chown = Command::new("chown").args(["-R", "postgres"]).arg(folder).status().unwrap();
+            assert!(chown.success());
+        }
+        let made = command(&initdb)
+            .args(["--no-sync", "--no-locale", "--auth=scram-sha-256", "-E", "UTF8", "-U", POSTGRES_USER])
+            .arg("--pwfile")
+            .arg(password)
+            .arg(&data)
+            .current_dir(folder)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let folder = folder.to_owned();
+        move || {
+            let mut command = command(&server);
+            command.args(["-h", "127.0.0.1", "-F", "-p", &port.to_string(), "-k"]).arg(&folder).arg("-D").arg(&data);
+            command.current_dir(&folder);
+            command
+        }
+    }))
+}
