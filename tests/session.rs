@@ -77,6 +77,21 @@ async fn end_of_the_stream_stays_the_end_and_writes_fail() {
 }
 
 #[tokio::test]
+async fn flush_after_the_end_fails_only_if_there_is_something_to_flush() {
+    let server = Server::start().await;
+    for is_flushed in [false, true] {
+        let (_sessions, mut session, peer) = lend(&server).await;
+        soon("write", session.write_all(b"a word")).await.unwrap();
+        if is_flushed {
+            soon("flush", session.flush()).await.unwrap();
+        }
+        reset(peer);
+        soon("read", session.read(&mut [0; 4])).await.unwrap_err();
+        assert_eq!(soon("flush", session.flush()).await.is_ok(), is_flushed);
+    }
+}
+
+#[tokio::test]
 async fn break_between_two_sessions_is_told_to_neither() {
     let server = Server::start().await;
     let (mut sessions, session, peer) = lend(&server).await;

@@ -18,7 +18,7 @@ use crate::Conn;
 /// the break is told by the error of the operation that meets it (with the [`Error`](crate::Error) inside), or by a
 /// read that returns `Ok(0)`. From then on nothing is read or written any more: after an error, each operation fails
 /// with the same kind; after `Ok(0)`, each read returns `Ok(0)` and each write fails with
-/// [`BrokenPipe`](io::ErrorKind::BrokenPipe). Once another session was begun, or the connection was closed, operations
+/// [`BrokenPipe`](io::ErrorKind::BrokenPipe). (A flush succeeds if nothing was written since the last one.) Once another session was begun, or the connection was closed, operations
 /// fail with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) or
 /// [`Error::ClosedConnection`](crate::Error::ClosedConnection).
 ///
@@ -34,6 +34,8 @@ pub struct Session<S = TcpStream> {
     number: u64,
     generation: u64,
     end: Option<End>,
+    /// Nothing was written since the last flush.
+    is_flushed: bool,
 }
 
 /// How a session ended.
@@ -49,7 +51,7 @@ enum End {
 
 impl<S> Session<S> {
     pub(super) fn new(slot: Arc<Mutex<Slot<S>>>, number: u64, generation: u64) -> Self {
-        Self { slot, number, generation, end: None }
+        Self { slot, number, generation, end: None, is_flushed: true }
     }
 
     /// The number of the link that the session uses.
@@ -112,7 +114,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Session<S
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Session<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().poll(|conn| Pin::new(conn).poll_write(cx, bytes), |_, _| None)
+        let me = self.get_mut();
+        me.is_flushed &= me.end.is_some();
+        me.poll(|conn| Pin::new(conn).poll_write(cx, bytes), |_, _| None)
     }
 
     fn poll_write_vectored(
@@ -120,7 +124,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Session<
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().poll(|conn| Pin::new(conn).poll_write_vectored(cx, parts), |_, _| None)
+        let me = self.get_mut();
+        me.is_flushed &= me.end.is_some();
+        me.poll(|conn| Pin::new(conn).poll_write_vectored(cx, parts), |_, _| None)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -128,7 +134,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Session<
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll(|conn| Pin::new(conn).poll_flush(cx), |_, ()| None)
+        let me = self.get_mut();
+        if me.end.is_some() && me.is_flushed {
+            // As on a socket: clients flush as they read on, and would take an error for the reason of the end.
+            return Poll::Ready(Ok(()));
+        }
+        ready!(me.poll(|conn| Pin::new(conn).poll_flush(cx), |_, ()| None))?;
+        me.is_flushed = true;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

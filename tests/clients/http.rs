@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::servers::{self, SLOW_FILE, slow_byte};
 use crate::support::soon;
-use crate::through_kills::{AnyError, Client, through_kills};
+use crate::through_kills::{AnyError, Client, on_one_and_two_threads, through_kills};
 
 pub struct Http {
     requests: SendRequest<Empty<Bytes>>,
@@ -56,7 +56,7 @@ impl Http {
     }
 
     pub async fn ended(self) {
-        let _ = self.connection.await.unwrap();
+        println!("the connection's task: {:?}", self.connection.await.unwrap());
     }
 }
 
@@ -80,18 +80,20 @@ impl Client for Http {
     }
 }
 
-#[tokio::test]
-async fn http_requests_are_answered_through_kills_of_nginx() {
-    let Some(server) = servers::nginx("clients::http", "", |_| String::new()) else { return };
-    for error in through_kills::<Http>(&(), &server).await {
-        let error = error.downcast_ref::<hyper::Error>().expect("an error of hyper");
-        assert!(!error.is_parse() && !error.is_user(), "{error:?}");
-    }
+#[test]
+fn http_requests_are_answered_through_kills_of_nginx() {
+    let Some(server) = servers::nginx("http", "", |_| String::new()) else { return };
+    on_one_and_two_threads(async || {
+        for error in through_kills::<Http>(&(), &server).await {
+            let error = error.downcast_ref::<hyper::Error>().expect("an error of hyper");
+            assert!(!error.is_parse() && !error.is_user(), "{error:?}");
+        }
+    });
 }
 
 #[tokio::test]
 async fn idle_http_connection_ends_at_the_kill() {
-    let Some(server) = servers::nginx("clients::http", "", |_| String::new()) else { return };
+    let Some(server) = servers::nginx("idle http", "", |_| String::new()) else { return };
     let mut sessions = server.sessions();
     let mut client = Http::over(sessions.next().await.unwrap()).await.unwrap();
     client.ask(1).await.unwrap();

@@ -8,7 +8,7 @@ use tokio_postgres::{Config, NoTls};
 
 use crate::servers::{self, POSTGRES_PASSWORD, POSTGRES_USER};
 use crate::support::soon;
-use crate::through_kills::{AnyError, Client, QUESTIONS, through_kills};
+use crate::through_kills::{AnyError, Client, QUESTIONS, on_one_and_two_threads, through_kills};
 
 struct Postgres {
     client: tokio_postgres::Client,
@@ -50,7 +50,7 @@ impl Client for Postgres {
     }
 
     async fn ended(self) {
-        let _ = self.connection.await.unwrap();
+        println!("the connection's task: {:?}", self.connection.await.unwrap());
     }
 }
 
@@ -60,20 +60,23 @@ fn config() -> Config {
     config
 }
 
-#[tokio::test]
-async fn queries_are_answered_through_kills_of_postgres() {
-    let Some(server) = servers::postgres("clients::postgres") else { return };
-    for error in through_kills::<Postgres>(&config(), &server).await {
-        let error = error.downcast_ref::<tokio_postgres::Error>().expect("an error of tokio-postgres");
-        assert!(error.as_db_error().is_none(), "{error:?}");
-    }
-    let mut sessions = server.sessions();
-    let client = soon("connect", Postgres::connect(&config(), &mut sessions)).await.unwrap();
-    let row = client.client.query_one("SELECT count(*) FROM asked", &[]).await.unwrap();
-    assert_eq!(row.get::<_, i64>(0), i64::from(QUESTIONS));
-    // A client that is dropped says goodbye; the connection is there for another.
-    let Postgres { client, connection } = client;
-    drop(client);
-    soon("the goodbye", connection).await.unwrap().unwrap();
-    soon("connect", Postgres::connect(&config(), &mut sessions)).await.unwrap();
+#[test]
+fn queries_are_answered_through_kills_of_postgres() {
+    let Some(server) = servers::postgres("postgres") else { return };
+    on_one_and_two_threads(async || {
+        for error in through_kills::<Postgres>(&config(), &server).await {
+            let error = error.downcast_ref::<tokio_postgres::Error>().expect("an error of tokio-postgres");
+            assert!(error.is_closed(), "{error:?}");
+        }
+        let mut sessions = server.sessions();
+        let client = soon("connect", Postgres::connect(&config(), &mut sessions)).await.unwrap();
+        let row = client.client.query_one("SELECT count(*) FROM asked", &[]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), i64::from(QUESTIONS));
+        client.client.batch_execute("DROP TABLE asked").await.unwrap();
+        // A client that is dropped says goodbye; the connection is there for another.
+        let Postgres { client, connection } = client;
+        drop(client);
+        soon("the goodbye", connection).await.unwrap().unwrap();
+        soon("connect", Postgres::connect(&config(), &mut sessions)).await.unwrap();
+    });
 }

@@ -6,7 +6,7 @@ use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::servers;
-use crate::through_kills::{AnyError, Client, through_kills};
+use crate::through_kills::{AnyError, Client, on_one_and_two_threads, through_kills};
 
 struct Redis {
     commands: MultiplexedConnection,
@@ -55,11 +55,13 @@ impl Client for Redis {
     }
 }
 
-#[tokio::test]
-async fn redis_commands_are_answered_through_kills_of_redis() {
-    let Some(server) = servers::redis("clients::redis") else { return };
-    for error in through_kills::<Redis>(&(), &server).await {
-        let error = error.downcast_ref::<RedisError>().expect("an error of redis");
-        assert!(error.is_connection_dropped(), "{error:?}");
-    }
+#[test]
+fn redis_commands_are_answered_through_kills_of_redis() {
+    let Some(server) = servers::redis("redis") else { return };
+    on_one_and_two_threads(async || {
+        for error in through_kills::<Redis>(&(), &server).await {
+            let error = error.downcast_ref::<RedisError>().expect("an error of redis");
+            assert!(error.is_connection_dropped(), "{error:?}");
+        }
+    });
 }

@@ -100,13 +100,12 @@ impl Process {
             return;
         }
         let parent = Pid::from_child(&child);
-        // A stopped parent has no more children.
+        // A stopped parent has no more children, and does not see them die; the children do not see it die.
         kill_process(parent, Signal::STOP).unwrap();
-        let children = children(child.id());
-        child.kill().unwrap();
-        for child in children {
+        for child in children(child.id()) {
             let _ = kill_process(child, Signal::KILL);
         }
+        child.kill().unwrap();
         child.wait().unwrap();
     }
 }
@@ -154,7 +153,7 @@ pub fn program(test: &str, name: &str, folders: &[&str]) -> Option<PathBuf> {
         .map(|folder| Path::new(folder).join(name))
         .find(|path| path.exists());
     if found.is_none() {
-        eprintln!("skipped: {test}: there is no {name}");
+        println!("skipped: clients::{test}: there is no {name}");
     }
     found
 }

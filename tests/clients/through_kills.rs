@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 
 use perconn::Sessions;
+use tokio::runtime;
 
 use crate::servers::RealServer;
 use crate::support::soon;
@@ -37,6 +38,14 @@ pub trait Client: Sized {
 /// How many questions are asked.
 pub const QUESTIONS: u32 = 60;
 const KILLS: u32 = 6;
+
+/// Runs a test on a runtime of one thread, and on one of two.
+pub fn on_one_and_two_threads(test: impl AsyncFn()) {
+    for threads in [1, 2] {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
+        runtime.block_on(test());
+    }
+}
 
 /// Asks all questions in order, each until it is answered, while the server dies [`KILLS`] times: each second time in the
 /// middle of an answer, the other times at any moment. Gives what the client saw at the breaks.
@@ -81,6 +90,7 @@ pub async fn through_kills<C: Client>(config: &C::Config, server: &RealServer) -
     for error in &seen {
         println!("seen: {}", chain(&**error));
     }
+    // Each kill is seen: no question is answered by a server that was dead when it was asked.
     assert!(seen.len() >= KILLS as usize, "{} of {KILLS} kills were seen", seen.len());
     seen
 }

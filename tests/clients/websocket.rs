@@ -5,13 +5,16 @@ use std::process::Command;
 
 use futures_util::{SinkExt, StreamExt};
 use perconn::{Session, Sessions};
-use tokio::net::TcpListener;
-use tokio_tungstenite::tungstenite::{self, Message};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
 use crate::servers::RealServer;
 use crate::support::soon;
-use crate::through_kills::{AnyError, Client, through_kills};
+use crate::through_kills::{AnyError, Client, on_one_and_two_threads, through_kills};
 
 /// Tells the process of the server where to listen.
 const ADDRESS: &str = "PERCONN_WEBSOCKET_SERVER";
@@ -29,9 +32,7 @@ async fn process_of_the_server() {
     }
 }
 
-async fn serve(stream: tokio::net::TcpStream) -> Result<(), tungstenite::Error> {
-    use tungstenite::protocol::frame::Frame;
-    use tungstenite::protocol::frame::coding::{Data, OpCode};
+async fn serve(stream: TcpStream) -> Result<(), Error> {
     let mut socket = accept_async(stream).await?;
     while let Some(message) = socket.next().await {
         match message? {
@@ -95,13 +96,16 @@ impl Client for WebSocket {
     }
 }
 
-#[tokio::test]
-async fn messages_are_answered_through_kills_of_a_websocket_server() {
+#[test]
+fn messages_are_answered_through_kills_of_a_websocket_server() {
     let server = server();
-    for error in through_kills::<WebSocket>(&(), &server).await {
-        let error = error.downcast_ref::<tungstenite::Error>().expect("an error of tungstenite");
-        println!("seen: {error:?}");
-    }
+    on_one_and_two_threads(async || {
+        for error in through_kills::<WebSocket>(&(), &server).await {
+            let error = error.downcast_ref::<Error>().expect("an error of tungstenite");
+            let is_break = matches!(error, Error::Io(_) | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake));
+            assert!(is_break, "{error:?}");
+        }
+    });
 }
 
 #[tokio::test]
