@@ -1,1 +1,75 @@
-fn main() {}
+//! HTTP/1 with hyper, over one connection that outlives its sockets.
+//!
+//! ```text
+//! python3 -m http.server --protocol HTTP/1.1 8080     # in another terminal; stop it and start it again at will
+//! cargo run --features session --example http_client -- 127.0.0.1:8080
+//! ```
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use perconn::{Conn, Session, Sessions};
+
+const USAGE: &str = "\
+Gets / from an HTTP server once a second, until Ctrl-C.
+
+Usage: http_client [HOST:PORT]        (127.0.0.1:8080 unless given)
+
+A server to start, to stop and to start again: python3 -m http.server --protocol HTTP/1.1 8080";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => run("127.0.0.1:8080").await,
+        [address] if !address.starts_with('-') => run(address).await,
+        ["--help" | "-h"] => writeln!(io::stdout(), "{USAGE}").map_err(Into::into),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("http_client: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Asks for ever. What ends it is the end of the connection itself.
+async fn run(address: &str) -> Result<(), Box<dyn Error>> {
+    let conn = Conn::builder(address).on_event(|event| println!("{event}")).logger(|_| {}).build()?;
+    let mut sessions = Sessions::new(conn);
+    let mut number = 1;
+    loop {
+        let session = sessions.next().await?;
+        // A client for each session. It ends with an error, and the question that has no answer is asked again.
+        let Err(error) = ask(session, &mut number).await;
+        writeln!(io::stdout(), "{error}; question {number} is asked again")?;
+    }
+}
+
+async fn ask(session: Session, number: &mut u64) -> Result<Infallible, Box<dyn Error>> {
+    let (mut requests, connection) = http1::handshake(TokioIo::new(session)).await?;
+    tokio::spawn(connection);
+    loop {
+        requests.ready().await?;
+        let request = Request::get("/").header("host", "localhost").body(Empty::<Bytes>::new())?;
+        let response = requests.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        writeln!(io::stdout(), "answer {number}: {status}, {} bytes", body.len())?;
+        *number += 1;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

@@ -1,1 +1,92 @@
-fn main() {}
+//! `tokio-postgres`, over one connection that outlives its sockets.
+//!
+//! ```text
+//! PGUSER=me PGPASSWORD=secret cargo run --features session --example postgres_client -- 127.0.0.1:5432
+//! ```
+//!
+//! Restart the server at will. What belongs to a session (prepared statements, temporary tables, `LISTEN`, an open
+//! transaction) is gone with it, and is made again where this program connects.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use perconn::{Conn, Session, Sessions};
+use tokio_postgres::{Config, NoTls};
+
+const USAGE: &str = "\
+Queries a PostgreSQL server once a second, until Ctrl-C. The server may be restarted meanwhile.
+
+Usage: postgres_client [HOST:PORT]        (127.0.0.1:5432 unless given)
+
+Environment: PGUSER (postgres), PGPASSWORD (none), PGDATABASE (the user's name)";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => run("127.0.0.1:5432").await,
+        [address] if !address.starts_with('-') => run(address).await,
+        ["--help" | "-h"] => writeln!(io::stdout(), "{USAGE}").map_err(Into::into),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("postgres_client: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Asks for ever. What ends it is the end of the connection itself.
+async fn run(address: &str) -> Result<(), Box<dyn Error>> {
+    let conn = Conn::builder(address).on_event(|event| println!("{event}")).logger(|_| {}).build()?;
+    let mut sessions = Sessions::new(conn);
+    let mut number = 1;
+    loop {
+        let session = sessions.next().await?;
+        // A client for each session. It ends with an error, and the question that has no answer is asked again.
+        let Err(error) = ask(session, &mut number).await;
+        writeln!(io::stdout(), "{error}; question {number} is asked again")?;
+    }
+}
+
+async fn ask(session: Session, number: &mut i64) -> Result<Infallible, Box<dyn Error>> {
+    let (client, connection) = config().connect_raw(session, NoTls).await?;
+    let connection = tokio::spawn(connection);
+    let outcome = async {
+        let question = client.prepare("SELECT $1::int8, pg_postmaster_start_time()::text").await?;
+        loop {
+            let row = client.query_one(&question, &[&*number]).await?;
+            let (answer, since): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+            writeln!(io::stdout(), "answer {answer}: the server runs since {since}")?;
+            *number += 1;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let outcome: Result<Infallible, Box<dyn Error>> = outcome.await;
+    // A query says only that the connection is closed; its task knows why.
+    drop(client);
+    if let Err(why) = connection.await? {
+        writeln!(io::stdout(), "{why}")?;
+    }
+    outcome
+}
+
+fn config() -> Config {
+    let mut config = Config::new();
+    config.user(std::env::var("PGUSER").unwrap_or_else(|_| "postgres".to_owned()));
+    if let Ok(password) = std::env::var("PGPASSWORD") {
+        config.password(password);
+    }
+    if let Ok(database) = std::env::var("PGDATABASE") {
+        config.dbname(database);
+    }
+    config
+}

@@ -1,1 +1,95 @@
-fn main() {}
+//! WebSocket with `tokio-tungstenite`, over one connection that outlives its sockets.
+//!
+//! ```text
+//! cargo run --features session --example websocket_client -- --serve 127.0.0.1:9001   # in another terminal; kill it at will
+//! cargo run --features session --example websocket_client -- 127.0.0.1:9001
+//! ```
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use perconn::{Conn, Session, Sessions};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{accept_async, client_async};
+
+const USAGE: &str = "\
+Sends a message to a WebSocket server that echoes, once a second, until Ctrl-C.
+
+Usage: websocket_client [HOST:PORT]          (127.0.0.1:9001 unless given)
+       websocket_client --serve HOST:PORT    such a server, to be killed and started again";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => run("127.0.0.1:9001").await,
+        [address] if !address.starts_with('-') => run(address).await,
+        ["--serve", address] => serve(address).await,
+        ["--help" | "-h"] => writeln!(io::stdout(), "{USAGE}").map_err(Into::into),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("websocket_client: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Asks for ever. What ends it is the end of the connection itself.
+async fn run(address: &str) -> Result<(), Box<dyn Error>> {
+    let conn = Conn::builder(address).on_event(|event| println!("{event}")).logger(|_| {}).build()?;
+    let mut sessions = Sessions::new(conn);
+    let mut number = 1;
+    loop {
+        let session = sessions.next().await?;
+        // A client for each session. It ends with an error, and the question that has no answer is asked again.
+        let Err(error) = ask(session, address, &mut number).await;
+        writeln!(io::stdout(), "{error}; question {number} is asked again")?;
+    }
+}
+
+async fn ask(session: Session, address: &str, number: &mut u64) -> Result<Infallible, Box<dyn Error>> {
+    let (mut socket, _) = client_async(format!("ws://{address}/"), session).await?;
+    loop {
+        socket.send(Message::text(number.to_string())).await?;
+        let answer = loop {
+            // (A ping is answered by the calls that follow.)
+            if let Message::Text(answer) = socket.next().await.ok_or("the server said goodbye")?? {
+                break answer;
+            }
+        };
+        writeln!(io::stdout(), "answer {answer}")?;
+        *number += 1;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn serve(address: &str) -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind(address).await?;
+    loop {
+        let (stream, from) = listener.accept().await?;
+        println!("a client from {from}");
+        tokio::spawn(echo(stream));
+    }
+}
+
+async fn echo(stream: TcpStream) -> Result<(), tungstenite::Error> {
+    let mut socket = accept_async(stream).await?;
+    while let Some(message) = socket.next().await {
+        match message? {
+            message if message.is_text() || message.is_binary() => socket.send(message).await?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
