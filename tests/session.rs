@@ -40,7 +40,7 @@ async fn link_that_is_up_serves_the_first_session_and_a_fresh_one_the_next() {
     assert_eq!(session.generation(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn session_that_was_told_touches_no_other_link() {
     let server = Server::start().await;
     let (mut sessions, mut session, peer) = lend(&server).await;
@@ -91,7 +91,7 @@ async fn flush_after_the_end_fails_only_if_there_is_something_to_flush() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn break_between_two_sessions_is_told_to_neither() {
     let server = Server::start().await;
     let (mut sessions, session, peer) = lend(&server).await;
@@ -101,7 +101,7 @@ async fn break_between_two_sessions_is_told_to_neither() {
     exchange(&mut session, &mut server.accept().await).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dropped_session_takes_its_link_along() {
     let server = Server::start().await;
     let (mut sessions, mut session, mut peer) = lend(&server).await;
@@ -129,7 +129,7 @@ async fn shutdown_ends_the_session_and_not_the_connection() {
     exchange(&mut next, &mut server.accept().await).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn next_session_ends_the_one_before_it_and_wakes_who_waits_on_it() {
     let server = Server::start().await;
     let (mut sessions, mut session, peer) = lend(&server).await;
@@ -143,7 +143,7 @@ async fn next_session_ends_the_one_before_it_and_wakes_who_waits_on_it() {
     exchange(&mut next, &mut server.accept().await).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancelled_operations_of_a_session_are_not_told_to_the_next() {
     let server = Server::start().await;
     let (mut sessions, mut session, peer) = lend(&server).await;

@@ -100,7 +100,7 @@ async fn idle_http_connection_ends_at_the_kill() {
     server.kill_and_restart();
     soon("the connection ends", async {
         while !client.requests.is_closed() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     })
     .await;
