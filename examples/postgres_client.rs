@@ -53,7 +53,7 @@ async fn run(address: &str) -> Result<(), Box<dyn Error>> {
         let session = sessions.next().await?;
         // A client for each session. It ends with an error, and the question that has no answer is asked again.
         let Err(error) = ask(session, &mut number).await;
-        writeln!(io::stdout(), "{error}; question {number} is asked again")?;
+        writeln!(io::stdout(), "{}; question {number} is asked again", with_causes(&*error))?;
     }
 }
 
@@ -74,9 +74,15 @@ async fn ask(session: Session, number: &mut i64) -> Result<Infallible, Box<dyn E
     // A query says only that the connection is closed; its task knows why.
     drop(client);
     if let Err(why) = connection.await? {
-        writeln!(io::stdout(), "{why}")?;
+        writeln!(io::stdout(), "{}", with_causes(&why))?;
     }
     outcome
+}
+
+/// What the server itself said is a cause.
+fn with_causes(error: &dyn Error) -> String {
+    let cause = error.source().map(|cause| format!(": {}", with_causes(cause)));
+    format!("{error}{}", cause.unwrap_or_default())
 }
 
 fn config() -> Config {

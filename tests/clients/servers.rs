@@ -2,6 +2,7 @@
 //! word (SIGKILL) and started again at the same address.
 
 use std::fs::{self, File};
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -153,7 +154,8 @@ pub fn program(test: &str, name: &str, folders: &[&str]) -> Option<PathBuf> {
         .map(|folder| Path::new(folder).join(name))
         .find(|path| path.exists());
     if found.is_none() {
-        println!("skipped: clients::{test}: there is no {name}");
+        // Not by `eprintln!`, which the harness would keep to itself.
+        let _ = writeln!(io::stderr(), "skipped: clients: {test}: there is no {name}");
     }
     found
 }
