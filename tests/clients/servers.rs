@@ -103,11 +103,16 @@ impl Process {
         let parent = Pid::from_child(&child);
         // A stopped parent has no more children, and does not see them die; the children do not see it die.
         kill_process(parent, Signal::STOP).unwrap();
-        for child in children(child.id()) {
-            let _ = kill_process(child, Signal::KILL);
+        let children = children(child.id());
+        for child in &children {
+            let _ = kill_process(*child, Signal::KILL);
         }
         child.kill().unwrap();
         child.wait().unwrap();
+        // A child may hold the listening socket to its end.
+        while children.iter().any(|child| lives(*child)) {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -132,6 +137,12 @@ impl Drop for RealServer {
 fn children(process: u32) -> Vec<Pid> {
     let list = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
     list.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect()
+}
+
+/// Whether a process has not yet exited. (The orphan that has, may wait for long to be collected.)
+fn lives(process: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
 }
 
 /// A port below those that the kernel gives to clients: one of these could be taken while the server is down, or
