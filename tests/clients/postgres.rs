@@ -1,14 +1,21 @@
 //! `tokio-postgres`, against PostgreSQL.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
 use perconn::{Session, Sessions};
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Config, NoTls};
 
-use crate::servers::{self, POSTGRES_PASSWORD, POSTGRES_USER};
+use crate::servers::{RealServer, program};
 use crate::support::soon;
 use crate::through_kills::{AnyError, Client, QUESTIONS, on_one_and_two_threads, through_kills};
+
+const USER: &str = "perconn";
+const PASSWORD: &str = "secret";
 
 struct Postgres {
     client: tokio_postgres::Client,
@@ -56,13 +63,57 @@ impl Client for Postgres {
 
 fn config() -> Config {
     let mut config = Config::new();
-    config.user(POSTGRES_USER).password(POSTGRES_PASSWORD).dbname("postgres");
+    config.user(USER).password(PASSWORD).dbname("postgres");
     config
+}
+
+/// A server with a new cluster of its own.
+fn server() -> Option<RealServer> {
+    let mut versions: Vec<_> =
+        fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    versions.sort();
+    let bin = versions.pop().unwrap_or_default().join("bin");
+    let postgres = program("postgres", "postgres", &[&bin.to_string_lossy()])?;
+    let initdb = postgres.with_file_name("initdb");
+    let is_root = rustix::process::geteuid().is_root();
+    Some(RealServer::start("postgres", |folder, port| {
+        // PostgreSQL refuses to run as root.
+        let command = move |program: &Path| {
+            if !is_root {
+                return Command::new(program);
+            }
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program);
+            command
+        };
+        let (data, password) = (folder.join("data"), folder.join("password"));
+        fs::write(&password, PASSWORD).unwrap();
+        if is_root {
+            let chown = Command::new("chown").args(["-R", "postgres"]).arg(folder).status().unwrap();
+            assert!(chown.success());
+        }
+        let made = command(&initdb)
+            .args(["--no-sync", "--no-locale", "--auth=scram-sha-256", "-E", "UTF8", "-U", USER])
+            .arg("--pwfile")
+            .arg(password)
+            .arg(&data)
+            .current_dir(folder)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let folder = folder.to_owned();
+        move || {
+            let mut command = command(&postgres);
+            command.args(["-h", "127.0.0.1", "-F", "-p", &port.to_string(), "-k"]).arg(&folder).arg("-D").arg(&data);
+            command.current_dir(&folder);
+            command
+        }
+    }))
 }
 
 #[test]
 fn queries_are_answered_through_kills_of_postgres() {
-    let Some(server) = servers::postgres("postgres") else { return };
+    let Some(server) = server() else { return };
     on_one_and_two_threads(async || {
         for error in through_kills::<Postgres>(&config(), &server).await {
             let error = error.downcast_ref::<tokio_postgres::Error>().expect("an error of tokio-postgres");

@@ -1,11 +1,13 @@
 //! The `redis` crate's multiplexed connection, against Redis.
 
+use std::process::Command;
+
 use perconn::Sessions;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::servers;
+use crate::servers::{RealServer, program};
 use crate::through_kills::{AnyError, Client, on_one_and_two_threads, through_kills};
 
 struct Redis {
@@ -55,9 +57,32 @@ impl Client for Redis {
     }
 }
 
+fn server() -> Option<RealServer> {
+    let program = program("redis", "redis-server", &[])?;
+    Some(RealServer::start("redis", |folder, port| {
+        let folder = folder.to_owned();
+        move || {
+            let mut command = Command::new(&program);
+            command.args([
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--port",
+                &port.to_string(),
+                "--dir",
+            ]);
+            command.arg(&folder);
+            command
+        }
+    }))
+}
+
 #[test]
 fn redis_commands_are_answered_through_kills_of_redis() {
-    let Some(server) = servers::redis("redis") else { return };
+    let Some(server) = server() else { return };
     on_one_and_two_threads(async || {
         for error in through_kills::<Redis>(&(), &server).await {
             let error = error.downcast_ref::<RedisError>().expect("an error of redis");
