@@ -75,3 +75,19 @@ fn blocking_connection_can_be_shared_by_threads() {
     is_std_stream::<blocking::Conn<NotSync>>();
     is_std_stream::<&blocking::Conn>();
 }
+
+#[cfg(feature = "session")]
+#[tokio::test]
+async fn sessions_have_what_clients_ask_of_a_stream() {
+    is_send::<Session<NotSync>>();
+    is_sync::<Session<NotSync>>();
+    is_unpin::<Session>();
+    is_static::<Session>();
+    is_debug::<Session>();
+    is_stream::<Session<DuplexStream>>();
+    is_send::<Sessions<NotSync>>();
+    is_debug::<Sessions>();
+    let mut sessions = Sessions::new(Conn::builder("127.0.0.1:9").logger(|_| {}).build().unwrap());
+    value_is_send(&sessions.close());
+    value_is_send(&sessions.next());
+}

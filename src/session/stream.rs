@@ -29,6 +29,26 @@ use crate::Conn;
 /// # Cancel safety
 ///
 /// As for [`Conn`](Conn#cancel-safety).
+///
+/// # Examples
+///
+/// ```
+/// use perconn::{Conn, Sessions};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let address = server.local_addr()?;
+/// let mut sessions = Sessions::new(Conn::connect(address).await?);
+/// let mut session = sessions.next().await?;
+/// # drop(server.accept().await?); // the server dies
+/// assert_eq!(session.read(&mut [0; 16]).await?, 0);
+/// assert!(session.write_all(b"for the old server").await.is_err()); // and nothing for the new one
+/// # sessions.close().await;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Session<S = TcpStream> {
     slot: Arc<Mutex<Slot<S>>>,
     number: u64,
