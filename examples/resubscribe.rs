@@ -1,0 +1,106 @@
+//! Subscriptions that are made again on every link, with the list as it is at that moment.
+//!
+//! ```text
+//! cargo run --example resubscribe      # starts its own server; about 3 seconds
+//! ```
+//!
+//! The set-up of a link runs before anyone sees it, and shares the list of topics with the program. While the server is
+//! away, the program adds a topic and drops another; the next link knows. A topic that is added while a link is up is
+//! subscribed at once: if that write fails, the next link's set-up makes up for it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use perconn::Conn;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What the program wants to hear about.
+#[derive(Clone, Default)]
+struct Topics(Arc<Mutex<BTreeSet<String>>>);
+
+impl Topics {
+    fn change(&self, change: impl FnOnce(&mut BTreeSet<String>)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn requests(&self) -> String {
+        let topics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.iter().map(|topic| format!("SUB {topic}\n")).collect()
+    }
+
+    /// The set-up of a link: all of the list, and the server's answer to each.
+    async fn subscribe(self, mut stream: TcpStream) -> io::Result<TcpStream> {
+        let requests = self.requests();
+        stream.write_all(requests.as_bytes()).await?;
+        for request in requests.lines() {
+            let mut answer = [0; 3];
+            stream.read_exact(&mut answer).await?;
+            if &answer != b"OK\n" {
+                return Err(io::Error::other(format!("{request}: refused")));
+            }
+        }
+        Ok(stream)
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let server = tokio::spawn(serve(listener));
+
+    let topics = Topics::default();
+    topics.change(|list| list.extend(["gold".to_owned(), "tin".to_owned()]));
+    let for_set_up = topics.clone();
+    let mut conn = Conn::builder(address)
+        .and_then(move |stream| for_set_up.clone().subscribe(stream))
+        .retry_min(Duration::from_millis(200))
+        .on_event(|event| println!("link:   {event}"))
+        .build()?;
+
+    let mut news = [0; 64];
+    for _ in 0..2 {
+        // The end of each link; what the server says between is printed.
+        loop {
+            match conn.read(&mut news).await {
+                Ok(0) => break,
+                Ok(n) => print!("client: {}", String::from_utf8_lossy(&news[..n])),
+                Err(error) => {
+                    println!("client: {error}");
+                    break;
+                }
+            }
+        }
+        topics.change(|list| {
+            list.remove("tin");
+            list.insert("silver".to_owned());
+        });
+        println!("client: from now on gold and silver");
+    }
+    conn.close().await;
+    server.abort();
+    Ok(())
+}
+
+/// Answers subscriptions, says a word about them, and closes; again and again.
+async fn serve(listener: TcpListener) -> io::Result<()> {
+    loop {
+        let mut stream = BufReader::new(listener.accept().await?.0);
+        let mut topics = Vec::new();
+        while topics.len() < 2 {
+            let mut line = String::new();
+            if stream.read_line(&mut line).await? == 0 {
+                break;
+            }
+            topics.push(line.trim_start_matches("SUB ").trim_end().to_owned());
+            stream.write_all(b"OK\n").await?;
+        }
+        println!("server: subscribed to {topics:?}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        stream.write_all(format!("news of {}\n", topics.join(" and ")).as_bytes()).await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
