@@ -40,7 +40,8 @@ mod state;
 pub(crate) struct Actor<D: Dial> {
     pub(crate) dialer: D,
     pub(crate) dial_timeout: Option<Duration>,
-    pub(crate) options: SocketOptions,
+    /// What is to be set after each dial. (Boxed, as most connections have none.)
+    pub(crate) options: Option<Box<SocketOptions>>,
     pub(crate) limits: Limits,
     pub(crate) backoff: Backoff,
     pub(crate) hooks: Hooks,
@@ -130,7 +131,7 @@ impl<D: Dial> Actor<D> {
     /// One dial.
     async fn dial(&mut self, state: State, outage: Outage) -> Happening<D::Stream> {
         log::debug!(target: "perconn", "dial {} to {}", outage.attempt, self.ledger.address);
-        let dial = whole_dial(&mut self.dialer, self.dial_timeout, self.options);
+        let dial = whole_dial(&mut self.dialer, self.dial_timeout, self.options.as_deref().copied());
         let happening = until_job(&self.ledger, state, &self.limits, dial).await;
         happening.unwrap_or_else(|outcome| match outcome {
             Ok(stream) => Happening::Dialed(stream),
@@ -290,7 +291,7 @@ async fn until_job<S, T, L>(
 fn whole_dial<D: Dial>(
     dialer: &mut D,
     limit: Option<Duration>,
-    options: SocketOptions,
+    options: Option<SocketOptions>,
 ) -> Pin<Box<impl Future<Output = io::Result<D::Stream>> + Send>> {
     let dial = CatchUnwind::new(async move { dialer.dial().await });
     Box::pin(async move {
@@ -316,8 +317,9 @@ fn sleep(delay: Duration) -> Pin<Box<tokio::time::Sleep>> {
 
 /// Sets the options that the dialer has not taken. The builder has seen to it that the stream is a `TcpStream` if there
 /// are any.
-fn set_options<S: 'static>(stream: S, options: SocketOptions) -> io::Result<S> {
-    if let Some(tcp) = (&stream as &dyn std::any::Any).downcast_ref::<TcpStream>() {
+fn set_options<S: 'static>(stream: S, options: Option<SocketOptions>) -> io::Result<S> {
+    let tcp = (&stream as &dyn std::any::Any).downcast_ref::<TcpStream>();
+    if let (Some(options), Some(tcp)) = (options, tcp) {
         options.apply(tcp)?;
     }
     Ok(stream)

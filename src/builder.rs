@@ -418,11 +418,11 @@ impl<D: Dial> Builder<D> {
     }
 
     /// Gives the socket options to the dialer. Returns those that are to be set after each dial.
-    fn hand_options_down(&mut self) -> Result<SocketOptions, Error> {
-        let Some(option) = self.options.first_name() else { return Ok(SocketOptions::new()) };
+    fn hand_options_down(&mut self) -> Result<Option<Box<SocketOptions>>, Error> {
+        let Some(option) = self.options.first_name() else { return Ok(None) };
         let invalid = |text: String| Err(Error::InvalidConfig(text));
         if self.dialer.take_socket_options(&self.options) {
-            return Ok(SocketOptions::new());
+            return Ok(None);
         }
         if !is_type::<D::Stream, TcpStream>() {
             let stream = std::any::type_name::<D::Stream>();
@@ -434,7 +434,7 @@ impl<D: Dial> Builder<D> {
             Some(address) => invalid(format!(
                 "local_address {address}: expected a dialer that takes socket options, such as TcpDialer"
             )),
-            None => Ok(self.options),
+            None => Ok(Some(Box::new(self.options))),
         }
     }
 }

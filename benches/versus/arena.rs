@@ -141,11 +141,13 @@ pub(crate) fn allow_descriptors() {
     }
 }
 
-/// Lets contestants take turns: each runs once a round, and another one begins. Returns the times of each, by round.
+/// Lets contestants take turns: each runs once a round, another one begins, and every other round goes backwards, so that
+/// nobody always follows the same one. Returns the times of each, by round.
 pub(crate) fn take_turns<const N: usize>(rounds: usize, mut run: impl FnMut(usize) -> Duration) -> [Vec<Duration>; N] {
     let mut times = [const { Vec::new() }; N];
     for round in 0..rounds {
         for turn in 0..N {
+            let turn = if round % 2 == 0 { turn } else { N - 1 - turn };
             let contestant = (round + turn) % N;
             times[contestant].push(run(contestant));
         }

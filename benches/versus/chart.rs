@@ -1,4 +1,4 @@
-//! The chart: a dot for each median, a line from quartile to quartile; bars for the shared writers.
+//! The chart: a dot for each median, a line from quartile to quartile. What lies beyond an axis is drawn at its end.
 
 use svg::Document;
 use svg::node::element::{Circle, Line, Rectangle, Text};
@@ -16,14 +16,14 @@ const FAINT: &str = "#d0d7de";
 type Series = [(usize, &'static str, &'static str); 2];
 
 const STREAMS: Series = [(1, "#bc8c2c", "stubborn-io"), (2, "#1f6feb", "perconn")];
-const WRITERS: Series = [(1, "#bc8c2c", "stubborn-io behind a mutex"), (2, "#1f6feb", "SharedConn")];
+const WRITERS: Series = [(1, "#bc8c2c", "stubborn-io behind a mutex"), (3, "#1f6feb", "SharedConn")];
 
 pub(crate) fn draw(chapters: &[Chapter]) -> String {
     let has = |chapter: &&Chapter, series: &Series| {
         chapter.rows.iter().any(|(_, cells)| cells.get(series[1].0).is_some_and(|cell| cell.speed().is_some()))
     };
     let (writers, others): (Vec<&Chapter>, Vec<&Chapter>) =
-        chapters.iter().filter(|chapter| has(chapter, &STREAMS)).partition(|chapter| chapter.columns.len() == 4);
+        chapters.iter().filter(|chapter| has(chapter, &STREAMS)).partition(|chapter| chapter.columns.len() == 5);
     let mut page = Page { nodes: Vec::new(), y: 10.0 };
     page.panel("One connection: speed beside the bare TcpStream (1 = as fast)", &others, &STREAMS, 0.6..1.2, 0.1);
     page.panel(

@@ -43,7 +43,7 @@ pub(crate) fn measure() -> Vec<Chapter> {
     }
     vec![Chapter {
         title: "Instructions",
-        reading: "In user space, for each call, by valgrind's callgrind.",
+        reading: "In user space, for each call, by valgrind's callgrind; of `SharedConn` with a single caller.",
         columns: vec!["`TcpStream`", "stubborn-io", "perconn", "perconn, half", "`SharedConn`"],
         rows,
     }]

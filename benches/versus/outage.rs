@@ -26,7 +26,8 @@ pub(crate) fn measure() -> Vec<Chapter> {
     vec![Chapter {
         title: "The server dies and returns",
         reading: "From the moment it listens again to the first echo: redials after 10 to 200 ms, 25 outages of 0.3 to 0.8 s, \
-                  both clients in the same ones. And 1,000 clients at once: redials after 0.1 to 2 s, an outage of 3 s.",
+                  both clients in the same ones (perconn with \
+                  `stable_after` of 0.1 s). And 1,000 clients at once: redials after 0.1 to 2 s, an outage of 3 s.",
         columns: vec!["stubborn-io", "perconn"],
         rows,
     }]

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use perconn::Conn;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::arena::{Kind, Server, stay_on_core, take_turns};
 use super::contestants::{raw, stubborn};
@@ -32,8 +33,8 @@ pub(crate) fn writers() -> Vec<Chapter> {
             .expect("a runtime can be made");
         for tasks in [1, 8, 64, 512] {
             let calls = 16_384 / tasks;
-            let times = take_turns::<4>(61, |who| run(&runtime, who, server.address, tasks, calls));
-            let [mutex, stubborn, shared, alone] = &times;
+            let times = take_turns::<5>(61, |who| run(&runtime, who, server.address, tasks, calls));
+            let [mutex, stubborn, channel, shared, alone] = &times;
             let name = format!(
                 "{tasks} task{}, {workers} worker{}",
                 if tasks == 1 { "" } else { "s" },
@@ -42,6 +43,7 @@ pub(crate) fn writers() -> Vec<Chapter> {
             let cells = vec![
                 Cell::Nanoseconds(Spread::of_each(mutex, calls * tasks)),
                 Cell::Speed(Spread::of_speed(mutex, stubborn)),
+                Cell::Speed(Spread::of_speed(mutex, channel)),
                 Cell::Speed(Spread::of_speed(mutex, shared)),
                 if tasks == 1 { Cell::Speed(Spread::of_speed(alone, shared)) } else { Cell::none() },
             ];
@@ -50,10 +52,18 @@ pub(crate) fn writers() -> Vec<Chapter> {
         }
     }
     vec![Chapter {
-        title: "Many tasks writing 64 B each through one connection, every write acknowledged",
-        reading: "The time of a write through `Arc<Mutex<TcpStream>>`, and the speed beside it; of `SharedConn` (with \
-                  `job_queue_size(64)`) also beside a bare stream that its only task owns.",
-        columns: vec!["mutex + `TcpStream`", "mutex + stubborn-io", "`SharedConn`", "beside the bare stream"],
+        title: "Many tasks writing 64 B each through one connection, each waiting until its bytes are taken",
+        reading: "The time of a write through `Arc<Mutex<TcpStream>>`, and the speed beside it: of stubborn-io behind the \
+                  same; of a task that writes what comes through an `mpsc` channel, 64 at once at most, and answers through \
+                  `oneshot`s; of `SharedConn` with `job_queue_size(64)` (the default is 10), and that also beside a bare \
+                  stream that its only task owns.",
+        columns: vec![
+            "mutex + `TcpStream`",
+            "mutex + stubborn-io",
+            "channel + task",
+            "`SharedConn`",
+            "beside the bare stream",
+        ],
         rows,
     }]
 }
@@ -86,6 +96,21 @@ fn run(runtime: &Runtime, who: usize, server: SocketAddr, tasks: usize, calls: u
                 .await
             }
             2 => {
+                let (jobs, queue) = mpsc::channel(64);
+                tokio::spawn(write_together(raw(server).await, queue));
+                crowd(tasks, || {
+                    let jobs = jobs.clone();
+                    async move {
+                        for _ in 0..calls {
+                            let (done, outcome) = oneshot::channel();
+                            jobs.send((BYTES.to_vec(), done)).await.expect("the task is there");
+                            outcome.await.expect("the task answers");
+                        }
+                    }
+                })
+                .await
+            }
+            3 => {
                 let conn = Conn::builder(server).job_queue_size(64).connect().await.expect("the server is there");
                 let conn = conn.into_shared();
                 crowd(tasks, || {
@@ -113,6 +138,21 @@ fn run(runtime: &Runtime, who: usize, server: SocketAddr, tasks: usize, calls: u
             }
         }
     })
+}
+
+/// What is often written where many tasks share a stream.
+async fn write_together(mut stream: TcpStream, mut queue: mpsc::Receiver<(Vec<u8>, oneshot::Sender<()>)>) {
+    let (mut jobs, mut bytes) = (Vec::new(), Vec::new());
+    while queue.recv_many(&mut jobs, 64).await > 0 {
+        bytes.clear();
+        for (job, _) in &jobs {
+            bytes.extend_from_slice(job);
+        }
+        stream.write_all(&bytes).await.expect("the link holds");
+        for (_, done) in jobs.drain(..) {
+            let _ = done.send(());
+        }
+    }
 }
 
 /// How long it takes many tasks to end.

@@ -25,11 +25,18 @@ pub struct TcpDialer {
     next: usize,
     /// Which of them the last dial has reached.
     reached: Option<usize>,
-    /// The IP address that answered last.
-    last_good: Option<SocketAddr>,
-    /// The IP address that was tried first in a dial that was dropped.
-    hung: Option<SocketAddr>,
-    options: SocketOptions,
+    memory: Memory,
+    options: Option<Box<SocketOptions>>,
+}
+
+/// What the last dial has taught about an IP address.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Memory {
+    Nothing,
+    /// It answered.
+    Good(SocketAddr),
+    /// It was tried first in a dial that was dropped.
+    Hung(SocketAddr),
 }
 
 impl TcpDialer {
@@ -48,9 +55,8 @@ impl TcpDialer {
             addresses: addresses.into_iter().map(Into::into).collect(),
             next: 0,
             reached: None,
-            last_good: None,
-            hung: None,
-            options: SocketOptions::new(),
+            memory: Memory::Nothing,
+            options: None,
         }
     }
 
@@ -74,16 +80,16 @@ impl TcpDialer {
         if found.is_empty() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no addresses"));
         }
-        if let Some(source) = self.options.source() {
+        if let Some(source) = self.options.as_ref().and_then(|options| options.source()) {
             found.retain(|address| address.is_ipv4() == source.is_ipv4());
             if found.is_empty() {
                 let text = format!("the name has no addresses that can be dialed from {source}");
                 return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
             }
         }
-        found.sort_by_key(|address| Some(*address) != self.last_good);
+        found.sort_by_key(|address| Memory::Good(*address) != self.memory);
         let mut found = interleave(found);
-        found.sort_by_key(|address| Some(*address) == self.hung);
+        found.sort_by_key(|address| Memory::Hung(*address) == self.memory);
         Ok(found)
     }
 }
@@ -97,13 +103,13 @@ impl Dial for TcpDialer {
         // However this dial ends, be it that it is dropped: unless it succeeds, it is the next one's turn.
         self.reached = None;
         self.next = self.after(index);
-        let options = self.options;
+        let options = self.options.as_deref().copied().unwrap_or_default();
         let found = self.resolve(address).await.map_err(|error| self.name_address(index, error))?;
-        self.hung = found.first().copied();
+        self.memory = found.first().map_or(Memory::Nothing, |first| Memory::Hung(*first));
         let outcome = race(found, |address| connect(address, options)).await;
-        self.hung = None;
+        self.memory = Memory::Nothing;
         let (good, stream) = outcome.map_err(|failures| self.name_address(index, all_failed(failures)))?;
-        self.last_good = Some(good);
+        self.memory = Memory::Good(good);
         self.reached = Some(index);
         self.next = index;
         Ok(stream)
@@ -117,7 +123,7 @@ impl Dial for TcpDialer {
     }
 
     fn take_socket_options(&mut self, options: &SocketOptions) -> bool {
-        self.options = *options;
+        self.options = Some(Box::new(*options));
         true
     }
 
