@@ -20,13 +20,29 @@ use crate::{Address, Error, SocketOptions};
 /// The [`SocketOptions`] are set on each socket before it connects.
 #[derive(Clone, Debug)]
 pub struct TcpDialer {
-    addresses: Vec<Address>,
+    addresses: Addresses,
     /// Which of them is dialed next.
     next: usize,
     /// Which of them the last dial has reached.
     reached: Option<usize>,
     memory: Memory,
     options: Option<Box<SocketOptions>>,
+}
+
+/// What is dialed. (A single address, as most connections have it, needs no list.)
+#[derive(Clone, Debug)]
+enum Addresses {
+    One(Address),
+    Several(Vec<Address>),
+}
+
+impl Addresses {
+    fn as_slice(&self) -> &[Address] {
+        match self {
+            Self::One(address) => std::slice::from_ref(address),
+            Self::Several(addresses) => addresses,
+        }
+    }
 }
 
 /// What the last dial has taught about an IP address.
@@ -42,7 +58,7 @@ enum Memory {
 impl TcpDialer {
     /// A dialer for this address; it is checked when the connection is built.
     pub fn new(address: impl Into<Address>) -> Self {
-        Self::with_addresses([address])
+        Self::of(Addresses::One(address.into()))
     }
 
     /// A dialer for several addresses of one service.
@@ -51,25 +67,25 @@ impl TcpDialer {
     /// one in the list has its turn, and after the last the first. After a break, the address of the link that broke is
     /// dialed again. They are checked when the connection is built; there must be one at least.
     pub fn with_addresses<A: Into<Address>>(addresses: impl IntoIterator<Item = A>) -> Self {
-        Self {
-            addresses: addresses.into_iter().map(Into::into).collect(),
-            next: 0,
-            reached: None,
-            memory: Memory::Nothing,
-            options: None,
-        }
+        Self::of(Addresses::Several(addresses.into_iter().map(Into::into).collect()))
+    }
+
+    fn of(addresses: Addresses) -> Self {
+        Self { addresses, next: 0, reached: None, memory: Memory::Nothing, options: None }
     }
 
     /// The number after this one.
     fn after(&self, index: usize) -> usize {
-        (index + 1) % self.addresses.len()
+        (index + 1) % self.addresses.as_slice().len()
     }
 
     /// Says which of several addresses an error is about.
     fn name_address(&self, index: usize, error: io::Error) -> io::Error {
-        match self.addresses.as_slice() {
-            [_] => error,
-            several => io::Error::new(error.kind(), format!("{}: {error}", several[index])),
+        match &self.addresses {
+            Addresses::Several(several) if several.len() > 1 => {
+                io::Error::new(error.kind(), format!("{}: {error}", several[index]))
+            }
+            _ => error,
         }
     }
 
@@ -99,7 +115,7 @@ impl Dial for TcpDialer {
 
     async fn dial(&mut self) -> io::Result<TcpStream> {
         let index = self.next;
-        let Some(address) = self.addresses.get(index) else { return Err(no_addresses().into()) };
+        let Some(address) = self.addresses.as_slice().get(index) else { return Err(no_addresses().into()) };
         // However this dial ends, be it that it is dropped: unless it succeeds, it is the next one's turn.
         self.reached = None;
         self.next = self.after(index);
@@ -116,10 +132,10 @@ impl Dial for TcpDialer {
     }
 
     fn check(&self) -> Result<(), Error> {
-        if self.addresses.is_empty() {
+        if self.addresses.as_slice().is_empty() {
             return Err(no_addresses());
         }
-        self.addresses.iter().try_for_each(|address| address.parse().map(drop))
+        self.addresses.as_slice().iter().try_for_each(|address| address.parse().map(drop))
     }
 
     fn take_socket_options(&mut self, options: &SocketOptions) -> bool {
