@@ -38,6 +38,19 @@ pub(super) async fn race<S, F>(
 where
     F: Future<Output = io::Result<S>>,
 {
+    if let [only] = addresses[..] {
+        return connect(only).await.map(|stream| (only, stream)).map_err(|error| vec![(only, error)]);
+    }
+    Box::pin(race_of_several(addresses, connect)).await
+}
+
+async fn race_of_several<S, F>(
+    addresses: Vec<SocketAddr>,
+    mut connect: impl FnMut(SocketAddr) -> F,
+) -> Result<(SocketAddr, S), Vec<(SocketAddr, io::Error)>>
+where
+    F: Future<Output = io::Result<S>>,
+{
     let mut waiting = addresses.into_iter();
     let mut running: Vec<(SocketAddr, Pin<Box<F>>)> = Vec::new();
     let mut failures = Vec::new();
