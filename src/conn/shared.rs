@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, watch};
 
+use self::task::Task;
 use self::write_all::WriteAll;
 use self::writer::Writer;
 use super::{Conn, ReadHalf};
@@ -18,6 +19,8 @@ use crate::ledger::Ledger;
 use crate::{Error, Status};
 
 mod queue;
+mod role;
+mod task;
 mod write_all;
 mod writer;
 
@@ -98,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
         half.be_patient();
         let ledger = reader.ledger();
         let writer = Arc::new(Writer::new(half, places));
-        writer.tether.runtime.spawn(Arc::clone(&writer).work());
+        writer.tether.runtime.spawn(Task::new(Arc::clone(&writer)).run());
         let told = AtomicU64::new(reader.told());
         Self { shared: Arc::new(Shared { ledger, reader: Mutex::new(reader), writer }), told }
     }

@@ -12,9 +12,10 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-/// From this size on, a job's bytes are not copied: its caller writes them when its turn comes. (Up to here, a copy costs
-/// less than another system call.)
-pub(super) const LARGE: usize = 16 << 10;
+use self::job::{Job, Place};
+pub(super) use self::job::{Outcome, Turn};
+
+mod job;
 
 /// The jobs of one connection. `F` says why a job has failed.
 pub(super) struct Queue<F> {
@@ -36,52 +37,6 @@ pub(super) struct Queue<F> {
     failed: Vec<(u64, F)>,
     /// The jobs from this one on were abandoned.
     abandoned: u64,
-}
-
-/// What became of a job.
-#[derive(Debug)]
-pub(super) enum Outcome<F> {
-    Pending,
-    Done,
-    Failed(F),
-    Abandoned,
-}
-
-struct Job {
-    length: usize,
-    place: Place,
-    /// Whether somebody waits for the outcome.
-    has_caller: bool,
-    waker: Option<Waker>,
-}
-
-/// Where a job's bytes are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// With its caller, who waits for a place.
-    Outside,
-    Copied,
-    /// With its caller, who writes them when the turn comes.
-    Large,
-    /// There are none any more: the caller has withdrawn.
-    Void,
-}
-
-impl Place {
-    fn of(bytes: &[u8]) -> Self {
-        if bytes.len() < LARGE { Self::Copied } else { Self::Large }
-    }
-}
-
-/// What a writer does next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// Write what is in its buffer.
-    Write,
-    /// The caller of this job writes its bytes itself, from this one on.
-    Caller(u64, usize),
-    /// There is nothing to write.
-    Rest,
 }
 
 impl<F> Queue<F> {

@@ -8,7 +8,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::queue::Outcome;
-use super::writer::{Role, Writer};
+use super::role::Role;
+use super::writer::Writer;
 use crate::conn::alarm::{Alarm, now};
 use crate::{Error, WhenDown};
 
@@ -63,7 +64,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
             return self.go_on(number, cx);
         };
         drop(state);
-        let outcome = self.writer.write_alone(role, self.bytes, cx);
+        let outcome = role.write_alone(self.writer, self.bytes, cx);
         let is_flushed = !role.is_unflushed();
         let mut wakers = Vec::new();
         let mut state = self.writer.lock();
@@ -85,7 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
 
     fn go_on(&mut self, number: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(role) = &mut self.role {
-            if self.writer.drive(role, Some((number, self.bytes)), cx).is_pending() {
+            if role.drive(self.writer, Some((number, self.bytes)), cx).is_pending() {
                 return self.poll_patience(cx);
             }
             self.lay_down();
@@ -103,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
                 let is_admitted = state.queue.admit(number, self.bytes, &mut wakers);
                 let _replaced = state.queue.set_waker(number, cx.waker());
                 if is_admitted && state.queue.is_callers_turn(number) {
-                    self.role = state.take_role();
+                    self.role = state.role.take();
                 }
                 self.writer.unlock(state, wakers);
                 return if self.role.is_some() { self.go_on(number, cx) } else { self.poll_patience(cx) };

@@ -1,0 +1,113 @@
+//! The task that writes for all.
+
+use std::future::poll_fn;
+use std::mem;
+use std::sync::{Arc, MutexGuard};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time;
+
+use super::role::{Role, Stop};
+use super::writer::{State, Writer};
+use crate::ledger::End;
+
+/// How long the task goes on with what was begun when everyone has left.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// Writes for all, until everyone has left or the connection is over.
+///
+/// However it ends, nobody waits for it: see its `Drop`.
+pub(super) struct Task<S> {
+    writer: Arc<Writer<S>>,
+    /// The right to write, while the task has it.
+    role: Option<Box<Role<S>>>,
+    has_let_others: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Task<S> {
+    pub(super) fn new(writer: Arc<Writer<S>>) -> Self {
+        Self { writer, role: None, has_let_others: false }
+    }
+
+    pub(super) async fn run(mut self) {
+        let writer = Arc::clone(&self.writer);
+        let everyone_has_left = async {
+            writer.left.notified().await;
+            time::sleep(DRAIN_LIMIT).await;
+        };
+        tokio::select! {
+            biased;
+            () = poll_fn(|cx| self.poll(cx)) => {}
+            () = everyone_has_left => {}
+            // (A caller may sit on the role, so that the task would not hear of it otherwise.)
+            () = writer.tether.ledger.over() => {}
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(role) = &mut self.role else {
+                let mut state = self.writer.lock();
+                if state.queue.is_empty() && state.is_left {
+                    return Poll::Ready(());
+                }
+                if !state.queue.is_ready() || state.role.is_none() {
+                    self.has_let_others = false;
+                    sleep(state, cx);
+                    return Poll::Pending;
+                }
+                if mem::replace(&mut self.has_let_others, true) {
+                    self.role = state.role.take();
+                    continue;
+                }
+                drop(state);
+                // The other tasks of this thread come first: then there is more to write.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            };
+            let stop = ready!(role.drive(&self.writer, None, cx));
+            let mut state = self.writer.lock();
+            state.role = self.role.take();
+            // The caller may have gone since.
+            if matches!(stop, Stop::Caller) && state.queue.is_callers_turn(state.queue.first()) {
+                self.has_let_others = false;
+                sleep(state, cx);
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// Leaves the task's waker; if it is a caller's turn to write its bytes itself, that one is woken.
+fn sleep<S>(mut state: MutexGuard<'_, State<S>>, cx: &Context<'_>) {
+    let _replaced = state.task.replace(cx.waker().clone());
+    let first = state.queue.first();
+    let caller = if state.queue.is_callers_turn(first) { state.queue.caller() } else { None };
+    drop(state);
+    if let Some(caller) = caller {
+        caller.wake();
+    }
+}
+
+impl<S> Drop for Task<S> {
+    /// The runtime drops the task when it shuts down, maybe before it ever ran, and a stream may panic.
+    fn drop(&mut self) {
+        let writer = &self.writer;
+        let mut wakers = Vec::new();
+        let mut state = writer.lock();
+        state.is_closing = true;
+        state.queue.abandon(&mut wakers);
+        let is_left = state.is_left;
+        if writer.tether.ledger.ended().is_none() && !is_left {
+            // Nobody could write any more, so there is nothing to keep up.
+            let end = if std::thread::panicking() { End::Closed } else { End::RuntimeShutdown };
+            drop(state);
+            writer.tether.ledger.end(end);
+            writer.tether.ledger.publish();
+            state = writer.lock();
+        }
+        writer.unlock(state, wakers);
+    }
+}
