@@ -21,6 +21,7 @@ mod support;
 mod address_fails;
 mod both_ways;
 mod left_alone;
+mod name_moves;
 mod one_way;
 mod server_dies;
 mod server_stops;

@@ -1,12 +1,12 @@
 //! What a test on the client does to the net, and how it dials.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
-use std::{fmt, io};
+use std::{fmt, fs, io};
 
 use perconn::{Builder, Conn, TcpDialer};
 
-use crate::lab::{CLIENT, Names, SERVER, SERVER_V6, ip};
+use crate::lab::{CLIENT, Names, SERVER, SERVER_NAME, SERVER_V6, ip};
 use crate::support::{HANG, quick};
 
 /// The limit that the tests set: the shortest that keepalive takes.
@@ -64,6 +64,14 @@ impl Net {
 
     pub fn client_of(&self, port: u16) -> Builder<TcpDialer> {
         quick(Conn::builder(self.address(port))).dial_timeout(T / 2)
+    }
+
+    /// What the server's name means to the client from now on.
+    pub fn name_points_to(&self, address: impl Into<Ipv4Addr>) {
+        let hosts = "/etc/hosts";
+        assert!(fs::read_to_string(hosts).unwrap().contains(SERVER_NAME), "{hosts} is not the lab's");
+        // Written into the file that is there: it is mounted.
+        fs::write(hosts, format!("127.0.0.1 localhost\n{} {SERVER_NAME}\n", address.into())).unwrap();
     }
 
     // ===== faults, all of them in the router =====
