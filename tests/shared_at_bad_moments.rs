@@ -5,9 +5,9 @@
 
 mod support;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -20,6 +20,19 @@ use tokio_test::task::spawn;
 
 async fn within<T>(millis: u64, future: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(Duration::from_millis(millis), future).await.ok()
+}
+
+/// Waits for a link of this number, or a later one.
+async fn generation_up<S>(conn: &SharedConn<S>, number: u64) {
+    let is_there = |status: &Status| matches!(status, Status::Connected { generation, .. } if *generation >= number);
+    soon("the link", conn.status().wait_for(is_there)).await.unwrap();
+}
+
+/// On a runtime of one thread: whoever can go on has done so.
+async fn let_others_run() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
@@ -72,12 +85,8 @@ async fn nobody_is_told_that_there_is_no_link_while_one_is_up() {
     }
     drop(peer);
     let _peer = server.accept().await;
-    while conn.generation() < 2 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    soon("up", conn.connected()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(conn.is_connected());
+    generation_up(&conn, 2).await;
+    let_others_run().await;
     let [a, b] = [conn.clone(), conn.clone()].map(|conn| tokio::spawn(async move { conn.write_all(b"y").await }));
     let outcomes = [a.await.unwrap(), b.await.unwrap()];
     assert_eq!(conn.generation(), 2);
@@ -113,7 +122,7 @@ async fn close_ends_when_the_last_job_is_withdrawn() {
     let bytes = vec![0; 20_000];
     let mut large = spawn(conn.write_all(&bytes));
     assert!(large.poll().is_pending());
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    let_others_run().await;
     let began = Instant::now();
     let mut close = Box::pin(conn.close());
     assert!(within(20, close.as_mut()).await.is_none());
@@ -180,7 +189,7 @@ fn runtime_that_ends_before_the_writing_task_ran_leaves_nobody_waiting() {
     });
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn close_ends_jobs_behind_one_that_is_held() {
     let (conn, mut peers) = pipes().await;
     let conn = conn.into_shared();
@@ -192,7 +201,7 @@ async fn close_ends_jobs_behind_one_that_is_held() {
         let conn = conn.clone();
         async move { conn.write_all(b"behind").await }
     });
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    let_others_run().await;
     soon("close", conn.close()).await;
     let outcome = within(2000, behind).await;
     assert!(outcome.is_some(), "waits for ever, though the connection is closed");
@@ -294,9 +303,18 @@ async fn break_seen_alone(when_down: WhenDown) {
         let (other, joined) = (Arc::clone(&other), Arc::clone(&joined));
         move |_| {
             let Some(conn) = other.lock().unwrap().take() else { panic!("one write only") };
-            let call = tokio::spawn(async move { conn.write_all(b"joined").await });
             // In another worker, at this moment.
-            std::thread::sleep(Duration::from_millis(50));
+            let (sender, is_in_the_queue) = std::sync::mpsc::channel();
+            let call = tokio::spawn(async move {
+                let mut call = pin!(conn.write_all(b"joined"));
+                poll_fn(|cx| {
+                    let outcome = call.as_mut().poll(cx);
+                    let _ = sender.send(());
+                    outcome
+                })
+                .await
+            });
+            is_in_the_queue.recv().unwrap();
             *joined.lock().unwrap() = Some(call);
             Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
         }
@@ -363,9 +381,7 @@ async fn clone_that_slept_through_many_breaks_is_told_of_none_twice() {
     let clone = conn.clone();
     let next = async |peers: &mut tokio::sync::mpsc::UnboundedReceiver<DuplexStream>, generation: u64| {
         let peer = soon("dial", peers.recv()).await.unwrap();
-        while conn.generation() < generation {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        generation_up(&conn, generation).await;
         peer
     };
     drop(next(&mut peers, 1).await);
