@@ -1,22 +1,19 @@
 //! The settings of a connection.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::runtime;
-use tokio::sync::oneshot;
 
-use crate::actor::{Actor, Limits};
-use crate::backoff::Backoff;
-use crate::conn::Tether;
+#[cfg(doc)]
+use crate::Conn;
+use crate::actor::Limits;
 use crate::hooks::Hooks;
-use crate::ledger::Ledger;
-use crate::link::is_type;
-use crate::{Address, AndThen, Conn, Dial, Error, Event, Keepalive, SocketOptions, TcpDialer};
+use crate::{Address, AndThen, Dial, Error, Event, SocketOptions, TcpDialer, WhenDown};
+
+mod liveness;
+mod start;
 
 /// The settings of a [`Conn`]; made by [`Conn::builder`].
 ///
@@ -51,22 +48,6 @@ pub struct Builder<D = TcpDialer> {
     idle_timeout: Option<Duration>,
     options: SocketOptions,
     jitter_seed: Option<u64>,
-}
-
-/// What an operation does that finds no link.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum WhenDown {
-    /// It waits until a link is up, however long that takes.
-    #[default]
-    Wait,
-    /// It waits for this long at most, then it fails with [`Error::WaitTimeout`].
-    ///
-    /// The time runs per direction and outage, from the first operation that found no link until one was told of
-    /// the timeout; a cancelled operation's wait counts.
-    WaitFor(Duration),
-    /// It fails at once with [`Error::Down`].
-    Fail,
 }
 
 impl Builder {
@@ -197,73 +178,6 @@ impl<D> Builder<D> {
         self
     }
 
-    /// Sets `TCP_NODELAY` on every link: `true` sends small writes at once.
-    ///
-    /// Defaults to what the operating system, or the dialer, has set. Only valid if the dialer
-    /// [takes socket options](Dial::take_socket_options), or its stream is a [`TcpStream`].
-    pub fn nodelay(self, nodelay: bool) -> Self {
-        self.socket_options(SocketOptions::new().nodelay(nodelay))
-    }
-
-    /// Sets these [`SocketOptions`] on every link, before it connects. What was set earlier and is not in `options` stays.
-    ///
-    /// Only valid if the dialer [takes them](Dial::take_socket_options), or its stream is a [`TcpStream`]; in the latter
-    /// case they are set after the dial, and there can be no local address.
-    pub fn socket_options(mut self, options: SocketOptions) -> Self {
-        self.options = options.or(self.options);
-        self
-    }
-
-    /// Lets the kernel ask a peer that has been silent whether it is still there, on every link.
-    ///
-    /// With `keepalive(d)` the link breaks, as [`TimedOut`](io::ErrorKind::TimedOut), when nothing has been heard from
-    /// the peer's machine for four times `d`; [`Keepalive`] sets the times one by one. Defaults to what the operating
-    /// system, or the dialer, has set: no probes. Only valid where [`nodelay`](Builder::nodelay) is.
-    ///
-    /// It finds a peer whose machine or network is gone, not a program that hangs on a healthy machine. While bytes of
-    /// ours are unacknowledged no probes are sent, and the kernel's patience with them (a quarter of an hour, on Linux)
-    /// decides: set [`user_timeout`](Builder::user_timeout) as well, which then also takes the place of the number of
-    /// probes.
-    pub fn keepalive(self, keepalive: impl Into<Keepalive>) -> Self {
-        self.socket_options(SocketOptions::new().keepalive(keepalive))
-    }
-
-    /// Sets `TCP_USER_TIMEOUT` on every link (RFC 5482; tcp(7)): how long written bytes may stay unacknowledged.
-    ///
-    /// When the time has passed, the link breaks within twice `limit` of the first byte that was not acknowledged: as
-    /// [`TimedOut`](io::ErrorKind::TimedOut), or as what a router had said of the peer, such as
-    /// [`HostUnreachable`](io::ErrorKind::HostUnreachable). While nothing is written, nothing is noticed; with
-    /// [`keepalive`](Builder::keepalive) an idle link is, too. From 1 ms to 24 days. Defaults to what the operating
-    /// system, or the dialer, has set: about a quarter of an hour on Linux.
-    ///
-    /// A peer that takes nothing for that long counts as dead, though its machine answers. So does one that reads slowly:
-    /// when its receive buffer is full, Linux asks for more only after a good part of it has been read, which must not
-    /// take longer than `limit`.
-    ///
-    /// Only valid where [`nodelay`](Builder::nodelay) is, and on Linux, Android and Fuchsia.
-    pub fn user_timeout(self, limit: Duration) -> Self {
-        self.socket_options(SocketOptions::new().user_timeout(limit))
-    }
-
-    /// How long a waiting read may receive nothing before the link counts as broken, as
-    /// [`TimedOut`](io::ErrorKind::TimedOut).
-    ///
-    /// For protocols in which the peer sends something at intervals, a heartbeat at least. It finds a peer that hangs on
-    /// a healthy machine even if nothing is written, and it works on every platform and any stream. What this side sends
-    /// does not count. Defaults to none; zero is not valid. Unless a read waits, no time runs: a program that only writes
-    /// never breaks a link by this.
-    ///
-    /// The time runs from the first wait since the last byte. A read that was cancelled may not have been the last, so its
-    /// wait counts on; a read that comes back only after the time has run out gets the whole time once more.
-    ///
-    /// What was not acknowledged by then is not sent any more, so that it cannot arrive after the next link's bytes. (That
-    /// holds for TCP on Linux. Elsewhere, and on a stream that is no socket, the kernel may go on sending it until the
-    /// last handle has let go of the link.)
-    pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.idle_timeout = limit.into();
-        self
-    }
-
     /// Makes the random delays repeatable, for tests: equal seeds draw equal delays.
     ///
     /// Defaults to a seed of the operating system's. Clients that share a seed redial in step.
@@ -333,109 +247,6 @@ impl<D: Dial> Builder<D> {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.map_dialer(|dialer| dialer.and_then(set_up))
-    }
-
-    /// Checks the settings and returns at once; the actor dials in the background, until it succeeds.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidConfig`] if a setting cannot work, or outside of a tokio runtime.
-    pub fn build(self) -> Result<Conn<D::Stream>, Error> {
-        self.start(None)
-    }
-
-    /// Builds the connection and waits for the outcome of the first dial.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidConfig`] as for [`build`](Builder::build); [`Error::DialFailure`] if the first dial fails,
-    /// and then there is no second.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: a dropped future takes its dial with it.
-    pub async fn connect(mut self) -> Result<Conn<D::Stream>, Error> {
-        let (outcome, first_dial) = oneshot::channel();
-        self.limits.is_first_final = true;
-        let conn = self.start(Some(outcome))?;
-        match first_dial.await {
-            Ok(Ok(())) => Ok(conn.begin()),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(Error::RuntimeShutdown),
-        }
-    }
-
-    fn start(mut self, first_dial: Option<oneshot::Sender<Result<(), Error>>>) -> Result<Conn<D::Stream>, Error> {
-        self.check()?;
-        let options = self.hand_options_down()?;
-        let runtime = runtime::Handle::try_current().map_err(|_| {
-            Error::InvalidConfig("no runtime: a connection must be built within a tokio runtime".into())
-        })?;
-        let ledger = Arc::new(Ledger::new(self.address.to_string()));
-        let actor = Actor {
-            dialer: self.dialer,
-            dial_timeout: self.dial_timeout,
-            options,
-            limits: self.limits,
-            backoff: Backoff::new(self.retry_min, self.retry_max, self.jitter_seed),
-            hooks: self.hooks,
-            ledger: Arc::clone(&ledger),
-            first_dial,
-        };
-        let conn = Conn::new(Tether::new::<D>(
-            ledger,
-            self.when_down,
-            self.idle_timeout,
-            self.job_queue_size,
-            runtime.clone(),
-        ));
-        runtime.spawn(actor.run());
-        Ok(conn)
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        let invalid = |text: String| Err(Error::InvalidConfig(text));
-        self.dialer.check()?;
-        if self.dial_timeout == Some(Duration::ZERO) {
-            return invalid("dial_timeout 0ns: expected more than zero, or None for no limit".into());
-        }
-        if self.retry_min.is_zero() {
-            return invalid("retry_min 0ns: expected more than zero".into());
-        }
-        if self.retry_max < self.retry_min {
-            let (max, min) = (self.retry_max, self.retry_min);
-            let defaults = "unless set, they are 1s and 60s";
-            return invalid(format!("retry_max {max:?}: expected at least retry_min, which is {min:?} ({defaults})"));
-        }
-        let largest = u32::MAX as usize;
-        if !(1..=largest).contains(&self.job_queue_size) {
-            return invalid(format!("job_queue_size {}: expected 1 to {largest}", self.job_queue_size));
-        }
-        if self.idle_timeout == Some(Duration::ZERO) {
-            return invalid("idle_timeout 0ns: expected more than zero, or None for no limit".into());
-        }
-        self.options.check()
-    }
-
-    /// Gives the socket options to the dialer. Returns those that are to be set after each dial.
-    fn hand_options_down(&mut self) -> Result<Option<Box<SocketOptions>>, Error> {
-        let Some(option) = self.options.first_name() else { return Ok(None) };
-        let invalid = |text: String| Err(Error::InvalidConfig(text));
-        if self.dialer.take_socket_options(&self.options) {
-            return Ok(None);
-        }
-        if !is_type::<D::Stream, TcpStream>() {
-            let stream = std::any::type_name::<D::Stream>();
-            return invalid(format!(
-                "{option}: expected a dialer that takes socket options or makes TcpStreams, but its stream is {stream}"
-            ));
-        }
-        match self.options.source() {
-            Some(address) => invalid(format!(
-                "local_address {address}: expected a dialer that takes socket options, such as TcpDialer"
-            )),
-            None => Ok(Some(Box::new(self.options))),
-        }
     }
 }
 

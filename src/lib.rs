@@ -25,9 +25,10 @@ mod meter;
 #[cfg(feature = "session")]
 mod session;
 mod socket_options;
+mod when_down;
 
 pub use self::address::Address;
-pub use self::builder::{Builder, WhenDown};
+pub use self::builder::Builder;
 pub use self::conn::{Conn, ReadHalf, ReuniteError, SharedConn, WriteHalf};
 #[cfg(unix)]
 pub use self::dial::UnixDialer;
@@ -41,6 +42,7 @@ pub use self::event::{Event, Status};
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub use self::session::{Session, Sessions};
 pub use self::socket_options::{Keepalive, SocketOptions};
+pub use self::when_down::WhenDown;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use tokio_rustls;

@@ -1,0 +1,121 @@
+//! From settings to a connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::runtime;
+use tokio::sync::oneshot;
+
+use super::Builder;
+use crate::actor::Actor;
+use crate::backoff::Backoff;
+use crate::conn::Tether;
+use crate::ledger::Ledger;
+use crate::link::is_type;
+use crate::{Conn, Dial, Error, SocketOptions};
+
+impl<D: Dial> Builder<D> {
+    /// Checks the settings and returns at once; the actor dials in the background, until it succeeds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] if a setting cannot work, or outside of a tokio runtime.
+    pub fn build(self) -> Result<Conn<D::Stream>, Error> {
+        self.start(None)
+    }
+
+    /// Builds the connection and waits for the outcome of the first dial.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] as for [`build`](Builder::build); [`Error::DialFailure`] if the first dial fails,
+    /// and then there is no second.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a dropped future takes its dial with it.
+    pub async fn connect(mut self) -> Result<Conn<D::Stream>, Error> {
+        let (outcome, first_dial) = oneshot::channel();
+        self.limits.is_first_final = true;
+        let conn = self.start(Some(outcome))?;
+        match first_dial.await {
+            Ok(Ok(())) => Ok(conn.begin()),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Error::RuntimeShutdown),
+        }
+    }
+
+    fn start(mut self, first_dial: Option<oneshot::Sender<Result<(), Error>>>) -> Result<Conn<D::Stream>, Error> {
+        self.check()?;
+        let options = self.hand_options_down()?;
+        let runtime = runtime::Handle::try_current().map_err(|_| {
+            Error::InvalidConfig("no runtime: a connection must be built within a tokio runtime".into())
+        })?;
+        let ledger = Arc::new(Ledger::new(self.address.to_string()));
+        let actor = Actor {
+            dialer: self.dialer,
+            dial_timeout: self.dial_timeout,
+            options,
+            limits: self.limits,
+            backoff: Backoff::new(self.retry_min, self.retry_max, self.jitter_seed),
+            hooks: self.hooks,
+            ledger: Arc::clone(&ledger),
+            first_dial,
+        };
+        let conn = Conn::new(Tether::new::<D>(
+            ledger,
+            self.when_down,
+            self.idle_timeout,
+            self.job_queue_size,
+            runtime.clone(),
+        ));
+        runtime.spawn(actor.run());
+        Ok(conn)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let invalid = |text: String| Err(Error::InvalidConfig(text));
+        self.dialer.check()?;
+        if self.dial_timeout == Some(Duration::ZERO) {
+            return invalid("dial_timeout 0ns: expected more than zero, or None for no limit".into());
+        }
+        if self.retry_min.is_zero() {
+            return invalid("retry_min 0ns: expected more than zero".into());
+        }
+        if self.retry_max < self.retry_min {
+            let (max, min) = (self.retry_max, self.retry_min);
+            let defaults = "unless set, they are 1s and 60s";
+            return invalid(format!("retry_max {max:?}: expected at least retry_min, which is {min:?} ({defaults})"));
+        }
+        let largest = u32::MAX as usize;
+        if !(1..=largest).contains(&self.job_queue_size) {
+            return invalid(format!("job_queue_size {}: expected 1 to {largest}", self.job_queue_size));
+        }
+        if self.idle_timeout == Some(Duration::ZERO) {
+            return invalid("idle_timeout 0ns: expected more than zero, or None for no limit".into());
+        }
+        self.options.check()
+    }
+
+    /// Gives the socket options to the dialer. Returns those that are to be set after each dial.
+    fn hand_options_down(&mut self) -> Result<Option<Box<SocketOptions>>, Error> {
+        let Some(option) = self.options.first_name() else { return Ok(None) };
+        let invalid = |text: String| Err(Error::InvalidConfig(text));
+        if self.dialer.take_socket_options(&self.options) {
+            return Ok(None);
+        }
+        if !is_type::<D::Stream, TcpStream>() {
+            let stream = std::any::type_name::<D::Stream>();
+            return invalid(format!(
+                "{option}: expected a dialer that takes socket options or makes TcpStreams, but its stream is {stream}"
+            ));
+        }
+        match self.options.source() {
+            Some(address) => invalid(format!(
+                "local_address {address}: expected a dialer that takes socket options, such as TcpDialer"
+            )),
+            None => Ok(Some(Box::new(self.options))),
+        }
+    }
+}
