@@ -16,7 +16,8 @@ use tokio::sync::watch;
 
 use super::handle::Handle;
 use super::lane::Lane;
-use super::{Conn, Tether, common_methods, tcp_methods, write_methods};
+use super::methods::{common_methods, tcp_methods, write_methods};
+use super::{Conn, Tether};
 use crate::fault::Cause;
 use crate::ledger::{Direction, Ledger};
 use crate::link::Bytes;
