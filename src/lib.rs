@@ -22,6 +22,9 @@ mod job;
 mod ledger;
 mod link;
 mod meter;
+#[cfg(feature = "pool")]
+#[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
+pub mod pool;
 #[cfg(feature = "session")]
 mod session;
 mod socket_options;

@@ -1,0 +1,238 @@
+//! A pool of connections to any number of addresses, within a budget of file descriptors.
+//!
+//! A program that talks to thousands of addresses, each now and then, cannot keep a socket to each. A [`Pool`] is the right
+//! to so many open connections *across all addresses*. Each address has a [`Resource`]; [`get`](Resource::get) lends its
+//! connection to one user at a time, dialing if there is none; dropped, the [`Guard`] gives it back. The connection stays
+//! open for the next time, until its slot is needed elsewhere: then the one that has been idle for longest is closed.
+//!
+//! ```
+//! use perconn::pool::Pool;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # let address = server.local_addr()?;
+//! # tokio::spawn(async move {
+//! #     let (mut stream, _) = server.accept().await?;
+//! #     let (mut reader, mut writer) = stream.split();
+//! #     tokio::io::copy(&mut reader, &mut writer).await
+//! # });
+//! let pool = Pool::new(64)?;
+//! let agent = pool.resource(address)?; // nothing is dialed yet
+//! for _ in 0..3 {
+//!     let mut conn = agent.get().await?; // the first time a dial, then the same connection
+//!     conn.write_all(b"status?").await?;
+//!     let mut answer = [0; 7];
+//!     conn.read_exact(&mut answer).await?;
+//! }
+//! assert_eq!((pool.stats().opened, pool.stats().reused), (1, 2));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Who waits, and for how long
+//!
+//! A user waits for others of the same resource, and for a slot if all are in use; of those who wait, whoever came first is
+//! served first. Dropping the future gives the place up. [`get_timeout`](Resource::get_timeout) limits the whole,
+//! [`try_get`](Resource::try_get) does not wait for anyone, and a dial is limited by
+//! [`dial_timeout`](PoolBuilder::dial_timeout). If a dial fails, its error is told at once, to all who were waiting for that
+//! resource.
+//!
+//! # What is never handed out
+//!
+//! A connection that its peer has closed, or on which something has arrived that nobody asked for (an answer that came too
+//! late, a farewell). Each hand-out looks, which costs next to nothing; one that is found so is closed, and a new one dialed
+//! in its place. What the pool knows for a `TcpStream` or a `UnixStream`, a dialer says of its own streams by
+//! [`Dial::is_closed`]; of anything else, nothing is known.
+//!
+//! No pool can know that a connection is in the middle of an exchange whose answer has not arrived yet. If a future that
+//! uses a [`Guard`] may be dropped half-way, let it [close on drop](Guard::close_on_drop) until the exchange is over.
+//!
+//! # Other things than connections
+//!
+//! The budget is one of descriptors, and a program has other uses for these. [`slot`](Pool::slot) gives out the bare
+//! right to one, and [`resource_fn`](Pool::resource_fn) keeps anything that can be opened and is worth to be kept open.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use tokio::net::TcpStream;
+
+use self::make::{Dialed, Made};
+use self::shared::Shared;
+use crate::{Address, Dial, Error, TcpDialer};
+
+pub use self::builder::PoolBuilder;
+pub use self::error::GetError;
+pub use self::event::{Event, Why};
+pub use self::guard::Guard;
+pub use self::resource::Resource;
+pub use self::slot::Slot;
+pub use self::stats::Stats;
+
+mod book;
+mod builder;
+mod claim;
+mod error;
+mod event;
+mod guard;
+mod inner;
+mod limit;
+mod look;
+mod make;
+mod reaper;
+mod resource;
+mod shared;
+mod slot;
+mod stats;
+
+/// The right to so many open connections across all addresses; see [the module](self).
+///
+/// Clones are the same pool. It lives as long as a clone or a resource of it does.
+#[derive(Clone)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+impl Pool {
+    /// A pool of `max` slots, with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] if `max` is zero.
+    pub fn new(max: usize) -> Result<Self, Error> {
+        Self::builder(max).build()
+    }
+
+    /// Begins the settings of a pool of `max` slots.
+    pub fn builder(max: usize) -> PoolBuilder {
+        PoolBuilder::new(max)
+    }
+
+    /// The pool of this process, which all parts of a program share.
+    ///
+    /// Its size is the limit of descriptors (on Linux, the soft `RLIMIT_NOFILE` at the time of the first call, so that a
+    /// program may raise it before) less 50 for other uses, or less the half, if that is fewer. Elsewhere than on Linux, a
+    /// limit of 256 is assumed. It has the default settings.
+    pub fn global() -> &'static Self {
+        static GLOBAL: OnceLock<Pool> = OnceLock::new();
+        GLOBAL.get_or_init(|| Self { shared: Shared::new(PoolBuilder::new(limit::slots_of_this_process())) })
+    }
+
+    /// A resource for an address, dialed by a [`TcpDialer`]. Nothing is dialed yet.
+    ///
+    /// Two resources for the same address are two connections; clone one to share it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] if the address cannot be one.
+    pub fn resource(&self, address: impl Into<Address>) -> Result<Resource<TcpStream>, Error> {
+        let address = address.into();
+        let mut dialer = TcpDialer::new(address.clone());
+        dialer.take_socket_options(&self.shared.settings.socket_options);
+        self.resource_with(address.as_str(), dialer)
+    }
+
+    /// A resource whose connections a dialer of your own makes: TLS, Unix sockets, a session set-up. The name is for errors
+    /// and events.
+    ///
+    /// ```
+    /// use perconn::{Dial, TcpDialer};
+    /// use perconn::pool::Pool;
+    /// use tokio::io::AsyncWriteExt;
+    ///
+    /// # fn main() -> Result<(), perconn::Error> {
+    /// let login = |mut stream: tokio::net::TcpStream| async move {
+    ///     stream.write_all(b"LOGIN agent\n").await?;
+    ///     Ok(stream)
+    /// };
+    /// let pool = Pool::new(64)?;
+    /// let agent = pool.resource_with("agent 7", TcpDialer::new("10.0.0.7:4000").and_then(login))?;
+    /// # drop(agent);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What the dialer's [`check`](Dial::check) says.
+    pub fn resource_with<D: Dial>(&self, name: &str, dialer: D) -> Result<Resource<D::Stream>, Error> {
+        dialer.check()?;
+        Ok(Resource::new(&self.shared, name, Dialed(dialer), D::is_closed))
+    }
+
+    /// A resource of any kind that takes a descriptor while it is open: a file, a process, a mapping.
+    ///
+    /// It is handed out again without a look, unless it is a socket.
+    ///
+    /// ```
+    /// use perconn::pool::Pool;
+    /// use tokio::fs::File;
+    /// use tokio::io::AsyncReadExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let manifest = Pool::global().resource_fn("manifest", || File::open("Cargo.toml"));
+    /// let mut text = String::new();
+    /// manifest.get().await?.read_to_string(&mut text).await?;
+    /// # assert!(text.contains("perconn"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn resource_fn<F, Fut, T>(&self, name: &str, open: F) -> Resource<T>
+    where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = io::Result<T>> + Send + 'static,
+        T: Send + 'static,
+    {
+        Resource::new(&self.shared, name, Made(open), |_| false)
+    }
+
+    /// Waits for the bare right to one descriptor, for a use that the pool knows nothing of. An idle connection is closed
+    /// for it if need be.
+    ///
+    /// # Errors
+    ///
+    /// [`GetError::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future gives up the place among those who wait.
+    pub async fn slot(&self) -> Result<Slot, GetError> {
+        Slot::wait(&self.shared).await
+    }
+
+    /// The same, if there is one without waiting for anybody.
+    ///
+    /// # Errors
+    ///
+    /// [`GetError::Busy`], [`GetError::Closed`].
+    pub fn try_slot(&self) -> Result<Slot, GetError> {
+        Slot::take(&self.shared)
+    }
+
+    /// How the slots are used at this moment, and what has happened so far.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// Closes all connections that are idle. Those in use are not touched.
+    pub fn close_idle(&self) {
+        self.shared.close_idle(Why::Requested);
+    }
+
+    /// Closes the pool: who waits, or asks from now on, gets [`GetError::Closed`]; idle connections are closed at once, those
+    /// in use when they come back.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

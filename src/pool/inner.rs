@@ -1,0 +1,154 @@
+//! One resource, as its handles, its users and the pool share it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use super::Why;
+use super::book::Put;
+use super::look::{Tick, is_quiet};
+use super::make::Make;
+use super::reaper;
+use super::shared::{Leaving, Parking, Shared, wake};
+
+pub(super) struct Inner<T> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) name: Arc<str>,
+    pub(super) entry: usize,
+    /// The connection, while nobody uses it.
+    cell: Mutex<Option<Live<T>>>,
+    /// Taken by the one who dials.
+    maker: Mutex<Option<Box<dyn Make<T>>>>,
+    is_closed: fn(&T) -> bool,
+}
+
+/// An open connection.
+pub(super) struct Live<T> {
+    pub(super) value: T,
+    opened: Instant,
+    last_look: Tick,
+}
+
+impl<T> Live<T> {
+    pub(super) fn new(value: T, opened: Instant) -> Self {
+        Self { value, opened, last_look: Tick::default() }
+    }
+}
+
+impl<T: Send + 'static> Inner<T> {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        name: &str,
+        maker: impl Make<T> + 'static,
+        is_closed: fn(&T) -> bool,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            shared: Arc::clone(shared),
+            name: name.into(),
+            entry: shared.lock().book.add_entry(),
+            cell: Mutex::new(None),
+            maker: Mutex::new(Some(Box::new(maker))),
+            is_closed,
+        })
+    }
+
+    /// Why a connection is not fit for the next user.
+    #[inline]
+    pub(super) fn fault_of(&self, live: &mut Live<T>) -> Option<Why> {
+        if self.is_aged(live) {
+            Some(Why::Aged)
+        } else if !is_quiet(&live.value, &mut live.last_look) || (self.is_closed)(&live.value) {
+            Some(Why::Dead)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn is_aged(&self, live: &Live<T>) -> bool {
+        self.shared.settings.max_age.is_some_and(|limit| live.opened.elapsed() > limit)
+    }
+
+    // ===== for one who has the entry =====
+
+    /// The connection, for a user to whom it was granted.
+    pub(super) fn take(&self) -> Option<Live<T>> {
+        self.cell.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The connection comes back.
+    pub(super) fn put(self: Arc<Self>, live: Live<T>) {
+        *self.cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(live);
+        self.put_back();
+    }
+
+    /// The connection is in its place, and goes to the next one.
+    pub(super) fn put_back(self: Arc<Self>) {
+        let (shared, entry) = (Arc::clone(&self.shared), self.entry);
+        let since = shared.settings.idle_timeout.map_or(shared.epoch, |_| Instant::now());
+        let mut state = shared.lock();
+        match state.book.put(entry, Arc::clone(&self) as Arc<dyn Parking>, since) {
+            Put::Kept(next) => {
+                let needs_reaper = reaper::is_needed(&shared, &mut state);
+                drop(state);
+                wake(next);
+                if needs_reaper {
+                    reaper::start(&shared);
+                }
+            }
+            Put::Close(why) => {
+                drop(state);
+                self.take_out().close(&shared, why);
+                self.release(true);
+            }
+        }
+    }
+
+    /// The connection is not to be used again.
+    pub(super) fn close(&self, live: Live<T>, why: Why) {
+        self.shared.lock().book.begin_release(self.entry);
+        self.discard(live, why);
+        self.release(true);
+    }
+
+    /// Drops a connection; the entry and the slot stay with the one who has them.
+    pub(super) fn discard(&self, live: Live<T>, why: Why) {
+        Box::new(Outgoing { name: Arc::clone(&self.name), live: Some(live) }).close(&self.shared, why);
+    }
+
+    /// Gives back the entry and the slot.
+    pub(super) fn release(&self, was_releasing: bool) {
+        let next = self.shared.lock().book.release(self.entry, was_releasing);
+        wake(next);
+    }
+
+    pub(super) fn take_maker(self: &Arc<Self>) -> Option<Box<dyn Make<T>>> {
+        self.maker.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn put_maker(&self, maker: Option<Box<dyn Make<T>>>) {
+        *self.maker.lock().unwrap_or_else(PoisonError::into_inner) = maker;
+    }
+}
+
+impl<T: Send + 'static> Parking for Inner<T> {
+    fn take_out(&self) -> Box<dyn Leaving> {
+        Box::new(Outgoing { name: Arc::clone(&self.name), live: self.take() })
+    }
+}
+
+struct Outgoing<T> {
+    name: Arc<str>,
+    live: Option<Live<T>>,
+}
+
+impl<T: Send> Leaving for Outgoing<T> {
+    fn close(self: Box<Self>, shared: &Shared, why: Why) {
+        let Some(Live { value, opened, .. }) = self.live else { return };
+        // It may be another resource's, and no concern of who runs this.
+        if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
+            log::warn!(target: "perconn", "{}: panicked when it was closed", self.name);
+        }
+        shared.tell_closed(&self.name, opened, why);
+    }
+}

@@ -1,0 +1,199 @@
+//! What is never handed out.
+
+use std::io;
+use std::time::Duration;
+
+use perconn::pool::{Pool, Why};
+use perconn::{Dial, TcpDialer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
+use tokio::net::TcpStream;
+
+use crate::support::{Server, reset, soon};
+use crate::world::{Closings, EchoServer, echo};
+
+#[tokio::test]
+async fn connection_that_its_peer_has_closed_is_not_handed_out() {
+    let server = Server::start().await;
+    let closings = Closings::default();
+    let pool = closings.watch(Pool::builder(1));
+    let resource = pool.resource(server.address).unwrap();
+    for end in [drop::<TcpStream>, reset] {
+        let (conn, peer) = tokio::join!(resource.get(), server.accept());
+        drop(conn.unwrap());
+        end(peer);
+        // (Loopback: it has arrived when the call returns. The runtime has not looked at its sockets since.)
+    }
+    let (conn, _peer) = tokio::join!(resource.get(), server.accept());
+    assert!(!conn.unwrap().is_reused());
+    assert_eq!(closings.list(), [Why::Dead, Why::Dead]);
+    assert_eq!(pool.stats().found_dead, 2);
+}
+
+#[tokio::test]
+async fn connection_with_bytes_that_nobody_asked_for_is_not_handed_out() {
+    let server = Server::start().await;
+    let closings = Closings::default();
+    let pool = closings.watch(Pool::builder(1));
+    let resource = pool.resource(server.address).unwrap();
+    let (conn, mut peer) = tokio::join!(resource.get(), server.accept());
+    drop(conn.unwrap());
+    peer.write_all(b"an answer that came too late").await.unwrap();
+    let (conn, _peer) = tokio::join!(resource.get(), server.accept());
+    assert!(!conn.unwrap().is_reused());
+    assert_eq!(closings.list(), [Why::Dead]);
+}
+
+#[tokio::test]
+async fn connection_whose_bytes_were_all_read_is_handed_out() {
+    let server = EchoServer::start().await;
+    let pool = Pool::new(1).unwrap();
+    let resource = pool.resource(server.address).unwrap();
+    for _ in 0..100 {
+        echo(&mut soon("get", resource.get()).await.unwrap()).await;
+    }
+    assert_eq!((pool.stats().opened, pool.stats().found_dead), (1, 0));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn unix_connection_is_looked_at_as_well() {
+    let folder = std::env::temp_dir().join(format!("perconn-pool-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("socket");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let pool = Pool::new(1).unwrap();
+    let resource = pool.resource_with("a socket", perconn::UnixDialer::new(&path)).unwrap();
+    for is_quiet in [true, false] {
+        let (conn, peer) = tokio::join!(resource.get(), listener.accept());
+        drop(conn.unwrap());
+        let (mut peer, _) = peer.unwrap();
+        if is_quiet {
+            assert!(soon("get", resource.get()).await.unwrap().is_reused());
+        } else {
+            peer.write_all(b"!").await.unwrap();
+        }
+    }
+    let (conn, _peer) = tokio::join!(resource.get(), listener.accept());
+    assert!(!conn.unwrap().is_reused());
+    assert_eq!(pool.stats().found_dead, 2);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn dialer_is_asked_about_streams_of_its_own() {
+    struct Buffered(TcpDialer);
+    impl Dial for Buffered {
+        type Stream = BufStream<TcpStream>;
+        async fn dial(&mut self) -> io::Result<Self::Stream> {
+            self.0.dial().await.map(BufStream::new)
+        }
+        fn is_closed(stream: &Self::Stream) -> bool {
+            TcpDialer::is_closed(stream.get_ref())
+        }
+    }
+    let server = Server::start().await;
+    let pool = Pool::new(1).unwrap();
+    let resource = pool.resource_with("buffered", Buffered(TcpDialer::new(server.address))).unwrap();
+    let (conn, peer) = tokio::join!(resource.get(), server.accept());
+    drop((conn.unwrap(), peer));
+    let (conn, _peer) = tokio::join!(resource.get(), server.accept());
+    assert!(!conn.unwrap().is_reused());
+}
+
+#[tokio::test]
+async fn after_a_fail_over_each_user_pays_one_dial_and_no_error() {
+    let server = EchoServer::start().await;
+    let address = server.address;
+    let pool = Pool::new(20).unwrap();
+    let resources: Vec<_> = (0..20).map(|_| pool.resource(address).unwrap()).collect();
+    for resource in &resources {
+        echo(&mut soon("get", resource.get()).await.unwrap()).await;
+    }
+    server.stop().await;
+    let _server = EchoServer::start_at(address).await;
+    for resource in &resources {
+        echo(&mut soon("get", resource.get()).await.unwrap()).await;
+    }
+    assert_eq!((pool.stats().opened, pool.stats().found_dead), (40, 20));
+}
+
+/// A connection that is no socket: only its time counts.
+fn timed(pool: &Pool) -> perconn::pool::Resource<u8> {
+    pool.resource_fn("a byte", || std::future::ready(Ok(1)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_that_is_too_old_is_not_handed_out() {
+    let closings = Closings::default();
+    let pool = closings.watch(Pool::builder(1).max_age(Duration::from_secs(60)));
+    let resource = timed(&pool);
+    drop(resource.get().await.unwrap());
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    assert!(resource.get().await.unwrap().is_reused());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let conn = resource.get().await.unwrap();
+    assert!(!conn.is_reused());
+    // Nor is one kept that has become too old in use.
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    drop(conn);
+    assert_eq!(closings.list(), [Why::Aged, Why::Aged]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_that_is_idle_for_too_long_is_closed() {
+    let closings = Closings::default();
+    let pool = closings.watch(Pool::builder(2).idle_timeout(Duration::from_secs(60)));
+    let (one, two) = (timed(&pool), timed(&pool));
+    drop(one.get().await.unwrap());
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    drop(two.get().await.unwrap());
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert_eq!((pool.stats().idle, closings.list()), (1, vec![Why::Idle]));
+    // What is used stays.
+    for _ in 0..10 {
+        drop(two.get().await.unwrap());
+        tokio::time::sleep(Duration::from_secs(50)).await;
+    }
+    assert_eq!(pool.stats().idle, 1);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert_eq!(pool.stats().idle, 0);
+    // The task that did it has ended; another one begins.
+    drop(one.get().await.unwrap());
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!((pool.stats().idle, closings.list().len()), (0, 3));
+}
+
+#[test]
+fn idle_connections_are_closed_by_the_next_runtime_when_one_is_gone() {
+    let pool = Pool::builder(1).idle_timeout(Duration::from_millis(20)).build().unwrap();
+    let resource = timed(&pool);
+    for _ in 0..2 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { drop(resource.get().await.unwrap()) });
+        drop(runtime);
+        assert_eq!(pool.stats().idle, 1);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        drop(resource.get().await.unwrap());
+        soon("the end", async {
+            while pool.stats().idle > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    });
+}
+
+#[tokio::test]
+async fn read_that_fills_its_buffer_exactly_leaves_a_connection_fit_for_use() {
+    let server = Server::start().await;
+    let pool = Pool::new(1).unwrap();
+    let resource = pool.resource(server.address).unwrap();
+    let (conn, mut peer) = tokio::join!(resource.get(), server.accept());
+    let mut conn = conn.unwrap();
+    peer.write_all(b"12345678").await.unwrap();
+    conn.read_exact(&mut [0; 8]).await.unwrap();
+    drop(conn);
+    assert!(soon("get", resource.get()).await.unwrap().is_reused());
+}

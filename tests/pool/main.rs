@@ -1,0 +1,15 @@
+//! The pool of connections.
+
+#![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
+
+mod bad_input;
+mod closing;
+mod crowd;
+mod fitness;
+#[cfg(target_os = "linux")]
+mod fleet;
+mod lending;
+#[path = "../support/mod.rs"]
+mod support;
+mod waiting;
+mod world;

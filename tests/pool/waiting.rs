@@ -1,0 +1,196 @@
+//! Who waits for whom, and for how long.
+
+use std::error::Error as _;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use perconn::pool::{GetError, Pool, Resource};
+use tokio::task::JoinSet;
+use tokio_test::task::spawn;
+
+use crate::support::{Server, refused_address, soon};
+use crate::world::nobody_has_anything;
+
+fn number(pool: &Pool, name: &str) -> Resource<u8> {
+    pool.resource_fn(name, || std::future::ready(Ok(1)))
+}
+
+#[tokio::test]
+async fn users_of_one_resource_are_served_in_the_order_in_which_they_came() {
+    let pool = Pool::new(1).unwrap();
+    let resource = number(&pool, "one");
+    let first = resource.get().await.unwrap();
+    let mut second = spawn(resource.get());
+    assert!(second.poll().is_pending());
+    let mut third = spawn(resource.get());
+    assert!(third.poll().is_pending());
+    assert_eq!(pool.stats().waiting, 2);
+    drop(first);
+    assert!(second.is_woken() && !third.is_woken());
+    // Nobody who comes now overtakes them.
+    assert!(resource.try_get().await.is_err());
+    let second = soon("the second", second).await.unwrap();
+    assert!(third.poll().is_pending());
+    drop(second);
+    assert!(soon("the third", third).await.unwrap().is_reused());
+}
+
+#[tokio::test]
+async fn user_who_came_first_gets_the_slot_though_the_connection_would_serve_a_later_one() {
+    let pool = Pool::new(1).unwrap();
+    let (a, b) = (number(&pool, "a"), number(&pool, "b"));
+    let first = a.get().await.unwrap();
+    let mut other = spawn(b.get());
+    assert!(other.poll().is_pending());
+    let mut same = spawn(a.get());
+    assert!(same.poll().is_pending());
+    drop(first);
+    let other = soon("the first who waited", other).await.unwrap();
+    assert!(same.poll().is_pending());
+    drop(other);
+    assert!(!soon("the second", same).await.unwrap().is_reused());
+    nobody_has_anything(&pool);
+}
+
+#[tokio::test]
+async fn user_who_gives_up_holds_up_nobody() {
+    let pool = Pool::new(1).unwrap();
+    let (a, b) = (number(&pool, "a"), number(&pool, "b"));
+    for resource in [&a, &b] {
+        let first = a.get().await.unwrap();
+        let mut gives_up = spawn(resource.get());
+        assert!(gives_up.poll().is_pending());
+        let mut waits = spawn(b.get());
+        assert!(waits.poll().is_pending());
+        drop(gives_up);
+        drop(first);
+        drop(soon("the one who waits", waits).await.unwrap());
+    }
+    // One that was granted it, and goes without looking.
+    let first = a.get().await.unwrap();
+    let mut gives_up = spawn(a.get());
+    assert!(gives_up.poll().is_pending());
+    let mut waits = spawn(b.get());
+    assert!(waits.poll().is_pending());
+    drop(first);
+    assert!(gives_up.is_woken() && !waits.is_woken());
+    drop(gives_up);
+    drop(soon("the one who waits", waits).await.unwrap());
+    nobody_has_anything(&pool);
+}
+
+#[tokio::test]
+async fn refused_dial_is_told_at_once_to_all_who_wait_for_it() {
+    let address = refused_address().await;
+    let pool = Pool::builder(4).dial_timeout(Duration::from_secs(3600)).build().unwrap();
+    let resource = pool.resource(address).unwrap();
+    let mut users = JoinSet::new();
+    for _ in 0..50 {
+        let resource = resource.clone();
+        users.spawn(async move { resource.get_timeout(Duration::from_secs(3600)).await.map(drop) });
+    }
+    while let Some(outcome) = soon("an error", users.join_next()).await {
+        let error = outcome.unwrap().unwrap_err();
+        assert!(matches!(error, GetError::Dial { .. }), "{error:?}");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let source = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
+        assert!(source.raw_os_error().is_some());
+        assert_eq!(error.to_string(), format!("dial to {address} failed"));
+    }
+    nobody_has_anything(&pool);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hung_dial_has_its_slot_no_longer_than_the_dial_timeout() {
+    let pool = Pool::builder(1).dial_timeout(Duration::from_secs(5)).build().unwrap();
+    let hung = pool.resource_fn::<_, _, u8>("hung", std::future::pending);
+    let good = number(&pool, "good");
+    let began = tokio::time::Instant::now();
+    let (one, two, good) = tokio::join!(hung.get(), hung.get(), good.get());
+    assert_eq!(began.elapsed(), Duration::from_secs(5));
+    for outcome in [one, two] {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(error.source().unwrap().to_string(), "the dial took longer than 5s");
+    }
+    drop(good.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_with_a_limit_ends_in_time_and_leaves_nothing_behind() {
+    let pool = Pool::new(1).unwrap();
+    let (a, b) = (number(&pool, "a"), number(&pool, "b"));
+    let hung = pool.resource_fn::<_, _, u8>("hung", std::future::pending);
+    let limit = Duration::from_secs(2);
+    let conn = a.get().await.unwrap();
+    for resource in [&a, &b] {
+        let error = resource.get_timeout(limit).await.unwrap_err();
+        assert!(matches!(error, GetError::Timeout { .. }), "{error:?}");
+        assert_eq!(error.to_string(), format!("no connection to {} within 2s", resource.name()));
+    }
+    drop(conn);
+    // It ends a dial, too.
+    assert_eq!(hung.get_timeout(limit).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    nobody_has_anything(&pool);
+    assert_eq!(pool.stats().waiting, 0);
+    drop(b.get().await.unwrap());
+}
+
+#[tokio::test]
+async fn dial_that_is_dropped_frees_its_slot_and_the_next_user_dials_anew() {
+    let dials = Arc::new(AtomicUsize::new(0));
+    let pool = Pool::new(1).unwrap();
+    let resource = pool.resource_fn("second time lucky", {
+        let dials = Arc::clone(&dials);
+        move || {
+            let is_first = dials.fetch_add(1, Ordering::SeqCst) == 0;
+            async move { if is_first { std::future::pending().await } else { Ok(1) } }
+        }
+    });
+    let mut hung = spawn(resource.get());
+    assert!(hung.poll().is_pending());
+    let mut next = spawn(resource.get());
+    assert!(next.poll().is_pending());
+    drop(hung);
+    drop(soon("the next", next).await.unwrap());
+    assert_eq!(dials.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn dial_that_panics_leaves_the_resource_usable() {
+    let dials = Arc::new(AtomicUsize::new(0));
+    let pool = Pool::new(1).unwrap();
+    let resource = pool.resource_fn("panics once", {
+        let dials = Arc::clone(&dials);
+        move || {
+            let is_first = dials.fetch_add(1, Ordering::SeqCst) == 0;
+            async move { if is_first { panic!("the dialer's own") } else { Ok(1) } }
+        }
+    });
+    let user = tokio::spawn({
+        let resource = resource.clone();
+        async move { resource.get().await.map(drop) }
+    });
+    assert!(user.await.unwrap_err().is_panic());
+    drop(soon("the next", resource.get()).await.unwrap());
+    nobody_has_anything(&pool);
+}
+
+#[tokio::test]
+async fn connection_that_hangs_is_given_up_while_others_are_served() {
+    // It accepts and never speaks; the set-up waits for a greeting.
+    let silent = Server::start().await;
+    let pool = Pool::builder(2).dial_timeout(Duration::from_millis(50)).build().unwrap();
+    let greeting = |mut stream: tokio::net::TcpStream| async move {
+        tokio::io::AsyncReadExt::read_u8(&mut stream).await?;
+        Ok(stream)
+    };
+    use perconn::Dial;
+    let dialer = perconn::TcpDialer::new(silent.address).and_then(greeting);
+    let resource = pool.resource_with("silent", dialer).unwrap();
+    let error = soon("the dial timeout", resource.get()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    nobody_has_anything(&pool);
+}
