@@ -61,7 +61,10 @@ impl Address {
 /// address, or an IPv6 address in brackets, with a zone (RFC 4007) or without.
 fn check_host(host: &str) -> Result<(), &'static str> {
     if let Some(inside) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        let address = inside.split_once('%').map_or(inside, |(address, _zone)| address);
+        let (address, zone) = inside.split_once('%').unwrap_or((inside, "1"));
+        if !is_zone(zone) {
+            return Err("its IPv6 zone is neither a number nor the name of an interface");
+        }
         return match address.parse::<Ipv6Addr>() {
             Ok(_) => Ok(()),
             Err(_) => Err("what stands in brackets is not an IPv6 address"),
@@ -86,6 +89,12 @@ fn check_host(host: &str) -> Result<(), &'static str> {
         return Err("the host ends in a number but is not an IPv4 address");
     }
     Ok(())
+}
+
+/// The name of an interface (on Linux 15 bytes at most, netdevice(7); elsewhere there are longer ones), or its number.
+fn is_zone(zone: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_graphic() && !b"%[]/:".contains(&b);
+    (1..=63).contains(&zone.len()) && zone.bytes().all(allowed)
 }
 
 impl fmt::Display for Address {
@@ -184,6 +193,10 @@ mod tests {
             ("[::1:80", "not closed"),
             ("[localhost]:80", "not an IPv6 address"),
             ("[]:80", "not an IPv6 address"),
+            ("[fe80::1%]:80", "zone"),
+            ("[fe80::1%%]:80", "zone"),
+            ("[fe80::1%a b]:80", "zone"),
+            ("[fe80::1%\u{0}]:80", "zone"),
             ("http://localhost:80", "a URL"),
             ("two words:80", "neither a name"),
             ("a..b:80", "neither a name"),

@@ -74,6 +74,15 @@ impl Cause {
     pub(crate) fn is_own(&self) -> bool {
         matches!(self, Self::Requested | Self::Silent(_))
     }
+
+    /// Whether the kernel has told of it: then a stream that is built on a socket is about to come to its end.
+    pub(crate) fn is_of_the_kernel(&self) -> bool {
+        match self {
+            Self::SaidClosed => true,
+            Self::Failed(error) => error.0.raw_os_error().is_some(),
+            Self::PeerClosed | Self::Requested | Self::Silent(_) => false,
+        }
+    }
 }
 
 impl From<io::Error> for Cause {

@@ -12,6 +12,9 @@ use super::silence::Silence;
 use crate::ledger::{Direction, Ledger};
 use crate::link::LastLook;
 
+/// How long a stream that is not a socket, but has lost one beneath it, may take to come to its end.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
+
 /// One direction of a handle.
 pub(super) struct Lane {
     pub(super) direction: Direction,
@@ -23,6 +26,8 @@ pub(super) struct Lane {
     half_written_on: u64,
     /// The broken link for whose last bytes a read has given the runtime a turn.
     turn_given: u64,
+    /// Runs while a read waits for the end of a stream whose link has broken; and which link.
+    last_words: Option<Box<(u64, Alarm)>>,
     /// Runs while an operation waits for a link.
     patience: Option<Patience>,
     /// It waits for a link, whatever the program's policy.
@@ -70,6 +75,7 @@ impl Lane {
             waits_on: 0,
             half_written_on: 0,
             turn_given: 0,
+            last_words: None,
             patience: None,
             is_patient: false,
             silence: None,
@@ -145,6 +151,21 @@ impl Lane {
         }
         // Polled once and dropped: it has arranged for this task to be polled again after the sockets.
         pin!(tokio::task::yield_now()).poll(cx)
+    }
+
+    /// Waits until a stream that is about to end has said so, for a time that only a strange one needs.
+    pub(super) fn poll_last_words(
+        &mut self,
+        cx: &mut Context<'_>,
+        generation: u64,
+        runtime: &runtime::Handle,
+    ) -> Poll<()> {
+        let current = self.last_words.take().filter(|wait| wait.0 == generation);
+        let begin = || Box::new((generation, Alarm::new(now(runtime) + LAST_WORDS_LIMIT, runtime)));
+        let wait = self.last_words.insert(current.unwrap_or_else(begin));
+        ready!(wait.1.poll(cx));
+        self.last_words = None;
+        Poll::Ready(())
     }
 
     /// The wait for a link is over.

@@ -98,8 +98,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         let Some(link) = self.link.get_mut().filter(|link| link.generation == fault.generation) else {
             return Poll::Ready(self.tell_reader(lane, fault));
         };
-        let is_socket = link.grip.socket().is_some();
-        Poll::Ready(match link.grip.read_arrived(buf) {
+        let mut arrived = link.grip.read_arrived(buf);
+        if arrived.is_none() && link.grip.socket().is_none() {
+            // A stream built on a socket knows only what the runtime has seen of it.
+            if fault.cause.is_of_the_kernel() {
+                match link.grip.poll_read(cx, buf) {
+                    Poll::Ready(outcome) => arrived = Some(outcome),
+                    Poll::Pending => {
+                        lane.wait(fault.generation, &self.ledger, cx);
+                        ready!(lane.poll_last_words(cx, fault.generation, &self.tether.runtime));
+                    }
+                }
+            } else {
+                ready!(lane.poll_turn(cx, fault.generation));
+            }
+        }
+        Poll::Ready(match arrived {
             Some(Ok(())) if buf.filled().len() > before => {
                 lane.finish_read();
                 Ok(())
@@ -108,11 +122,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
             // The stream knows better why.
             Some(Err(error)) if !fault.cause.is_own() => {
                 Err(self.tell(lane, &fault.with_cause(error.into()), Op::Read))
-            }
-            None if !is_socket => {
-                // A stream built on a socket knows only what the runtime has seen of it.
-                ready!(lane.poll_turn(cx, fault.generation));
-                self.tell_reader(lane, fault)
             }
             // The end of the stream, of which the dialer knew only that it had come. (After an error on it, what a
             // socket beneath reads as the end is not the peer's word.)

@@ -15,7 +15,8 @@ use crate::{Address, Error, SocketOptions};
 ///
 /// The name is resolved anew at each dial. If it has several addresses, they are tried as Happy Eyeballs (RFC 8305) has it:
 /// the IP versions take turns, each attempt has a head start of 250 ms over the next or until it fails, and the first that
-/// answers wins. The one that won last time comes first, and one that led a dial into its dial timeout comes last.
+/// answers wins. The one that won last time comes first. One that led a dial into its dial timeout, or to a set-up that
+/// failed, comes last.
 ///
 /// The [`SocketOptions`] are set on each socket before it connects.
 #[derive(Clone, Debug)]
@@ -25,7 +26,7 @@ pub struct TcpDialer {
     next: usize,
     /// Which of them the last dial has reached.
     reached: Option<usize>,
-    memory: Memory,
+    memory: Option<Box<Memory>>,
     options: Option<Box<SocketOptions>>,
 }
 
@@ -45,14 +46,36 @@ impl Addresses {
     }
 }
 
-/// What the last dial has taught about an IP address.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Memory {
-    Nothing,
-    /// It answered.
-    Good(SocketAddr),
-    /// It was tried first in a dial that was dropped.
-    Hung(SocketAddr),
+/// What earlier dials have taught about the IP addresses of a name that has several.
+#[derive(Clone, Debug, Default)]
+struct Memory {
+    /// It answered last.
+    good: Option<SocketAddr>,
+    /// They led dials into the dial timeout, or to a set-up that failed; the latest of them comes last.
+    bad: Vec<SocketAddr>,
+}
+
+impl Memory {
+    /// The good one first, those that nothing is known of next, the bad ones last.
+    fn sort(&mut self, found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        self.bad.retain(|bad| found.contains(bad));
+        let (mut found, good): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| Some(*address) != self.good);
+        found.splice(..0, good);
+        let mut found = interleave(found);
+        found.sort_by_key(|address| self.bad.iter().position(|bad| bad == address).map_or(0, |rank| rank + 1));
+        found
+    }
+
+    fn is_bad(&mut self, address: SocketAddr) {
+        self.is_good(address);
+        self.good = None;
+        self.bad.push(address);
+    }
+
+    fn is_good(&mut self, address: SocketAddr) {
+        self.bad.retain(|bad| *bad != address);
+        self.good = Some(address);
+    }
 }
 
 impl TcpDialer {
@@ -71,7 +94,7 @@ impl TcpDialer {
     }
 
     fn of(addresses: Addresses) -> Self {
-        Self { addresses, next: 0, reached: None, memory: Memory::Nothing, options: None }
+        Self { addresses, next: 0, reached: None, memory: None, options: None }
     }
 
     /// The number after this one.
@@ -103,9 +126,6 @@ impl TcpDialer {
                 return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
             }
         }
-        found.sort_by_key(|address| Memory::Good(*address) != self.memory);
-        let mut found = interleave(found);
-        found.sort_by_key(|address| Memory::Hung(*address) == self.memory);
         Ok(found)
     }
 }
@@ -121,11 +141,22 @@ impl Dial for TcpDialer {
         self.next = self.after(index);
         let options = self.options.as_deref().copied().unwrap_or_default();
         let found = self.resolve(address).await.map_err(|error| self.name_address(index, error))?;
-        self.memory = found.first().map_or(Memory::Nothing, |first| Memory::Hung(*first));
+        let found = match &found[..] {
+            [_] => found,
+            _ => self.memory.get_or_insert_default().sort(found),
+        };
+        if let (Some(memory), Some(first)) = (&mut self.memory, found.first()) {
+            // Unless this dial comes to an end.
+            memory.is_bad(*first);
+        }
         let outcome = race(found, |address| connect(address, options)).await;
-        self.memory = Memory::Nothing;
+        if outcome.is_err() {
+            self.memory = None;
+        }
         let (good, stream) = outcome.map_err(|failures| self.name_address(index, all_failed(failures)))?;
-        self.memory = Memory::Good(good);
+        if let Some(memory) = &mut self.memory {
+            memory.is_good(good);
+        }
         self.reached = Some(index);
         self.next = index;
         Ok(stream)
@@ -144,8 +175,12 @@ impl Dial for TcpDialer {
     }
 
     fn dial_failed(&mut self) {
-        if let Some(index) = self.reached.take() {
-            self.next = self.after(index);
+        let Some(index) = self.reached.take() else { return };
+        self.next = self.after(index);
+        if let Some(memory) = &mut self.memory {
+            if let Some(good) = memory.good {
+                memory.is_bad(good);
+            }
         }
     }
 

@@ -22,6 +22,14 @@ mod settings;
 /// A server that refuses *our* certificate says so only after a TLS 1.3 handshake has ended well on this side: then the
 /// link comes up, and its first read fails.
 ///
+/// # What differs from TCP
+///
+/// - A write fills a buffer of the session's. **Flush** before waiting for an answer: what the socket did not take at once is
+///   sent by later writes and flushes only.
+/// - The end of a link loses what the server has not received if something from it lies unread, as the kernel then sends a
+///   reset. With TLS 1.3 that is the rule for a program that only writes: the server's session tickets are bytes, too. To
+///   be sure that the last bytes arrive, `shutdown` and read to the end of the stream before closing.
+///
 /// # What a TLS link cannot do
 ///
 /// While nobody reads or writes, the end of a TLS link is not noticed, and its halves share a lock, as with every stream
@@ -121,8 +129,8 @@ impl<D: Dial> Dial for TlsDialer<D> {
 }
 
 /// The host of an address, as a server's name: without the dot at the end, and without an IPv6 zone.
-fn host(address: &Address) -> Option<String> {
-    let (host, _) = address.parse().ok()?;
+fn host(address: &Address) -> Result<String, Error> {
+    let (host, _) = address.parse()?;
     let host = host.split_once('%').map_or(host.as_str(), |(host, _)| host);
-    Some(host.strip_suffix('.').unwrap_or(host).to_owned())
+    Ok(host.strip_suffix('.').unwrap_or(host).to_owned())
 }

@@ -41,6 +41,11 @@ impl Dial for UnixDialer {
         if path.as_os_str().is_empty() {
             return Err(Error::InvalidConfig("socket path \"\": expected the path of a socket".into()));
         }
+        let bytes = path.as_os_str().as_encoded_bytes();
+        let is_abstract = cfg!(any(target_os = "linux", target_os = "android")) && bytes[0] == 0;
+        if bytes == [0] || (!is_abstract && bytes.contains(&0)) {
+            return Err(Error::InvalidConfig(format!("socket path {path:?}: expected no zero byte in it")));
+        }
         // The kernel's limit is a matter of bytes, and what reads it is the standard library.
         match socket2::SockAddr::unix(path) {
             Ok(_) => Ok(()),

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop;
 
 use super::{Slot, broken_link, lock};
 use crate::Conn;
@@ -18,8 +19,9 @@ use crate::Conn;
 /// the break is told by the error of the operation that meets it (with the [`Error`](crate::Error) inside), or by a
 /// read that returns `Ok(0)`. From then on nothing is read or written any more: after an error, each operation fails
 /// with the same kind; after `Ok(0)`, each read returns `Ok(0)` and each write fails with
-/// [`BrokenPipe`](io::ErrorKind::BrokenPipe). (A flush succeeds if nothing was written since the last one.) Once another session was begun, or the connection was closed, operations
-/// fail with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) or
+/// [`BrokenPipe`](io::ErrorKind::BrokenPipe). (A flush succeeds if nothing was written since the last
+/// one.) Once another session was begun, or the connection was closed, operations fail with
+/// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) or
 /// [`Error::ClosedConnection`](crate::Error::ClosedConnection).
 ///
 /// A [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends the session and its link, but not the connection. It ends both
@@ -82,14 +84,21 @@ impl<S> Session<S> {
     /// Does one operation on the connection, unless the session is over. `ended` looks at its outcome for an end.
     fn poll<T>(
         &mut self,
-        mut operation: impl FnMut(&mut Conn<S>) -> Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+        mut operation: impl FnMut(&mut Conn<S>, &mut Context<'_>) -> Poll<io::Result<T>>,
         ended: impl FnOnce(&mut Slot<S>, &T) -> Option<End>,
     ) -> Poll<io::Result<T>> {
         let over = |kind| io::Error::new(kind, format!("the session on link {} is over", self.generation));
         match self.end {
             None => {}
-            Some(End::Closed | End::Shutdown) => return Poll::Ready(Err(over(io::ErrorKind::BrokenPipe))),
-            Some(End::Failed(kind)) => return Poll::Ready(Err(over(kind))),
+            Some(End::Closed | End::Shutdown) => {
+                ready!(poll_yield(cx));
+                return Poll::Ready(Err(over(io::ErrorKind::BrokenPipe)));
+            }
+            Some(End::Failed(kind)) => {
+                ready!(poll_yield(cx));
+                return Poll::Ready(Err(over(kind)));
+            }
         }
         let mut slot = lock(&self.slot);
         if slot.number != self.number {
@@ -97,7 +106,7 @@ impl<S> Session<S> {
             return Poll::Ready(Err(over(io::ErrorKind::ConnectionAborted)));
         }
         let outcome = loop {
-            match ready!(operation(&mut slot.conn)) {
+            match ready!(operation(&mut slot.conn, cx)) {
                 // What an operation of an earlier session had left behind when it was dropped.
                 Err(error) if broken_link(&error).is_some_and(|generation| generation < self.generation) => {}
                 outcome => break outcome,
@@ -120,12 +129,17 @@ impl<S> Session<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Session<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        if matches!(me.end, Some(End::Closed)) || buf.remaining() == 0 {
+        if matches!(me.end, Some(End::Closed)) {
+            ready!(poll_yield(cx));
+            return Poll::Ready(Ok(()));
+        }
+        if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         me.poll(
-            |conn| Pin::new(conn).poll_read(cx, buf).map_ok(|()| buf.filled().len()),
+            cx,
+            |conn, cx| Pin::new(conn).poll_read(cx, buf).map_ok(|()| buf.filled().len()),
             |_, after| (*after == before).then_some(End::Closed),
         )
         .map_ok(drop)
@@ -136,7 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Session<
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
         me.is_flushed &= me.end.is_some();
-        me.poll(|conn| Pin::new(conn).poll_write(cx, bytes), |_, _| None)
+        me.poll(cx, |conn, cx| Pin::new(conn).poll_write(cx, bytes), |_, _| None)
     }
 
     fn poll_write_vectored(
@@ -146,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Session<
     ) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
         me.is_flushed &= me.end.is_some();
-        me.poll(|conn| Pin::new(conn).poll_write_vectored(cx, parts), |_, _| None)
+        me.poll(cx, |conn, cx| Pin::new(conn).poll_write_vectored(cx, parts), |_, _| None)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -157,9 +171,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Session<
         let me = self.get_mut();
         if me.end.is_some() && me.is_flushed {
             // As on a socket: clients flush as they read on, and would take an error for the reason of the end.
+            ready!(poll_yield(cx));
             return Poll::Ready(Ok(()));
         }
-        ready!(me.poll(|conn| Pin::new(conn).poll_flush(cx), |_, ()| None))?;
+        ready!(me.poll(cx, |conn, cx| Pin::new(conn).poll_flush(cx), |_, ()| None))?;
         me.is_flushed = true;
         Poll::Ready(Ok(()))
     }
@@ -170,13 +185,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Session<
             return Poll::Ready(Ok(()));
         }
         me.poll(
-            |conn| Pin::new(conn).poll_flush(cx),
+            cx,
+            |conn, cx| Pin::new(conn).poll_flush(cx),
             |slot, ()| {
                 slot.hang_up();
                 Some(End::Shutdown)
             },
         )
     }
+}
+
+/// A loop over what is over must yield, too.
+fn poll_yield(cx: &mut Context<'_>) -> Poll<()> {
+    coop::poll_proceed(cx).map(|budget| budget.made_progress())
 }
 
 impl<S> Drop for Session<S> {

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::coop;
 
 use super::queue::Outcome;
 use super::role::Role;
@@ -48,11 +49,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
     fn begin(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let is_up = self.writer.check_link();
         let mut state = self.writer.lock();
-        if state.is_closing {
+        if state.is_closing || is_up.is_err() {
+            let is_closing = state.is_closing;
             drop(state);
-            return Poll::Ready(Err(self.writer.end()));
+            // A loop of errors must yield, too.
+            ready!(coop::poll_proceed(cx)).made_progress();
+            return Poll::Ready(if is_closing { Err(self.writer.end()) } else { is_up });
         }
-        is_up?;
         if self.bytes.is_empty() {
             return Poll::Ready(Ok(()));
         }

@@ -91,12 +91,11 @@ impl Tls {
     pub(super) fn name(&self, address: Option<&Address>) -> Result<ServerName<'static>, Error> {
         let name = match (&self.server_name, address) {
             (Some(name), _) => name.clone(),
-            (None, Some(address)) => host(address).ok_or_else(|| {
-                let text = format!(
-                    "server name: the address {address:?} has none; expected one by Tls::server_name",
-                    address = address.as_str()
-                );
-                Error::InvalidConfig(text)
+            (None, Some(address)) => host(address).map_err(|error| match error {
+                Error::InvalidConfig(text) => Error::InvalidConfig(format!(
+                    "{text} (the server's name is taken from it, unless Tls::server_name gives one)"
+                )),
+                other => other,
             })?,
             (None, None) => return Err(Error::InvalidConfig("server name: expected one by Tls::server_name".into())),
         };
@@ -119,6 +118,11 @@ impl Tls {
         if !self.alpn.is_empty() {
             if let Some(bad) = self.alpn.iter().find(|protocol| !(1..=255).contains(&protocol.len())) {
                 let text = format!("alpn protocol of {} bytes: expected 1 to 255 (RFC 7301)", bad.len());
+                return Err(Error::InvalidConfig(text));
+            }
+            let length: usize = self.alpn.iter().map(|protocol| 1 + protocol.len()).sum();
+            if length > usize::from(u16::MAX) {
+                let text = format!("alpn protocols of {length} bytes in all: expected 65535 at most (RFC 7301)");
                 return Err(Error::InvalidConfig(text));
             }
             config.alpn_protocols = self.alpn;
@@ -199,7 +203,9 @@ impl Pem {
         };
         key.map_err(|error| {
             let why = match error {
-                pem::Error::NoItemsFound => "no private key in it; expected PEM".to_owned(),
+                pem::Error::NoItemsFound => {
+                    "no private key in it; expected PEM, and a key that is not encrypted".to_owned()
+                }
                 other => reason(&other),
             };
             Error::InvalidConfig(format!("private key {self}: {why}"))
@@ -217,9 +223,15 @@ impl fmt::Display for Pem {
     }
 }
 
+/// What is wrong, without what stands there: that may be a secret.
 fn reason(error: &pem::Error) -> String {
-    match error {
-        pem::Error::Io(error) => error.to_string(),
-        other => format!("{other}; expected PEM"),
-    }
+    let what = match error {
+        pem::Error::Io(error) => return error.to_string(),
+        pem::Error::NoItemsFound => "nothing of the kind in it",
+        pem::Error::MissingSectionEnd { .. } => "a section has no end",
+        pem::Error::IllegalSectionStart { .. } => "a section has no proper beginning",
+        pem::Error::Base64Decode(_) => "a section is not in base64",
+        _ => "it cannot be read",
+    };
+    format!("{what}; expected PEM")
 }
