@@ -74,7 +74,9 @@ impl Builder {
     /// connection, and may be any text.
     ///
     /// Each dial is to one of them. A dial that fails, in its set-up too, is followed by a dial to the next in the list;
-    /// after a break, the last good one comes first. See [`TcpDialer::with_addresses`].
+    /// after a break, the last good one comes first. ([`connect`](Builder::connect) waits for the first dial only, to the
+    /// first address; [`build`](Builder::build) and [`connected`](crate::Conn::connected) go on to the others.) See
+    /// [`TcpDialer::with_addresses`].
     ///
     /// ```
     /// use perconn::Conn;

@@ -63,8 +63,8 @@ mod tether;
 ///
 /// # Data loss
 ///
-/// A write that returned `Ok` has handed its bytes to the kernel, as on a `TcpStream`; only an answer from the peer
-/// proves more. Once the peer's close or reset has reached this machine, the next write fails instead of vanishing. Each
+/// A write that returned `Ok` has handed its bytes to the kernel, as on a `TcpStream` (on a stream that is no socket, such
+/// as one of TLS, a flush has); only an answer from the peer proves more. Once the peer's close or reset has reached this machine, the next write fails instead of vanishing. Each
 /// write looks at what the runtime has been told by the kernel; and, on Linux, the first write in each tick of the
 /// kernel's coarse clock (1 to 10 ms) asks the kernel itself, so that a busy runtime hides no close for longer than that.
 /// A peer that closes only its sending side and goes on reading counts as closed, too.

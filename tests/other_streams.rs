@@ -395,3 +395,43 @@ async fn reset_of_which_the_dialer_tells_is_no_end_of_the_stream() {
     let error = soon("read", read.read_u8()).await.unwrap_err();
     assert_eq!((error.kind(), told_generation(&error)), (ErrorKind::ConnectionReset, 1));
 }
+
+/// The writer is told by the kernel, the reader by a runtime whose other thread may be looking at the sockets just now.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn last_words_are_read_though_the_writer_was_told_first() {
+    const LINKS: u64 = 200;
+    let server = Server::start().await;
+    let dialer = Layered(perconn::TcpDialer::new(server.address));
+    let (mut read, mut write) = quick(Conn::builder(server.address).dialer(dialer)).build().unwrap().into_split();
+    let writer = tokio::spawn(async move {
+        loop {
+            // Told of each end, it goes on.
+            let _ = write.write_all(b"x").await;
+            let _ = write.flush().await;
+            tokio::task::yield_now().await;
+        }
+    });
+    let (sender, mut has_read) = mpsc::unbounded_channel();
+    let reader = tokio::spawn(async move {
+        for link in 1..=LINKS {
+            let mut words = Vec::new();
+            soon("the end", read.read_to_end(&mut words)).await.unwrap();
+            assert_eq!((words.as_slice(), read.told()), (&b"last words"[..], link));
+            let _ = sender.send(());
+        }
+    });
+    for link in 1..=LINKS {
+        let mut peer = server.accept().await;
+        // (A reader who is two links behind has lost what lay on the first.)
+        if link > 1 {
+            soon("the reader", has_read.recv()).await.unwrap();
+        }
+        peer.write_all(b"last words").await.unwrap();
+        peer.shutdown().await.unwrap();
+        // (What the client still writes is taken, so that the end stays one in good order.)
+        tokio::spawn(async move { tokio::io::copy(&mut peer, &mut tokio::io::sink()).await });
+    }
+    soon("the reader", reader).await.unwrap();
+    writer.abort();
+}

@@ -241,3 +241,21 @@ async fn break_that_was_noticed_while_nobody_looked_is_told_to_the_session() {
     let error = soon("write", session.write(b"old")).await.unwrap_err();
     assert_eq!(told_generation(&error), 1);
 }
+
+#[tokio::test]
+async fn loop_over_an_ended_session_leaves_time_to_others() {
+    let server = Server::start().await;
+    let (_sessions, mut session, peer) = lend(&server).await;
+    drop(peer);
+    let looping = tokio::spawn(async move {
+        loop {
+            let _ = session.read(&mut [0; 4]).await;
+            let _ = session.write(b"x").await;
+            let _ = session.flush().await;
+        }
+    });
+    // On the only thread there is.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    looping.abort();
+    assert!(looping.await.unwrap_err().is_cancelled());
+}

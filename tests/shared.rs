@@ -469,3 +469,16 @@ async fn job_beside_a_close_is_sent_whole_or_not_at_all() {
         }
     }
 }
+
+#[tokio::test]
+async fn loop_of_errors_lets_the_actor_redial() {
+    let server = Server::start().await;
+    let conn = server.client().when_down(WhenDown::Fail).build().unwrap().into_shared();
+    // On the only thread there is.
+    while conn.write_all(b"x").await.is_err() {}
+    conn.close().await;
+    let looping = tokio::spawn(async move { while conn.write_all(b"x").await.is_err() {} });
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    looping.abort();
+    assert!(looping.await.unwrap_err().is_cancelled());
+}

@@ -290,7 +290,7 @@ async fn files_that_are_missing_empty_or_not_pem_are_named() {
         (&missing, "No such file"),
         (&empty, "no certificate in it; expected PEM"),
         (&text, "no certificate in it; expected PEM"),
-        (&torn, "expected PEM"),
+        (&torn, "a section has no end; expected PEM"),
         (&not_der, "invalid peer certificate"),
     ];
     for (path, why) in roots {
@@ -306,6 +306,12 @@ async fn files_that_are_missing_empty_or_not_pem_are_named() {
     // A text is not shown, it may be a secret.
     let secret = build(authority.trusted().client_certificate_pem(own.certificate.as_str(), "secret"));
     assert!(secret.contains("a text of 6 bytes") && !secret.contains("secret"), "{secret}");
+    // A key that has lost its line ends on the way is one still.
+    let key_in_one_line = own.key.replace('\n', " ");
+    for key in [key_in_one_line.as_str(), &key_in_one_line.replace("-----END", "+++++END")] {
+        let text = build(authority.trusted().client_certificate_pem(own.certificate.as_str(), key));
+        assert!(text.contains("expected PEM") && text.len() < 150, "{text}");
+    }
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -324,4 +330,10 @@ async fn server_names_that_are_none_are_refused() {
     assert!(text.contains("Tls::server_name"), "{text}");
     let text = invalid(Conn::builder("host.example:1").tls(authority.trusted().alpn([""])));
     assert!(text.contains("alpn protocol of 0 bytes"), "{text}");
+    let many = (0..400).map(|number| format!("{number:0200}"));
+    let text = invalid(Conn::builder("host.example:1").tls(authority.trusted().alpn(many)));
+    assert!(text.contains("alpn protocols of 80400 bytes in all"), "{text}");
+    // What is wrong with the address is said, too.
+    let text = invalid(Conn::builder("host.example").tls(authority.trusted()));
+    assert!(text.contains("it has no port") && text.contains("Tls::server_name"), "{text}");
 }

@@ -47,8 +47,9 @@ impl<D: Dial> Builder<D> {
     }
 
     fn start(mut self, first_dial: Option<oneshot::Sender<Result<(), Error>>>) -> Result<Conn<D::Stream>, Error> {
-        self.check()?;
+        self.options.check()?;
         let options = self.hand_options_down()?;
+        self.check()?;
         let runtime = runtime::Handle::try_current().map_err(|_| {
             Error::InvalidConfig("no runtime: a connection must be built within a tokio runtime".into())
         })?;
@@ -95,7 +96,7 @@ impl<D: Dial> Builder<D> {
         if self.idle_timeout == Some(Duration::ZERO) {
             return invalid("idle_timeout 0ns: expected more than zero, or None for no limit".into());
         }
-        self.options.check()
+        Ok(())
     }
 
     /// Gives the socket options to the dialer. Returns those that are to be set after each dial.

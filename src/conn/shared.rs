@@ -31,7 +31,8 @@ mod writer;
 /// # Writing
 ///
 /// [`write_all`](SharedConn::write_all) is one job. Its bytes stand on one link, in one piece: they are never mixed with
-/// those of another job, and never divided between two links. Jobs are sent in the order in which they were called.
+/// those of another job, and never divided between two links. Jobs are sent in the order in which they were begun (a call begins with the first poll of
+/// its future).
 /// Those that wait together leave together, with one system call.
 ///
 /// A job is told of a break only if that break cut it in two: its first byte was on the link, and its last was not. Jobs
@@ -52,8 +53,9 @@ mod writer;
 ///
 /// # Reading
 ///
-/// Each call gets some of the bytes, no two get the same. Each clone is told of every break once, before it reads from
-/// the next link; if a write noticed it first, with the error that a write gets. A waiting read never keeps a write
+/// Each call gets some of the bytes, no two get the same. The reads of each clone are told of every break once, whatever
+/// its writes were told, before they read from the next link; if a write noticed it first, with the error that a write
+/// gets. A waiting read never keeps a write
 /// waiting. Reads are served one after the other: one that is held and not polled keeps those after it waiting.
 ///
 /// # Examples

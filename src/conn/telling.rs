@@ -150,6 +150,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     #[cold]
     pub(super) fn end_of_stream(&mut self, lane: &mut Lane, generation: u64) -> io::Result<()> {
         match self.ledger.report(generation, Op::Read, || Cause::PeerClosed) {
+            // The dialer knew only that it had come.
+            Report::Broken(fault) if matches!(fault.cause, Cause::SaidClosed) => {
+                self.tell_reader(lane, &fault.with_cause(Cause::PeerClosed))
+            }
             Report::Broken(fault) => self.tell_reader(lane, &fault),
             Report::Over(end) => Err(self.ledger.end_error(end).into()),
         }

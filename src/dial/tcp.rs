@@ -166,7 +166,16 @@ impl Dial for TcpDialer {
         if self.addresses.as_slice().is_empty() {
             return Err(no_addresses());
         }
-        self.addresses.as_slice().iter().try_for_each(|address| address.parse().map(drop))
+        let source = self.options.as_ref().and_then(|options| options.source());
+        self.addresses.as_slice().iter().try_for_each(|address| {
+            let (host, _) = address.parse()?;
+            match (source, host.parse::<IpAddr>()) {
+                (Some(source), Ok(peer)) if source.is_ipv4() != peer.is_ipv4() => Err(Error::InvalidConfig(format!(
+                    "local_address {source}: expected one of the IP version of the address {address}"
+                ))),
+                _ => Ok(()),
+            }
+        })
     }
 
     fn take_socket_options(&mut self, options: &SocketOptions) -> bool {
@@ -239,6 +248,28 @@ fn all_failed(mut failures: Vec<(SocketAddr, io::Error)>) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn addresses(last: &[u8]) -> Vec<SocketAddr> {
+        last.iter().map(|last| SocketAddr::from(([192, 0, 2, *last], 80))).collect()
+    }
+
+    #[test]
+    fn good_address_comes_first_and_bad_ones_last_the_latest_at_the_very_end() {
+        let all = addresses(&[1, 2, 3, 4]);
+        let mut memory = Memory::default();
+        assert_eq!(memory.sort(all.clone()), all);
+        memory.is_good(all[2]);
+        assert_eq!(memory.sort(all.clone()), addresses(&[3, 1, 2, 4]));
+        memory.is_bad(all[2]);
+        assert_eq!(memory.sort(all.clone()), addresses(&[1, 2, 4, 3]));
+        memory.is_bad(all[0]);
+        assert_eq!(memory.sort(all.clone()), addresses(&[2, 4, 3, 1]));
+        memory.is_good(all[0]);
+        assert_eq!(memory.sort(all), addresses(&[1, 2, 4, 3]));
+        // What the name does not have any more is forgotten.
+        memory.sort(addresses(&[1]));
+        assert_eq!(memory.bad, []);
+    }
 
     #[test]
     fn error_of_several_addresses_names_each_with_its_cause() {

@@ -1,6 +1,6 @@
 //! What a test on the client does to the net, and how it dials.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 use std::{fmt, fs, io};
 
@@ -67,11 +67,12 @@ impl Net {
     }
 
     /// What the server's name means to the client from now on.
-    pub fn name_points_to(&self, address: impl Into<Ipv4Addr>) {
+    pub fn name_points_to(&self, addresses: &[&str]) {
         let hosts = "/etc/hosts";
         assert!(fs::read_to_string(hosts).unwrap().contains(SERVER_NAME), "{hosts} is not the lab's");
         // Written into the file that is there: it is mounted.
-        fs::write(hosts, format!("127.0.0.1 localhost\n{} {SERVER_NAME}\n", address.into())).unwrap();
+        let lines: String = addresses.iter().map(|address| format!("{address} {SERVER_NAME}\n")).collect();
+        fs::write(hosts, lines).unwrap();
     }
 
     // ===== faults, all of them in the router =====
