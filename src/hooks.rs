@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
 
 use crate::{Error, Event};
 
@@ -34,6 +35,13 @@ impl Hooks {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(event))) {
             self.log(&Error::HookPanicked { hook: "event", message: panic_message(panic) });
         }
+    }
+}
+
+/// Wakes a task. A waker is the program's own code, too, or its executor's.
+pub(crate) fn wake(waker: Waker) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        panic_message(panic);
     }
 }
 

@@ -30,6 +30,7 @@ use tokio::sync::{Notify, watch};
 use self::state::State;
 pub(crate) use self::state::{Direction, End, Seat};
 use crate::fault::{Cause, Fault};
+use crate::hooks::wake;
 use crate::job::Job;
 use crate::link::{Grip, Link, Socket};
 use crate::{Error, Op, Status};
@@ -379,7 +380,7 @@ impl<S> Ledger<S> {
         let result = change(&mut state);
         let (wakers, actor, _discarded) = state.take_aftermath();
         drop(state);
-        wakers.into_iter().flatten().chain(actor).for_each(Waker::wake);
+        wakers.into_iter().flatten().chain(actor).for_each(wake);
         result
     }
 }

@@ -433,3 +433,213 @@ fn waker_that_drops_another_call_when_it_is_dropped_does_no_harm() {
     });
     assert!(done.recv_timeout(Duration::from_secs(5)).is_ok(), "deadlock");
 }
+
+/// A future that is polled when its task has used up its budget: what it needs first says "pending".
+async fn poll_without_budget<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_fn(|cx| {
+        while pin!(tokio::task::consume_budget()).poll(cx).is_ready() {}
+        Poll::Ready(Pin::new(&mut *future).poll(cx))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn job_that_was_cut_is_told_of_the_break_and_not_that_there_is_no_link() {
+    let server = Server::start().await;
+    let (conn, mut peer) = tokio::join!(server.client().when_down(WhenDown::Fail).connect(), server.accept());
+    let conn = conn.unwrap().into_shared();
+    let bytes = vec![7; 32 << 20];
+    let mut call = Box::pin(conn.write_all(&bytes));
+    assert!(within(100, call.as_mut()).await.is_none());
+    soon("a part", peer.read_exact(&mut [0; 1000])).await.unwrap();
+    let mut status = conn.status();
+    support::reset(peer);
+    soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
+    let outcome = match poll_without_budget(&mut call).await {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => soon("write", call).await,
+    };
+    let error = outcome.unwrap_err();
+    assert!(matches!(inside(&error), Error::IoError { generation: 1, .. }), "{error:?}");
+}
+
+/// Takes all, and is never done with the flush of many bytes.
+#[derive(Default)]
+struct Hoard(usize);
+
+impl AsyncRead for Hoard {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Hoard {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0 += bytes.len();
+        Poll::Ready(Ok(bytes.len()))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.0 < 1000 { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn job_that_waits_for_its_flush_is_told_of_the_break_and_not_that_there_is_no_link() {
+    let dialer = dial_fn(|| std::future::ready(Ok(Hoard::default())));
+    let builder = quick(Conn::builder("a hoard").dialer(dialer)).when_down(WhenDown::Fail);
+    let conn = builder.connect().await.unwrap().into_shared();
+    // Two tasks are known to write, so that the job stands in the row.
+    for _ in 0..2 {
+        let conn = conn.clone();
+        tokio::spawn(async move { conn.write_all(b"x").await }).await.unwrap().unwrap();
+    }
+    let bytes = vec![1; 20_000];
+    let mut call = Box::pin(conn.write_all(&bytes));
+    for _ in 0..5 {
+        let_others_run().await;
+        assert!(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await.is_pending());
+    }
+    conn.reconnect();
+    let outcome = match poll_without_budget(&mut call).await {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => soon("write", call).await,
+    };
+    let error = outcome.unwrap_err();
+    assert!(matches!(inside(&error), Error::IoError { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn stream_that_panics_costs_its_link_and_tears_no_job() {
+    for size in [100, 20_000] {
+        let sent: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+        let wire = Arc::clone(&sent);
+        let dialer = dial_fn(move || {
+            let (wire, link) = (Arc::clone(&wire), wire.lock().unwrap().len());
+            wire.lock().unwrap().push(Vec::new());
+            let hook: Hook = Box::new(move |bytes| {
+                let mut wire = wire.lock().unwrap();
+                // The first job of the first link.
+                if link == 0 && bytes.len() > 10 {
+                    wire[0].extend_from_slice(&bytes[..50]);
+                    drop(wire);
+                    std::panic::resume_unwind(Box::new("the stream's own"));
+                }
+                wire[link].extend_from_slice(bytes);
+                Poll::Ready(Ok(bytes.len()))
+            });
+            std::future::ready(Ok(Puppet { hook: Arc::new(Mutex::new(hook)) }))
+        });
+        let conn = quick(Conn::builder("panics").dialer(dialer)).connect().await.unwrap().into_shared();
+        // Two tasks are known to write, so that the jobs stand in the row.
+        for _ in 0..2 {
+            let conn = conn.clone();
+            tokio::spawn(async move { conn.write_all(b"x").await }).await.unwrap().unwrap();
+        }
+        let call = tokio::spawn({
+            let conn = conn.clone();
+            async move { conn.write_all(&vec![7; size]).await }
+        });
+        let _ = soon("the job", call).await;
+        soon("the next job", conn.write_all(b"next")).await.unwrap();
+        let sent = sent.lock().unwrap();
+        assert!(sent[0].iter().all(|byte| b"x\x07".contains(byte)), "{} bytes follow a torn job", sent[0].len() - 52);
+        assert!(
+            sent[1].ends_with(b"next") && (sent[1].len() - 4) % size == 0,
+            "{} bytes on the next link",
+            sent[1].len()
+        );
+    }
+}
+
+#[tokio::test]
+async fn read_behind_a_held_one_ends_at_the_close() {
+    let server = Server::start().await;
+    let (conn, _peer) = server.pair().await;
+    let conn = conn.into_shared();
+    let mut buf = [0; 8];
+    let mut held = spawn(conn.read(&mut buf));
+    assert!(held.poll().is_pending());
+    let behind = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.read(&mut [0; 8]).await }
+    });
+    let_others_run().await;
+    soon("close", conn.close()).await;
+    for error in [soon("the one behind", behind).await.unwrap(), soon("a late one", conn.read(&mut [0; 8])).await] {
+        assert!(matches!(inside(&error.unwrap_err()), Error::ClosedConnection));
+    }
+}
+
+#[test]
+fn last_clone_closes_the_socket_though_the_runtime_stands_still() {
+    use std::io::Read;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let conn = runtime.block_on(async {
+        let conn = Conn::connect(address).await.unwrap().into_shared();
+        conn.write_all(b"x").await.unwrap();
+        conn
+    });
+    let (mut peer, _) = listener.accept().unwrap();
+    drop(conn);
+    peer.set_read_timeout(Some(support::HANG)).unwrap();
+    let mut all = Vec::new();
+    peer.read_to_end(&mut all).unwrap();
+    assert_eq!(all, b"x");
+}
+
+#[tokio::test]
+async fn waker_that_panics_harms_nobody_else() {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            std::panic::resume_unwind(Box::new("the waker's own"));
+        }
+    }
+    let server = Server::start().await;
+    let address = server.address;
+    let conn = quick(Conn::builder(address)).build().unwrap().into_shared();
+    let bomb = Waker::from(Arc::new(Bomb));
+    let small = vec![1; 10];
+    let large = vec![2; 20_000];
+    let mut calls = [Box::pin(conn.write_all(&small)), Box::pin(conn.write_all(&large))];
+    for call in &mut calls {
+        assert!(call.as_mut().poll(&mut Context::from_waker(&bomb)).is_pending());
+    }
+    let mut peer = server.accept().await;
+    soon("the small one", peer.read_exact(&mut [0; 10])).await.unwrap();
+    for call in calls {
+        soon("write", call).await.unwrap();
+    }
+    soon("another", conn.write_all(b"x")).await.unwrap();
+}
+
+#[tokio::test]
+async fn cancelled_calls_behind_one_that_waits_leave_nothing_behind() {
+    let address = refused_address().await;
+    let conn = quick(Conn::builder(address)).build().unwrap().into_shared();
+    let mut waits = spawn(conn.write_all(b"waits"));
+    assert!(waits.poll().is_pending());
+    let call = || {
+        let mut call = Box::pin(conn.write_all(b"beat"));
+        assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        call
+    };
+    // Two take turns, so that there is always one.
+    let mut last = call();
+    let mut time_of = |calls| {
+        let began = Instant::now();
+        for _ in 0..calls {
+            last = call();
+        }
+        began.elapsed()
+    };
+    let first = time_of(2_000);
+    time_of(16_000);
+    let then = time_of(2_000);
+    assert!(then < first * 5 + Duration::from_millis(100), "2,000 calls took {first:?}, and later {then:?}");
+}

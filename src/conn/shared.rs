@@ -1,7 +1,7 @@
 //! One connection for any number of tasks.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{self, Future};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use self::task::Task;
 use self::write_all::WriteAll;
 use self::writer::Writer;
 use super::{Conn, ReadHalf};
-use crate::ledger::Ledger;
+use crate::ledger::{End, Ledger};
 use crate::{Error, Status};
 
 mod queue;
@@ -143,7 +143,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
         if buf.is_empty() {
             return Ok(0);
         }
-        let mut reader = self.shared.reader.lock().await;
+        let mut reader = match self.shared.reader.try_lock() {
+            Ok(reader) => reader,
+            Err(_) => tokio::select! {
+                biased;
+                reader = self.shared.reader.lock() => reader,
+                end = self.over() => return Err(end),
+            },
+        };
         let told = self.told.load(Ordering::Relaxed);
         if told < reader.told() && !self.shared.ledger.is_closed() {
             // Another clone was told, and may have read on.
@@ -154,6 +161,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
         let outcome = reader.read(buf).await;
         self.told.store(reader.told(), Ordering::Relaxed);
         outcome
+    }
+
+    /// Waits until there is nothing to be read any more, for one who waits behind somebody else's read.
+    async fn over(&self) -> io::Error {
+        let ledger = &self.shared.ledger;
+        ledger.over().await;
+        match ledger.ended() {
+            // Something may still be to be read on the last link.
+            None | Some(End::Finished) => future::pending().await,
+            Some(end) => ledger.end_error(end).into(),
+        }
     }
 
     /// Sends what is queued, for five seconds at most, and closes the connection for all clones.

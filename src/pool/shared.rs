@@ -102,5 +102,5 @@ impl Shared {
 
 /// (When the lock is released.)
 pub(super) fn wake(wakers: impl IntoIterator<Item = Waker>) {
-    wakers.into_iter().for_each(Waker::wake);
+    wakers.into_iter().for_each(crate::hooks::wake);
 }

@@ -21,11 +21,12 @@ mod job;
 pub(super) struct Queue<F> {
     places: usize,
     jobs: VecDeque<Job>,
-    /// The number of the job at the front; all before it are done, or have failed.
-    first: u64,
-    /// How many of the jobs are admitted, and how many of these are void.
+    /// The number of the next job. Those in the row are in ascending order; where one is left out, it has withdrawn.
+    next: u64,
+    /// The number of the caller that passed last.
+    passed: u64,
+    /// How many of the jobs are admitted.
     admitted: usize,
-    void: usize,
     /// How many of these are in the writer's hands.
     taken: usize,
     /// How many bytes the stream has taken, from the beginning of the job at the front on. If it is a socket, the kernel has
@@ -44,9 +45,9 @@ impl<F> Queue<F> {
         Self {
             places,
             jobs: VecDeque::new(),
-            first: 0,
+            next: 0,
+            passed: 0,
             admitted: 0,
-            void: 0,
             taken: 0,
             begun: 0,
             bytes: Vec::new(),
@@ -71,14 +72,15 @@ impl<F> Queue<F> {
 
     /// The number of the first job that is not done yet.
     pub(super) fn first(&self) -> u64 {
-        self.first
+        self.jobs.front().map_or(self.next, |job| job.number)
     }
 
     /// A caller that is alone is about to write its bytes at once, without standing in the row: whoever comes from now on
     /// comes after it.
     #[inline]
     pub(super) fn pass(&mut self) {
-        self.first += 1;
+        self.passed = self.next;
+        self.next += 1;
     }
 
     /// The caller that passed has written its bytes as far as `begun` only: it stands in the row now, at the front.
@@ -91,18 +93,19 @@ impl<F> Queue<F> {
         if place == Place::Copied {
             self.bytes.splice(..0, bytes[begun..].iter().copied());
         }
-        self.jobs.push_front(Job { length: bytes.len(), place, has_caller: true, waker: Some(waker.clone()) });
-        // The number that it left out; or, if others have come and withdrawn meanwhile, that of one of them.
-        self.first -= 1;
+        let (number, waker) = (self.passed, Some(waker.clone()));
+        self.jobs.push_front(Job { number, length: bytes.len(), place, has_caller: true, waker });
         self.admitted += 1;
         self.begun = begun;
-        Some(self.first)
+        Some(number)
     }
 
     /// A caller joins the row. Returns its job's number.
     pub(super) fn join(&mut self, length: usize) -> u64 {
-        self.jobs.push_back(Job { length, place: Place::Outside, has_caller: true, waker: None });
-        self.first + self.jobs.len() as u64 - 1
+        let number = self.next;
+        self.next += 1;
+        self.jobs.push_back(Job { number, length, place: Place::Outside, has_caller: true, waker: None });
+        number
     }
 
     /// A caller brings its bytes, if there is a place and all before it have brought theirs. Returns whether it is
@@ -120,7 +123,6 @@ impl<F> Queue<F> {
             self.bytes.extend_from_slice(bytes);
         }
         self.admitted += 1;
-        self.settle();
         // The next one may have come too early.
         if self.has_place() {
             wakers.extend(self.jobs.get_mut(self.admitted).and_then(|job| job.waker.take()));
@@ -145,7 +147,7 @@ impl<F> Queue<F> {
         let Some(job) = self.jobs.front().filter(|_| self.admitted > 0) else { return Turn::Rest };
         if job.place == Place::Large {
             self.taken = 1;
-            return Turn::Caller(self.first, self.begun);
+            return Turn::Caller(job.number, self.begun);
         }
         let large = self.jobs.range(..self.admitted).position(|job| job.place == Place::Large);
         match large {
@@ -167,8 +169,9 @@ impl<F> Queue<F> {
         self.begun += n;
     }
 
-    /// The kernel has all that the stream has taken.
-    pub(super) fn flushed(&mut self, wakers: &mut Vec<Waker>) {
+    /// The kernel has all that the stream has taken. Returns how many jobs are done by that.
+    pub(super) fn flushed(&mut self, wakers: &mut Vec<Waker>) -> usize {
+        let before = self.jobs.len();
         while let Some(job) = self.jobs.front().filter(|_| self.taken > 0 || self.begun > 0) {
             if self.begun < job.length {
                 break;
@@ -176,8 +179,8 @@ impl<F> Queue<F> {
             self.begun -= job.length;
             self.pop(wakers);
         }
-        self.settle();
         self.call_in(wakers);
+        before - self.jobs.len()
     }
 
     /// The writer has to wait, and gives back what it has taken and not written. `rest` is cleared.
@@ -197,35 +200,31 @@ impl<F> Queue<F> {
                 self.bytes.drain(..job.length - begun);
             }
             if job.has_caller {
-                self.failed.push((self.first, why()));
+                self.failed.push((job.number, why()));
             }
             self.begun -= begun;
             self.pop(wakers);
         }
-        self.settle();
         self.call_in(wakers);
     }
 
     /// Nothing will be sent any more: everyone is to be told.
     pub(super) fn abandon(&mut self, wakers: &mut Vec<Waker>) {
-        self.abandoned = self.abandoned.min(self.first);
+        self.abandoned = self.abandoned.min(self.first());
         self.clear(wakers);
     }
 
     fn clear(&mut self, wakers: &mut Vec<Waker>) {
-        self.first += self.jobs.len() as u64;
         wakers.extend(self.jobs.drain(..).filter_map(|job| job.waker));
-        (self.admitted, self.void, self.taken, self.begun) = (0, 0, 0, 0);
+        (self.admitted, self.taken, self.begun) = (0, 0, 0);
         self.bytes.clear();
     }
 
     /// All jobs fail, of which none may have begun.
     pub(super) fn fail_all(&mut self, mut why: impl FnMut() -> F, wakers: &mut Vec<Waker>) {
-        for (job, number) in self.jobs.iter().zip(self.first..) {
-            if job.has_caller {
-                self.failed.push((number, why()));
-            }
-        }
+        debug_assert!(self.begun == 0, "a job that is cut in two fails for another reason");
+        let waiting = self.jobs.iter().filter(|job| job.has_caller);
+        self.failed.extend(waiting.map(|job| (job.number, why())));
         self.clear(wakers);
     }
 
@@ -236,18 +235,23 @@ impl<F> Queue<F> {
 
     /// Whether a part of this job is on the link.
     pub(super) fn is_begun(&self, number: u64) -> bool {
-        number == self.first && self.begun > 0
+        self.is_any_begun() && number == self.first()
+    }
+
+    /// Whether a part of some job is on the link, and the rest, or a flush, is still to come.
+    pub(super) fn is_any_begun(&self) -> bool {
+        self.begun > 0
     }
 
     /// Whether this job is the first, and its caller has to write it.
     pub(super) fn is_callers_turn(&self, number: u64) -> bool {
-        number == self.first && self.jobs.front().is_some_and(|job| job.place == Place::Large)
+        self.jobs.front().is_some_and(|job| job.number == number && job.place == Place::Large)
     }
 
     /// What became of a job, for its caller. A failure is given out once.
     #[inline]
     pub(super) fn outcome(&mut self, number: u64) -> Outcome<F> {
-        if number >= self.first {
+        if self.is_in_the_row(number) {
             return Outcome::Pending;
         }
         if number >= self.abandoned {
@@ -261,7 +265,7 @@ impl<F> Queue<F> {
 
     /// Whether this job can still be kept from being sent.
     pub(super) fn can_withdraw(&self, number: u64) -> bool {
-        if number < self.first || self.is_begun(number) {
+        if !self.is_in_the_row(number) || self.is_begun(number) {
             return false;
         }
         let index = self.index(number);
@@ -271,7 +275,7 @@ impl<F> Queue<F> {
     /// A caller has lost interest; `bytes` are what it wanted to send. If its job has not begun, it is not sent; otherwise
     /// it is sent to the end.
     pub(super) fn withdraw(&mut self, number: u64, bytes: &[u8], wakers: &mut Vec<Waker>) {
-        if number < self.first {
+        if !self.is_in_the_row(number) {
             self.outcome(number);
             return;
         }
@@ -282,8 +286,7 @@ impl<F> Queue<F> {
         // (Woken and not dropped, as the lock is held.)
         wakers.extend(job.waker.take());
         if can_withdraw {
-            self.make_void(index);
-            self.settle();
+            self.remove(index);
             self.call_in(wakers);
         } else if job.place == Place::Large {
             // From here on it is a job like the others, and first.
@@ -293,8 +296,8 @@ impl<F> Queue<F> {
         }
     }
 
-    /// A job that has not begun, and that no writer has, is nothing any more.
-    fn make_void(&mut self, index: usize) {
+    /// Takes a job out that has not begun, and that no writer has.
+    fn remove(&mut self, index: usize) {
         match self.jobs[index].place {
             Place::Copied => {
                 let before = self.jobs.range(self.taken..index).filter(|job| job.place == Place::Copied);
@@ -304,18 +307,10 @@ impl<F> Queue<F> {
                 self.bytes.drain(start..start + self.jobs[index].length);
             }
             Place::Large => self.taken -= usize::from(index < self.taken),
-            Place::Outside | Place::Void => {}
+            Place::Outside => {}
         }
-        (self.jobs[index].length, self.jobs[index].place) = (0, Place::Void);
-        self.void += usize::from(index < self.admitted);
-        // Those at the end leave no gap: nobody else knows their numbers.
-        while self.jobs.len() > self.taken && self.jobs.back().is_some_and(|job| job.place == Place::Void) {
-            self.jobs.pop_back();
-            if self.admitted > self.jobs.len() {
-                self.admitted -= 1;
-                self.void -= 1;
-            }
-        }
+        self.jobs.remove(index);
+        self.admitted -= usize::from(index < self.admitted);
     }
 
     /// Who is to write its bytes itself, now.
@@ -324,37 +319,35 @@ impl<F> Queue<F> {
     }
 
     fn has_place(&self) -> bool {
-        self.admitted - self.void < self.places
+        self.admitted < self.places
     }
 
-    /// Passes over void jobs.
-    fn settle(&mut self) {
-        while self.jobs.get(self.admitted).is_some_and(|job| job.place == Place::Void) {
-            self.admitted += 1;
-            self.void += 1;
-        }
-        while self.taken == 0 && self.jobs.front().is_some_and(|job| job.place == Place::Void) {
-            self.pop(&mut Vec::new());
-        }
+    #[inline]
+    fn is_in_the_row(&self, number: u64) -> bool {
+        self.jobs.front().is_some_and(|job| job.number <= number)
     }
 
     /// Calls those in for whom there are places now.
     fn call_in(&mut self, wakers: &mut Vec<Waker>) {
-        let free = self.places.saturating_sub(self.admitted - self.void);
+        let free = self.places.saturating_sub(self.admitted);
         wakers.extend(self.jobs.iter_mut().skip(self.admitted).take(free).filter_map(|job| job.waker.take()));
     }
 
     fn pop(&mut self, wakers: &mut Vec<Waker>) {
         if let Some(job) = self.jobs.pop_front() {
             wakers.extend(job.waker);
-            self.first += 1;
             self.admitted -= 1;
-            self.void -= usize::from(job.place == Place::Void);
             self.taken = self.taken.saturating_sub(1);
         }
     }
 
+    /// Where in the row this job stands, which has not left it.
     fn index(&self, number: u64) -> usize {
-        (number - self.first) as usize
+        // As far in as its number says, unless some have withdrawn.
+        let guess = (number - self.first()) as usize;
+        match self.jobs.get(guess) {
+            Some(job) if job.number == number => guess,
+            _ => self.jobs.partition_point(|job| job.number < number),
+        }
     }
 }

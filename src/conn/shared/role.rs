@@ -165,9 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Role<S> {
         let mut state = writer.lock();
         state.queue.written(n);
         if is_flushed {
-            let first = state.queue.first();
-            state.queue.flushed(&mut self.wakers);
-            match state.queue.first() - first {
+            match state.queue.flushed(&mut self.wakers) {
                 0 => {}
                 1 => state.crowd = state.crowd.saturating_sub(1),
                 _ => state.crowd = CROWD_MEMORY,
@@ -185,8 +183,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Role<S> {
             self.drop_written();
             state.queue.give_back(&mut self.buffer);
         }
-        let is_outage = !is_up && std::mem::replace(&mut self.waited_after, generation) != generation;
-        let is_over = !is_up && writer.tether.when_down == WhenDown::Fail;
+        // A break that has cut a job in two, or the flush of some, comes first: at the next poll.
+        let is_down = !is_up && !self.is_unflushed && !state.queue.is_any_begun();
+        let is_outage = is_down && std::mem::replace(&mut self.waited_after, generation) != generation;
+        let is_over = is_down && writer.tether.when_down == WhenDown::Fail;
         if is_outage || is_over {
             writer.apply_policy(&mut state, &mut self.wakers);
         }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time;
 
 use super::role::{Role, Stop};
 use super::writer::{State, Writer};
+use crate::hooks::{panic_message, wake};
 use crate::ledger::End;
 
 /// How long the task goes on with what was begun when everyone has left.
@@ -67,7 +69,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Task<S> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             };
-            let stop = ready!(role.drive(&self.writer, None, cx));
+            let stop = match catch_unwind(AssertUnwindSafe(|| role.drive(&self.writer, None, cx))) {
+                Ok(stop) => ready!(stop),
+                Err(panic) => {
+                    panic_message(panic);
+                    // The stream's own panic: what it has taken, nobody knows. The jobs go on with the next link.
+                    self.writer.tether.ledger.reconnect();
+                    continue;
+                }
+            };
             let mut state = self.writer.lock();
             state.role = self.role.take();
             // The caller may have gone since.
@@ -87,7 +97,7 @@ fn sleep<S>(mut state: MutexGuard<'_, State<S>>, cx: &Context<'_>) {
     let caller = if state.queue.is_callers_turn(first) { state.queue.caller() } else { None };
     drop(state);
     if let Some(caller) = caller {
-        caller.wake();
+        wake(caller);
     }
 }
 

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::thread;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop;
@@ -173,14 +174,15 @@ impl<S> WriteAll<'_, S> {
 
 impl<S> Drop for WriteAll<'_, S> {
     fn drop(&mut self) {
+        if self.role.is_some() && (self.number.is_none() || thread::panicking()) {
+            // The stream has panicked: what it has taken of this job, nobody knows.
+            self.writer.tether.ledger.reconnect();
+        }
         if let Some(number) = self.number {
             let mut wakers = Vec::new();
             let mut state = self.writer.lock();
             state.queue.withdraw(number, self.bytes, &mut wakers);
             self.writer.unlock(state, wakers);
-        } else if self.role.is_some() {
-            // The stream has panicked: what it has taken of this job, nobody knows.
-            self.writer.tether.ledger.reconnect();
         }
         self.lay_down();
     }

@@ -29,6 +29,7 @@ use super::queue::Queue;
 use super::role::Role;
 use crate::conn::alarm::{Alarm, now};
 use crate::conn::{Tether, WriteHalf};
+use crate::hooks::wake;
 use crate::link::Socket;
 use crate::{Error, WhenDown};
 
@@ -98,7 +99,7 @@ impl<S> Writer<S> {
         let task = state.task();
         let is_drained = state.is_drained();
         drop(state);
-        wakers.into_iter().chain(task).for_each(Waker::wake);
+        task.into_iter().chain(wakers).for_each(wake);
         if is_drained {
             self.drained.notify_waiters();
         }
@@ -170,8 +171,14 @@ impl<S> Writer<S> {
     pub(super) fn leave(&self) {
         let mut state = self.lock();
         (state.is_closing, state.is_left) = (true, true);
+        let is_idle = state.queue.is_empty() && state.role.is_some();
         let task = state.task.take();
         drop(state);
+        if is_idle {
+            // There is nothing to send any more, and the task may not run for a long time.
+            self.tether.ledger.close();
+            self.tether.ledger.publish();
+        }
         self.left.notify_one();
         if let Some(task) = task {
             task.wake();

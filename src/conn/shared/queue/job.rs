@@ -16,6 +16,7 @@ pub(in super::super) enum Outcome<F> {
 }
 
 pub(super) struct Job {
+    pub(super) number: u64,
     pub(super) length: usize,
     pub(super) place: Place,
     /// Whether somebody waits for the outcome.
@@ -31,8 +32,6 @@ pub(super) enum Place {
     Copied,
     /// With its caller, who writes them when the turn comes.
     Large,
-    /// There are none any more: the caller has withdrawn.
-    Void,
 }
 
 impl Place {
