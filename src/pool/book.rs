@@ -42,6 +42,8 @@ pub(super) struct Book<P: Parked, F> {
     for_slot: BTreeMap<u64, usize>,
     next_ticket: u64,
     is_closed: bool,
+    /// How often an open connection was granted.
+    pub(super) reused: u64,
 }
 
 struct Entry<P> {
@@ -110,6 +112,7 @@ impl<P: Parked, F> Book<P, F> {
             for_slot: BTreeMap::new(),
             next_ticket: 0,
             is_closed: false,
+            reused: 0,
         }
     }
 
@@ -121,32 +124,33 @@ impl<P: Parked, F> Book<P, F> {
         self.entries.insert(Entry { phase: Phase::Empty, waiters: VecDeque::new(), closes: false, is_gone: false })
     }
 
-    /// Somebody wants the connection of an entry, or a slot to open it.
-    pub(super) fn ask(&mut self, entry: usize, may_wait: bool) -> Answer<P::Live, F> {
-        match self.entries[entry].phase {
-            Phase::Idle { .. } => {
+    /// Somebody wants the connection of an entry, or a slot to open it; with a waker, he waits if need be.
+    pub(super) fn ask(&mut self, entry: usize, waker: Option<&Waker>) -> Answer<P::Live, F> {
+        match (&self.entries[entry].phase, waker) {
+            (Phase::Idle { .. }, _) => {
                 self.unpark(entry);
                 self.entries[entry].phase = Phase::Claimed;
+                self.reused += 1;
                 Answer::Now(Grant::Reuse)
             }
-            Phase::Claimed if may_wait => {
-                let waiter = self.add_waiter(entry, false);
+            (Phase::Claimed, Some(waker)) => {
+                let waiter = self.add_waiter(entry, false, waker);
                 self.entries[entry].waiters.push_back(waiter);
                 Answer::Wait(waiter)
             }
-            Phase::Claimed => Answer::Busy,
-            Phase::Empty => match self.take_slot() {
-                Some(slot) => {
+            (Phase::Claimed, None) => Answer::Busy,
+            (Phase::Empty, waker) => match (self.take_slot(), waker) {
+                (Some(slot), _) => {
                     self.entries[entry].phase = Phase::Claimed;
                     Answer::Now(slot)
                 }
-                None if may_wait => {
+                (None, Some(waker)) => {
                     self.entries[entry].phase = Phase::Claimed;
-                    let waiter = self.add_waiter(entry, true);
+                    let waiter = self.add_waiter(entry, true, waker);
                     self.for_slot.insert(self.waiters[waiter].ticket, waiter);
                     Answer::Wait(waiter)
                 }
-                None => Answer::Busy,
+                (None, None) => Answer::Busy,
             },
         }
     }
@@ -199,6 +203,7 @@ impl<P: Parked, F> Book<P, F> {
         match next {
             Some(waiter) => {
                 place.waiters.pop_front();
+                self.reused += 1;
                 Put::Kept(self.grant(waiter, Grant::Reuse))
             }
             None => {
@@ -378,10 +383,10 @@ impl<P: Parked, F> Book<P, F> {
 
     // ===== waiters =====
 
-    fn add_waiter(&mut self, entry: usize, has_entry: bool) -> usize {
+    fn add_waiter(&mut self, entry: usize, has_entry: bool, waker: &Waker) -> usize {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.waiters.insert(Waiter { ticket, entry, has_entry, waker: None, grant: None })
+        self.waiters.insert(Waiter { ticket, entry, has_entry, waker: Some(waker.clone()), grant: None })
     }
 
     fn grant(&mut self, waiter: usize, grant: Grant<P::Live, F>) -> Option<Waker> {

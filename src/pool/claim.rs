@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
@@ -33,29 +33,45 @@ enum Held {
 }
 
 impl<'a, T: Send + 'static> Claim<'a, T> {
-    pub(super) fn ask(inner: &'a Arc<Inner<T>>, may_wait: bool) -> Result<Self, GetError> {
-        let mut state = inner.shared.lock();
-        if state.book.is_closed() {
-            return Err(GetError::Closed);
-        }
-        let answer = state.book.ask(inner.entry, may_wait);
-        drop(state);
+    /// Waits until it is granted.
+    pub(super) async fn wait(inner: &'a Arc<Inner<T>>) -> Result<Self, GetError> {
         let mut claim = Self { inner, held: Held::Nothing };
-        match answer {
-            Answer::Now(grant) => claim.accept(grant)?,
-            Answer::Wait(place) => claim.held = Held::Place(place),
-            Answer::Busy => return Err(GetError::Busy { name: Arc::clone(&inner.name) }),
-        }
+        poll_fn(|cx| claim.poll_granted(cx)).await?;
         Ok(claim)
     }
 
-    /// Waits until it is granted.
-    pub(super) async fn granted(&mut self) -> Result<(), GetError> {
-        poll_fn(|cx| self.poll_granted(cx)).await
+    /// Takes it if it can be had without waiting.
+    pub(super) fn take(inner: &'a Arc<Inner<T>>) -> Result<Self, GetError> {
+        let mut claim = Self { inner, held: Held::Nothing };
+        match claim.ask(None)? {
+            Poll::Ready(()) => Ok(claim),
+            Poll::Pending => Err(GetError::Busy { name: Arc::clone(&inner.name) }),
+        }
     }
 
+    fn ask(&mut self, waker: Option<&Waker>) -> Result<Poll<()>, GetError> {
+        let mut state = self.inner.shared.lock();
+        if state.book.is_closed() {
+            return Err(GetError::Closed);
+        }
+        let answer = state.book.ask(self.inner.entry, waker);
+        drop(state);
+        match answer {
+            Answer::Now(grant) => return self.accept(grant).map(Poll::Ready),
+            Answer::Wait(place) => self.held = Held::Place(place),
+            Answer::Busy => {}
+        }
+        Ok(Poll::Pending)
+    }
+
+    #[inline]
     fn poll_granted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GetError>> {
-        let Held::Place(place) = self.held else { return Poll::Ready(Ok(())) };
+        let Held::Place(place) = self.held else {
+            return match self.ask(Some(cx.waker())) {
+                Ok(asked) => asked.map(Ok),
+                Err(error) => Poll::Ready(Err(error)),
+            };
+        };
         let granted = self.inner.shared.lock().book.poll(place, cx.waker());
         match granted {
             None => Poll::Pending,
@@ -85,10 +101,10 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
         self.held = Held::Slot;
         let mut live = self.inner.take()?;
         if let Some(why) = self.inner.fault_of(&mut live) {
+            self.inner.shared.lock().book.reused -= 1;
             self.inner.discard(live, why);
             return None;
         }
-        count(&self.inner.shared.tally.reused);
         Some(self.lend(live, true))
     }
 

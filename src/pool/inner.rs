@@ -84,21 +84,21 @@ impl<T: Send + 'static> Inner<T> {
 
     /// The connection is in its place, and goes to the next one.
     pub(super) fn put_back(self: Arc<Self>) {
-        let (shared, entry) = (Arc::clone(&self.shared), self.entry);
+        let shared = &self.shared;
         let since = shared.settings.idle_timeout.map_or(shared.epoch, |_| Instant::now());
         let mut state = shared.lock();
-        match state.book.put(entry, Arc::clone(&self) as Arc<dyn Parking>, since) {
+        match state.book.put(self.entry, Arc::clone(&self) as Arc<dyn Parking>, since) {
             Put::Kept(next) => {
-                let needs_reaper = reaper::is_needed(&shared, &mut state);
+                let needs_reaper = reaper::is_needed(shared, &mut state);
                 drop(state);
                 wake(next);
                 if needs_reaper {
-                    reaper::start(&shared);
+                    reaper::start(shared);
                 }
             }
             Put::Close(why) => {
                 drop(state);
-                self.take_out().close(&shared, why);
+                self.take_out().close(shared, why);
                 self.release(true);
             }
         }

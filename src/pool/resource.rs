@@ -54,8 +54,7 @@ impl<T: Send + 'static> Resource<T> {
     ///
     /// Cancel safe: dropping the future gives up the place among those who wait, or the dial.
     pub async fn get(&self) -> Result<Guard<T>, GetError> {
-        let mut claim = Claim::ask(self.inner(), true)?;
-        claim.granted().await?;
+        let mut claim = Claim::wait(self.inner()).await?;
         match claim.reuse() {
             Some(guard) => Ok(guard),
             None => claim.dial().await,
@@ -90,7 +89,7 @@ impl<T: Send + 'static> Resource<T> {
     ///
     /// Cancel safe: dropping the future gives up the dial.
     pub async fn try_get(&self) -> Result<Guard<T>, GetError> {
-        let mut claim = Claim::ask(self.inner(), false)?;
+        let mut claim = Claim::take(self.inner())?;
         match claim.reuse() {
             Some(guard) => Ok(guard),
             None => claim.dial().await,
@@ -121,8 +120,7 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static> R
     ///
     /// Cancel safe, as [`get`](Resource::get) is.
     pub async fn get_with<D: Dial<Stream = T>>(&self, dialer: &mut D) -> Result<Guard<T>, GetError> {
-        let mut claim = Claim::ask(self.inner(), true)?;
-        claim.granted().await?;
+        let mut claim = Claim::wait(self.inner()).await?;
         match claim.reuse() {
             Some(guard) => Ok(guard),
             None => claim.dial_by(&mut DialedBy(dialer)).await,

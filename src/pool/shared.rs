@@ -79,7 +79,8 @@ impl Shared {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        self.tally.with(self.lock().book.counts())
+        let book = &self.lock().book;
+        self.tally.with(book.counts(), book.reused)
     }
 
     pub(super) fn tell(&self, event: impl FnOnce() -> Event) {

@@ -19,15 +19,13 @@ pub struct Slot {
 impl Slot {
     pub(super) async fn wait(shared: &Arc<Shared>) -> Result<Self, GetError> {
         let resource = resource(shared);
-        let mut claim = Claim::ask(resource.inner(), true)?;
-        claim.granted().await?;
-        claim.leave();
+        Claim::wait(resource.inner()).await?.leave();
         Ok(Self { resource })
     }
 
     pub(super) fn take(shared: &Arc<Shared>) -> Result<Self, GetError> {
         let resource = resource(shared);
-        Claim::ask(resource.inner(), false)?.leave();
+        Claim::take(resource.inner())?.leave();
         Ok(Self { resource })
     }
 }

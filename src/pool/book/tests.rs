@@ -60,7 +60,7 @@ impl World {
     }
 
     fn ask(&mut self, user: u32, entry: usize, may_wait: bool) {
-        let at = match self.book.ask(entry, may_wait) {
+        let at = match self.book.ask(entry, may_wait.then_some(Waker::noop())) {
             Answer::Busy => return assert!(!may_wait),
             Answer::Wait(place) => User::Waits(place),
             Answer::Now(grant) => self.accept(grant).unwrap(),
@@ -203,20 +203,20 @@ fn three_entries(max: usize) -> Book<Connection, &'static str> {
 fn connection_that_was_idle_for_longest_makes_room() {
     let mut book = three_entries(2);
     for entry in [0, 1] {
-        assert_eq!(book.ask(entry, false), Answer::Now(Grant::Slot(None)));
+        assert_eq!(book.ask(entry, None), Answer::Now(Grant::Slot(None)));
     }
     for entry in [1, 0] {
         assert!(matches!(book.put(entry, Connection { entry }, Instant::now()), Put::Kept(None)));
     }
-    assert_eq!(book.ask(2, false), Answer::Now(Grant::Slot(Some(1))));
+    assert_eq!(book.ask(2, None), Answer::Now(Grant::Slot(Some(1))));
 }
 
 #[test]
 fn whoever_came_first_is_served_first_across_entries() {
     let mut book = three_entries(1);
-    assert_eq!(book.ask(0, true), Answer::Now(Grant::Slot(None)));
-    let Answer::Wait(elsewhere) = book.ask(1, true) else { panic!() };
-    let Answer::Wait(here) = book.ask(0, true) else { panic!() };
+    assert_eq!(book.ask(0, Some(Waker::noop())), Answer::Now(Grant::Slot(None)));
+    let Answer::Wait(elsewhere) = book.ask(1, Some(Waker::noop())) else { panic!() };
+    let Answer::Wait(here) = book.ask(0, Some(Waker::noop())) else { panic!() };
     // Its connection would serve the second, but the first comes first.
     assert!(matches!(book.put(0, Connection { entry: 0 }, Instant::now()), Put::Close(Why::Evicted)));
     book.release(0, true);

@@ -1,0 +1,296 @@
+//! `perconn::pool` beside bb8 and deadpool, in one run: `cargo bench --features pool --bench pool`.
+//!
+//! The rounds take turns; printed are medians, with the quartiles of the ratios. bb8 and deadpool keep interchangeable
+//! connections to one address; so here each of 64 resources has one, and each task keeps to one resource.
+//!
+//! Numbers have nothing to be looked at. Sockets are connections over the loopback, and each pool looks whether one is closed, or has bytes that nobody asked for, before it hands it out: ours does so itself; to the
+//! other two it is given, as a non-blocking peek.
+
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use deadpool::managed;
+use perconn::pool::{Pool, Resource};
+use tokio::io::Interest;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinSet, yield_now};
+
+const SLOTS: usize = 64;
+const TASKS: usize = 512;
+
+fn main() {
+    // As `cargo test --benches` calls it: one short round.
+    let is_bench = std::env::args().any(|arg| arg == "--bench");
+    let (rounds, scale) = if is_bench { (21, 1) } else { (1, 100) };
+    println!("| | bb8 | deadpool | perconn | of the faster |");
+    println!("|---|---|---|---|---|");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        numbers().compare_alone("a number, one task", rounds, 200_000 / scale).await;
+        sockets().await.compare_alone("a socket, one task", rounds, 100_000 / scale).await;
+    });
+    for workers in [1, 2] {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap();
+        let (tasks, s) = (TASKS, if workers == 1 { "" } else { "s" });
+        runtime.block_on(async {
+            let what = format!("a number, {tasks} tasks, {workers} worker{s}");
+            numbers().compare_crowd(&what, rounds, 400 / scale).await;
+            let what = format!("a socket, {tasks} tasks, {workers} worker{s}");
+            sockets().await.compare_crowd(&what, rounds, 200 / scale).await;
+        });
+    }
+}
+
+fn numbers() -> Contestants<Number, u8> {
+    Contestants {
+        bb8: bb8::Pool::builder().max_size(SLOTS as u32).build_unchecked(Number),
+        deadpool: managed::Pool::builder(Number).max_size(SLOTS).build().unwrap(),
+        ours: resources(|pool| pool.resource_fn("a number", || std::future::ready(Ok(1)))),
+    }
+}
+
+async fn sockets() -> Contestants<Sockets, TcpStream> {
+    let address = silent_server().await;
+    Contestants {
+        bb8: bb8::Pool::builder().max_size(SLOTS as u32).build_unchecked(Sockets(address)),
+        deadpool: managed::Pool::builder(Sockets(address)).max_size(SLOTS).build().unwrap(),
+        ours: resources(|pool| pool.resource(address).unwrap()),
+    }
+}
+
+/// Takes connections and says nothing.
+async fn silent_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut peers = Vec::new();
+        while let Ok((peer, _)) = listener.accept().await {
+            peers.push(peer);
+        }
+    });
+    address
+}
+
+fn resources<T: Send + 'static>(make: impl Fn(&Pool) -> Resource<T>) -> Vec<Resource<T>> {
+    let pool = Pool::new(SLOTS).unwrap();
+    (0..SLOTS).map(|_| make(&pool)).collect()
+}
+
+/// The three, over objects of one kind.
+struct Contestants<M, T>
+where
+    M: managed::Manager + bb8::ManageConnection,
+    T: Send + 'static,
+{
+    bb8: bb8::Pool<M>,
+    deadpool: managed::Pool<M>,
+    ours: Vec<Resource<T>>,
+}
+
+impl<M, T> Contestants<M, T>
+where
+    M: bb8::ManageConnection + managed::Manager + Send + Sync + 'static,
+    <M as managed::Manager>::Type: Send,
+    <M as managed::Manager>::Error: Send + Debug,
+    <M as bb8::ManageConnection>::Error: Debug,
+    T: Send + 'static,
+{
+    /// One task, nobody else: the time of a get and a put.
+    async fn compare_alone(&self, what: &str, rounds: usize, calls: usize) {
+        let mut figures = [const { Vec::new() }; 3];
+        for _ in 0..rounds {
+            figures[0].push(time(calls, async || drop(self.bb8.get().await.unwrap())).await);
+            figures[1].push(time(calls, async || drop(self.deadpool.get().await.unwrap())).await);
+            figures[2].push(time(calls, async || drop(self.ours[0].get().await.unwrap())).await);
+        }
+        print_row(what, "ns", &figures);
+    }
+
+    /// Many tasks: the time of a get, one turn of the scheduler, and a put; and how long the slowest hundredth waited.
+    async fn compare_crowd(&self, what: &str, rounds: usize, calls: usize) {
+        let mut times = [const { Vec::new() }; 3];
+        let mut waits = [const { Vec::new() }; 3];
+        for _ in 0..rounds {
+            let outcomes = [
+                crowd(calls, |_| self.bb8.clone()).await,
+                crowd(calls, |_| self.deadpool.clone()).await,
+                crowd(calls, |task| self.ours[task % SLOTS].clone()).await,
+            ];
+            for (index, (time, wait)) in outcomes.into_iter().enumerate() {
+                times[index].push(time);
+                waits[index].push(wait);
+            }
+        }
+        print_row(what, "ns", &times);
+        print_row(&format!("{what}: p99 wait"), "us", &waits);
+    }
+}
+
+async fn time(calls: usize, mut call: impl AsyncFnMut()) -> f64 {
+    call().await;
+    let began = Instant::now();
+    for number in 0..calls {
+        call().await;
+        // Where no budget is used up, the runtime has its turn all the same.
+        if number % 64 == 0 {
+            yield_now().await;
+        }
+    }
+    began.elapsed().as_secs_f64() * 1e9 / calls as f64
+}
+
+/// Where one task gets what it uses.
+trait Source: Send + 'static {
+    type Guard: Send;
+
+    fn get(&self) -> impl Future<Output = Self::Guard> + Send;
+}
+
+impl<M: bb8::ManageConnection> Source for bb8::Pool<M> {
+    type Guard = bb8::PooledConnection<'static, M>;
+
+    async fn get(&self) -> Self::Guard {
+        self.get_owned().await.unwrap_or_else(|_| panic!("bb8 has none"))
+    }
+}
+
+impl<M> Source for managed::Pool<M>
+where
+    M: managed::Manager<Type: Send, Error: Send> + Sync + 'static,
+{
+    type Guard = managed::Object<M>;
+
+    async fn get(&self) -> Self::Guard {
+        self.get().await.unwrap_or_else(|_| panic!("deadpool has none"))
+    }
+}
+
+impl<T: Send + 'static> Source for Resource<T> {
+    type Guard = perconn::pool::Guard<T>;
+
+    async fn get(&self) -> Self::Guard {
+        self.get().await.unwrap()
+    }
+}
+
+async fn crowd<S: Source + Sync>(calls: usize, source: impl Fn(usize) -> S) -> (f64, f64) {
+    let calls = calls.max(2);
+    let mut tasks = JoinSet::new();
+    let began = Instant::now();
+    for task in 0..TASKS {
+        let source = source(task);
+        tasks.spawn(async move {
+            let mut waits = Vec::with_capacity(calls);
+            for _ in 0..calls {
+                let asked = Instant::now();
+                let guard = source.get().await;
+                waits.push(asked.elapsed());
+                yield_now().await;
+                drop(guard);
+            }
+            waits
+        });
+    }
+    let mut waits: Vec<Duration> = tasks.join_all().await.concat();
+    let time = began.elapsed().as_secs_f64() * 1e9 / (TASKS * calls) as f64;
+    waits.sort_unstable();
+    (time, waits[waits.len() * 99 / 100].as_secs_f64() * 1e6)
+}
+
+fn print_row(what: &str, unit: &str, figures: &[Vec<f64>; 3]) {
+    let [bb8, deadpool, ours] = figures;
+    let mut ratios: Vec<_> = (0..ours.len()).map(|round| bb8[round].min(deadpool[round]) / ours[round]).collect();
+    let quartile = |sorted: &mut [f64], quarter: usize| {
+        sorted.sort_by(f64::total_cmp);
+        sorted[(sorted.len() - 1) * quarter / 4]
+    };
+    let medians = [bb8, deadpool, ours].map(|figures| quartile(&mut figures.clone(), 2));
+    let [low, median, high] = [1, 2, 3].map(|quarter| quartile(&mut ratios, quarter));
+    let [bb8, deadpool, ours] = medians.map(|figure| format!("{figure:.0} {unit}"));
+    println!("| {what} | {bb8} | {deadpool} | {ours} | {median:.2}x ({low:.2}-{high:.2}) |");
+}
+
+/// Makes numbers.
+struct Number;
+
+impl bb8::ManageConnection for Number {
+    type Connection = u8;
+    type Error = Infallible;
+
+    async fn connect(&self) -> Result<u8, Infallible> {
+        Ok(1)
+    }
+
+    async fn is_valid(&self, _: &mut u8) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn has_broken(&self, _: &mut u8) -> bool {
+        false
+    }
+}
+
+impl managed::Manager for Number {
+    type Type = u8;
+    type Error = Infallible;
+
+    async fn create(&self) -> Result<u8, Infallible> {
+        Ok(1)
+    }
+
+    async fn recycle(&self, _: &mut u8, _: &managed::Metrics) -> managed::RecycleResult<Infallible> {
+        Ok(())
+    }
+}
+
+/// Makes connections, and looks at them.
+struct Sockets(SocketAddr);
+
+/// By a peek, which the runtime's flag cannot hide.
+fn look(stream: &TcpStream) -> io::Result<()> {
+    let peek = || socket2::SockRef::from(stream).peek(&mut [std::mem::MaybeUninit::uninit()]);
+    // Takes the flag back if there is nothing.
+    let outcome =
+        stream.try_io(Interest::READABLE, || peek().map(drop)).and_then(|()| Err(io::ErrorKind::Other.into()));
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => match peek() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            _ => Err(io::ErrorKind::ConnectionAborted.into()),
+        },
+        outcome => outcome,
+    }
+}
+
+impl bb8::ManageConnection for Sockets {
+    type Connection = TcpStream;
+    type Error = io::Error;
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        TcpStream::connect(self.0).await
+    }
+
+    async fn is_valid(&self, stream: &mut TcpStream) -> io::Result<()> {
+        look(stream)
+    }
+
+    fn has_broken(&self, _: &mut TcpStream) -> bool {
+        false
+    }
+}
+
+impl managed::Manager for Sockets {
+    type Type = TcpStream;
+    type Error = io::Error;
+
+    async fn create(&self) -> io::Result<TcpStream> {
+        TcpStream::connect(self.0).await
+    }
+
+    async fn recycle(&self, stream: &mut TcpStream, _: &managed::Metrics) -> managed::RecycleResult<io::Error> {
+        look(stream).map_err(managed::RecycleError::Backend)
+    }
+}
