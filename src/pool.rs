@@ -42,8 +42,8 @@
 //! # What is never handed out
 //!
 //! A connection that its peer has closed, or on which something has arrived that nobody asked for (an answer that came too
-//! late, a farewell). Each hand-out looks, which costs next to nothing; one that is found so is closed, and a new one dialed
-//! in its place. What the pool knows for a `TcpStream` or a `UnixStream`, a dialer says of its own streams by
+//! late, a farewell). Each hand-out asks the kernel, which is one system call and no wait; one that is found so is closed,
+//! and a new one dialed in its place. What the pool knows for a `TcpStream` or a `UnixStream`, a dialer says of its own streams by
 //! [`Dial::is_closed`]; of anything else, nothing is known.
 //!
 //! No pool can know that a connection is in the middle of an exchange whose answer has not arrived yet. If a future that

@@ -99,8 +99,8 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
     pub(super) fn reuse(&mut self) -> Option<Guard<T>> {
         let Held::Connection = self.held else { return None };
         self.held = Held::Slot;
-        let mut live = self.inner.take()?;
-        if let Some(why) = self.inner.fault_of(&mut live) {
+        let live = self.inner.take()?;
+        if let Some(why) = self.inner.fault_of(&live) {
             self.inner.shared.lock().book.reused -= 1;
             self.inner.discard(live, why);
             return None;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Why;
 use super::book::Put;
-use super::look::{Tick, is_quiet};
+use super::look::is_quiet;
 use super::make::Make;
 use super::reaper;
 use super::shared::{Leaving, Parking, Shared, wake};
@@ -27,12 +27,11 @@ pub(super) struct Inner<T> {
 pub(super) struct Live<T> {
     pub(super) value: T,
     opened: Instant,
-    last_look: Tick,
 }
 
 impl<T> Live<T> {
     pub(super) fn new(value: T, opened: Instant) -> Self {
-        Self { value, opened, last_look: Tick::default() }
+        Self { value, opened }
     }
 }
 
@@ -55,10 +54,10 @@ impl<T: Send + 'static> Inner<T> {
 
     /// Why a connection is not fit for the next user.
     #[inline]
-    pub(super) fn fault_of(&self, live: &mut Live<T>) -> Option<Why> {
+    pub(super) fn fault_of(&self, live: &Live<T>) -> Option<Why> {
         if self.is_aged(live) {
             Some(Why::Aged)
-        } else if !is_quiet(&live.value, &mut live.last_look) || (self.is_closed)(&live.value) {
+        } else if !is_quiet(&live.value).unwrap_or_else(|| !(self.is_closed)(&live.value)) {
             Some(Why::Dead)
         } else {
             None
