@@ -18,12 +18,12 @@ async fn connection_that_its_peer_has_closed_is_not_handed_out() {
     let pool = closings.watch(Pool::builder(1));
     let resource = pool.resource(server.address).unwrap();
     for end in [drop::<TcpStream>, reset] {
-        let (conn, peer) = tokio::join!(resource.get(), server.accept());
+        let (conn, peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
         drop(conn.unwrap());
         end(peer);
         // (Loopback: it has arrived when the call returns. The runtime has not looked at its sockets since.)
     }
-    let (conn, _peer) = tokio::join!(resource.get(), server.accept());
+    let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     assert!(!conn.unwrap().is_reused());
     assert_eq!(closings.list(), [Why::Dead, Why::Dead]);
     assert_eq!(pool.stats().found_dead, 2);
@@ -35,10 +35,10 @@ async fn connection_with_bytes_that_nobody_asked_for_is_not_handed_out() {
     let closings = Closings::default();
     let pool = closings.watch(Pool::builder(1));
     let resource = pool.resource(server.address).unwrap();
-    let (conn, mut peer) = tokio::join!(resource.get(), server.accept());
+    let (conn, mut peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     drop(conn.unwrap());
     peer.write_all(b"an answer that came too late").await.unwrap();
-    let (conn, _peer) = tokio::join!(resource.get(), server.accept());
+    let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     assert!(!conn.unwrap().is_reused());
     assert_eq!(closings.list(), [Why::Dead]);
 }
@@ -64,7 +64,7 @@ async fn unix_connection_is_looked_at_as_well() {
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource_with("a socket", perconn::UnixDialer::new(&path)).unwrap();
     for is_quiet in [true, false] {
-        let (conn, peer) = tokio::join!(resource.get(), listener.accept());
+        let (conn, peer) = soon("a dial", async { tokio::join!(resource.get(), listener.accept()) }).await;
         drop(conn.unwrap());
         let (mut peer, _) = peer.unwrap();
         if is_quiet {
@@ -73,7 +73,7 @@ async fn unix_connection_is_looked_at_as_well() {
             peer.write_all(b"!").await.unwrap();
         }
     }
-    let (conn, _peer) = tokio::join!(resource.get(), listener.accept());
+    let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), listener.accept()) }).await;
     assert!(!conn.unwrap().is_reused());
     assert_eq!(pool.stats().found_dead, 2);
     std::fs::remove_dir_all(folder).unwrap();
@@ -94,9 +94,9 @@ async fn dialer_is_asked_about_streams_of_its_own() {
     let server = Server::start().await;
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource_with("buffered", Buffered(TcpDialer::new(server.address))).unwrap();
-    let (conn, peer) = tokio::join!(resource.get(), server.accept());
+    let (conn, peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     drop((conn.unwrap(), peer));
-    let (conn, _peer) = tokio::join!(resource.get(), server.accept());
+    let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     assert!(!conn.unwrap().is_reused());
 }
 
@@ -190,7 +190,7 @@ async fn read_that_fills_its_buffer_exactly_leaves_a_connection_fit_for_use() {
     let server = Server::start().await;
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource(server.address).unwrap();
-    let (conn, mut peer) = tokio::join!(resource.get(), server.accept());
+    let (conn, mut peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     let mut conn = conn.unwrap();
     peer.write_all(b"12345678").await.unwrap();
     conn.read_exact(&mut [0; 8]).await.unwrap();

@@ -114,7 +114,7 @@ async fn connection_on_which_an_operation_failed_is_not_used_again() {
     let closings = Closings::default();
     let pool = closings.watch(Pool::builder(1));
     let resource = pool.resource(server.address).unwrap();
-    let (conn, peer) = tokio::join!(resource.get(), server.accept());
+    let (conn, peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     let mut conn = conn.unwrap();
     drop(peer);
     assert_eq!(soon("the end", tokio::io::AsyncReadExt::read(&mut conn, &mut [0; 8])).await.unwrap(), 0);
