@@ -31,31 +31,31 @@ async fn main() -> ExitCode {
     let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => run("127.0.0.1:8080").await,
         [address] if !address.starts_with('-') => run(address).await,
-        ["--help" | "-h"] => writeln!(io::stdout(), "{USAGE}").map_err(Into::into),
+        ["--help" | "-h"] => {
+            say(USAGE);
+            return ExitCode::SUCCESS;
+        }
         _ => {
-            eprintln!("{USAGE}");
+            // Unlike `eprintln!`, this cannot panic if nobody reads.
+            let _ = writeln!(io::stderr(), "http_client: unexpected arguments {args:?}\n\n{USAGE}");
             return ExitCode::from(2);
         }
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("http_client: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = outcome;
+    let _ = writeln!(io::stderr(), "http_client: {error}");
+    ExitCode::FAILURE
 }
 
 /// Asks for ever. What ends it is the end of the connection itself.
-async fn run(address: &str) -> Result<(), Box<dyn Error>> {
-    let conn = Conn::builder(address).on_event(|event| println!("{event}")).logger(|_| {}).build()?;
+async fn run(address: &str) -> Result<Infallible, Box<dyn Error>> {
+    let conn = Conn::builder(address).on_event(|event| say(event)).logger(|_| {}).build()?;
     let mut sessions = Sessions::new(conn);
     let mut number = 1;
     loop {
         let session = sessions.next().await?;
         // A client for each session. It ends with an error, and the question that has no answer is asked again.
         let Err(error) = ask(session, &mut number).await;
-        writeln!(io::stdout(), "{error}; question {number} is asked again")?;
+        say(format_args!("{error}; question {number} is asked again"));
     }
 }
 
@@ -68,8 +68,15 @@ async fn ask(session: Session, number: &mut u64) -> Result<Infallible, Box<dyn E
         let response = requests.send_request(request).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
-        writeln!(io::stdout(), "answer {number}: {status}, {} bytes", body.len())?;
+        say(format_args!("answer {number}: {status}, {} bytes", body.len()));
         *number += 1;
         tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.
+fn say(text: impl std::fmt::Display) {
+    if let Err(error) = writeln!(io::stdout(), "{text}") {
+        std::process::exit(if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 });
     }
 }

@@ -29,31 +29,31 @@ async fn main() -> ExitCode {
     let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => run("127.0.0.1:5432").await,
         [address] if !address.starts_with('-') => run(address).await,
-        ["--help" | "-h"] => writeln!(io::stdout(), "{USAGE}").map_err(Into::into),
+        ["--help" | "-h"] => {
+            say(USAGE);
+            return ExitCode::SUCCESS;
+        }
         _ => {
-            eprintln!("{USAGE}");
+            // Unlike `eprintln!`, this cannot panic if nobody reads.
+            let _ = writeln!(io::stderr(), "postgres_client: unexpected arguments {args:?}\n\n{USAGE}");
             return ExitCode::from(2);
         }
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("postgres_client: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = outcome;
+    let _ = writeln!(io::stderr(), "postgres_client: {error}");
+    ExitCode::FAILURE
 }
 
 /// Asks for ever. What ends it is the end of the connection itself.
-async fn run(address: &str) -> Result<(), Box<dyn Error>> {
-    let conn = Conn::builder(address).on_event(|event| println!("{event}")).logger(|_| {}).build()?;
+async fn run(address: &str) -> Result<Infallible, Box<dyn Error>> {
+    let conn = Conn::builder(address).on_event(|event| say(event)).logger(|_| {}).build()?;
     let mut sessions = Sessions::new(conn);
     let mut number = 1;
     loop {
         let session = sessions.next().await?;
         // A client for each session. It ends with an error, and the question that has no answer is asked again.
         let Err(error) = ask(session, &mut number).await;
-        writeln!(io::stdout(), "{}; question {number} is asked again", with_causes(&*error))?;
+        say(format_args!("{}; question {number} is asked again", with_causes(&*error)));
     }
 }
 
@@ -65,7 +65,7 @@ async fn ask(session: Session, number: &mut i64) -> Result<Infallible, Box<dyn E
         loop {
             let row = client.query_one(&question, &[&*number]).await?;
             let (answer, since): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-            writeln!(io::stdout(), "answer {answer}: the server runs since {since}")?;
+            say(format_args!("answer {answer}: the server runs since {since}"));
             *number += 1;
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -74,7 +74,7 @@ async fn ask(session: Session, number: &mut i64) -> Result<Infallible, Box<dyn E
     // A query says only that the connection is closed; its task knows why.
     drop(client);
     if let Err(why) = connection.await? {
-        writeln!(io::stdout(), "{}", with_causes(&why))?;
+        say(with_causes(&why));
     }
     outcome
 }
@@ -95,4 +95,11 @@ fn config() -> Config {
         config.dbname(database);
     }
     config
+}
+
+/// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.
+fn say(text: impl std::fmt::Display) {
+    if let Err(error) = writeln!(io::stdout(), "{text}") {
+        std::process::exit(if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 });
+    }
 }

@@ -30,31 +30,31 @@ async fn main() -> ExitCode {
         [] => run("127.0.0.1:9001").await,
         [address] if !address.starts_with('-') => run(address).await,
         ["--serve", address] => serve(address).await,
-        ["--help" | "-h"] => writeln!(io::stdout(), "{USAGE}").map_err(Into::into),
+        ["--help" | "-h"] => {
+            say(USAGE);
+            return ExitCode::SUCCESS;
+        }
         _ => {
-            eprintln!("{USAGE}");
+            // Unlike `eprintln!`, this cannot panic if nobody reads.
+            let _ = writeln!(io::stderr(), "websocket_client: unexpected arguments {args:?}\n\n{USAGE}");
             return ExitCode::from(2);
         }
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("websocket_client: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = outcome;
+    let _ = writeln!(io::stderr(), "websocket_client: {error}");
+    ExitCode::FAILURE
 }
 
 /// Asks for ever. What ends it is the end of the connection itself.
-async fn run(address: &str) -> Result<(), Box<dyn Error>> {
-    let conn = Conn::builder(address).on_event(|event| println!("{event}")).logger(|_| {}).build()?;
+async fn run(address: &str) -> Result<Infallible, Box<dyn Error>> {
+    let conn = Conn::builder(address).on_event(|event| say(event)).logger(|_| {}).build()?;
     let mut sessions = Sessions::new(conn);
     let mut number = 1;
     loop {
         let session = sessions.next().await?;
         // A client for each session. It ends with an error, and the question that has no answer is asked again.
         let Err(error) = ask(session, address, &mut number).await;
-        writeln!(io::stdout(), "{error}; question {number} is asked again")?;
+        say(format_args!("{error}; question {number} is asked again"));
     }
 }
 
@@ -68,17 +68,17 @@ async fn ask(session: Session, address: &str, number: &mut u64) -> Result<Infall
                 break answer;
             }
         };
-        writeln!(io::stdout(), "answer {answer}")?;
+        say(format_args!("answer {answer}"));
         *number += 1;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
-async fn serve(address: &str) -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind(address).await?;
+async fn serve(address: &str) -> Result<Infallible, Box<dyn Error>> {
+    let listener = TcpListener::bind(address).await.map_err(|error| format!("cannot serve at {address:?}: {error}"))?;
     loop {
         let (stream, from) = listener.accept().await?;
-        println!("a client from {from}");
+        say(format_args!("a client from {from}"));
         tokio::spawn(echo(stream));
     }
 }
@@ -92,4 +92,11 @@ async fn echo(stream: TcpStream) -> Result<(), tungstenite::Error> {
         }
     }
     Ok(())
+}
+
+/// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.
+fn say(text: impl std::fmt::Display) {
+    if let Err(error) = writeln!(io::stdout(), "{text}") {
+        std::process::exit(if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 });
+    }
 }
