@@ -40,38 +40,41 @@ async fn main() -> ExitCode {
         [] => run("127.0.0.1:8443", "cert.pem").await,
         [address] if !address.starts_with('-') => run(address, "cert.pem").await,
         [address, certificate] if !address.starts_with('-') => run(address, certificate).await,
-        ["--help" | "-h"] => writeln!(io::stdout(), "{USAGE}").map_err(Into::into),
+        ["--help" | "-h"] => {
+            say(USAGE);
+            return ExitCode::SUCCESS;
+        }
         _ => {
-            eprintln!("{USAGE}");
+            // Unlike `eprintln!`, this cannot panic if nobody reads.
+            let _ = writeln!(io::stderr(), "tls_client: unexpected arguments {args:?}\n\n{USAGE}");
             return ExitCode::from(2);
         }
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tls_client: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = outcome;
+    let _ = writeln!(io::stderr(), "tls_client: {error}");
+    ExitCode::FAILURE
 }
 
 /// Asks for ever. What ends it is the end of the connection itself.
-async fn run(address: &str, certificate: &str) -> Result<(), Box<dyn Error>> {
-    let certificate = CertificateDer::from_pem_file(certificate).map_err(|error| format!("{certificate}: {error}"))?;
+async fn run(address: &str, certificate: &str) -> Result<Infallible, Box<dyn Error>> {
+    let wrong = |error: &dyn Error| format!("{certificate:?}: {error}; expected a file with a certificate in PEM");
     let mut roots = RootCertStore::empty();
-    roots.add(certificate)?;
+    let trusted = CertificateDer::from_pem_file(certificate).map_err(|error| wrong(&error))?;
+    roots.add(trusted).map_err(|error| wrong(&error))?;
     let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     let connector = TlsConnector::from(Arc::new(config));
+    // Refuses what is no address.
+    let conn = Conn::builder(address).on_event(|event| say(event)).logger(|_| {}).build()?;
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host.trim_matches(['[', ']']));
-    let name = ServerName::try_from(host.to_owned())?;
-    let conn = Conn::builder(address).on_event(|event| println!("{event}")).logger(|_| {}).build()?;
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|error| format!("{host:?}: {error}; expected a name or an IP address that a certificate can have"))?;
     let mut sessions = Sessions::new(conn);
     let mut number = 1;
     loop {
         let session = sessions.next().await?;
         // A client for each session. It ends with an error, and the question that has no answer is asked again.
         let Err(error) = ask(session, &connector, name.clone(), &mut number).await;
-        writeln!(io::stdout(), "{error}; question {number} is asked again")?;
+        say(format_args!("{error}; question {number} is asked again"));
     }
 }
 
@@ -90,8 +93,15 @@ async fn ask(
         if stream.read_line(&mut answer).await? == 0 {
             return Err("the server said goodbye".into());
         }
-        writeln!(io::stdout(), "answer: {}", answer.trim_end())?;
+        say(format_args!("answer: {}", answer.trim_end()));
         *number += 1;
         tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.
+fn say(text: impl std::fmt::Display) {
+    if let Err(error) = writeln!(io::stdout(), "{text}") {
+        std::process::exit(if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 });
     }
 }
