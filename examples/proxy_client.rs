@@ -1,4 +1,4 @@
-//! A connection through a proxy, SOCKS5 or HTTP CONNECT: a dialer of one's own around a library's.
+//! A connection through a proxy, SOCKS5 or HTTP CONNECT: a dialer to the proxy, and a library's handshake on each link.
 //!
 //! ```text
 //! microsocks -p 1080 &                  # or: tinyproxy, port 8888
@@ -9,70 +9,68 @@
 //!
 //! It sends a line a second and prints the echo. Kill the proxy or the server, and start it again.
 
-use std::io;
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::{Ready, ready};
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::Uri;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::rt::TokioIo;
-use perconn::{Conn, Dial, dial_fn};
+use perconn::{Conn, Dial, TcpDialer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-const USAGE: &str = "usage: proxy_client socks5://HOST:PORT|http://HOST:PORT TARGET_HOST:PORT";
+const USAGE: &str = "\
+Sends a line a second to an echo server, through a proxy, until Ctrl-C.
+
+Usage: proxy_client socks5://PROXY:PORT|http://PROXY:PORT HOST:PORT";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [proxy, target] = arguments.as_slice() else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
-    };
-    let outcome = match proxy.split_once("://") {
-        Some(("socks5", address)) => match (uri(address), uri(target)) {
-            (Ok(proxy), Ok(to)) => talk(target, through(SocksV5::new(proxy, HttpConnector::new()), to)).await,
-            (Err(error), _) | (_, Err(error)) => Err(error),
-        },
-        Some(("http", address)) => match (uri(address), uri(target)) {
-            (Ok(proxy), Ok(to)) => talk(target, through(Tunnel::new(proxy, HttpConnector::new()), to)).await,
-            (Err(error), _) | (_, Err(error)) => Err(error),
-        },
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("proxy {proxy:?}: {USAGE}"))),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("proxy_client: {error}");
-            ExitCode::FAILURE
+    let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [proxy, target] if !proxy.starts_with('-') => run(proxy, target).await,
+        ["--help" | "-h"] => {
+            say(USAGE);
+            return ExitCode::SUCCESS;
         }
-    }
+        _ => {
+            // Unlike `eprintln!`, this cannot panic if nobody reads.
+            let _ = writeln!(io::stderr(), "proxy_client: unexpected arguments {args:?}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let Err(error) = outcome;
+    let _ = writeln!(io::stderr(), "proxy_client: {}", chain(&*error));
+    ExitCode::FAILURE
 }
 
-fn uri(address: &str) -> io::Result<Uri> {
-    let wrong = |error| io::Error::new(io::ErrorKind::InvalidInput, format!("{address:?}: {error}"));
-    format!("http://{address}").parse().map_err(wrong)
+#[derive(Clone, Copy)]
+enum Scheme {
+    Socks5,
+    Http,
 }
 
-/// A dialer that asks the proxy for each link.
-fn through<P>(proxy: P, target: Uri) -> impl Dial<Stream = TcpStream>
-where
-    P: Service<Uri, Response = TokioIo<TcpStream>> + Clone + Send + 'static,
-    P::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    P::Future: Send,
-{
-    dial_fn(move || {
-        let asked = proxy.clone().call(target.clone());
-        async move { asked.await.map(TokioIo::into_inner).map_err(io::Error::other) }
-    })
-}
-
-async fn talk(target: &str, dialer: impl Dial<Stream = TcpStream>) -> io::Result<()> {
-    let conn = Conn::builder(target).dialer(dialer).retry_min(Duration::from_millis(200));
-    let mut conn = conn.on_event(|event| println!("{event}")).build()?;
-    for number in 1.. {
+/// Asks for ever. What ends it is the end of the connection itself.
+async fn run(proxy: &str, target: &str) -> Result<Infallible, Box<dyn Error>> {
+    let (scheme, proxy) = match proxy.split_once("://") {
+        Some(("socks5", address)) => (Scheme::Socks5, address),
+        Some(("http", address)) => (Scheme::Http, address),
+        _ => return Err(format!("proxy {proxy:?}: expected socks5://PROXY:PORT or http://PROXY:PORT").into()),
+    };
+    // With a dialer of its own, a connection takes any text for its address. This one is to be dialed, if by the proxy.
+    TcpDialer::new(target).check()?;
+    let uri: Uri = format!("http://{target}").parse().map_err(|error| format!("{target:?}: {error}"))?;
+    let dialer = TcpDialer::new(proxy).and_then(move |stream| handshake(scheme, stream, uri.clone()));
+    let builder = Conn::builder(target).dialer(dialer).retry_min(Duration::from_millis(200));
+    let mut conn = builder.on_event(|event| say(event)).logger(|_| {}).build()?;
+    let mut number = 1;
+    loop {
         let line = format!("line {number}\n");
         let mut echo = vec![0; line.len()];
         let exchange = async {
@@ -80,11 +78,55 @@ async fn talk(target: &str, dialer: impl Dial<Stream = TcpStream>) -> io::Result
             conn.read_exact(&mut echo).await
         };
         match exchange.await {
-            Ok(_) => print!("{}", String::from_utf8_lossy(&echo)),
-            Err(error) if perconn::Error::of(&error).is_some_and(perconn::Error::is_final) => return Err(error),
-            Err(error) => println!("{error}"),
+            Ok(_) => {
+                say(String::from_utf8_lossy(&echo).trim_end());
+                number += 1;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) if perconn::Error::of(&error).is_some_and(perconn::Error::is_final) => return Err(error.into()),
+            Err(error) => say(format_args!("{}; line {number} is sent again", chain(&error))),
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    Ok(())
+}
+
+/// Asks the proxy for a connection to the target. The proxy's answer is a part of the dial.
+async fn handshake(scheme: Scheme, stream: TcpStream, target: Uri) -> io::Result<TcpStream> {
+    let connected = Connected(Some(stream));
+    // (Where the proxy is need not be known any more.)
+    let proxy = Uri::from_static("http://proxy");
+    let stream = match scheme {
+        Scheme::Socks5 => SocksV5::new(proxy, connected).call(target).await.map_err(|error| chain(&error)),
+        Scheme::Http => Tunnel::new(proxy, connected).call(target).await.map_err(|error| chain(&error)),
+    };
+    stream.map(TokioIo::into_inner).map_err(io::Error::other)
+}
+
+/// The proxies of hyper-util connect by a service. This one hands out what is connected already.
+struct Connected(Option<TcpStream>);
+
+impl Service<Uri> for Connected {
+    type Response = TokioIo<TcpStream>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        ready(self.0.take().map(TokioIo::new).ok_or_else(|| io::ErrorKind::NotConnected.into()))
+    }
+}
+
+/// An error and its causes, each of which tells of its own level only.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let levels = std::iter::successors(Some(error), |&error| error.source());
+    levels.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.
+fn say(text: impl std::fmt::Display) {
+    if let Err(error) = writeln!(io::stdout(), "{text}") {
+        std::process::exit(if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 });
+    }
 }
