@@ -16,7 +16,10 @@ use std::time::Duration;
 use perconn::Error;
 use perconn::blocking::Conn;
 
-const USAGE: &str = "Usage: cargo run --features blocking --example blocking_client [-- --connect HOST:PORT]";
+const USAGE: &str = "\
+Asks an echo server twenty questions, without a runtime. By default it starts a server of its own, which keeps dying.
+
+Usage: blocking_client [--connect HOST:PORT]";
 
 const QUESTIONS: u32 = 20;
 
@@ -28,7 +31,8 @@ fn main() -> ExitCode {
         ["-h" | "--help"] => say(format_args!("{USAGE}")),
         ["--connect", address] => run(address),
         _ => {
-            eprintln!("{USAGE}");
+            // Unlike `eprintln!`, this cannot panic if nobody reads.
+            let _ = writeln!(io::stderr(), "blocking_client: unexpected arguments {args:?}\n\n{USAGE}");
             return ExitCode::from(2);
         }
     };
@@ -37,7 +41,7 @@ fn main() -> ExitCode {
         // Nobody reads any more, as after `| head -3`.
         Err(error) if error.kind() == ErrorKind::BrokenPipe && Error::of(&error).is_none() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", chain(&error));
+            let _ = writeln!(io::stderr(), "blocking_client: {}", chain(&error));
             ExitCode::FAILURE
         }
     }

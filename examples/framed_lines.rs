@@ -9,6 +9,8 @@
 //! by a reset and in good order by turns. After a few seconds the program ends by itself.
 
 use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -18,11 +20,39 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio_util::codec::{LinesCodec, LinesCodecError};
 
+const USAGE: &str = "\
+Hears lines from a server of its own, which keeps dying, and never sees half a line. Ends after a few seconds.
+
+Usage: framed_lines";
+
 /// `Terminated`: a server that is killed in mid-line has not sent a line.
 type Lines = Framed<Terminated<LinesCodec>>;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => run().await,
+        ["--help" | "-h"] => {
+            say(USAGE);
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            // Unlike `eprintln!`, this cannot panic if nobody reads.
+            let _ = writeln!(io::stderr(), "framed_lines: unexpected arguments {args:?}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "framed_lines: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let conn = Conn::builder(listener.local_addr()?)
         // Short, so that there is something to see. Against a server that others use as well, keep the defaults.
@@ -36,17 +66,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     while let Some(item) = lines.next().await {
         match item {
             Ok(line) if line == "bye" => lines.get_ref().close().await,
-            Ok(line) => println!("received  {line}"),
+            Ok(line) => say(format_args!("received  {line}")),
             Err(error @ FramedError::Break { .. }) => {
-                println!("told      {error}: {}", chain(&error));
+                say(format_args!("told      {error}: {}", chain(&error)));
                 subscribe(&mut lines).await?;
             }
             Err(error @ FramedError::Codec(_)) => {
-                println!("told      {error}: {}", chain(&error));
+                say(format_args!("told      {error}: {}", chain(&error)));
                 // Whatever comes after a line that is none. (Nothing, if the link has ended anyway.)
                 lines.reconnect();
             }
-            Err(error) => println!("told      {error}: {}", chain(&error)),
+            Err(error) => say(format_args!("told      {error}: {}", chain(&error))),
         }
     }
     Ok(())
@@ -68,7 +98,7 @@ fn chain(error: &dyn Error) -> String {
 }
 
 /// Sends three lines to each subscriber and dies in the fourth; takes leave of the last.
-async fn serve(listener: TcpListener) -> std::io::Result<()> {
+async fn serve(listener: TcpListener) -> io::Result<()> {
     for life in 1..=5 {
         let mut stream = BufReader::new(listener.accept().await?.0);
         stream.read_line(&mut String::new()).await?;
@@ -83,4 +113,11 @@ async fn serve(listener: TcpListener) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.
+fn say(text: impl std::fmt::Display) {
+    if let Err(error) = writeln!(io::stdout(), "{text}") {
+        std::process::exit(if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 });
+    }
 }

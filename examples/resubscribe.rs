@@ -9,13 +9,19 @@
 //! subscribed at once: if that write fails, the next link's set-up makes up for it.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Write};
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use perconn::Conn;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+
+const USAGE: &str = "\
+Subscribes to topics at a server of its own, which closes again and again. Ends after about 3 seconds.
+
+Usage: resubscribe";
 
 /// What the program wants to hear about.
 #[derive(Clone, Default)]
@@ -47,7 +53,30 @@ impl Topics {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => run().await,
+        ["--help" | "-h"] => {
+            say(USAGE);
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            // Unlike `eprintln!`, this cannot panic if nobody reads.
+            let _ = writeln!(io::stderr(), "resubscribe: unexpected arguments {args:?}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "resubscribe: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let server = tokio::spawn(serve(listener));
@@ -58,7 +87,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut conn = Conn::builder(address)
         .and_then(move |stream| for_set_up.clone().subscribe(stream))
         .retry_min(Duration::from_millis(200))
-        .on_event(|event| println!("link:   {event}"))
+        .on_event(|event| say(format_args!("link:   {event}")))
         .build()?;
 
     let mut news = [0; 64];
@@ -67,9 +96,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         loop {
             match conn.read(&mut news).await {
                 Ok(0) => break,
-                Ok(n) => print!("client: {}", String::from_utf8_lossy(&news[..n])),
+                Ok(n) => say(format_args!("client: {}", String::from_utf8_lossy(&news[..n]).trim_end())),
                 Err(error) => {
-                    println!("client: {error}");
+                    say(format_args!("client: {error}"));
                     break;
                 }
             }
@@ -78,7 +107,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             list.remove("tin");
             list.insert("silver".to_owned());
         });
-        println!("client: from now on gold and silver");
+        say("client: from now on gold and silver");
     }
     conn.close().await;
     server.abort();
@@ -98,9 +127,16 @@ async fn serve(listener: TcpListener) -> io::Result<()> {
             topics.push(line.trim_start_matches("SUB ").trim_end().to_owned());
             stream.write_all(b"OK\n").await?;
         }
-        println!("server: subscribed to {topics:?}");
+        say(format_args!("server: subscribed to {topics:?}"));
         tokio::time::sleep(Duration::from_millis(500)).await;
         stream.write_all(format!("news of {}\n", topics.join(" and ")).as_bytes()).await?;
         tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.
+fn say(text: impl std::fmt::Display) {
+    if let Err(error) = writeln!(io::stdout(), "{text}") {
+        std::process::exit(if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 });
     }
 }
