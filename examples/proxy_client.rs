@@ -41,7 +41,7 @@ async fn main() -> ExitCode {
         }
         _ => {
             // Unlike `eprintln!`, this cannot panic if nobody reads.
-            let _ = writeln!(io::stderr(), "proxy_client: unexpected arguments {args:?}\n\n{USAGE}");
+            let _ = writeln!(io::stderr(), "proxy_client: expected a proxy and a target, not {args:?}\n\n{USAGE}");
             return ExitCode::from(2);
         }
     };
