@@ -1,0 +1,221 @@
+//! The examples as a new user meets them: what they say, where they say it, and how they end, also when nobody reads.
+//!
+//! `cargo test --all-features` builds them before it runs this. (With `--test examples` it does not: build them before,
+//! by `cargo build --all-features --examples`.)
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use rcgen::CertifiedKey;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpSocket;
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+const EXAMPLES: [&str; 11] = [
+    "blocking_client",
+    "echo_client",
+    "framed_lines",
+    "http_client",
+    "postgres_client",
+    "proxy_client",
+    "redis_client",
+    "resubscribe",
+    "soak",
+    "tls_client",
+    "websocket_client",
+];
+
+/// Those that bring their own server and end by themselves, with arguments that keep them short.
+const DEMOS: [(&str, &[&str]); 5] = [
+    ("blocking_client", &[]),
+    ("echo_client", &[]),
+    ("framed_lines", &[]),
+    ("resubscribe", &[]),
+    ("soak", &["--time", "1s"]),
+];
+
+/// Longer than the longest demo, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The example that stands beside this test.
+fn start(name: &str, args: &[&str]) -> Child {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.parent().and_then(Path::parent).unwrap().join("examples");
+    let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.exists(), "{path:?} is missing: first `cargo build --all-features --examples`");
+    let mut command = Command::new(path);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.kill_on_drop(true).spawn().unwrap()
+}
+
+/// Waits for the end; gives the exit code, and what has come out of the pipes that are still there.
+async fn end(child: Child, what: &str) -> (Option<i32>, String, String) {
+    let output = timeout(LIMIT, child.wait_with_output()).await;
+    let Output { status, stdout, stderr } = output.unwrap_or_else(|_| panic!("hangs: {what}")).unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// As `NAME ARGS | head -1`, or, without the line, with a pipe that is closed from the start.
+async fn end_unread(name: &str, args: &[&str], first_line: Option<&str>) {
+    let what = format!("{name} {args:?} with nobody to read it");
+    let mut child = start(name, args);
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    if let Some(expected) = first_line {
+        let mut line = String::new();
+        timeout(LIMIT, stdout.read_line(&mut line)).await.expect(&what).unwrap();
+        assert!(line.contains(expected), "{what}: {line:?}");
+    }
+    drop(stdout);
+    assert_eq!(end(child, &what).await, (Some(0), String::new(), String::new()), "{what}");
+}
+
+#[test]
+fn every_example_is_here_and_in_the_readme() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let stem = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    let names: BTreeSet<_> = files.map(stem).filter(|name| name != "README").collect();
+    assert_eq!(names, EXAMPLES.map(str::to_owned).into());
+    for name in names {
+        assert!(readme.contains(&format!("**[{name}]({name}")), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn usage_goes_to_standard_output() {
+    for name in EXAMPLES {
+        for arg in ["--help", "-h"] {
+            let (code, stdout, stderr) = end(start(name, &[arg]), name).await;
+            assert_eq!((code, stderr.as_str()), (Some(0), ""), "{name} {arg}");
+            assert!(stdout.contains("\nUsage: ") && stdout.contains(name), "{name} {arg}: {stdout}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn wrong_argument_is_named_on_standard_error() {
+    for name in EXAMPLES {
+        for args in [&["--bogus"][..], &["--bogus", "a", "b", "c"]] {
+            let (code, stdout, stderr) = end(start(name, args), name).await;
+            assert_eq!((code, stdout.as_str()), (Some(2), ""), "{name} {args:?}");
+            assert!(stderr.starts_with(&format!("{name}: ")) && stderr.contains("\"--bogus\""), "{name}: {stderr}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn usage_and_errors_may_go_unread() {
+    for name in EXAMPLES {
+        end_unread(name, &["--help"], None).await;
+        // As in `NAME --bogus 2>&1 | true`.
+        let mut child = start(name, &["--bogus"]);
+        drop((child.stdout.take(), child.stderr.take()));
+        assert_eq!(end(child, name).await.0, Some(2), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn demos_end_by_themselves() {
+    let mut ends = JoinSet::new();
+    for (name, args) in DEMOS {
+        ends.spawn(async move {
+            let (code, stdout, stderr) = end(start(name, args), name).await;
+            assert_eq!((code, stderr.as_str()), (Some(0), ""), "{name}: {stdout}");
+            assert!(stdout.lines().count() > 5, "{name}: {stdout}");
+        });
+    }
+    ends.join_all().await;
+}
+
+#[tokio::test]
+async fn demos_end_when_nobody_reads() {
+    let mut ends = JoinSet::new();
+    for (name, args) in DEMOS {
+        ends.spawn(end_unread(name, args, None));
+        ends.spawn(end_unread(name, args, Some("")));
+    }
+    ends.join_all().await;
+}
+
+#[tokio::test]
+async fn clients_without_a_server_end_when_nobody_reads() {
+    // A bound socket that does not listen refuses dials, and nobody else gets the port meanwhile.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = &*socket.local_addr().unwrap().to_string().leak();
+    let (certificate, _) = certificate_and_key("unread");
+    let clients: [(&str, Vec<&str>); 7] = [
+        ("echo_client", vec!["--connect", address]),
+        ("http_client", vec![address]),
+        ("postgres_client", vec![address]),
+        ("proxy_client", vec![format!("socks5://{address}").leak(), address]),
+        ("redis_client", vec![address]),
+        ("tls_client", vec![address, certificate.leak()]),
+        ("websocket_client", vec![address]),
+    ];
+    let mut ends = JoinSet::new();
+    for (name, args) in clients {
+        ends.spawn(async move {
+            end_unread(name, &args, None).await;
+            end_unread(name, &args, Some("dial 1 failed: ")).await;
+        });
+    }
+    ends.join_all().await;
+}
+
+/// The paths of fresh ones.
+fn certificate_and_key(test: &str) -> (String, String) {
+    let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let write = |what: &str, pem: String| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("examples-{test}-{what}.pem"));
+        std::fs::write(&path, pem).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    (write("certificate", cert.pem()), write("key", signing_key.serialize_pem()))
+}
+
+#[tokio::test]
+async fn bad_values_are_named_at_the_start() {
+    let (certificate, key) = certificate_and_key("bad");
+    let (certificate, key) = (certificate.as_str(), key.as_str());
+    let socks = "socks5://127.0.0.1:9";
+    let cases: [(&str, &[&str], &[&str]); 22] = [
+        ("blocking_client", &["--connect", "nohost"], &["\"nohost\"", "no port"]),
+        ("echo_client", &["--connect", "nohost"], &["\"nohost\"", "no port"]),
+        ("http_client", &["http://127.0.0.1:80"], &["\"http://127.0.0.1:80\"", "a URL"]),
+        ("postgres_client", &["127.0.0.1"], &["\"127.0.0.1\"", "no port"]),
+        ("redis_client", &["127.0.0.1:0"], &["\"127.0.0.1:0\"", "port 0"]),
+        ("soak", &["--connections", "0"], &["--connections \"0\"", "1 to 1000"]),
+        ("websocket_client", &[""], &["\"\"", "empty"]),
+        ("websocket_client", &["--serve", "9001"], &["\"9001\"", "invalid socket address"]),
+        ("tls_client", &["https://localhost:8443", certificate], &["\"https://localhost:8443\"", "a URL"]),
+        ("tls_client", &[":80", certificate], &["\":80\"", "no host"]),
+        ("tls_client", &["b\u{fc}cher.example:443", certificate], &["\"b\u{fc}cher.example:443\"", "neither a name"]),
+        ("tls_client", &["[fe80::1%1]:443", certificate], &["\"fe80::1%1\"", "a certificate can have"]),
+        ("tls_client", &["localhost:8443", key], &[key, "expected a file with a certificate"]),
+        ("tls_client", &["localhost:8443", "none.pem"], &["\"none.pem\"", "expected a file with a certificate"]),
+        ("proxy_client", &[socks], &[socks, "Usage: "]),
+        ("proxy_client", &[socks, "nohost"], &["\"nohost\"", "no port"]),
+        ("proxy_client", &[socks, "host:0"], &["\"host:0\"", "port 0"]),
+        ("proxy_client", &[socks, "host:99999"], &["\"host:99999\"", "65535"]),
+        ("proxy_client", &["socks5://127.0.0.1", "host:9"], &["\"127.0.0.1\"", "no port"]),
+        ("proxy_client", &["http://127.0.0.1", "host:9"], &["\"127.0.0.1\"", "no port"]),
+        ("proxy_client", &["127.0.0.1:9", "host:9"], &["\"127.0.0.1:9\"", "socks5://"]),
+        ("proxy_client", &["ftp://127.0.0.1:9", "host:9"], &["\"ftp://127.0.0.1:9\"", "socks5://"]),
+    ];
+    for (name, args, expected) in cases {
+        let (code, stdout, stderr) = end(start(name, args), &format!("{name} {args:?}")).await;
+        assert!(matches!(code, Some(1 | 2)), "{name} {args:?}: {code:?}");
+        assert_eq!(stdout, "", "{name} {args:?}");
+        assert!(stderr.starts_with(&format!("{name}: ")), "{name} {args:?}: {stderr}");
+        for part in expected {
+            assert!(stderr.contains(part), "{name} {args:?}: {part:?} is missing in {stderr:?}");
+        }
+    }
+}
