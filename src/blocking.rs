@@ -30,6 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use self::background::User;
+use self::deadline::{Deadline, Patience};
 use self::news::block_on;
 use self::reading::Reading;
 use self::time_limit::TimeLimit;
@@ -38,6 +39,7 @@ use crate::{Address, Builder, Status, TcpDialer};
 
 mod background;
 mod builder;
+mod deadline;
 mod guard;
 mod news;
 mod reading;
@@ -116,6 +118,7 @@ pub struct Conn<S = TcpStream> {
 struct Shared<S> {
     reading: Reading<S>,
     writing: Writing<S>,
+    patience: Option<Patience>,
     /// The last field, as it is dropped last: what the halves leave to be done needs the thread.
     _user: User,
 }
@@ -180,13 +183,14 @@ impl Conn {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conn<S> {
-    fn new(conn: crate::Conn<S>, mut user: User) -> Self {
+    fn new(conn: crate::Conn<S>, patience: Option<Patience>, mut user: User) -> Self {
         user.set_farewell(conn.close());
         let (reader, writer) = conn.into_split();
         let told = AtomicU64::new(reader.told());
         let shared = Shared {
             reading: Reading::new(reader, user.runtime().clone()),
             writing: Writing::new(writer, user.runtime().clone()),
+            patience,
             _user: user,
         };
         let (read_timeout, write_timeout) = Default::default();
@@ -201,7 +205,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conn<S> {
     ///
     /// The link's, if it has broken; the conversation is over all the same.
     pub fn shutdown(&self) -> io::Result<()> {
-        self.shared.writing.shutdown(&self.memory(), self.write_timeout.deadline())
+        self.shared.writing.shutdown(&self.memory(), self.deadline(&self.write_timeout))
+    }
+
+    fn deadline(&self, limit: &TimeLimit) -> Deadline<'_> {
+        limit.deadline(self.shared.patience.as_ref())
     }
 
     fn memory(&self) -> Told<'_> {

@@ -197,9 +197,15 @@ impl<D> Builder<D> {
     }
 
     /// The address that the builder was made with.
-    #[cfg(feature = "tls")]
+    #[cfg(any(feature = "blocking", feature = "tls"))]
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// What [`when_down`](Builder::when_down) was set to.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn policy(&self) -> WhenDown {
+        self.when_down
     }
 
     pub(crate) fn map_dialer<T>(self, map: impl FnOnce(D) -> T) -> Builder<T> {

@@ -6,6 +6,7 @@ use std::pin::pin;
 use super::Conn;
 use super::background::User;
 use super::background::check_that_waiting_is_safe;
+use super::deadline::Patience;
 use super::news::block_on;
 use crate::{Builder, Dial};
 
@@ -27,11 +28,12 @@ impl<D: Dial> Builder<D> {
     /// background thread cannot be started.
     pub fn build_blocking(self) -> io::Result<Conn<D::Stream>> {
         let user = User::new()?;
+        let (builder, patience) = Patience::take_over(self);
         let conn = {
             let _guard = user.runtime().enter();
-            self.build()?
+            builder.build()?
         };
-        Ok(Conn::new(conn, user))
+        Ok(Conn::new(conn, patience, user))
     }
 
     /// Like [`connect`](Builder::connect), for a program without a runtime: waits for the outcome of the first dial.
@@ -49,10 +51,11 @@ impl<D: Dial> Builder<D> {
     pub fn connect_blocking(self) -> io::Result<Conn<D::Stream>> {
         check_that_waiting_is_safe()?;
         let user = User::new()?;
+        let (builder, patience) = Patience::take_over(self);
         let conn = {
             let _guard = user.runtime().enter();
-            block_on(pin!(self.connect()), None)??
+            block_on(pin!(builder.connect()), None)??
         };
-        Ok(Conn::new(conn, user))
+        Ok(Conn::new(conn, patience, user))
     }
 }

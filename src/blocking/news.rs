@@ -1,18 +1,18 @@
 //! How a thread waits until an operation can be tried again.
 
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime;
 use tokio::task::unconstrained;
 
 use super::background;
+use super::deadline::Deadline;
 
 /// How long a thread that belongs to some runtime sleeps at most before it tries again. Such a runtime keeps the wake-ups
 /// of tasks that yield to itself until its thread comes back, which it does not as long as it sleeps here.
@@ -54,7 +54,7 @@ impl News {
     /// Sleeps until the count is no longer `seen`.
     ///
     /// Fails when the time is up, and on the one thread that must not wait.
-    pub(super) fn wait(&self, seen: u64, deadline: &mut Deadline) -> io::Result<()> {
+    pub(super) fn wait(&self, seen: u64, deadline: &mut Deadline<'_>) -> io::Result<()> {
         background::check_that_waiting_is_safe()?;
         let longest = if runtime::Handle::try_current().is_ok() { SLEEP_IN_A_RUNTIME } else { Duration::MAX };
         let mut time_left = deadline.time_left()?;
@@ -107,50 +107,10 @@ impl Drop for Sleeper<'_> {
     }
 }
 
-/// The end of an operation's time. The time begins with the first wait, so that an operation which need not wait does not
-/// ask for the time.
-pub(super) struct Deadline {
-    limit: Option<Duration>,
-    end: Option<Instant>,
-}
-
-impl Deadline {
-    pub(super) fn new(limit: Option<Duration>) -> Self {
-        Self { limit, end: None }
-    }
-
-    /// `None`: for ever.
-    fn time_left(&mut self) -> io::Result<Option<Duration>> {
-        let Some(limit) = self.limit else { return Ok(None) };
-        let now = Instant::now();
-        if self.end.is_none() {
-            self.end = now.checked_add(limit);
-        }
-        // A limit beyond all times is none.
-        let Some(end) = self.end else { return Ok(None) };
-        match end.saturating_duration_since(now) {
-            Duration::ZERO => Err(io::Error::new(io::ErrorKind::WouldBlock, TimeIsUp(limit))),
-            left => Ok(Some(left)),
-        }
-    }
-}
-
-/// The text of a timeout.
-#[derive(Debug)]
-struct TimeIsUp(Duration);
-
-impl fmt::Display for TimeIsUp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not done within {:?}", self.0)
-    }
-}
-
-impl std::error::Error for TimeIsUp {}
-
 /// Runs a future on this thread until it is ready or the time is up.
 pub(super) fn block_on<F: Future>(mut future: Pin<&mut F>, limit: Option<Duration>) -> io::Result<F::Output> {
     let (news, waker) = News::new();
-    let mut deadline = Deadline::new(limit);
+    let mut deadline = Deadline::new(limit, None);
     loop {
         let seen = news.count();
         if let Poll::Ready(output) = attempt(&waker, |cx| future.as_mut().poll(cx)) {

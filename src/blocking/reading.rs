@@ -9,8 +9,9 @@ use std::task::{Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime;
 
+use super::deadline::Deadline;
 use super::guard::enter_for;
-use super::news::{Deadline, News, attempt};
+use super::news::{News, attempt};
 use crate::ReadHalf;
 
 pub(super) struct Reading<S> {
@@ -35,7 +36,7 @@ impl<S> Reading<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Reading<S> {
     /// Reads for a handle that has been told of all breaks up to `told`.
-    pub(super) fn read(&self, buf: &mut [u8], told: &AtomicU64, mut deadline: Deadline) -> io::Result<usize> {
+    pub(super) fn read(&self, buf: &mut [u8], told: &AtomicU64, mut deadline: Deadline<'_>) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);
         }
@@ -44,16 +45,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Reading<S> {
         let known = told.load(Ordering::SeqCst);
         loop {
             let seen = self.news.count();
-            if let Poll::Ready(outcome) = self.attempt(buf, known, told) {
+            let mut half = self.half();
+            if let Poll::Ready(outcome) = self.attempt(&mut half, buf, known, told) {
                 return outcome;
             }
+            // (A break that is still to be told is not the outage yet.)
+            deadline.is_for_a_link(|| !half.is_connected() && half.generation() == half.told());
+            drop(half);
             self.news.wait(seen, &mut deadline)?;
         }
     }
 
     #[inline]
-    fn attempt(&self, buf: &mut [u8], known: u64, told: &AtomicU64) -> Poll<io::Result<usize>> {
-        let mut half = self.half();
+    fn attempt(&self, half: &mut ReadHalf<S>, buf: &mut [u8], known: u64, told: &AtomicU64) -> Poll<io::Result<usize>> {
         loop {
             let before = half.told();
             if before > known && !half.is_closed() {
@@ -65,13 +69,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Reading<S> {
             if before < known {
                 // A write has told this handle of a link that nobody has read to its end. What is left on it is not for
                 // this handle any more.
-                match self.poll(&mut half, &mut [0; 1024]) {
+                match self.poll(half, &mut [0; 1024]) {
                     Poll::Ready(Err(error)) if half.told() == before => return Poll::Ready(Err(error)),
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(_) => {}
                 }
             } else {
-                let outcome = self.poll(&mut half, buf);
+                let outcome = self.poll(half, buf);
                 if half.told() > known {
                     told.fetch_max(half.told(), Ordering::SeqCst);
                 }

@@ -8,7 +8,7 @@ use super::Conn;
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Read for &Conn<S> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.shared.reading.read(buf, &self.told, self.read_timeout.deadline())
+        self.shared.reading.read(buf, &self.told, self.deadline(&self.read_timeout))
     }
 }
 
@@ -18,11 +18,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Write for &Conn<S> {
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.shared.writing.write(parts, &self.memory(), self.write_timeout.deadline())
+        self.shared.writing.write(parts, &self.memory(), self.deadline(&self.write_timeout))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.shared.writing.flush(&self.memory(), self.write_timeout.deadline())
+        self.shared.writing.flush(&self.memory(), self.deadline(&self.write_timeout))
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::news::Deadline;
+use super::deadline::{Deadline, Patience};
 
 /// In nanoseconds; 0 for none. A time of more than 584 years is none.
 #[derive(Default)]
@@ -26,8 +26,8 @@ impl TimeLimit {
     }
 
     #[inline]
-    pub(super) fn deadline(&self) -> Deadline {
-        Deadline::new(self.get())
+    pub(super) fn deadline<'a>(&self, patience: Option<&'a Patience>) -> Deadline<'a> {
+        Deadline::new(self.get(), patience)
     }
 }
 

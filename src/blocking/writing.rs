@@ -9,8 +9,9 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime;
 
+use super::deadline::Deadline;
 use super::guard::enter_for;
-use super::news::{Deadline, News, attempt};
+use super::news::{News, attempt};
 use crate::WriteHalf;
 
 pub(super) struct Writing<S> {
@@ -27,6 +28,13 @@ pub(super) struct Seat<S> {
     is_mid_write: bool,
     /// How many threads have waited for their turn in vain once. Who comes new gives way to them.
     insisting: usize,
+}
+
+impl<S> Seat<S> {
+    /// (A break that is still to be told is not the outage yet.)
+    fn look_for_a_link(&self, deadline: &mut Deadline<'_>) {
+        deadline.is_for_a_link(|| !self.half.is_connected() && self.half.generation() == self.half.told());
+    }
 }
 
 /// What a handle remembers of its writes.
@@ -52,7 +60,12 @@ impl<S> Writing<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
     /// Writes all of `parts`, in one piece, as far as the link and the time allow.
-    pub(super) fn write(&self, parts: &[IoSlice<'_>], memory: &Told<'_>, mut deadline: Deadline) -> io::Result<usize> {
+    pub(super) fn write(
+        &self,
+        parts: &[IoSlice<'_>],
+        memory: &Told<'_>,
+        mut deadline: Deadline<'_>,
+    ) -> io::Result<usize> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let mut known = memory.told.load(Ordering::SeqCst);
         if let Some(rest) = memory.rest.load(Ordering::SeqCst).checked_sub(1) {
@@ -83,7 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
                         continue;
                     }
                     Poll::Ready(Err(told)) => break told,
-                    Poll::Pending => {}
+                    Poll::Pending => seat.look_for_a_link(&mut deadline),
                 }
             } else {
                 turn.insist(&mut seat);
@@ -106,11 +119,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
     }
 
     /// Waits until what was written has left this process.
-    pub(super) fn flush(&self, memory: &Told<'_>, mut deadline: Deadline) -> io::Result<()> {
+    pub(super) fn flush(&self, memory: &Told<'_>, mut deadline: Deadline<'_>) -> io::Result<()> {
         let known = memory.told.load(Ordering::SeqCst);
         loop {
             let seen = self.news.count();
-            match self.attempt(&mut self.seat(), known, |half, cx| half.poll_flush(cx)) {
+            // (Of its own statement, so that the lock is free during the wait.)
+            let outcome = self.attempt(&mut self.seat(), known, |half, cx| half.poll_flush(cx));
+            match outcome {
                 Poll::Ready(Ok(())) => return Ok(()),
                 Poll::Ready(Err(stop)) => {
                     memory.told.fetch_max(stop.generation.unwrap_or(0), Ordering::SeqCst);
@@ -122,7 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
     }
 
     /// Ends the conversation; a write that waits in another thread fails.
-    pub(super) fn shutdown(&self, memory: &Told<'_>, mut deadline: Deadline) -> io::Result<()> {
+    pub(super) fn shutdown(&self, memory: &Told<'_>, mut deadline: Deadline<'_>) -> io::Result<()> {
         let known = memory.told.load(Ordering::SeqCst);
         memory.rest.store(0, Ordering::SeqCst);
         loop {

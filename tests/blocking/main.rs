@@ -8,3 +8,4 @@ mod the_end;
 mod threads;
 mod timeouts;
 mod told_once;
+mod waits;
