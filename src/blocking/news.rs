@@ -8,15 +8,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use tokio::runtime;
 use tokio::task::unconstrained;
 
 use super::background;
 use super::deadline::Deadline;
+use super::guard::keeps_wake_ups_back;
 
-/// How long a thread that belongs to some runtime sleeps at most before it tries again. Such a runtime keeps the wake-ups
-/// of tasks that yield to itself until its thread comes back, which it does not as long as it sleeps here.
-const SLEEP_IN_A_RUNTIME: Duration = Duration::from_millis(10);
+/// How long a thread that runs a task of some runtime sleeps at most before it tries again. Such a runtime keeps the
+/// wake-ups of tasks that yield to itself until its thread comes back, which it does not as long as it sleeps here.
+const SLEEP_IN_A_TASK: Duration = Duration::from_millis(10);
 
 /// A waker for any number of threads: all of those that wait try again.
 ///
@@ -56,7 +56,7 @@ impl News {
     /// Fails when the time is up, and on the one thread that must not wait.
     pub(super) fn wait(&self, seen: u64, deadline: &mut Deadline<'_>) -> io::Result<()> {
         background::check_that_waiting_is_safe()?;
-        let longest = if runtime::Handle::try_current().is_ok() { SLEEP_IN_A_RUNTIME } else { Duration::MAX };
+        let longest = if keeps_wake_ups_back() { SLEEP_IN_A_TASK } else { Duration::MAX };
         let mut time_left = deadline.time_left()?;
         let _sleeper = Sleeper::new(&self.sleepers);
         let mut guard = self.lock();

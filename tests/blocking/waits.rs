@@ -114,3 +114,37 @@ fn break_is_told_however_short_the_wait_for_a_link_is() {
     assert_eq!(crate::support::told_generation(&conn.write(b"x").unwrap_err()), 1);
     found_no_link(conn.write(b"x"), Duration::ZERO);
 }
+
+/// How often the thread gave its core up of itself while `work` ran.
+#[cfg(target_os = "linux")]
+fn sleeps_of(work: impl FnOnce()) -> u64 {
+    let count = || {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+        line.trim().parse::<u64>().unwrap()
+    };
+    let before = count();
+    work();
+    count() - before
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn wait_on_a_thread_that_runs_no_task_of_its_runtime_sleeps_through() {
+    let _alone = alone();
+    const LIMIT: Duration = Duration::from_millis(500);
+    let server = Server::start();
+    let (mut conn, _peer) = server.pair();
+    conn.set_read_timeout(Some(LIMIT)).unwrap();
+    let read = move || sleeps_of(|| drop(conn.read(&mut [0])));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let blocking = runtime.block_on(async { tokio::task::spawn_blocking(read).await.unwrap() });
+    assert!(blocking < 15, "woke up {blocking} times in spawn_blocking");
+    let dialer = dial_fn(|| async {
+        tokio::time::sleep(LIMIT).await;
+        Ok(Stuck)
+    });
+    let builder = perconn::Conn::builder("slow").dialer(dialer);
+    let connecting = sleeps_of(|| drop(builder.connect_blocking().unwrap()));
+    assert!(connecting < 15, "woke up {connecting} times while it connected");
+}
