@@ -95,6 +95,7 @@
 //!
 //! A `Conn` must not be used with it beyond a break. `tests/codec` has both side by side.
 
+mod codecs;
 mod error;
 mod factory;
 mod framed;

@@ -1,5 +1,6 @@
 //! What a framed stream or sink tells instead of a frame.
 
+use std::convert::Infallible;
 use std::io;
 
 use crate::Error;
@@ -68,6 +69,20 @@ impl<E> FramedError<E> {
                 let error = error.into_inner()?.downcast::<Error>().ok()?;
                 Some(if error.is_final() { Self::End(*error) } else { Self::Down(*error) })
             }
+        }
+    }
+}
+
+/// What is still to be told. (No codec fails later than it is asked.)
+pub(super) type Untold = FramedError<Infallible>;
+
+impl Untold {
+    pub(super) fn widen<E>(self) -> FramedError<E> {
+        match self {
+            Self::Break { generation, source } => FramedError::Break { generation, source },
+            Self::Codec(never) => match never {},
+            Self::Down(error) => FramedError::Down(error),
+            Self::End(error) => FramedError::End(error),
         }
     }
 }

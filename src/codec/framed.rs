@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
@@ -10,9 +10,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::codec::{Decoder, Encoder};
 
+use super::codecs::Codecs;
 use super::factory::Factory;
 use super::inbound::Inbound;
-use super::outbound::Outbound;
+use super::outbound::{Operation, Outbound};
 use super::{FramedError, FramedRead, FramedWrite};
 use crate::{Conn, ReadHalf, WriteHalf};
 
@@ -40,11 +41,7 @@ pub struct Framed<C, S = TcpStream> {
     write: WriteHalf<S>,
     inbound: Inbound,
     outbound: Outbound,
-    /// The codec of the link on which the stream is, and the sink too unless it is ahead.
-    codec: C,
-    /// The sink's, if it has been told of a break that the stream has not come to.
-    ahead: Option<C>,
-    factory: Factory<C>,
+    codecs: Codecs<C>,
 }
 
 impl<C: Clone + Send + 'static, S> Framed<C, S> {
@@ -83,7 +80,7 @@ impl<C, S> Framed<C, S> {
         // Halves, so that a break which the sink meets first takes nothing that has arrived from the stream.
         let (read, write) = conn.into_split();
         let (inbound, outbound) = (Inbound::new(), Outbound::new(told));
-        Self { read, write, inbound, outbound, codec: factory.make(), ahead: None, factory }
+        Self { read, write, inbound, outbound, codecs: Codecs::new(told, factory) }
     }
 
     /// The connection, by its reading half: `generation()`, `status()`, `connected()`, `close()`, `get_ref()`.
@@ -95,7 +92,7 @@ impl<C, S> Framed<C, S> {
 
     /// The codec of the link on which the stream is.
     pub fn codec(&self) -> &C {
-        &self.codec
+        self.codecs.of_stream()
     }
 
     /// Breaks the stream's link on purpose and drops what was received on it: the stream's next item is the
@@ -134,43 +131,22 @@ impl<C, S> Framed<C, S> {
     /// Frames that were received or accepted already go with their side. The reading side keeps the codec; the writing
     /// side gets a fresh one. So if a codec carries something from one frame to the next, split before the first.
     pub fn into_split(self) -> (FramedRead<C, S>, FramedWrite<C, S>) {
-        let codec = self.ahead.unwrap_or_else(|| self.factory.make());
-        let write = FramedWrite::from_parts(self.write, self.outbound, codec, self.factory.clone());
-        (FramedRead::from_parts(self.read, self.inbound, self.codec, self.factory), write)
+        let (read, write, factory) = self.codecs.into_split();
+        let write = FramedWrite::from_parts(self.write, self.outbound, write, factory.clone());
+        (FramedRead::from_parts(self.read, self.inbound, read, factory), write)
     }
+}
 
-    /// The stream has told of a break.
-    fn advance_stream(&mut self, generation: u64) {
-        let sink = self.outbound.position();
-        self.codec = match self.ahead.take() {
-            Some(ahead) if sink == generation => ahead,
-            ahead => {
-                self.ahead = ahead.filter(|_| sink > generation);
-                self.factory.make()
-            }
-        };
-        self.outbound.learn(generation);
-    }
-
-    /// The sink has thrown away what the codec had encoded; on the stream's own link there is then nothing decoded yet.
-    fn renew_sink<E>(&mut self, before: u64, error: &FramedError<E>) {
-        match error {
-            FramedError::Down(_) if self.ahead.is_none() => self.codec = self.factory.make(),
-            FramedError::Break { .. } if self.outbound.position() == before && self.ahead.is_none() => {}
-            FramedError::Break { .. } | FramedError::Down(_) => self.ahead = Some(self.factory.make()),
-            FramedError::Codec(_) | FramedError::End(_) => {}
+impl<C, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Framed<C, S> {
+    fn poll_sink<E>(&mut self, cx: &mut Context<'_>, operation: Operation) -> Poll<Result<(), FramedError<E>>> {
+        let is_late = self.outbound.loss().is_some();
+        ready!(self.outbound.poll(operation, &mut self.write, cx));
+        match self.outbound.loss() {
+            Some(FramedError::Break { .. }) => self.codecs.advance_sink(self.outbound.position()),
+            Some(_) => self.codecs.renew_sink(is_late),
+            None => {}
         }
-    }
-
-    fn sink_outcome<E>(
-        &mut self,
-        before: u64,
-        outcome: Poll<Result<(), FramedError<E>>>,
-    ) -> Poll<Result<(), FramedError<E>>> {
-        if let Poll::Ready(Err(error)) = &outcome {
-            self.renew_sink(before, error);
-        }
-        outcome
+        Poll::Ready(self.outbound.tell())
     }
 }
 
@@ -186,11 +162,12 @@ where
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let me = self.get_mut();
-        let item = me.inbound.poll_next(&mut me.read, &mut me.codec, cx);
-        if let Poll::Ready(Some(Err(FramedError::Break { generation, .. }))) = &item {
-            me.advance_stream(*generation);
-        }
-        item
+        let item = ready!(me.inbound.poll_next(&mut me.read, me.codecs.of_stream_mut(), cx));
+        let (codecs, outbound) = (&mut me.codecs, &mut me.outbound);
+        Poll::Ready(me.inbound.tell(item, |generation| {
+            codecs.advance_stream(generation, outbound.position());
+            outbound.learn(generation);
+        }))
     }
 }
 
@@ -212,34 +189,25 @@ where
     type Error = FramedError<C::Error>;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let me = self.get_mut();
-        let before = me.outbound.position();
-        let outcome = me.outbound.poll_ready(&mut me.write, cx);
-        me.sink_outcome(before, outcome)
+        self.get_mut().poll_sink(cx, Operation::Ready)
     }
 
     fn start_send(self: Pin<&mut Self>, frame: I) -> Result<(), Self::Error> {
         let me = self.get_mut();
-        me.outbound.start_send(me.ahead.as_mut().unwrap_or(&mut me.codec), frame)
+        me.outbound.start_send(me.codecs.of_sink_mut(), frame)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let me = self.get_mut();
-        let before = me.outbound.position();
-        let outcome = me.outbound.poll_flush(&mut me.write, cx);
-        me.sink_outcome(before, outcome)
+        self.get_mut().poll_sink(cx, Operation::Flush)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let me = self.get_mut();
-        let before = me.outbound.position();
-        let outcome = me.outbound.poll_close(&mut me.write, cx);
-        me.sink_outcome(before, outcome)
+        self.get_mut().poll_sink(cx, Operation::Close)
     }
 }
 
 impl<C: fmt::Debug, S> fmt::Debug for Framed<C, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Framed").field("conn", &self.read).field("codec", &self.codec).finish_non_exhaustive()
+        f.debug_struct("Framed").field("conn", &self.read).field("codec", self.codec()).finish_non_exhaustive()
     }
 }

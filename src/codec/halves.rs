@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
@@ -13,7 +13,7 @@ use tokio_util::codec::{Decoder, Encoder};
 use super::FramedError;
 use super::factory::Factory;
 use super::inbound::Inbound;
-use super::outbound::Outbound;
+use super::outbound::{Operation, Outbound};
 use crate::{ReadHalf, WriteHalf};
 
 /// A [`ReadHalf`] as a stream of frames, which goes on with the next link after a break.
@@ -138,13 +138,15 @@ impl<C, S> FramedWrite<C, S> {
     pub fn into_inner(self) -> WriteHalf<S> {
         self.half
     }
+}
 
-    /// After a break or an outage, what the codec had encoded was thrown away.
-    fn renew<E>(&mut self, outcome: Poll<Result<(), FramedError<E>>>) -> Poll<Result<(), FramedError<E>>> {
-        if let Poll::Ready(Err(FramedError::Break { .. } | FramedError::Down(_))) = outcome {
+impl<C, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> FramedWrite<C, S> {
+    fn poll_sink<E>(&mut self, cx: &mut Context<'_>, operation: Operation) -> Poll<Result<(), FramedError<E>>> {
+        ready!(self.outbound.poll(operation, &mut self.half, cx));
+        if self.outbound.loss().is_some() {
             self.codec = self.factory.make();
         }
-        outcome
+        Poll::Ready(self.outbound.tell())
     }
 }
 
@@ -161,11 +163,9 @@ where
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let me = self.get_mut();
-        let item = me.inbound.poll_next(&mut me.half, &mut me.codec, cx);
-        if let Poll::Ready(Some(Err(FramedError::Break { .. }))) = &item {
-            me.codec = me.factory.make();
-        }
-        item
+        let item = ready!(me.inbound.poll_next(&mut me.half, &mut me.codec, cx));
+        let (codec, factory) = (&mut me.codec, &me.factory);
+        Poll::Ready(me.inbound.tell(item, |_| *codec = factory.make()))
     }
 }
 
@@ -187,9 +187,7 @@ where
     type Error = FramedError<C::Error>;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let me = self.get_mut();
-        let outcome = me.outbound.poll_ready(&mut me.half, cx);
-        me.renew(outcome)
+        self.get_mut().poll_sink(cx, Operation::Ready)
     }
 
     fn start_send(self: Pin<&mut Self>, frame: I) -> Result<(), Self::Error> {
@@ -198,15 +196,11 @@ where
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let me = self.get_mut();
-        let outcome = me.outbound.poll_flush(&mut me.half, cx);
-        me.renew(outcome)
+        self.get_mut().poll_sink(cx, Operation::Flush)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let me = self.get_mut();
-        let outcome = me.outbound.poll_close(&mut me.half, cx);
-        me.renew(outcome)
+        self.get_mut().poll_sink(cx, Operation::Close)
     }
 }
 

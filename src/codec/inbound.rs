@@ -8,6 +8,7 @@ use tokio_util::bytes::BytesMut;
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
+use super::error::Untold;
 use super::{FramedError, INITIAL_CAPACITY};
 use crate::{ReadHalf, Status};
 
@@ -20,6 +21,8 @@ pub(super) struct Inbound {
     state: State,
     /// How long the buffer was when the codec last failed, if it has not succeeded since.
     failed_at: Option<usize>,
+    /// A break for which there is no codec yet.
+    untold: Option<Untold>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,14 +45,14 @@ type Item<C> = Result<<C as Decoder>::Item, FramedError<<C as Decoder>::Error>>;
 
 impl Inbound {
     pub(super) fn new() -> Self {
-        Self { buffer: BytesMut::new(), state: State::Read, failed_at: None }
+        Self { buffer: BytesMut::new(), state: State::Read, failed_at: None, untold: None }
     }
 
     pub(super) fn is_ended(&self) -> bool {
         self.state == State::Ended
     }
 
-    /// The next item. After a `Break` the caller passes a fresh codec.
+    /// The next item, to be passed on by [`tell`](Inbound::tell). After a `Break` the caller passes a fresh codec.
     pub(super) fn poll_next<C, S>(
         &mut self,
         half: &mut ReadHalf<S>,
@@ -60,6 +63,9 @@ impl Inbound {
         C: Decoder,
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        if let Some(error) = self.untold.take() {
+            return Poll::Ready(Some(Err(error.widen())));
+        }
         loop {
             match self.state {
                 State::Ended => return Poll::Ready(None),
@@ -101,6 +107,23 @@ impl Inbound {
                     }
                 },
             }
+        }
+    }
+
+    /// Passes an item on. Before a break is told, `renew` makes the codec for what comes after it. If that panics, the next
+    /// item is the break again.
+    pub(super) fn tell<F, E>(
+        &mut self,
+        item: Option<Result<F, FramedError<E>>>,
+        renew: impl FnOnce(u64),
+    ) -> Option<Result<F, FramedError<E>>> {
+        match item {
+            Some(Err(FramedError::Break { generation, source })) => {
+                self.untold = Some(Untold::Break { generation, source });
+                renew(generation);
+                self.untold.take().map(|error| Err(error.widen()))
+            }
+            item => item,
         }
     }
 

@@ -9,6 +9,7 @@ use tokio_util::bytes::BytesMut;
 use tokio_util::codec::Encoder;
 use tokio_util::io::poll_write_buf;
 
+use super::error::Untold;
 use super::{FramedError, INITIAL_CAPACITY};
 use crate::WriteHalf;
 
@@ -24,6 +25,18 @@ pub(super) struct Outbound {
     is_unconfirmed: bool,
     /// Frames were lost in a break that is still to be told: one after this.
     lost_after: Option<u64>,
+    /// A close tells of this when the conversation is shut down.
+    close_error: Option<Untold>,
+    /// The outcome of an operation, until it is told.
+    untold: Option<Untold>,
+}
+
+/// What a sink does, besides accepting frames.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Operation {
+    Ready,
+    Flush,
+    Close,
 }
 
 impl Outbound {
@@ -34,6 +47,8 @@ impl Outbound {
             position: told,
             is_unconfirmed: false,
             lost_after: None,
+            close_error: None,
+            untold: None,
         }
     }
 
@@ -61,44 +76,51 @@ impl Outbound {
         self.position = generation;
     }
 
-    pub(super) fn poll_ready<S, E>(
-        &mut self,
-        half: &mut WriteHalf<S>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), FramedError<E>>>
+    /// Does an operation, whose outcome [`tell`](Outbound::tell) gives.
+    ///
+    /// Before that, the caller makes a fresh codec if there is a [`loss`](Outbound::loss). If that panics, the next call comes
+    /// back here, and tells of it then.
+    pub(super) fn poll<S>(&mut self, operation: Operation, half: &mut WriteHalf<S>, cx: &mut Context<'_>) -> Poll<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        if self.lost_after.is_some() || self.buffer.len() >= self.boundary {
-            self.poll_flush(half, cx)
-        } else {
-            Poll::Ready(Ok(()))
+        if self.untold.is_none() {
+            let outcome = ready!(match operation {
+                Operation::Ready if self.lost_after.is_none() && self.buffer.len() < self.boundary =>
+                    return Poll::Ready(()),
+                Operation::Ready | Operation::Flush => self.poll_flush(half, cx),
+                Operation::Close => self.poll_close(half, cx),
+            });
+            self.untold = outcome.err();
         }
+        Poll::Ready(())
+    }
+
+    /// What is to be told, if with it everything was thrown away that the codec had encoded.
+    pub(super) fn loss(&self) -> Option<&Untold> {
+        self.untold.as_ref().filter(|error| !error.is_final())
+    }
+
+    pub(super) fn tell<E>(&mut self) -> Result<(), FramedError<E>> {
+        self.untold.take().map_or(Ok(()), |error| Err(error.widen()))
     }
 
     pub(super) fn start_send<C, I>(&mut self, codec: &mut C, item: I) -> Result<(), FramedError<C::Error>>
     where
         C: Encoder<I>,
     {
-        if self.lost_after.is_some() {
+        if self.lost_after.is_some() || self.untold.is_some() {
             // The sink was ready before the break. This frame is one of those that the next call tells may be lost.
             return Ok(());
         }
-        let len = self.buffer.len();
-        let outcome = codec.encode(item, &mut self.buffer).map_err(FramedError::Codec);
-        match outcome {
-            Ok(()) => self.is_unconfirmed = true,
-            // Half a frame must not go out before the next one.
-            Err(_) => self.buffer.truncate(len),
-        }
-        outcome
+        let mut frame = Frame { begin: self.buffer.len(), buffer: &mut self.buffer };
+        codec.encode(item, frame.buffer).map_err(FramedError::Codec)?;
+        frame.begin = frame.buffer.len();
+        self.is_unconfirmed = true;
+        Ok(())
     }
 
-    pub(super) fn poll_flush<S, E>(
-        &mut self,
-        half: &mut WriteHalf<S>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), FramedError<E>>>
+    fn poll_flush<S>(&mut self, half: &mut WriteHalf<S>, cx: &mut Context<'_>) -> Poll<Result<(), Untold>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -126,30 +148,33 @@ impl Outbound {
         }
     }
 
-    pub(super) fn poll_close<S, E>(
-        &mut self,
-        half: &mut WriteHalf<S>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), FramedError<E>>>
+    fn poll_close<S>(&mut self, half: &mut WriteHalf<S>, cx: &mut Context<'_>) -> Poll<Result<(), Untold>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        ready!(self.poll_flush(half, cx))?;
-        loop {
-            let Err(error) = ready!(Pin::new(&mut *half).poll_shutdown(cx)) else { return Poll::Ready(Ok(())) };
-            if let Some(error) = ready!(self.poll_error(error, cx)) {
-                return Poll::Ready(Err(error));
+        if self.close_error.is_none() {
+            match ready!(self.poll_flush(half, cx)) {
+                Err(error) if error.is_final() => return Poll::Ready(Err(error)),
+                // The conversation ends all the same.
+                outcome => self.close_error = outcome.err(),
             }
         }
+        while let Err(error) = ready!(Pin::new(&mut *half).poll_shutdown(cx)) {
+            if let Some(error) = ready!(self.poll_error(error, cx)) {
+                self.close_error.get_or_insert(error);
+                break;
+            }
+        }
+        Poll::Ready(self.close_error.take().map_or(Ok(()), Err))
     }
 
     /// What to tell of an error. `None`: the caller knows of it already.
-    fn poll_error<E>(&mut self, error: io::Error, cx: &Context<'_>) -> Poll<Option<FramedError<E>>> {
-        let Some(error) = FramedError::of(error) else {
+    fn poll_error(&mut self, error: io::Error, cx: &Context<'_>) -> Poll<Option<Untold>> {
+        let Some(error) = Untold::of(error) else {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         };
-        if let FramedError::Break { generation, .. } = &error {
+        if let Untold::Break { generation, .. } = &error {
             if *generation <= self.lost_after.unwrap_or(self.position) {
                 return Poll::Ready(None);
             }
@@ -163,5 +188,17 @@ impl Outbound {
         self.buffer = BytesMut::new();
         self.is_unconfirmed = false;
         self.lost_after = None;
+    }
+}
+
+/// A frame that is being encoded. Unless it gets whole, none of it must go out before the next one, even if the encoder panics.
+struct Frame<'a> {
+    buffer: &'a mut BytesMut,
+    begin: usize,
+}
+
+impl Drop for Frame<'_> {
+    fn drop(&mut self) {
+        self.buffer.truncate(self.begin);
     }
 }

@@ -1,16 +1,19 @@
 //! What the sink sends, and what it tells.
 
 use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use perconn::codec::{Framed, FramedError, FramedWrite};
-use perconn::{Error, WhenDown};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use perconn::{Conn, Error, WhenDown, dial_fn};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio_util::bytes::{Bytes, BytesMut};
 use tokio_util::codec::{Encoder, LengthDelimitedCodec, LinesCodec};
 
-use super::support::{Server, break_noticed, pipes, reset, soon};
+use super::support::{Server, break_noticed, pipes, quick, reset, soon};
 use super::{Numbered, broken};
 
 /// More than the buffers of both kernels take.
@@ -245,4 +248,106 @@ async fn sink_over_another_stream_drops_its_half_frame_as_well() {
     let mut peer = soon("redial", peers.recv()).await.unwrap();
     soon("send", sink.send("next")).await.unwrap();
     received(&mut peer, b"next\n").await;
+}
+
+#[tokio::test]
+async fn close_that_tells_of_a_break_ends_the_conversation_all_the_same() {
+    let server = Server::start().await;
+    let (conn, peer) = server.pair().await;
+    let (mut stream, mut sink) = Framed::new(conn, LinesCodec::new()).into_split();
+    soon("feed", sink.feed("lost")).await.unwrap();
+    reset(peer);
+    let mut peer = server.accept().await;
+    soon("link 2", stream.get_ref().connected()).await.unwrap();
+    let error = soon("close", SinkExt::<&str>::close(&mut sink)).await.unwrap_err();
+    assert_eq!(broken(error).0, 1);
+    // Link 2 is shut down, with nothing on it; when its peer closes, too, the stream is at its end.
+    assert_eq!(soon("the end", peer.read(&mut [0])).await.unwrap(), 0);
+    drop(peer);
+    while let Some(item) = soon("the end of the stream", stream.next()).await {
+        item.unwrap_err();
+    }
+    soon("close", SinkExt::<&str>::close(&mut sink)).await.unwrap();
+}
+
+#[tokio::test]
+async fn close_that_finds_no_link_for_its_frames_ends_the_conversation_all_the_same() {
+    let mut server = Server::start().await;
+    server.stop();
+    let conn = server.client().when_down(WhenDown::Fail).build().unwrap();
+    let mut framed = Framed::new(conn, LinesCodec::new());
+    soon("feed", framed.feed("lost")).await.unwrap();
+    let error = soon("close", SinkExt::<&str>::close(&mut framed)).await.unwrap_err();
+    assert!(matches!(error, FramedError::Down(_)), "{error:?}");
+    assert!(soon("the end", framed.next()).await.unwrap().unwrap_err().is_final());
+}
+
+/// A pipe that is not shut down at the first try.
+struct SlowEnd(DuplexStream, bool);
+
+impl AsyncRead for SlowEnd {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for SlowEnd {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !std::mem::replace(&mut self.1, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn close_that_tells_of_a_break_waits_until_the_next_link_is_shut_down() {
+    let (sender, mut peers) = tokio::sync::mpsc::unbounded_channel();
+    let dialer = dial_fn(move || {
+        let (near, far) = tokio::io::duplex(64);
+        let _ = sender.send(far);
+        std::future::ready(Ok(SlowEnd(near, false)))
+    });
+    let conn = soon("connect", quick(Conn::builder("memory").dialer(dialer)).connect()).await.unwrap();
+    let peer = peers.recv().await.unwrap();
+    let (mut read, write) = conn.into_split();
+    let mut sink = FramedWrite::new(write, LinesCodec::new());
+    soon("feed", sink.feed("lost")).await.unwrap();
+    drop(peer);
+    assert_eq!(soon("the break", read.read(&mut [0])).await.unwrap(), 0);
+    let mut peer = soon("redial", peers.recv()).await.unwrap();
+    soon("link 2", read.connected()).await.unwrap();
+    let error = soon("close", SinkExt::<&str>::close(&mut sink)).await.unwrap_err();
+    assert_eq!(broken(error).0, 1);
+    assert_eq!(soon("the end", peer.read(&mut [0])).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn encoder_that_panics_leaves_no_half_frame() {
+    struct Fragile;
+    impl Encoder<&str> for Fragile {
+        type Error = io::Error;
+
+        fn encode(&mut self, frame: &str, bytes: &mut BytesMut) -> io::Result<()> {
+            bytes.extend_from_slice(frame.as_bytes());
+            assert!(!frame.contains('!'), "a panic, as the test wants it");
+            Ok(())
+        }
+    }
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
+    let mut sink = FramedWrite::with_factory(conn.into_split().1, || Fragile);
+    soon("feed", sink.feed("one")).await.unwrap();
+    catch_unwind(AssertUnwindSafe(|| sink.start_send_unpin("bad!"))).unwrap_err();
+    soon("send", sink.send("two")).await.unwrap();
+    received(&mut peer, b"onetwo").await;
 }
