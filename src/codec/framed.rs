@@ -99,8 +99,11 @@ impl<C, S> Framed<C, S> {
     /// [`Break`](FramedError::Break), unless the end of the connection comes before it.
     ///
     /// For a caller who cannot make sense of what he receives. ([`Conn::reconnect`] alone lets the reader have the bytes
-    /// that had arrived.) If that link has broken already, nothing is done to a newer one; if there is none, the next dial is
-    /// made at once. The redial keeps to the backoff.
+    /// that had arrived.) If that link has broken already, nothing is done to a newer one. The redial keeps to the backoff.
+    ///
+    /// In an outage, the next dial is made at once. But not as long as the stream has still to tell of the break and has
+    /// received something on that link: a server that says nonsense and closes would be redialed without a delay. The
+    /// `reconnect` of the [half](Framed::get_ref) does it even then.
     pub fn reconnect(&mut self) {
         self.inbound.reconnect(&self.read);
     }

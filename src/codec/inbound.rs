@@ -21,6 +21,8 @@ pub(super) struct Inbound {
     state: State,
     /// How long the buffer was when the codec last failed, if it has not succeeded since.
     failed_at: Option<usize>,
+    /// Something has come of this link.
+    has_received: bool,
     /// A break for which there is no codec yet.
     untold: Option<Untold>,
 }
@@ -45,7 +47,7 @@ type Item<C> = Result<<C as Decoder>::Item, FramedError<<C as Decoder>::Error>>;
 
 impl Inbound {
     pub(super) fn new() -> Self {
-        Self { buffer: BytesMut::new(), state: State::Read, failed_at: None, untold: None }
+        Self { buffer: BytesMut::new(), state: State::Read, failed_at: None, has_received: false, untold: None }
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -138,7 +140,9 @@ impl Inbound {
         }
         // A read into no room at all would look like the end of the stream.
         self.buffer.reserve(1);
-        match ready!(poll_read_buf(Pin::new(half), cx, &mut self.buffer)) {
+        let outcome = ready!(poll_read_buf(Pin::new(half), cx, &mut self.buffer));
+        self.has_received |= outcome.as_ref().is_ok_and(|n| *n > 0);
+        match outcome {
             Ok(0) if is_wanted => self.state = State::LastFrames,
             Ok(0) => self.state = State::TellClose,
             Ok(_) if is_wanted => self.state = State::Decode,
@@ -155,11 +159,12 @@ impl Inbound {
         Poll::Ready(None)
     }
 
-    /// Breaks the link on which the reader is and drops what came of it; if there is none, dials at once.
+    /// Breaks the link on which the reader is and drops what came of it; in an outage, dials at once.
     pub(super) fn reconnect<S>(&mut self, half: &ReadHalf<S>) {
         match self.state {
             State::Ended | State::TellClose => return,
             // The half has been told already: a link that is up now is the next one.
+            _ if self.untold.is_some() => return,
             State::LastFrames => {
                 self.state = State::TellClose;
                 return;
@@ -177,8 +182,13 @@ impl Inbound {
             return;
         }
         self.state = State::Discard;
-        // Otherwise the reader's link has broken already, and the newest is not to be blamed.
-        if matches!(half.current_status(), Status::Connected { generation, .. } if generation == told + 1) {
+        let shall_redial = match half.current_status() {
+            Status::Connected { generation, .. } => generation == told + 1,
+            // The reader's link has broken already. If it has said something, that may be what the caller complains of, and
+            // a server that says it and closes must not be dialed without a delay.
+            _ => !self.has_received,
+        };
+        if shall_redial {
             half.reconnect();
         }
     }
@@ -187,6 +197,7 @@ impl Inbound {
     fn begin_link(&mut self) {
         self.buffer = BytesMut::new();
         self.failed_at = None;
+        self.has_received = false;
         self.state = State::Read;
     }
 }

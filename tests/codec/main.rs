@@ -4,6 +4,7 @@
 mod support;
 
 mod chaos;
+mod factory;
 mod sink;
 mod stream;
 mod tokio_util_own;

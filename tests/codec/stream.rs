@@ -8,8 +8,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FusedStream;
 use perconn::codec::{Framed, FramedError, FramedRead, Terminated};
-use perconn::{Error, WhenDown};
+use perconn::{Conn, Error, WhenDown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_util::codec::{LengthDelimitedCodec, LinesCodec, LinesCodecError};
 
 use super::support::{Server, break_noticed, generation_up, pipes, reset, soon};
@@ -208,6 +209,46 @@ async fn reconnect_in_an_outage_drops_nothing_of_the_next_link() {
     assert_eq!(frame(&mut framed).await, "one");
 }
 
+/// A connection whose next dial, once its link has broken, comes by itself only after the test.
+async fn slow_to_redial(server: &Server) -> (Conn, TcpStream) {
+    let delay = Duration::from_secs(3600);
+    let client = server.client().retry_max(delay).retry_min(delay);
+    let (conn, peer) = tokio::join!(client.connect(), server.accept());
+    (conn.unwrap(), peer)
+}
+
+#[tokio::test]
+async fn reconnect_in_an_outage_that_is_still_untold_dials_at_once() {
+    let server = Server::start().await;
+    let (conn, peer) = slow_to_redial(&server).await;
+    reset(peer);
+    break_noticed(&conn).await;
+    let mut framed = Framed::new(conn, LinesCodec::new());
+    framed.reconnect();
+    let mut peer = server.accept().await;
+    assert_eq!(break_of(&mut framed).await.0, 1);
+    peer.write_all(b"next\n").await.unwrap();
+    assert_eq!(frame(&mut framed).await, "next");
+}
+
+#[tokio::test]
+async fn reconnect_after_the_last_words_of_a_link_keeps_to_the_backoff() {
+    let server = Server::start().await;
+    let (conn, mut peer) = slow_to_redial(&server).await;
+    peer.write_all(b"go away\n").await.unwrap();
+    drop(peer);
+    break_noticed(&conn).await;
+    let mut framed = Framed::new(conn, LinesCodec::new());
+    assert_eq!(frame(&mut framed).await, "go away");
+    framed.reconnect();
+    assert_eq!(break_of(&mut framed).await.0, 1);
+    server.expect_silence(Duration::from_millis(50)).await;
+    // Now it is the caller's own decision.
+    framed.reconnect();
+    server.accept().await.write_all(b"next\n").await.unwrap();
+    assert_eq!(frame(&mut framed).await, "next");
+}
+
 #[tokio::test]
 async fn reconnect_at_the_end_of_a_link_leaves_the_next_one() {
     let server = Server::start().await;
@@ -277,7 +318,7 @@ async fn giving_up_ends_the_stream_after_the_break() {
 fn shutdown_of_the_runtime_ends_the_stream() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut framed = runtime.block_on(async {
-        let conn = super::support::quick(perconn::Conn::builder("127.0.0.1:1")).build().unwrap();
+        let conn = super::support::quick(Conn::builder("127.0.0.1:1")).build().unwrap();
         Framed::new(conn, LinesCodec::new())
     });
     runtime.shutdown_timeout(Duration::from_secs(5));
