@@ -73,7 +73,8 @@
 //! - That holds for [`FramedError::Down`], too. But a codec's error concerns its own frame only: nothing of it is sent,
 //!   and what was accepted before stays.
 //! - While there is no link, a flush waits as [`when_down`](crate::Builder::when_down) says.
-//! - Closing the sink flushes, and ends the conversation as [`Conn`](crate::Conn#shutdown)'s shutdown does.
+//! - Closing the sink flushes, and ends the conversation as [`Conn`](crate::Conn#shutdown)'s shutdown does. If the flush fails,
+//!   the conversation ends all the same, and then the flush's error is told.
 //!
 //! # Saying something again on each link
 //!

@@ -57,7 +57,8 @@ impl<C, S> Framed<C, S> {
     /// Frames by codecs that `make` makes: one at once, and one after each break.
     ///
     /// One codec serves both directions of a link. (Only when the sink has been told of a break that the stream has not
-    /// come to yet, two are in use.)
+    /// come to yet, two are in use.) If `make` panics, the call that needed the codec does; the next one tries again, and then
+    /// tells what this one had to tell.
     ///
     /// ```
     /// use perconn::codec::Framed;
@@ -122,6 +123,9 @@ impl<C, S> Framed<C, S> {
 
     /// Gives the connection back. What was received and not yielded, and accepted and not written, is dropped: do it
     /// after a flush and a break, or what is read next may begin within a frame.
+    ///
+    /// That holds for a break as well: if the peer has closed, and the stream has yielded what was left before it but not the
+    /// break itself, then no operation tells of it any more. [`Conn::told`] shows it.
     pub fn into_inner(self) -> Conn<S> {
         match self.read.reunite(self.write) {
             Ok(conn) => conn,

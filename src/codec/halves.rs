@@ -84,7 +84,8 @@ impl<C, S> FramedRead<C, S> {
         self.inbound.reconnect(&self.half);
     }
 
-    /// Gives the half back. What was received and not yielded is dropped.
+    /// Gives the half back. What was received and not yielded is dropped, be it the break after the last frame of a link
+    /// that the peer has closed: no read tells of that any more, only [`ReadHalf::told`] does.
     pub fn into_inner(self) -> ReadHalf<S> {
         self.half
     }

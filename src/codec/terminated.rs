@@ -11,6 +11,9 @@ use tokio_util::codec::{Decoder, Encoder};
 /// to it when the peer closes. But the kernel also closes in good order what a killed process had open, in mid-line if
 /// that is where it was. With this around it, the rest is no frame but an error, which is told before the break.
 ///
+/// It sees only what the codec has left in the buffer. `LengthDelimitedCodec` takes a head out of it at once, so that a link
+/// which ends right after a head ends without an error.
+///
 /// ```
 /// use perconn::codec::Terminated;
 /// use tokio_util::bytes::BytesMut;
