@@ -21,27 +21,26 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use self::background::User;
 use self::deadline::{Deadline, Patience};
-use self::news::block_on;
 use self::reading::Reading;
 use self::time_limit::TimeLimit;
 use self::writing::{Told, Writing};
-use crate::{Address, Builder, Status, TcpDialer};
+use crate::{Address, Builder, TcpDialer};
 
 mod background;
 mod builder;
 mod deadline;
 mod guard;
+mod handle;
 mod news;
+mod parts;
 mod reading;
 mod std_traits;
 mod time_limit;
@@ -57,6 +56,9 @@ mod writing;
 ///
 /// All settings are those of the core's [`Builder`], which ends with
 /// [`connect_blocking`](Builder::connect_blocking) or [`build_blocking`](Builder::build_blocking).
+///
+/// `docs/tcp_stream.md` lists what else differs from a `TcpStream` of std's: `shutdown` takes no argument, options of the
+/// socket are set by the builder, and there is no `peek`, no `set_nonblocking` and no descriptor to take.
 ///
 /// # Several threads
 ///
@@ -82,14 +84,26 @@ mod writing;
 /// [`WouldBlock`](io::ErrorKind::WouldBlock), as those of a `TcpStream` do on Unix; no break has that kind. It is no break:
 /// no byte is lost, and the operation can be tried again. A `write` that has sent a part returns `Ok` with its length, and
 /// until its rest is sent, other handles can come between. (`write_all` and `read_exact` do not say how far they came.)
-/// The wait for a link counts.
+/// The wait for a link counts. [`WhenDown::WaitFor`](crate::WhenDown::WaitFor) limits that wait as well, of each call by itself,
+/// and fails with [`TimedOut`](io::ErrorKind::TimedOut).
+///
+/// After a `write` that has sent a part, the handle's next one is taken for its rest, and belongs to the same link: if that
+/// has broken, it fails with the break's error, even if a read has told of the break. So a program that gives the rest up
+/// and writes something new may be told of that break once more; then it writes again. (A [clone](Conn::try_clone) has no
+/// rest to send.)
 ///
 /// # The background thread
 ///
 /// Reads and writes are made on the thread that calls them. Dialing, timers, and the hooks of the [`Builder`] run on one
 /// thread, `perconn-blocking`, which all blocking connections of the process share; it is started by the first and ends with
 /// the last. A hook that blocks it holds them all up. If a hook (or a dialer) itself uses a blocking connection, what does
-/// not need to wait works, and what would have to wait fails with [`Deadlock`](io::ErrorKind::Deadlock).
+/// not need to wait works, and what would have to wait fails with [`Deadlock`](io::ErrorKind::Deadlock). Names are resolved
+/// on further threads, `perconn-resolver`: one for each name that is being resolved at the same time, for ten seconds after
+/// the last.
+///
+/// A lock is not noticed. A log that is sent over a blocking connection behind a mutex comes to a standstill in an outage, if
+/// the connection logs there as well, as it does by default: a thread waits for the link with the mutex in its hands, and the
+/// background thread, which would dial, for the mutex. Such a connection needs `.logger(|_| {})`, or a write timeout.
 ///
 /// An operation that need not wait costs a lock more than that of a `TcpStream`. One that waits is woken by way of the
 /// background thread, where the kernel would wake it directly: a round trip of 64 bytes over the loopback took 1.4 times as
@@ -99,7 +113,9 @@ mod writing;
 ///
 /// A call blocks its thread, and with it the other tasks of that thread; it does not panic, and it does not depend on that
 /// runtime. If what the peer needs in order to answer runs on the same thread, it waits for ever: an async program should
-/// use [`perconn::Conn`](crate::Conn), or call from [`spawn_blocking`](tokio::task::spawn_blocking).
+/// use [`perconn::Conn`](crate::Conn), or call from [`spawn_blocking`](tokio::task::spawn_blocking). And a call that waits on
+/// a thread which runs tasks looks every 10 ms whether it can go on, as the runtime may keep a wake-up back; elsewhere it
+/// sleeps until it is woken.
 ///
 /// # Closing
 ///
@@ -115,6 +131,10 @@ pub struct Conn<S = TcpStream> {
     write_timeout: TimeLimit,
 }
 
+// The handles share the two halves of one connection. This is the one place where the module uses more of the core than any
+// program can: `tell_again` of a half repeats a break, with its error, for each handle that has not been told when another one
+// was, and `is_closed` says that the connection was closed instead; and `policy` and `address` of the builder are read, so that
+// each call can have its own wait for a link.
 struct Shared<S> {
     reading: Reading<S>,
     writing: Writing<S>,
@@ -214,135 +234,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conn<S> {
 
     fn memory(&self) -> Told<'_> {
         Told { told: &self.told, rest: &self.rest }
-    }
-}
-
-impl<S> Conn<S> {
-    /// Another handle on the same connection, which has been told of what this one has, and has the same timeouts.
-    ///
-    /// The connection closes when the last handle is dropped. The clone starts at the beginning of a message: if this handle
-    /// has the rest of a write to send, the clone knows nothing of it.
-    ///
-    /// ```no_run
-    /// use std::io::{BufRead, BufReader, Write};
-    ///
-    /// let mut conn = perconn::blocking::Conn::connect("chat.example:6667")?;
-    /// let reader = conn.try_clone()?;
-    /// std::thread::spawn(move || BufReader::new(reader).lines().map_while(Result::ok).for_each(|line| println!("{line}")));
-    /// conn.write_all(b"hello\n")?;
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// None; it is a `Result` as [`std::net::TcpStream::try_clone`] is.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self {
-            shared: Arc::clone(&self.shared),
-            told: AtomicU64::new(self.told.load(Ordering::SeqCst)),
-            rest: AtomicU64::new(0),
-            read_timeout: self.read_timeout.clone(),
-            write_timeout: self.write_timeout.clone(),
-        })
-    }
-
-    /// How long a read of this handle may wait: for bytes, and for a link. `None`, the default: for ever.
-    ///
-    /// See [timeouts](Conn#timeouts).
-    ///
-    /// ```
-    /// use std::io::{ErrorKind, Read};
-    /// use std::time::Duration;
-    ///
-    /// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
-    /// # let address = server.local_addr()?;
-    /// let mut conn = perconn::blocking::Conn::connect(address)?;
-    /// conn.set_read_timeout(Some(Duration::from_millis(10)))?;
-    /// // The server says nothing.
-    /// assert_eq!(conn.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a time of zero.
-    pub fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.read_timeout.set("read", limit)
-    }
-
-    /// How long a write, flush or shutdown of this handle may wait: for room, for its turn, and for a link. `None`, the
-    /// default: for ever. See [timeouts](Conn#timeouts).
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a time of zero.
-    pub fn set_write_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.write_timeout.set("write", limit)
-    }
-
-    /// The time set by [`set_read_timeout`](Conn::set_read_timeout).
-    ///
-    /// # Errors
-    ///
-    /// None; it is a `Result` as std's is.
-    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        Ok(self.read_timeout.get())
-    }
-
-    /// The time set by [`set_write_timeout`](Conn::set_write_timeout).
-    ///
-    /// # Errors
-    ///
-    /// None; it is a `Result` as std's is.
-    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        Ok(self.write_timeout.get())
-    }
-
-    /// The number of the newest link: 1 for the first, 0 before there is one.
-    pub fn generation(&self) -> u64 {
-        self.shared.reading.half().generation()
-    }
-
-    /// Whether a link is up, as far as this machine knows.
-    pub fn is_connected(&self) -> bool {
-        self.shared.reading.half().is_connected()
-    }
-
-    /// The state of the connection at this moment.
-    pub fn current_status(&self) -> Status {
-        self.shared.reading.half().current_status()
-    }
-
-    /// Waits until a link is up, for `limit` at most; with `None`, for ever.
-    ///
-    /// A break that has not been told yet is still told by the next operation.
-    ///
-    /// # Errors
-    ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if the time is up, [`Deadlock`](io::ErrorKind::Deadlock) on the
-    /// [background thread](Conn#the-background-thread). [`Error::ClosedConnection`](crate::Error::ClosedConnection) or
-    /// [`Error::GaveUp`](crate::Error::GaveUp) if there will be no link.
-    pub fn wait_connected(&self, limit: impl Into<Option<Duration>>) -> io::Result<()> {
-        let connected = self.shared.reading.half().connected();
-        Ok(block_on(pin!(connected), limit.into())??)
-    }
-
-    /// Breaks the link on purpose, or, during an outage, dials at once; see
-    /// [`perconn::Conn::reconnect`](crate::Conn::reconnect).
-    pub fn reconnect(&self) {
-        self.shared.reading.half().reconnect();
-    }
-
-    /// Closes the connection for all its handles, at any moment, from any thread.
-    ///
-    /// The socket is shut down at once, what waits in other threads ends with
-    /// [`Error::ClosedConnection`](crate::Error::ClosedConnection), and so does every later operation. Bytes that the kernel
-    /// had accepted are still delivered, unless received bytes were left unread. When this returns, nothing dials any more.
-    /// (Called by a hook of a blocking connection, it does not wait for that.)
-    pub fn close(&self) {
-        let closing = self.shared.reading.half().close();
-        // Closed by the first look at it. On the background thread that is all, and what follows cannot be waited for.
-        let _ = block_on(pin!(closing), None);
     }
 }
 

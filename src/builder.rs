@@ -148,6 +148,9 @@ impl<D> Builder<D> {
     /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes. Runs on the
     /// actor's task, and so on a thread of the runtime, which it must not block; a slow logger delays this connection's
     /// next link, and nothing else of it. If it panics, the panic is caught and logged.
+    ///
+    /// If the program's log itself is sent over this connection, the default would write to it from the task on which its
+    /// redial depends, and could wait for ever, say for a lock: give such a connection a logger that does not, `|_| {}`.
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.hooks.logger = Box::new(logger);
         self

@@ -15,7 +15,7 @@ pub enum WhenDown {
     /// It waits for this long at most, then it fails with [`Error::WaitTimeout`].
     ///
     /// The time runs per direction and outage, from the first operation that found no link until one was told of
-    /// the timeout; a cancelled operation's wait counts.
+    /// the timeout; a cancelled operation's wait counts. (Each call of a `blocking::Conn` has a time of its own.)
     WaitFor(Duration),
     /// It fails at once with [`Error::Down`].
     Fail,

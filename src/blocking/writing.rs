@@ -12,6 +12,7 @@ use tokio::runtime;
 use super::deadline::Deadline;
 use super::guard::enter_for;
 use super::news::{News, attempt};
+use super::parts::rest_of;
 use crate::WriteHalf;
 
 pub(super) struct Writing<S> {
@@ -243,31 +244,5 @@ impl<S> Drop for Turn<'_, S> {
             drop(seat);
             self.writing.news.tell();
         }
-    }
-}
-
-/// What comes next of `parts` when `done` bytes are written.
-fn rest_of<'a>(parts: &'a [IoSlice<'_>], mut done: usize) -> &'a [u8] {
-    for part in parts {
-        if done < part.len() {
-            return &part[done..];
-        }
-        done -= part.len();
-    }
-    &[]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rest_of_several_parts_begins_where_the_write_stopped() {
-        let parts = [IoSlice::new(b"ab"), IoSlice::new(b""), IoSlice::new(b"cde")];
-        assert_eq!(rest_of(&parts, 0), b"ab");
-        assert_eq!(rest_of(&parts, 1), b"b");
-        assert_eq!(rest_of(&parts, 2), b"cde");
-        assert_eq!(rest_of(&parts, 4), b"e");
-        assert_eq!(rest_of(&parts, 5), b"");
     }
 }
