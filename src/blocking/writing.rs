@@ -101,6 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
                 }
             } else {
                 turn.insist(&mut seat);
+                deadline.is_for_a_link(|| false);
             }
             drop(seat);
             if let Err(error) = self.news.wait(seen, &mut deadline) {

@@ -98,6 +98,29 @@ fn wait_for_a_link_is_counted_from_its_own_call() {
 }
 
 #[test]
+fn wait_for_a_link_is_over_with_the_link_though_another_write_comes_first() {
+    let _alone = alone();
+    const LIMIT: Duration = Duration::from_millis(400);
+    const SIZE: usize = 20_000_000;
+    let mut server = Server::start();
+    server.stop();
+    let conn = server.client().when_down(WhenDown::WaitFor(LIMIT)).build_blocking().unwrap();
+    let writes = [(); 2].map(|()| {
+        let mut conn = conn.try_clone().unwrap();
+        begin_to_wait(move || conn.write(&vec![0; SIZE]))
+    });
+    server.restart();
+    let mut peer = server.accept();
+    // One writes and waits for room, the other waits for its turn.
+    std::thread::sleep(LIMIT + SHORT);
+    let server = begin(move || peer.read_exact(&mut vec![0; 2 * SIZE]));
+    for write in &writes {
+        assert_eq!(soon("a write", write).unwrap(), SIZE);
+    }
+    soon("the server", &server).unwrap();
+}
+
+#[test]
 fn break_is_told_however_short_the_wait_for_a_link_is() {
     let _alone = alone();
     let mut server = Server::start();
