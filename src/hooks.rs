@@ -49,8 +49,10 @@ pub(crate) fn wake(waker: Waker) {
 pub(crate) fn panic_message(panic: Box<dyn Any + Send>) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned();
-    // What was thrown may panic once more when it is dropped.
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    // What was thrown may panic once more when it is dropped; and what is thrown then is better left alone.
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(another);
+    }
     text
 }
 

@@ -5,6 +5,8 @@
 //! connection to one user at a time, dialing if there is none; dropped, the [`Guard`] gives it back. The connection stays
 //! open for the next time, until its slot is needed elsewhere: then the one that has been idle for longest is closed.
 //!
+//! (It is not a pool of interchangeable connections to one server, as bb8 and deadpool are: a resource is one connection.)
+//!
 //! ```
 //! use perconn::pool::Pool;
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,15 +41,26 @@
 //! [`dial_timeout`](PoolBuilder::dial_timeout). If a dial fails, its error is told at once, to all who were waiting for that
 //! resource.
 //!
+//! A future of [`get`](Resource::get) that is held and not polled keeps what it has: its turn, or its slot and its dial,
+//! whatever the dial timeout. And who waits for a second connection with a first one in his hands, as others do the other way
+//! round, may wait for ever, as with mutexes: use [`get_timeout`](Resource::get_timeout).
+//!
 //! # What is never handed out
 //!
 //! A connection that its peer has closed, or on which something has arrived that nobody asked for (an answer that came too
 //! late, a farewell). Each hand-out asks the kernel, which is one system call and no wait; one that is found so is closed,
-//! and a new one dialed in its place. What the pool knows for a `TcpStream` or a `UnixStream`, a dialer says of its own streams by
-//! [`Dial::is_closed`]; of anything else, nothing is known.
+//! and a new one dialed in its place. A stream that is neither a `TcpStream` nor a `UnixStream`, such as
+//! one of TLS, is read without waiting, which finds what the runtime has seen by then, and its dialer's [`Dial::is_closed`] is
+//! asked. Of anything that is no stream, nothing is known.
 //!
 //! No pool can know that a connection is in the middle of an exchange whose answer has not arrived yet. If a future that
 //! uses a [`Guard`] may be dropped half-way, let it [close on drop](Guard::close_on_drop) until the exchange is over.
+//!
+//! # How exact the budget is
+//!
+//! A slot is one open connection, and an evicted one is closed before the next is dialed. Only a dial to a name with several
+//! addresses may have more than one socket open for a moment: if one does not answer, another is tried beside it every 250 ms
+//! (RFC 8305).
 //!
 //! # Other things than connections
 //!
@@ -76,6 +89,7 @@ pub use self::stats::Stats;
 mod book;
 mod builder;
 mod claim;
+mod dialing;
 mod error;
 mod event;
 mod guard;
@@ -161,24 +175,29 @@ impl Pool {
     /// What the dialer's [`check`](Dial::check) says.
     pub fn resource_with<D: Dial>(&self, name: &str, dialer: D) -> Result<Resource<D::Stream>, Error> {
         dialer.check()?;
-        Ok(Resource::new(&self.shared, name, Dialed(dialer), D::is_closed))
+        Ok(Resource::new(&self.shared, name, Dialed(dialer), look::is_quiet_stream::<D>))
     }
 
     /// A resource of any kind that takes a descriptor while it is open: a file, a process, a mapping.
     ///
-    /// It is handed out again without a look, unless it is a socket.
+    /// It is handed out again without a look, unless it is a TCP or Unix socket. As with all resources, it is opened within a
+    /// tokio runtime.
     ///
     /// ```
     /// use perconn::pool::Pool;
-    /// use tokio::fs::File;
-    /// use tokio::io::AsyncReadExt;
+    /// use tokio::net::UdpSocket;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let manifest = Pool::global().resource_fn("manifest", || File::open("Cargo.toml"));
-    /// let mut text = String::new();
-    /// manifest.get().await?.read_to_string(&mut text).await?;
-    /// # assert!(text.contains("perconn"));
+    /// let metrics = Pool::global().resource_fn("metrics", || async {
+    ///     let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    ///     socket.connect("127.0.0.1:8125").await?;
+    ///     Ok(socket)
+    /// });
+    /// for _ in 0..3 {
+    ///     let _ = metrics.get().await?.send(b"requests:1|c").await; // one socket
+    /// }
+    /// # assert_eq!(Pool::global().stats().opened, 1);
     /// # Ok(())
     /// # }
     /// ```
@@ -188,7 +207,7 @@ impl Pool {
         Fut: Future<Output = io::Result<T>> + Send + 'static,
         T: Send + 'static,
     {
-        Resource::new(&self.shared, name, Made(open), |_| false)
+        Resource::new(&self.shared, name, Made(open), |_| true)
     }
 
     /// Waits for the bare right to one descriptor, for a use that the pool knows nothing of. An idle connection is closed

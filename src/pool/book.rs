@@ -8,7 +8,7 @@
 //!
 //! While somebody waits for a slot, there is neither a free slot nor an idle connection.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::task::Waker;
 
 use slab::Slab;
@@ -38,20 +38,23 @@ pub(super) struct Book<P: Parked, F> {
     entries: Slab<Entry<P>>,
     idle: Idle,
     waiters: Slab<Waiter<P, F>>,
+    /// How many of these have been granted something, and have not fetched it yet.
+    granted: usize,
     /// Those who have their entry and wait for a slot, by ticket.
     for_slot: BTreeMap<u64, usize>,
     next_ticket: u64,
     is_closed: bool,
-    /// How often an open connection was granted.
-    pub(super) reused: u64,
 }
 
 struct Entry<P> {
     phase: Phase<P>,
-    /// Those who wait for it, in the order of their tickets.
-    waiters: VecDeque<usize>,
-    /// Its connection is closed at the next return, or that is all: the resource is gone.
+    /// Those who wait for it, by ticket.
+    waiters: BTreeMap<u64, usize>,
+    /// Whoever has it waits for a slot.
+    is_starved: bool,
+    /// Its connection is closed when it comes back.
     closes: bool,
+    /// The resource is gone.
     is_gone: bool,
 }
 
@@ -61,7 +64,7 @@ enum Phase<P> {
     /// Somebody has it.
     Claimed,
     /// Its connection is open, and nobody uses it.
-    Idle { parked: P, since: Instant, links: Links },
+    Idle { parked: P, since: Option<Instant>, links: Links },
 }
 
 struct Waiter<P: Parked, F> {
@@ -109,10 +112,10 @@ impl<P: Parked, F> Book<P, F> {
             entries: Slab::new(),
             idle: Idle::default(),
             waiters: Slab::new(),
+            granted: 0,
             for_slot: BTreeMap::new(),
             next_ticket: 0,
             is_closed: false,
-            reused: 0,
         }
     }
 
@@ -121,69 +124,74 @@ impl<P: Parked, F> Book<P, F> {
     }
 
     pub(super) fn add_entry(&mut self) -> usize {
-        self.entries.insert(Entry { phase: Phase::Empty, waiters: VecDeque::new(), closes: false, is_gone: false })
+        self.entries.insert(Entry {
+            phase: Phase::Empty,
+            waiters: BTreeMap::new(),
+            is_starved: false,
+            closes: false,
+            is_gone: false,
+        })
     }
 
-    /// Somebody wants the connection of an entry, or a slot to open it; with a waker, he waits if need be.
-    pub(super) fn ask(&mut self, entry: usize, waker: Option<&Waker>) -> Answer<P::Live, F> {
-        match (&self.entries[entry].phase, waker) {
-            (Phase::Idle { .. }, _) => {
+    /// Somebody wants the connection of an entry, or a slot to open it; with a waker, which is taken, he waits if need
+    /// be. (A waker is the program's own code: none is cloned or dropped here.)
+    pub(super) fn ask(&mut self, entry: usize, waker: &mut Option<Waker>) -> Answer<P::Live, F> {
+        match &self.entries[entry].phase {
+            Phase::Idle { .. } => {
                 self.unpark(entry);
                 self.entries[entry].phase = Phase::Claimed;
-                self.reused += 1;
                 Answer::Now(Grant::Reuse)
             }
-            (Phase::Claimed, Some(waker)) => {
-                let waiter = self.add_waiter(entry, false, waker);
-                self.entries[entry].waiters.push_back(waiter);
+            Phase::Claimed => {
+                let Some(waker) = waker.take() else { return Answer::Busy };
+                let (ticket, waiter) = self.add_waiter(entry, false, waker);
+                self.entries[entry].waiters.insert(ticket, waiter);
                 Answer::Wait(waiter)
             }
-            (Phase::Claimed, None) => Answer::Busy,
-            (Phase::Empty, waker) => match (self.take_slot(), waker) {
-                (Some(slot), _) => {
+            Phase::Empty => {
+                if let Some(slot) = self.take_slot() {
                     self.entries[entry].phase = Phase::Claimed;
-                    Answer::Now(slot)
+                    return Answer::Now(slot);
                 }
-                (None, Some(waker)) => {
-                    self.entries[entry].phase = Phase::Claimed;
-                    let waiter = self.add_waiter(entry, true, waker);
-                    self.for_slot.insert(self.waiters[waiter].ticket, waiter);
-                    Answer::Wait(waiter)
-                }
-                (None, None) => Answer::Busy,
-            },
+                let Some(waker) = waker.take() else { return Answer::Busy };
+                self.entries[entry].phase = Phase::Claimed;
+                let (ticket, waiter) = self.add_waiter(entry, true, waker);
+                self.starve(entry, ticket, waiter);
+                Answer::Wait(waiter)
+            }
         }
     }
 
-    /// What one who waits was granted. If nothing yet, the waker is kept.
-    pub(super) fn poll(&mut self, waiter: usize, waker: &Waker) -> Option<Grant<P::Live, F>> {
+    /// What one who waits was granted. If nothing yet, his waker is replaced by this one, and given back.
+    pub(super) fn poll(&mut self, waiter: usize, waker: &mut Waker) -> Option<Grant<P::Live, F>> {
         let waiting = &mut self.waiters[waiter];
         if waiting.grant.is_some() {
+            self.granted -= 1;
             return self.waiters.remove(waiter).grant;
         }
-        match &mut waiting.waker {
-            Some(current) if current.will_wake(waker) => {}
-            current => *current = Some(waker.clone()),
+        if let Some(current) = &mut waiting.waker {
+            std::mem::swap(current, waker);
         }
         None
     }
 
-    /// One who waits does not want to any more. If it has been granted something meanwhile, that is still its own.
-    pub(super) fn cancel(&mut self, waiter: usize) -> Option<Grant<P::Live, F>> {
-        let Waiter { ticket, entry, has_entry, grant, .. } = self.waiters.remove(waiter);
-        if grant.is_none() {
-            if has_entry {
-                self.for_slot.remove(&ticket);
-                self.leave(entry);
-            } else {
-                self.entries[entry].waiters.retain(|other| *other != waiter);
-            }
+    /// One who waits does not want to any more. If he has been granted something meanwhile, that is still his own. His
+    /// waker is given back.
+    pub(super) fn cancel(&mut self, waiter: usize) -> (Option<Grant<P::Live, F>>, Option<Waker>) {
+        let Waiter { ticket, entry, has_entry, grant, waker } = self.waiters.remove(waiter);
+        if grant.is_some() {
+            self.granted -= 1;
+        } else if has_entry {
+            self.for_slot.remove(&ticket);
+            self.leave(entry);
+        } else {
+            self.entries[entry].waiters.remove(&ticket);
         }
-        grant
+        (grant, waker)
     }
 
     /// A connection comes back, to be used again.
-    pub(super) fn put(&mut self, entry: usize, parked: P, since: Instant) -> Put {
+    pub(super) fn put(&mut self, entry: usize, parked: P, since: Option<Instant>) -> Put {
         let place = &mut self.entries[entry];
         if self.is_closed || place.is_gone {
             self.releasing += 1;
@@ -193,19 +201,14 @@ impl<P: Parked, F> Book<P, F> {
             self.releasing += 1;
             return Put::Close(Why::Scheduled);
         }
-        let next = place.waiters.front().copied();
-        let first_here = next.map_or(u64::MAX, |waiter| self.waiters[waiter].ticket);
+        let first_here = place.waiters.first_key_value().map_or(u64::MAX, |(ticket, _)| *ticket);
         let first_elsewhere = self.for_slot.first_key_value().map_or(u64::MAX, |(ticket, _)| *ticket);
         if first_elsewhere < first_here {
             self.releasing += 1;
             return Put::Close(Why::Evicted);
         }
-        match next {
-            Some(waiter) => {
-                place.waiters.pop_front();
-                self.reused += 1;
-                Put::Kept(self.grant(waiter, Grant::Reuse))
-            }
+        match place.waiters.pop_first() {
+            Some((_, waiter)) => Put::Kept(self.grant(waiter, Grant::Reuse)),
             None => {
                 self.park(entry, parked, since);
                 Put::Kept(None)
@@ -240,7 +243,7 @@ impl<P: Parked, F> Book<P, F> {
     /// All who wait for an entry get nothing. Returns whom to wake.
     pub(super) fn fail_waiters(&mut self, entry: usize, why: impl Fn() -> F) -> Vec<Waker> {
         let waiters = std::mem::take(&mut self.entries[entry].waiters);
-        waiters.into_iter().filter_map(|waiter| self.grant(waiter, Grant::Failed(why()))).collect()
+        waiters.into_values().filter_map(|waiter| self.grant(waiter, Grant::Failed(why()))).collect()
     }
 
     /// The connection of an entry shall be closed: the one that is returned, now; one that is in use, when it comes back.
@@ -248,7 +251,8 @@ impl<P: Parked, F> Book<P, F> {
         match self.entries[entry].phase {
             Phase::Empty => None,
             Phase::Claimed => {
-                self.entries[entry].closes = true;
+                // Nothing is open, or being opened, while its user waits for a slot.
+                self.entries[entry].closes = !self.entries[entry].is_starved;
                 None
             }
             Phase::Idle { .. } => self.take_idle(entry),
@@ -271,10 +275,10 @@ impl<P: Parked, F> Book<P, F> {
         if self.oldest_since()? <= then { self.take_idle(oldest) } else { None }
     }
 
-    /// Since when the connection has been idle that has been for longest.
+    /// Since when the connection has been idle that has been for longest, if that was noted.
     pub(super) fn oldest_since(&self) -> Option<Instant> {
         match self.entries[self.idle.oldest?].phase {
-            Phase::Idle { since, .. } => Some(since),
+            Phase::Idle { since, .. } => since,
             Phase::Empty | Phase::Claimed => None,
         }
     }
@@ -291,20 +295,21 @@ impl<P: Parked, F> Book<P, F> {
         let entries: Vec<_> = self.entries.iter().map(|(entry, _)| entry).collect();
         let mut wakers: Vec<_> = entries.into_iter().flat_map(|entry| self.fail_waiters(entry, &why)).collect();
         for waiter in std::mem::take(&mut self.for_slot).into_values() {
-            self.leave(self.waiters[waiter].entry);
+            let entry = self.waiters[waiter].entry;
+            self.entries[entry].is_starved = false;
+            self.leave(entry);
             wakers.extend(self.grant(waiter, Grant::Failed(why())));
         }
         wakers
     }
 
     pub(super) fn counts(&self) -> Counts {
-        let granted = self.waiters.iter().filter(|(_, waiter)| waiter.grant.is_some()).count();
         Counts {
             max: self.max,
             in_use: self.max - self.free - self.idle.count - self.releasing,
             idle: self.idle.count,
             releasing: self.releasing,
-            waiting: self.waiters.len() - granted,
+            waiting: self.waiters.len() - self.granted,
         }
     }
 
@@ -313,19 +318,24 @@ impl<P: Parked, F> Book<P, F> {
     /// One leaves an entry without a connection: the next one who waits for it has it, and needs a slot.
     fn leave(&mut self, entry: usize) {
         let place = &mut self.entries[entry];
-        if let Some(waiter) = place.waiters.pop_front() {
-            let next = &mut self.waiters[waiter];
-            next.has_entry = true;
-            self.for_slot.insert(next.ticket, waiter);
+        (place.is_starved, place.closes) = (false, false);
+        if let Some((ticket, waiter)) = place.waiters.pop_first() {
+            self.waiters[waiter].has_entry = true;
+            self.starve(entry, ticket, waiter);
         } else if place.is_gone {
             self.entries.remove(entry);
         } else {
             place.phase = Phase::Empty;
-            place.closes = false;
         }
     }
 
-    fn park(&mut self, entry: usize, parked: P, since: Instant) {
+    /// Whoever has the entry waits for a slot.
+    fn starve(&mut self, entry: usize, ticket: u64, waiter: usize) {
+        self.entries[entry].is_starved = true;
+        self.for_slot.insert(ticket, waiter);
+    }
+
+    fn park(&mut self, entry: usize, parked: P, since: Option<Instant>) {
         let links = self.idle.push(entry);
         if let Some(older) = links.older {
             self.links(older).newer = Some(entry);
@@ -373,7 +383,10 @@ impl<P: Parked, F> Book<P, F> {
 
     fn return_slot(&mut self) -> Option<Waker> {
         match self.for_slot.pop_first() {
-            Some((_, waiter)) => self.grant(waiter, Grant::Slot(None)),
+            Some((_, waiter)) => {
+                self.entries[self.waiters[waiter].entry].is_starved = false;
+                self.grant(waiter, Grant::Slot(None))
+            }
             None => {
                 self.free += 1;
                 None
@@ -383,13 +396,15 @@ impl<P: Parked, F> Book<P, F> {
 
     // ===== waiters =====
 
-    fn add_waiter(&mut self, entry: usize, has_entry: bool, waker: &Waker) -> usize {
+    /// Returns his ticket and his number.
+    fn add_waiter(&mut self, entry: usize, has_entry: bool, waker: Waker) -> (u64, usize) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.waiters.insert(Waiter { ticket, entry, has_entry, waker: Some(waker.clone()), grant: None })
+        (ticket, self.waiters.insert(Waiter { ticket, entry, has_entry, waker: Some(waker), grant: None }))
     }
 
     fn grant(&mut self, waiter: usize, grant: Grant<P::Live, F>) -> Option<Waker> {
+        self.granted += 1;
         let waiter = &mut self.waiters[waiter];
         waiter.grant = Some(grant);
         waiter.waker.take()

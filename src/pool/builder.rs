@@ -55,7 +55,8 @@ impl PoolBuilder {
 
     /// How long a connection may be idle before it is closed. Defaults to `None`: until its slot is needed.
     ///
-    /// A task sees to that, on the runtime in which a connection was given back.
+    /// A task sees to that, on the runtime in which a connection was given back; given back outside of any, it stays open.
+    /// But it is not handed out any more.
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = limit.into();
         self
@@ -68,7 +69,7 @@ impl PoolBuilder {
         self
     }
 
-    /// What is set on the sockets of [`Pool::resource`], before they connect.
+    /// What is set on the sockets of [`Pool::resource`], before they connect. (Not on those of a dialer of your own.)
     pub fn socket_options(mut self, options: SocketOptions) -> Self {
         self.socket_options = options;
         self

@@ -2,13 +2,16 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout};
+use tokio::task::coop;
+use tokio::time::Instant;
 
 use super::book::{Answer, Grant};
+use super::dialing::Dialing;
 use super::inner::{Inner, Live};
 use super::make::Make;
 use super::shared::{Leaving, wake};
@@ -49,12 +52,12 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
         }
     }
 
-    fn ask(&mut self, waker: Option<&Waker>) -> Result<Poll<()>, GetError> {
+    fn ask(&mut self, mut waker: Option<Waker>) -> Result<Poll<()>, GetError> {
         let mut state = self.inner.shared.lock();
         if state.book.is_closed() {
             return Err(GetError::Closed);
         }
-        let answer = state.book.ask(self.inner.entry, waker);
+        let answer = state.book.ask(self.inner.entry, &mut waker);
         drop(state);
         match answer {
             Answer::Now(grant) => return self.accept(grant).map(Poll::Ready),
@@ -67,15 +70,30 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
     #[inline]
     fn poll_granted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GetError>> {
         let Held::Place(place) = self.held else {
-            return match self.ask(Some(cx.waker())) {
+            // A loop of users who need not wait must yield, too.
+            let budget = ready!(coop::poll_proceed(cx));
+            let asked = match self.ask(None) {
+                Ok(Poll::Pending) => self.ask(Some(cx.waker().clone())),
+                asked => asked,
+            };
+            budget.made_progress();
+            return match asked {
                 Ok(asked) => asked.map(Ok),
                 Err(error) => Poll::Ready(Err(error)),
             };
         };
-        let granted = self.inner.shared.lock().book.poll(place, cx.waker());
+        // (A waker is cloned and dropped where the lock is not held.)
+        let mut waker = cx.waker().clone();
+        let mut state = self.inner.shared.lock();
+        let granted = state.book.poll(place, &mut waker);
+        let is_closed = state.book.is_closed();
+        drop(state);
         match granted {
             None => Poll::Pending,
-            Some(grant) => Poll::Ready(self.accept(grant)),
+            Some(grant) => Poll::Ready(self.accept(grant).and_then(|()| {
+                // (What was accepted goes back with the claim.)
+                if is_closed { Err(GetError::Closed) } else { Ok(()) }
+            })),
         }
     }
 
@@ -99,51 +117,57 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
     pub(super) fn reuse(&mut self) -> Option<Guard<T>> {
         let Held::Connection = self.held else { return None };
         self.held = Held::Slot;
-        let live = self.inner.take()?;
-        if let Some(why) = self.inner.fault_of(&live) {
-            self.inner.shared.lock().book.reused -= 1;
+        let mut live = self.inner.take()?;
+        if let Some(why) = self.inner.fault_of(&mut live) {
             self.inner.discard(live, why);
             return None;
         }
+        count(&self.inner.shared.tally.reused);
         Some(self.lend(live, true))
     }
 
     /// Opens a connection by the resource's own dialer.
-    pub(super) async fn dial(self) -> Result<Guard<T>, GetError> {
+    pub(super) async fn dial(mut self) -> Result<Guard<T>, GetError> {
         let mut lent = LentMaker { inner: self.inner, maker: self.inner.take_maker() };
-        match &mut lent.maker {
-            Some(maker) => self.dial_by(&mut **maker).await,
-            None => unreachable!("one at a time has the entry, and gives the dialer back"),
+        let Some(maker) = &mut lent.maker else {
+            unreachable!("one at a time has the entry, and gives the dialer back before")
+        };
+        let outcome = self.dial_by(&mut **maker).await;
+        if let Err(error @ GetError::Dial { .. }) = &outcome {
+            // Who waited for this dial would meet the same error, each after a dial of its own.
+            let waiting = self.inner.shared.lock().book.fail_waiters(self.inner.entry, || error.clone());
+            wake(waiting);
         }
+        // The dialer first, and then the claim: the next user needs both.
+        drop(lent);
+        drop(self);
+        outcome
     }
 
-    pub(super) async fn dial_by(mut self, maker: &mut dyn Make<T>) -> Result<Guard<T>, GetError> {
+    /// Opens a connection by this dialer.
+    pub(super) async fn dial_by(&mut self, maker: &mut dyn Make<T>) -> Result<Guard<T>, GetError> {
         let shared = &self.inner.shared;
+        let mut closed = pin!(shared.closed.notified());
+        closed.as_mut().enable();
+        if shared.lock().book.is_closed() {
+            return Err(GetError::Closed);
+        }
         let began = Instant::now();
-        let outcome = match shared.settings.dial_timeout {
-            _ if Handle::try_current().is_err() => Err(no_runtime()),
-            None => maker.make().await,
-            Some(limit) => timeout(limit, maker.make()).await.unwrap_or_else(|_| {
-                Err(io::Error::new(io::ErrorKind::TimedOut, format!("the dial took longer than {limit:?}")))
-            }),
+        let mut dialing = Dialing::new(self.inner, maker);
+        let outcome = tokio::select! {
+            biased;
+            outcome = dialing.run(shared.settings.dial_timeout) => outcome,
+            () = closed => return Err(GetError::Closed),
         };
         match outcome {
             Ok(value) => {
+                dialing.succeeded();
                 let now = Instant::now();
                 count(&shared.tally.opened);
                 shared.tell(|| Event::Opened { name: Arc::clone(&self.inner.name), took: now - began });
                 Ok(self.lend(Live::new(value, now), false))
             }
-            Err(error) => {
-                maker.failed();
-                count(&shared.tally.dials_failed);
-                let error = GetError::Dial { name: Arc::clone(&self.inner.name), source: Arc::new(error) };
-                // Who waited for this dial would meet the same error, each after a dial of its own.
-                let waiting = shared.lock().book.fail_waiters(self.inner.entry, || error.clone());
-                wake(waiting);
-                shared.tell(|| Event::DialFailed { name: Arc::clone(&self.inner.name), cause: error.clone() });
-                Err(error)
-            }
+            Err(error) => Err(dialing.failed(error)),
         }
     }
 
@@ -158,11 +182,20 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
     }
 }
 
+/// Without a runtime, tokio's sockets and timers panic.
+pub(super) fn check_runtime(name: &Arc<str>) -> Result<(), GetError> {
+    Handle::try_current().map(drop).map_err(|_| {
+        let text = "it must be opened within a tokio runtime";
+        GetError::Dial { name: Arc::clone(name), source: Arc::new(io::Error::new(io::ErrorKind::Unsupported, text)) }
+    })
+}
+
 impl<T: Send + 'static> Drop for Claim<'_, T> {
     fn drop(&mut self) {
         if let Held::Place(place) = self.held {
             self.held = Held::Nothing;
-            let granted = self.inner.shared.lock().book.cancel(place);
+            // (The lock is free when the waker is dropped.)
+            let (granted, _waker) = self.inner.shared.lock().book.cancel(place);
             if let Some(grant) = granted {
                 // A failure concerns nobody any more.
                 let _ = self.accept(grant);
@@ -174,11 +207,6 @@ impl<T: Send + 'static> Drop for Claim<'_, T> {
             Held::Place(_) | Held::Nothing => {}
         }
     }
-}
-
-/// (Without one, tokio's sockets and timers panic.)
-pub(super) fn no_runtime() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "a connection must be opened within a tokio runtime")
 }
 
 /// The dialer of a resource, in the hands of one who dials.

@@ -17,8 +17,9 @@ use super::inner::{Inner, Live};
 /// A connection that a pool has lent; made by [`Resource::get`](super::Resource::get).
 ///
 /// It reads and writes like the stream that it holds, and its methods are there, too. Dropped, it goes back to the pool and
-/// stays open; but if a read or write through the guard has failed or come to the end of the stream, or its user panics, it
-/// is closed.
+/// stays open; but if a read or write through the guard has failed or come to the end of the stream, or it was shut down
+/// through it, or its user panics, it is closed. (What is done to the stream itself, by `&mut *guard` or
+/// [`split`](TcpStream::split), the guard does not see: say [`close_on_drop`](Guard::close_on_drop) after a shutdown.)
 ///
 /// # Examples
 ///

@@ -7,10 +7,11 @@ use tokio::time::Instant;
 
 use super::Why;
 use super::book::Put;
-use super::look::is_quiet;
+use super::look;
 use super::make::Make;
 use super::reaper;
 use super::shared::{Leaving, Parking, Shared, wake};
+use crate::hooks::panic_message;
 
 pub(super) struct Inner<T> {
     pub(super) shared: Arc<Shared>,
@@ -20,18 +21,21 @@ pub(super) struct Inner<T> {
     cell: Mutex<Option<Live<T>>>,
     /// Taken by the one who dials.
     maker: Mutex<Option<Box<dyn Make<T>>>>,
-    is_closed: fn(&T) -> bool,
+    /// Whether what is no socket is open and silent, as far as can be known.
+    is_quiet: fn(&mut T) -> bool,
 }
 
 /// An open connection.
 pub(super) struct Live<T> {
     pub(super) value: T,
     opened: Instant,
+    /// Since when nobody uses it, if there is a limit to that.
+    idle_since: Option<Instant>,
 }
 
 impl<T> Live<T> {
     pub(super) fn new(value: T, opened: Instant) -> Self {
-        Self { value, opened }
+        Self { value, opened, idle_since: None }
     }
 }
 
@@ -40,7 +44,7 @@ impl<T: Send + 'static> Inner<T> {
         shared: &Arc<Shared>,
         name: &str,
         maker: impl Make<T> + 'static,
-        is_closed: fn(&T) -> bool,
+        is_quiet: fn(&mut T) -> bool,
     ) -> Arc<Self> {
         Arc::new(Self {
             shared: Arc::clone(shared),
@@ -48,20 +52,30 @@ impl<T: Send + 'static> Inner<T> {
             entry: shared.lock().book.add_entry(),
             cell: Mutex::new(None),
             maker: Mutex::new(Some(Box::new(maker))),
-            is_closed,
+            is_quiet,
         })
     }
 
     /// Why a connection is not fit for the next user.
     #[inline]
-    pub(super) fn fault_of(&self, live: &Live<T>) -> Option<Why> {
+    pub(super) fn fault_of(&self, live: &mut Live<T>) -> Option<Why> {
         if self.is_aged(live) {
-            Some(Why::Aged)
-        } else if !is_quiet(&live.value).unwrap_or_else(|| !(self.is_closed)(&live.value)) {
-            Some(Why::Dead)
-        } else {
-            None
+            return Some(Why::Aged);
         }
+        if let (Some(limit), Some(since)) = (self.shared.settings.idle_timeout, live.idle_since) {
+            if since.elapsed() > limit {
+                return Some(Why::Idle);
+            }
+        }
+        let is_quiet = match look::is_quiet(&live.value) {
+            Some(is_quiet) => is_quiet,
+            // It is the program's own code.
+            None => catch_unwind(AssertUnwindSafe(|| (self.is_quiet)(&mut live.value))).unwrap_or_else(|panic| {
+                panic_message(panic);
+                false
+            }),
+        };
+        if is_quiet { None } else { Some(Why::Dead) }
     }
 
     pub(super) fn is_aged(&self, live: &Live<T>) -> bool {
@@ -76,7 +90,8 @@ impl<T: Send + 'static> Inner<T> {
     }
 
     /// The connection comes back.
-    pub(super) fn put(self: Arc<Self>, live: Live<T>) {
+    pub(super) fn put(self: Arc<Self>, mut live: Live<T>) {
+        live.idle_since = self.shared.settings.idle_timeout.map(|_| Instant::now());
         *self.cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(live);
         self.put_back();
     }
@@ -84,16 +99,14 @@ impl<T: Send + 'static> Inner<T> {
     /// The connection is in its place, and goes to the next one.
     pub(super) fn put_back(self: Arc<Self>) {
         let shared = &self.shared;
-        let since = shared.settings.idle_timeout.map_or(shared.epoch, |_| Instant::now());
+        let since = shared.settings.idle_timeout.map(|_| Instant::now());
         let mut state = shared.lock();
         match state.book.put(self.entry, Arc::clone(&self) as Arc<dyn Parking>, since) {
             Put::Kept(next) => {
-                let needs_reaper = reaper::is_needed(shared, &mut state);
+                let replaced = since.and_then(|now| reaper::start_if_needed(shared, &mut state, now));
                 drop(state);
+                drop(replaced);
                 wake(next);
-                if needs_reaper {
-                    reaper::start(shared);
-                }
             }
             Put::Close(why) => {
                 drop(state);
@@ -145,8 +158,9 @@ impl<T: Send> Leaving for Outgoing<T> {
     fn close(self: Box<Self>, shared: &Shared, why: Why) {
         let Some(Live { value, opened, .. }) = self.live else { return };
         // It may be another resource's, and no concern of who runs this.
-        if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
-            log::warn!(target: "perconn", "{}: panicked when it was closed", self.name);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            let message = panic_message(panic);
+            log::warn!(target: "perconn", "{}: panicked when it was closed: {message}", self.name);
         }
         shared.tell_closed(&self.name, opened, why);
     }

@@ -1,31 +1,54 @@
 //! A look at a connection before it is handed out again: is it closed, or are there bytes that nobody asked for?
 //!
-//! It asks the kernel, with poll(2), and not the runtime, whose knowledge may be as old as its last turn.
+//! Of a socket it asks the kernel, with poll(2), and not the runtime, whose knowledge may be as old as its last turn. Any other
+//! stream is read: if that gives anything but "not yet", it is of no use any more. (So a TLS session is told of records that
+//! are none of the program's, such as tickets.)
 
 use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+use tokio::task::unconstrained;
 
-/// Whether `value` is open and silent. `None`: it is no socket, and nothing is known.
+use crate::Dial;
+
+/// Whether `value` is open and silent. `None`: it is no socket.
 #[inline]
 pub(super) fn is_quiet<T: 'static>(value: &T) -> Option<bool> {
+    let mut cx = Context::from_waker(Waker::noop());
     let value: &dyn Any = value;
+    // The runtime gives an error if it is going away, and then the socket is of no use.
     if let Some(tcp) = value.downcast_ref::<TcpStream>() {
-        return Some(is_quiet_now(tcp));
+        return Some(is_quiet_now(tcp) && !matches!(tcp.poll_read_ready(&mut cx), Poll::Ready(Err(_))));
     }
     #[cfg(unix)]
     if let Some(unix) = value.downcast_ref::<UnixStream>() {
-        return Some(is_quiet_now(unix));
+        return Some(is_quiet_now(unix) && !matches!(unix.poll_read_ready(&mut cx), Poll::Ready(Err(_))));
     }
     None
+}
+
+/// The same for a stream that is no socket.
+pub(super) fn is_quiet_stream<D: Dial>(stream: &mut D::Stream) -> bool {
+    if D::is_closed(stream) {
+        return false;
+    }
+    let mut byte = [0];
+    let mut buf = ReadBuf::new(&mut byte);
+    // (Without regard to the budget of the task: a "not yet" for its sake says nothing.)
+    let read = pin!(unconstrained(poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_read(cx, &mut buf)))));
+    matches!(read.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Poll::Pending))
 }
 
 #[cfg(target_os = "linux")]
 fn is_quiet_now(stream: &impl std::os::fd::AsFd) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut fds = [PollFd::new(stream, PollFlags::IN | PollFlags::RDHUP)];
+    let mut fds = [PollFd::new(stream, PollFlags::IN | PollFlags::PRI | PollFlags::RDHUP)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     // It fails only for want of memory, and then nothing is known.
     !poll(&mut fds, Some(&at_once)).is_ok_and(|n| n > 0)

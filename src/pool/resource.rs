@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::runtime;
 use tokio::time::timeout;
 
-use super::claim::{Claim, no_runtime};
+use super::claim::{Claim, check_runtime};
 use super::inner::Inner;
 use super::make::{DialedBy, Make};
 use super::shared::Shared;
@@ -29,9 +28,9 @@ impl<T: Send + 'static> Resource<T> {
         shared: &Arc<Shared>,
         name: &str,
         maker: impl Make<T> + 'static,
-        is_closed: fn(&T) -> bool,
+        is_quiet: fn(&mut T) -> bool,
     ) -> Self {
-        Self { handle: Arc::new(Handle(Inner::new(shared, name, maker, is_closed))) }
+        Self { handle: Arc::new(Handle(Inner::new(shared, name, maker, is_quiet))) }
     }
 
     pub(super) fn inner(&self) -> &Arc<Inner<T>> {
@@ -57,7 +56,10 @@ impl<T: Send + 'static> Resource<T> {
         let mut claim = Claim::wait(self.inner()).await?;
         match claim.reuse() {
             Some(guard) => Ok(guard),
-            None => claim.dial().await,
+            None => {
+                check_runtime(&self.inner().name)?;
+                claim.dial().await
+            }
         }
     }
 
@@ -72,9 +74,7 @@ impl<T: Send + 'static> Resource<T> {
     /// Cancel safe, as [`get`](Resource::get) is.
     pub async fn get_timeout(&self, limit: Duration) -> Result<Guard<T>, GetError> {
         let name = || Arc::clone(&self.inner().name);
-        if runtime::Handle::try_current().is_err() {
-            return Err(GetError::Dial { name: name(), source: Arc::new(no_runtime()) });
-        }
+        check_runtime(&self.inner().name)?;
         timeout(limit, self.get()).await.unwrap_or_else(|_| Err(GetError::Timeout { name: name(), limit }))
     }
 
@@ -92,7 +92,10 @@ impl<T: Send + 'static> Resource<T> {
         let mut claim = Claim::take(self.inner())?;
         match claim.reuse() {
             Some(guard) => Ok(guard),
-            None => claim.dial().await,
+            None => {
+                check_runtime(&self.inner().name)?;
+                claim.dial().await
+            }
         }
     }
 
@@ -110,7 +113,8 @@ impl<T: Send + 'static> Resource<T> {
 }
 
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static> Resource<T> {
-    /// Lends the connection as [`get`](Resource::get) does; if it has to be opened, by this dialer.
+    /// Lends the connection as [`get`](Resource::get) does; if it has to be opened, by this dialer. Its failure is told to nobody
+    /// else.
     ///
     /// # Errors
     ///
@@ -120,10 +124,15 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static> R
     ///
     /// Cancel safe, as [`get`](Resource::get) is.
     pub async fn get_with<D: Dial<Stream = T>>(&self, dialer: &mut D) -> Result<Guard<T>, GetError> {
+        let invalid = |error| GetError::Dial { name: Arc::clone(&self.inner().name), source: Arc::new(error) };
+        dialer.check().map_err(|error| invalid(error.into()))?;
         let mut claim = Claim::wait(self.inner()).await?;
         match claim.reuse() {
             Some(guard) => Ok(guard),
-            None => claim.dial_by(&mut DialedBy(dialer)).await,
+            None => {
+                check_runtime(&self.inner().name)?;
+                claim.dial_by(&mut DialedBy(dialer)).await
+            }
         }
     }
 }

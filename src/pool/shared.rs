@@ -4,24 +4,27 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::book::{Book, Parked};
 use super::stats::{Stats, Tally, count};
 use super::{Event, GetError, PoolBuilder, Why};
+use crate::hooks::panic_message;
 
 pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) settings: PoolBuilder,
     pub(super) tally: Tally,
-    /// When the pool was made.
-    pub(super) epoch: Instant,
+    /// Told when the pool is closed.
+    pub(super) closed: Notify,
 }
 
 pub(super) struct State {
     pub(super) book: Book<Arc<dyn Parking>, GetError>,
-    /// A task sees to the idle connections.
-    pub(super) has_reaper: bool,
+    /// The task that sees to the idle connections, and when it looks next.
+    pub(super) reaper: Option<(AbortHandle, Instant)>,
 }
 
 /// A resource, as the book knows it while its connection is idle.
@@ -46,10 +49,10 @@ impl Parked for Arc<dyn Parking> {
 impl Shared {
     pub(super) fn new(settings: PoolBuilder) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State { book: Book::new(settings.max), has_reaper: false }),
+            state: Mutex::new(State { book: Book::new(settings.max), reaper: None }),
             settings,
             tally: Tally::default(),
-            epoch: Instant::now(),
+            closed: Notify::new(),
         })
     }
 
@@ -66,8 +69,10 @@ impl Shared {
     }
 
     pub(super) fn close_idle(&self, why: Why) {
-        loop {
-            let Some(live) = self.lock().book.take_any_idle() else { return };
+        // As many as there are now: others may go on meanwhile.
+        for _ in 0..self.stats().idle {
+            let idle = self.lock().book.take_any_idle();
+            let Some(live) = idle else { return };
             self.close_one(live, why);
         }
     }
@@ -75,18 +80,19 @@ impl Shared {
     pub(super) fn close(&self) {
         let waiting = self.lock().book.close(|| GetError::Closed);
         wake(waiting);
+        self.closed.notify_waiters();
         self.close_idle(Why::Gone);
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let book = &self.lock().book;
-        self.tally.with(book.counts(), book.reused)
+        self.tally.with(self.lock().book.counts())
     }
 
     pub(super) fn tell(&self, event: impl FnOnce() -> Event) {
         let Some(hook) = &self.settings.on_event else { return };
-        if catch_unwind(AssertUnwindSafe(|| hook(&event()))).is_err() {
-            log::warn!(target: "perconn", "the event hook of a pool panicked");
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(&event()))) {
+            let message = panic_message(panic);
+            log::warn!(target: "perconn", "the event hook of a pool panicked: {message}");
         }
     }
 
@@ -98,6 +104,14 @@ impl Shared {
             _ => {}
         }
         self.tell(|| Event::Closed { name: Arc::clone(name), why, lived: opened.elapsed() });
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some((reaper, _)) = &self.lock().reaper {
+            reaper.abort();
+        }
     }
 }
 

@@ -31,7 +31,7 @@ impl Slot {
 }
 
 fn resource(shared: &Arc<Shared>) -> Resource<()> {
-    Resource::new(shared, "a slot", Made(|| ready(Ok(()))), |()| false)
+    Resource::new(shared, "a slot", Made(|| ready(Ok(()))), |()| true)
 }
 
 impl Drop for Slot {

@@ -23,7 +23,7 @@ pub struct Stats {
     pub opened: u64,
     /// Hand-outs of a connection that was open already.
     pub reused: u64,
-    /// Dials that failed.
+    /// Dials that failed, or were given up by their users.
     pub dials_failed: u64,
     /// Connections closed as their slot was needed.
     pub evicted: u64,
@@ -35,6 +35,7 @@ pub struct Stats {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) opened: AtomicU64,
+    pub(super) reused: AtomicU64,
     pub(super) dials_failed: AtomicU64,
     pub(super) evicted: AtomicU64,
     pub(super) found_dead: AtomicU64,
@@ -45,7 +46,7 @@ pub(super) fn count(counter: &AtomicU64) {
 }
 
 impl Tally {
-    pub(super) fn with(&self, counts: Counts, reused: u64) -> Stats {
+    pub(super) fn with(&self, counts: Counts) -> Stats {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let Counts { max, in_use, idle, releasing, waiting } = counts;
         Stats {
@@ -55,7 +56,7 @@ impl Tally {
             releasing,
             waiting,
             opened: value(&self.opened),
-            reused,
+            reused: value(&self.reused),
             dials_failed: value(&self.dials_failed),
             evicted: value(&self.evicted),
             found_dead: value(&self.found_dead),

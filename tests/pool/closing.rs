@@ -130,3 +130,71 @@ async fn hook_that_panics_and_value_that_panics_when_dropped_harm_nobody() {
     nobody_has_anything(&pool);
     assert_eq!(pool.stats().idle, 0);
 }
+
+#[tokio::test]
+async fn scheduled_close_is_nothing_to_a_connection_that_is_not_there_yet() {
+    let pool = Pool::new(1).unwrap();
+    let (a, b) = (number(&pool, "a"), number(&pool, "b"));
+    let slot = pool.slot().await.unwrap();
+    let mut waits = spawn(a.get());
+    assert!(waits.poll().is_pending());
+    a.schedule_close();
+    drop(slot);
+    drop(soon("get", waits).await.unwrap());
+    assert!(a.get().await.unwrap().is_reused());
+    // Nor to the next one, if the dial that it was for is given up.
+    let hung = pool.resource_fn("hangs once", {
+        let mut dials = 0;
+        move || {
+            dials += 1;
+            let hangs = dials == 1;
+            async move { if hangs { std::future::pending().await } else { Ok(1) } }
+        }
+    });
+    let mut dials = spawn(hung.get());
+    assert!(dials.poll().is_pending());
+    hung.schedule_close();
+    drop(dials);
+    drop(hung.get().await.unwrap());
+    assert!(hung.get().await.unwrap().is_reused());
+    drop(b);
+}
+
+#[tokio::test]
+async fn closed_pool_ends_dials_and_serves_nobody_who_was_granted_a_slot() {
+    let pool = Pool::new(2).unwrap();
+    let a = number(&pool, "a");
+    let hung = pool.resource_fn::<_, _, u8>("hung", std::future::pending);
+    let mut dials = spawn(hung.get());
+    assert!(dials.poll().is_pending());
+    let conn = a.get().await.unwrap();
+    let mut same = spawn(a.get());
+    assert!(same.poll().is_pending());
+    drop(conn);
+    assert!(same.is_woken());
+    pool.close();
+    assert!(matches!(soon("the dial", dials).await, Err(GetError::Closed)));
+    assert!(matches!(soon("the granted one", same).await, Err(GetError::Closed)));
+    assert_eq!(pool.stats().idle, 0);
+    nobody_has_anything(&pool);
+}
+
+#[test]
+fn pool_that_is_gone_leaves_no_task_behind() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for _ in 0..10 {
+            let pool = Pool::builder(1).idle_timeout(std::time::Duration::from_secs(3600)).build().unwrap();
+            drop(number(&pool, "one").get().await.unwrap());
+            let kept = number(&pool, "kept");
+            drop(kept.get().await.unwrap());
+            tokio::task::yield_now().await;
+        }
+        soon("no task is left", async {
+            while runtime.metrics().num_alive_tasks() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    });
+}

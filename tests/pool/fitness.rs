@@ -197,3 +197,84 @@ async fn read_that_fills_its_buffer_exactly_leaves_a_connection_fit_for_use() {
     drop(conn);
     assert!(soon("get", resource.get()).await.unwrap().is_reused());
 }
+
+#[test]
+fn connections_of_a_runtime_that_is_gone_are_not_handed_out() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let pool = Pool::new(2).unwrap();
+    let resource = pool.resource(address).unwrap();
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut conn = soon("get", resource.get()).await.unwrap();
+            conn.write_all(b"x").await.unwrap();
+        });
+        peers.push(listener.accept().unwrap());
+    }
+    assert_eq!((pool.stats().opened, pool.stats().found_dead), (3, 2));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn connection_with_an_urgent_byte_is_not_handed_out() {
+    let server = Server::start().await;
+    let pool = Pool::new(1).unwrap();
+    let resource = pool.resource(server.address).unwrap();
+    let (conn, peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+    drop(conn.unwrap());
+    socket2::SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+    let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+    assert!(!conn.unwrap().is_reused());
+}
+
+#[tokio::test]
+async fn layered_connection_with_bytes_that_nobody_asked_for_is_not_handed_out() {
+    let server = Server::start().await;
+    let pool = Pool::new(1).unwrap();
+    let address = server.address;
+    let dialer = perconn::dial_fn(move || async move { TcpStream::connect(address).await.map(BufStream::new) });
+    let resource = pool.resource_with("layered", dialer).unwrap();
+    let (conn, mut peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+    drop(conn.unwrap());
+    assert!(soon("get", resource.get()).await.unwrap().is_reused());
+    peer.write_all(b"an answer that came too late").await.unwrap();
+    // Until the runtime has seen it.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+    assert!(!conn.unwrap().is_reused());
+}
+
+#[test]
+fn connection_that_was_idle_for_too_long_is_not_handed_out_though_nobody_closed_it() {
+    let limit = Duration::from_millis(20);
+    let pool = Pool::builder(1).idle_timeout(limit).build().unwrap();
+    let resource = timed(&pool);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let conn = runtime.block_on(resource.get()).unwrap();
+    // Outside of the runtime there is no task that could close it.
+    drop(conn);
+    std::thread::sleep(2 * limit);
+    assert!(!runtime.block_on(resource.get()).unwrap().is_reused());
+}
+
+#[tokio::test]
+async fn look_that_panics_means_dead() {
+    struct Panics;
+    impl Dial for Panics {
+        type Stream = tokio::io::DuplexStream;
+        async fn dial(&mut self) -> io::Result<Self::Stream> {
+            Ok(tokio::io::duplex(1).0)
+        }
+        fn is_closed(_: &Self::Stream) -> bool {
+            std::panic::resume_unwind(Box::new("meant to be"))
+        }
+    }
+    let pool = Pool::new(1).unwrap();
+    let resource = pool.resource_with("panics", Panics).unwrap();
+    for _ in 0..3 {
+        drop(resource.get().await.unwrap());
+    }
+    assert_eq!((pool.stats().opened, pool.stats().found_dead), (3, 2));
+}

@@ -1,13 +1,17 @@
 //! Who waits for whom, and for how long.
 
 use std::error::Error as _;
+use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use perconn::pool::{GetError, Pool, Resource};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_test::task::spawn;
 
 use crate::support::{Server, refused_address, soon};
@@ -193,4 +197,166 @@ async fn connection_that_hangs_is_given_up_while_others_are_served() {
     let error = soon("the dial timeout", resource.get()).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     nobody_has_anything(&pool);
+}
+
+/// Polls a future when it is woken, at this very moment, as a worker that is faster than this one may do.
+struct FasterWorker<F>(Mutex<Option<Pin<Box<F>>>>);
+
+impl<F: Future + Send + 'static> Wake for FasterWorker<F> {
+    fn wake(self: Arc<Self>) {
+        let future = self.0.lock().unwrap().take();
+        if let Some(mut future) = future {
+            let runtime = tokio::runtime::Handle::current();
+            let polled = std::thread::spawn(move || {
+                let _entered = runtime.enter();
+                let _ = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            });
+            assert!(polled.join().is_ok(), "the next user panics");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn next_user_finds_the_dialer_in_its_place_however_fast_he_is() {
+    let pool = Pool::new(1).unwrap();
+    let hung = pool.resource_fn::<_, _, u8>("hung", std::future::pending);
+    let next = hung.clone();
+    let mut dials = spawn(async move { hung.get().await.map(drop) });
+    assert!(dials.poll().is_pending());
+    let worker = Arc::new(FasterWorker(Mutex::new(None)));
+    let mut waits = Box::pin(async move { next.get().await.map(drop) });
+    assert!(waits.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&worker)))).is_pending());
+    *worker.0.lock().unwrap() = Some(waits);
+    drop(dials);
+    assert!(worker.0.lock().unwrap().is_none(), "nobody was woken");
+    nobody_has_anything(&pool);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_dials_of_many_tasks_leave_the_resource_usable() {
+    let address = refused_address().await;
+    let pool = Pool::new(4).unwrap();
+    let resource = pool.resource(address).unwrap();
+    let mut users = JoinSet::new();
+    for _ in 0..8 {
+        let resource = resource.clone();
+        users.spawn(async move {
+            for _ in 0..100 {
+                assert!(matches!(resource.get().await, Err(GetError::Dial { .. })));
+            }
+        });
+    }
+    soon("all users", users.join_all()).await;
+    nobody_has_anything(&pool);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dial_that_its_user_gave_up_counts_as_failed() {
+    let pool = Pool::new(1).unwrap();
+    let hung = pool.resource_fn::<_, _, u8>("hung", std::future::pending);
+    for _ in 0..3 {
+        assert!(hung.get_timeout(Duration::from_millis(10)).await.is_err());
+    }
+    assert_eq!(pool.stats().dials_failed, 3);
+}
+
+#[tokio::test]
+async fn next_address_is_dialed_after_a_dial_that_its_user_gave_up() {
+    use perconn::Dial;
+    let (silent, good) = (Server::start().await, Server::start().await);
+    let first = silent.address;
+    let dialer =
+        perconn::TcpDialer::with_addresses([silent.address, good.address]).and_then(move |stream| async move {
+            if stream.peer_addr()? == first {
+                std::future::pending::<()>().await;
+            }
+            Ok(stream)
+        });
+    let pool = Pool::new(1).unwrap();
+    let resource = pool.resource_with("two addresses", dialer).unwrap();
+    assert!(resource.get_timeout(Duration::from_millis(50)).await.is_err());
+    let conn = soon("the second address", resource.get()).await.unwrap();
+    assert_eq!(conn.peer_addr().unwrap(), good.address);
+}
+
+#[tokio::test]
+async fn failure_of_a_users_own_dialer_concerns_nobody_else() {
+    let (server, nobody) = (Server::start().await, refused_address().await);
+    let pool = Pool::new(1).unwrap();
+    let resource = pool.resource(server.address).unwrap();
+    let slot = pool.slot().await.unwrap();
+    let mut own = perconn::TcpDialer::new(nobody);
+    let mut one = spawn(resource.get_with(&mut own));
+    assert!(one.poll().is_pending());
+    let mut other = spawn(resource.get());
+    assert!(other.poll().is_pending());
+    drop(slot);
+    let (one, other) = soon("both", async { tokio::join!(one, other) }).await;
+    assert_eq!(one.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    drop(other.unwrap());
+}
+
+#[tokio::test]
+async fn loop_of_users_leaves_time_to_others() {
+    let pool = Pool::new(1).unwrap();
+    let resource = number(&pool, "one");
+    let looping = tokio::spawn(async move {
+        loop {
+            drop(resource.get().await);
+        }
+    });
+    // On the only thread there is.
+    sleep(Duration::from_millis(5)).await;
+    looping.abort();
+    assert!(looping.await.unwrap_err().is_cancelled());
+}
+
+#[tokio::test]
+async fn many_who_give_up_are_done_in_no_time() {
+    let pool = Pool::new(1).unwrap();
+    let resource = number(&pool, "one");
+    let _held = resource.get().await.unwrap();
+    let give_up = |count| {
+        let mut waiting: Vec<_> = (0..count).map(|_| Box::pin(resource.get())).collect();
+        for call in &mut waiting {
+            assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        let began = std::time::Instant::now();
+        drop(waiting);
+        began.elapsed()
+    };
+    // A task's budget is used up by these polls, and given back.
+    let few = tokio::task::unconstrained(async { give_up(2_000) }).await;
+    let many = tokio::task::unconstrained(async { give_up(20_000) }).await;
+    assert!(many < few * 40 + Duration::from_millis(100), "2,000 took {few:?}, 20,000 took {many:?}");
+}
+
+#[test]
+fn waker_that_uses_the_pool_when_it_is_dropped_does_no_harm() {
+    struct Looks(Pool);
+    impl Wake for Looks {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            self.0.stats();
+        }
+    }
+    let (sender, done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        let pool = Pool::new(1).unwrap();
+        let _slot = pool.try_slot().unwrap();
+        let resource = number(&pool, "one");
+        let looks = || Waker::from(Arc::new(Looks(pool.clone())));
+        let mut call = Box::pin(resource.get());
+        // Replaced by another, and dropped with the call.
+        for _ in 0..2 {
+            assert!(matches!(call.as_mut().poll(&mut Context::from_waker(&looks())), Poll::Pending));
+        }
+        drop(call);
+        sender.send(()).unwrap();
+    });
+    assert!(done.recv_timeout(crate::support::HANG).is_ok(), "deadlock");
 }
