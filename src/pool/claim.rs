@@ -90,10 +90,8 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
         drop(state);
         match granted {
             None => Poll::Pending,
-            Some(grant) => Poll::Ready(self.accept(grant).and_then(|()| {
-                // (What was accepted goes back with the claim.)
-                if is_closed { Err(GetError::Closed) } else { Ok(()) }
-            })),
+            // (What was accepted goes back with the claim.)
+            Some(grant) => Poll::Ready(self.accept(grant).and(if is_closed { Err(GetError::Closed) } else { Ok(()) })),
         }
     }
 
