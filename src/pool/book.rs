@@ -14,12 +14,17 @@ use std::task::Waker;
 use slab::Slab;
 use tokio::time::Instant;
 
-use self::idle::{Idle, Links};
+use self::entry::{Entry, Phase};
+use self::idle::Idle;
+use self::waiter::Waiter;
+pub(super) use self::waiter::{Answer, Grant};
 use super::Why;
 
+mod entry;
 mod idle;
 #[cfg(test)]
 mod tests;
+mod waiter;
 
 /// What the book knows an open connection by, while nobody uses it.
 pub(super) trait Parked {
@@ -46,61 +51,22 @@ pub(super) struct Book<P: Parked, F> {
     is_closed: bool,
 }
 
-struct Entry<P> {
-    phase: Phase<P>,
-    /// Those who wait for it, by ticket.
-    waiters: BTreeMap<u64, usize>,
-    /// Whoever has it waits for a slot.
-    is_starved: bool,
-    /// Its connection is closed when it comes back.
-    closes: bool,
-    /// The resource is gone.
-    is_gone: bool,
-}
-
-enum Phase<P> {
-    /// Nobody has it, and no connection is open.
-    Empty,
-    /// Somebody has it.
-    Claimed,
-    /// Its connection is open, and nobody uses it.
-    Idle { parked: P, since: Option<Instant>, links: Links },
-}
-
-struct Waiter<P: Parked, F> {
-    ticket: u64,
-    entry: usize,
-    has_entry: bool,
-    waker: Option<Waker>,
-    grant: Option<Grant<P::Live, F>>,
-}
-
-/// What one who asks for an entry gets.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Grant<L, F> {
-    /// The entry, with its connection.
-    Reuse,
-    /// The entry and a slot; if there is a connection with it, it has to be closed first.
-    Slot(Option<L>),
-    /// Nothing, and why.
-    Failed(F),
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer<L, F> {
-    Now(Grant<L, F>),
-    /// It has to wait. This is its number among those who do.
-    Wait(usize),
-    /// It would have to wait, and does not want to.
-    Busy,
-}
-
 /// What becomes of a connection that is brought back.
 pub(super) enum Put {
     /// It is idle, or has its next user, who is to be woken.
     Kept(Option<Waker>),
     /// It has to be closed, for this reason, and then the entry [released](Book::release).
     Close(Why),
+}
+
+/// How the slots are used at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) max: usize,
+    pub(super) in_use: usize,
+    pub(super) idle: usize,
+    pub(super) releasing: usize,
+    pub(super) waiting: usize,
 }
 
 impl<P: Parked, F> Book<P, F> {
@@ -335,41 +301,6 @@ impl<P: Parked, F> Book<P, F> {
         self.for_slot.insert(ticket, waiter);
     }
 
-    fn park(&mut self, entry: usize, parked: P, since: Option<Instant>) {
-        let links = self.idle.push(entry);
-        if let Some(older) = links.older {
-            self.links(older).newer = Some(entry);
-        }
-        self.entries[entry].phase = Phase::Idle { parked, since, links };
-    }
-
-    /// Takes an entry out of the row of the idle ones.
-    fn unpark(&mut self, entry: usize) -> Option<P> {
-        let phase = std::mem::replace(&mut self.entries[entry].phase, Phase::Empty);
-        let Phase::Idle { parked, links, .. } = phase else { return None };
-        self.idle.remove(&links);
-        if let Some(older) = links.older {
-            self.links(older).newer = links.newer;
-        }
-        if let Some(newer) = links.newer {
-            self.links(newer).older = links.older;
-        }
-        Some(parked)
-    }
-
-    fn take_idle(&mut self, entry: usize) -> Option<P::Live> {
-        let live = self.unpark(entry)?.take();
-        self.releasing += 1;
-        Some(live)
-    }
-
-    fn links(&mut self, entry: usize) -> &mut Links {
-        match &mut self.entries[entry].phase {
-            Phase::Idle { links, .. } => links,
-            Phase::Empty | Phase::Claimed => unreachable!("only idle entries are in their row"),
-        }
-    }
-
     // ===== slots =====
 
     fn take_slot(&mut self) -> Option<Grant<P::Live, F>> {
@@ -409,14 +340,4 @@ impl<P: Parked, F> Book<P, F> {
         waiter.grant = Some(grant);
         waiter.waker.take()
     }
-}
-
-/// How the slots are used at this moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) max: usize,
-    pub(super) in_use: usize,
-    pub(super) idle: usize,
-    pub(super) releasing: usize,
-    pub(super) waiting: usize,
 }

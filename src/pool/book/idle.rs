@@ -1,6 +1,11 @@
 //! The row of the idle entries, from the one that has been idle for longest to the newest. The entries themselves hold the
 //! links.
 
+use tokio::time::Instant;
+
+use super::entry::Phase;
+use super::{Book, Parked};
+
 #[derive(Debug, Default)]
 pub(super) struct Idle {
     pub(super) count: usize,
@@ -33,5 +38,42 @@ impl Idle {
             self.newest = links.older;
         }
         self.count -= 1;
+    }
+}
+
+impl<P: Parked, F> Book<P, F> {
+    pub(super) fn park(&mut self, entry: usize, parked: P, since: Option<Instant>) {
+        let links = self.idle.push(entry);
+        if let Some(older) = links.older {
+            self.links(older).newer = Some(entry);
+        }
+        self.entries[entry].phase = Phase::Idle { parked, since, links };
+    }
+
+    /// Takes an entry out of the row of the idle ones.
+    pub(super) fn unpark(&mut self, entry: usize) -> Option<P> {
+        let phase = std::mem::replace(&mut self.entries[entry].phase, Phase::Empty);
+        let Phase::Idle { parked, links, .. } = phase else { return None };
+        self.idle.remove(&links);
+        if let Some(older) = links.older {
+            self.links(older).newer = links.newer;
+        }
+        if let Some(newer) = links.newer {
+            self.links(newer).older = links.older;
+        }
+        Some(parked)
+    }
+
+    pub(super) fn take_idle(&mut self, entry: usize) -> Option<P::Live> {
+        let live = self.unpark(entry)?.take();
+        self.releasing += 1;
+        Some(live)
+    }
+
+    fn links(&mut self, entry: usize) -> &mut Links {
+        match &mut self.entries[entry].phase {
+            Phase::Idle { links, .. } => links,
+            Phase::Empty | Phase::Claimed => unreachable!("only idle entries are in their row"),
+        }
     }
 }

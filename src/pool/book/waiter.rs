@@ -1,0 +1,33 @@
+//! One who waits, and what he gets.
+
+use std::task::Waker;
+
+use super::Parked;
+
+pub(super) struct Waiter<P: Parked, F> {
+    pub(super) ticket: u64,
+    pub(super) entry: usize,
+    pub(super) has_entry: bool,
+    pub(super) waker: Option<Waker>,
+    pub(super) grant: Option<Grant<P::Live, F>>,
+}
+
+/// What one who asks for an entry gets.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) enum Grant<L, F> {
+    /// The entry, with its connection.
+    Reuse,
+    /// The entry and a slot; if there is a connection with it, it has to be closed first.
+    Slot(Option<L>),
+    /// Nothing, and why.
+    Failed(F),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) enum Answer<L, F> {
+    Now(Grant<L, F>),
+    /// It has to wait. This is its number among those who do.
+    Wait(usize),
+    /// It would have to wait, and does not want to.
+    Busy,
+}
