@@ -41,6 +41,15 @@ use super::inner::{Inner, Live};
 /// }
 /// # fn check(conn: &mut Guard) { let _future = ask(conn, b"ping"); }
 /// ```
+///
+/// What was given back or closed cannot be used any more; the compiler sees to that:
+///
+/// ```compile_fail
+/// # fn misuse(conn: perconn::pool::Guard) {
+/// conn.close();
+/// conn.peer_addr();
+/// # }
+/// ```
 #[must_use = "it goes back to the pool as soon as it is dropped"]
 pub struct Guard<T: Send + 'static = TcpStream> {
     inner: Arc<Inner<T>>,
