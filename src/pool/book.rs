@@ -49,6 +49,8 @@ pub(super) struct Book<P: Parked, F> {
     for_slot: BTreeMap<u64, usize>,
     next_ticket: u64,
     is_closed: bool,
+    /// How often a connection has come back that had been open before it was lent.
+    pub(super) reused: u64,
 }
 
 /// What becomes of a connection that is brought back.
@@ -82,6 +84,7 @@ impl<P: Parked, F> Book<P, F> {
             for_slot: BTreeMap::new(),
             next_ticket: 0,
             is_closed: false,
+            reused: 0,
         }
     }
 
@@ -128,17 +131,21 @@ impl<P: Parked, F> Book<P, F> {
         }
     }
 
-    /// What one who waits was granted. If nothing yet, his waker is replaced by this one, and given back.
-    pub(super) fn poll(&mut self, waiter: usize, waker: &mut Waker) -> Option<Grant<P::Live, F>> {
-        let waiting = &mut self.waiters[waiter];
-        if waiting.grant.is_some() {
-            self.granted -= 1;
-            return self.waiters.remove(waiter).grant;
-        }
-        if let Some(current) = &mut waiting.waker {
-            std::mem::swap(current, waker);
-        }
-        None
+    /// What one who waits was granted, if anything.
+    pub(super) fn fetch(&mut self, waiter: usize) -> Option<Grant<P::Live, F>> {
+        self.waiters[waiter].grant.as_ref()?;
+        self.granted -= 1;
+        self.waiters.remove(waiter).grant
+    }
+
+    /// Whether this is the waker of one who waits.
+    pub(super) fn is_woken_by(&self, waiter: usize, waker: &Waker) -> bool {
+        self.waiters[waiter].waker.as_ref().is_some_and(|current| current.will_wake(waker))
+    }
+
+    /// Replaces the waker of one who has been granted nothing yet, and gives back the other.
+    pub(super) fn set_waker(&mut self, waiter: usize, waker: Waker) -> Option<Waker> {
+        self.waiters[waiter].waker.replace(waker)
     }
 
     /// One who waits does not want to any more. If he has been granted something meanwhile, that is still his own. His

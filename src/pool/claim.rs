@@ -72,9 +72,13 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
         let Held::Place(place) = self.held else {
             // A loop of users who need not wait must yield, too.
             let budget = ready!(coop::poll_proceed(cx));
-            let asked = match self.ask(None) {
-                Ok(Poll::Pending) => self.ask(Some(cx.waker().clone())),
-                asked => asked,
+            // (A waker is cloned and dropped where the lock is not held.)
+            let asked = match self.inner.is_busy() {
+                true => self.ask(Some(cx.waker().clone())),
+                false => match self.ask(None) {
+                    Ok(Poll::Pending) => self.ask(Some(cx.waker().clone())),
+                    asked => asked,
+                },
             };
             budget.made_progress();
             return match asked {
@@ -82,17 +86,28 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
                 Err(error) => Poll::Ready(Err(error)),
             };
         };
-        // (A waker is cloned and dropped where the lock is not held.)
-        let mut waker = cx.waker().clone();
         let mut state = self.inner.shared.lock();
-        let granted = state.book.poll(place, &mut waker);
+        let mut granted = state.book.fetch(place);
+        if granted.is_none() {
+            if state.book.is_woken_by(place, cx.waker()) {
+                return Poll::Pending;
+            }
+            drop(state);
+            let waker = cx.waker().clone();
+            state = self.inner.shared.lock();
+            granted = state.book.fetch(place);
+            if granted.is_none() {
+                let replaced = state.book.set_waker(place, waker);
+                drop(state);
+                drop(replaced);
+                return Poll::Pending;
+            }
+        }
         let is_closed = state.book.is_closed();
         drop(state);
-        match granted {
-            None => Poll::Pending,
-            // (What was accepted goes back with the claim.)
-            Some(grant) => Poll::Ready(self.accept(grant).and(if is_closed { Err(GetError::Closed) } else { Ok(()) })),
-        }
+        // (What was accepted goes back with the claim.)
+        let accepted = granted.map_or(Ok(()), |grant| self.accept(grant));
+        Poll::Ready(accepted.and(if is_closed { Err(GetError::Closed) } else { Ok(()) }))
     }
 
     fn accept(&mut self, grant: Grant<Box<dyn Leaving>, GetError>) -> Result<(), GetError> {
@@ -120,7 +135,6 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
             self.inner.discard(live, why);
             return None;
         }
-        count(&self.inner.shared.tally.reused);
         Some(self.lend(live, true))
     }
 
@@ -176,6 +190,7 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
 
     fn lend(&mut self, live: Live<T>, is_reused: bool) -> Guard<T> {
         self.held = Held::Nothing;
+        self.inner.set_busy(true);
         Guard::new(Arc::clone(self.inner), live, is_reused)
     }
 }
@@ -200,7 +215,7 @@ impl<T: Send + 'static> Drop for Claim<'_, T> {
             }
         }
         match self.held {
-            Held::Connection => Arc::clone(self.inner).put_back(),
+            Held::Connection => Arc::clone(self.inner).put_back(false),
             Held::Slot => self.inner.release(false),
             Held::Place(_) | Held::Nothing => {}
         }

@@ -117,8 +117,8 @@ impl<T: Send + 'static> Drop for Guard<T> {
         let Some(live) = self.live.take() else { return };
         let fault = if thread::panicking() { Some(Why::Panicked) } else { self.fault };
         match fault.or_else(|| self.inner.is_aged(&live).then_some(Why::Aged)) {
-            Some(why) => self.inner.close(live, why),
-            None => Arc::clone(&self.inner).put(live),
+            Some(why) => self.inner.close(live, why, self.is_reused),
+            None => Arc::clone(&self.inner).put(live, self.is_reused),
         }
     }
 }

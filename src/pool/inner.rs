@@ -1,6 +1,7 @@
 //! One resource, as its handles, its users and the pool share it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
@@ -21,6 +22,8 @@ pub(super) struct Inner<T> {
     cell: Mutex<Option<Live<T>>>,
     /// Taken by the one who dials.
     maker: Mutex<Option<Box<dyn Make<T>>>>,
+    /// Somebody uses the connection. (A hint: it may be outdated.)
+    is_busy: AtomicBool,
     /// Whether what is no socket is open and silent, as far as can be known.
     is_quiet: fn(&mut T) -> bool,
 }
@@ -52,6 +55,7 @@ impl<T: Send + 'static> Inner<T> {
             entry: shared.lock().book.add_entry(),
             cell: Mutex::new(None),
             maker: Mutex::new(Some(Box::new(maker))),
+            is_busy: AtomicBool::new(false),
             is_quiet,
         })
     }
@@ -82,6 +86,14 @@ impl<T: Send + 'static> Inner<T> {
         self.shared.settings.max_age.is_some_and(|limit| live.opened.elapsed() > limit)
     }
 
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_busy.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_busy(&self, is_busy: bool) {
+        self.is_busy.store(is_busy, Ordering::Relaxed);
+    }
+
     // ===== for one who has the entry =====
 
     /// The connection, for a user to whom it was granted.
@@ -90,19 +102,21 @@ impl<T: Send + 'static> Inner<T> {
     }
 
     /// The connection comes back.
-    pub(super) fn put(self: Arc<Self>, mut live: Live<T>) {
+    pub(super) fn put(self: Arc<Self>, mut live: Live<T>, was_reused: bool) {
         live.idle_since = self.shared.settings.idle_timeout.map(|_| Instant::now());
         *self.cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(live);
-        self.put_back();
+        self.put_back(was_reused);
     }
 
     /// The connection is in its place, and goes to the next one.
-    pub(super) fn put_back(self: Arc<Self>) {
+    pub(super) fn put_back(self: Arc<Self>, was_reused: bool) {
         let shared = &self.shared;
         let since = shared.settings.idle_timeout.map(|_| Instant::now());
         let mut state = shared.lock();
+        state.book.reused += u64::from(was_reused);
         match state.book.put(self.entry, Arc::clone(&self) as Arc<dyn Parking>, since) {
             Put::Kept(next) => {
+                self.set_busy(next.is_some());
                 let replaced = since.and_then(|now| reaper::start_if_needed(shared, &mut state, now));
                 drop(state);
                 drop(replaced);
@@ -110,6 +124,7 @@ impl<T: Send + 'static> Inner<T> {
             }
             Put::Close(why) => {
                 drop(state);
+                self.set_busy(false);
                 self.take_out().close(shared, why);
                 self.release(true);
             }
@@ -117,8 +132,12 @@ impl<T: Send + 'static> Inner<T> {
     }
 
     /// The connection is not to be used again.
-    pub(super) fn close(&self, live: Live<T>, why: Why) {
-        self.shared.lock().book.begin_release(self.entry);
+    pub(super) fn close(&self, live: Live<T>, why: Why, was_reused: bool) {
+        self.set_busy(false);
+        let mut state = self.shared.lock();
+        state.book.reused += u64::from(was_reused);
+        state.book.begin_release(self.entry);
+        drop(state);
         self.discard(live, why);
         self.release(true);
     }

@@ -85,7 +85,8 @@ impl Shared {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        self.tally.with(self.lock().book.counts())
+        let state = self.lock();
+        self.tally.with(state.book.counts(), state.book.reused)
     }
 
     pub(super) fn tell(&self, event: impl FnOnce() -> Event) {

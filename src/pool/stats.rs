@@ -21,7 +21,7 @@ pub struct Stats {
     pub waiting: usize,
     /// Connections opened.
     pub opened: u64,
-    /// Hand-outs of a connection that was open already.
+    /// Hand-outs of a connection that was open already; counted when it is given back.
     pub reused: u64,
     /// Dials that failed, or were given up by their users.
     pub dials_failed: u64,
@@ -35,7 +35,6 @@ pub struct Stats {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) opened: AtomicU64,
-    pub(super) reused: AtomicU64,
     pub(super) dials_failed: AtomicU64,
     pub(super) evicted: AtomicU64,
     pub(super) found_dead: AtomicU64,
@@ -46,7 +45,7 @@ pub(super) fn count(counter: &AtomicU64) {
 }
 
 impl Tally {
-    pub(super) fn with(&self, counts: Counts) -> Stats {
+    pub(super) fn with(&self, counts: Counts, reused: u64) -> Stats {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let Counts { max, in_use, idle, releasing, waiting } = counts;
         Stats {
@@ -56,7 +55,7 @@ impl Tally {
             releasing,
             waiting,
             opened: value(&self.opened),
-            reused: value(&self.reused),
+            reused,
             dials_failed: value(&self.dials_failed),
             evicted: value(&self.evicted),
             found_dead: value(&self.found_dead),

@@ -75,7 +75,7 @@ impl World {
                 Some(grant) => self.accept(grant),
                 None => None,
             },
-            User::Waits(place) => match self.book.poll(place, &mut Waker::noop().clone()) {
+            User::Waits(place) => match self.book.fetch(place) {
                 Some(grant) => self.accept(grant),
                 None => Some(User::Waits(place)),
             },
@@ -219,8 +219,8 @@ fn whoever_came_first_is_served_first_across_entries() {
     // Its connection would serve the second, but the first comes first.
     assert!(matches!(book.put(0, Connection { entry: 0 }, None), Put::Close(Why::Evicted)));
     book.release(0, true);
-    assert_eq!(book.poll(here, &mut Waker::noop().clone()), None);
-    assert_eq!(book.poll(elsewhere, &mut Waker::noop().clone()), Some(Grant::Slot(None)));
+    assert_eq!(book.fetch(here), None);
+    assert_eq!(book.fetch(elsewhere), Some(Grant::Slot(None)));
     book.release(1, false);
-    assert_eq!(book.poll(here, &mut Waker::noop().clone()), Some(Grant::Slot(None)));
+    assert_eq!(book.fetch(here), Some(Grant::Slot(None)));
 }
