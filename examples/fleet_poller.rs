@@ -77,7 +77,10 @@ async fn run(slots: &str, addresses: &[&str]) -> Result<(), Box<dyn std::error::
             2 => fleet.iter().step_by(10).for_each(|agent| agent.task.abort()),
             3 => {
                 for agent in fleet.iter_mut().step_by(10) {
-                    *agent = Agent::start(agent.address).await?;
+                    // Unless a connection has been given its port meanwhile: then it stays away.
+                    if let Ok(returned) = Agent::start(agent.address).await {
+                        *agent = returned;
+                    }
                 }
             }
             _ => {}
