@@ -2,6 +2,9 @@
 #![warn(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "acceptor")]
+#[cfg_attr(docsrs, doc(cfg(feature = "acceptor")))]
+pub mod acceptor;
 mod actor;
 mod address;
 mod backoff;

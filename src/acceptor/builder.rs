@@ -1,0 +1,235 @@
+//! The settings of an acceptor.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::hooks::Hooks;
+use super::overflow::Slots;
+use super::settings::{Handler, Settings};
+use super::shared::Shared;
+use super::{Acceptor, Error, Event, Listen, Overflow, Peer, Stream, serve};
+
+/// The settings of an [`Acceptor`]; made by [`Acceptor::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use perconn::acceptor::{Acceptor, Overflow};
+/// use tokio::io::AsyncWriteExt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), perconn::acceptor::Error> {
+/// let acceptor = Acceptor::builder("127.0.0.1:0")
+///     .acceptors(100)
+///     .overflow(Overflow::Refuse)
+///     .refusal("no room, come back later\n")
+///     .first_byte_timeout(Duration::from_secs(10))
+///     .idle_timeout(Duration::from_secs(120))
+///     .on_event(|event| println!("{event}"))
+///     .handler(async |mut stream, peer| stream.write_all(format!("good day, {peer}\n").as_bytes()).await)
+///     .build()?;
+/// # drop(acceptor);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder does nothing by itself, use `.build()`"]
+pub struct AcceptorBuilder {
+    listen: Listen,
+    acceptors: usize,
+    overflow: Overflow,
+    refusal: Vec<u8>,
+    backlog: u32,
+    nodelay: Option<bool>,
+    first_byte_timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    min_rate: Option<u32>,
+    handler: Option<Handler>,
+    hooks: Hooks,
+}
+
+impl AcceptorBuilder {
+    pub(super) fn new(listen: Listen) -> Self {
+        Self {
+            listen,
+            acceptors: 1024,
+            overflow: Overflow::Wait,
+            refusal: Vec::new(),
+            backlog: 1024,
+            nodelay: None,
+            first_byte_timeout: None,
+            idle_timeout: None,
+            min_rate: Some(10),
+            handler: None,
+            hooks: Hooks::default(),
+        }
+    }
+
+    /// What serves a connection: an async closure, or a function, that gets the stream and who is at its other end. The
+    /// connection is over when it returns and has dropped the stream.
+    ///
+    /// An error that it returns is told to [`on_event`](Self::on_event) and counted, and harms nobody else; nor does a panic,
+    /// which goes to the [`logger`](Self::logger) as well.
+    ///
+    /// There is one handler: this one or that of lines; the last one given counts.
+    pub fn handler<F, Fut>(mut self, handler: F) -> Self
+    where
+        F: Fn(Stream, Peer) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        let start =
+            Arc::new(move |stream: Stream, peer: Peer| -> super::guarded::Work { Box::pin(handler(stream, peer)) });
+        self.handler = Some(Handler { start, writes_are_answers: true });
+        self
+    }
+
+    /// How many connections are served at the same time. Defaults to 1024.
+    ///
+    /// Each takes a descriptor. Above the process's limit of these (`ulimit -n`), clients have to wait, whatever
+    /// [`overflow`](Self::overflow) says.
+    pub fn acceptors(mut self, n: usize) -> Self {
+        self.acceptors = n;
+        self
+    }
+
+    /// What happens to a client that comes when all acceptors are busy. Defaults to [`Overflow::Wait`].
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
+    }
+
+    /// What a client that is refused is sent before its connection is closed. Defaults to nothing.
+    ///
+    /// The close is orderly, so that the text arrives: the client has a second to read it. While more than 64 clients are
+    /// being refused, those beyond are sent it as well, but closed at once.
+    pub fn refusal(mut self, text: impl Into<Vec<u8>>) -> Self {
+        self.refusal = text.into();
+        self
+    }
+
+    /// How many connections the kernel keeps that have not been accepted yet. Defaults to 1024; the kernel may have a lower
+    /// limit (`net.core.somaxconn`). Of no effect on a listener that was given.
+    pub fn backlog(mut self, n: u32) -> Self {
+        self.backlog = n;
+        self
+    }
+
+    /// Sets `TCP_NODELAY` on each socket: small writes are sent at once. Unless it is given, the system's default stays.
+    pub fn nodelay(mut self, nodelay: bool) -> Self {
+        self.nodelay = Some(nodelay);
+        self
+    }
+
+    /// How long a client may be silent at first. Defaults to `None`: without limit.
+    ///
+    /// For a handler of streams, it is the time until the first byte; from then on, [`idle_timeout`](Self::idle_timeout)
+    /// carries on. For a handler of lines, it is the time until the first whole line. With TLS, it begins when the handshake
+    /// has ended.
+    pub fn first_byte_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.first_byte_timeout = limit.into();
+        self
+    }
+
+    /// How long a client is waited for. Defaults to `None`: without limit.
+    ///
+    /// The time runs while a read or a write waits. It starts over when the handler writes something that the kernel takes
+    /// at once, or calls [`message_done`](Stream::message_done); a byte that comes gives only a little back, see
+    /// [`min_rate`](Self::min_rate). So does a byte that is taken after a write had to wait. When it is over, the read or the
+    /// write returns an error of the kind `TimedOut`. For a handler of lines, only a whole line starts it over.
+    pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = limit.into();
+        self
+    }
+
+    /// How many bytes a second keep a client alive that is in the middle of something. Defaults to 10; with `None`, each byte
+    /// starts the idle limit over.
+    ///
+    /// Each byte that comes gives back one second divided by this of the [`idle_timeout`](Self::idle_timeout).
+    pub fn min_rate(mut self, bytes_per_second: impl Into<Option<u32>>) -> Self {
+        self.min_rate = bytes_per_second.into();
+        self
+    }
+
+    /// Is told of each turn in the acceptor's life, by the task that does it. It must not block. A panic in it is caught, and
+    /// told to the logger.
+    pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.hooks.on_event = Some(Box::new(hook));
+        self
+    }
+
+    /// Is told what the server's operator should know: accepts that fail, handlers that panic. Defaults to `log::warn!` on
+    /// the target `perconn`. It must not block.
+    pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        self.hooks.logger = Box::new(logger);
+        self
+    }
+
+    /// Listens, and starts to accept on the current runtime.
+    ///
+    /// A host name is resolved before this returns; give an IP address if that must not block.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] if a setting cannot work, without a handler, or outside of a tokio runtime with I/O and time;
+    /// [`Error::Listen`] if the address cannot be listened on.
+    pub fn build(self) -> Result<Acceptor, Error> {
+        Slots::check(self.acceptors, self.overflow)?;
+        let no_limit = |(name, time): (&str, Option<Duration>)| match time {
+            Some(Duration::ZERO) => {
+                Error::invalid(format!("{name} 0ns: expected more than zero, or None for no limit"))
+            }
+            // A time that no clock reaches is none.
+            _ => Ok(time.filter(|limit| Instant::now().checked_add(*limit).is_some())),
+        };
+        let first_byte_timeout = no_limit(("first_byte_timeout", self.first_byte_timeout))?;
+        let idle_timeout = no_limit(("idle_timeout", self.idle_timeout))?;
+        if self.min_rate == Some(0) {
+            return Error::invalid("min_rate 0: expected at least 1 byte a second, or None");
+        }
+        if self.backlog == 0 {
+            return Error::invalid("backlog 0: expected at least 1");
+        }
+        let Some(handler) = self.handler else {
+            return Error::invalid("no handler: expected one by AcceptorBuilder::handler");
+        };
+        let no_runtime =
+            || Error::InvalidConfig("no runtime: expected to be within a tokio runtime with I/O and time".into());
+        let runtime = Handle::try_current().map_err(|_| no_runtime())?;
+        // A runtime says that it has no I/O or no time by a panic only.
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            drop(tokio::time::sleep(Duration::ZERO));
+            self.listen.open(self.backlog)
+        }));
+        let (listener, local_addr) = opened.map_err(|_| no_runtime())??;
+        let shared = Shared::new(Settings {
+            acceptors: self.acceptors,
+            overflow: self.overflow,
+            refusal: self.refusal,
+            nodelay: self.nodelay,
+            first_byte_timeout,
+            idle_timeout,
+            min_rate: self.min_rate,
+            handler,
+            hooks: self.hooks,
+        });
+        runtime.spawn(serve::serve(listener, Arc::clone(&shared)));
+        Ok(Acceptor { shared, local_addr })
+    }
+}
+
+impl fmt::Debug for AcceptorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AcceptorBuilder")
+            .field("listen", &self.listen)
+            .field("acceptors", &self.acceptors)
+            .field("overflow", &self.overflow)
+            .field("first_byte_timeout", &self.first_byte_timeout)
+            .field("idle_timeout", &self.idle_timeout)
+            .finish_non_exhaustive()
+    }
+}

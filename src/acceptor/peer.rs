@@ -1,0 +1,41 @@
+//! Who is at the other end.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Peer {
+    /// A peer on the network.
+    Tcp(SocketAddr),
+    /// A process on this machine, as the kernel knew it when it connected.
+    #[non_exhaustive]
+    Unix {
+        /// The user it ran as.
+        uid: Option<u32>,
+        /// The process, where the platform tells.
+        pid: Option<i32>,
+    },
+}
+
+impl Peer {
+    /// Its address, if it is on the network.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { pid: Some(pid), .. } => write!(f, "process {pid}"),
+            Self::Unix { uid: Some(uid), .. } => write!(f, "a process of user {uid}"),
+            Self::Unix { .. } => f.write_str("a process"),
+        }
+    }
+}

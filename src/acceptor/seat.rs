@@ -1,0 +1,116 @@
+//! The place of one connection among the acceptors.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
+
+use tokio::time::Instant;
+
+use super::shared::Shared;
+use super::{Peer, Why};
+
+/// A connection counts as long as its handler runs or its stream lives: both have a hold of this.
+pub(super) struct Seat {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: u64,
+    pub(super) peer: Peer,
+    pub(super) since: Instant,
+    pub(super) bytes_read: AtomicU64,
+    pub(super) bytes_written: AtomicU64,
+    flags: AtomicU8,
+    parked: Mutex<[Option<Waker>; 3]>,
+    why: Mutex<Option<Why>>,
+}
+
+/// Who waits on a seat.
+#[derive(Clone, Copy)]
+pub(super) enum Who {
+    Reader,
+    Writer,
+    Handler,
+}
+
+/// The acceptor stops: if nothing is under way, the connection ends.
+pub(super) const DRAINED: u8 = 1;
+/// The connection ends at once.
+pub(super) const CUT: u8 = 2;
+/// Something has come that is not answered.
+pub(super) const BUSY: u8 = 4;
+/// What has come is done with. (For the stream, which takes it as a sign that its patience is back.)
+pub(super) const DONE: u8 = 8;
+/// A read or a write took too long.
+pub(super) const TIMED_OUT: u8 = 16;
+/// When the stop came, nothing was under way.
+pub(super) const WAS_IDLE: u8 = 32;
+/// A write waits.
+pub(super) const WRITING: u8 = 64;
+
+impl Seat {
+    pub(super) fn new(shared: Arc<Shared>, id: u64, peer: Peer) -> Self {
+        Self {
+            shared,
+            id,
+            peer,
+            since: Instant::now(),
+            bytes_read: AtomicU64::new(0),
+            bytes_written: AtomicU64::new(0),
+            flags: AtomicU8::new(0),
+            parked: Mutex::new([None, None, None]),
+            why: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn has(&self, flag: u8) -> bool {
+        self.flags.load(Ordering::SeqCst) & flag != 0
+    }
+
+    /// Whether it was not set before.
+    pub(super) fn set(&self, flag: u8) -> bool {
+        self.flags.fetch_or(flag, Ordering::SeqCst) & flag == 0
+    }
+
+    /// Whether it was set before.
+    pub(super) fn clear(&self, flag: u8) -> bool {
+        self.has(flag) && self.flags.fetch_and(!flag, Ordering::SeqCst) & flag != 0
+    }
+
+    /// What was received is done with.
+    pub(super) fn is_done(&self) {
+        self.clear(BUSY);
+        self.set(DONE);
+        if self.has(DRAINED) {
+            // A read of another task may have waited for this.
+            self.call(DRAINED);
+        }
+    }
+
+    /// Sets a flag and wakes everyone who waits.
+    pub(super) fn call(&self, flag: u8) {
+        self.set(flag);
+        // A waiter that is not seen here looks at the flags after this.
+        let parked = std::mem::take(&mut *self.parked.lock().unwrap_or_else(PoisonError::into_inner));
+        parked.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// The task is woken by the next call. The flags have to be looked at after this.
+    pub(super) fn park(&self, who: Who, cx: &Context<'_>) {
+        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        let waker = &mut parked[who as usize];
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// How the handler ended.
+    pub(super) fn ended(&self, why: Why) {
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // Without an end, the handler's task was dropped by its runtime.
+        let why = self.why.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(Why::Cut);
+        self.shared.leave(self, why);
+    }
+}

@@ -1,0 +1,97 @@
+//! The accept loop.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep};
+
+use super::connection;
+use super::io_stream::Io;
+use super::pause::{Pauses, Verdict};
+use super::shared::{Phase, Shared};
+use super::socket::{Listener, Socket};
+use super::stats::count;
+use super::{Error, Event, Overflow, Peer};
+
+/// Accepts until the acceptor is stopped. Nothing that a client does or fails to do is waited for in here.
+pub(super) fn serve(listener: Listener, shared: Arc<Shared>) -> impl Future<Output = ()> + Send {
+    // Made at once, as a runtime that shuts down may drop the future before it has begun.
+    let open = Open { listener: Some(listener), shared };
+    async move {
+        let shared = &open.shared;
+        let mut phase = shared.phase.subscribe();
+        let accept_all = async {
+            let mut pauses = Pauses::default();
+            while let Some(listener) = &open.listener {
+                accept(listener, shared, &mut pauses).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = phase.wait_for(|phase| *phase != Phase::Accepting) => {}
+            () = accept_all => {}
+        }
+    }
+}
+
+/// The listener, until the loop ends, by whatever: its runtime may drop it.
+struct Open {
+    listener: Option<Listener>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.listener = None;
+        self.shared.phase.send_replace(Phase::Closed);
+    }
+}
+
+/// The next connection, or a pause.
+async fn accept(listener: &Listener, shared: &Arc<Shared>, pauses: &mut Pauses) {
+    if shared.settings.overflow == Overflow::Wait {
+        shared.vacancy().await;
+    }
+    match listener.accept().await {
+        Ok((socket, peer)) => {
+            if let Some(after) = pauses.succeeded(Instant::now()) {
+                shared.settings.hooks.tell(|| Event::Resumed { after });
+            }
+            admit(shared, socket, peer);
+        }
+        Err(error) => {
+            count(&shared.tally.accepts_failed);
+            match pauses.failed(&error, Instant::now()) {
+                Verdict::GoOn => {}
+                Verdict::Pause { delay, tell } => {
+                    if tell {
+                        tell_pause(shared, error);
+                    }
+                    sleep(delay).await;
+                }
+            }
+        }
+    }
+}
+
+fn tell_pause(shared: &Shared, source: io::Error) {
+    // An `io::Error` cannot be cloned, and two are told of it.
+    let copy = match source.raw_os_error() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => io::Error::new(source.kind(), source.to_string()),
+    };
+    shared.settings.hooks.log(&Error::Accept { source });
+    shared.settings.hooks.tell(|| Event::Paused { cause: Arc::new(copy) });
+}
+
+fn admit(shared: &Arc<Shared>, socket: Socket, peer: Peer) {
+    if let (Some(nodelay), Socket::Tcp(stream)) = (shared.settings.nodelay, &socket) {
+        // It fails if the connection is gone already; the handler finds out.
+        let _ = stream.set_nodelay(nodelay);
+    }
+    match shared.enter(peer) {
+        Ok(seat) => drop(tokio::spawn(connection::run(Io::Plain(socket), seat))),
+        Err(_) => connection::refuse(shared, Io::Plain(socket), peer),
+    }
+}

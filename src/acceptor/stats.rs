@@ -1,0 +1,75 @@
+//! Figures of an acceptor.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// How the acceptors are used at one moment, and what has happened so far; by
+/// [`Acceptor::stats`](super::Acceptor::stats).
+///
+/// Each connection that was accepted is counted once, at its end, as `finished`, `failed`, `timed_out`, `panicked` or `cut`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// How many connections can be served at once: what was given, and what it has grown by.
+    pub acceptors: usize,
+    /// How many are.
+    pub busy: usize,
+    /// How many TLS handshakes are going on, or have ended and wait for an acceptor.
+    pub handshaking: usize,
+    /// Connections that have got an acceptor.
+    pub accepted: u64,
+    /// Connections that were refused.
+    pub refused: u64,
+    /// Connections whose handler returned `Ok`.
+    pub finished: u64,
+    /// Connections whose handler returned an error.
+    pub failed: u64,
+    /// Connections that were silent or slow for too long.
+    pub timed_out: u64,
+    /// Connections whose handler panicked.
+    pub panicked: u64,
+    /// Connections that were cut.
+    pub cut: u64,
+    /// TLS handshakes that failed, or took too long.
+    pub handshakes_failed: u64,
+    /// Accepts that failed, for whatever reason.
+    pub accepts_failed: u64,
+}
+
+/// What is counted on the way.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) accepted: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) finished: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) timed_out: AtomicU64,
+    pub(super) panicked: AtomicU64,
+    pub(super) cut: AtomicU64,
+    pub(super) handshakes_failed: AtomicU64,
+    pub(super) accepts_failed: AtomicU64,
+    pub(super) handshaking: AtomicUsize,
+}
+
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Tally {
+    pub(super) fn with(&self, acceptors: usize, busy: usize) -> Stats {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            acceptors,
+            busy,
+            handshaking: self.handshaking.load(Ordering::Relaxed),
+            accepted: value(&self.accepted),
+            refused: value(&self.refused),
+            finished: value(&self.finished),
+            failed: value(&self.failed),
+            timed_out: value(&self.timed_out),
+            panicked: value(&self.panicked),
+            cut: value(&self.cut),
+            handshakes_failed: value(&self.handshakes_failed),
+            accepts_failed: value(&self.accepts_failed),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The stream that a handler gets.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+
+use super::Peer;
+use super::io_stream::Io;
+use super::seat::{BUSY, CUT, DONE, DRAINED, Seat, TIMED_OUT, WRITING, Who};
+use super::socket::Socket;
+use super::waiting::Waiting;
+
+/// An accepted connection: a TCP or Unix socket, or a TLS session on one.
+///
+/// It is read and written like a `TcpStream`. For two tasks, there is [`tokio::io::split`]. Drop it to close it; its acceptor
+/// is free when it is dropped and its handler has ended.
+///
+/// # When it ends by itself
+///
+/// A read that has to wait longer than the time limits allow returns an error of the kind
+/// [`TimedOut`](io::ErrorKind::TimedOut), a write likewise. The stream still works, so that the handler can say goodbye.
+///
+/// While the acceptor [stops](super::Acceptor::stop), a read returns `Ok(0)`, as if the peer had closed, as soon as nothing is
+/// under way: nothing has come since the last write, or since [`message_done`](Self::message_done), and no write waits. When
+/// the deadline is over, every operation fails with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and the handler
+/// is dropped.
+pub struct Stream {
+    io: Io,
+    reading: Waiting,
+    writing: Waiting,
+    /// Writes say that what has come is done with; else only `message_done` does, as with lines.
+    writes_are_answers: bool,
+    read: u64,
+    written: u64,
+    seat: Arc<Seat>,
+}
+
+impl Stream {
+    pub(super) fn new(io: Io, seat: &Arc<Seat>, writes_are_answers: bool) -> Self {
+        let (reading, writing) = seat.shared.settings.patience(writes_are_answers);
+        let seat = Arc::clone(seat);
+        let (reading, writing) = (Waiting::new(reading), Waiting::new(writing));
+        Self { io, reading, writing, writes_are_answers, read: 0, written: 0, seat }
+    }
+
+    /// The number of the connection, from 1, as in the events.
+    pub fn id(&self) -> u64 {
+        self.seat.id
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> Peer {
+        self.seat.peer
+    }
+
+    /// Says that what was received so far is whole and done with.
+    ///
+    /// The idle limit starts over, and if the acceptor is stopping, the next read ends the connection. A write says the
+    /// same, so this is for handlers that take what comes and do not answer.
+    pub fn message_done(&self) {
+        self.seat.is_done();
+    }
+
+    /// Whether the acceptor is stopping, so that the connection should come to an end.
+    pub fn is_stopping(&self) -> bool {
+        self.seat.has(DRAINED | CUT)
+    }
+
+    /// The socket, for its options; also the one beneath TLS. `None` if it is a Unix socket.
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self.io.socket() {
+            Socket::Tcp(stream) => Some(stream),
+            #[cfg(unix)]
+            Socket::Unix(_) => None,
+        }
+    }
+
+    /// The socket, if it is a Unix socket.
+    #[cfg(unix)]
+    pub fn unix(&self) -> Option<&UnixStream> {
+        match self.io.socket() {
+            Socket::Unix(stream) => Some(stream),
+            Socket::Tcp(_) => None,
+        }
+    }
+
+    /// The end of an operation that did not have to wait, or does not any more.
+    fn check_cut(&self) -> io::Result<()> {
+        match self.seat.has(CUT) {
+            true => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the acceptor has cut the connection")),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the stop ends the connection now.
+    fn is_drained(&self) -> bool {
+        self.seat.has(DRAINED) && !self.seat.has(BUSY | WRITING)
+    }
+
+    fn timed_out(&self, what: &str) -> io::Error {
+        self.seat.set(TIMED_OUT);
+        io::Error::new(io::ErrorKind::TimedOut, what)
+    }
+
+    fn received(&mut self, bytes: usize) {
+        self.reading.end();
+        if bytes == 0 {
+            return;
+        }
+        self.read += bytes as u64;
+        if !self.seat.has(BUSY) {
+            self.seat.set(BUSY);
+        }
+        self.reading.earn(bytes);
+        if self.writes_are_answers {
+            self.reading.first_has_come();
+        }
+    }
+
+    fn see_what_is_done(&mut self) {
+        if self.seat.clear(DONE) {
+            self.reading.first_has_come();
+            self.reading.renew();
+        }
+    }
+
+    /// Polls an operation that writes, with everything that belongs to it.
+    fn poll_writing<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut Io>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        bytes: impl FnOnce(&T) -> usize,
+    ) -> Poll<io::Result<T>> {
+        self.check_cut()?;
+        if let Poll::Ready(outcome) = poll(Pin::new(&mut self.io), cx) {
+            let has_waited = self.seat.clear(WRITING);
+            self.writing.end();
+            let Ok(done) = &outcome else { return Poll::Ready(outcome) };
+            let bytes = bytes(done);
+            self.written += bytes as u64;
+            match has_waited {
+                true => self.writing.earn(bytes),
+                false => self.writing.renew(),
+            }
+            if bytes > 0 && self.writes_are_answers {
+                self.seat.clear(BUSY);
+                self.reading.renew();
+            }
+            if self.seat.has(DRAINED) {
+                // A read of another task may have waited for this.
+                self.seat.call(DRAINED);
+            }
+            return Poll::Ready(outcome);
+        }
+        self.seat.set(WRITING);
+        self.seat.park(Who::Writer, cx);
+        self.check_cut()?;
+        if self.writing.is_over(cx) {
+            return Poll::Ready(Err(self.timed_out("the peer takes nothing")));
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let me = self.get_mut();
+        me.check_cut()?;
+        me.see_what_is_done();
+        if me.is_drained() {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        if let Poll::Ready(outcome) = Pin::new(&mut me.io).poll_read(cx, buf) {
+            me.received(buf.filled().len() - before);
+            return Poll::Ready(outcome);
+        }
+        me.seat.park(Who::Reader, cx);
+        me.check_cut()?;
+        if me.is_drained() {
+            return Poll::Ready(Ok(()));
+        }
+        if me.reading.is_over(cx) {
+            return Poll::Ready(Err(me.timed_out("nothing, or too little, has come from the peer")));
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_writing(cx, |io, cx| io.poll_write(cx, buf), |n| *n)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_writing(cx, |io, cx| io.poll_write_vectored(cx, bufs), |n| *n)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_writing(cx, |io, cx| io.poll_flush(cx), |()| 0)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_writing(cx, |io, cx| io.poll_shutdown(cx), |()| 0)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.seat.bytes_read.store(self.read, Ordering::Relaxed);
+        self.seat.bytes_written.store(self.written, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("id", &self.id()).field("peer", &self.peer()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,218 @@
+//! The end: those who are busy may finish, the others go, and nobody is left.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use perconn::acceptor::{Event, Why};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, oneshot};
+
+use crate::support::soon;
+use crate::world::{LONG, client, echo, event, exchange, figures, local, recorder, rest, served};
+
+#[tokio::test]
+async fn busy_finish_idle_go_at_once_and_late_are_cut_and_each_is_counted() {
+    let release = Arc::new(Notify::new());
+    let gate = Arc::clone(&release);
+    let acceptor = local()
+        .handler(move |mut stream, _| {
+            let gate = Arc::clone(&gate);
+            async move {
+                loop {
+                    match stream.read_u8().await {
+                        Ok(b'w') => gate.notified().await,
+                        Ok(b'h') => std::future::pending().await,
+                        Ok(_) => {}
+                        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                        Err(error) => return Err(error),
+                    }
+                    stream.write_all(b"ok").await?;
+                }
+            }
+        })
+        .build()
+        .unwrap();
+    let mut silent = client(&acceptor).await;
+    let mut idle = client(&acceptor).await;
+    idle.write_all(b"i").await.unwrap();
+    soon("an answer", idle.read_exact(&mut [0; 2])).await.unwrap();
+    let mut busy = client(&acceptor).await;
+    busy.write_all(b"w").await.unwrap();
+    let mut hung = client(&acceptor).await;
+    hung.write_all(b"h").await.unwrap();
+    figures(&acceptor, "all are there", |stats| stats.busy == 4).await;
+    tokio::time::sleep(Duration::from_millis(20)).await; // the bytes have been read
+
+    let address = acceptor.local_addr().unwrap();
+    let stop = acceptor.stop(Duration::from_millis(300));
+    let others = async {
+        // Long before the deadline.
+        assert_eq!(rest(&mut silent).await.unwrap(), "");
+        assert_eq!(rest(&mut idle).await.unwrap(), "");
+        let refused = TcpStream::connect(address).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(acceptor.stats().busy, 2);
+        release.notify_one();
+        assert_eq!(rest(&mut busy).await.unwrap(), "ok");
+        // At the deadline.
+        assert_eq!(rest(&mut hung).await.unwrap(), "");
+    };
+    let (stopped, ()) = soon("stop", async { tokio::join!(stop, others) }).await;
+    assert_eq!((stopped.idle, stopped.finished, stopped.cut), (2, 1, 1));
+    let stats = acceptor.stats();
+    assert_eq!((stats.busy, stats.finished, stats.cut), (0, 3, 1));
+    assert_eq!(soon("a second stop", acceptor.stop(LONG)).await, stopped);
+}
+
+#[tokio::test]
+async fn stop_without_connections_is_at_once_and_frees_the_port() {
+    let acceptor = local().handler(echo).build().unwrap();
+    let address = acceptor.local_addr().unwrap();
+    let start = Instant::now();
+    assert_eq!(soon("stop", acceptor.stop(LONG)).await, Default::default());
+    assert!(start.elapsed() < Duration::from_secs(5));
+    let again = perconn::acceptor::Acceptor::builder(address).handler(echo).build().unwrap();
+    served(&again).await;
+}
+
+#[tokio::test]
+async fn handler_in_a_loop_that_never_reads_is_cut() {
+    let acceptor = local()
+        .handler(async |_stream, _| {
+            loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .build()
+        .unwrap();
+    let mut stream = client(&acceptor).await;
+    figures(&acceptor, "it is served", |stats| stats.busy == 1).await;
+    let stopped = soon("stop", acceptor.stop(Duration::ZERO)).await;
+    assert_eq!((stopped.finished, stopped.cut), (0, 1));
+    assert_eq!(rest(&mut stream).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn dropped_acceptor_takes_everything_with_it() {
+    let (hook, mut events) = recorder();
+    let acceptor = local().on_event(hook).handler(echo).build().unwrap();
+    let address = acceptor.local_addr().unwrap();
+    let mut stream = served(&acceptor).await;
+    drop(acceptor);
+    assert_eq!(rest(&mut stream).await.unwrap(), "");
+    event(&mut events, |event| matches!(event, Event::Closed { why: Why::Cut, .. }).then_some(())).await;
+    soon("the port is free", async { while TcpStream::connect(address).await.is_ok() {} }).await;
+}
+
+#[tokio::test]
+async fn stream_in_another_task_is_ended_by_a_stop_as_well() {
+    let (sender, receiver) = oneshot::channel();
+    let sender = Mutex::new(Some(sender));
+    let acceptor = local()
+        .handler(move |stream, _| {
+            let _ = sender.lock().unwrap().take().unwrap().send(stream);
+            std::future::ready(Ok(()))
+        })
+        .build()
+        .unwrap();
+    let mut peer = client(&acceptor).await;
+    let mut stream = soon("the stream", receiver).await.unwrap();
+    let user = tokio::spawn(async move {
+        let mut byte = [0];
+        assert_eq!(stream.read(&mut byte).await.unwrap(), 1);
+        // Busy, it is waited for; then it fails.
+        stream.read(&mut byte).await.unwrap_err().kind()
+    });
+    peer.write_all(b"x").await.unwrap();
+    tokio::task::yield_now().await;
+    let stopped = soon("stop", acceptor.stop(Duration::from_millis(100))).await;
+    assert_eq!(soon("the task", user).await.unwrap(), io::ErrorKind::ConnectionAborted);
+    assert_eq!(stopped.cut + stopped.finished, 1);
+}
+
+#[tokio::test]
+async fn reader_and_writer_in_two_tasks_end_when_the_answer_is_out() {
+    let release = Arc::new(Notify::new());
+    let gate = Arc::clone(&release);
+    let acceptor = local()
+        .handler(move |stream, _| {
+            let gate = Arc::clone(&gate);
+            async move {
+                let (mut reader, mut writer) = tokio::io::split(stream);
+                let (heard, mut questions) = tokio::sync::mpsc::channel(1);
+                let answers = async move {
+                    while let Some(byte) = questions.recv().await {
+                        gate.notified().await;
+                        writer.write_all(&[byte]).await?;
+                    }
+                    Ok(())
+                };
+                let questions = async move {
+                    let mut byte = [0];
+                    while reader.read(&mut byte).await? > 0 {
+                        heard.send(byte[0]).await.map_err(io::Error::other)?;
+                    }
+                    io::Result::Ok(())
+                };
+                tokio::try_join!(answers, questions).map(|_| ())
+            }
+        })
+        .build()
+        .unwrap();
+    let mut stream = client(&acceptor).await;
+    stream.write_all(b"x").await.unwrap();
+    figures(&acceptor, "it is served", |stats| stats.busy == 1).await;
+    tokio::time::sleep(Duration::from_millis(20)).await; // the byte has been read
+    let (stopped, text) = tokio::join!(acceptor.stop(LONG), async {
+        release.notify_one();
+        rest(&mut stream).await.unwrap()
+    });
+    assert_eq!((text.as_str(), stopped.cut), ("x", 0));
+}
+
+#[tokio::test]
+async fn sink_goes_at_once_when_it_says_that_what_came_is_done() {
+    let acceptor = local()
+        .handler(async |mut stream, _| {
+            let mut buffer = [0; 100];
+            while stream.read(&mut buffer).await? > 0 {
+                stream.message_done();
+            }
+            Ok(())
+        })
+        .build()
+        .unwrap();
+    let mut stream = client(&acceptor).await;
+    stream.write_all(b"a record").await.unwrap();
+    figures(&acceptor, "it is served", |stats| stats.busy == 1).await;
+    let stopped = soon("stop", acceptor.stop(LONG)).await;
+    assert_eq!((stopped.idle, stopped.cut), (1, 0));
+    // (A reset, if the record had not been read yet.)
+    let _ = rest(&mut stream).await;
+}
+
+#[test]
+fn end_of_the_runtime_ends_the_acceptor() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (acceptor, mut stream) = runtime.block_on(async {
+        let acceptor = local().handler(echo).build().unwrap();
+        let stream = served(&acceptor).await;
+        (acceptor, stream.into_std().unwrap())
+    });
+    drop(runtime);
+    assert_eq!(acceptor.stats().busy, 0);
+    stream.set_nonblocking(false).unwrap();
+    assert_eq!(io::Read::read(&mut stream, &mut [0]).unwrap(), 0);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { soon("stop", acceptor.stop(LONG)).await });
+}
+
+#[tokio::test]
+async fn deadline_beyond_all_clocks_is_none() {
+    let acceptor = local().handler(echo).build().unwrap();
+    let mut stream = served(&acceptor).await;
+    exchange(&mut stream).await.unwrap();
+    assert_eq!(soon("stop", acceptor.stop(Duration::MAX)).await.idle, 1);
+}
