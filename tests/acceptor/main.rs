@@ -2,6 +2,10 @@
 
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
+mod bad_input;
+#[cfg(target_os = "linux")]
+mod exhaustion;
+mod limits;
 mod overflow;
 mod serving;
 mod stopping;

@@ -1,0 +1,89 @@
+//! Settings and addresses that cannot be.
+
+use std::io;
+use std::time::Duration;
+
+use perconn::acceptor::{Acceptor, AcceptorBuilder, Error, Overflow};
+
+use crate::world::{echo, local, served};
+
+#[track_caller]
+fn invalid(builder: AcceptorBuilder) -> String {
+    match builder.build() {
+        Err(error @ Error::InvalidConfig(_)) => {
+            let text = error.to_string();
+            assert_eq!(io::Error::from(error).kind(), io::ErrorKind::InvalidInput);
+            text
+        }
+        Err(other) => panic!("expected InvalidConfig: {other:?}"),
+        Ok(_) => panic!("expected InvalidConfig, and it was made"),
+    }
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_named() {
+    let grow = |by, max| Overflow::Grow { by, max };
+    let zero = Duration::ZERO;
+    for (builder, expected) in [
+        (local().acceptors(0), "0 acceptors: expected at least 1"),
+        (local().overflow(grow(0, 9999)), "grow by 0 acceptors: expected at least 1"),
+        (local().acceptors(10).overflow(grow(1, 9)), "grow to at most 9 acceptors: expected 10"),
+        (local().idle_timeout(zero), "idle_timeout 0ns: expected more than zero"),
+        (local().first_byte_timeout(zero), "first_byte_timeout 0ns: expected more than zero"),
+        (local().min_rate(0), "min_rate 0: expected at least 1 byte a second"),
+        (local().backlog(0), "backlog 0: expected at least 1"),
+    ] {
+        let text = invalid(builder.handler(echo));
+        assert!(text.contains(expected), "{text}");
+    }
+    let text = invalid(local());
+    assert!(text.contains("no handler: expected one"), "{text}");
+}
+
+#[tokio::test]
+async fn address_that_cannot_be_one_is_named() {
+    for address in ["", "nohost", "host:", "127.0.0.1:99999", "127.0.0.1:http"] {
+        let text = invalid(Acceptor::builder(address).handler(echo));
+        assert!(text.contains(&format!("{address:?}")) && text.contains("\"host:port\""), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn port_in_use_and_address_of_others_are_io_errors_of_their_kind() {
+    let first = local().handler(echo).build().unwrap();
+    for (address, kind) in [
+        (first.local_addr().unwrap().to_string(), io::ErrorKind::AddrInUse),
+        ("192.0.2.1:7777".to_owned(), io::ErrorKind::AddrNotAvailable),
+    ] {
+        let error = Acceptor::builder(address.as_str()).handler(echo).build().unwrap_err();
+        assert!(matches!(&error, Error::Listen { address: told, .. } if *told == address), "{error:?}");
+        assert_eq!(error.kind(), kind);
+        assert_eq!(error.to_string(), format!("cannot listen on {address}"));
+        assert!(std::error::Error::source(&error).is_some());
+    }
+    served(&first).await;
+}
+
+#[test]
+fn outside_of_a_fit_runtime_it_is_an_error_and_no_panic() {
+    let text = invalid(local().handler(echo));
+    assert!(text.contains("no runtime"), "{text}");
+    let bare = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let text = bare.block_on(async { invalid(local().handler(echo)) });
+    assert!(text.contains("with I/O and time"), "{text}");
+}
+
+#[tokio::test]
+async fn extreme_settings_are_fine() {
+    let acceptor = local()
+        .acceptors(usize::MAX)
+        .overflow(Overflow::Grow { by: usize::MAX, max: usize::MAX })
+        .backlog(u32::MAX)
+        .idle_timeout(Duration::MAX)
+        .first_byte_timeout(Duration::MAX)
+        .min_rate(u32::MAX)
+        .handler(echo)
+        .build()
+        .unwrap();
+    served(&acceptor).await;
+}

@@ -1,0 +1,185 @@
+//! Clients that are silent, or slow on purpose. The times are short, and compared with much longer ones only.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use perconn::acceptor::{Acceptor, AcceptorBuilder, Event, Why};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{interval, sleep};
+
+use crate::support::soon;
+use crate::world::{client, echo, event, exchange, figures, local, recorder, rest};
+
+const LIMIT: Duration = Duration::from_millis(200);
+/// No test waits for so long; a limit that does not work would.
+const FAR: Duration = Duration::from_secs(10);
+
+/// Takes what comes, and says nothing.
+fn sink(builder: AcceptorBuilder) -> Acceptor {
+    let handler = async |mut stream: perconn::acceptor::Stream, _| {
+        let mut buffer = [0; 100];
+        while stream.read(&mut buffer).await? > 0 {}
+        Ok(())
+    };
+    builder.handler(handler).build().unwrap()
+}
+
+/// A byte now and then, until the server has enough.
+async fn dribble(stream: &mut TcpStream, pause: Duration) -> Duration {
+    let start = Instant::now();
+    let mut ticks = interval(pause);
+    let (mut reader, mut writer) = stream.split();
+    let mut byte = [0];
+    soon("the server has enough", async {
+        loop {
+            tokio::select! {
+                end = reader.read(&mut byte) => if !matches!(end, Ok(1..)) { return },
+                _ = ticks.tick() => drop(writer.write_all(b"x").await),
+            }
+        }
+    })
+    .await;
+    start.elapsed()
+}
+
+#[tokio::test]
+async fn silent_client_is_closed_by_the_first_byte_deadline() {
+    let (hook, mut events) = recorder();
+    let acceptor = sink(local().first_byte_timeout(LIMIT).idle_timeout(FAR).on_event(hook));
+    let start = Instant::now();
+    assert_eq!(rest(&mut client(&acceptor).await).await.unwrap(), "");
+    assert!((LIMIT..FAR).contains(&start.elapsed()), "{:?}", start.elapsed());
+    let why = event(&mut events, |event| match event {
+        Event::Closed { why, .. } => Some(why.clone()),
+        _ => None,
+    });
+    assert!(matches!(why.await, Why::TimedOut));
+    assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.timed_out, 1);
+}
+
+#[tokio::test]
+async fn byte_now_and_then_defeats_neither_limit() {
+    // As a byte a second is to ten bytes a second, with everything twenty times as fast.
+    let acceptor = sink(local().first_byte_timeout(LIMIT).idle_timeout(LIMIT * 2).min_rate(200));
+    let took = dribble(&mut client(&acceptor).await, Duration::from_millis(50)).await;
+    assert!((LIMIT * 2..FAR).contains(&took), "{took:?}");
+    assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.timed_out, 1);
+}
+
+#[tokio::test]
+async fn client_that_sends_fast_enough_lives_for_longer_than_the_limit() {
+    let acceptor = sink(local().idle_timeout(LIMIT).min_rate(100));
+    let mut stream = client(&acceptor).await;
+    let start = Instant::now();
+    while start.elapsed() < LIMIT * 5 {
+        stream.write_all(&[7; 100]).await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+    }
+    let stats = acceptor.stats();
+    assert_eq!((stats.busy, stats.timed_out), (1, 0));
+    assert_eq!(rest(&mut stream).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn answered_client_has_the_whole_limit_again() {
+    let acceptor = local().first_byte_timeout(LIMIT).idle_timeout(LIMIT * 2).min_rate(1_000_000).handler(echo);
+    let acceptor = acceptor.build().unwrap();
+    let mut stream = client(&acceptor).await;
+    for _ in 0..6 {
+        exchange(&mut stream).await.unwrap();
+        sleep(LIMIT).await;
+    }
+    assert_eq!(acceptor.stats().timed_out, 0);
+    assert_eq!(rest(&mut stream).await.unwrap(), "");
+    assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.timed_out, 1);
+}
+
+#[tokio::test]
+async fn client_that_takes_nothing_is_closed() {
+    let acceptor = local()
+        .idle_timeout(LIMIT)
+        .handler(async |mut stream, _| {
+            loop {
+                stream.write_all(&[7; 100_000]).await?;
+            }
+        })
+        .build()
+        .unwrap();
+    let _stream = client(&acceptor).await;
+    figures(&acceptor, "it is gone", |stats| stats.timed_out == 1).await;
+}
+
+#[tokio::test]
+async fn handler_can_say_goodbye_to_a_silent_client() {
+    let acceptor = local()
+        .idle_timeout(LIMIT)
+        .handler(async |mut stream, _| match stream.read_u8().await {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => stream.write_all(b"too slow\n").await,
+            _ => Ok(()),
+        })
+        .build()
+        .unwrap();
+    assert_eq!(rest(&mut client(&acceptor).await).await.unwrap(), "too slow\n");
+}
+
+#[tokio::test]
+async fn time_that_the_handler_takes_is_not_the_clients() {
+    let acceptor = local()
+        .idle_timeout(LIMIT)
+        .handler(async |mut stream, _| {
+            stream.read_u8().await?;
+            sleep(LIMIT * 3).await;
+            stream.read_u8().await?;
+            stream.write_all(b"fine").await
+        })
+        .build()
+        .unwrap();
+    let mut stream = client(&acceptor).await;
+    stream.write_all(b"xx").await.unwrap();
+    assert_eq!(rest(&mut stream).await.unwrap(), "fine");
+}
+
+#[tokio::test]
+async fn pushes_keep_a_waiting_read_alive() {
+    let acceptor = local()
+        .idle_timeout(LIMIT)
+        .handler(async |stream, _| {
+            let (mut reader, mut writer) = tokio::io::split(stream);
+            let pushes = async {
+                for _ in 0..20 {
+                    writer.write_all(b"news\n").await?;
+                    sleep(LIMIT / 4).await;
+                }
+                writer.write_all(b"end\n").await
+            };
+            tokio::select! {
+                outcome = pushes => outcome,
+                outcome = reader.read_u8() => outcome.map(|_| ()),
+            }
+        })
+        .build()
+        .unwrap();
+    assert!(rest(&mut client(&acceptor).await).await.unwrap().ends_with("end\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundred_silent_clients_do_not_slow_the_others() {
+    let acceptor = Arc::new(local().idle_timeout(LIMIT).handler(echo).build().unwrap());
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(client(&acceptor).await);
+    }
+    let done = AtomicUsize::new(0);
+    for _ in 0..50 {
+        exchange(&mut client(&acceptor).await).await.unwrap();
+        done.fetch_add(1, Ordering::SeqCst);
+    }
+    for mut stream in silent {
+        assert_eq!(rest(&mut stream).await.unwrap(), "");
+    }
+    assert_eq!(done.load(Ordering::SeqCst), 50);
+    figures(&acceptor, "the silent are gone", |stats| stats.timed_out == 100 && stats.busy == 0).await;
+}
