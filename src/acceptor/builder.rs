@@ -10,11 +10,12 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::guarded::Work;
 use super::hooks::Hooks;
 use super::overflow::Slots;
-use super::settings::{Handler, Settings};
+use super::settings::{Handler, Settings, Start};
 use super::shared::Shared;
-use super::{Acceptor, Error, Event, Listen, Overflow, Peer, Stream, serve};
+use super::{Acceptor, Error, Event, LineConn, Listen, Overflow, Peer, Stream, line, serve};
 
 /// The settings of an [`Acceptor`]; made by [`Acceptor::builder`].
 ///
@@ -49,8 +50,15 @@ pub struct AcceptorBuilder {
     first_byte_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
     min_rate: Option<u32>,
-    handler: Option<Handler>,
+    max_line_length: usize,
+    handler: Option<Serving>,
     hooks: Hooks,
+}
+
+enum Serving {
+    Streams(Start),
+    /// Wants to know the maximum.
+    Lines(Box<dyn FnOnce(usize) -> Start + Send>),
 }
 
 impl AcceptorBuilder {
@@ -65,6 +73,7 @@ impl AcceptorBuilder {
             first_byte_timeout: None,
             idle_timeout: None,
             min_rate: Some(10),
+            max_line_length: 8192,
             handler: None,
             hooks: Hooks::default(),
         }
@@ -82,9 +91,56 @@ impl AcceptorBuilder {
         F: Fn(Stream, Peer) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = io::Result<()>> + Send + 'static,
     {
-        let start =
-            Arc::new(move |stream: Stream, peer: Peer| -> super::guarded::Work { Box::pin(handler(stream, peer)) });
-        self.handler = Some(Handler { start, writes_are_answers: true });
+        self.handler = Some(Serving::Streams(Arc::new(move |stream, peer| Box::pin(handler(stream, peer)))));
+        self
+    }
+
+    /// What serves each line: an async closure, or a function, that gets the line and the connection it came from.
+    ///
+    /// Lines end with a line feed, before which there may be a carriage return; neither is part of the line that the handler
+    /// gets. It gets bytes, as not every line is UTF-8. The lines of one connection are handled one after the other. At the end
+    /// of the stream, what has no line feed is dropped: it may be half a line.
+    ///
+    /// If the handler returns an error, the connection is closed. When the acceptor stops, the line that is being handled or
+    /// has begun to arrive is handled, and the next is not.
+    ///
+    /// ```
+    /// use perconn::acceptor::Acceptor;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), perconn::acceptor::Error> {
+    /// let acceptor = Acceptor::builder("127.0.0.1:0")
+    ///     .line_handler(async |line, conn| {
+    ///         match &line[..] {
+    ///             b"quit" => {
+    ///                 conn.send("goodbye").await?;
+    ///                 conn.close();
+    ///             }
+    ///             other => conn.send(other).await?,
+    ///         }
+    ///         Ok(())
+    ///     })
+    ///     .build()?;
+    /// # drop(acceptor);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn line_handler<F, Fut>(mut self, handler: F) -> Self
+    where
+        F: Fn(Vec<u8>, LineConn) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        self.handler = Some(Serving::Lines(Box::new(move |max| {
+            let handler = Arc::new(handler);
+            Arc::new(move |stream: Stream, _| -> Work { Box::pin(line::serve(stream, max, Arc::clone(&handler))) })
+        })));
+        self
+    }
+
+    /// How long a line may be, in bytes, without its end. Defaults to 8192. A client that sends a longer one is seen off, and
+    /// its connection counted as failed. A connection keeps about twice as much of what has come, at most, and 8 KiB.
+    pub fn max_line_length(mut self, bytes: usize) -> Self {
+        self.max_line_length = bytes;
         self
     }
 
@@ -194,8 +250,13 @@ impl AcceptorBuilder {
         if self.backlog == 0 {
             return Error::invalid("backlog 0: expected at least 1");
         }
-        let Some(handler) = self.handler else {
-            return Error::invalid("no handler: expected one by AcceptorBuilder::handler");
+        if self.max_line_length == 0 {
+            return Error::invalid("max_line_length 0: expected at least 1 byte");
+        }
+        let handler = match self.handler {
+            Some(Serving::Streams(start)) => Handler { start, writes_are_answers: true },
+            Some(Serving::Lines(start)) => Handler { start: start(self.max_line_length), writes_are_answers: false },
+            None => return Error::invalid("no handler: expected one by AcceptorBuilder::handler or line_handler"),
         };
         let no_runtime =
             || Error::InvalidConfig("no runtime: expected to be within a tokio runtime with I/O and time".into());

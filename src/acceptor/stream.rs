@@ -92,7 +92,15 @@ impl Stream {
         }
     }
 
-    /// The end of an operation that did not have to wait, or does not any more.
+    pub(super) fn seat(&self) -> Arc<Seat> {
+        Arc::clone(&self.seat)
+    }
+
+    /// What is beneath, without limits and stops.
+    pub(super) fn io(&mut self) -> &mut Io {
+        &mut self.io
+    }
+
     fn check_cut(&self) -> io::Result<()> {
         match self.seat.has(CUT) {
             true => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the acceptor has cut the connection")),

@@ -31,6 +31,7 @@ async fn settings_that_cannot_work_are_named() {
         (local().idle_timeout(zero), "idle_timeout 0ns: expected more than zero"),
         (local().first_byte_timeout(zero), "first_byte_timeout 0ns: expected more than zero"),
         (local().min_rate(0), "min_rate 0: expected at least 1 byte a second"),
+        (local().max_line_length(0), "max_line_length 0: expected at least 1 byte"),
         (local().backlog(0), "backlog 0: expected at least 1"),
     ] {
         let text = invalid(builder.handler(echo));

@@ -6,6 +6,7 @@ mod bad_input;
 #[cfg(target_os = "linux")]
 mod exhaustion;
 mod limits;
+mod lines;
 mod overflow;
 mod serving;
 mod stopping;

@@ -1,0 +1,287 @@
+//! A handler for each line.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use perconn::acceptor::{AcceptorBuilder, Event, LineConn, Why};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::Notify;
+use tokio::time::{interval, sleep};
+
+use crate::support::soon;
+use crate::world::{LONG, client, event, figures, local, recorder, rest};
+
+fn echo() -> AcceptorBuilder {
+    local().line_handler(async |line, conn: LineConn| {
+        if line == b"quit" {
+            conn.send("goodbye").await?;
+            conn.close();
+            return Ok(());
+        }
+        conn.send(line).await
+    })
+}
+
+#[tokio::test]
+async fn each_line_is_handled_in_order_however_it_is_cut() {
+    let acceptor = echo().build().unwrap();
+    let mut stream = client(&acceptor).await;
+    let text = b"one\ntwo\r\n\n\r\nfi\rve\n\xff\xfe\nhalf";
+    for byte in text {
+        stream.write_all(&[*byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    stream.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    soon("all answers", stream.read_to_end(&mut answer)).await.unwrap();
+    // What has no end is no line.
+    assert_eq!(answer, b"one\ntwo\n\n\nfi\rve\n\xff\xfe\n");
+    assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.finished, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_lines_at_once_come_back_in_order() {
+    let acceptor = echo().build().unwrap();
+    let (reader, mut writer) = client(&acceptor).await.into_split();
+    let questions = tokio::spawn(async move {
+        let text: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
+        writer.write_all(text.as_bytes()).await.unwrap();
+        writer
+    });
+    let mut lines = BufReader::new(reader).lines();
+    for number in 0..20_000 {
+        let line = soon("a line", lines.next_line()).await.unwrap();
+        assert_eq!(line, Some(format!("line {number}")));
+    }
+    questions.await.unwrap();
+}
+
+#[tokio::test]
+async fn close_lets_what_was_sent_arrive_though_the_client_has_sent_more() {
+    let acceptor = echo().build().unwrap();
+    for _ in 0..20 {
+        let mut stream = client(&acceptor).await;
+        stream.write_all(b"quit\n").await.unwrap();
+        stream.write_all(&b"and more\n".repeat(5_000)).await.unwrap();
+        sleep(Duration::from_millis(2)).await;
+        assert_eq!(rest(&mut stream).await.unwrap(), "goodbye\n");
+    }
+}
+
+#[tokio::test]
+async fn line_that_is_too_long_ends_the_connection_and_is_told() {
+    let (hook, mut events) = recorder();
+    let acceptor = echo().max_line_length(10).on_event(hook).build().unwrap();
+    for (text, expected) in
+        [("0123456789\r\n01234567890\n", "0123456789\n"), ("0123456789x", ""), ("0123456789\rx", "")]
+    {
+        let mut stream = client(&acceptor).await;
+        stream.write_all(text.as_bytes()).await.unwrap();
+        assert_eq!(rest(&mut stream).await.unwrap(), expected);
+        drop(stream);
+        let why = event(&mut events, |event| match event {
+            Event::Closed { why: Why::Failed(error), .. } => Some((error.kind(), error.to_string())),
+            _ => None,
+        });
+        assert_eq!(why.await, (io::ErrorKind::InvalidData, "a line of more than 10 bytes".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn line_without_an_end_does_not_fill_the_memory() {
+    let acceptor = echo().build().unwrap();
+    let mut stream = client(&acceptor).await;
+    let endless = async { while stream.write_all(&[b'x'; 65536]).await.is_ok() {} };
+    soon("it has enough", endless).await;
+    assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.failed, 1);
+}
+
+#[tokio::test]
+async fn only_whole_lines_hold_the_time_limits_off() {
+    let limit = Duration::from_millis(300);
+    for builder in [echo().idle_timeout(limit), echo().first_byte_timeout(limit)] {
+        let acceptor = builder.build().unwrap();
+        let (mut reader, mut writer) = client(&acceptor).await.into_split();
+        let mut ticks = interval(limit / 20);
+        let mut byte = [0];
+        soon("the server has enough", async {
+            loop {
+                tokio::select! {
+                    end = reader.read(&mut byte) => if !matches!(end, Ok(1..)) { return },
+                    _ = ticks.tick() => drop(writer.write_all(b"xxxxxxxx").await),
+                }
+            }
+        })
+        .await;
+        drop((reader, writer));
+        assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.timed_out, 1);
+    }
+    let acceptor = echo().idle_timeout(limit).first_byte_timeout(limit).build().unwrap();
+    let mut stream = BufReader::new(client(&acceptor).await);
+    let mut line = String::new();
+    for _ in 0..10 {
+        stream.write_all(b"x\n").await.unwrap();
+        soon("an answer", stream.read_line(&mut line)).await.unwrap();
+        sleep(limit / 5).await;
+    }
+    assert_eq!(line, "x\n".repeat(10));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_of_many_tasks_are_whole_also_when_sends_are_dropped() {
+    let acceptor = local()
+        .line_handler(async |_, conn: LineConn| {
+            let mut tasks = tokio::task::JoinSet::new();
+            for task in 0..8 {
+                let conn = conn.clone();
+                tasks.spawn(async move {
+                    for number in 0..200 {
+                        let line = format!("{task} {number} {}", "x".repeat(5_000));
+                        // Some are dropped before they are done.
+                        let limit = Duration::from_micros(if number % 3 == 0 { 20 } else { 60_000_000 });
+                        if let Ok(outcome) = tokio::time::timeout(limit, conn.send(line)).await {
+                            outcome.unwrap();
+                        }
+                    }
+                });
+            }
+            tasks.join_all().await;
+            conn.close();
+            Ok(())
+        })
+        .build()
+        .unwrap();
+    let mut stream = BufReader::new(client(&acceptor).await);
+    stream.write_all(b"go\n").await.unwrap();
+    let mut seen = [0; 8];
+    let mut line = String::new();
+    while soon("a line", stream.read_line(&mut line)).await.unwrap() > 0 {
+        let (start, rest) = line.split_at(line.len() - 5_001);
+        assert_eq!(rest.trim_end(), "x".repeat(5_000));
+        seen[start[..1].parse::<usize>().unwrap()] += 1;
+        line.clear();
+    }
+    // Whatever was not dropped has come.
+    assert!(seen.iter().all(|count| (133..=200).contains(count)), "{seen:?}");
+}
+
+#[tokio::test]
+async fn kept_connections_can_be_sent_to_until_they_end_and_keep_nothing_open() {
+    let kept: Arc<Mutex<Vec<LineConn>>> = Arc::default();
+    let keeper = Arc::clone(&kept);
+    let acceptor = local()
+        .line_handler(move |_, conn| {
+            keeper.lock().unwrap().push(conn.clone());
+            async move { conn.send("welcome").await }
+        })
+        .build()
+        .unwrap();
+    let mut stream = client(&acceptor).await;
+    stream.write_all(b"hello\n").await.unwrap();
+    soon("the welcome", stream.read_exact(&mut [0; 8])).await.unwrap();
+    let conn = kept.lock().unwrap()[0].clone();
+    assert_eq!((conn.id(), conn.peer().addr(), conn.is_closed()), (1, stream.local_addr().ok(), false));
+    conn.send("news").await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert_eq!(rest(&mut stream).await.unwrap(), "news\n");
+    figures(&acceptor, "it is gone", |stats| stats.busy == 0).await;
+    assert!(conn.is_closed());
+    assert_eq!(conn.send("more").await.unwrap_err().kind(), io::ErrorKind::NotConnected);
+}
+
+#[tokio::test]
+async fn close_from_another_task_ends_a_silent_connection() {
+    let kept: Arc<Mutex<Option<LineConn>>> = Arc::default();
+    let keeper = Arc::clone(&kept);
+    let acceptor = local()
+        .line_handler(move |_, conn| {
+            *keeper.lock().unwrap() = Some(conn.clone());
+            async move { conn.send("ok").await }
+        })
+        .build()
+        .unwrap();
+    let mut stream = client(&acceptor).await;
+    stream.write_all(b"hello\n").await.unwrap();
+    soon("the answer", stream.read_exact(&mut [0; 3])).await.unwrap();
+    kept.lock().unwrap().take().unwrap().close();
+    assert_eq!(rest(&mut stream).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn send_that_waits_in_another_task_ends_with_the_connection() {
+    let kept: Arc<Mutex<Option<LineConn>>> = Arc::default();
+    let keeper = Arc::clone(&kept);
+    let acceptor = local()
+        .line_handler(move |line, conn| {
+            assert!(line != b"panic", "as it is told");
+            *keeper.lock().unwrap() = Some(conn.clone());
+            async move { conn.send("ok").await }
+        })
+        .build()
+        .unwrap();
+    let mut stream = client(&acceptor).await;
+    stream.write_all(b"hello\n").await.unwrap();
+    soon("the answer", stream.read_exact(&mut [0; 3])).await.unwrap();
+    let conn = kept.lock().unwrap().take().unwrap();
+    let sender = tokio::spawn(async move { while conn.send([b'x'; 100_000]).await.is_ok() {} });
+    sleep(Duration::from_millis(50)).await; // the socket is full
+    stream.write_all(b"panic\n").await.unwrap();
+    soon("the sender's end", sender).await.unwrap();
+    figures(&acceptor, "it is gone", |stats| stats.panicked == 1 && stats.busy == 0).await;
+}
+
+#[tokio::test]
+async fn stop_lets_begun_lines_finish_and_no_others() {
+    let handled = Arc::new(AtomicUsize::new(0));
+    let release = Arc::new(Notify::new());
+    let (count, gate) = (Arc::clone(&handled), Arc::clone(&release));
+    let acceptor = local()
+        .line_handler(move |line, conn| {
+            count.fetch_add(1, Ordering::SeqCst);
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.notified().await;
+                conn.send(line).await
+            }
+        })
+        .build()
+        .unwrap();
+    let mut idle = client(&acceptor).await;
+    let mut busy = client(&acceptor).await;
+    busy.write_all(b"one\ntwo\nhal").await.unwrap();
+    figures(&acceptor, "both are there", |stats| stats.busy == 2).await;
+    soon("a line", async {
+        while handled.load(Ordering::SeqCst) == 0 {
+            sleep(Duration::from_millis(1)).await
+        }
+    })
+    .await;
+    let (stopped, ()) = tokio::join!(acceptor.stop(LONG), async {
+        assert_eq!(rest(&mut idle).await.unwrap(), "");
+        for _ in 0..2 {
+            release.notify_one();
+            soon("an answer", busy.read_exact(&mut [0; 4])).await.unwrap();
+        }
+        // One that never ends: what has begun may end, but no more.
+        release.notify_one();
+        busy.write_all(b"f\n").await.unwrap();
+        assert_eq!(rest(&mut busy).await.unwrap(), "half\n");
+    });
+    assert_eq!((stopped.finished, stopped.idle, stopped.cut), (1, 1, 0));
+    assert_eq!(handled.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn stop_is_not_held_up_by_a_client_that_never_stops_sending() {
+    let acceptor = echo().build().unwrap();
+    let (mut reader, mut writer) = client(&acceptor).await.into_split();
+    let sender = tokio::spawn(async move { while writer.write_all(b"a line\nand an").await.is_ok() {} });
+    let reading = tokio::spawn(async move { while matches!(reader.read(&mut [0; 1000]).await, Ok(1..)) {} });
+    figures(&acceptor, "it is served", |stats| stats.busy == 1).await;
+    sleep(Duration::from_millis(20)).await;
+    let stopped = soon("stop", acceptor.stop(LONG)).await;
+    assert_eq!(stopped.cut, 0);
+    soon("the client's end", async { tokio::join!(sender, reading) }).await.0.unwrap();
+}
