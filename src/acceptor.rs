@@ -68,6 +68,9 @@ pub use self::overflow::Overflow;
 pub use self::peer::Peer;
 pub use self::stats::Stats;
 pub use self::stream::Stream;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use self::tls::ServerTls;
 
 mod builder;
 mod connection;
@@ -89,6 +92,8 @@ mod shared;
 mod socket;
 mod stats;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod waiting;
 
 /// Accepts connections, and serves so many at a time; see [the module](self).
@@ -137,6 +142,25 @@ impl Acceptor {
     /// How the acceptors are used at this moment, and what has happened so far.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
+    }
+
+    /// Reads the certificates' files at once, for the sessions that begin from now on. If something is wrong with them, those in
+    /// use stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] says what is wrong; also if the acceptor has no TLS. (It is shared with the event hook.)
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, they are read nevertheless.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub async fn reload_tls(&self) -> Result<(), Arc<Error>> {
+        let shared = Arc::clone(&self.shared);
+        let reload = tokio::task::spawn_blocking(move || tls::reload::reload(&shared));
+        // It ends early only if the runtime does.
+        reload.await.unwrap_or_else(|error| Err(Arc::new(Error::InvalidConfig(format!("not reloaded: {error}")))))
     }
 
     /// Stops: closes the listener, lets those connections finish on which something is under way, ends the others, and cuts

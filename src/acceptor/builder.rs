@@ -15,6 +15,8 @@ use super::hooks::Hooks;
 use super::overflow::Slots;
 use super::settings::{Handler, Settings, Start};
 use super::shared::Shared;
+#[cfg(feature = "tls")]
+use super::tls::{Sessions, reload::Watcher};
 use super::{Acceptor, Error, Event, LineConn, Listen, Overflow, Peer, Stream, line, serve};
 
 /// The settings of an [`Acceptor`]; made by [`Acceptor::builder`].
@@ -51,6 +53,12 @@ pub struct AcceptorBuilder {
     idle_timeout: Option<Duration>,
     min_rate: Option<u32>,
     max_line_length: usize,
+    #[cfg(feature = "tls")]
+    tls: Option<super::ServerTls>,
+    #[cfg(feature = "tls")]
+    max_handshakes: usize,
+    #[cfg(feature = "tls")]
+    handshake_timeout: Option<Duration>,
     handler: Option<Serving>,
     hooks: Hooks,
 }
@@ -74,6 +82,12 @@ impl AcceptorBuilder {
             idle_timeout: None,
             min_rate: Some(10),
             max_line_length: 8192,
+            #[cfg(feature = "tls")]
+            tls: None,
+            #[cfg(feature = "tls")]
+            max_handshakes: 256,
+            #[cfg(feature = "tls")]
+            handshake_timeout: Some(Duration::from_secs(10)),
             handler: None,
             hooks: Hooks::default(),
         }
@@ -211,6 +225,36 @@ impl AcceptorBuilder {
         self
     }
 
+    /// Makes each connection a TLS session. The files are read when the acceptor is built.
+    ///
+    /// A handshake takes no acceptor. The accept loop does not wait for it, but for one to end if
+    /// [`max_handshakes`](Self::max_handshakes) are going on. A client that is refused is told so within its session.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn tls(mut self, tls: super::ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// How many TLS handshakes go on at the same time. Defaults to 256. Those beyond wait in the kernel's queue.
+    ///
+    /// Each takes a descriptor, and clients that say nothing keep theirs for the whole of
+    /// [`handshake_timeout`](Self::handshake_timeout).
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn max_handshakes(mut self, n: usize) -> Self {
+        self.max_handshakes = n;
+        self
+    }
+
+    /// How long a TLS handshake may take, however many bytes come. Defaults to 10 s; `None` for no limit.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn handshake_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.handshake_timeout = limit.into();
+        self
+    }
+
     /// Is told of each turn in the acceptor's life, by the task that does it. It must not block. A panic in it is caught, and
     /// told to the logger.
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
@@ -253,6 +297,16 @@ impl AcceptorBuilder {
         if self.max_line_length == 0 {
             return Error::invalid("max_line_length 0: expected at least 1 byte");
         }
+        #[cfg(feature = "tls")]
+        let handshake_timeout = no_limit(("handshake_timeout", self.handshake_timeout))?;
+        #[cfg(feature = "tls")]
+        if self.max_handshakes == 0 {
+            return Error::invalid("max_handshakes 0: expected at least 1");
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            tls.check()?;
+        }
         let handler = match self.handler {
             Some(Serving::Streams(start)) => Handler { start, writes_are_answers: true },
             Some(Serving::Lines(start)) => Handler { start: start(self.max_line_length), writes_are_answers: false },
@@ -261,6 +315,14 @@ impl AcceptorBuilder {
         let no_runtime =
             || Error::InvalidConfig("no runtime: expected to be within a tokio runtime with I/O and time".into());
         let runtime = Handle::try_current().map_err(|_| no_runtime())?;
+        #[cfg(feature = "tls")]
+        let (watcher, tls) = match self.tls {
+            Some(tls) => {
+                let watcher = Watcher::new(&tls);
+                (Some(watcher), Some(Sessions::new(tls, self.max_handshakes, handshake_timeout)?))
+            }
+            None => (None, None),
+        };
         // A runtime says that it has no I/O or no time by a panic only.
         let opened = catch_unwind(AssertUnwindSafe(|| {
             drop(tokio::time::sleep(Duration::ZERO));
@@ -275,9 +337,15 @@ impl AcceptorBuilder {
             first_byte_timeout,
             idle_timeout,
             min_rate: self.min_rate,
+            #[cfg(feature = "tls")]
+            tls,
             handler,
             hooks: self.hooks,
         });
+        #[cfg(feature = "tls")]
+        if let Some(watcher) = watcher {
+            runtime.spawn(watcher.run(Arc::downgrade(&shared)));
+        }
         runtime.spawn(serve::serve(listener, Arc::clone(&shared)));
         Ok(Acceptor { shared, local_addr })
     }

@@ -44,6 +44,16 @@ pub enum Error {
         message: String,
     },
 
+    /// New certificates were not taken, as something is wrong with them. The old ones stay in use.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[error("the new certificates are not taken, and the old ones stay")]
+    #[non_exhaustive]
+    CertificatesKept {
+        /// Why: an [`Error::InvalidConfig`].
+        source: std::sync::Arc<Error>,
+    },
+
     /// The program's own logger or event hook panicked. The acceptor goes on without harm.
     #[error("the {hook} hook panicked: {message}")]
     #[non_exhaustive]
@@ -62,6 +72,8 @@ impl Error {
         match self {
             Self::InvalidConfig(_) => io::ErrorKind::InvalidInput,
             Self::Listen { source, .. } | Self::Accept { source } => source.kind(),
+            #[cfg(feature = "tls")]
+            Self::CertificatesKept { source } => source.kind(),
             Self::HandlerPanicked { .. } | Self::HookPanicked { .. } => io::ErrorKind::Other,
         }
     }

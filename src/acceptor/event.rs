@@ -76,6 +76,18 @@ pub enum Event {
         /// How long none could be.
         after: Duration,
     },
+    /// New TLS sessions have new certificates.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    CertificatesReloaded,
+    /// New certificates were not taken, as something is wrong with them.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[non_exhaustive]
+    CertificatesKept {
+        /// Why: an [`Error::InvalidConfig`](super::Error::InvalidConfig).
+        cause: Arc<super::Error>,
+    },
     /// No more connections are accepted, by [`stop`](super::Acceptor::stop) or as the [`Acceptor`](super::Acceptor) was
     /// dropped. Those that are open end after this.
     Stopping,
@@ -125,6 +137,10 @@ impl fmt::Display for Event {
             Self::Shrunk { acceptors } => write!(f, "shrunk to {acceptors} acceptors"),
             Self::Paused { cause } => write!(f, "cannot accept: {cause}"),
             Self::Resumed { after } => write!(f, "accepting again after {after:.1?}"),
+            #[cfg(feature = "tls")]
+            Self::CertificatesReloaded => f.write_str("certificates reloaded"),
+            #[cfg(feature = "tls")]
+            Self::CertificatesKept { cause } => write!(f, "certificates not reloaded: {cause}"),
             Self::Stopping => f.write_str("stopping"),
         }
     }

@@ -16,12 +16,50 @@ pub(super) enum Io {
 }
 
 impl Io {
+    /// Ends a TLS session before its socket is closed, as far as that is possible at once: without it, a client takes the end
+    /// for a fault.
+    pub(super) fn say_goodbye(&mut self) {
+        match self {
+            Self::Plain(_) => {}
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => {
+                let (socket, session) = stream.get_mut();
+                session.send_close_notify();
+                while session.wants_write() && matches!(session.write_tls(&mut AtOnce(socket)), Ok(1..)) {}
+            }
+        }
+    }
+
+    /// Whether there is something that was written, but is not with the kernel.
+    pub(super) fn has_unsent(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.get_ref().1.wants_write(),
+        }
+    }
+
     pub(super) fn socket(&self) -> &Socket {
         match self {
             Self::Plain(socket) => socket,
             #[cfg(feature = "tls")]
             Self::Tls(stream) => stream.get_ref().0,
         }
+    }
+}
+
+/// Writes what the kernel takes at once.
+#[cfg(feature = "tls")]
+struct AtOnce<'a>(&'a Socket);
+
+#[cfg(feature = "tls")]
+impl io::Write for AtOnce<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

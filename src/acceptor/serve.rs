@@ -12,6 +12,8 @@ use super::pause::{Pauses, Verdict};
 use super::shared::{Phase, Shared};
 use super::socket::{Listener, Socket};
 use super::stats::count;
+#[cfg(feature = "tls")]
+use super::tls;
 use super::{Error, Event, Overflow, Peer};
 
 /// Accepts until the acceptor is stopped. Nothing that a client does or fails to do is waited for in here.
@@ -50,13 +52,28 @@ impl Drop for Open {
 
 /// The next connection, or a pause.
 async fn accept(listener: &Listener, shared: &Arc<Shared>, pauses: &mut Pauses) {
-    if shared.settings.overflow == Overflow::Wait {
+    #[cfg(feature = "tls")]
+    let permit = match &shared.settings.tls {
+        Some(sessions) => Some(sessions.permit().await),
+        None => None,
+    };
+    #[cfg(feature = "tls")]
+    let has_tls = permit.is_some();
+    #[cfg(not(feature = "tls"))]
+    let has_tls = false;
+    if shared.settings.overflow == Overflow::Wait && !has_tls {
         shared.vacancy().await;
     }
     match listener.accept().await {
         Ok((socket, peer)) => {
             if let Some(after) = pauses.succeeded(Instant::now()) {
                 shared.settings.hooks.tell(|| Event::Resumed { after });
+            }
+            set_options(shared, &socket);
+            #[cfg(feature = "tls")]
+            if let Some(permit) = permit {
+                tokio::spawn(tls::serve(Arc::clone(shared), socket, peer, permit));
+                return;
             }
             admit(shared, socket, peer);
         }
@@ -85,11 +102,14 @@ fn tell_pause(shared: &Shared, source: io::Error) {
     shared.settings.hooks.tell(|| Event::Paused { cause: Arc::new(copy) });
 }
 
-fn admit(shared: &Arc<Shared>, socket: Socket, peer: Peer) {
-    if let (Some(nodelay), Socket::Tcp(stream)) = (shared.settings.nodelay, &socket) {
+fn set_options(shared: &Shared, socket: &Socket) {
+    if let (Some(nodelay), Socket::Tcp(stream)) = (shared.settings.nodelay, socket) {
         // It fails if the connection is gone already; the handler finds out.
         let _ = stream.set_nodelay(nodelay);
     }
+}
+
+fn admit(shared: &Arc<Shared>, socket: Socket, peer: Peer) {
     match shared.enter(peer) {
         Ok(seat) => drop(tokio::spawn(connection::run(Io::Plain(socket), seat))),
         Err(_) => connection::refuse(shared, Io::Plain(socket), peer),

@@ -16,6 +16,8 @@ pub(super) struct Settings {
     pub(super) first_byte_timeout: Option<Duration>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) min_rate: Option<u32>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<super::tls::Sessions>,
     pub(super) handler: Handler,
     pub(super) hooks: Hooks,
 }

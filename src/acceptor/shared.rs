@@ -139,6 +139,21 @@ impl Shared {
         }
     }
 
+    /// The same, as soon as there is one.
+    #[cfg(feature = "tls")]
+    pub(super) async fn enter_when_free(self: &Arc<Self>, peer: Peer) -> Arc<Seat> {
+        loop {
+            self.vacancy().await;
+            if let Ok(seat) = self.enter(peer) {
+                // Two may have gone while one was told.
+                if !self.is_full() {
+                    self.freed.notify_one();
+                }
+                return seat;
+            }
+        }
+    }
+
     pub(super) fn stats(&self) -> Stats {
         let state = self.lock();
         self.tally.with(state.slots.capacity(), state.slots.busy())

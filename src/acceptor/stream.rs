@@ -20,7 +20,7 @@ use super::waiting::Waiting;
 
 /// An accepted connection: a TCP or Unix socket, or a TLS session on one.
 ///
-/// It is read and written like a `TcpStream`. For two tasks, there is [`tokio::io::split`]. Drop it to close it; its acceptor
+/// It is read and written like a `TcpStream`; with TLS, flush what is written before anything but a read. For two tasks, there is [`tokio::io::split`]. Drop it to close it; its acceptor
 /// is free when it is dropped and its handler has ended.
 ///
 /// # When it ends by itself
@@ -94,6 +94,16 @@ impl Stream {
 
     pub(super) fn seat(&self) -> Arc<Seat> {
         Arc::clone(&self.seat)
+    }
+
+    /// The TLS session, for its protocol (ALPN) and the client's certificates. `None` without TLS.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn tls(&self) -> Option<&tokio_rustls::rustls::ServerConnection> {
+        match &self.io {
+            Io::Tls(stream) => Some(stream.get_ref().1),
+            Io::Plain(_) => None,
+        }
     }
 
     /// What is beneath, without limits and stops.
@@ -186,6 +196,10 @@ impl AsyncRead for Stream {
         if me.is_drained() {
             return Poll::Ready(Ok(()));
         }
+        if me.io.has_unsent() && !me.seat.has(WRITING) {
+            // A program that waits for the answer to what it wrote has no other chance to send the rest.
+            let _ = Pin::new(&mut me.io).poll_flush(cx);
+        }
         let before = buf.filled().len();
         if let Poll::Ready(outcome) = Pin::new(&mut me.io).poll_read(cx, buf) {
             me.received(buf.filled().len() - before);
@@ -233,6 +247,10 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.seat.bytes_read.store(self.read, Ordering::Relaxed);
         self.seat.bytes_written.store(self.written, Ordering::Relaxed);
+        // What was cut short must not look as if it had come to its end.
+        if !self.seat.has(CUT) && !std::thread::panicking() {
+            self.io.say_goodbye();
+        }
     }
 }
 

@@ -12,4 +12,6 @@ mod serving;
 mod stopping;
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 mod world;
