@@ -94,6 +94,8 @@ mod stats;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(unix)]
+mod unix;
 mod waiting;
 
 /// Accepts connections, and serves so many at a time; see [the module](self).

@@ -51,7 +51,7 @@ pub enum Error {
     #[non_exhaustive]
     CertificatesKept {
         /// Why: an [`Error::InvalidConfig`].
-        source: std::sync::Arc<Error>,
+        source: std::sync::Arc<Self>,
     },
 
     /// The program's own logger or event hook panicked. The acceptor goes on without harm.

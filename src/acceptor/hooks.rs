@@ -7,9 +7,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::{Error, Event};
 
 pub(super) struct Hooks {
-    pub(super) logger: Box<dyn Fn(&Error) + Send + Sync>,
-    pub(super) on_event: Option<Box<dyn Fn(&Event) + Send + Sync>>,
+    pub(super) logger: Hook<Error>,
+    pub(super) on_event: Option<Hook<Event>>,
 }
+
+type Hook<T> = Box<dyn Fn(&T) + Send + Sync>;
 
 impl Default for Hooks {
     fn default() -> Self {

@@ -10,11 +10,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::Peer;
+#[cfg(unix)]
+use super::unix::SocketFile;
 
 pub(super) enum Listener {
     Tcp(TcpListener),
     #[cfg(unix)]
-    Unix(UnixListener),
+    /// With its file, if that is to be removed.
+    Unix(UnixListener, #[expect(dead_code, reason = "it acts when it is dropped")] Option<SocketFile>),
 }
 
 impl Listener {
@@ -25,7 +28,7 @@ impl Listener {
                 Ok((Socket::Tcp(stream), Peer::Tcp(peer)))
             }
             #[cfg(unix)]
-            Self::Unix(listener) => {
+            Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 let known = stream.peer_cred().ok();
                 let peer = Peer::Unix { uid: known.map(|peer| peer.uid()), pid: known.and_then(|peer| peer.pid()) };

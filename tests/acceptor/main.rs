@@ -7,6 +7,8 @@ mod bad_input;
 mod exhaustion;
 mod limits;
 mod lines;
+#[cfg(unix)]
+mod listeners;
 mod overflow;
 mod serving;
 mod stopping;
