@@ -91,3 +91,27 @@ async fn sessions_have_what_clients_ask_of_a_stream() {
     value_is_send(&sessions.close());
     value_is_send(&sessions.next());
 }
+
+#[cfg(feature = "acceptor")]
+#[tokio::test]
+async fn acceptor_can_be_shared_and_its_futures_spawned() {
+    use perconn::acceptor::{Acceptor, AcceptorBuilder, Event, LineConn, Peer, Stats, Stream};
+
+    is_send::<AcceptorBuilder>();
+    is_debug::<AcceptorBuilder>();
+    is_sync::<Acceptor>();
+    is_debug::<Acceptor>();
+    is_send::<Stream>();
+    is_sync::<Stream>();
+    is_unpin::<Stream>();
+    is_stream::<Stream>();
+    is_sync::<LineConn>();
+    is_clone::<LineConn>();
+    is_clone::<Event>();
+    is_sync::<Event>();
+    is_clone::<Peer>();
+    is_clone::<Stats>();
+    is_error::<acceptor::Error>();
+    let acceptor = Acceptor::builder("127.0.0.1:0").handler(async |_, _| Ok(())).build().unwrap();
+    value_is_send(&acceptor.stop(std::time::Duration::ZERO));
+}

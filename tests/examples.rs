@@ -15,9 +15,10 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-const EXAMPLES: [&str; 12] = [
+const EXAMPLES: [&str; 13] = [
     "blocking_client",
     "echo_client",
+    "echo_server",
     "fleet_poller",
     "framed_lines",
     "http_client",
@@ -171,6 +172,54 @@ async fn clients_without_a_server_end_when_nobody_reads() {
     ends.join_all().await;
 }
 
+/// Reads lines until one has `part` in it; gives what comes after that.
+async fn line_with(part: &str, lines: &mut (impl AsyncBufReadExt + Unpin)) -> String {
+    let mut seen = String::new();
+    loop {
+        let from = seen.len();
+        let length = timeout(LIMIT, lines.read_line(&mut seen)).await.expect(part).unwrap();
+        assert!(length > 0, "no {part:?} in: {seen}");
+        if let Some((_, rest)) = seen[from..].split_once(part) {
+            return rest.trim_end().to_owned();
+        }
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn echo_server_answers_the_clients_and_stops_at_ctrl_c() {
+    let (certificate, key) = certificate_and_key("server");
+    for (server_args, name, client_args, expected) in [
+        (&["127.0.0.1:0"][..], "echo_client", &["--connect", "ADDRESS"][..], "echoed   message 2"),
+        (&["--tls", &certificate, &key, "127.0.0.1:0"], "tls_client", &["ADDRESS", &certificate], "answer: question 2"),
+    ] {
+        let mut server = start("echo_server", server_args);
+        let mut said = BufReader::new(server.stdout.take().unwrap());
+        let address = line_with("listening on ", &mut said).await;
+        let client_args: Vec<_> =
+            client_args.iter().map(|arg| if *arg == "ADDRESS" { &address } else { *arg }).collect();
+        let mut client = start(name, &client_args);
+        line_with(expected, &mut BufReader::new(client.stdout.take().unwrap())).await;
+        let pid = server.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+        assert_eq!(line_with("stopped; ", &mut said).await, "busy and finished: 0, idle: 1, cut: 0");
+        assert_eq!(line_with("in all: ", &mut said).await, "1 served, 0 refused, 0 timed out");
+        assert_eq!(end(server, "echo_server").await, (Some(0), String::new(), String::new()));
+    }
+}
+
+#[tokio::test]
+async fn echo_server_ends_when_nobody_reads() {
+    let mut server = start("echo_server", &["127.0.0.1:0"]);
+    let mut said = BufReader::new(server.stdout.take().unwrap());
+    let address = line_with("listening on ", &mut said).await;
+    drop(said);
+    // What it has to say of this, nobody hears.
+    let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    assert_eq!(end(server, "echo_server").await, (Some(0), String::new(), String::new()));
+    drop(stream);
+}
+
 /// The paths of fresh ones.
 fn certificate_and_key(test: &str) -> (String, String) {
     let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -187,7 +236,12 @@ async fn bad_values_are_named_at_the_start() {
     let (certificate, key) = certificate_and_key("bad");
     let (certificate, key) = (certificate.as_str(), key.as_str());
     let socks = "socks5://127.0.0.1:9";
-    let cases: [(&str, &[&str], &[&str]); 24] = [
+    let cases: [(&str, &[&str], &[&str]); 29] = [
+        ("echo_server", &["nohost"], &["\"nohost\"", "host:port"]),
+        ("echo_server", &["192.0.2.1:7777"], &["cannot listen on 192.0.2.1:7777: "]),
+        ("echo_server", &["--acceptors", "0"], &["0 acceptors: expected at least 1"]),
+        ("echo_server", &["--idle", "soon"], &["--idle \"soon\": expected a number"]),
+        ("echo_server", &["--tls", certificate, "none.pem"], &["private key \"none.pem\": "]),
         ("blocking_client", &["--connect", "nohost"], &["\"nohost\"", "no port"]),
         ("echo_client", &["--connect", "nohost"], &["\"nohost\"", "no port"]),
         ("fleet_poller", &["--slots", "0"], &["a pool of 0 slots", "at least 1"]),

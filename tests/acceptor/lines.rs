@@ -254,7 +254,7 @@ async fn stop_lets_begun_lines_finish_and_no_others() {
     figures(&acceptor, "both are there", |stats| stats.busy == 2).await;
     soon("a line", async {
         while handled.load(Ordering::SeqCst) == 0 {
-            sleep(Duration::from_millis(1)).await
+            sleep(Duration::from_millis(1)).await;
         }
     })
     .await;

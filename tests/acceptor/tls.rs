@@ -416,7 +416,7 @@ async fn bad_certificates_are_named_when_it_is_built() {
         (ServerTls::from_files(&good, &good), "good.pem\": no private key in it; expected PEM"),
         (ServerTls::from_files(&junk, &good_key), "junk.pem\": a section has no end; expected PEM"),
         (ServerTls::from_files(&good, authority.file("other.pem", &other_key)), "good.pem\" with private key"),
-        (ServerTls::from_pem("", key.clone()), "given as a text of 0 bytes: no certificate"),
+        (ServerTls::from_pem("", key), "given as a text of 0 bytes: no certificate"),
         (ServerTls::from_pem(certificate, other_key), "with private key given as a text"),
         (authority.server().client_roots_file(&good_key), "the clients' roots"),
         (authority.server().alpn([""]), "alpn protocol of 0 bytes: expected 1 to 255"),

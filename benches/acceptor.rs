@@ -1,0 +1,145 @@
+//! `perconn::acceptor::Acceptor` beside a bare loop around `TcpListener::accept`, in one run: `cargo bench --features acceptor
+//! --bench acceptor`.
+//!
+//! What is counted: connections a second, each of which is opened, sends 64 B, reads their echo, and is closed; and echoes a
+//! second on connections that stay. The rounds of the two alternate, in an order that is turned each time; printed are the
+//! medians of the rounds, and the median of the ratios within a pair.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use perconn::acceptor::{Acceptor, AcceptorBuilder};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+
+const PAIRS: usize = 31;
+const ROUND: Duration = Duration::from_millis(400);
+const CLIENTS: usize = 16;
+
+fn main() {
+    // As `cargo test --benches` calls it: one short pair.
+    let pairs = if std::env::args().any(|arg| arg == "--bench") { PAIRS } else { 1 };
+    let (server, clients) = (runtime(), runtime());
+    let _server = server.enter();
+    let bare = server.block_on(bare());
+    let plain = Acceptor::builder("127.0.0.1:0").handler(|stream, _| echo(stream)).build().unwrap();
+    let limited = with_limits(Acceptor::builder("127.0.0.1:0")).handler(|stream, _| echo(stream)).build().unwrap();
+    println!("{:<44} {:>10} {:>10} {:>7}  quartiles", "", "bare", "acceptor", "ratio");
+    for (name, acceptor) in [("", &plain), (", with time limits and an event hook", &limited)] {
+        let address = acceptor.local_addr().unwrap();
+        let run = |what: &str, client: fn(SocketAddr, Instant) -> Counting| {
+            let rounds: Vec<_> = (0..pairs)
+                .map(|pair| {
+                    let measure = |address| clients.block_on(measure(address, client));
+                    match pair % 2 {
+                        0 => (measure(bare), measure(address)),
+                        _ => {
+                            let acceptor = measure(address);
+                            (measure(bare), acceptor)
+                        }
+                    }
+                })
+                .collect();
+            report(&format!("{what}{name}"), &rounds);
+        };
+        run("connections", |address, end| Box::pin(connections(address, end)));
+        run("echoes", |address, end| Box::pin(echoes(address, end)));
+    }
+}
+
+type Counting = std::pin::Pin<Box<dyn Future<Output = u64> + Send>>;
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+fn with_limits(builder: AcceptorBuilder) -> AcceptorBuilder {
+    let events = Arc::new(AtomicU64::new(0));
+    builder.first_byte_timeout(Duration::from_secs(10)).idle_timeout(Duration::from_secs(60)).on_event(move |_| {
+        events.fetch_add(1, Ordering::Relaxed);
+    })
+}
+
+async fn bare() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            if let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(echo(stream));
+            }
+        }
+    });
+    address
+}
+
+/// The same code for both.
+async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
+    let mut buffer = [0; 1024];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            n => stream.write_all(&buffer[..n]).await?,
+        }
+    }
+}
+
+async fn connections(address: SocketAddr, end: Instant) -> u64 {
+    let mut done = 0;
+    while Instant::now() < end {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        exchange(&mut stream).await;
+        // A close by reset leaves no port in TIME_WAIT: there would be none left soon.
+        stream.set_zero_linger().unwrap();
+        done += 1;
+    }
+    done
+}
+
+async fn echoes(address: SocketAddr, end: Instant) -> u64 {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut done = 0;
+    while Instant::now() < end {
+        exchange(&mut stream).await;
+        done += 1;
+    }
+    done
+}
+
+async fn exchange(stream: &mut TcpStream) {
+    let mut bytes = [7; 64];
+    stream.write_all(&bytes).await.unwrap();
+    stream.read_exact(&mut bytes).await.unwrap();
+}
+
+/// How many a second, of all clients together.
+async fn measure(address: SocketAddr, client: fn(SocketAddr, Instant) -> Counting) -> f64 {
+    let start = Instant::now();
+    let clients: JoinSet<_> = (0..CLIENTS).map(|_| client(address, start + ROUND)).collect();
+    let done: u64 = clients.join_all().await.into_iter().sum();
+    done as f64 / start.elapsed().as_secs_f64()
+}
+
+fn report(what: &str, rounds: &[(f64, f64)]) {
+    let sorted = |figures: &mut dyn Iterator<Item = f64>| {
+        let mut figures: Vec<_> = figures.collect();
+        figures.sort_by(f64::total_cmp);
+        figures
+    };
+    let at = |figures: &[f64], part: usize| figures[(figures.len() - 1) * part / 4];
+    let bare = sorted(&mut rounds.iter().map(|round| round.0));
+    let acceptor = sorted(&mut rounds.iter().map(|round| round.1));
+    let ratios = sorted(&mut rounds.iter().map(|(bare, acceptor)| acceptor / bare));
+    println!(
+        "{what:<44} {:>8.0}/s {:>8.0}/s {:>6.3}x  {:.3}-{:.3}",
+        at(&bare, 2),
+        at(&acceptor, 2),
+        at(&ratios, 2),
+        at(&ratios, 1),
+        at(&ratios, 3)
+    );
+}
