@@ -195,11 +195,13 @@ async fn echo_server_answers_the_clients_and_stops_at_ctrl_c() {
     ] {
         let mut server = start("echo_server", server_args);
         let mut said = BufReader::new(server.stdout.take().unwrap());
-        let address = line_with("listening on ", &mut said).await;
+        // The certificate is that of this name.
+        let address = line_with("listening on ", &mut said).await.replace("127.0.0.1", "localhost");
         let client_args: Vec<_> =
             client_args.iter().map(|arg| if *arg == "ADDRESS" { &address } else { *arg }).collect();
         let mut client = start(name, &client_args);
-        line_with(expected, &mut BufReader::new(client.stdout.take().unwrap())).await;
+        let mut heard = BufReader::new(client.stdout.take().unwrap());
+        line_with(expected, &mut heard).await;
         let pid = server.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
         assert_eq!(line_with("stopped; ", &mut said).await, "busy and finished: 0, idle: 1, cut: 0");
