@@ -175,7 +175,7 @@ impl AcceptorBuilder {
 
     /// What a client that is refused is sent before its connection is closed. Defaults to nothing.
     ///
-    /// The close is orderly, so that the text arrives: the client has a second to read it. While more than 64 clients are
+    /// The close is orderly, so that the text arrives: the client has a second to read it. While more than 256 clients are
     /// being refused, those beyond are sent it as well, but closed at once.
     pub fn refusal(mut self, text: impl Into<Vec<u8>>) -> Self {
         self.refusal = text.into();

@@ -13,8 +13,9 @@ use super::settings::Settings;
 use super::stats::{Stats, Tally, count};
 use super::{Event, Peer, Stopped, Why};
 
-/// So many refused clients are seen off at the same time; those beyond are not waited for.
-const REFUSED_AT_ONCE: usize = 64;
+/// So many refused clients are seen off at the same time; those beyond are not waited for. More than tokio lets the accept loop
+/// accept in one go (128), so that a burst alone does not reach it.
+const REFUSED_AT_ONCE: usize = 256;
 
 pub(super) struct Shared {
     pub(super) settings: Settings,

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
 mod bad_input;
+mod chaos;
 #[cfg(target_os = "linux")]
 mod exhaustion;
 mod limits;

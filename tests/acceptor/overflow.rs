@@ -52,12 +52,12 @@ async fn clients_that_do_not_go_when_refused_are_closed_and_harm_nobody() {
     let acceptor = local().acceptors(1).overflow(Overflow::Refuse).refusal("busy\n").handler(echo).build().unwrap();
     let first = served(&acceptor).await;
     let mut stubborn = Vec::new();
-    for _ in 0..150 {
+    for _ in 0..300 {
         let mut stream = client(&acceptor).await;
         stream.write_all(b"x").await.unwrap();
         stubborn.push(stream);
     }
-    figures(&acceptor, "all are refused", |stats| stats.refused == 150).await;
+    figures(&acceptor, "all are refused", |stats| stats.refused == 300).await;
     drop(first);
     figures(&acceptor, "the acceptor is free", |stats| stats.busy == 0).await;
     served(&acceptor).await;
