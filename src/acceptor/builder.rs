@@ -3,23 +3,19 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::time::Instant;
-
 use super::guarded::Work;
 use super::hooks::Hooks;
-use super::overflow::Slots;
-use super::settings::{Handler, Settings, Start};
-use super::shared::Shared;
-#[cfg(feature = "tls")]
-use super::tls::{Sessions, reload::Watcher};
-use super::{Acceptor, Error, Event, LineConn, Listen, Overflow, Peer, Stream, line, serve};
+use super::settings::Start;
+use super::{Error, Event, LineConn, Listen, Overflow, Peer, Stream, line};
 
-/// The settings of an [`Acceptor`]; made by [`Acceptor::builder`].
+mod start;
+#[cfg(feature = "tls")]
+mod tls;
+
+/// The settings of an [`Acceptor`](super::Acceptor); made by [`Acceptor::builder`](super::Acceptor::builder).
 ///
 /// ```
 /// use std::time::Duration;
@@ -225,36 +221,6 @@ impl AcceptorBuilder {
         self
     }
 
-    /// Makes each connection a TLS session. The files are read when the acceptor is built.
-    ///
-    /// A handshake takes no acceptor. The accept loop does not wait for it, but for one to end if
-    /// [`max_handshakes`](Self::max_handshakes) are going on. A client that is refused is told so within its session.
-    #[cfg(feature = "tls")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    pub fn tls(mut self, tls: super::ServerTls) -> Self {
-        self.tls = Some(tls);
-        self
-    }
-
-    /// How many TLS handshakes go on at the same time. Defaults to 256. Those beyond wait in the kernel's queue.
-    ///
-    /// Each takes a descriptor, and clients that say nothing keep theirs for the whole of
-    /// [`handshake_timeout`](Self::handshake_timeout).
-    #[cfg(feature = "tls")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    pub fn max_handshakes(mut self, n: usize) -> Self {
-        self.max_handshakes = n;
-        self
-    }
-
-    /// How long a TLS handshake may take, however many bytes come. Defaults to 10 s; `None` for no limit.
-    #[cfg(feature = "tls")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    pub fn handshake_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.handshake_timeout = limit.into();
-        self
-    }
-
     /// Is told of each turn in the acceptor's life, by the task that does it. It must not block. A panic in it is caught, and
     /// told to the logger.
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
@@ -267,87 +233,6 @@ impl AcceptorBuilder {
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.hooks.logger = Box::new(logger);
         self
-    }
-
-    /// Listens, and starts to accept on the current runtime.
-    ///
-    /// A host name is resolved before this returns; give an IP address if that must not block.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidConfig`] if a setting cannot work, without a handler, or outside of a tokio runtime with I/O and time;
-    /// [`Error::Listen`] if the address cannot be listened on.
-    pub fn build(self) -> Result<Acceptor, Error> {
-        Slots::check(self.acceptors, self.overflow)?;
-        let no_limit = |(name, time): (&str, Option<Duration>)| match time {
-            Some(Duration::ZERO) => {
-                Error::invalid(format!("{name} 0ns: expected more than zero, or None for no limit"))
-            }
-            // A time that no clock reaches is none.
-            _ => Ok(time.filter(|limit| Instant::now().checked_add(*limit).is_some())),
-        };
-        let first_byte_timeout = no_limit(("first_byte_timeout", self.first_byte_timeout))?;
-        let idle_timeout = no_limit(("idle_timeout", self.idle_timeout))?;
-        if self.min_rate == Some(0) {
-            return Error::invalid("min_rate 0: expected at least 1 byte a second, or None");
-        }
-        if self.backlog == 0 {
-            return Error::invalid("backlog 0: expected at least 1");
-        }
-        if self.max_line_length == 0 {
-            return Error::invalid("max_line_length 0: expected at least 1 byte");
-        }
-        #[cfg(feature = "tls")]
-        let handshake_timeout = no_limit(("handshake_timeout", self.handshake_timeout))?;
-        #[cfg(feature = "tls")]
-        if self.max_handshakes == 0 {
-            return Error::invalid("max_handshakes 0: expected at least 1");
-        }
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            tls.check()?;
-        }
-        let handler = match self.handler {
-            Some(Serving::Streams(start)) => Handler { start, writes_are_answers: true },
-            Some(Serving::Lines(start)) => Handler { start: start(self.max_line_length), writes_are_answers: false },
-            None => return Error::invalid("no handler: expected one by AcceptorBuilder::handler or line_handler"),
-        };
-        let no_runtime =
-            || Error::InvalidConfig("no runtime: expected to be within a tokio runtime with I/O and time".into());
-        let runtime = Handle::try_current().map_err(|_| no_runtime())?;
-        #[cfg(feature = "tls")]
-        let (watcher, tls) = match self.tls {
-            Some(tls) => {
-                let watcher = Watcher::new(&tls);
-                (Some(watcher), Some(Sessions::new(tls, self.max_handshakes, handshake_timeout)?))
-            }
-            None => (None, None),
-        };
-        // A runtime says that it has no I/O or no time by a panic only.
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            drop(tokio::time::sleep(Duration::ZERO));
-            self.listen.open(self.backlog)
-        }));
-        let (listener, local_addr) = opened.map_err(|_| no_runtime())??;
-        let shared = Shared::new(Settings {
-            acceptors: self.acceptors,
-            overflow: self.overflow,
-            refusal: self.refusal,
-            nodelay: self.nodelay,
-            first_byte_timeout,
-            idle_timeout,
-            min_rate: self.min_rate,
-            #[cfg(feature = "tls")]
-            tls,
-            handler,
-            hooks: self.hooks,
-        });
-        #[cfg(feature = "tls")]
-        if let Some(watcher) = watcher {
-            runtime.spawn(watcher.run(Arc::downgrade(&shared)));
-        }
-        runtime.spawn(serve::serve(listener, Arc::clone(&shared)));
-        Ok(Acceptor { shared, local_addr })
     }
 }
 

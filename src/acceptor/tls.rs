@@ -1,9 +1,7 @@
-//! TLS: what sessions are to be like, and their handshakes, off the accept loop.
+//! TLS: sessions, and their handshakes, off the accept loop.
 
-use std::fmt;
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,11 +9,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::rustls::ServerConfig;
 
-use self::pem::Pem;
+pub use self::settings::ServerTls;
 use super::io_stream::Io;
 use super::shared::{Phase, Shared};
 use super::socket::Socket;
@@ -24,149 +20,7 @@ use super::{Error, Event, Overflow, Peer, connection};
 
 mod pem;
 pub(super) mod reload;
-
-/// The settings of TLS for [`AcceptorBuilder::tls`](super::AcceptorBuilder::tls).
-///
-/// ```
-/// use perconn::acceptor::ServerTls;
-///
-/// let tls = ServerTls::from_files("/etc/server/chain.pem", "/etc/server/key.pem").alpn(["irc"]);
-/// ```
-///
-/// # New certificates without a restart
-///
-/// The files are looked at every five seconds ([`reload_every`](Self::reload_every)). When they have changed and then stayed
-/// the same from one look to the next, they are read. If they make a whole, with a key that belongs to the certificate, new
-/// sessions get them; those that are open keep what they have. If not, the old ones stay, which is told to the logger, once
-/// for each change. [`Acceptor::reload_tls`](super::Acceptor::reload_tls) reads them at once.
-#[derive(Clone)]
-#[must_use = "they do nothing until they are given to `AcceptorBuilder::tls`"]
-pub struct ServerTls {
-    source: Source,
-    client_roots: Vec<Pem>,
-    alpn: Vec<Vec<u8>>,
-    reload_every: Option<Duration>,
-}
-
-#[derive(Clone)]
-enum Source {
-    Pair { chain: Pem, key: Pem },
-    Config(Arc<ServerConfig>),
-}
-
-impl ServerTls {
-    /// A certificate from PEM files: one with the chain, the own certificate first, and one with its private key, which is not
-    /// encrypted. TLS 1.2 and 1.3, no ALPN, no certificates of clients.
-    pub fn from_files(chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        Self::new(Source::Pair { chain: Pem::File(chain.into()), key: Pem::File(key.into()) })
-    }
-
-    /// The same from PEM texts, which are never read again.
-    pub fn from_pem(chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        Self::new(Source::Pair { chain: Pem::Text(chain.into()), key: Pem::Text(key.into()) })
-    }
-
-    /// A rustls configuration of your own. ALPN protocols, if given here, take the place of its.
-    pub fn from_config(config: impl Into<Arc<ServerConfig>>) -> Self {
-        Self::new(Source::Config(config.into()))
-    }
-
-    fn new(source: Source) -> Self {
-        Self { source, client_roots: Vec::new(), alpn: Vec::new(), reload_every: Some(Duration::from_secs(5)) }
-    }
-
-    /// Demands of each client a certificate by one of the authorities in a PEM file. Can be called several times.
-    pub fn client_roots_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.client_roots.push(Pem::File(path.into()));
-        self
-    }
-
-    /// The protocols that are spoken (ALPN, RFC 7301), the preferred one first. A client that offers others only is refused.
-    pub fn alpn<P: AsRef<[u8]>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
-        self.alpn = protocols.into_iter().map(|protocol| protocol.as_ref().to_vec()).collect();
-        self
-    }
-
-    /// How often the files are looked at. Defaults to 5 s; with `None`, only [`reload_tls`](super::Acceptor::reload_tls)
-    /// does.
-    pub fn reload_every(mut self, interval: impl Into<Option<Duration>>) -> Self {
-        self.reload_every = interval.into();
-        self
-    }
-
-    pub(super) fn check(&self) -> Result<(), Error> {
-        match self.reload_every {
-            Some(Duration::ZERO) => Error::invalid("reload_every 0ns: expected more than zero, or None for never"),
-            _ => Ok(()),
-        }
-    }
-
-    /// The files that can change.
-    fn files(&self) -> Vec<PathBuf> {
-        let pair = match &self.source {
-            Source::Pair { chain, key } => vec![chain, key],
-            Source::Config(_) => Vec::new(),
-        };
-        pair.into_iter().chain(&self.client_roots).filter_map(Pem::path).collect()
-    }
-
-    /// The configuration for rustls, from what the files have in them now.
-    fn load(&self) -> Result<Arc<ServerConfig>, Error> {
-        let mut config = match &self.source {
-            Source::Config(_) if !self.client_roots.is_empty() => {
-                return Error::invalid("tls: the clients' roots belong to the rustls configuration that was given");
-            }
-            Source::Config(config) => ServerConfig::clone(config),
-            Source::Pair { chain, key } => self.with_pair(chain, key)?,
-        };
-        if let Some(bad) = self.alpn.iter().find(|protocol| !(1..=255).contains(&protocol.len())) {
-            return Error::invalid(format!("alpn protocol of {} bytes: expected 1 to 255 (RFC 7301)", bad.len()));
-        }
-        if !self.alpn.is_empty() {
-            config.alpn_protocols.clone_from(&self.alpn);
-        }
-        Ok(Arc::new(config))
-    }
-
-    fn with_pair(&self, chain: &Pem, key: &Pem) -> Result<ServerConfig, Error> {
-        let provider = Arc::new(ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Error::InvalidConfig(format!("tls: {error}")))?;
-        let builder = match self.client_roots() {
-            Some(roots) => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots?), provider).build();
-                let wrong = |error| Error::InvalidConfig(format!("the clients' roots: {error}"));
-                builder.with_client_cert_verifier(verifier.map_err(wrong)?)
-            }
-            None => builder.with_no_client_auth(),
-        };
-        let (certificates, private_key) = (chain.certificates("certificate")?, key.private_key()?);
-        builder
-            .with_single_cert(certificates, private_key)
-            .map_err(|error| Error::InvalidConfig(format!("certificate {chain} with private key {key}: {error}")))
-    }
-
-    fn client_roots(&self) -> Option<Result<RootCertStore, Error>> {
-        let read = || {
-            let mut roots = RootCertStore::empty();
-            for source in &self.client_roots {
-                for certificate in source.certificates("the clients' roots")? {
-                    let wrong = |error| Error::InvalidConfig(format!("the clients' roots {source}: {error}"));
-                    roots.add(certificate).map_err(wrong)?;
-                }
-            }
-            Ok(roots)
-        };
-        (!self.client_roots.is_empty()).then(read)
-    }
-}
-
-impl fmt::Debug for ServerTls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerTls").field("files", &self.files()).finish_non_exhaustive()
-    }
-}
+mod settings;
 
 /// TLS at work.
 pub(super) struct Sessions {

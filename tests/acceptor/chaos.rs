@@ -125,7 +125,7 @@ async fn run(overflow: Overflow, seed: u64) {
     }
     let ends = soon("all clients", clients.join_all()).await;
     let refused = ends.iter().filter(|end| **end == Ended::Refused).count();
-    assert!(ends.iter().any(|end| *end == Ended::Well));
+    assert!(ends.contains(&Ended::Well));
     assert!(overflow != Overflow::Wait || refused == 0, "{refused}");
     let stats = figures(&acceptor, "all are gone", |stats| stats.busy == 0 && sum(stats) == stats.accepted).await;
     // (Others may have been refused as well, and not have noticed. Who resets at once may never have been accepted.)
