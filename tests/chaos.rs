@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use perconn::acceptor::Stream;
 use perconn::{Builder, Conn, Dial, ReadHalf, SharedConn, TcpDialer, WriteHalf};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use support::{quick, reset, soon, told_generation};
+use support::{Links, quick, reset_link, soon, told_generation};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 const HELLO: &[u8] = b"hello, client";
 const MAX_PAYLOAD: usize = 40_000;
@@ -88,7 +89,7 @@ async fn read_record(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<u64> {
 }
 
 /// Serves one link as planned. The records that arrived whole are in `received`.
-async fn serve(mut stream: TcpStream, kill: Kill, records: usize, received: &Mutex<Vec<u64>>) -> io::Result<()> {
+async fn serve(mut stream: Stream, kill: Kill, records: usize, received: &Mutex<Vec<u64>>) -> io::Result<()> {
     if let Kill::MidSetUp { orderly } = kill {
         stream.write_all(&HELLO[..5]).await?;
         return end(stream, orderly);
@@ -114,18 +115,18 @@ async fn serve(mut stream: TcpStream, kill: Kill, records: usize, received: &Mut
     }
 }
 
-fn end(stream: TcpStream, orderly: bool) -> io::Result<()> {
+fn end(stream: Stream, orderly: bool) -> io::Result<()> {
     if orderly {
         drop(stream);
     } else {
-        reset(stream);
+        reset_link(stream);
     }
     Ok(())
 }
 
 /// A client whose session begins with the server's greeting.
-fn client(listener: &TcpListener) -> Builder<impl Dial<Stream = TcpStream>> {
-    let address = listener.local_addr().unwrap();
+fn client(server: &Links) -> Builder<impl Dial<Stream = TcpStream>> {
+    let address = server.address();
     let greeted = TcpDialer::new(address).and_then(|mut stream| async move {
         let mut hello = vec![0; HELLO.len()];
         stream.read_exact(&mut hello).await?;
@@ -143,11 +144,11 @@ fn expected_breaks(seed: u64) -> u64 {
 }
 
 /// What the server saw: the records that arrived whole, link by link.
-async fn run_server(listener: TcpListener, seed: u64) -> Vec<Vec<u64>> {
+async fn run_server(mut server: Links, seed: u64) -> Vec<Vec<u64>> {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut seen = Vec::new();
     for _ in 0..links() {
-        let (stream, _) = soon("accept", listener.accept()).await.unwrap();
+        let stream = server.next().await;
         let (kill, records) = plan(&mut random);
         let received = Mutex::new(Vec::new());
         // The client may not come as far as the plan; an error ends the link all the same.
@@ -155,7 +156,7 @@ async fn run_server(listener: TcpListener, seed: u64) -> Vec<Vec<u64>> {
         seen.push(received.into_inner().unwrap());
     }
     // The last link serves until the client has had enough.
-    let (stream, _) = soon("accept", listener.accept()).await.unwrap();
+    let stream = server.next().await;
     let received = Mutex::new(Vec::new());
     let _ = soon("the last link", serve(stream, Kill::Close, usize::MAX, &received)).await;
     seen.push(received.into_inner().unwrap());
@@ -224,10 +225,10 @@ async fn read_acknowledgements(
 
 async fn run(seed: u64) {
     println!("PERCONN_CHAOS_SEED={seed}");
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let conn = client(&listener).build().unwrap();
+    let server = Links::start();
+    let conn = client(&server).build().unwrap();
     let last = 1 + expected_breaks(seed);
-    let server = tokio::spawn(run_server(listener, seed));
+    let server = tokio::spawn(run_server(server, seed));
     let (read, write) = conn.into_split();
     let enough = Arc::new(tokio::sync::Notify::new());
     let writer = tokio::spawn(write_records(write, seed, Arc::clone(&enough)));
@@ -281,9 +282,9 @@ async fn halves_on_two_workers() {
 async fn whole_connection_with_retries_loses_nothing() {
     for seed in seeds() {
         println!("PERCONN_CHAOS_SEED={seed}");
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut conn = client(&listener).build().unwrap();
-        let server = tokio::spawn(run_server(listener, seed));
+        let server = Links::start();
+        let mut conn = client(&server).build().unwrap();
+        let server = tokio::spawn(run_server(server, seed));
         let mut told = Vec::new();
         let mut acknowledged = HashSet::new();
         let mut random = SmallRng::seed_from_u64(seed);
@@ -393,10 +394,10 @@ const TASKS: u64 = 8;
 
 async fn run_shared(seed: u64) {
     println!("PERCONN_CHAOS_SEED={seed}");
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let conn = client(&listener).job_queue_size(4).build().unwrap().into_shared();
+    let server = Links::start();
+    let conn = client(&server).job_queue_size(4).build().unwrap().into_shared();
     let last = 1 + expected_breaks(seed);
-    let server = tokio::spawn(run_server(listener, seed));
+    let server = tokio::spawn(run_server(server, seed));
     let enough = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> =
         (0..TASKS).map(|task| tokio::spawn(write_jobs(conn.clone(), task, seed, Arc::clone(&enough)))).collect();

@@ -1,7 +1,7 @@
 //! A server that is killed at a random byte of what it sends, again and again; every frame is checked at both ends.
 //!
-//! Each run has a seed; `PERCONN_CHAOS_SEED` repeats one, `PERCONN_CHAOS_LINKS` sets how many links each run kills. (The sockets and the scheduler are real, so a seed repeats
-//! the plan and not every interleaving.)
+//! Each run has a seed; `PERCONN_CHAOS_SEED` repeats one, `PERCONN_CHAOS_LINKS` sets how many links each run kills. (The
+//! sockets and the scheduler are real, so a seed repeats the plan and not every interleaving.)
 
 use std::time::Duration;
 
@@ -11,12 +11,11 @@ use perconn::codec::{Framed, FramedError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncRead, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_util::bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::FramedRead;
 
-use super::support::{quick, reset, soon};
+use super::support::{Links, quick, reset_link, soon};
 use super::{Numbered, broken};
 
 fn links() -> u64 {
@@ -72,7 +71,7 @@ async fn receive(stream: impl AsyncRead + Unpin, limit: usize) -> Vec<u64> {
 }
 
 /// One link, killed at a random byte. Returns the numbers of the frames that came.
-async fn serve(mut stream: TcpStream, link: u64, random: &mut SmallRng) -> Vec<u64> {
+async fn serve(stream: perconn::acceptor::Stream, link: u64, random: &mut SmallRng) -> Vec<u64> {
     let mut codec = Numbered::new();
     let mut bytes = BytesMut::new();
     for number in 0..random.random_range(1..20) {
@@ -83,7 +82,7 @@ async fn serve(mut stream: TcpStream, link: u64, random: &mut SmallRng) -> Vec<u
     // In an orderly end, all that the client sends is read until it hangs up. Before a reset, a frame at least: a reset
     // that overtakes the end of the dial makes no link.
     let limit = if orderly { usize::MAX } else { random.random_range(1..10) };
-    let (read, mut write) = stream.split();
+    let (mut read, mut write) = tokio::io::split(stream);
     let send = async {
         let chunk = bytes.len().div_ceil(3).max(1);
         for part in bytes.chunks(chunk) {
@@ -96,22 +95,22 @@ async fn serve(mut stream: TcpStream, link: u64, random: &mut SmallRng) -> Vec<u
             let _ = write.shutdown().await;
         }
     };
-    let (numbers, ()) = soon("a link", async { tokio::join!(receive(read, limit), send) }).await;
+    let (numbers, ()) = soon("a link", async { tokio::join!(receive(&mut read, limit), send) }).await;
     if !orderly {
-        reset(stream);
+        reset_link(read.unsplit(write));
     }
     numbers
 }
 
 /// Kills its links; on the last one, says so and reads on until the client hangs up.
-async fn run_server(listener: TcpListener, seed: u64, last_up: oneshot::Sender<()>) -> Vec<Vec<u64>> {
+async fn run_server(mut server: Links, seed: u64, last_up: oneshot::Sender<()>) -> Vec<Vec<u64>> {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut seen = Vec::new();
     for link in 1..=links() {
-        let (stream, _) = soon("accept", listener.accept()).await.unwrap();
+        let stream = server.next().await;
         seen.push(serve(stream, link, &mut random).await);
     }
-    let (mut stream, _) = soon("accept", listener.accept()).await.unwrap();
+    let mut stream = server.next().await;
     stream.write_all(&Numbered::new().bytes(&payload(links() + 1, 0, 10))).await.unwrap();
     let _ = last_up.send(());
     seen.push(soon("the last link", receive(stream, usize::MAX)).await);
@@ -202,11 +201,11 @@ struct Run {
 async fn start() -> Run {
     let seed = seed();
     println!("PERCONN_CHAOS_SEED={seed}");
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let conn = quick(Conn::builder(address)).retry_min(Duration::from_millis(1)).retry_max(Duration::from_millis(3));
+    let server = Links::start();
+    let conn =
+        quick(Conn::builder(server.address())).retry_min(Duration::from_millis(1)).retry_max(Duration::from_millis(3));
     let (sender, last_up) = oneshot::channel();
-    let server = tokio::spawn(run_server(listener, seed, sender));
+    let server = tokio::spawn(run_server(server, seed, sender));
     let framed = Framed::with_factory(conn.build().unwrap(), Numbered::new);
     Run { seed, framed, server, last_up }
 }

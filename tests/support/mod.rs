@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use perconn::acceptor::{Acceptor, Stream};
 use perconn::{Builder, Conn, Error, Event, TcpDialer, dial_fn};
 use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream};
@@ -68,6 +69,32 @@ impl Server {
     }
 }
 
+/// A server of one acceptor: it serves one link after the other, in the test's own task, where a failed assertion is seen.
+pub struct Links {
+    acceptor: Acceptor,
+    streams: mpsc::Receiver<Stream>,
+}
+
+impl Links {
+    pub fn start() -> Self {
+        let (sender, streams) = mpsc::channel(1);
+        let hand_over = move |stream, _| {
+            let sender = sender.clone();
+            async move { sender.send(stream).await.map_err(std::io::Error::other) }
+        };
+        Self { acceptor: Acceptor::builder("127.0.0.1:0").acceptors(1).handler(hand_over).build().unwrap(), streams }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.acceptor.local_addr().unwrap()
+    }
+
+    /// The next link. It is accepted when the one before has been dropped.
+    pub async fn next(&mut self) -> Stream {
+        soon("the next link", self.streams.recv()).await.unwrap()
+    }
+}
+
 /// An address at which nobody listens.
 pub async fn refused_address() -> SocketAddr {
     let mut server = Server::start().await;
@@ -97,7 +124,17 @@ pub fn quick<D>(builder: Builder<D>) -> Builder<D> {
 
 /// Ends a link with a reset.
 pub fn reset(stream: TcpStream) {
-    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    crash(&stream);
+}
+
+/// The same for a stream of [`Links`].
+pub fn reset_link(stream: Stream) {
+    crash(stream.tcp().unwrap());
+}
+
+/// When it is dropped, its peer gets a reset.
+fn crash(stream: &TcpStream) {
+    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
 /// Waits until the connection knows that its link is gone, without touching it.
