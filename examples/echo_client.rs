@@ -22,9 +22,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use perconn::acceptor::{Acceptor, AcceptorBuilder, Stream};
 use perconn::{Address, Conn, Event};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 const HELP: &str = "\
@@ -293,24 +295,29 @@ async fn serve(mut socket: TcpSocket, screen: &Screen) -> io::Result<()> {
     let address = socket.local_addr()?;
     for (death, absence) in DEATHS {
         screen.line("server", Color::Magenta, format_args!("up on {address}"));
-        let listener = socket.listen(16)?;
-        let mut stream = BufReader::new(listener.accept().await?.0);
-        echo(&mut stream, LINES_PER_LIFE).await?;
-        let mut last_line = Vec::new();
-        if death != Death::Idle {
-            stream.read_until(b'\n', &mut last_line).await?;
-        }
+        let (dying, mut died) = mpsc::channel(1);
+        let acceptor = acceptor(socket)?
+            .handler(move |stream, _| {
+                let dying = dying.clone();
+                async move {
+                    // The stream lives until the acceptor cuts it.
+                    let _stream = live(stream, death).await?;
+                    let _ = dying.send(()).await;
+                    std::future::pending().await
+                }
+            })
+            .build()?;
+        let _ = died.recv().await;
+        acceptor.stop(Duration::ZERO).await;
         // A bound socket that does not listen refuses dials, and nobody else gets the port meanwhile.
-        drop(listener);
         socket = bind(address)?;
-        die(stream, death, &last_line, screen).await?;
+        screen.line("server", Color::Magenta, death.describe());
         sleep(absence).await;
     }
     screen.line("server", Color::Magenta, format_args!("up on {address}, to stay"));
-    let listener = socket.listen(16)?;
-    loop {
-        echo(&mut BufReader::new(listener.accept().await?.0), u64::MAX).await?;
-    }
+    let _acceptor =
+        acceptor(socket)?.handler(async |stream, _| echo(&mut BufReader::new(stream), u64::MAX).await).build()?;
+    std::future::pending().await
 }
 
 /// Takes a port without listening on it.
@@ -324,7 +331,28 @@ fn bind(address: std::net::SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-async fn echo(stream: &mut BufReader<TcpStream>, lines: u64) -> io::Result<()> {
+fn acceptor(socket: TcpSocket) -> io::Result<AcceptorBuilder> {
+    Ok(Acceptor::builder(socket.listen(16)?.into_std()?))
+}
+
+/// Serves a connection as long as the server lives.
+async fn live(stream: Stream, death: Death) -> io::Result<BufReader<Stream>> {
+    let mut stream = BufReader::new(stream);
+    echo(&mut stream, LINES_PER_LIFE).await?;
+    // Every line is read: a close with unread bytes would be a reset.
+    let mut last_line = Vec::new();
+    if death != Death::Idle {
+        stream.read_until(b'\n', &mut last_line).await?;
+    }
+    match death {
+        Death::Close | Death::Idle => {}
+        Death::Reset => stream.get_ref().tcp().map_or(Ok(()), TcpStream::set_zero_linger)?,
+        Death::HalfLine => stream.write_all(&last_line[..last_line.len() / 2]).await?,
+    }
+    Ok(stream)
+}
+
+async fn echo(stream: &mut BufReader<Stream>, lines: u64) -> io::Result<()> {
     let mut line = Vec::new();
     for _ in 0..lines {
         line.clear();
@@ -336,22 +364,15 @@ async fn echo(stream: &mut BufReader<TcpStream>, lines: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends a connection by dropping it. Every line has been read: a close with unread bytes would be a reset.
-async fn die(mut stream: BufReader<TcpStream>, death: Death, last_line: &[u8], screen: &Screen) -> io::Result<()> {
-    let how = match death {
-        Death::Close => "closes in good order, with a line unanswered",
-        Death::Idle => "closes in good order, with nothing under way",
-        Death::Reset => {
-            stream.get_ref().set_zero_linger()?;
-            "crashes, which resets the connection"
+impl Death {
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Close => "closes in good order, with a line unanswered",
+            Self::Idle => "closes in good order, with nothing under way",
+            Self::Reset => "crashes, which resets the connection",
+            Self::HalfLine => "dies in the middle of an echo",
         }
-        Death::HalfLine => {
-            stream.write_all(&last_line[..last_line.len() / 2]).await?;
-            "dies in the middle of an echo"
-        }
-    };
-    screen.line("server", Color::Magenta, how);
-    Ok(())
+    }
 }
 
 // ===== the screen =====
