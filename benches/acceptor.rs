@@ -2,8 +2,9 @@
 //! --bench acceptor`.
 //!
 //! What is counted: connections a second, each of which is opened, sends 64 B, reads their echo, and is closed; and echoes a
-//! second on connections that stay. The rounds of the two alternate, in an order that is turned each time; printed are the
-//! medians of the rounds, and the median of the ratios within a pair.
+//! second on connections that stay. Then `redis-benchmark`, a public load generator in a process of its own, asks both (see
+//! `load`). The rounds of the two alternate, in an order that is turned each time; printed are the medians of the rounds, and the
+//! median of the ratios within a pair.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
+
+#[path = "acceptor/load.rs"]
+mod load;
 
 const PAIRS: usize = 31;
 const ROUND: Duration = Duration::from_millis(400);
@@ -28,27 +32,33 @@ fn main() {
     let bare = server.block_on(bare());
     let plain = Acceptor::builder("127.0.0.1:0").handler(|stream, _| echo(stream)).build().unwrap();
     let limited = with_limits(Acceptor::builder("127.0.0.1:0")).handler(|stream, _| echo(stream)).build().unwrap();
-    println!("{:<44} {:>10} {:>10} {:>7}  quartiles", "", "bare", "acceptor", "ratio");
+    println!("{:<48} {:>8} {:>10} {:>7}  quartiles", "", "bare", "acceptor", "ratio");
     for (name, acceptor) in [("", &plain), (", with time limits and an event hook", &limited)] {
         let address = acceptor.local_addr().unwrap();
         let run = |what: &str, client: fn(SocketAddr, Instant) -> Counting| {
-            let rounds: Vec<_> = (0..pairs)
-                .map(|pair| {
-                    let measure = |address| clients.block_on(measure(address, client));
-                    match pair % 2 {
-                        0 => (measure(bare), measure(address)),
-                        _ => {
-                            let acceptor = measure(address);
-                            (measure(bare), acceptor)
-                        }
-                    }
-                })
-                .collect();
-            report(&format!("{what}{name}"), &rounds);
+            let rounds = alternate(pairs, [bare, address], |address| clients.block_on(measure(address, client)));
+            report(&format!("{what}{name}"), "/s", &rounds);
         };
         run("connections", |address, end| Box::pin(connections(address, end)));
         run("echoes", |address, end| Box::pin(echoes(address, end)));
     }
+    load::run(&server, pairs);
+}
+
+/// Rounds of two contestants, in an order that is turned each time.
+fn alternate<T>(
+    pairs: usize,
+    [bare, acceptor]: [SocketAddr; 2],
+    mut measure: impl FnMut(SocketAddr) -> T,
+) -> Vec<(T, T)> {
+    let pair = |pair| match pair % 2 {
+        0 => (measure(bare), measure(acceptor)),
+        _ => {
+            let acceptor = measure(acceptor);
+            (measure(bare), acceptor)
+        }
+    };
+    (0..pairs).map(pair).collect()
 }
 
 type Counting = std::pin::Pin<Box<dyn Future<Output = u64> + Send>>;
@@ -124,7 +134,7 @@ async fn measure(address: SocketAddr, client: fn(SocketAddr, Instant) -> Countin
     done as f64 / start.elapsed().as_secs_f64()
 }
 
-fn report(what: &str, rounds: &[(f64, f64)]) {
+fn report(what: &str, unit: &str, rounds: &[(f64, f64)]) {
     let sorted = |figures: &mut dyn Iterator<Item = f64>| {
         let mut figures: Vec<_> = figures.collect();
         figures.sort_by(f64::total_cmp);
@@ -134,10 +144,11 @@ fn report(what: &str, rounds: &[(f64, f64)]) {
     let bare = sorted(&mut rounds.iter().map(|round| round.0));
     let acceptor = sorted(&mut rounds.iter().map(|round| round.1));
     let ratios = sorted(&mut rounds.iter().map(|(bare, acceptor)| acceptor / bare));
+    let figure = |value: f64| format!("{value:.*}{unit}", usize::from(value < 100.0) * 2);
     println!(
-        "{what:<44} {:>8.0}/s {:>8.0}/s {:>6.3}x  {:.3}-{:.3}",
-        at(&bare, 2),
-        at(&acceptor, 2),
+        "{what:<48} {:>8} {:>10} {:>6.3}x  {:.3}-{:.3}",
+        figure(at(&bare, 2)),
+        figure(at(&acceptor, 2)),
         at(&ratios, 2),
         at(&ratios, 1),
         at(&ratios, 3)

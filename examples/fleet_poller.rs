@@ -13,10 +13,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use perconn::acceptor::Acceptor;
 use perconn::pool::{Pool, Resource};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
 const USAGE: &str = "\
@@ -68,17 +68,17 @@ async fn run(slots: &str, addresses: &[&str]) -> Result<(), Box<dyn std::error::
     raise_limit();
     let mut fleet = Vec::new();
     for _ in 0..FLEET {
-        fleet.push(Agent::start((Ipv4Addr::LOCALHOST, 0).into()).await?);
+        fleet.push(Agent::start((Ipv4Addr::LOCALHOST, 0).into())?);
     }
     let mut agents: Vec<_> = fleet.iter().map(|agent| pool.resource(agent.address)).collect::<Result<_, _>>()?;
     for round in 1..=ROUNDS {
         match round {
             // A tenth of the fleet is gone in the second round, and back in the third.
-            2 => fleet.iter().step_by(10).for_each(|agent| agent.task.abort()),
+            2 => fleet.iter_mut().step_by(10).for_each(|agent| agent.acceptor = None),
             3 => {
                 for agent in fleet.iter_mut().step_by(10) {
                     // Unless a connection has been given its port meanwhile: then it stays away.
-                    if let Ok(returned) = Agent::start(agent.address).await {
+                    if let Ok(returned) = Agent::start(agent.address) {
                         *agent = returned;
                     }
                 }
@@ -154,31 +154,21 @@ async fn poll(agent: &Resource) -> io::Result<String> {
 /// One of the fleet: it answers each line with a line.
 struct Agent {
     address: SocketAddr,
-    task: AbortHandle,
+    /// `None`: it is dead, and its connections with it.
+    acceptor: Option<Acceptor>,
 }
 
 impl Agent {
-    async fn start(address: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        let serve = async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(async move {
-                    let mut stream = BufReader::new(stream);
-                    let mut question = String::new();
-                    while stream.read_line(&mut question).await.is_ok_and(|n| n > 0) {
-                        question.clear();
-                        // It has to think about it.
-                        sleep(Duration::from_millis(50)).await;
-                        if stream.write_all(b"fine, thank you\n").await.is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-        };
-        Ok(Self { address, task: tokio::spawn(serve).abort_handle() })
+    fn start(address: SocketAddr) -> io::Result<Self> {
+        let acceptor = Acceptor::builder(address)
+            .line_handler(async |_question, conn| {
+                // It has to think about it.
+                sleep(Duration::from_millis(50)).await;
+                conn.send("fine, thank you").await
+            })
+            .build()?;
+        let address = acceptor.local_addr()?;
+        Ok(Self { address, acceptor: Some(acceptor) })
     }
 }
 

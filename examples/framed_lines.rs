@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use perconn::Conn;
+use perconn::acceptor::{Acceptor, Peer, Stream};
 use perconn::codec::{Framed, FramedError, Terminated};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio_util::codec::{LinesCodec, LinesCodecError};
 
 const USAGE: &str = "\
@@ -53,13 +54,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let conn = Conn::builder(listener.local_addr()?)
+    let server = Acceptor::builder("127.0.0.1:0").handler(serve).build()?;
+    let conn = Conn::builder(server.local_addr()?)
         // Short, so that there is something to see. Against a server that others use as well, keep the defaults.
         .retry_min(Duration::from_millis(100))
         .retry_max(Duration::from_secs(1))
         .build()?;
-    tokio::spawn(serve(listener));
 
     let mut lines: Lines = Framed::new(conn, Terminated(LinesCodec::new_with_max_length(64 * 1024)));
     subscribe(&mut lines).await?;
@@ -98,19 +98,18 @@ fn chain(error: &dyn Error) -> String {
 }
 
 /// Sends three lines to each subscriber and dies in the fourth; takes leave of the last.
-async fn serve(listener: TcpListener) -> io::Result<()> {
-    for life in 1..=5 {
-        let mut stream = BufReader::new(listener.accept().await?.0);
-        stream.read_line(&mut String::new()).await?;
-        for number in 1..=3 {
-            stream.write_all(format!("line {number} of life {life}\n").as_bytes()).await?;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        stream.write_all(if life == 5 { b"bye\n" } else { b"line 4 of li" }).await?;
-        if life % 2 == 1 && life < 5 {
-            // As in a crash of the machine; dropped without it, the socket is closed in good order, as in one of the program.
-            stream.get_ref().set_zero_linger()?;
-        }
+async fn serve(stream: Stream, _: Peer) -> io::Result<()> {
+    let life = stream.id();
+    let mut stream = BufReader::new(stream);
+    stream.read_line(&mut String::new()).await?;
+    for number in 1..=3 {
+        stream.write_all(format!("line {number} of life {life}\n").as_bytes()).await?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stream.write_all(if life == 5 { b"bye\n" } else { b"line 4 of li" }).await?;
+    if life % 2 == 1 && life < 5 {
+        // As in a crash of the machine; dropped without it, the socket is closed in good order, as in one of the program.
+        stream.get_ref().tcp().map_or(Ok(()), TcpStream::set_zero_linger)?;
     }
     Ok(())
 }

@@ -15,8 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use perconn::Conn;
+use perconn::acceptor::{Acceptor, Peer, Stream};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 const USAGE: &str = "\
 Subscribes to topics at a server of its own, which closes again and again. Ends after about 3 seconds.
@@ -77,14 +78,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> io::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let server = tokio::spawn(serve(listener));
+    let server = Acceptor::builder("127.0.0.1:0").handler(serve).build()?;
 
     let topics = Topics::default();
     topics.change(|list| list.extend(["gold".to_owned(), "tin".to_owned()]));
     let for_set_up = topics.clone();
-    let mut conn = Conn::builder(address)
+    let mut conn = Conn::builder(server.local_addr()?)
         .and_then(move |stream| for_set_up.clone().subscribe(stream))
         .retry_min(Duration::from_millis(200))
         .on_event(|event| say(format_args!("link:   {event}")))
@@ -110,28 +109,26 @@ async fn run() -> io::Result<()> {
         say("client: from now on gold and silver");
     }
     conn.close().await;
-    server.abort();
     Ok(())
 }
 
-/// Answers subscriptions, says a word about them, and closes; again and again.
-async fn serve(listener: TcpListener) -> io::Result<()> {
-    loop {
-        let mut stream = BufReader::new(listener.accept().await?.0);
-        let mut topics = Vec::new();
-        while topics.len() < 2 {
-            let mut line = String::new();
-            if stream.read_line(&mut line).await? == 0 {
-                break;
-            }
-            topics.push(line.trim_start_matches("SUB ").trim_end().to_owned());
-            stream.write_all(b"OK\n").await?;
+/// Answers subscriptions, says a word about them, and closes.
+async fn serve(stream: Stream, _: Peer) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut topics = Vec::new();
+    while topics.len() < 2 {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await? == 0 {
+            break;
         }
-        say(format_args!("server: subscribed to {topics:?}"));
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        stream.write_all(format!("news of {}\n", topics.join(" and ")).as_bytes()).await?;
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        topics.push(line.trim_start_matches("SUB ").trim_end().to_owned());
+        stream.write_all(b"OK\n").await?;
     }
+    say(format_args!("server: subscribed to {topics:?}"));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stream.write_all(format!("news of {}\n", topics.join(" and ")).as_bytes()).await?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    Ok(())
 }
 
 /// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.

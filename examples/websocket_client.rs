@@ -12,8 +12,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use perconn::acceptor::{Acceptor, Stream};
 use perconn::{Conn, Session, Sessions};
-use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{accept_async, client_async};
 
@@ -75,15 +75,18 @@ async fn ask(session: Session, address: &str, number: &mut u64) -> Result<Infall
 }
 
 async fn serve(address: &str) -> Result<Infallible, Box<dyn Error>> {
-    let listener = TcpListener::bind(address).await.map_err(|error| format!("cannot serve at {address:?}: {error}"))?;
-    loop {
-        let (stream, from) = listener.accept().await?;
-        say(format_args!("a client from {from}"));
-        tokio::spawn(echo(stream));
-    }
+    let _acceptor = Acceptor::builder(address)
+        .on_event(|event| say(event))
+        .handler(async |stream, _| echo(stream).await.map_err(io::Error::other))
+        .build()
+        .map_err(|error| match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        })?;
+    std::future::pending().await
 }
 
-async fn echo(stream: TcpStream) -> Result<(), tungstenite::Error> {
+async fn echo(stream: Stream) -> Result<(), tungstenite::Error> {
     let mut socket = accept_async(stream).await?;
     while let Some(message) = socket.next().await {
         match message? {
