@@ -25,6 +25,8 @@ mod job;
 mod ledger;
 mod link;
 mod meter;
+#[cfg(feature = "tls")]
+mod pem;
 #[cfg(feature = "pool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
 pub mod pool;

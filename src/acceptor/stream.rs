@@ -20,8 +20,8 @@ use super::waiting::Waiting;
 
 /// An accepted connection: a TCP or Unix socket, or a TLS session on one.
 ///
-/// It is read and written like a `TcpStream`; with TLS, flush what is written before anything but a read. For two tasks, there is [`tokio::io::split`]. Drop it to close it; its acceptor
-/// is free when it is dropped and its handler has ended.
+/// It is read and written like a `TcpStream`; with TLS, flush what is written before anything but a read. For two tasks, there
+/// is [`tokio::io::split`]. Drop it to close it; its acceptor is free when it is dropped and its handler has ended.
 ///
 /// # When it ends by itself
 ///

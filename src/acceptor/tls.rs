@@ -18,7 +18,6 @@ use super::socket::Socket;
 use super::stats::count;
 use super::{Error, Event, Overflow, Peer, connection};
 
-mod pem;
 pub(super) mod reload;
 mod settings;
 

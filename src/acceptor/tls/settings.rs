@@ -9,8 +9,8 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-use super::pem::Pem;
 use crate::acceptor::Error;
+use crate::pem::Pem;
 
 /// The settings of TLS for [`AcceptorBuilder::tls`](crate::acceptor::AcceptorBuilder::tls).
 ///
@@ -128,7 +128,8 @@ impl ServerTls {
             }
             None => builder.with_no_client_auth(),
         };
-        let (certificates, private_key) = (chain.certificates("certificate")?, key.private_key()?);
+        let certificates = chain.certificates("certificate").map_err(Error::InvalidConfig)?;
+        let private_key = key.private_key().map_err(Error::InvalidConfig)?;
         builder
             .with_single_cert(certificates, private_key)
             .map_err(|error| Error::InvalidConfig(format!("certificate {chain} with private key {key}: {error}")))
@@ -138,7 +139,7 @@ impl ServerTls {
         let read = || {
             let mut roots = RootCertStore::empty();
             for source in &self.client_roots {
-                for certificate in source.certificates("the clients' roots")? {
+                for certificate in source.certificates("the clients' roots").map_err(Error::InvalidConfig)? {
                     let wrong = |error| Error::InvalidConfig(format!("the clients' roots {source}: {error}"));
                     roots.add(certificate).map_err(wrong)?;
                 }

@@ -1,15 +1,15 @@
 //! What a TLS session is to be like.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::host;
+use crate::pem::Pem;
 use crate::{Address, Error};
 
 /// The settings of TLS for [`Builder::tls`](crate::Builder::tls).
@@ -137,8 +137,8 @@ impl Tls {
             .map_err(|error| Error::InvalidConfig(format!("tls: {error}")))?
             .with_root_certificates(roots);
         let Some((chain, key)) = &self.client else { return Ok(builder.with_no_client_auth()) };
-        let certificates = chain.certificates("client certificate")?;
-        let private_key = key.private_key()?;
+        let certificates = chain.certificates("client certificate").map_err(Error::InvalidConfig)?;
+        let private_key = key.private_key().map_err(Error::InvalidConfig)?;
         builder.with_client_auth_cert(certificates, private_key).map_err(|error| {
             Error::InvalidConfig(format!("client certificate {chain} with private key {key}: {error}"))
         })
@@ -166,72 +166,10 @@ fn system_roots() -> Result<RootCertStore, Error> {
 fn given_roots(sources: &[Pem]) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     for source in sources {
-        for certificate in source.certificates("root certificates")? {
+        for certificate in source.certificates("root certificates").map_err(Error::InvalidConfig)? {
             let wrong = |error| Error::InvalidConfig(format!("root certificates {source}: {error}"));
             roots.add(certificate).map_err(wrong)?;
         }
     }
     Ok(roots)
-}
-
-/// Where something in PEM is.
-#[derive(Clone)]
-enum Pem {
-    File(PathBuf),
-    Text(Vec<u8>),
-}
-
-impl Pem {
-    /// All certificates in it, and one at least.
-    fn certificates(&self, what: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
-        let certificates: Result<Vec<_>, _> = match self {
-            Self::File(path) => CertificateDer::pem_file_iter(path).and_then(Iterator::collect),
-            Self::Text(text) => CertificateDer::pem_slice_iter(text).collect(),
-        };
-        let wrong = |why: &dyn fmt::Display| Error::InvalidConfig(format!("{what} {self}: {why}"));
-        match certificates {
-            Ok(certificates) if certificates.is_empty() => Err(wrong(&"no certificate in it; expected PEM")),
-            Ok(certificates) => Ok(certificates),
-            Err(error) => Err(wrong(&reason(&error))),
-        }
-    }
-
-    fn private_key(&self) -> Result<PrivateKeyDer<'static>, Error> {
-        let key = match self {
-            Self::File(path) => PrivateKeyDer::from_pem_file(path),
-            Self::Text(text) => PrivateKeyDer::from_pem_slice(text),
-        };
-        key.map_err(|error| {
-            let why = match error {
-                pem::Error::NoItemsFound => {
-                    "no private key in it; expected PEM, and a key that is not encrypted".to_owned()
-                }
-                other => reason(&other),
-            };
-            Error::InvalidConfig(format!("private key {self}: {why}"))
-        })
-    }
-}
-
-/// A text of PEM is not shown: it may be a secret.
-impl fmt::Display for Pem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "{:?}", Path::new(path)),
-            Self::Text(text) => write!(f, "given as a text of {} bytes", text.len()),
-        }
-    }
-}
-
-/// What is wrong, without what stands there: that may be a secret.
-fn reason(error: &pem::Error) -> String {
-    let what = match error {
-        pem::Error::Io(error) => return error.to_string(),
-        pem::Error::NoItemsFound => "nothing of the kind in it",
-        pem::Error::MissingSectionEnd { .. } => "a section has no end",
-        pem::Error::IllegalSectionStart { .. } => "a section has no proper beginning",
-        pem::Error::Base64Decode(_) => "a section is not in base64",
-        _ => "it cannot be read",
-    };
-    format!("{what}; expected PEM")
 }
