@@ -54,7 +54,7 @@ impl Drop for Open {
 async fn accept(listener: &Listener, shared: &Arc<Shared>, pauses: &mut Pauses) {
     #[cfg(feature = "tls")]
     let permit = match &shared.settings.tls {
-        Some(sessions) => Some(sessions.permit().await),
+        Some(sessions) => Some(sessions.handshakes.permit().await),
         None => None,
     };
     #[cfg(feature = "tls")]

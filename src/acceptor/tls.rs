@@ -1,16 +1,16 @@
 //! TLS: sessions, and their handshakes, off the accept loop.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
+use self::handshakes::{Entrant, Handshakes};
 pub use self::settings::ServerTls;
 use super::io_stream::Io;
 use super::shared::{Phase, Shared};
@@ -18,6 +18,7 @@ use super::socket::Socket;
 use super::stats::count;
 use super::{Error, Event, Overflow, Peer, connection};
 
+mod handshakes;
 pub(super) mod reload;
 mod settings;
 
@@ -25,15 +26,14 @@ mod settings;
 pub(super) struct Sessions {
     settings: ServerTls,
     current: Mutex<Arc<ServerConfig>>,
-    handshakes: Arc<Semaphore>,
+    pub(super) handshakes: Handshakes,
     timeout: Option<Duration>,
 }
 
 impl Sessions {
     pub(super) fn new(settings: ServerTls, max: usize, timeout: Option<Duration>) -> Result<Self, Error> {
         let current = Mutex::new(settings.load()?);
-        let handshakes = Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { settings, current, handshakes, timeout })
+        Ok(Self { settings, current, handshakes: Handshakes::new(max), timeout })
     }
 
     /// Takes what is in the files now, if it is good.
@@ -43,24 +43,23 @@ impl Sessions {
         Ok(())
     }
 
-    /// Waits for the right to a handshake.
-    pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
-        match Arc::clone(&self.handshakes).acquire_owned().await {
-            Ok(permit) => permit,
-            Err(_) => unreachable!("it is never closed"),
-        }
-    }
-
-    async fn handshake(&self, socket: Socket) -> io::Result<Io> {
+    async fn handshake(&self, socket: Socket, entrant: &Entrant) -> io::Result<Io> {
         let config = Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner));
-        let handshake = TlsAcceptor::from(config).accept(socket);
-        let stream = match self.timeout {
-            Some(limit) => timeout(limit, handshake)
-                .await
-                .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("not done within {limit:?}")))),
-            None => handshake.await,
+        let deadline = async {
+            match self.timeout {
+                Some(limit) => sleep(limit).await,
+                None => pending().await,
+            }
         };
-        Ok(Io::Tls(Box::new(stream?)))
+        let late = |text: String| Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        let outcome = tokio::select! {
+            biased;
+            outcome = TlsAcceptor::from(config).accept(socket) => outcome,
+            () = deadline => late(format!("not done within {:?}", self.timeout.unwrap_or_default())),
+            () = entrant.given_up() => late("given up for others, which could not begin".into()),
+        };
+        entrant.is_done();
+        Ok(Io::Tls(Box::new(outcome?)))
     }
 }
 
@@ -71,18 +70,18 @@ pub(super) fn serve(
     peer: Peer,
     permit: OwnedSemaphorePermit,
 ) -> impl Future<Output = ()> + Send {
-    let underway = Underway::new(&shared, permit);
+    let entrant = Entrant::new(&shared, permit);
     async move {
         let mut phase = shared.phase.subscribe();
         let (io, seat) = tokio::select! {
             biased;
             _ = phase.wait_for(|phase| *phase != Phase::Accepting) => return,
-            ready = get_ready(&shared, socket, peer) => match ready {
+            ready = get_ready(&shared, socket, peer, &entrant) => match ready {
                 Some(ready) => ready,
                 None => return,
             },
         };
-        drop(underway);
+        drop(entrant);
         match seat {
             Some(seat) => connection::run(io, seat).await,
             None => connection::refuse(&shared, io, peer),
@@ -91,9 +90,14 @@ pub(super) fn serve(
 }
 
 /// The session, and the place of it, if there is one.
-async fn get_ready(shared: &Arc<Shared>, socket: Socket, peer: Peer) -> Option<(Io, Option<Arc<super::seat::Seat>>)> {
+async fn get_ready(
+    shared: &Arc<Shared>,
+    socket: Socket,
+    peer: Peer,
+    entrant: &Entrant,
+) -> Option<(Io, Option<Arc<super::seat::Seat>>)> {
     let sessions = shared.settings.tls.as_ref()?;
-    match sessions.handshake(socket).await {
+    match sessions.handshake(socket, entrant).await {
         Ok(io) if shared.settings.overflow == Overflow::Wait => Some((io, Some(shared.enter_when_free(peer).await))),
         Ok(io) => Some((io, shared.enter(peer).ok())),
         Err(error) => {
@@ -101,24 +105,5 @@ async fn get_ready(shared: &Arc<Shared>, socket: Socket, peer: Peer) -> Option<(
             shared.settings.hooks.tell(|| Event::HandshakeFailed { peer, cause: Arc::new(error) });
             None
         }
-    }
-}
-
-/// A handshake, as long as it counts as one.
-struct Underway {
-    shared: Arc<Shared>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Underway {
-    fn new(shared: &Arc<Shared>, permit: OwnedSemaphorePermit) -> Self {
-        shared.tally.handshaking.fetch_add(1, Ordering::Relaxed);
-        Self { shared: Arc::clone(shared), _permit: permit }
-    }
-}
-
-impl Drop for Underway {
-    fn drop(&mut self) {
-        self.shared.tally.handshaking.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -228,6 +228,24 @@ async fn handshakes_beyond_their_limit_wait_until_one_ends() {
 }
 
 #[tokio::test]
+async fn clients_that_fill_up_the_handshakes_make_room_for_those_who_come_later() {
+    let authority = Authority::new();
+    let acceptor = with(authority.server()).max_handshakes(4).handshake_timeout(LONG).build().unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(client(&acceptor).await);
+    }
+    figures(&acceptor, "as many as may", |stats| stats.handshaking == 4).await;
+    for _ in 0..3 {
+        exchange(&mut authority.session(&acceptor).await.unwrap()).await;
+    }
+    // Those who are given up are closed; the oldest is the first.
+    assert_eq!(rest(&mut silent[0]).await.unwrap(), "");
+    let stats = acceptor.stats();
+    assert!((1..=4).contains(&stats.handshakes_failed), "{stats:?}");
+}
+
+#[tokio::test]
 async fn byte_now_and_then_does_not_prolong_a_handshake() {
     let authority = Authority::new();
     let acceptor = with(authority.server()).handshake_timeout(Duration::from_millis(300)).build().unwrap();

@@ -18,8 +18,9 @@ impl AcceptorBuilder {
 
     /// How many TLS handshakes go on at the same time. Defaults to 256. Those beyond wait in the kernel's queue.
     ///
-    /// Each takes a descriptor, and clients that say nothing keep theirs for the whole of
-    /// [`handshake_timeout`](Self::handshake_timeout).
+    /// Each takes a descriptor. Clients that say nothing, or a byte now and then, keep theirs for the whole of
+    /// [`handshake_timeout`](Self::handshake_timeout); but when no further handshake can begin, those that have taken longer
+    /// than a second are given up, the oldest first.
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn max_handshakes(mut self, n: usize) -> Self {
         self.max_handshakes = n;
