@@ -6,8 +6,8 @@
 //! cargo run --features acceptor,tls --example echo_server -- --help
 //! ```
 //!
-//! Ctrl-C stops it: no more clients are accepted, lines that have begun are answered, and after five seconds what is left is
-//! cut. A second Ctrl-C does not wait for that.
+//! Ctrl-C, or a SIGTERM, stops it: no more clients are accepted, lines that have begun are answered, and after five seconds what is left is
+//! cut. A second one does not wait for that.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -107,11 +107,11 @@ async fn serve(args: Args) -> Result<(), perconn::acceptor::Error> {
         Ok(address) => say(format_args!("listening on {address}")),
         Err(_) => say("listening"),
     }
-    ctrl_c().await;
+    told_to_stop().await;
     say(format_args!("stopping; in {DEADLINE:?} at the latest"));
     let stopped = tokio::select! {
         stopped = acceptor.stop(DEADLINE) => stopped,
-        () = ctrl_c() => acceptor.stop(Duration::ZERO).await,
+        () = told_to_stop() => acceptor.stop(Duration::ZERO).await,
     };
     say(format_args!("stopped; busy and finished: {}, idle: {}, cut: {}", stopped.finished, stopped.idle, stopped.cut));
     let stats = acceptor.stats();
@@ -144,11 +144,31 @@ fn settings(args: Args) -> AcceptorBuilder {
     }
 }
 
-async fn ctrl_c() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // No handler could be installed, so Ctrl-C ends the process by itself.
+/// Waits for Ctrl-C or, as service managers do it, SIGTERM.
+async fn told_to_stop() {
+    tokio::select! {
+        () = heard(tokio::signal::ctrl_c()) => {}
+        () = heard(terminated()) => {}
+    }
+}
+
+async fn heard(signal: impl Future<Output = io::Result<()>>) {
+    if signal.await.is_err() {
+        // No handler could be installed, so the signal ends the process by itself.
         std::future::pending::<()>().await;
     }
+}
+
+#[cfg(unix)]
+async fn terminated() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    signal(SignalKind::terminate())?.recv().await;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+async fn terminated() -> io::Result<()> {
+    std::future::pending().await
 }
 
 /// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.

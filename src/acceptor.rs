@@ -52,6 +52,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,7 @@ mod builder;
 mod connection;
 mod error;
 mod event;
+mod given_up;
 mod guarded;
 mod hooks;
 mod io_stream;
@@ -100,9 +102,9 @@ mod waiting;
 
 /// Accepts connections, and serves so many at a time; see [the module](self).
 ///
-/// Dropped, it stops at once: nothing more is accepted, and the open connections are cut. [`stop`](Self::stop) is the kinder
-/// way.
-#[must_use = "dropped, it stops at once"]
+/// Dropped, it stops as soon as its runtime has a turn: nothing more is accepted, the port is free, and the open connections are
+/// cut. [`stop`](Self::stop) is the kinder way, and waits for that.
+#[must_use = "dropped, it stops"]
 pub struct Acceptor {
     shared: Arc<Shared>,
     local_addr: Option<SocketAddr>,
@@ -120,7 +122,7 @@ pub struct Stopped {
     pub cut: usize,
 }
 
-/// How long a connection that is cut has to go. Only a handler that blocks its thread takes longer.
+/// How long what is cut has to go. Only a handler that blocks its thread takes longer, and a runtime that is not driven.
 const CUT: Duration = Duration::from_secs(1);
 
 impl Acceptor {
@@ -172,7 +174,9 @@ impl Acceptor {
     /// [`Stream`] says what counts as under way. With a deadline of zero, everything is cut at once. Clients that the kernel had
     /// accepted, but this acceptor had not, are reset.
     ///
-    /// A second call waits for the same end, with a deadline of its own, and reports the same connections.
+    /// A second call waits for the same end, with a deadline of its own, and reports the same connections. A handler that stops
+    /// its own acceptor must not wait for it in its own task, as its connection is one of those that are waited for: spawn
+    /// the call.
     ///
     /// # Cancel safety
     ///
@@ -181,11 +185,15 @@ impl Acceptor {
     pub async fn stop(&self, deadline: Duration) -> Stopped {
         let shared = &self.shared;
         shared.drain();
-        // (It cannot fail, as the sender is here.)
-        let _ = shared.phase.subscribe().wait_for(|phase| *phase == Phase::Closed).await;
-        if timeout(deadline, shared.emptied()).await.is_err() {
+        let over = async {
+            // (It cannot fail, as the sender is here.)
+            let _ = shared.phase.subscribe().wait_for(|phase| *phase == Phase::Closed).await;
+            shared.emptied().await;
+        };
+        let mut over = pin!(over);
+        if timeout(deadline, &mut over).await.is_err() {
             shared.cut();
-            let _ = timeout(CUT, shared.emptied()).await;
+            let _ = timeout(CUT, over).await;
         }
         shared.stopped()
     }

@@ -96,6 +96,32 @@ impl AcceptorBuilder {
     /// which goes to the [`logger`](Self::logger) as well.
     ///
     /// There is one handler: this one or that of lines; the last one given counts.
+    ///
+    /// What the connections share goes into a closure that returns an async block (an async closure that keeps something for
+    /// itself can only be called once at a time, and the compiler refuses it):
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use perconn::acceptor::{Acceptor, Stream};
+    /// use tokio::io::AsyncWriteExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), perconn::acceptor::Error> {
+    /// let visitors = Arc::new(AtomicU64::new(0));
+    /// let acceptor = Acceptor::builder("127.0.0.1:0")
+    ///     .handler(move |mut stream: Stream, _peer| {
+    ///         let visitors = Arc::clone(&visitors);
+    ///         async move {
+    ///             let number = visitors.fetch_add(1, Ordering::Relaxed) + 1;
+    ///             stream.write_all(format!("you are number {number}\n").as_bytes()).await
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// # drop(acceptor);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn handler<F, Fut>(mut self, handler: F) -> Self
     where
         F: Fn(Stream, Peer) -> Fut + Send + Sync + 'static,
@@ -111,8 +137,9 @@ impl AcceptorBuilder {
     /// gets. It gets bytes, as not every line is UTF-8. The lines of one connection are handled one after the other. At the end
     /// of the stream, what has no line feed is dropped: it may be half a line.
     ///
-    /// If the handler returns an error, the connection is closed. When the acceptor stops, the line that is being handled or
-    /// has begun to arrive is handled, and the next is not.
+    /// If the handler returns an error, the connection is closed; so it is when a [`send`](LineConn::send) has failed. When the
+    /// acceptor stops, the line that is being handled and those of which something has been read are handled, and the next is
+    /// not. For what the lines share, see [`handler`](Self::handler).
     ///
     /// ```
     /// use perconn::acceptor::Acceptor;
@@ -207,6 +234,9 @@ impl AcceptorBuilder {
     /// at once, or calls [`message_done`](Stream::message_done); a byte that comes gives only a little back, see
     /// [`min_rate`](Self::min_rate). So does a byte that is taken after a write had to wait. When it is over, the read or the
     /// write returns an error of the kind `TimedOut`. For a handler of lines, only a whole line starts it over.
+    ///
+    /// When a read that waits is given up (in a `select!`, or by a timeout), the acceptor is not told, and counts on until the
+    /// next one begins; but what was given up for longer than the limit counts for nothing. Likewise for a write.
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = limit.into();
         self

@@ -46,11 +46,7 @@ pub(super) fn refuse(shared: &Arc<Shared>, mut io: Io, peer: Peer) {
             });
         }
         // Too many at once. It is told, but whether it hears it, is not waited for.
-        Err(_) => match &io {
-            Io::Plain(socket) => drop(socket.try_write(&shared.settings.refusal)),
-            #[cfg(feature = "tls")]
-            Io::Tls(_) => {}
-        },
+        Err(_) => io.say_at_once(&shared.settings.refusal),
     }
 }
 

@@ -22,7 +22,7 @@ pub enum Event {
         /// Its other end.
         peer: Peer,
     },
-    /// A connection is over, and its acceptor free.
+    /// A connection is over. Its acceptor is free when the hook has returned.
     #[non_exhaustive]
     Closed {
         /// The number of the connection.
@@ -52,13 +52,14 @@ pub enum Event {
         /// Why; of the kind `TimedOut` if it took too long.
         cause: Arc<io::Error>,
     },
-    /// There are more acceptors now.
+    /// There are more acceptors now. (Two changes at the same moment may be told in either order;
+    /// [`stats`](super::Acceptor::stats) has the number.)
     #[non_exhaustive]
     Grown {
         /// How many.
         acceptors: usize,
     },
-    /// There are fewer acceptors now.
+    /// There are fewer acceptors now; see [`Grown`](Event::Grown).
     #[non_exhaustive]
     Shrunk {
         /// How many.
@@ -89,7 +90,7 @@ pub enum Event {
         cause: Arc<super::Error>,
     },
     /// No more connections are accepted, by [`stop`](super::Acceptor::stop) or as the [`Acceptor`](super::Acceptor) was
-    /// dropped. Those that are open end after this.
+    /// dropped. Those that are open end after this. (One that was accepted at the same moment may be told after it.)
     Stopping,
 }
 

@@ -22,7 +22,9 @@ impl Default for Hooks {
 impl Hooks {
     pub(super) fn log(&self, error: &Error) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.logger)(error))) {
-            warn(&Error::HookPanicked { hook: "logger", message: panic_message(panic) });
+            let error = Error::HookPanicked { hook: "logger", message: panic_message(panic) };
+            // The program's backend for `log` may be what panics. Then there is nobody left to tell.
+            let _ = catch_unwind(AssertUnwindSafe(|| warn(&error)));
         }
     }
 

@@ -30,6 +30,19 @@ impl Io {
         }
     }
 
+    /// Sends as much as the kernel takes at once, and ends a TLS session.
+    pub(super) fn say_at_once(&mut self, last_words: &[u8]) {
+        match self {
+            Self::Plain(socket) => drop(socket.try_write(last_words)),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => {
+                // (It takes a certain number of bytes, and the rest is not waited for.)
+                let _ = io::Write::write(&mut stream.get_mut().1.writer(), last_words);
+            }
+        }
+        self.say_goodbye();
+    }
+
     /// Whether there is something that was written, but is not with the kernel.
     pub(super) fn has_unsent(&self) -> bool {
         match self {

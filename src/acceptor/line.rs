@@ -3,16 +3,17 @@
 use std::future::Future;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
-use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::sync::{Mutex, Notify};
 
+use self::outlet::Outlet;
 use self::reader::LineReader;
 use super::connection::see_off;
 use super::seat::{BUSY, CUT, DRAINED, Seat};
 use super::{Peer, Stream};
 
+mod outlet;
 mod reader;
 
 /// The connection that a line came from: what the handler of [`AcceptorBuilder::line_handler`] answers by.
@@ -30,17 +31,13 @@ pub struct LineConn {
 struct Inner {
     id: u64,
     peer: Peer,
-    /// `None` when the connection has ended.
-    out: Mutex<Option<Out>>,
+    /// Whose turn it is to send.
+    turn: Mutex<()>,
+    out: Outlet,
     is_closing: AtomicBool,
     close: Notify,
-}
-
-#[derive(Debug)]
-struct Out {
-    half: WriteHalf<Stream>,
-    /// What was not written yet: whole lines, but that the first may have lost its beginning.
-    rest: Vec<u8>,
+    /// Why a `send` has failed, which the handler may not know of: another task may have sent.
+    failure: std::sync::Mutex<Option<io::Error>>,
 }
 
 impl LineConn {
@@ -69,22 +66,24 @@ impl LineConn {
     /// If the future is dropped, the line is sent as a whole or not at all. What is left of one that has begun to be sent goes
     /// before the next line.
     pub async fn send(&self, line: impl AsRef<[u8]>) -> io::Result<()> {
-        let mut out = self.inner.out.lock().await;
-        let ended = || io::Error::new(io::ErrorKind::NotConnected, "the connection has ended");
-        let outcome = match &mut *out {
-            Some(out) => out.send(line.as_ref()).await,
-            None => Err(ended()),
-        };
-        if outcome.is_err() {
+        let inner = &*self.inner;
+        let _turn = inner.turn.lock().await;
+        let outcome = inner.out.send(line.as_ref()).await;
+        if let Err(error) = &outcome {
             // A line may have been cut in two, and nothing may follow that.
-            *out = None;
+            drop(inner.out.take());
+            if error.kind() != io::ErrorKind::NotConnected {
+                let copy = io::Error::new(error.kind(), error.to_string());
+                inner.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(copy);
+            }
             self.close();
         }
         outcome
     }
 
     /// Ends the connection in good order: what was sent arrives, but no more lines are read. If a handler is at work, it comes
-    /// to its end before that.
+    /// to its end before that. A client that has not read everything a second later, and has not closed either, may lose what
+    /// is left.
     pub fn close(&self) {
         self.inner.is_closing.store(true, Ordering::SeqCst);
         self.inner.close.notify_one();
@@ -96,35 +95,6 @@ impl LineConn {
     }
 }
 
-impl Out {
-    async fn send(&mut self, line: &[u8]) -> io::Result<()> {
-        // Before the new line is taken up, so that no more than one is kept.
-        self.write_rest().await?;
-        self.rest.reserve(line.len() + 1);
-        self.rest.extend_from_slice(line);
-        self.rest.push(b'\n');
-        self.write_rest().await?;
-        if self.rest.capacity() > KEPT {
-            self.rest = Vec::new();
-        }
-        Ok(())
-    }
-
-    /// What is written is taken away at once, so that this can be dropped at any time.
-    async fn write_rest(&mut self) -> io::Result<()> {
-        while !self.rest.is_empty() {
-            match self.half.write(&self.rest).await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                n => drop(self.rest.drain(..n)),
-            }
-        }
-        self.half.flush().await
-    }
-}
-
-/// How much of a buffer that was needed once is kept.
-const KEPT: usize = 16 << 10;
-
 /// Serves a connection line by line.
 pub(super) async fn serve<F, Fut>(stream: Stream, max: usize, handler: Arc<F>) -> io::Result<()>
 where
@@ -133,20 +103,29 @@ where
 {
     let (id, peer, seat) = (stream.id(), stream.peer(), stream.seat());
     let (read_half, half) = tokio::io::split(stream);
-    let out = Mutex::new(Some(Out { half, rest: Vec::new() }));
-    let inner = Inner { id, peer, out, is_closing: AtomicBool::new(false), close: Notify::new() };
-    let conn = LineConn { inner: Arc::new(inner) };
+    let conn = LineConn {
+        inner: Arc::new(Inner {
+            id,
+            peer,
+            turn: Mutex::new(()),
+            out: Outlet::new(half),
+            is_closing: AtomicBool::new(false),
+            close: Notify::new(),
+            failure: std::sync::Mutex::new(None),
+        }),
+    };
     // However this ends, it is the end of the connection, and of the clones' use.
     let _end = End { conn: conn.clone(), seat: Arc::downgrade(&seat) };
     let mut reader = LineReader::new(read_half, max);
     let outcome = converse(&mut reader, &conn, &seat, &*handler).await;
     conn.inner.is_closing.store(true, Ordering::SeqCst);
     // (If it is gone, a send has failed.)
-    if let Some(Out { half, rest }) = conn.inner.out.lock().await.take() {
+    if let Some((half, rest)) = conn.inner.out.take() {
         let mut stream = reader.into_inner().unsplit(half);
         see_off(stream.io(), &rest).await;
     }
-    outcome
+    let failure = conn.inner.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+    outcome.and_then(|()| failure.map_or(Ok(()), Err))
 }
 
 async fn converse<F, Fut>(reader: &mut LineReader, conn: &LineConn, seat: &Seat, handler: &F) -> io::Result<()>
@@ -158,7 +137,7 @@ where
     let mut last = None;
     while !conn.is_closed() {
         if seat.has(DRAINED) {
-            let last = last.get_or_insert_with(|| reader.begun());
+            let last = last.get_or_insert_with(|| reader.count());
             if *last == 0 {
                 break;
             }
@@ -171,12 +150,12 @@ where
         };
         let Some(line) = line else { break };
         handler(line, conn.clone()).await?;
-        // What a `send` that was dropped has left.
-        if let Some(out) = &mut *conn.inner.out.lock().await {
-            out.write_rest().await?;
+        // What a `send` that was dropped has left; unless another is at it.
+        if let Ok(_turn) = conn.inner.turn.try_lock() {
+            conn.inner.out.write_rest().await?;
         }
         seat.is_done();
-        if reader.begun() > 0 {
+        if reader.has_begun() {
             seat.set(BUSY);
         }
     }
@@ -196,12 +175,11 @@ struct End {
 impl Drop for End {
     fn drop(&mut self) {
         self.conn.close();
-        // A `send` of another task that waits is ended by this, and takes the stream with it.
+        // However many clones there are, nothing of the connection is left.
+        drop(self.conn.inner.out.take());
+        // A `send` of another task that waits is ended by this.
         if let Some(seat) = self.seat.upgrade() {
             seat.call(CUT);
-        }
-        if let Ok(mut out) = self.conn.inner.out.try_lock() {
-            *out = None;
         }
     }
 }

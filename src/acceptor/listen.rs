@@ -73,18 +73,22 @@ impl Listen {
             Kind::Address(address) => given(bind(&address, backlog)?, &name),
             Kind::Tcp(listener) => given(listener, &name),
             #[cfg(unix)]
+            Kind::Path(path) if path.as_os_str().is_empty() => {
+                Error::invalid("unix socket: the path is empty: expected one to listen at")
+            }
+            #[cfg(unix)]
             Kind::Path(path) => {
                 let (listener, file) = unix::bind(&path, backlog).map_err(wrong)?;
                 listener.set_nonblocking(true).map_err(wrong)?;
                 let listener = tokio::net::UnixListener::from_std(listener).map_err(wrong)?;
-                Ok((Listener::Unix(listener, Some(file)), None))
+                Ok((Listener::Unix(Some(file), listener), None))
             }
             #[cfg(unix)]
             Kind::Unix(listener) => {
                 check_listens(SockRef::from(&listener), &name)?;
                 listener.set_nonblocking(true).map_err(wrong)?;
                 let listener = tokio::net::UnixListener::from_std(listener).map_err(wrong)?;
-                Ok((Listener::Unix(listener, None), None))
+                Ok((Listener::Unix(None, listener), None))
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Wake, Waker};
 
 use tokio::time::Instant;
 
@@ -42,8 +42,10 @@ pub(super) const DONE: u8 = 8;
 pub(super) const TIMED_OUT: u8 = 16;
 /// When the stop came, nothing was under way.
 pub(super) const WAS_IDLE: u8 = 32;
-/// A write waits.
+/// A write waits, or has waited and was given up.
 pub(super) const WRITING: u8 = 64;
+/// The acceptor has cut the connection.
+pub(super) const ABORTED: u8 = 128;
 
 impl Seat {
     pub(super) fn new(shared: Arc<Shared>, id: u64, peer: Peer) -> Self {
@@ -88,6 +90,11 @@ impl Seat {
     pub(super) fn call(&self, flag: u8) {
         self.set(flag);
         // A waiter that is not seen here looks at the flags after this.
+        self.wake_all();
+    }
+
+    /// Wakes everyone who waits.
+    pub(super) fn wake_all(&self) {
         let parked = std::mem::take(&mut *self.parked.lock().unwrap_or_else(PoisonError::into_inner));
         parked.into_iter().flatten().for_each(Waker::wake);
     }
@@ -104,6 +111,17 @@ impl Seat {
     /// How the handler ended.
     pub(super) fn ended(&self, why: Why) {
         *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+}
+
+/// For what more than one task may wait for.
+impl Wake for Seat {
+    fn wake(self: Arc<Self>) {
+        self.wake_all();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.wake_all();
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::overflow::{Full, Slots};
-use super::seat::{BUSY, CUT, DRAINED, Seat, TIMED_OUT, WAS_IDLE, WRITING};
+use super::seat::{ABORTED, BUSY, CUT, DRAINED, Seat, TIMED_OUT, WAS_IDLE, WRITING};
 use super::settings::Settings;
 use super::stats::{Stats, Tally, count};
 use super::{Event, Peer, Stopped, Why};
@@ -87,6 +87,7 @@ impl Shared {
     /// The end of a connection; called by its seat.
     pub(super) fn leave(&self, seat: &Seat, why: Why) {
         let why = match why {
+            Why::Finished | Why::Failed(_) if seat.has(ABORTED) => Why::Cut,
             Why::Failed(_) if seat.has(TIMED_OUT) => Why::TimedOut,
             other => other,
         };
@@ -194,7 +195,7 @@ impl Shared {
 
     /// Ends every connection.
     pub(super) fn cut(&self) {
-        self.call_all(CUT);
+        self.call_all(CUT | ABORTED);
     }
 
     /// How the connections have ended since the stop. Those that are still there will be cut when they can be.

@@ -16,8 +16,8 @@ use super::unix::SocketFile;
 pub(super) enum Listener {
     Tcp(TcpListener),
     #[cfg(unix)]
-    /// With its file, if that is to be removed.
-    Unix(UnixListener, #[expect(dead_code, reason = "it acts when it is dropped")] Option<SocketFile>),
+    /// With its file, if that is to be removed; first, as the fields of a value are dropped in their order.
+    Unix(#[expect(dead_code, reason = "it acts when it is dropped")] Option<SocketFile>, UnixListener),
 }
 
 impl Listener {
@@ -28,7 +28,7 @@ impl Listener {
                 Ok((Socket::Tcp(stream), Peer::Tcp(peer)))
             }
             #[cfg(unix)]
-            Self::Unix(listener, _) => {
+            Self::Unix(_, listener) => {
                 let (stream, _) = listener.accept().await?;
                 let known = stream.peer_cred().ok();
                 let peer = Peer::Unix { uid: known.map(|peer| peer.uid()), pid: known.and_then(|peer| peer.pid()) };

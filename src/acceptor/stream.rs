@@ -5,16 +5,18 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+use tokio::task::coop;
 
 use super::Peer;
+use super::given_up::Question;
 use super::io_stream::Io;
-use super::seat::{BUSY, CUT, DONE, DRAINED, Seat, TIMED_OUT, WRITING, Who};
+use super::seat::{BUSY, CUT, DONE, DRAINED, Seat, TIMED_OUT, WAS_IDLE, WRITING, Who};
 use super::socket::Socket;
 use super::waiting::Waiting;
 
@@ -36,6 +38,7 @@ pub struct Stream {
     io: Io,
     reading: Waiting,
     writing: Waiting,
+    question: Question,
     /// Writes say that what has come is done with; else only `message_done` does, as with lines.
     writes_are_answers: bool,
     read: u64,
@@ -48,7 +51,8 @@ impl Stream {
         let (reading, writing) = seat.shared.settings.patience(writes_are_answers);
         let seat = Arc::clone(seat);
         let (reading, writing) = (Waiting::new(reading), Waiting::new(writing));
-        Self { io, reading, writing, writes_are_answers, read: 0, written: 0, seat }
+        let question = Question::default();
+        Self { io, reading, writing, question, writes_are_answers, read: 0, written: 0, seat }
     }
 
     /// The number of the connection, from 1, as in the events.
@@ -111,16 +115,39 @@ impl Stream {
         &mut self.io
     }
 
-    fn check_cut(&self) -> io::Result<()> {
-        match self.seat.has(CUT) {
-            true => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the acceptor has cut the connection")),
-            false => Ok(()),
-        }
+    /// What every operation fails with once the connection is cut.
+    fn poll_cut<T>(&self, cx: &mut Context<'_>) -> Option<Poll<io::Result<T>>> {
+        let cut = || Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the acceptor has cut the connection"));
+        self.seat.has(CUT).then(|| poll_say(cx, cut))
     }
 
-    /// Whether the stop ends the connection now.
-    fn is_drained(&self) -> bool {
-        self.seat.has(DRAINED) && !self.seat.has(BUSY | WRITING)
+    /// Whether the stop ends the connection now. If that is not certain yet, the task is woken when it is.
+    fn is_drained(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.seat.has(DRAINED) || self.seat.has(BUSY) {
+            return false;
+        }
+        if !self.seat.has(WRITING) && !self.question.is_open() {
+            return true;
+        }
+        let is_given_up = self.question.is_given_up(&self.seat, cx);
+        if is_given_up {
+            self.seat.set(WAS_IDLE);
+        }
+        is_given_up
+    }
+
+    /// Sends on what was written and did not all go to the kernel. Whether there is still something.
+    ///
+    /// With TLS, a program that waits for the answer to what it wrote has no other chance to send the rest.
+    fn is_sending(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.io.has_unsent() {
+            return false;
+        }
+        self.seat.park(Who::Reader, cx);
+        // A write of another task may wait for the same, so that everyone is woken.
+        let everyone = Waker::from(Arc::clone(&self.seat));
+        let sent = Pin::new(&mut self.io).poll_flush(&mut Context::from_waker(&everyone));
+        sent.is_pending() && self.io.has_unsent()
     }
 
     fn timed_out(&self, what: &str) -> io::Error {
@@ -134,6 +161,7 @@ impl Stream {
             return;
         }
         self.read += bytes as u64;
+        self.seat.clear(TIMED_OUT);
         if !self.seat.has(BUSY) {
             self.seat.set(BUSY);
         }
@@ -157,13 +185,18 @@ impl Stream {
         poll: impl FnOnce(Pin<&mut Io>, &mut Context<'_>) -> Poll<io::Result<T>>,
         bytes: impl FnOnce(&T) -> usize,
     ) -> Poll<io::Result<T>> {
-        self.check_cut()?;
+        if let Some(cut) = self.poll_cut(cx) {
+            return cut;
+        }
         if let Poll::Ready(outcome) = poll(Pin::new(&mut self.io), cx) {
             let has_waited = self.seat.clear(WRITING);
             self.writing.end();
             let Ok(done) = &outcome else { return Poll::Ready(outcome) };
             let bytes = bytes(done);
             self.written += bytes as u64;
+            if bytes > 0 {
+                self.seat.clear(TIMED_OUT);
+            }
             match has_waited {
                 true => self.writing.earn(bytes),
                 false => self.writing.renew(),
@@ -180,9 +213,11 @@ impl Stream {
         }
         self.seat.set(WRITING);
         self.seat.park(Who::Writer, cx);
-        self.check_cut()?;
+        if let Some(cut) = self.poll_cut(cx) {
+            return cut;
+        }
         if self.writing.is_over(cx) {
-            return Poll::Ready(Err(self.timed_out("the peer takes nothing")));
+            return poll_say(cx, || Err(self.timed_out("the peer takes nothing")));
         }
         Poll::Pending
     }
@@ -191,14 +226,13 @@ impl Stream {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        me.check_cut()?;
-        me.see_what_is_done();
-        if me.is_drained() {
-            return Poll::Ready(Ok(()));
+        if let Some(cut) = me.poll_cut(cx) {
+            return cut;
         }
-        if me.io.has_unsent() && !me.seat.has(WRITING) {
-            // A program that waits for the answer to what it wrote has no other chance to send the rest.
-            let _ = Pin::new(&mut me.io).poll_flush(cx);
+        me.see_what_is_done();
+        let is_sending = me.is_sending(cx);
+        if !is_sending && me.is_drained(cx) {
+            return poll_say(cx, || Ok(()));
         }
         let before = buf.filled().len();
         if let Poll::Ready(outcome) = Pin::new(&mut me.io).poll_read(cx, buf) {
@@ -206,15 +240,23 @@ impl AsyncRead for Stream {
             return Poll::Ready(outcome);
         }
         me.seat.park(Who::Reader, cx);
-        me.check_cut()?;
-        if me.is_drained() {
-            return Poll::Ready(Ok(()));
+        if let Some(cut) = me.poll_cut(cx) {
+            return cut;
+        }
+        if !is_sending && me.is_drained(cx) {
+            return poll_say(cx, || Ok(()));
         }
         if me.reading.is_over(cx) {
-            return Poll::Ready(Err(me.timed_out("nothing, or too little, has come from the peer")));
+            return poll_say(cx, || Err(me.timed_out("nothing, or too little, has come from the peer")));
         }
         Poll::Pending
     }
+}
+
+/// Gives what no socket has given. A loop over such things must yield, too.
+fn poll_say<T>(cx: &mut Context<'_>, outcome: impl FnOnce() -> io::Result<T>) -> Poll<io::Result<T>> {
+    ready!(coop::poll_proceed(cx)).made_progress();
+    Poll::Ready(outcome())
 }
 
 impl AsyncWrite for Stream {

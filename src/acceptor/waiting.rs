@@ -3,10 +3,15 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::Context;
+use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::patience::Patience;
+
+/// Who waits is woken by the alarm at the deadline, and comes within this time after it. Who comes later has not waited all
+/// the while: the operation was given up, which nobody tells, and this is another.
+const LATE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -23,8 +28,12 @@ impl Waiting {
 
     /// The operation has to wait. Whether it has waited for too long; if not, the task is woken when it has.
     pub(super) fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(left) = self.patience.left() else { return false };
         let now = Instant::now();
+        if self.was_given_up(now) {
+            self.since = None;
+            self.patience.renew();
+        }
+        let Some(left) = self.patience.left() else { return false };
         let since = *self.since.get_or_insert(now);
         let Some(deadline) = since.checked_add(left) else { return false };
         if now >= deadline {
@@ -41,11 +50,23 @@ impl Waiting {
         false
     }
 
-    /// The operation does not wait any more. Whether it had to.
-    pub(super) fn end(&mut self) -> bool {
-        let Some(since) = self.since.take() else { return false };
-        self.patience.spend(since.elapsed());
-        true
+    /// The operation does not wait any more.
+    pub(super) fn end(&mut self) {
+        if self.since.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        let was_given_up = self.was_given_up(now);
+        let Some(since) = self.since.take() else { return };
+        match was_given_up {
+            true => self.patience.renew(),
+            false => self.patience.spend(now.duration_since(since)),
+        }
+    }
+
+    fn was_given_up(&self, now: Instant) -> bool {
+        let (Some(since), Some(left)) = (self.since, self.patience.left()) else { return false };
+        now.duration_since(since) > left.saturating_add(LATE)
     }
 
     pub(super) fn earn(&mut self, bytes: usize) {
@@ -54,9 +75,10 @@ impl Waiting {
 
     /// All patience is back, for an operation that is waiting now, too.
     pub(super) fn renew(&mut self) {
-        if self.since.is_some() {
-            self.end();
-            self.since = Some(Instant::now());
+        if let Some(since) = self.since {
+            let now = Instant::now();
+            self.patience.spend(now.duration_since(since));
+            self.since = Some(now);
         }
         self.patience.renew();
     }

@@ -46,10 +46,16 @@ impl LineReader {
         }
     }
 
-    /// How many lines are here, with one that has only begun.
-    pub(super) fn begun(&self) -> usize {
+    /// Whether something is here of a line that was not handed out.
+    pub(super) fn has_begun(&self) -> bool {
+        self.start < self.buffer.len()
+    }
+
+    /// How many lines are here, with one that has only begun. (It looks at every byte.)
+    pub(super) fn count(&self) -> usize {
         let here = &self.buffer[self.start..];
-        here.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count()
+        let whole = here.iter().filter(|byte| **byte == b'\n').count();
+        whole + usize::from(here.last().is_some_and(|byte| *byte != b'\n'))
     }
 
     pub(super) fn into_inner(self) -> ReadHalf<Stream> {
