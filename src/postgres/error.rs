@@ -1,0 +1,154 @@
+//! What can go wrong.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::error::{DbError, SqlState};
+
+/// Everything that a [`Listener`](super::Listener) and a [`ListenerConn`](super::ListenerConn) report.
+///
+/// Its text says its own level only; the cause is in [`source`](StdError::source).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting that cannot work. The text names the value and what was expected.
+    #[error("invalid configuration: {0}")]
+    InvalidConfig(String),
+
+    /// A name that cannot be a channel's.
+    #[error("channel name {channel:?}: {reason}")]
+    #[non_exhaustive]
+    InvalidChannel {
+        /// The name as it was given.
+        channel: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+
+    /// The channel is listened to already, or another call is about to.
+    #[error("channel {channel:?} is listened to already")]
+    #[non_exhaustive]
+    AlreadyListening {
+        /// The channel.
+        channel: String,
+    },
+
+    /// The channel is not listened to; or it was unlistened while `listen` waited for the server's answer.
+    #[error("channel {channel:?} is not listened to")]
+    #[non_exhaustive]
+    NotListening {
+        /// The channel.
+        channel: String,
+    },
+
+    /// The server answered one statement with an error. The connection goes on.
+    #[error("the server refused {statement}")]
+    #[non_exhaustive]
+    Refused {
+        /// The statement.
+        statement: String,
+        /// The server's words.
+        source: tokio_postgres::Error,
+    },
+
+    /// No connection could be made, or the server refused it: a wrong password, an unknown database, a channel that cannot be
+    /// listened to again. It is [`Event::AttemptFailed`](super::Event::AttemptFailed)'s cause, and what `connect()` returns.
+    #[error("connecting to {host} failed")]
+    #[non_exhaustive]
+    Connect {
+        /// The host and port, the socket's path, or all of several.
+        host: String,
+        /// Why.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+
+    /// The connection was lost.
+    #[error("the connection was lost")]
+    #[non_exhaustive]
+    Lost {
+        /// Why.
+        source: Arc<tokio_postgres::Error>,
+    },
+
+    /// The connection was given up, as nothing came from the server for so long after it was asked whether it is there.
+    #[error("the server was asked and nothing came from it for {limit:?}")]
+    #[non_exhaustive]
+    Silent {
+        /// The [`ping_timeout`](super::ListenerBuilder::ping_timeout).
+        limit: Duration,
+    },
+
+    /// There is no connection at the moment, and the call is not one that waits for the next.
+    #[error("no connection at the moment")]
+    Down,
+
+    /// The server has not answered a ping in time.
+    #[error("no answer within {limit:?}")]
+    #[non_exhaustive]
+    PingTimeout {
+        /// The [`ping_timeout`](super::ListenerBuilder::ping_timeout).
+        limit: Duration,
+    },
+
+    /// The queue of notifications is full and nobody takes any, so that the server's answer cannot be read, either
+    /// ([`WhenFull::Wait`](super::WhenFull::Wait)).
+    #[error("the queue of notifications has been full for {limit:?}: expected a reader")]
+    #[non_exhaustive]
+    Backlog {
+        /// The [`ping_timeout`](super::ListenerBuilder::ping_timeout).
+        limit: Duration,
+    },
+
+    /// The [`max_retries`](super::ListenerBuilder::max_retries) are used up. Final.
+    #[error("gave up, attempts made: {attempts}")]
+    #[non_exhaustive]
+    GaveUp {
+        /// Attempts since the last stable connection.
+        attempts: u32,
+        /// Why the last one failed, or why the last connection was lost.
+        source: Option<Arc<Error>>,
+    },
+
+    /// It was closed by this program. Final.
+    #[error("the listener is closed")]
+    Closed,
+
+    /// The runtime on which it was built has shut down. Final.
+    #[error("the listener's runtime has shut down")]
+    RuntimeShutdown,
+}
+
+impl Error {
+    /// The server's code (SQLSTATE), if the server said one; of several hosts, the last one's.
+    pub fn code(&self) -> Option<&SqlState> {
+        let mut next: Option<&(dyn StdError + 'static)> = Some(self);
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref::<DbError>() {
+                return Some(error.code());
+            }
+            next = error.source();
+        }
+        None
+    }
+
+    /// Whether it is over: no later call can succeed.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::GaveUp { .. } | Self::Closed | Self::RuntimeShutdown)
+    }
+}
+
+/// An error and its causes in one line.
+pub(super) struct Chain<'a>(pub(super) &'a Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! What happens to a listener, as told to [`ListenerBuilder::on_event`](super::ListenerBuilder::on_event).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Error;
+use super::error::Chain;
+
+/// A turn in the life of a listener, told in order and at once, whether or not anybody reads.
+///
+/// After [`GaveUp`](Event::GaveUp) or [`Closed`](Event::Closed) there are no more. (A runtime that shuts down takes the
+/// listener's task with it, without an event.)
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The first connection is up.
+    #[non_exhaustive]
+    Connected {
+        /// Its number: 1.
+        generation: u64,
+    },
+    /// The connection was lost.
+    #[non_exhaustive]
+    Disconnected {
+        /// Its number.
+        generation: u64,
+        /// Why: [`Error::Lost`] or [`Error::Silent`].
+        cause: Arc<Error>,
+    },
+    /// A new connection is up and listens to all channels again.
+    #[non_exhaustive]
+    Reconnected {
+        /// Its number.
+        generation: u64,
+        /// The time since the last one was lost.
+        outage: Duration,
+        /// How many channels are listened to again.
+        channels: usize,
+    },
+    /// No connection could be made, or the server refused it.
+    #[non_exhaustive]
+    AttemptFailed {
+        /// The number of the attempt, counted from the last stable connection.
+        attempt: u32,
+        /// Why: [`Error::Connect`].
+        cause: Arc<Error>,
+        /// The delay before the next attempt; `None` if there will be none.
+        retry_in: Option<Duration>,
+    },
+    /// [`max_retries`](super::ListenerBuilder::max_retries) are used up; there will be no more attempts.
+    #[non_exhaustive]
+    GaveUp {
+        /// Attempts since the last stable connection.
+        attempts: u32,
+    },
+    /// The listener was closed or dropped.
+    Closed,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected { generation } => write!(f, "connected: generation {generation}"),
+            Self::Disconnected { generation, cause } => {
+                write!(f, "disconnected: generation {generation}: {}", Chain(cause))
+            }
+            Self::Reconnected { generation, outage, channels } => {
+                write!(f, "reconnected: generation {generation} after {outage:.1?}, channels: {channels}")
+            }
+            Self::AttemptFailed { attempt, cause, retry_in } => {
+                write!(f, "attempt {attempt} failed: {}, ", Chain(cause))?;
+                match retry_in {
+                    Some(delay) => write!(f, "next attempt in {delay:.1?}"),
+                    None => f.write_str("no further attempt"),
+                }
+            }
+            Self::GaveUp { attempts } => write!(f, "gave up, attempts made: {attempts}"),
+            Self::Closed => f.write_str("closed"),
+        }
+    }
+}
