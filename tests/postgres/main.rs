@@ -1,0 +1,16 @@
+//! `perconn::postgres` against a real PostgreSQL that is killed, stopped and restarted.
+//!
+//! Where PostgreSQL is not installed, a test says so in one line, `skipped: ...`, and passes. (`scripts/test` installs it.)
+//! What the tests measure is printed: `cargo test --all-features --test postgres -- --nocapture`.
+
+#![cfg(target_os = "linux")]
+#![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
+
+#[path = "../support/real_server.rs"]
+mod real_server;
+mod server;
+#[path = "../support/mod.rs"]
+mod support;
+
+// The tests.
+mod server_itself;
