@@ -60,7 +60,7 @@ pub enum Error {
         /// The host and port, the socket's path, or all of several.
         host: String,
         /// Why.
-        source: Box<dyn StdError + Send + Sync>,
+        source: Arc<dyn StdError + Send + Sync>,
     },
 
     /// The connection was lost.
@@ -130,6 +130,28 @@ impl Error {
             next = error.source();
         }
         None
+    }
+
+    /// A dial that failed without a word of ours: the user's dialer panicked.
+    pub(super) fn of_dial(error: &crate::Error) -> Self {
+        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        let source: Box<dyn StdError + Send + Sync> = why.into();
+        Self::Connect { host: "the server".into(), source: source.into() }
+    }
+
+    /// One more of the same, of those that say why an attempt failed.
+    pub(super) fn of_attempt(error: &Self) -> Self {
+        match error {
+            Self::Connect { host, source } => Self::Connect { host: host.clone(), source: Arc::clone(source) },
+            other => Self::InvalidConfig(other.to_string()),
+        }
+    }
+
+    pub(super) fn from_core(error: crate::Error) -> Self {
+        match error {
+            crate::Error::InvalidConfig(text) => Self::InvalidConfig(text),
+            other => Self::InvalidConfig(other.to_string()),
+        }
     }
 
     /// Whether it is over: no later call can succeed.

@@ -1,10 +1,13 @@
 //! A listener that survives the server.
 
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
+use super::shared::End;
+use super::start::{start, start_and_wait};
 use super::{Error, ListenerBuilder, ListenerHandle, Message, ServerConfig};
 use crate::Status;
 
@@ -15,6 +18,8 @@ use crate::Status;
 #[derive(Debug)]
 pub struct Listener {
     handle: ListenerHandle,
+    /// The stream has given its error.
+    is_over: bool,
 }
 
 impl Listener {
@@ -38,13 +43,12 @@ impl Listener {
     }
 
     pub(super) fn start(builder: ListenerBuilder) -> Result<Self, Error> {
-        let _ = builder;
-        todo!()
+        Ok(Self { handle: ListenerHandle { shared: start(builder)? }, is_over: false })
     }
 
     pub(super) async fn start_and_wait(builder: ListenerBuilder) -> Result<Self, Error> {
-        let _ = builder;
-        todo!()
+        let shared = start_and_wait(builder, false).await?;
+        Ok(Self { handle: ListenerHandle { shared }, is_over: false })
     }
 
     /// Listens to a channel. Returns when the server has acknowledged it, and waits for that through outages.
@@ -128,7 +132,7 @@ impl Listener {
     ///
     /// Cancel safe: no message is lost.
     pub async fn recv(&mut self) -> Result<Message, Error> {
-        todo!()
+        poll_fn(|cx| self.handle.shared.poll_recv(cx)).await
     }
 
     /// Closes the listener, at any moment: what waits ends with [`Error::Closed`], and so does every later call.
@@ -168,8 +172,18 @@ impl Listener {
 impl Stream for Listener {
     type Item = Result<Message, Error>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let _ = cx;
-        todo!()
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let item = ready!(self.handle.shared.poll_recv(cx));
+        self.is_over = item.is_err();
+        Poll::Ready(Some(item))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.handle.shared.end(End::Closed);
     }
 }

@@ -1,8 +1,12 @@
 //! One connection that listens.
 
+use std::future::poll_fn;
+
 use tokio_postgres::SimpleQueryMessage;
 
-use super::{Error, ListenerBuilder, ListenerHandle, Notification, ServerConfig};
+use super::shared::End;
+use super::start::start_and_wait;
+use super::{Error, ListenerBuilder, ListenerHandle, Message, Notification, ServerConfig};
 
 /// One connection that listens, and does not come back when it is lost. For programs that see to that themselves.
 ///
@@ -29,8 +33,7 @@ impl ListenerConn {
     }
 
     pub(super) async fn start(builder: ListenerBuilder) -> Result<Self, Error> {
-        let _ = builder;
-        todo!()
+        Ok(Self { handle: ListenerHandle { shared: start_and_wait(builder, true).await? } })
     }
 
     /// Listens to a channel; see [`Listener::listen`](super::Listener::listen).
@@ -98,8 +101,7 @@ impl ListenerConn {
     ///
     /// Cancel safe: dropping the future only ends the wait; the statements may have been carried out.
     pub async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
-        let _ = sql;
-        todo!()
+        self.handle.question(sql).await
     }
 
     /// The next notification.
@@ -113,12 +115,17 @@ impl ListenerConn {
     ///
     /// Cancel safe: no notification is lost.
     pub async fn recv(&mut self) -> Result<Notification, Error> {
-        todo!()
+        loop {
+            // (There are no other messages: what is full waits, and there is one link only.)
+            if let Message::Notification(notification) = poll_fn(|cx| self.handle.shared.poll_recv(cx)).await? {
+                return Ok(notification);
+            }
+        }
     }
 
     /// Why it has ended: [`Error::Lost`], [`Error::Silent`], [`Error::Closed`]; `None` while it has not.
     pub fn error(&self) -> Option<Error> {
-        todo!()
+        self.handle.shared.lock().end.as_ref().map(End::error)
     }
 
     /// Closes the connection; see [`Listener::close`](super::Listener::close).
@@ -128,5 +135,11 @@ impl ListenerConn {
     /// As there.
     pub async fn close(&self) {
         self.handle.close().await;
+    }
+}
+
+impl Drop for ListenerConn {
+    fn drop(&mut self) {
+        self.handle.shared.end(End::Closed);
     }
 }

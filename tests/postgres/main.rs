@@ -13,4 +13,6 @@ mod server;
 mod support;
 
 // The tests.
+mod listening;
 mod server_itself;
+mod world;

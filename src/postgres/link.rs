@@ -1,0 +1,318 @@
+//! One link at work: what arrives goes to the reader's queue, what is asked goes to the server.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+use tokio_postgres::error::{DbError, Severity};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{AsyncMessage, Client, Connection, SimpleQueryMessage};
+
+use super::channels::Statement;
+use super::heartbeat::{Heartbeat, Step};
+use super::login::{Login, quoted};
+use super::shared::{Loss, Question, Shared, State, Waiter, set_waker};
+use super::wire::Wire;
+use super::{Error, Notification};
+use crate::Session;
+use crate::postgres::dialer::BoxStream;
+
+/// How many notifications are read before the reader gets its turn.
+const BATCH: usize = 256;
+
+pub(super) struct Link {
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+    connection: Connection<Wire, NoTlsStream>,
+    wire: Wire,
+    /// What was sent and not answered, in order.
+    asked: VecDeque<Asked>,
+    /// What was read and is not in the queue yet.
+    batch: Vec<tokio_postgres::Notification>,
+    heartbeat: Heartbeat,
+    /// (Set again only when it has run out: most of the time it is pushed back by what arrives.)
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+struct Asked {
+    what: What,
+    answer: Pin<Box<dyn Future<Output = Result<Vec<SimpleQueryMessage>, tokio_postgres::Error>> + Send>>,
+}
+
+enum What {
+    Listen { channel: Arc<str>, ticket: u64, leavers: Vec<Waiter> },
+    Unlisten { channels: Vec<Arc<str>>, leavers: Vec<Waiter> },
+    Question(Question),
+    Heartbeat,
+}
+
+impl Link {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        login: Login,
+        session: Session<BoxStream>,
+        heartbeat: Option<Duration>,
+    ) -> Self {
+        login.wire.put(Box::new(session));
+        Self {
+            shared: Arc::clone(shared),
+            client: Arc::new(login.client),
+            connection: login.connection,
+            wire: login.wire,
+            asked: VecDeque::new(),
+            batch: login.arrived,
+            heartbeat: Heartbeat::new(heartbeat, shared.ping_timeout),
+            timer: None,
+        }
+    }
+
+    /// Works until the link is lost; `None`: until the listener is closed.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Loss>> {
+        loop {
+            let Some(room) = self.take_orders(cx) else { return Poll::Ready(None) };
+            if room == 0 {
+                // (Whoever takes from the queue wakes this task.)
+                return Poll::Pending;
+            }
+            let drained = self.poll_messages(cx, room.min(BATCH));
+            self.hand_over();
+            if let Some(loss) = self.poll_answers(cx) {
+                return Poll::Ready(Some(loss));
+            }
+            match drained {
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Some(Loss::Failed(Arc::new(error))));
+                }
+                // There is more; but the reader has its turn first.
+                Poll::Ready(Ok(())) => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Pending => {}
+            }
+            match self.poll_heartbeat(cx) {
+                Poll::Ready(Some(loss)) => return Poll::Ready(Some(loss)),
+                // A question is to be sent.
+                Poll::Ready(None) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Looks at what is wanted, and sends what the server has to know. Gives the room in the queue; `None`: it is over.
+    fn take_orders(&mut self, cx: &mut Context<'_>) -> Option<usize> {
+        let mut state = self.shared.lock();
+        if state.end.is_some() {
+            return None;
+        }
+        set_waker(&mut state.task, cx);
+        let room = state.outbox.room();
+        if room == 0 {
+            state.full_since.get_or_insert_with(Instant::now);
+            return Some(0);
+        }
+        let State { channels, questions, full_since, .. } = &mut *state;
+        let was_full = full_since.take().is_some();
+        let (statements, done) = channels.statements();
+        let questions = std::mem::take(questions);
+        drop(state);
+        if was_full {
+            self.heartbeat.resumed(Instant::now());
+        }
+        tell_all(done);
+        for statement in statements {
+            match statement {
+                Statement::Listen { channel, ticket, leavers } => {
+                    let sql = format!("LISTEN {}", quoted(&channel));
+                    self.ask(cx, sql, What::Listen { channel, ticket, leavers });
+                }
+                Statement::Unlisten { channels, leavers } => {
+                    let sql = channels.iter().map(|channel| format!("UNLISTEN {};", quoted(channel))).collect();
+                    self.ask(cx, sql, What::Unlisten { channels, leavers });
+                }
+            }
+        }
+        for mut question in questions {
+            if question.reply.is_closed() {
+                continue;
+            }
+            if question.sql.is_empty() {
+                self.heartbeat.asked(Instant::now());
+            }
+            self.ask(cx, std::mem::take(&mut question.sql), What::Question(question));
+        }
+        Some(room)
+    }
+
+    fn ask(&mut self, cx: &mut Context<'_>, sql: String, what: What) {
+        let client = Arc::clone(&self.client);
+        let mut asked = Asked { what, answer: Box::pin(async move { client.simple_query(&sql).await }) };
+        // The first poll sends it; so the order is this one.
+        match asked.answer.as_mut().poll(cx) {
+            Poll::Pending => self.asked.push_back(asked),
+            Poll::Ready(answer) => {
+                asked.answer = Box::pin(std::future::ready(answer));
+                self.asked.push_back(asked);
+            }
+        }
+    }
+
+    /// Reads until there is nothing more, or so many notifications.
+    fn poll_messages(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Result<(), tokio_postgres::Error>> {
+        for _ in 0..BATCH {
+            if self.batch.len() >= room {
+                return Poll::Ready(Ok(()));
+            }
+            match std::task::ready!(self.connection.poll_message(cx)) {
+                Some(Ok(AsyncMessage::Notification(notification))) => self.batch.push(notification),
+                Some(Ok(AsyncMessage::Notice(notice))) => {
+                    log::debug!(target: "perconn", "PostgreSQL: {}: {}", notice.severity(), notice.message());
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                // Only a client that is gone ends it this way.
+                None => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives what was read to the reader, and wakes it once.
+    fn hand_over(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let mut state = self.shared.lock();
+        let State { channels, outbox, reader, .. } = &mut *state;
+        for notification in self.batch.drain(..) {
+            if !channels.is_forgotten(notification.channel()) {
+                outbox.notification(Notification(notification));
+            }
+        }
+        let reader = reader.take();
+        drop(state);
+        reader.into_iter().for_each(Waker::wake);
+    }
+
+    fn poll_answers(&mut self, cx: &mut Context<'_>) -> Option<Loss> {
+        while let Some(asked) = self.asked.front_mut() {
+            let Poll::Ready(answer) = asked.answer.as_mut().poll(cx) else { return None };
+            let Some(Asked { what, .. }) = self.asked.pop_front() else { return None };
+            match answer {
+                Ok(rows) => self.answered(what, rows),
+                Err(error) => {
+                    let severity = error.as_db_error().map(DbError::parsed_severity);
+                    if matches!(severity, None | Some(Some(Severity::Fatal | Severity::Panic))) {
+                        // What was asked shares the fate of the link.
+                        self.asked.push_front(Asked { what, answer: Box::pin(std::future::pending()) });
+                        // Of its own end, the connection says more.
+                        return (!error.is_closed()).then(|| Loss::Failed(Arc::new(error)));
+                    }
+                    if let Some(loss) = self.refused(what, error) {
+                        return Some(loss);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn answered(&self, what: What, rows: Vec<SimpleQueryMessage>) {
+        match what {
+            What::Listen { channel, ticket, leavers } => {
+                let waiter = self.shared.lock().channels.listened(&channel, ticket);
+                tell_all(leavers);
+                tell_all(waiter);
+            }
+            What::Unlisten { channels, leavers } => {
+                self.shared.lock().channels.unlistened(&channels);
+                tell_all(leavers);
+            }
+            What::Question(question) => drop(question.reply.send(Ok(rows))),
+            What::Heartbeat => {}
+        }
+    }
+
+    fn refused(&self, what: What, error: tokio_postgres::Error) -> Option<Loss> {
+        let refused = |statement: String, source| Err(Error::Refused { statement, source });
+        match what {
+            What::Listen { channel, ticket, leavers } => {
+                let waiter = self.shared.lock().channels.refused(&channel, ticket);
+                tell_all(leavers);
+                if let Some(waiter) = waiter {
+                    let _ = waiter.send(refused(format!("LISTEN {}", quoted(&channel)), error));
+                }
+            }
+            // What the server still listens to is not known: another link is.
+            What::Unlisten { leavers, .. } => {
+                tell_all(leavers);
+                return Some(Loss::Failed(Arc::new(error)));
+            }
+            What::Question(question) => {
+                let _ = question.reply.send(Err(Error::Refused { statement: "a statement".into(), source: error }));
+            }
+            What::Heartbeat => {}
+        }
+        None
+    }
+
+    /// Ready: the link is given up, or a question was put.
+    fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<Option<Loss>> {
+        loop {
+            let now = Instant::now();
+            match self.heartbeat.step(now, self.wire.heard()) {
+                Step::GiveUp => return Poll::Ready(Some(Loss::Silent(self.shared.ping_timeout))),
+                Step::Ask => {
+                    if !self.asked.iter().any(|asked| matches!(asked.what, What::Heartbeat)) {
+                        self.ask(cx, String::new(), What::Heartbeat);
+                    }
+                    return Poll::Ready(None);
+                }
+                Step::Wait(None) => return Poll::Pending,
+                Step::Wait(Some(due)) => {
+                    if self.timer.as_ref().is_none_or(|(end, _)| due < *end) {
+                        self.timer = Some((due, Box::pin(tokio::time::sleep_until(due))));
+                    }
+                    let Some((_, timer)) = &mut self.timer else { return Poll::Pending };
+                    std::task::ready!(timer.as_mut().poll(cx));
+                    // It ran out, or was pushed back meanwhile; the next turn knows.
+                    self.timer = None;
+                }
+            }
+        }
+    }
+
+    /// Says goodbye, if that takes no wait.
+    pub(super) fn goodbye(mut self, cx: &mut Context<'_>) {
+        self.asked.clear();
+        let Self { client, mut connection, .. } = self;
+        drop(client);
+        for _ in 0..BATCH {
+            match connection.poll_message(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(None | Some(Err(_))) | Poll::Pending => return,
+            }
+        }
+    }
+
+    /// What was asked and will not be answered, now that the link is lost.
+    pub(super) fn lost(self, loss: &Loss) {
+        for Asked { what, .. } in self.asked {
+            match what {
+                What::Listen { leavers, .. } | What::Unlisten { leavers, .. } => tell_all(leavers),
+                What::Question(question) => drop(question.reply.send(Err(loss.error()))),
+                What::Heartbeat => {}
+            }
+        }
+    }
+}
+
+pub(super) fn tell_all(waiters: impl IntoIterator<Item = Waiter>) {
+    for waiter in waiters {
+        let _ = waiter.send(Ok(()));
+    }
+}
