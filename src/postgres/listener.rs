@@ -48,7 +48,9 @@ impl Listener {
 
     pub(super) async fn start_and_wait(builder: ListenerBuilder) -> Result<Self, Error> {
         let shared = start_and_wait(builder, false).await?;
-        Ok(Self { handle: ListenerHandle { shared }, is_over: false })
+        let listener = Self { handle: ListenerHandle { shared }, is_over: false };
+        listener.handle.shared.begun().await;
+        Ok(listener)
     }
 
     /// Listens to a channel. Returns when the server has acknowledged it, and waits for that through outages.

@@ -33,7 +33,9 @@ impl ListenerConn {
     }
 
     pub(super) async fn start(builder: ListenerBuilder) -> Result<Self, Error> {
-        Ok(Self { handle: ListenerHandle { shared: start_and_wait(builder, true).await? } })
+        let conn = Self { handle: ListenerHandle { shared: start_and_wait(builder, true).await? } };
+        conn.handle.shared.begun().await;
+        Ok(conn)
     }
 
     /// Listens to a channel; see [`Listener::listen`](super::Listener::listen).

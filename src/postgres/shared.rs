@@ -160,6 +160,19 @@ impl Shared {
         Poll::Pending
     }
 
+    /// Waits until the first link is in use, for one who has no reader yet.
+    pub(super) async fn begun(&self) {
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            if state.generation > 0 || state.end.is_some() {
+                return Poll::Ready(());
+            }
+            set_waker(&mut state.reader, cx);
+            Poll::Pending
+        })
+        .await;
+    }
+
     // ===== those who ask =====
 
     /// Waits for an answer that the task will give.

@@ -102,13 +102,10 @@ impl Task {
             state.is_up = state.end.is_none();
             state.is_busy = true;
             state.channels.link_up(channels);
-            match lost_at {
-                None => None,
-                Some(lost_at) => {
-                    state.outbox.resynced(generation, lost_at.elapsed());
-                    state.reader.take()
-                }
+            if let Some(lost_at) = lost_at {
+                state.outbox.resynced(generation, lost_at.elapsed());
             }
+            state.reader.take()
         };
         reader.into_iter().for_each(Waker::wake);
         link
