@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Error, Message, Notification, WhenFull};
+use super::{Error, Message, WhenFull};
 
 /// How many markers may lie in the queue for a new attempt to begin: each loss adds two.
 const MARKERS: usize = 64;
 
-/// The messages that the reader has not taken yet.
-pub(super) struct Outbox {
-    messages: VecDeque<Message>,
+/// The messages that the reader has not taken yet. `N` is a notification.
+pub(super) struct Outbox<N> {
+    items: VecDeque<Item<N>>,
     /// How many of them are notifications.
     notifications: usize,
     /// How many of them tell of a loss or the end of one.
@@ -22,9 +22,15 @@ pub(super) struct Outbox {
     is_paused: bool,
 }
 
-impl Outbox {
+pub(super) enum Item<N> {
+    Notification(N),
+    /// Any other message.
+    Marker(Message),
+}
+
+impl<N> Outbox<N> {
     pub(super) fn new(limit: usize, when_full: WhenFull) -> Self {
-        Self { messages: VecDeque::new(), notifications: 0, markers: 0, limit, when_full, is_paused: false }
+        Self { items: VecDeque::new(), notifications: 0, markers: 0, limit, when_full, is_paused: false }
     }
 
     /// How many notifications may be read from the socket now.
@@ -45,25 +51,25 @@ impl Outbox {
     }
 
     /// (In a queue that waits, who reads from the socket keeps to the [room](Self::room).)
-    pub(super) fn notification(&mut self, notification: Notification) {
+    pub(super) fn notification(&mut self, notification: N) {
         if self.notifications < self.limit || self.when_full == WhenFull::Wait {
             self.notifications += 1;
-            self.messages.push_back(Message::Notification(notification));
-        } else if let Some(Message::Dropped { count }) = self.messages.back_mut() {
+            self.items.push_back(Item::Notification(notification));
+        } else if let Some(Item::Marker(Message::Dropped { count })) = self.items.back_mut() {
             *count += 1;
         } else {
-            self.messages.push_back(Message::Dropped { count: 1 });
+            self.items.push_back(Item::Marker(Message::Dropped { count: 1 }));
         }
     }
 
     pub(super) fn lost(&mut self, generation: u64, cause: Arc<Error>) {
         self.markers += 1;
-        self.messages.push_back(Message::Lost { generation, cause });
+        self.items.push_back(Item::Marker(Message::Lost { generation, cause }));
     }
 
     pub(super) fn resynced(&mut self, generation: u64, outage: Duration) {
         self.markers += 1;
-        self.messages.push_back(Message::Resynced { generation, outage });
+        self.items.push_back(Item::Marker(Message::Resynced { generation, outage }));
     }
 
     /// Whether there is room for the markers of one more link.
@@ -71,19 +77,19 @@ impl Outbox {
         self.markers + 2 <= MARKERS
     }
 
-    pub(super) fn pop(&mut self) -> Option<Message> {
-        let message = self.messages.pop_front()?;
-        match &message {
-            Message::Notification(_) => self.notifications -= 1,
-            Message::Lost { .. } | Message::Resynced { .. } => self.markers -= 1,
-            Message::Dropped { .. } => {}
+    pub(super) fn pop(&mut self) -> Option<Item<N>> {
+        let item = self.items.pop_front()?;
+        match &item {
+            Item::Notification(_) => self.notifications -= 1,
+            Item::Marker(Message::Dropped { .. }) => {}
+            Item::Marker(_) => self.markers -= 1,
         }
-        Some(message)
+        Some(item)
     }
 
     /// Throws everything away, its memory too.
     pub(super) fn clear(&mut self) {
-        self.messages = VecDeque::new();
+        self.items = VecDeque::new();
         (self.notifications, self.markers) = (0, 0);
     }
 }

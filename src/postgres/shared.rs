@@ -12,8 +12,8 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::channels::Channels;
 use super::hooks::Hooks;
-use super::outbox::Outbox;
-use super::{Error, Event, Message};
+use super::outbox::{Item, Outbox};
+use super::{Error, Event, Message, Notification};
 use crate::Status;
 
 /// Who waits for the server's answer about a channel.
@@ -36,7 +36,7 @@ pub(super) struct Shared {
 
 pub(super) struct State {
     pub(super) channels: Channels<Waiter>,
-    pub(super) outbox: Outbox,
+    pub(super) outbox: Outbox<Notification>,
     pub(super) questions: VecDeque<Question>,
     /// The number of the newest link.
     pub(super) generation: u64,
@@ -105,7 +105,7 @@ enum Phase {
 }
 
 impl Shared {
-    pub(super) fn new(outbox: Outbox, hooks: Hooks, ping_timeout: Duration) -> Self {
+    pub(super) fn new(outbox: Outbox<Notification>, hooks: Hooks, ping_timeout: Duration) -> Self {
         let state = State {
             channels: Channels::default(),
             outbox,
@@ -141,17 +141,20 @@ impl Shared {
         if matches!(state.end, Some(End::Closed)) {
             return Poll::Ready(Err(Error::Closed));
         }
-        if let Some(message) = state.outbox.pop() {
+        if let Some(item) = state.outbox.pop() {
             let mut woken = [None, None];
             if state.full_since.is_some() && state.outbox.has_room_again() {
                 woken[0] = state.task.take();
             }
-            if !matches!(message, Message::Notification(_)) && state.outbox.has_room_for_markers() {
+            if matches!(item, Item::Marker(_)) && state.outbox.has_room_for_markers() {
                 woken[1] = state.gate.take();
             }
             drop(state);
             woken.into_iter().flatten().for_each(Waker::wake);
-            return Poll::Ready(Ok(message));
+            return Poll::Ready(Ok(match item {
+                Item::Notification(notification) => Message::Notification(notification),
+                Item::Marker(message) => message,
+            }));
         }
         if let Some(end) = &state.end {
             return Poll::Ready(Err(end.error()));

@@ -72,7 +72,7 @@ impl World {
                 }
             }
             Some(Statement::Unlisten { channels, leavers }) => {
-                channels.iter().for_each(|channel| drop(self.server.remove(&**channel)));
+                self.server.retain(|name| !channels.iter().any(|channel| **channel == **name));
                 self.told.extend(leavers);
                 self.channels.unlistened(&channels);
             }
