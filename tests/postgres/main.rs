@@ -13,6 +13,8 @@ mod server;
 mod support;
 
 // The tests.
+mod fake;
 mod listening;
+mod losses;
 mod server_itself;
 mod world;
