@@ -29,6 +29,13 @@ impl From<&Config> for ServerConfig {
     }
 }
 
+/// As the methods that set a value return it.
+impl From<&mut Config> for ServerConfig {
+    fn from(config: &mut Config) -> Self {
+        Self(Ok(config.clone()))
+    }
+}
+
 impl From<&str> for ServerConfig {
     fn from(text: &str) -> Self {
         // The text itself is not shown: there may be a password in it.

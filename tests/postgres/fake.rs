@@ -22,8 +22,14 @@ impl Fake {
     }
 
     pub fn config(&self) -> Config {
+        let mut config = self.config_without_host();
+        config.host(self.address.ip().to_string()).port(self.address.port());
+        config
+    }
+
+    pub fn config_without_host(&self) -> Config {
         let mut config = Config::new();
-        config.user("fake").host(self.address.ip().to_string()).port(self.address.port());
+        config.user("fake");
         config
     }
 

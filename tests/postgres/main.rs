@@ -13,8 +13,15 @@ mod server;
 mod support;
 
 // The tests.
+mod ending;
 mod fake;
 mod listening;
 mod losses;
+mod one_connection;
+mod queue;
 mod server_itself;
+mod silence;
+mod starting;
+#[cfg(feature = "tls")]
+mod tls;
 mod world;

@@ -1,0 +1,240 @@
+//! Settings, first attempts, hosts, passwords.
+
+use std::time::{Duration, Instant};
+
+use perconn::postgres::{Error, Event, Listener, ListenerBuilder, Message};
+use tokio_postgres::config::TargetSessionAttrs;
+
+use crate::fake::{Fake, error};
+use crate::server::{PASSWORD, Postgres, Setup, USER};
+use crate::support::{refused_address, soon};
+use crate::world::{Diary, connected, named, next, on_one_and_two_threads, outage, payload, quick, terminate, until};
+
+#[tokio::test]
+async fn bad_settings_are_named_when_it_is_built() {
+    let zero = Duration::ZERO;
+    let good = || Listener::builder("host=127.0.0.1 user=u");
+    let cases: Vec<(ListenerBuilder, &str)> = vec![
+        (good().queue(0), "queue 0"),
+        (good().retry_min(zero), "retry_min 0ns"),
+        (good().retry_max(Duration::from_millis(1)), "retry_max 1ms"),
+        (good().dial_timeout(zero), "dial_timeout 0ns"),
+        (good().heartbeat(zero), "heartbeat 0ns"),
+        (good().ping_timeout(zero), "ping_timeout 0ns"),
+        (Listener::builder("user=u"), "no host"),
+        (Listener::builder("postgres://u:hidden@h/d?port=x"), "port"),
+        (Listener::builder("host=h user=u password=hidden colour=red"), "colour"),
+        (Listener::builder("no pairs, hidden"), "expected"),
+        (Listener::builder("host=h user=u sslmode=require"), "sslmode=require"),
+        (Listener::builder("host=h user=u channel_binding=require"), "channel_binding=require"),
+        (Listener::builder("host=h user=u port=0"), "port 0"),
+        (Listener::builder("host=a,b port=1,2,3 user=u"), "port: 3"),
+    ];
+    for (builder, why) in cases {
+        let error = builder.build().unwrap_err();
+        assert!(matches!(error, Error::InvalidConfig(_)), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains(why) && !text.contains("hidden"), "{text}");
+    }
+    for builder in [good().queue(0), Listener::builder("user=u")] {
+        assert!(matches!(builder.connect().await, Err(Error::InvalidConfig(_))));
+    }
+}
+
+#[test]
+fn listener_is_built_within_a_runtime() {
+    let error = Listener::builder("host=127.0.0.1 user=u").build().unwrap_err();
+    assert!(error.to_string().contains("runtime"), "{error}");
+}
+
+#[test]
+fn connect_tells_why_the_first_attempt_failed_and_makes_no_second() {
+    let Some(server) = Postgres::start("connect_tells_why") else { return };
+    on_one_and_two_threads(async || {
+        drop(server.client().await);
+        for (config, code) in [
+            (server.config().password("wrong"), "28P01"),
+            (server.config().user("nobody"), "28P01"),
+            (server.config().dbname("nothing"), "3D000"),
+        ] {
+            let diary = Diary::default();
+            let error = soon("connect", quick(config).on_event(diary.hook()).connect()).await.unwrap_err();
+            assert!(matches!(&error, Error::Connect { host, .. } if *host == server.address.to_string()), "{error:?}");
+            assert_eq!(error.code().unwrap().code(), code);
+            assert_eq!(diary.words(), ["attempt"]);
+        }
+        let nobody = refused_address().await;
+        let error = Listener::connect(format!("postgres://u@{nobody}/d")).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("connecting to {nobody} failed"));
+        let listener = soon("connect", Listener::connect(server.url())).await.unwrap();
+        assert_eq!(listener.generation(), 1);
+        soon("ping", listener.ping()).await.unwrap();
+    });
+}
+
+#[test]
+fn password_that_is_changed_meanwhile_is_refused_at_a_growing_distance() {
+    let Some(server) = Postgres::start("password_that_is_changed") else { return };
+    on_one_and_two_threads(async || {
+        let diary = Diary::default();
+        let builder = named(&server, "locked out").retry_max(Duration::from_secs(1)).on_event(diary.hook());
+        let mut listener = connected(builder).await;
+        soon("listen", listener.listen("a")).await.unwrap();
+        let client = server.client().await;
+        client.batch(&format!("ALTER ROLE {USER} PASSWORD 'other'")).await.unwrap();
+        terminate(&client, "locked out").await;
+        until("refused a few times", async || diary.count("attempt") >= 5).await;
+        let mut failures = 0;
+        for event in diary.events() {
+            if let Event::AttemptFailed { cause, retry_in, .. } = event {
+                // (While a server is starting up, it says 57P03.)
+                if cause.code().unwrap().code() == "28P01" {
+                    failures += 1;
+                    assert!(retry_in.unwrap() >= Duration::from_millis(10));
+                }
+            }
+        }
+        assert!(failures >= 4, "{:?}", diary.events());
+        client.batch(&format!("ALTER ROLE {USER} PASSWORD '{PASSWORD}'")).await.unwrap();
+        outage(&mut listener).await;
+        client.notify("a", "let in").await.unwrap();
+        assert_eq!(payload(&mut listener).await, "let in");
+    });
+}
+
+#[test]
+fn hosts_are_tried_in_order_within_one_attempt() {
+    let Some(server) = Postgres::start("hosts_are_tried_in_order") else { return };
+    on_one_and_two_threads(async || {
+        drop(server.client().await);
+        let nobody = refused_address().await;
+        let full = Fake::start().await;
+        let mut config = server.config_without_host();
+        for address in [nobody, full.address, server.address] {
+            config.host(address.ip().to_string()).port(address.port());
+        }
+        let diary = Diary::default();
+        let refusal = async {
+            let mut talk = full.accept().await;
+            talk.startup().await;
+            talk.send(&error("FATAL", "53300")).await;
+        };
+        let (listener, ()) = tokio::join!(quick(config.clone()).on_event(diary.hook()).connect(), refusal);
+        let listener = listener.unwrap();
+        soon("ping", listener.ping()).await.unwrap();
+        assert_eq!(diary.words(), ["connected"]);
+        // If all fail, each says why.
+        let mut config = server.config_without_host();
+        config.password("wrong").host(nobody.ip().to_string()).port(nobody.port());
+        config.host(server.address.ip().to_string()).port(server.address.port());
+        let error = soon("connect", quick(config).connect()).await.unwrap_err();
+        let text = std::error::Error::source(&error).unwrap().to_string();
+        assert!(text.contains(&nobody.to_string()) && text.contains("refused"), "{text}");
+        assert_eq!(error.code().unwrap().code(), "28P01");
+    });
+}
+
+#[test]
+fn host_that_says_nothing_does_not_take_the_whole_time_of_an_attempt() {
+    let Some(server) = Postgres::start("host_that_says_nothing") else { return };
+    on_one_and_two_threads(async || {
+        drop(server.client().await);
+        let silent = Fake::start().await;
+        let mut config = server.config_without_host();
+        for address in [silent.address, server.address] {
+            config.host(address.ip().to_string()).port(address.port());
+        }
+        let begin = Instant::now();
+        let builder = quick(config).dial_timeout(Duration::from_secs(4));
+        let listener = soon("connect", builder.connect()).await.unwrap();
+        assert!(begin.elapsed() >= Duration::from_secs(2) && begin.elapsed() < Duration::from_secs(4));
+        soon("close", listener.close()).await;
+    });
+}
+
+#[test]
+fn attempt_that_takes_too_long_has_failed() {
+    on_one_and_two_threads(async || {
+        let fake = Fake::start().await;
+        let connect = quick(fake.config()).dial_timeout(Duration::from_millis(200)).connect();
+        let (outcome, mut talk) = tokio::join!(connect, fake.accept());
+        let error = outcome.unwrap_err();
+        assert!(std::error::Error::source(&error).unwrap().to_string().contains("longer than"), "{error:?}");
+        assert!(talk.is_over().await);
+    });
+}
+
+#[test]
+fn session_attributes_choose_the_host() {
+    let Some(writable) = Postgres::start("session_attributes: writable") else { return };
+    let setup = Setup::of("session_attributes: read-only").set("default_transaction_read_only", "on");
+    let Some(read_only) = setup.start() else { return };
+    on_one_and_two_threads(async || {
+        drop((writable.client().await, read_only.client().await));
+        for (wanted, found) in [(TargetSessionAttrs::ReadWrite, &writable), (TargetSessionAttrs::ReadOnly, &read_only)]
+        {
+            for order in [[&writable, &read_only], [&read_only, &writable]] {
+                let mut config = writable.config_without_host();
+                config.target_session_attrs(wanted).application_name("chosen");
+                for server in order {
+                    config.host(server.address.ip().to_string()).port(server.address.port());
+                }
+                let listener = soon("connect", quick(config).connect()).await.unwrap();
+                assert_eq!(found.client().await.sessions_named("chosen").await.unwrap().len(), 1);
+                soon("close", listener.close()).await;
+                let client = found.client().await;
+                until("gone", async || client.sessions_named("chosen").await.unwrap().is_empty()).await;
+            }
+        }
+        let mut config = read_only.config();
+        let error = quick(config.target_session_attrs(TargetSessionAttrs::ReadWrite)).connect().await.unwrap_err();
+        assert!(std::error::Error::source(&error).unwrap().to_string().contains("read-only"), "{error:?}");
+    });
+}
+
+#[test]
+fn unix_socket_is_as_good() {
+    let Some(server) = Postgres::start("unix_socket_is_as_good") else { return };
+    on_one_and_two_threads(async || {
+        let mut listener = connected(quick(server.unix_config())).await;
+        soon("listen", listener.listen("a")).await.unwrap();
+        server.client().await.notify("a", "1").await.unwrap();
+        assert_eq!(payload(&mut listener).await, "1");
+        server.kill_and_restart();
+        outage(&mut listener).await;
+        server.client().await.notify("a", "2").await.unwrap();
+        assert_eq!(payload(&mut listener).await, "2");
+    });
+}
+
+#[test]
+fn retries_are_counted_from_the_first_attempt_that_failed() {
+    on_one_and_two_threads(async || {
+        let nobody = refused_address().await;
+        let diary = Diary::default();
+        let builder = quick(format!("postgres://u@{nobody}/d")).max_retries(3).on_event(diary.hook());
+        let mut listener = builder.build().unwrap();
+        let handle = listener.handle();
+        let (listened, end) = tokio::join!(handle.listen("a"), listener.recv());
+        assert!(matches!(listened, Err(Error::GaveUp { attempts: 4, .. })), "{listened:?}");
+        assert!(matches!(end, Err(Error::GaveUp { attempts: 4, .. })));
+        assert_eq!(diary.words(), ["attempt", "attempt", "attempt", "attempt", "gave"]);
+    });
+}
+
+#[test]
+fn dialer_of_ones_own_makes_the_connections() {
+    let Some(server) = Postgres::start("dialer_of_ones_own") else { return };
+    on_one_and_two_threads(async || {
+        let address = server.address;
+        let dialer = perconn::dial_fn(move || tokio::net::TcpStream::connect(address));
+        let mut listener = connected(quick(server.config_without_host()).dialer(dialer)).await;
+        soon("listen", listener.listen("a")).await.unwrap();
+        server.client().await.notify("a", "1").await.unwrap();
+        assert!(matches!(next(&mut listener).await, Message::Notification(_)));
+        let panicking =
+            perconn::dial_fn(|| -> std::future::Ready<std::io::Result<tokio::net::TcpStream>> { panic!("no") });
+        let error = quick(server.config_without_host()).dialer(panicking).connect().await.unwrap_err();
+        assert!(matches!(error, Error::Connect { .. }), "{error:?}");
+    });
+}

@@ -1,0 +1,136 @@
+//! TLS, as PostgreSQL has it.
+
+use std::error::Error as _;
+
+use perconn::Tls;
+use perconn::postgres::{Error, Listener};
+use tokio::io::AsyncReadExt;
+use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
+
+use crate::fake::Fake;
+use crate::server::{Postgres, Setup};
+use crate::support::soon;
+use crate::world::{connected, on_one_and_two_threads, outage, payload, quick, terminate};
+
+/// A certificate for this name, and its key.
+fn certificate(name: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+fn config(server: &Postgres, mode: SslMode) -> Config {
+    let mut config = server.config();
+    config.ssl_mode(mode).application_name("tls");
+    config
+}
+
+/// How many of the sessions speak TLS, and how many do not.
+async fn sessions(server: &Postgres) -> (usize, usize) {
+    let client = server.client().await;
+    let list = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'tls'";
+    let rows = client.query(list, &[]).await.unwrap();
+    let with = rows.iter().filter(|row| row.get::<_, bool>(0)).count();
+    (with, rows.len() - with)
+}
+
+#[test]
+fn listener_speaks_tls_before_and_after_a_loss() {
+    let (certificate, key) = certificate("127.0.0.1");
+    let Some(server) = Setup::of("listener_speaks_tls").tls(certificate.clone(), key).start() else { return };
+    on_one_and_two_threads(async || {
+        for mode in [SslMode::Require, SslMode::Prefer] {
+            let builder = quick(config(&server, mode)).tls(Tls::new().roots_pem(certificate.clone()));
+            let mut listener = connected(builder).await;
+            soon("listen", listener.listen("a")).await.unwrap();
+            let client = server.client().await;
+            for text in ["before", "after"] {
+                assert_eq!(sessions(&server).await, (1, 0));
+                client.notify("a", text).await.unwrap();
+                assert_eq!(payload(&mut listener).await, text);
+                if text == "before" {
+                    terminate(&client, "tls").await;
+                    outage(&mut listener).await;
+                }
+            }
+            soon("close", listener.close()).await;
+            crate::world::until("gone", async || sessions(&server).await == (0, 0)).await;
+        }
+        // Without settings, prefer is plain; and so is disable, with them.
+        for (mode, tls) in
+            [(SslMode::Prefer, None), (SslMode::Disable, Some(Tls::new().roots_pem(certificate.clone())))]
+        {
+            let mut builder = quick(config(&server, mode));
+            if let Some(tls) = tls {
+                builder = builder.tls(tls);
+            }
+            let listener = connected(builder).await;
+            assert_eq!(sessions(&server).await, (0, 1));
+            soon("close", listener.close()).await;
+            crate::world::until("gone", async || sessions(&server).await == (0, 0)).await;
+        }
+    });
+}
+
+#[test]
+fn certificate_of_somebody_else_is_refused_in_every_mode() {
+    let (good, key) = certificate("127.0.0.1");
+    let Some(server) = Setup::of("certificate_of_somebody_else").tls(good.clone(), key).start() else { return };
+    let (other, _) = certificate("127.0.0.1");
+    on_one_and_two_threads(async || {
+        drop(server.client().await);
+        for mode in [SslMode::Require, SslMode::Prefer] {
+            for tls in
+                [Tls::new().roots_pem(other.clone()), Tls::new().roots_pem(good.clone()).server_name("db.example")]
+            {
+                let error = soon("connect", quick(config(&server, mode)).tls(tls).connect()).await.unwrap_err();
+                let source = error.source().unwrap().to_string();
+                assert!(source.contains("certificate"), "{source}");
+            }
+        }
+    });
+}
+
+#[test]
+fn server_without_tls_is_taken_by_prefer_and_refused_by_require() {
+    let Some(server) = Postgres::start("server_without_tls") else { return };
+    let (certificate, _) = certificate("127.0.0.1");
+    on_one_and_two_threads(async || {
+        drop(server.client().await);
+        let tls = || Tls::new().roots_pem(certificate.clone());
+        let listener = soon("connect", quick(config(&server, SslMode::Prefer)).tls(tls()).connect()).await.unwrap();
+        soon("ping", listener.ping()).await.unwrap();
+        let error = quick(config(&server, SslMode::Require)).tls(tls()).connect().await.unwrap_err();
+        assert!(error.source().unwrap().to_string().contains("no TLS"), "{error:?}");
+    });
+}
+
+#[test]
+fn alert_and_nonsense_in_place_of_tls_are_attempts_that_failed() {
+    let (certificate, _) = certificate("127.0.0.1");
+    on_one_and_two_threads(async || {
+        for answer in [&b"S\x15\x03\x03\x00\x02\x02\x28"[..], b"Snonsense", b"E", b""] {
+            let fake = Fake::start().await;
+            let builder = quick(fake.config()).tls(Tls::new().roots_pem(certificate.clone()));
+            let refusal = async {
+                let mut talk = fake.accept().await;
+                let mut request = [0; 8];
+                talk.0.read_exact(&mut request).await.unwrap();
+                assert_eq!(request, [0, 0, 0, 8, 4, 210, 22, 47]);
+                talk.send(answer).await;
+            };
+            let (outcome, ()) = tokio::join!(builder.connect(), refusal);
+            assert!(matches!(outcome, Err(Error::Connect { .. })), "{answer:?}: {outcome:?}");
+        }
+    });
+}
+
+#[tokio::test]
+async fn bad_settings_of_tls_are_named_when_it_is_built() {
+    let builder = Listener::builder("host=127.0.0.1 user=u").tls(Tls::new().roots_file("/no/such/file"));
+    let error = builder.build().unwrap_err();
+    assert!(matches!(&error, Error::InvalidConfig(text) if text.contains("/no/such/file")), "{error:?}");
+    let direct = "host=127.0.0.1 user=u sslnegotiation=direct";
+    let error = Listener::builder(direct).tls(Tls::new().roots_pem(certificate("a").0)).build().unwrap_err();
+    assert!(error.to_string().contains("sslnegotiation=direct"), "{error}");
+}
