@@ -17,6 +17,7 @@ mod channels;
 mod dialer;
 mod error;
 mod event;
+mod frames;
 mod handle;
 mod heartbeat;
 mod hooks;

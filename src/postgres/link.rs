@@ -32,7 +32,7 @@ pub(super) struct Link {
     /// What was sent and not answered, in order.
     asked: VecDeque<Asked>,
     /// What was read and is not in the queue yet.
-    batch: Vec<tokio_postgres::Notification>,
+    batch: Vec<Notification>,
     heartbeat: Heartbeat,
     /// (Set again only when it has run out: most of the time it is pushed back by what arrives.)
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
@@ -64,7 +64,7 @@ impl Link {
             connection: login.connection,
             wire: login.wire,
             asked: VecDeque::new(),
-            batch: login.arrived,
+            batch: Vec::new(),
             heartbeat: Heartbeat::new(heartbeat, shared.ping_timeout),
             timer: None,
         }
@@ -163,12 +163,15 @@ impl Link {
 
     /// Reads until there is nothing more, or so many notifications.
     fn poll_messages(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Result<(), tokio_postgres::Error>> {
+        self.wire.limit(room);
+        let drained = self.poll_connection(cx);
+        let may_be_more = self.wire.take_arrived(&mut self.batch);
+        if may_be_more && drained.is_pending() { Poll::Ready(Ok(())) } else { drained }
+    }
+
+    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), tokio_postgres::Error>> {
         for _ in 0..BATCH {
-            if self.batch.len() >= room {
-                return Poll::Ready(Ok(()));
-            }
             match std::task::ready!(self.connection.poll_message(cx)) {
-                Some(Ok(AsyncMessage::Notification(notification))) => self.batch.push(notification),
                 Some(Ok(AsyncMessage::Notice(notice))) => {
                     log::debug!(target: "perconn", "PostgreSQL: {}: {}", notice.severity(), notice.message());
                 }
@@ -188,11 +191,17 @@ impl Link {
         }
         let mut state = self.shared.lock();
         let State { channels, outbox, reader, .. } = &mut *state;
-        for notification in self.batch.drain(..) {
-            if !channels.is_forgotten(notification.channel()) {
-                outbox.notification(Notification(notification));
+        let mut batch = self.batch.drain(..).peekable();
+        // Many in a row are of one channel.
+        let mut known = None;
+        while let Some(notification) = batch.next() {
+            let is_forgotten = known.unwrap_or_else(|| channels.is_forgotten(notification.channel()));
+            known = batch.peek().filter(|next| next.channel() == notification.channel()).map(|_| is_forgotten);
+            if !is_forgotten {
+                outbox.notification(notification);
             }
         }
+        drop(batch);
         let reader = reader.take();
         drop(state);
         reader.into_iter().for_each(Waker::wake);

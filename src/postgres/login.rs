@@ -11,7 +11,7 @@ use std::task::Poll;
 use futures_core::Stream as _;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage};
 
 use super::dialer::BoxStream;
 use super::wire::Wire;
@@ -25,8 +25,6 @@ pub(super) struct Login {
     pub(super) wire: Wire,
     /// The channels that are listened to.
     pub(super) channels: Vec<(Arc<str>, u64)>,
-    /// What has arrived already.
-    pub(super) arrived: Vec<tokio_postgres::Notification>,
 }
 
 impl Login {
@@ -38,7 +36,7 @@ impl Login {
     ) -> Result<(BoxStream, Self), BoxError> {
         let wire = Wire::new(stream);
         let (client, connection) = config.connect_raw(wire.clone(), NoTls).await?;
-        let mut login = Self { client, connection, wire, channels, arrived: Vec::new() };
+        let mut login = Self { client, connection, wire, channels };
         login.check_attributes(config.get_target_session_attrs()).await?;
         login.listen().await?;
         let stream = login.wire.take().ok_or_else(closed)?;
@@ -94,17 +92,11 @@ impl Login {
                 while let Poll::Ready(answer) = answers.as_mut().poll_next(cx) {
                     match answer {
                         Some(Ok(answer)) if !is_last(&answer) => {}
-                        Some(Ok(_)) | None => {
-                            if let Poll::Ready(Some(Ok(AsyncMessage::Notification(notification)))) = polled {
-                                self.arrived.push(notification);
-                            }
-                            return Poll::Ready(Ok(()));
-                        }
+                        Some(Ok(_)) | None => return Poll::Ready(Ok(())),
                         Some(Err(error)) => return Poll::Ready(Err(error.into())),
                     }
                 }
                 match polled {
-                    Poll::Ready(Some(Ok(AsyncMessage::Notification(notification)))) => self.arrived.push(notification),
                     Poll::Ready(Some(Ok(_))) => {}
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
                     Poll::Ready(None) => return Poll::Ready(Err(closed())),

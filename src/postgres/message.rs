@@ -41,22 +41,35 @@ pub enum Message {
 
 /// A notification, as the server sent it.
 #[derive(Clone)]
-pub struct Notification(pub(super) tokio_postgres::Notification);
+pub struct Notification {
+    process_id: i32,
+    /// How long the channel's name is. The payload follows it.
+    channel: usize,
+    text: Box<str>,
+}
 
 impl Notification {
+    pub(super) fn new(process_id: i32, channel: &str, payload: &str) -> Self {
+        // One piece of memory for both.
+        let mut text = String::with_capacity(channel.len() + payload.len());
+        text.push_str(channel);
+        text.push_str(payload);
+        Self { process_id, channel: channel.len(), text: text.into_boxed_str() }
+    }
+
     /// The process of the server whose session has sent it.
     pub fn process_id(&self) -> i32 {
-        self.0.process_id()
+        self.process_id
     }
 
     /// The channel.
     pub fn channel(&self) -> &str {
-        self.0.channel()
+        &self.text[..self.channel]
     }
 
     /// The payload, empty if there is none; below 8,000 bytes, unless the server was built otherwise.
     pub fn payload(&self) -> &str {
-        self.0.payload()
+        &self.text[self.channel..]
     }
 }
 

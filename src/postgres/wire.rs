@@ -3,28 +3,31 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::Notification;
 use super::dialer::BoxStream;
+use super::frames::{Frames, Step};
 
 /// A stream whose inside can be exchanged while the protocol goes on: the login belongs to the dial, which has the bare
 /// stream in hand, and what comes after it to the session that the connection lends.
 ///
-/// It also knows when the last byte came in.
+/// It also knows when the last byte came in, and keeps the notifications to itself: these are taken from here.
 #[derive(Clone)]
 pub(super) struct Wire(Arc<Mutex<Inner>>);
 
 struct Inner {
     stream: Option<BoxStream>,
     heard: Instant,
+    frames: Frames,
 }
 
 impl Wire {
     pub(super) fn new(stream: BoxStream) -> Self {
-        Self(Arc::new(Mutex::new(Inner { stream: Some(stream), heard: Instant::now() })))
+        Self(Arc::new(Mutex::new(Inner { stream: Some(stream), heard: Instant::now(), frames: Frames::new() })))
     }
 
     pub(super) fn put(&self, stream: BoxStream) {
@@ -38,6 +41,19 @@ impl Wire {
     /// When the last byte came in.
     pub(super) fn heard(&self) -> Instant {
         self.lock().heard
+    }
+
+    /// No more than so many notifications are kept from now on; then nothing more is read.
+    pub(super) fn limit(&self, limit: usize) {
+        self.lock().frames.limit(limit);
+    }
+
+    /// The notifications that have arrived. Whether there may be more, for which nobody is woken.
+    pub(super) fn take_arrived(&self, to: &mut Vec<Notification>) -> bool {
+        let mut inner = self.lock();
+        let is_full = inner.frames.step() == Step::Full;
+        inner.frames.take(to);
+        is_full
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -54,14 +70,28 @@ impl Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let mut inner = self.lock();
+        let inner = &mut *self.lock();
         let Some(stream) = &mut inner.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
-        let outcome = Pin::new(stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            inner.heard = Instant::now();
+        loop {
+            match inner.frames.step() {
+                Step::Pass => {
+                    buf.put_slice(inner.frames.pass(buf.remaining()));
+                    return Poll::Ready(Ok(()));
+                }
+                // Whoever takes some asks again.
+                Step::Full => return Poll::Pending,
+                Step::Read => {
+                    let mut space = ReadBuf::new(inner.frames.space());
+                    ready!(Pin::new(&mut *stream).poll_read(cx, &mut space))?;
+                    let length = space.filled().len();
+                    if length == 0 {
+                        return Poll::Ready(Ok(()));
+                    }
+                    inner.heard = Instant::now();
+                    inner.frames.filled(length);
+                }
+            }
         }
-        outcome
     }
 }
 
