@@ -73,8 +73,9 @@ impl Login {
         for (channel, _) in &self.channels {
             let _ = write!(sql, "LISTEN {};", quoted(channel));
         }
-        // With the answer to the last one, sent after the commit, they are in force, and the notifications that follow
-        // need not be kept here.
+        // With the answer to the last one, sent after the commit, they are in force. The notifications that follow may
+        // be many, and wait until the reader's queue has room.
+        self.wire.limit(1);
         self.ask(&sql, |message| {
             unanswered -= usize::from(matches!(message, SimpleQueryMessage::CommandComplete(_)));
             unanswered == 0
@@ -100,6 +101,8 @@ impl Login {
                     Poll::Ready(Some(Ok(_))) => {}
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
                     Poll::Ready(None) => return Poll::Ready(Err(closed())),
+                    // (No server has sent notifications before the answer. If one does, they are kept.)
+                    Poll::Pending if self.wire.is_full() => self.wire.limit(usize::MAX),
                     Poll::Pending => return Poll::Pending,
                 }
             }

@@ -48,6 +48,11 @@ impl Wire {
         self.lock().frames.limit(limit);
     }
 
+    /// Whether nothing is read any more, as there are so many.
+    pub(super) fn is_full(&self) -> bool {
+        self.lock().frames.step() == Step::Full
+    }
+
     /// The notifications that have arrived. Whether there may be more, for which nobody is woken.
     pub(super) fn take_arrived(&self, to: &mut Vec<Notification>) -> bool {
         let mut inner = self.lock();

@@ -96,3 +96,16 @@ fn connection_that_cannot_be_made_is_an_error() {
         assert_eq!(error.code().unwrap().code(), "28P01");
     });
 }
+
+#[test]
+fn types_go_where_they_are_needed() {
+    fn is_send<T: Send>() {}
+    fn is_shared<T: Clone + Send + Sync>() {}
+    is_send::<perconn::postgres::Listener>();
+    is_send::<perconn::postgres::ListenerBuilder>();
+    is_send::<ListenerConn>();
+    is_send::<Error>();
+    is_shared::<perconn::postgres::ListenerHandle>();
+    is_shared::<perconn::postgres::Message>();
+    is_shared::<perconn::postgres::Event>();
+}
