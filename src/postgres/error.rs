@@ -9,6 +9,17 @@ use tokio_postgres::error::{DbError, SqlState};
 /// Everything that a [`Listener`](super::Listener) and a [`ListenerConn`](super::ListenerConn) report.
 ///
 /// Its text says its own level only; the cause is in [`source`](StdError::source).
+///
+/// ```
+/// use perconn::postgres::Error;
+///
+/// /// Whether somebody has to look at the settings.
+/// fn is_hopeless(error: &Error) -> bool {
+///     let code = error.code().map(|code| code.code());
+///     matches!(error, Error::InvalidConfig(_)) || matches!(code, Some("28P01" | "28000" | "3D000"))
+/// }
+/// # assert!(!is_hopeless(&Error::Closed));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -107,7 +118,7 @@ pub enum Error {
         /// Attempts since the last stable connection.
         attempts: u32,
         /// Why the last one failed, or why the last connection was lost.
-        source: Option<Arc<Error>>,
+        source: Option<Arc<Self>>,
     },
 
     /// It was closed by this program. Final.

@@ -9,8 +9,9 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::Error;
 use super::channels::Unlistened;
-use super::link::tell_all;
-use super::shared::{End, Question, Shared, State, Waiter};
+use super::end::End;
+use super::questions::tell_all;
+use super::shared::{Question, Shared, State, Waiter};
 use crate::Status;
 
 /// A handle on a [`Listener`](super::Listener) for other tasks; made by [`Listener::handle`](super::Listener::handle).

@@ -1,6 +1,5 @@
 //! One link at work: what arrives goes to the reader's queue, what is asked goes to the server.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,18 +7,19 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
-use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{AsyncMessage, Client, Connection, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client, Connection};
 
+use super::Notification;
 use super::channels::Statement;
+use super::dialer::BoxStream;
+use super::end::Loss;
 use super::heartbeat::{Heartbeat, Step};
 use super::login::{Login, quoted};
-use super::shared::{Loss, Question, Shared, State, Waiter, set_waker};
+use super::questions::{Asked, Questions, tell_all};
+use super::shared::{Shared, State, set_waker};
 use super::wire::Wire;
-use super::{Error, Notification};
 use crate::Session;
-use crate::postgres::dialer::BoxStream;
 
 /// How many notifications are read before the reader gets its turn.
 const BATCH: usize = 256;
@@ -29,25 +29,13 @@ pub(super) struct Link {
     client: Arc<Client>,
     connection: Connection<Wire, NoTlsStream>,
     wire: Wire,
-    /// What was sent and not answered, in order.
-    asked: VecDeque<Asked>,
+    /// What was sent and not answered.
+    questions: Questions,
     /// What was read and is not in the queue yet.
     batch: Vec<Notification>,
     heartbeat: Heartbeat,
     /// (Set again only when it has run out: most of the time it is pushed back by what arrives.)
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
-}
-
-struct Asked {
-    what: What,
-    answer: Pin<Box<dyn Future<Output = Result<Vec<SimpleQueryMessage>, tokio_postgres::Error>> + Send>>,
-}
-
-enum What {
-    Listen { channel: Arc<str>, ticket: u64, leavers: Vec<Waiter> },
-    Unlisten { channels: Vec<Arc<str>>, leavers: Vec<Waiter> },
-    Question(Question),
-    Heartbeat,
 }
 
 impl Link {
@@ -63,7 +51,7 @@ impl Link {
             client: Arc::new(login.client),
             connection: login.connection,
             wire: login.wire,
-            asked: VecDeque::new(),
+            questions: Questions::default(),
             batch: Vec::new(),
             heartbeat: Heartbeat::new(heartbeat, shared.ping_timeout),
             timer: None,
@@ -80,7 +68,7 @@ impl Link {
             }
             let drained = self.poll_messages(cx, room.min(BATCH));
             self.hand_over();
-            if let Some(loss) = self.poll_answers(cx) {
+            if let Some(loss) = self.questions.poll_answers(cx, &self.shared) {
                 return Poll::Ready(Some(loss));
             }
             match drained {
@@ -128,11 +116,11 @@ impl Link {
             match statement {
                 Statement::Listen { channel, ticket, leavers } => {
                     let sql = format!("LISTEN {}", quoted(&channel));
-                    self.ask(cx, sql, What::Listen { channel, ticket, leavers });
+                    self.ask(cx, sql, Asked::Listen { channel, ticket, leavers });
                 }
                 Statement::Unlisten { channels, leavers } => {
                     let sql = channels.iter().map(|channel| format!("UNLISTEN {};", quoted(channel))).collect();
-                    self.ask(cx, sql, What::Unlisten { channels, leavers });
+                    self.ask(cx, sql, Asked::Unlisten { channels, leavers });
                 }
             }
         }
@@ -143,22 +131,18 @@ impl Link {
             if question.sql.is_empty() {
                 self.heartbeat.asked(Instant::now());
             }
-            self.ask(cx, std::mem::take(&mut question.sql), What::Question(question));
+            self.ask(cx, std::mem::take(&mut question.sql), Asked::Question(question));
         }
         Some(room)
     }
 
-    fn ask(&mut self, cx: &mut Context<'_>, sql: String, what: What) {
-        let client = Arc::clone(&self.client);
-        let mut asked = Asked { what, answer: Box::pin(async move { client.simple_query(&sql).await }) };
-        // The first poll sends it; so the order is this one.
-        match asked.answer.as_mut().poll(cx) {
-            Poll::Pending => self.asked.push_back(asked),
-            Poll::Ready(answer) => {
-                asked.answer = Box::pin(std::future::ready(answer));
-                self.asked.push_back(asked);
-            }
-        }
+    fn ask(&mut self, cx: &mut Context<'_>, sql: String, asked: Asked) {
+        self.questions.ask(cx, &self.client, sql, asked);
+    }
+
+    /// What was asked will not be answered any more.
+    pub(super) fn lost(self, loss: &Loss) {
+        self.questions.lost(loss);
     }
 
     /// Reads until there is nothing more, or so many notifications.
@@ -207,68 +191,6 @@ impl Link {
         reader.into_iter().for_each(Waker::wake);
     }
 
-    fn poll_answers(&mut self, cx: &mut Context<'_>) -> Option<Loss> {
-        while let Some(asked) = self.asked.front_mut() {
-            let Poll::Ready(answer) = asked.answer.as_mut().poll(cx) else { return None };
-            let Some(Asked { what, .. }) = self.asked.pop_front() else { return None };
-            match answer {
-                Ok(rows) => self.answered(what, rows),
-                Err(error) => {
-                    let severity = error.as_db_error().map(DbError::parsed_severity);
-                    if matches!(severity, None | Some(Some(Severity::Fatal | Severity::Panic))) {
-                        // What was asked shares the fate of the link.
-                        self.asked.push_front(Asked { what, answer: Box::pin(std::future::pending()) });
-                        // Of its own end, the connection says more.
-                        return (!error.is_closed()).then(|| Loss::Failed(Arc::new(error)));
-                    }
-                    if let Some(loss) = self.refused(what, error) {
-                        return Some(loss);
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    fn answered(&self, what: What, rows: Vec<SimpleQueryMessage>) {
-        match what {
-            What::Listen { channel, ticket, leavers } => {
-                let waiter = self.shared.lock().channels.listened(&channel, ticket);
-                tell_all(leavers);
-                tell_all(waiter);
-            }
-            What::Unlisten { channels, leavers } => {
-                self.shared.lock().channels.unlistened(&channels);
-                tell_all(leavers);
-            }
-            What::Question(question) => drop(question.reply.send(Ok(rows))),
-            What::Heartbeat => {}
-        }
-    }
-
-    fn refused(&self, what: What, error: tokio_postgres::Error) -> Option<Loss> {
-        let refused = |statement: String, source| Err(Error::Refused { statement, source });
-        match what {
-            What::Listen { channel, ticket, leavers } => {
-                let waiter = self.shared.lock().channels.refused(&channel, ticket);
-                tell_all(leavers);
-                if let Some(waiter) = waiter {
-                    let _ = waiter.send(refused(format!("LISTEN {}", quoted(&channel)), error));
-                }
-            }
-            // What the server still listens to is not known: another link is.
-            What::Unlisten { leavers, .. } => {
-                tell_all(leavers);
-                return Some(Loss::Failed(Arc::new(error)));
-            }
-            What::Question(question) => {
-                let _ = question.reply.send(Err(Error::Refused { statement: "a statement".into(), source: error }));
-            }
-            What::Heartbeat => {}
-        }
-        None
-    }
-
     /// Ready: the link is given up, or a question was put.
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<Option<Loss>> {
         loop {
@@ -276,8 +198,8 @@ impl Link {
             match self.heartbeat.step(now, self.wire.heard()) {
                 Step::GiveUp => return Poll::Ready(Some(Loss::Silent(self.shared.ping_timeout))),
                 Step::Ask => {
-                    if !self.asked.iter().any(|asked| matches!(asked.what, What::Heartbeat)) {
-                        self.ask(cx, String::new(), What::Heartbeat);
+                    if !self.questions.has_heartbeat() {
+                        self.ask(cx, String::new(), Asked::Heartbeat);
                     }
                     return Poll::Ready(None);
                 }
@@ -297,7 +219,7 @@ impl Link {
 
     /// Says goodbye, if that takes no wait.
     pub(super) fn goodbye(mut self, cx: &mut Context<'_>) {
-        self.asked.clear();
+        self.questions = Questions::default();
         let Self { client, mut connection, .. } = self;
         drop(client);
         for _ in 0..BATCH {
@@ -306,22 +228,5 @@ impl Link {
                 Poll::Ready(None | Some(Err(_))) | Poll::Pending => return,
             }
         }
-    }
-
-    /// What was asked and will not be answered, now that the link is lost.
-    pub(super) fn lost(self, loss: &Loss) {
-        for Asked { what, .. } in self.asked {
-            match what {
-                What::Listen { leavers, .. } | What::Unlisten { leavers, .. } => tell_all(leavers),
-                What::Question(question) => drop(question.reply.send(Err(loss.error()))),
-                What::Heartbeat => {}
-            }
-        }
-    }
-}
-
-pub(super) fn tell_all(waiters: impl IntoIterator<Item = Waiter>) {
-    for waiter in waiters {
-        let _ = waiter.send(Ok(()));
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
-use super::shared::End;
+use super::end::End;
 use super::start::{start, start_and_wait};
 use super::{Error, ListenerBuilder, ListenerHandle, Message, ServerConfig};
 use crate::Status;
@@ -14,6 +14,30 @@ use crate::Status;
 /// Listens to channels of a PostgreSQL server, and goes on after the server was away; see [the module](super).
 ///
 /// Dropping it closes it.
+///
+/// # Examples
+///
+/// Channels come and go by a handle, while another task reads:
+///
+/// ```no_run
+/// use futures_util::StreamExt;
+/// use perconn::postgres::Listener;
+///
+/// # async fn example() -> Result<(), perconn::postgres::Error> {
+/// let mut listener = Listener::connect("host=/run/postgresql user=agent").await?;
+/// let handle = listener.handle();
+/// tokio::spawn(async move {
+///     while let Some(Ok(message)) = listener.next().await {
+///         println!("{message:?}");
+///     }
+/// });
+/// handle.listen("orders").await?;
+/// handle.ping().await?;
+/// handle.unlisten("orders").await?;
+/// handle.close().await;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "it is closed as soon as it is dropped"]
 #[derive(Debug)]
 pub struct Listener {

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 
 use tokio_postgres::SimpleQueryMessage;
 
-use super::shared::End;
+use super::end::End;
 use super::start::start_and_wait;
 use super::{Error, ListenerBuilder, ListenerHandle, Message, Notification, ServerConfig};
 
@@ -12,6 +12,18 @@ use super::{Error, ListenerBuilder, ListenerHandle, Message, Notification, Serve
 ///
 /// It has the settings of a [`Listener`](super::Listener) that concern one connection; see
 /// [`ListenerBuilder::connect_once`].
+///
+/// ```no_run
+/// use perconn::postgres::ListenerConn;
+///
+/// # async fn example() -> Result<(), perconn::postgres::Error> {
+/// let mut conn = ListenerConn::connect("postgres://agent@db.example/orders").await?;
+/// conn.listen("orders").await?;
+/// conn.simple_query("NOTIFY orders, 'one'").await?;
+/// assert_eq!(conn.recv().await?.payload(), "one");
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "it is closed as soon as it is dropped"]
 #[derive(Debug)]
 pub struct ListenerConn {

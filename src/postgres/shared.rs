@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_postgres::SimpleQueryMessage;
 
 use super::channels::Channels;
+use super::end::End;
 use super::hooks::Hooks;
 use super::outbox::{Item, Outbox};
 use super::{Error, Event, Message, Notification};
@@ -53,46 +54,6 @@ pub(super) struct State {
     pub(super) reader: Option<Waker>,
     pub(super) task: Option<Waker>,
     gate: Option<Waker>,
-}
-
-/// Why it is over.
-#[derive(Clone)]
-pub(super) enum End {
-    Closed,
-    GaveUp {
-        attempts: u32,
-        trouble: Option<Arc<Error>>,
-    },
-    /// The one connection is lost.
-    Lost(Loss),
-    RuntimeShutdown,
-}
-
-impl End {
-    pub(super) fn error(&self) -> Error {
-        match self {
-            Self::Closed => Error::Closed,
-            Self::GaveUp { attempts, trouble } => Error::GaveUp { attempts: *attempts, source: trouble.clone() },
-            Self::Lost(loss) => loss.error(),
-            Self::RuntimeShutdown => Error::RuntimeShutdown,
-        }
-    }
-}
-
-/// Why a link was lost.
-#[derive(Clone)]
-pub(super) enum Loss {
-    Failed(Arc<tokio_postgres::Error>),
-    Silent(Duration),
-}
-
-impl Loss {
-    pub(super) fn error(&self) -> Error {
-        match self {
-            Self::Failed(source) => Error::Lost { source: Arc::clone(source) },
-            Self::Silent(limit) => Error::Silent { limit: *limit },
-        }
-    }
 }
 
 /// Where the task is.

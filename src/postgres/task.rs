@@ -11,9 +11,11 @@ use tokio::time::Instant;
 use super::Event;
 use super::attempts::Slot;
 use super::dialer::BoxStream;
-use super::link::{Link, tell_all};
+use super::end::{End, Loss};
+use super::link::Link;
 use super::login::Login;
-use super::shared::{End, Loss, Shared, set_waker};
+use super::questions::tell_all;
+use super::shared::{Shared, set_waker};
 use crate::{Session, Sessions};
 
 /// The task's belongings.
@@ -139,8 +141,8 @@ impl Task {
             Some(crate::Error::GaveUp { attempts, .. }) => {
                 let end = End::GaveUp { attempts: *attempts, trouble: self.shared.lock().trouble.clone() };
                 let error = end.error();
-                self.shared.end(end);
                 self.shared.tell(&Event::GaveUp { attempts: *attempts }, Some(&error));
+                self.shared.end(end);
             }
             Some(crate::Error::ClosedConnection) => self.shared.end(End::Closed),
             _ => self.shared.end(End::RuntimeShutdown),

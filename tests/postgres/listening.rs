@@ -146,6 +146,28 @@ fn refused_listen_says_so_and_is_not_tried_again() {
 }
 
 #[test]
+fn refused_unlisten_costs_the_link_as_nobody_knows_what_the_server_listens_to() {
+    on_one_and_two_threads(async || {
+        let fake = Fake::start().await;
+        let mut listener = quick(fake.config()).build().unwrap();
+        let handle = listener.handle();
+        let mut talk = fake.welcome().await;
+        for name in ["a", "b"] {
+            let (listened, _) = tokio::join!(handle.listen(name), talk.obey());
+            listened.unwrap();
+        }
+        let (unlistened, ()) = tokio::join!(handle.unlisten("a"), async {
+            assert_eq!(talk.query().await.unwrap(), "UNLISTEN \"a\";");
+            talk.send(&[error("ERROR", "XX000"), ready()].concat()).await;
+        });
+        unlistened.unwrap();
+        assert!(talk.is_over().await);
+        assert_eq!(fake.welcome().await.obey().await, "LISTEN \"b\";");
+        assert_eq!(outage(&mut listener).await.code().unwrap().code(), "XX000");
+    });
+}
+
+#[test]
 fn link_that_refuses_the_channels_is_given_up() {
     on_one_and_two_threads(async || {
         let fake = Fake::start().await;
