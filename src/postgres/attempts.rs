@@ -106,7 +106,13 @@ impl Attempts {
                     self.next = index;
                     return Ok(made);
                 }
-                Err(error) => failures.push((host.to_string(), error)),
+                Err(error) => {
+                    // (Of one host's failure, the core tells.)
+                    if count > 1 {
+                        host.dial_failed();
+                    }
+                    failures.push((host.to_string(), error));
+                }
             }
         }
         Err(all_failed(failures))

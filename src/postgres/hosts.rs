@@ -4,9 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-#[cfg(unix)]
-use tokio_postgres::config::Host as ConfigHost;
-#[cfg(not(unix))]
 use tokio_postgres::config::Host as ConfigHost;
 use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, SslMode, SslNegotiation};
 
@@ -105,6 +102,7 @@ pub(super) fn of_config(config: &Config, #[cfg(feature = "tls")] tls: Option<&cr
         return invalid("sslnegotiation=direct with sslmode=prefer: expected sslmode=require");
     }
     let options = socket_options(config)?;
+    let connect_timeout = config.get_connect_timeout().copied().filter(|limit| !limit.is_zero());
     let mut all = Vec::with_capacity(count);
     for index in 0..count {
         let port = ports.get(index).or_else(|| ports.first()).copied().unwrap_or(5432);
@@ -115,7 +113,7 @@ pub(super) fn of_config(config: &Config, #[cfg(feature = "tls")] tls: Option<&cr
                 all.push(Host {
                     name: path.display().to_string(),
                     dialer: AnyDialer::new(UnixDialer::new(path)),
-                    connect_timeout: config.get_connect_timeout().copied(),
+                    connect_timeout,
                     #[cfg(feature = "tls")]
                     tls: None,
                 });
@@ -137,7 +135,7 @@ pub(super) fn of_config(config: &Config, #[cfg(feature = "tls")] tls: Option<&cr
         all.push(Host {
             name: address.to_string(),
             dialer: AnyDialer::new(dialer),
-            connect_timeout: config.get_connect_timeout().copied(),
+            connect_timeout,
             #[cfg(feature = "tls")]
             tls: match tls {
                 Some(tls) => TlsUpgrade::new(tls, config, &certified)?,

@@ -1,6 +1,6 @@
 //! What the protocol is spoken over: first the stream that a dial has made, then the session of it.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -23,11 +23,14 @@ struct Inner {
     stream: Option<BoxStream>,
     heard: Instant,
     frames: Frames,
+    /// Something was written, and since then not all was read that had arrived.
+    has_written: bool,
 }
 
 impl Wire {
     pub(super) fn new(stream: BoxStream) -> Self {
-        Self(Arc::new(Mutex::new(Inner { stream: Some(stream), heard: Instant::now(), frames: Frames::new() })))
+        let (heard, frames) = (Instant::now(), Frames::new());
+        Self(Arc::new(Mutex::new(Inner { stream: Some(stream), heard, frames, has_written: false })))
     }
 
     pub(super) fn put(&self, stream: BoxStream) {
@@ -73,6 +76,12 @@ impl Wire {
     }
 }
 
+impl Inner {
+    fn has_to_wait(&mut self) -> bool {
+        self.has_written && self.frames.step() == Step::Full
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let inner = &mut *self.lock();
@@ -80,6 +89,7 @@ impl AsyncRead for Wire {
         loop {
             match inner.frames.step() {
                 Step::Pass => {
+                    inner.has_written = false;
                     buf.put_slice(inner.frames.pass(buf.remaining()));
                     return Poll::Ready(Ok(()));
                 }
@@ -87,7 +97,9 @@ impl AsyncRead for Wire {
                 Step::Full => return Poll::Pending,
                 Step::Read => {
                     let mut space = ReadBuf::new(inner.frames.space());
-                    ready!(Pin::new(&mut *stream).poll_read(cx, &mut space))?;
+                    let outcome = Pin::new(&mut *stream).poll_read(cx, &mut space);
+                    inner.has_written &= outcome.is_ready();
+                    ready!(outcome)?;
                     let length = space.filled().len();
                     if length == 0 {
                         return Poll::Ready(Ok(()));
@@ -101,16 +113,16 @@ impl AsyncRead for Wire {
 }
 
 impl AsyncWrite for Wire {
+    /// While more has arrived than is taken, one write goes out and no second: if the server is gone, the first is what it
+    /// answers by a reset, and the second would fail, and take with it what was not read.
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll(|stream| stream.poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll(|stream| stream.poll_write_vectored(cx, parts))
+        if self.lock().has_to_wait() {
+            // (Whoever takes some asks again.)
+            return Poll::Pending;
+        }
+        let outcome = self.poll(|stream| stream.poll_write(cx, bytes));
+        self.lock().has_written |= outcome.is_ready();
+        outcome
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -176,3 +176,28 @@ fn close_and_drop_are_prompt_while_nobody_reads() {
         }
     });
 }
+
+#[test]
+fn all_that_was_received_is_handed_out_though_this_side_writes_after_the_end() {
+    on_one_and_two_threads(async || {
+        let fake = Fake::start().await;
+        let mut listener = quick(fake.config()).queue(100).build().unwrap();
+        let handle = listener.handle();
+        let mut talk = fake.welcome().await;
+        let (listened, _) = tokio::join!(handle.listen("a"), talk.obey());
+        listened.unwrap();
+        let all: Vec<u8> = (0..3000).flat_map(|number| notification("a", &number.to_string())).collect();
+        talk.send(&all).await;
+        drop(talk);
+        for number in 0..3000 {
+            assert_eq!(payload(&mut listener).await, number.to_string());
+            if number % 20 == 0 {
+                // It is asked again and again, and each question is a write.
+                let _ = tokio::time::timeout(Duration::from_millis(2), handle.ping()).await;
+            }
+        }
+        let mut talk = fake.welcome().await;
+        talk.obey().await;
+        outage(&mut listener).await;
+    });
+}
