@@ -1,10 +1,14 @@
 //! Channels: listened to, unlistened, through outages.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use perconn::dial_fn;
 use perconn::postgres::{Error, Event, ListenerConn, Message};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_postgres::SimpleQueryMessage;
 
 use crate::fake::{Fake, done, error, notification, ready};
@@ -265,7 +269,17 @@ fn notification_of_a_listen_that_was_cancelled_is_not_handed_out() {
 fn unlisten_in_an_outage_is_done_at_once() {
     on_one_and_two_threads(async || {
         let fake = Fake::start().await;
-        let mut listener = quick(fake.config()).retry_min(Duration::from_millis(50)).build().unwrap();
+        // Each dial needs a permit.
+        let permits = Arc::new(Semaphore::new(1));
+        let (gate, address) = (Arc::clone(&permits), fake.address);
+        let dialer = dial_fn(move || {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.acquire().await.unwrap().forget();
+                TcpStream::connect(address).await
+            }
+        });
+        let mut listener = quick(fake.config_without_host()).dialer(dialer).build().unwrap();
         let handle = listener.handle();
         let mut talk = fake.welcome().await;
         for name in ["a", "b", "c"] {
@@ -275,6 +289,7 @@ fn unlisten_in_an_outage_is_done_at_once() {
         drop(talk);
         until("lost", async || !handle.is_connected()).await;
         soon("unlisten", handle.unlisten("a")).await.unwrap();
+        permits.add_permits(1);
         // And while the next link begins, of which one channel is a part.
         let mut talk = fake.welcome().await;
         assert_eq!(talk.query().await.unwrap(), "LISTEN \"b\";LISTEN \"c\";");
