@@ -89,7 +89,7 @@ impl Attempts {
             self.next = (index + 1) % count;
             let part = end.map(|end| part_of(end, count - tried));
             let host = &mut self.hosts[index];
-            let channels = self.shared.lock().channels.acknowledged();
+            let channels = || self.shared.lock().channels.acknowledged();
             let login = async {
                 let stream = host.dial().await?;
                 Login::new(stream, &self.config, channels).await

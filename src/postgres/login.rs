@@ -32,12 +32,14 @@ impl Login {
     pub(super) async fn new(
         stream: BoxStream,
         config: &Config,
-        channels: Vec<(Arc<str>, u64)>,
+        channels: impl FnOnce() -> Vec<(Arc<str>, u64)>,
     ) -> Result<(BoxStream, Self), BoxError> {
         let wire = Wire::new(stream);
         let (client, connection) = config.connect_raw(wire.clone(), NoTls).await?;
-        let mut login = Self { client, connection, wire, channels };
+        let mut login = Self { client, connection, wire, channels: Vec::new() };
         login.check_attributes(config.get_target_session_attrs()).await?;
+        // As late as can be: they may change all the while.
+        login.channels = channels();
         login.listen().await?;
         let stream = login.wire.take().ok_or_else(closed)?;
         Ok((stream, login))
