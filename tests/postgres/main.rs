@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
+mod judge;
 #[path = "../support/real_server.rs"]
 mod real_server;
 mod server;
@@ -19,6 +20,7 @@ mod listening;
 mod losses;
 mod one_connection;
 mod queue;
+mod ledger;
 mod server_itself;
 mod silence;
 mod starting;
