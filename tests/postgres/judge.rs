@@ -27,11 +27,13 @@ pub enum Entry {
     },
 }
 
+type Entries = Vec<(Instant, Entry)>;
+
 /// What the reader was handed, and when. The first link's LISTENs were acknowledged at `up`.
 #[derive(Clone, Debug)]
 pub struct Journal {
     pub up: Instant,
-    pub entries: Vec<(Instant, Entry)>,
+    pub entries: Entries,
 }
 
 /// The count of an honest run.
@@ -136,12 +138,12 @@ pub fn mutants(sent: &[Vec<Sent>], journal: &Journal) -> Vec<(&'static str, Jour
     });
     let middle = middle.expect("400 notifications in a row");
     let same_writer = (middle + 1..).find(|&place| of_one_writer(middle, place)).expect("another of this writer");
-    let lost = entries.iter().position(|(_, entry)| *entry == Entry::Lost).expect("a loss");
+    let lost = entries.iter().rposition(|(_, entry)| *entry == Entry::Lost).expect("a loss");
     let after = (lost..entries.len() - 1).find(|&place| is_notification(place)).expect("one after the gap");
     let before = (0..lost).rev().find(|&place| is_notification(place)).expect("one before the gap");
 
     let mut mutants = Vec::new();
-    let mut mutant = |name, change: &dyn Fn(&mut Vec<(Instant, Entry)>)| {
+    let mut mutant = |name, change: &dyn Fn(&mut Entries)| {
         let mut mutant = journal.clone();
         change(&mut mutant.entries);
         mutants.push((name, mutant));

@@ -91,7 +91,14 @@ impl Setup {
                 Some((address, namespace)) => (address.ip().to_string(), Some(namespace)),
                 None => ("127.0.0.1".to_owned(), None),
             };
+            let locks = [data.join("postmaster.pid"), folder.join(format!(".s.PGSQL.{port}.lock"))];
             move || {
+                // A server that was killed while it started may leave one that is empty, at which the next one stops.
+                for lock in &locks {
+                    if fs::metadata(lock).is_ok_and(|lock| lock.len() == 0) {
+                        fs::remove_file(lock).unwrap();
+                    }
+                }
                 let mut command = match &namespace {
                     Some(name) => {
                         let mut command = Command::new("ip");
@@ -176,7 +183,9 @@ impl Postgres {
         loop {
             match Plain::connect(&self.config()).await {
                 Ok(client) => return client,
-                Err(error) => assert!(begin.elapsed() < HANG, "does not let a client in: {error:?}"),
+                Err(error) => {
+                    assert!(begin.elapsed() < HANG, "does not let a client in: {error:?}\n{}", self.log());
+                }
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
