@@ -165,7 +165,7 @@ async fn read(mut listener: Listener, mut journal: Journal, progress: watch::Sen
     loop {
         let entry = match listener.recv().await {
             Ok(Message::Notification(heard)) => {
-                let mut words = heard.payload.split(' ').map(|word| word.parse());
+                let mut words = heard.payload().split(' ').map(|word| word.parse());
                 let (Some(Ok(writer)), Some(Ok(number))) = (words.next(), words.next()) else {
                     panic!("{heard:?}");
                 };
