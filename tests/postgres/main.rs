@@ -6,7 +6,16 @@
 #![cfg(target_os = "linux")]
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
+#[allow(dead_code)]
+#[path = "../partitions/in_a_lab.rs"]
+mod in_a_lab;
 mod judge;
+#[allow(dead_code)]
+#[path = "../partitions/lab.rs"]
+mod lab;
+#[allow(dead_code)]
+#[path = "../partitions/net.rs"]
+mod net;
 #[path = "../support/real_server.rs"]
 mod real_server;
 mod server;
@@ -21,6 +30,7 @@ mod losses;
 mod one_connection;
 mod queue;
 mod ledger;
+mod partition;
 mod server_itself;
 mod silence;
 mod starting;

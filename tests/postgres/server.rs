@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use rustix::process::Signal;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio_postgres::config::Host;
@@ -238,7 +239,15 @@ pub struct Plain {
 impl Plain {
     /// Over TCP, at the first host of the config.
     pub async fn connect(config: &Config) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let (client, connection) = config.connect_raw(tcp(config).await?, NoTls).await?;
+        Ok(Self::over(tcp(config).await?, config).await?)
+    }
+
+    /// Over this stream, whatever the hosts of the config.
+    pub async fn over<S>(stream: S, config: &Config) -> Result<Self, tokio_postgres::Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (client, connection) = config.connect_raw(stream, NoTls).await?;
         // What it has to say about its end, its calls say, too.
         let connection = tokio::spawn(async { drop(connection.await) }).abort_handle();
         Ok(Self { client, connection })
@@ -295,6 +304,11 @@ impl Drop for Plain {
     }
 }
 
+/// Whether there is a PostgreSQL; a line says so if there is none.
+pub fn is_installed(test: &str) -> bool {
+    find(&format!("postgres: {test}")).is_some()
+}
+
 /// The newest one.
 fn find(test: &str) -> Option<PathBuf> {
     let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
@@ -323,6 +337,10 @@ fn template(postgres: &Path) -> PathBuf {
     let mut initdb = unprivileged(&postgres.with_file_name("initdb"));
     initdb.args(["--no-sync", "--no-locale", "--auth=scram-sha-256", "--wal-segsize=1", "-E", "UTF8", "-U", USER]);
     run(initdb.arg("--pwfile").arg(password).arg(&data).current_dir(&folder));
+    // From other addresses than the loopback's, too; who listens there is the test's choice.
+    let rules = data.join("pg_hba.conf");
+    let more = fs::read_to_string(&rules).unwrap() + "host all all all scram-sha-256\n";
+    fs::write(&rules, more).unwrap();
     // Another process may do the same: the folder of this name is complete, whoever puts it there.
     let own = template.with_extension(std::process::id().to_string());
     run(Command::new("cp").arg("-a").arg(&data).arg(&own));
