@@ -15,13 +15,14 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-const EXAMPLES: [&str; 13] = [
+const EXAMPLES: [&str; 14] = [
     "blocking_client",
     "echo_client",
     "echo_server",
     "fleet_poller",
     "framed_lines",
     "http_client",
+    "pg_listen",
     "postgres_client",
     "proxy_client",
     "redis_client",
@@ -238,7 +239,7 @@ async fn bad_values_are_named_at_the_start() {
     let (certificate, key) = certificate_and_key("bad");
     let (certificate, key) = (certificate.as_str(), key.as_str());
     let socks = "socks5://127.0.0.1:9";
-    let cases: [(&str, &[&str], &[&str]); 29] = [
+    let cases: [(&str, &[&str], &[&str]); 32] = [
         ("echo_server", &["nohost"], &["\"nohost\"", "host:port"]),
         ("echo_server", &["192.0.2.1:7777"], &["cannot listen on 192.0.2.1:7777: "]),
         ("echo_server", &["--acceptors", "0"], &["0 acceptors: expected at least 1"]),
@@ -249,6 +250,9 @@ async fn bad_values_are_named_at_the_start() {
         ("fleet_poller", &["--slots", "0"], &["a pool of 0 slots", "at least 1"]),
         ("fleet_poller", &["nohost"], &["\"nohost\"", "no port"]),
         ("http_client", &["http://127.0.0.1:80"], &["\"http://127.0.0.1:80\"", "a URL"]),
+        ("pg_listen", &["postgres://me@host:port/shop", "orders"], &["port"]),
+        ("pg_listen", &["postgres://me@127.0.0.1:1/shop", "orders"], &["127.0.0.1:1", "refused"]),
+        ("pg_listen", &["postgres://me@127.0.0.1:1/shop"], &["unexpected arguments", "CHANNEL"]),
         ("postgres_client", &["127.0.0.1"], &["\"127.0.0.1\"", "no port"]),
         ("redis_client", &["127.0.0.1:0"], &["\"127.0.0.1:0\"", "port 0"]),
         ("soak", &["--connections", "0"], &["--connections \"0\"", "1 to 1000"]),

@@ -29,6 +29,7 @@ mod listening;
 mod losses;
 mod one_connection;
 mod queue;
+mod example;
 mod ledger;
 mod partition;
 mod server_itself;

@@ -1,0 +1,241 @@
+//! `perconn::postgres` beside sqlx's `PgListener`, in one run: `cargo bench --features postgres --bench postgres`.
+//!
+//! The rounds take turns; printed are medians, with the quartiles of the ratios. PostgreSQL is a real one, and never goes
+//! away: a proxy on the same machine plays the outages, so that no start of a server is in the figures. It also keeps
+//! notifications back and then sends all of them at once, so that PostgreSQL's own speed is not in the figures, either.
+//!
+//! Refused dials are the kernel's count for this network namespace. Where other programs are dialing in vain meanwhile, run
+//! it in one of its own: `unshare -n sh -c 'ip link set lo up; cargo bench ...'`.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use perconn::postgres::{Listener, Message};
+use sqlx::postgres::PgListener;
+use tokio::sync::watch;
+
+use crate::postgres::proxy::Proxy;
+use crate::server::{DATABASE, PASSWORD, Plain, Postgres, USER};
+
+#[path = "../tests/support/real_server.rs"]
+mod real_server;
+#[path = "../tests/postgres/server.rs"]
+mod server;
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+mod postgres {
+    pub(crate) mod proxy;
+}
+
+const CHANNEL: &str = "bench";
+
+fn main() {
+    // As `cargo test --benches` calls it: one short round.
+    let is_bench = std::env::args().any(|arg| arg == "--bench");
+    let (rounds, scale) = if is_bench { (21, 1) } else { (1, 100) };
+    let Some(server) = Postgres::start("bench") else { return };
+    println!("| | sqlx | perconn | beside sqlx |");
+    println!("|---|---|---|---|");
+    for workers in [1, 2] {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap();
+        let s = if workers == 1 { "" } else { "s" };
+        let with = format!("{workers} worker{s}");
+        runtime.block_on(async {
+            throughput(&server, &with, rounds, 100_000 / scale).await;
+            latency(&server, &with, rounds, 2_000 / scale).await;
+            for outage in [100, 1_000, 3_000] {
+                come_back(&server, &with, rounds.min(11), Duration::from_millis(outage / scale as u64)).await;
+            }
+            dials(&server, &with, rounds.min(5), Duration::from_secs(1) / scale as u32).await;
+        });
+    }
+}
+
+/// A listener that is asked for notifications again and again, whatever happens.
+trait Contestant: Send + 'static {
+    fn connect(url: String) -> impl Future<Output = Self> + Send;
+
+    /// The next notification's payload.
+    fn next(&mut self) -> impl Future<Output = String> + Send;
+}
+
+impl Contestant for PgListener {
+    async fn connect(url: String) -> Self {
+        let mut listener = Self::connect(&url).await.unwrap();
+        listener.listen(CHANNEL).await.unwrap();
+        listener
+    }
+
+    async fn next(&mut self) -> String {
+        loop {
+            // An error is not the end: the next call dials again.
+            match self.recv().await {
+                Ok(notification) => return notification.payload().to_owned(),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    }
+}
+
+impl Contestant for Listener {
+    async fn connect(url: String) -> Self {
+        // As soon as sqlx tries first.
+        let quick = Self::builder(url).retry_min(Duration::from_millis(10)).retry_max(Duration::from_secs(1));
+        let listener = quick.logger(|_| {}).connect().await.unwrap();
+        listener.listen(CHANNEL).await.unwrap();
+        listener
+    }
+
+    async fn next(&mut self) -> String {
+        loop {
+            if let Message::Notification(notification) = self.recv().await.unwrap() {
+                return notification.payload().to_owned();
+            }
+        }
+    }
+}
+
+/// A listener behind a proxy of its own.
+async fn start<C: Contestant>(server: &Postgres) -> (Proxy, C) {
+    let proxy = Proxy::start(server.address);
+    let url = format!("postgres://{USER}:{PASSWORD}@{}/{DATABASE}?sslmode=disable", proxy.address);
+    let contestant = C::connect(url).await;
+    (proxy, contestant)
+}
+
+/// Notifications that lie ready: as many as it can take in a second.
+async fn throughput(server: &Postgres, with: &str, rounds: usize, count: usize) {
+    async fn round<C: Contestant>(server: &Postgres, writer: &Plain, count: usize) -> f64 {
+        let (proxy, mut contestant) = start::<C>(server).await;
+        let sql = format!("SELECT pg_notify('{CHANNEL}', lpad(i::text, 32, '0')) FROM generate_series(1, {count}) i");
+        proxy.hold();
+        writer.batch(&sql).await.unwrap();
+        // The head of a message, the channel, the payload.
+        let length = count * (1 + 4 + 4 + (CHANNEL.len() + 1) + (32 + 1));
+        tokio::task::block_in_place(|| proxy.wait_for_held(length));
+        let reader = tokio::spawn(async move {
+            for number in 1..=count {
+                assert_eq!(contestant.next().await, format!("{number:032}"));
+            }
+            (Instant::now(), contestant)
+        });
+        let began = Instant::now();
+        std::thread::spawn(move || proxy.release()).join().unwrap();
+        let (ended, contestant) = reader.await.unwrap();
+        drop(contestant);
+        count as f64 / (ended - began).as_secs_f64()
+    }
+    let writer = server.client().await;
+    let mut figures = [const { Vec::new() }; 2];
+    for _ in 0..rounds {
+        figures[0].push(round::<PgListener>(server, &writer, count).await);
+        figures[1].push(round::<Listener>(server, &writer, count).await);
+    }
+    print_row(&format!("notifications a second, {with}"), "", &figures, |sqlx, ours| ours / sqlx);
+}
+
+/// From the call that notifies to the notification, one at a time.
+async fn latency(server: &Postgres, with: &str, rounds: usize, count: usize) {
+    async fn round<C: Contestant>(server: &Postgres, writer: &Plain, count: usize) -> f64 {
+        let mut contestant = C::connect(format!("{}?sslmode=disable", server.url())).await;
+        let began = Instant::now();
+        for _ in 0..count {
+            let (outcome, _) = tokio::join!(writer.batch("NOTIFY bench, 'x'"), contestant.next());
+            outcome.unwrap();
+        }
+        began.elapsed().as_secs_f64() * 1e6 / count as f64
+    }
+    let writer = server.client().await;
+    let mut figures = [const { Vec::new() }; 2];
+    for _ in 0..rounds {
+        figures[0].push(round::<PgListener>(server, &writer, count).await);
+        figures[1].push(round::<Listener>(server, &writer, count).await);
+    }
+    print_row(&format!("one notification, there and back, {with}"), " us", &figures, |sqlx, ours| sqlx / ours);
+}
+
+/// From the server's return to the first notification that is delivered.
+async fn come_back(server: &Postgres, with: &str, rounds: usize, outage: Duration) {
+    async fn round<C: Contestant>(server: &Postgres, outage: Duration) -> f64 {
+        let (mut proxy, mut contestant) = start::<C>(server).await;
+        let (heard, mut last) = watch::channel(Instant::now());
+        // Somebody who waits all the time: it must not be the wait that begins anew.
+        let reader = tokio::spawn(async move {
+            while heard.send(Instant::now()).is_ok() {
+                contestant.next().await;
+            }
+        });
+        let up = Instant::now();
+        last.wait_for(|last| *last > up + Duration::from_millis(50)).await.unwrap();
+        proxy.refuse();
+        tokio::time::sleep(outage).await;
+        proxy.listen();
+        let back = Instant::now();
+        let first = *last.wait_for(|last| *last > back).await.unwrap();
+        reader.abort();
+        (first - back).as_secs_f64() * 1e3
+    }
+    let writer = server.client().await;
+    let notify = tokio::spawn(async move {
+        while writer.batch("NOTIFY bench, 'x'").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let mut figures = [const { Vec::new() }; 2];
+    for _ in 0..rounds {
+        figures[0].push(round::<PgListener>(server, outage).await);
+        figures[1].push(round::<Listener>(server, outage).await);
+    }
+    notify.abort();
+    let what = format!("first notification after an outage of {:.1} s, {with}", outage.as_secs_f64());
+    print_row(&what, " ms", &figures, |sqlx, ours| sqlx / ours);
+}
+
+/// Dials in the time after a loss, to a server that refuses, and to one that accepts and closes.
+async fn dials(server: &Postgres, with: &str, rounds: usize, time: Duration) {
+    async fn round<C: Contestant>(server: &Postgres, is_refused: bool, time: Duration) -> f64 {
+        let (mut proxy, mut contestant) = start::<C>(server).await;
+        let reader = tokio::spawn(async move {
+            loop {
+                contestant.next().await;
+            }
+        });
+        let count = |proxy: &Proxy| if is_refused { postgres::proxy::refused_dials() } else { proxy.dials() };
+        let before = count(&proxy);
+        if is_refused {
+            proxy.refuse()
+        } else {
+            proxy.accept_and_close()
+        }
+        tokio::time::sleep(time).await;
+        let after = count(&proxy);
+        reader.abort();
+        (after - before) as f64
+    }
+    for is_refused in [true, false] {
+        let mut figures = [const { Vec::new() }; 2];
+        for _ in 0..rounds {
+            figures[0].push(round::<PgListener>(server, is_refused, time).await);
+            figures[1].push(round::<Listener>(server, is_refused, time).await);
+        }
+        let whom = if is_refused { "refuses" } else { "accepts and closes" };
+        print_row(&format!("dials in a second, the server {whom}, {with}"), "", &figures, |sqlx, ours| sqlx / ours);
+    }
+}
+
+fn print_row(what: &str, unit: &str, figures: &[Vec<f64>; 2], ratio: impl Fn(f64, f64) -> f64) {
+    let [sqlx, ours] = figures;
+    let mut ratios: Vec<_> = sqlx.iter().zip(ours).map(|(sqlx, ours)| ratio(*sqlx, *ours)).collect();
+    let quartile = |sorted: &mut [f64], quarter: usize| {
+        sorted.sort_by(f64::total_cmp);
+        sorted[(sorted.len() - 1) * quarter / 4]
+    };
+    let [sqlx, ours] = [sqlx, ours].map(|figures| {
+        let median = quartile(&mut figures.clone(), 2);
+        let digits = if median < 10.0 { 1 } else { 0 };
+        format!("{median:.digits$}{unit}")
+    });
+    let [low, median, high] = [1, 2, 3].map(|quarter| quartile(&mut ratios, quarter));
+    println!("| {what} | {sqlx} | {ours} | {median:.2}x ({low:.2}-{high:.2}) |");
+}
