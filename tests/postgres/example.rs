@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, Command};
 
 use crate::server::{Plain, Postgres};
@@ -19,15 +19,18 @@ fn pg_listen() -> PathBuf {
     program
 }
 
-fn start(configure: impl FnOnce(&mut Command)) -> Child {
+fn start(args: &[&str], url_in_environment: Option<String>) -> Child {
     let mut command = Command::new(pg_listen());
-    command.env_remove("DATABASE_URL").stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    configure(&mut command);
+    command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    match url_in_environment {
+        Some(url) => command.env("DATABASE_URL", url),
+        None => command.env_remove("DATABASE_URL"),
+    };
     command.spawn().unwrap()
 }
 
 /// The next line with this in it; what comes before, is left out.
-async fn line(lines: &mut Lines<impl AsyncRead + Unpin>, what: &str) -> String {
+async fn line(lines: &mut Lines<impl AsyncBufRead + Unpin>, what: &str) -> String {
     let line = async {
         loop {
             let line = lines.next_line().await.unwrap().unwrap_or_else(|| panic!("no line with {what:?}"));
@@ -37,15 +40,14 @@ async fn line(lines: &mut Lines<impl AsyncRead + Unpin>, what: &str) -> String {
             }
         }
     };
-    // soon() names what is missing.
-    soon(what, Box::pin(line)).await
+    soon(what, line).await
 }
 
 #[tokio::test]
 async fn pg_listen_prints_notifications_through_a_restart_and_ends_at_ctrl_c() {
     let Some(server) = Postgres::start("example") else { return };
     let writer = server.client().await;
-    let mut child = start(|command| drop(command.args([&*server.url(), "orders", "Payments, \"due\""])));
+    let mut child = start(&[&server.url(), "orders", "Payments, \"due\""], None);
     let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut err = BufReader::new(child.stderr.take().unwrap()).lines();
     line(&mut err, "listening on ").await;
@@ -76,7 +78,7 @@ async fn pg_listen_prints_notifications_through_a_restart_and_ends_at_ctrl_c() {
 async fn pg_listen_takes_the_url_from_the_environment_and_ends_when_nobody_reads() {
     let Some(server) = Postgres::start("example unread") else { return };
     let writer = server.client().await;
-    let mut child = start(|command| drop(command.env("DATABASE_URL", server.url()).arg("orders")));
+    let mut child = start(&["orders"], Some(server.url()));
     let mut err = BufReader::new(child.stderr.take().unwrap()).lines();
     line(&mut err, "listening on ").await;
     drop(child.stdout.take());
@@ -99,7 +101,7 @@ async fn pg_listen_names_what_is_wrong_at_the_start() {
         (&server.url(), "", "channel"),
     ];
     for (url, channel, expected) in cases {
-        let child = start(|command| drop(command.args([url, channel])));
+        let child = start(&[url, channel], None);
         let output = soon("the end", child.wait_with_output()).await.unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b""[..]), "{url} {channel}: {text}");

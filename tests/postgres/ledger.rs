@@ -58,7 +58,7 @@ async fn run(server: &Arc<Postgres>, threads: usize) {
     let counts = Arc::clone(&events);
     let listener = Listener::builder(config)
         .retry_min(Duration::from_millis(5))
-        .retry_max(Duration::from_millis(20))
+        .retry_max(Duration::from_millis(50))
         .stable_after(Duration::ZERO)
         .queue(64)
         .on_event(move |event| counts.count(event))
@@ -205,7 +205,8 @@ async fn write(server: Arc<Postgres>, writer: usize, log: Arc<Log>, is_over: Arc
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        // Each attempt costs a server that starts up a process.
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -21,6 +21,7 @@ mod real_server;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
+mod world;
 
 // The tests.
 mod ending;
@@ -31,6 +32,7 @@ mod one_connection;
 mod queue;
 mod example;
 mod ledger;
+mod listening;
 mod partition;
 mod server_itself;
 mod silence;

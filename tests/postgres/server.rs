@@ -188,7 +188,7 @@ impl Postgres {
                     assert!(begin.elapsed() < HANG, "does not let a client in: {error:?}\n{}", self.log());
                 }
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
