@@ -1,5 +1,7 @@
 //! `perconn::postgres` beside sqlx's `PgListener`, in one run: `cargo bench --features postgres --bench postgres`.
 //!
+//! (`-- notifications`, `one`, `outages`, `dials`: a part of it.)
+//!
 //! The rounds take turns; printed are medians, with the quartiles of the ratios. PostgreSQL is a real one, and never goes
 //! away: a proxy on the same machine plays the outages, so that no start of a server is in the figures. It also keeps
 //! notifications back and then sends all of them at once, so that PostgreSQL's own speed is not in the figures, either.
@@ -34,6 +36,8 @@ fn main() {
     // As `cargo test --benches` calls it: one short round.
     let is_bench = std::env::args().any(|arg| arg == "--bench");
     let (rounds, scale) = if is_bench { (21, 1) } else { (1, 100) };
+    let wanted: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let is_wanted = |part: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == part);
     let Some(server) = Postgres::start("bench") else { return };
     println!("| | sqlx | perconn | beside sqlx |");
     println!("|---|---|---|---|");
@@ -42,12 +46,20 @@ fn main() {
         let s = if workers == 1 { "" } else { "s" };
         let with = format!("{workers} worker{s}");
         runtime.block_on(async {
-            throughput(&server, &with, rounds, 100_000 / scale).await;
-            latency(&server, &with, rounds, 2_000 / scale).await;
-            for outage in [100, 1_000, 3_000] {
-                come_back(&server, &with, rounds.min(11), Duration::from_millis(outage / scale as u64)).await;
+            if is_wanted("notifications") {
+                throughput(&server, &with, rounds, 100_000 / scale).await;
             }
-            dials(&server, &with, rounds.min(5), Duration::from_secs(1) / scale as u32).await;
+            if is_wanted("one") {
+                latency(&server, &with, rounds, 2_000 / scale).await;
+            }
+            if is_wanted("outages") {
+                for outage in [100, 1_000, 3_000] {
+                    come_back(&server, &with, rounds.min(11), Duration::from_millis(outage / scale as u64)).await;
+                }
+            }
+            if is_wanted("dials") {
+                dials(&server, &with, rounds.min(5), Duration::from_secs(1) / scale as u32).await;
+            }
         });
     }
 }
@@ -56,8 +68,8 @@ fn main() {
 trait Contestant: Send + 'static {
     fn connect(url: String) -> impl Future<Output = Self> + Send;
 
-    /// The next notification's payload.
-    fn next(&mut self) -> impl Future<Output = String> + Send;
+    /// The next notification; gives what `look` makes of its payload.
+    fn next<T: Send>(&mut self, look: impl FnOnce(&str) -> T + Send) -> impl Future<Output = T> + Send;
 }
 
 impl Contestant for PgListener {
@@ -67,11 +79,11 @@ impl Contestant for PgListener {
         listener
     }
 
-    async fn next(&mut self) -> String {
+    async fn next<T: Send>(&mut self, look: impl FnOnce(&str) -> T + Send) -> T {
         loop {
             // An error is not the end: the next call dials again.
             match self.recv().await {
-                Ok(notification) => return notification.payload().to_owned(),
+                Ok(notification) => return look(notification.payload()),
                 Err(_) => tokio::task::yield_now().await,
             }
         }
@@ -87,10 +99,10 @@ impl Contestant for Listener {
         listener
     }
 
-    async fn next(&mut self) -> String {
+    async fn next<T: Send>(&mut self, look: impl FnOnce(&str) -> T + Send) -> T {
         loop {
             if let Message::Notification(notification) = self.recv().await.unwrap() {
-                return notification.payload().to_owned();
+                return look(notification.payload());
             }
         }
     }
@@ -115,9 +127,10 @@ async fn throughput(server: &Postgres, with: &str, rounds: usize, count: usize) 
         let length = count * (1 + 4 + 4 + (CHANNEL.len() + 1) + (32 + 1));
         tokio::task::block_in_place(|| proxy.wait_for_held(length));
         let reader = tokio::spawn(async move {
-            for number in 1..=count {
-                assert_eq!(contestant.next().await, format!("{number:032}"));
+            for _ in 1..count {
+                assert_eq!(contestant.next(str::len).await, 32);
             }
+            assert_eq!(contestant.next(|last| last.parse()).await, Ok(count));
             (Instant::now(), contestant)
         });
         let began = Instant::now();
@@ -141,7 +154,7 @@ async fn latency(server: &Postgres, with: &str, rounds: usize, count: usize) {
         let mut contestant = C::connect(format!("{}?sslmode=disable", server.url())).await;
         let began = Instant::now();
         for _ in 0..count {
-            let (outcome, _) = tokio::join!(writer.batch("NOTIFY bench, 'x'"), contestant.next());
+            let (outcome, _) = tokio::join!(writer.batch("NOTIFY bench, 'x'"), contestant.next(str::len));
             outcome.unwrap();
         }
         began.elapsed().as_secs_f64() * 1e6 / count as f64
@@ -163,7 +176,7 @@ async fn come_back(server: &Postgres, with: &str, rounds: usize, outage: Duratio
         // Somebody who waits all the time: it must not be the wait that begins anew.
         let reader = tokio::spawn(async move {
             while heard.send(Instant::now()).is_ok() {
-                contestant.next().await;
+                contestant.next(str::len).await;
             }
         });
         let up = Instant::now();
@@ -198,7 +211,7 @@ async fn dials(server: &Postgres, with: &str, rounds: usize, time: Duration) {
         let (mut proxy, mut contestant) = start::<C>(server).await;
         let reader = tokio::spawn(async move {
             loop {
-                contestant.next().await;
+                contestant.next(str::len).await;
             }
         });
         let count = |proxy: &Proxy| if is_refused { postgres::proxy::refused_dials() } else { proxy.dials() };
