@@ -9,14 +9,16 @@
 //! Refused dials are the kernel's count for this network namespace. Where other programs are dialing in vain meanwhile, run
 //! it in one of its own: `unshare -n sh -c 'ip link set lo up; cargo bench ...'`.
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
-use perconn::postgres::{Listener, Message};
+use perconn::postgres::Listener;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use sqlx::postgres::PgListener;
 use tokio::sync::watch;
 
-use crate::postgres::proxy::Proxy;
+use crate::postgres::contestants::{CHANNEL, Contestant, Quick};
+use crate::postgres::proxy::{Proxy, refused_dials};
 use crate::server::{DATABASE, PASSWORD, Plain, Postgres, USER};
 
 #[path = "../tests/support/real_server.rs"]
@@ -27,10 +29,9 @@ mod server;
 mod support;
 
 mod postgres {
+    pub(crate) mod contestants;
     pub(crate) mod proxy;
 }
-
-const CHANNEL: &str = "bench";
 
 fn main() {
     // As `cargo test --benches` calls it: one short round.
@@ -53,58 +54,18 @@ fn main() {
                 latency(&server, &with, rounds, 2_000 / scale).await;
             }
             if is_wanted("outages") {
-                for outage in [100, 1_000, 3_000] {
-                    come_back(&server, &with, rounds.min(11), Duration::from_millis(outage / scale as u64)).await;
+                for outage in [100, 1_000, 3_000].map(|millis| Duration::from_millis(millis) / scale as u32) {
+                    come_back::<Quick>(&server, &format!("10 to 100 ms, {with}"), rounds.min(9), outage).await;
                 }
+                let outage = Duration::from_secs(3) / scale as u32;
+                come_back::<Listener>(&server, &format!("default delays, {with}"), rounds.min(9), outage).await;
             }
             if is_wanted("dials") {
-                dials(&server, &with, rounds.min(5), Duration::from_secs(1) / scale as u32).await;
+                let time = Duration::from_secs(1) / scale as u32;
+                dials::<Listener>(&server, &format!("default delays, {with}"), rounds.min(5), time).await;
+                dials::<Quick>(&server, &format!("10 to 100 ms, {with}"), rounds.min(5), time).await;
             }
         });
-    }
-}
-
-/// A listener that is asked for notifications again and again, whatever happens.
-trait Contestant: Send + 'static {
-    fn connect(url: String) -> impl Future<Output = Self> + Send;
-
-    /// The next notification; gives what `look` makes of its payload.
-    fn next<T: Send>(&mut self, look: impl FnOnce(&str) -> T + Send) -> impl Future<Output = T> + Send;
-}
-
-impl Contestant for PgListener {
-    async fn connect(url: String) -> Self {
-        let mut listener = Self::connect(&url).await.unwrap();
-        listener.listen(CHANNEL).await.unwrap();
-        listener
-    }
-
-    async fn next<T: Send>(&mut self, look: impl FnOnce(&str) -> T + Send) -> T {
-        loop {
-            // An error is not the end: the next call dials again.
-            match self.recv().await {
-                Ok(notification) => return look(notification.payload()),
-                Err(_) => tokio::task::yield_now().await,
-            }
-        }
-    }
-}
-
-impl Contestant for Listener {
-    async fn connect(url: String) -> Self {
-        // As soon as sqlx tries first.
-        let quick = Self::builder(url).retry_min(Duration::from_millis(10)).retry_max(Duration::from_secs(1));
-        let listener = quick.logger(|_| {}).connect().await.unwrap();
-        listener.listen(CHANNEL).await.unwrap();
-        listener
-    }
-
-    async fn next<T: Send>(&mut self, look: impl FnOnce(&str) -> T + Send) -> T {
-        loop {
-            if let Message::Notification(notification) = self.recv().await.unwrap() {
-                return look(notification.payload());
-            }
-        }
     }
 }
 
@@ -169,7 +130,7 @@ async fn latency(server: &Postgres, with: &str, rounds: usize, count: usize) {
 }
 
 /// From the server's return to the first notification that is delivered.
-async fn come_back(server: &Postgres, with: &str, rounds: usize, outage: Duration) {
+async fn come_back<Ours: Contestant>(server: &Postgres, with: &str, rounds: usize, outage: Duration) {
     async fn round<C: Contestant>(server: &Postgres, outage: Duration) -> f64 {
         let (mut proxy, mut contestant) = start::<C>(server).await;
         let (heard, mut last) = watch::channel(Instant::now());
@@ -196,17 +157,21 @@ async fn come_back(server: &Postgres, with: &str, rounds: usize, outage: Duratio
         }
     });
     let mut figures = [const { Vec::new() }; 2];
+    let mut random = SmallRng::seed_from_u64(1);
     for _ in 0..rounds {
+        // sqlx's delays are fixed: that an outage ends just before or after one, must not decide.
+        let outage = outage.mul_f64(random.random_range(0.5..1.5));
         figures[0].push(round::<PgListener>(server, outage).await);
-        figures[1].push(round::<Listener>(server, outage).await);
+        figures[1].push(round::<Ours>(server, outage).await);
     }
     notify.abort();
-    let what = format!("first notification after an outage of {:.1} s, {with}", outage.as_secs_f64());
+    let what =
+        format!("from the return to the first notification, outage of about {:.1} s, {with}", outage.as_secs_f64());
     print_row(&what, " ms", &figures, |sqlx, ours| sqlx / ours);
 }
 
 /// Dials in the time after a loss, to a server that refuses, and to one that accepts and closes.
-async fn dials(server: &Postgres, with: &str, rounds: usize, time: Duration) {
+async fn dials<Ours: Contestant>(server: &Postgres, with: &str, rounds: usize, time: Duration) {
     async fn round<C: Contestant>(server: &Postgres, is_refused: bool, time: Duration) -> f64 {
         let (mut proxy, mut contestant) = start::<C>(server).await;
         let reader = tokio::spawn(async move {
@@ -214,7 +179,7 @@ async fn dials(server: &Postgres, with: &str, rounds: usize, time: Duration) {
                 contestant.next(str::len).await;
             }
         });
-        let count = |proxy: &Proxy| if is_refused { postgres::proxy::refused_dials() } else { proxy.dials() };
+        let count = |proxy: &Proxy| if is_refused { refused_dials() } else { proxy.dials() };
         let before = count(&proxy);
         if is_refused {
             proxy.refuse()
@@ -230,7 +195,7 @@ async fn dials(server: &Postgres, with: &str, rounds: usize, time: Duration) {
         let mut figures = [const { Vec::new() }; 2];
         for _ in 0..rounds {
             figures[0].push(round::<PgListener>(server, is_refused, time).await);
-            figures[1].push(round::<Listener>(server, is_refused, time).await);
+            figures[1].push(round::<Ours>(server, is_refused, time).await);
         }
         let whom = if is_refused { "refuses" } else { "accepts and closes" };
         print_row(&format!("dials in a second, the server {whom}, {with}"), "", &figures, |sqlx, ours| sqlx / ours);

@@ -6,6 +6,8 @@
 #![cfg(target_os = "linux")]
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
+#[path = "../postgres/server.rs"]
+mod postgres_server;
 #[path = "../support/real_server.rs"]
 mod real_server;
 mod servers;

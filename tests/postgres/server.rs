@@ -7,7 +7,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -121,14 +121,17 @@ impl Setup {
             Some((address, _)) => RealServer::start_at(address, "postgres", begin),
             None => RealServer::start("postgres", begin),
         };
-        Some(Postgres { address: server.address, server })
+        let guard = Guard::over(&server.folder);
+        Some(Postgres { address: server.address, server, _guard: guard })
     }
 }
 
 /// A running server, or one that is away for a while.
 pub struct Postgres {
     pub address: SocketAddr,
-    server: RealServer,
+    pub server: RealServer,
+    // Dropped last.
+    _guard: Guard,
 }
 
 impl Postgres {
@@ -227,6 +230,33 @@ impl Postgres {
     /// Ends [`Self::freeze`].
     pub fn thaw(&self) {
         self.server.thaw();
+    }
+}
+
+/// Ends the server and removes its folder if this process is killed before it can do so.
+struct Guard(Child);
+
+impl Guard {
+    fn over(folder: &Path) -> Self {
+        // What it reads from ends with this process. Without its postmaster, no process of a server goes on.
+        let script = r#"
+            trap '' INT TERM HUP
+            cat >/dev/null
+            if [ -e "$0/data/postmaster.pid" ]; then
+                kill -KILL "$(head -n 1 "$0/data/postmaster.pid")"
+                sleep 1
+            fi
+            rm -rf "$0""#;
+        let mut guard = Command::new("sh");
+        guard.args(["-c", script]).arg(folder);
+        Self(guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 
