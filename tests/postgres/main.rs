@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
+mod fake;
 #[allow(dead_code)]
 #[path = "../partitions/in_a_lab.rs"]
 mod in_a_lab;
@@ -25,18 +26,15 @@ mod world;
 
 // The tests.
 mod ending;
-mod fake;
-mod listening;
-mod losses;
-mod one_connection;
-mod queue;
 mod example;
 mod ledger;
 mod listening;
+mod losses;
+mod one_connection;
 mod partition;
+mod queue;
 mod server_itself;
 mod silence;
 mod starting;
 #[cfg(feature = "tls")]
 mod tls;
-mod world;
