@@ -35,7 +35,7 @@ async fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         [url, ref channels @ ..] if is_url(url) && are_channels(channels) => run(url, channels).await,
-        ref channels if are_channels(channels) => match std::env::var("DATABASE_URL") {
+        ref channels if are_channels(channels) && !is_url(channels[0]) => match std::env::var("DATABASE_URL") {
             Ok(url) => run(&url, channels).await,
             Err(error) => Err(format!("no URL: expected one before the channels, or in DATABASE_URL: {error}").into()),
         },
