@@ -98,7 +98,7 @@ async fn throughput(server: &Postgres, with: &str, rounds: usize, count: usize) 
         std::thread::spawn(move || proxy.release()).join().unwrap();
         let (ended, contestant) = reader.await.unwrap();
         drop(contestant);
-        count as f64 / (ended - began).as_secs_f64()
+        count as f64 / (ended - began).as_secs_f64() / 1e6
     }
     let writer = server.client().await;
     let mut figures = [const { Vec::new() }; 2];
@@ -106,7 +106,7 @@ async fn throughput(server: &Postgres, with: &str, rounds: usize, count: usize) 
         figures[0].push(round::<PgListener>(server, &writer, count).await);
         figures[1].push(round::<Listener>(server, &writer, count).await);
     }
-    print_row(&format!("notifications a second, {with}"), "", &figures, |sqlx, ours| ours / sqlx);
+    print_row(&format!("notifications a second, {with}"), " million", &figures, |sqlx, ours| ours / sqlx);
 }
 
 /// From the call that notifies to the notification, one at a time.
@@ -165,8 +165,7 @@ async fn come_back<Ours: Contestant>(server: &Postgres, with: &str, rounds: usiz
         figures[1].push(round::<Ours>(server, outage).await);
     }
     notify.abort();
-    let what =
-        format!("from the return to the first notification, outage of about {:.1} s, {with}", outage.as_secs_f64());
+    let what = format!("first notification after an outage of about {:.1} s, {with}", outage.as_secs_f64());
     print_row(&what, " ms", &figures, |sqlx, ours| sqlx / ours);
 }
 
@@ -211,9 +210,9 @@ fn print_row(what: &str, unit: &str, figures: &[Vec<f64>; 2], ratio: impl Fn(f64
     };
     let [sqlx, ours] = [sqlx, ours].map(|figures| {
         let median = quartile(&mut figures.clone(), 2);
-        let digits = if median < 10.0 { 1 } else { 0 };
-        format!("{median:.digits$}{unit}")
+        format!("{median:.0$}{unit}", usize::from(median < 10.0))
     });
     let [low, median, high] = [1, 2, 3].map(|quarter| quartile(&mut ratios, quarter));
-    println!("| {what} | {sqlx} | {ours} | {median:.2}x ({low:.2}-{high:.2}) |");
+    let digits = if median < 10.0 { 2 } else { 0 };
+    println!("| {what} | {sqlx} | {ours} | {median:.digits$}x ({low:.digits$}-{high:.digits$}) |");
 }

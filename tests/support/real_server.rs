@@ -100,12 +100,16 @@ impl RealServer {
 
     /// What it has said since it was started.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+        log_in(&self.folder)
     }
 
     fn lock(&self) -> MutexGuard<'_, Process> {
         lock(&self.process)
     }
+}
+
+fn log_in(folder: &Path) -> String {
+    fs::read_to_string(folder.join("log")).unwrap_or_default()
 }
 
 fn next_number() -> u32 {
@@ -130,14 +134,17 @@ impl Process {
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
             let child = self.child.insert(command.spawn().unwrap());
             while child.try_wait().unwrap().is_none() {
-                if TcpStream::connect(self.address).is_ok() {
+                if TcpStream::connect_timeout(&self.address, HANG / 10).is_ok() {
                     return;
                 }
-                assert!(begin.elapsed() < HANG, "does not listen");
+                if begin.elapsed() >= HANG {
+                    let state = |what| fs::read_to_string(format!("/proc/{}/{what}", child.id())).unwrap_or_default();
+                    panic!("does not listen: {} {}\n{}", state("stat"), state("wchan"), log_in(&self.folder));
+                }
                 thread::sleep(Duration::from_millis(5));
             }
             // What is left of the one before (its port, its shared memory) may take a moment to go.
-            assert!(begin.elapsed() < HANG, "does not start");
+            assert!(begin.elapsed() < HANG, "does not start: {}", log_in(&self.folder));
             thread::sleep(Duration::from_millis(20));
         }
     }
