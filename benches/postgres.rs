@@ -181,9 +181,9 @@ async fn dials<Ours: Contestant>(server: &Postgres, with: &str, rounds: usize, t
         let count = |proxy: &Proxy| if is_refused { refused_dials() } else { proxy.dials() };
         let before = count(&proxy);
         if is_refused {
-            proxy.refuse()
+            proxy.refuse();
         } else {
-            proxy.accept_and_close()
+            proxy.accept_and_close();
         }
         tokio::time::sleep(time).await;
         let after = count(&proxy);
