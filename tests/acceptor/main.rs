@@ -2,10 +2,16 @@
 
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
+#[cfg(feature = "tls")]
+mod authority;
 mod bad_input;
+#[cfg(feature = "tls")]
+mod certificates;
 mod chaos;
 #[cfg(target_os = "linux")]
 mod exhaustion;
+#[cfg(feature = "tls")]
+mod handshakes;
 mod limits;
 mod lines;
 #[cfg(unix)]
