@@ -33,22 +33,23 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 pub(super) fn bind(path: &Path, backlog: u32) -> io::Result<(UnixListener, SocketFile)> {
-    // The program may be in another folder when the file is to be removed.
-    let path = std::path::absolute(path)?;
+    // The program may be in another folder when the file is to be removed. (To listen, it is used as it was given: the
+    // kernel takes short ones only.)
+    let file = std::path::absolute(path)?;
     // Between its bind and its listen, a socket looks like one that was left behind.
     #[cfg(target_os = "linux")]
-    let _lock = path.parent().map(lock::Lock::wait);
+    let _lock = file.parent().map(lock::Lock::wait);
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    let address = SockAddr::unix(&path)?;
+    let address = SockAddr::unix(path)?;
     match socket.bind(&address) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(&path, &address) => {
-            fs::remove_file(&path)?;
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path, &address) => {
+            fs::remove_file(path)?;
             socket.bind(&address)?;
         }
         outcome => outcome?,
     }
-    let identity = identity(&path);
-    let file = SocketFile { path, identity };
+    let identity = identity(&file);
+    let file = SocketFile { path: file, identity };
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok((socket.into(), file))
 }
