@@ -1,6 +1,6 @@
 //! The place of one connection among the acceptors.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 
@@ -17,7 +17,7 @@ pub(super) struct Seat {
     pub(super) since: Instant,
     pub(super) bytes_read: AtomicU64,
     pub(super) bytes_written: AtomicU64,
-    flags: AtomicU8,
+    flags: AtomicU16,
     parked: Mutex<[Option<Waker>; 3]>,
     why: Mutex<Option<Why>>,
 }
@@ -31,21 +31,23 @@ pub(super) enum Who {
 }
 
 /// The acceptor stops: if nothing is under way, the connection ends.
-pub(super) const DRAINED: u8 = 1;
+pub(super) const DRAINED: u16 = 1;
 /// The connection ends at once.
-pub(super) const CUT: u8 = 2;
+pub(super) const CUT: u16 = 2;
 /// Something has come that is not answered.
-pub(super) const BUSY: u8 = 4;
+pub(super) const BUSY: u16 = 4;
 /// What has come is done with. (For the stream, which takes it as a sign that its patience is back.)
-pub(super) const DONE: u8 = 8;
-/// A read or a write took too long.
-pub(super) const TIMED_OUT: u8 = 16;
+pub(super) const DONE: u16 = 8;
+/// A read took too long, and nothing has come since.
+pub(super) const TIMED_OUT: u16 = 16;
 /// When the stop came, nothing was under way.
-pub(super) const WAS_IDLE: u8 = 32;
+pub(super) const WAS_IDLE: u16 = 32;
 /// A write waits, or has waited and was given up.
-pub(super) const WRITING: u8 = 64;
+pub(super) const WRITING: u16 = 64;
 /// The acceptor has cut the connection.
-pub(super) const ABORTED: u8 = 128;
+pub(super) const ABORTED: u16 = 128;
+/// A write took too long, and the peer has taken nothing since.
+pub(super) const STUCK: u16 = 256;
 
 impl Seat {
     pub(super) fn new(shared: Arc<Shared>, id: u64, peer: Peer) -> Self {
@@ -56,23 +58,23 @@ impl Seat {
             since: Instant::now(),
             bytes_read: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
-            flags: AtomicU8::new(0),
+            flags: AtomicU16::new(0),
             parked: Mutex::new([None, None, None]),
             why: Mutex::new(None),
         }
     }
 
-    pub(super) fn has(&self, flag: u8) -> bool {
+    pub(super) fn has(&self, flag: u16) -> bool {
         self.flags.load(Ordering::SeqCst) & flag != 0
     }
 
     /// Whether it was not set before.
-    pub(super) fn set(&self, flag: u8) -> bool {
+    pub(super) fn set(&self, flag: u16) -> bool {
         self.flags.fetch_or(flag, Ordering::SeqCst) & flag == 0
     }
 
     /// Whether it was set before.
-    pub(super) fn clear(&self, flag: u8) -> bool {
+    pub(super) fn clear(&self, flag: u16) -> bool {
         self.has(flag) && self.flags.fetch_and(!flag, Ordering::SeqCst) & flag != 0
     }
 
@@ -87,7 +89,7 @@ impl Seat {
     }
 
     /// Sets a flag and wakes everyone who waits.
-    pub(super) fn call(&self, flag: u8) {
+    pub(super) fn call(&self, flag: u16) {
         self.set(flag);
         // A waiter that is not seen here looks at the flags after this.
         self.wake_all();

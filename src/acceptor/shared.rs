@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::overflow::{Full, Slots};
-use super::seat::{ABORTED, BUSY, CUT, DRAINED, Seat, TIMED_OUT, WAS_IDLE, WRITING};
+use super::seat::{ABORTED, BUSY, CUT, DRAINED, STUCK, Seat, TIMED_OUT, WAS_IDLE, WRITING};
 use super::settings::Settings;
 use super::stats::{Stats, Tally, count};
 use super::{Event, Peer, Stopped, Why};
@@ -88,7 +88,7 @@ impl Shared {
     pub(super) fn leave(&self, seat: &Seat, why: Why) {
         let why = match why {
             Why::Finished | Why::Failed(_) if seat.has(ABORTED) => Why::Cut,
-            Why::Failed(_) if seat.has(TIMED_OUT) => Why::TimedOut,
+            Why::Failed(_) if seat.has(TIMED_OUT | STUCK) => Why::TimedOut,
             other => other,
         };
         count(match &why {
@@ -206,7 +206,7 @@ impl Shared {
         stopped
     }
 
-    fn call_all(&self, flag: u8) {
+    fn call_all(&self, flag: u16) {
         // (A seat that is dropped while the lock is held would want it.)
         let seats: Vec<_> = self.lock().seats.values().filter_map(Weak::upgrade).collect();
         for seat in &seats {

@@ -16,7 +16,7 @@ use tokio::task::coop;
 use super::Peer;
 use super::given_up::Question;
 use super::io_stream::Io;
-use super::seat::{BUSY, CUT, DONE, DRAINED, Seat, TIMED_OUT, WAS_IDLE, WRITING, Who};
+use super::seat::{BUSY, CUT, DONE, DRAINED, STUCK, Seat, TIMED_OUT, WAS_IDLE, WRITING, Who};
 use super::socket::Socket;
 use super::waiting::Waiting;
 
@@ -150,8 +150,8 @@ impl Stream {
         sent.is_pending() && self.io.has_unsent()
     }
 
-    fn timed_out(&self, what: &str) -> io::Error {
-        self.seat.set(TIMED_OUT);
+    fn timed_out(&self, flag: u16, what: &str) -> io::Error {
+        self.seat.set(flag);
         io::Error::new(io::ErrorKind::TimedOut, what)
     }
 
@@ -195,7 +195,7 @@ impl Stream {
             let bytes = bytes(done);
             self.written += bytes as u64;
             if bytes > 0 {
-                self.seat.clear(TIMED_OUT);
+                self.seat.clear(STUCK);
             }
             match has_waited {
                 true => self.writing.earn(bytes),
@@ -217,7 +217,7 @@ impl Stream {
             return cut;
         }
         if self.writing.is_over(cx) {
-            return poll_say(cx, || Err(self.timed_out("the peer takes nothing")));
+            return poll_say(cx, || Err(self.timed_out(STUCK, "the peer takes nothing")));
         }
         Poll::Pending
     }
@@ -247,7 +247,7 @@ impl AsyncRead for Stream {
             return poll_say(cx, || Ok(()));
         }
         if me.reading.is_over(cx) {
-            return poll_say(cx, || Err(me.timed_out("nothing, or too little, has come from the peer")));
+            return poll_say(cx, || Err(me.timed_out(TIMED_OUT, "nothing, or too little, has come from the peer")));
         }
         Poll::Pending
     }

@@ -128,6 +128,40 @@ async fn handler_can_say_goodbye_to_a_silent_client() {
 }
 
 #[tokio::test]
+async fn silent_client_counts_as_one_though_the_handler_said_goodbye() {
+    let acceptor = local()
+        .idle_timeout(LIMIT)
+        .handler(async |mut stream, _| {
+            let Err(error) = stream.read_u8().await else { return Ok(()) };
+            stream.write_all(b"too slow\n").await?;
+            Err(error)
+        })
+        .build()
+        .unwrap();
+    assert_eq!(rest(&mut client(&acceptor).await).await.unwrap(), "too slow\n");
+    assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.timed_out, 1);
+}
+
+#[tokio::test]
+async fn timeout_that_a_connection_survives_is_not_how_it_ends() {
+    let acceptor = local()
+        .idle_timeout(LIMIT)
+        .handler(async |mut stream, _| {
+            assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            stream.write_all(b"anybody there?").await?;
+            stream.read_u8().await?;
+            Err(io::Error::other("as it is told"))
+        })
+        .build()
+        .unwrap();
+    let mut stream = client(&acceptor).await;
+    soon("the question", stream.read_exact(&mut [0; 14])).await.unwrap();
+    stream.write_all(b"x").await.unwrap();
+    let stats = figures(&acceptor, "it is gone", |stats| stats.busy == 0).await;
+    assert_eq!((stats.failed, stats.timed_out), (1, 0));
+}
+
+#[tokio::test]
 async fn time_that_the_handler_takes_is_not_the_clients() {
     let acceptor = local()
         .idle_timeout(LIMIT)
