@@ -43,6 +43,15 @@ impl Io {
         self.say_goodbye();
     }
 
+    /// Whether what was written may be kept here until there is room for it.
+    pub(super) fn may_keep_some(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => true,
+        }
+    }
+
     /// Whether there is something that was written, but is not with the kernel.
     pub(super) fn has_unsent(&self) -> bool {
         match self {

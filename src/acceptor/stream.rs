@@ -188,7 +188,16 @@ impl Stream {
         if let Some(cut) = self.poll_cut(cx) {
             return cut;
         }
-        if let Poll::Ready(outcome) = poll(Pin::new(&mut self.io), cx) {
+        let outcome = match self.io.may_keep_some() {
+            false => poll(Pin::new(&mut self.io), cx),
+            true => {
+                // If this write is given up, or is the last, a read of another task has to send the rest.
+                self.seat.park(Who::Writer, cx);
+                let everyone = Waker::from(Arc::clone(&self.seat));
+                poll(Pin::new(&mut self.io), &mut Context::from_waker(&everyone))
+            }
+        };
+        if let Poll::Ready(outcome) = outcome {
             let has_waited = self.seat.clear(WRITING);
             self.writing.end();
             let Ok(done) = &outcome else { return Poll::Ready(outcome) };
@@ -236,8 +245,13 @@ impl AsyncRead for Stream {
         }
         let before = buf.filled().len();
         if let Poll::Ready(outcome) = Pin::new(&mut me.io).poll_read(cx, buf) {
-            me.received(buf.filled().len() - before);
-            return Poll::Ready(outcome);
+            let bytes = buf.filled().len() - before;
+            me.received(bytes);
+            return match outcome {
+                // A TLS session that has ended says so without asking its socket.
+                Ok(()) if bytes == 0 => poll_say(cx, || Ok(())),
+                outcome => Poll::Ready(outcome),
+            };
         }
         me.seat.park(Who::Reader, cx);
         if let Some(cut) = me.poll_cut(cx) {
