@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use perconn::acceptor::{Event, Overflow};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{interval, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 use crate::authority::{Authority, exchange, with};
 use crate::support::soon;
@@ -64,6 +64,23 @@ async fn clients_that_fill_up_the_handshakes_make_room_for_those_who_come_later(
     assert_eq!(rest(&mut silent[0]).await.unwrap(), "");
     let stats = acceptor.stats();
     assert!((1..=4).contains(&stats.handshakes_failed), "{stats:?}");
+}
+
+#[tokio::test]
+async fn client_takes_the_place_of_one_old_handshake_and_not_of_all() {
+    let authority = Authority::new();
+    let acceptor = with(authority.server()).max_handshakes(4).handshake_timeout(LONG).build().unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(client(&acceptor).await);
+    }
+    // Whoever comes next has a place.
+    assert_eq!(rest(&mut silent[0]).await.unwrap(), "");
+    // By now, the others are as old as the first was.
+    sleep(Duration::from_millis(500)).await;
+    exchange(&mut authority.session(&acceptor).await.unwrap()).await;
+    let failed = acceptor.stats().handshakes_failed;
+    assert!((1..=2).contains(&failed), "{failed}");
 }
 
 #[tokio::test]

@@ -16,6 +16,9 @@ use crate::acceptor::shared::Shared;
 /// done it by then; without this, silent clients would keep everyone out until their time is over.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// So long is waited for the place of one that is given up, before another is given up.
+const FAREWELL: Duration = Duration::from_millis(100);
+
 pub(in crate::acceptor) struct Handshakes {
     permits: Arc<Semaphore>,
     underway: Mutex<Underway>,
@@ -43,13 +46,14 @@ impl Handshakes {
         self.underway.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the right to one more. As long as there is none, those that have taken too long are given up, the oldest
-    /// first.
+    /// Waits for the right to one more. As long as there is none, those that have taken too long are given up, one after the
+    /// other, the oldest first.
     pub(in crate::acceptor) async fn permit(&self) -> OwnedSemaphorePermit {
         let mut permit = pin!(Arc::clone(&self.permits).acquire_owned());
+        let mut not_before = Instant::now();
         loop {
             // Nothing begins while this waits, as it is what all beginnings wait for.
-            let safe_until = self.lock().begun.values().next().map(|oldest| oldest.safe_until);
+            let safe_until = self.lock().begun.values().next().map(|oldest| oldest.safe_until.max(not_before));
             let grace = async {
                 match safe_until {
                     Some(time) => sleep_until(time).await,
@@ -62,7 +66,10 @@ impl Handshakes {
                     Ok(permit) => return permit,
                     Err(_) => unreachable!("it is never closed"),
                 },
-                () = grace => self.give_up_the_oldest(),
+                () = grace => {
+                    self.give_up_the_oldest();
+                    not_before = Instant::now() + FAREWELL;
+                }
             }
         }
     }
