@@ -49,6 +49,14 @@ async fn address_that_cannot_be_one_is_named() {
     }
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn path_that_is_empty_is_named() {
+    // (The kernel would choose an address, which nobody is told.)
+    let text = invalid(Acceptor::builder(perconn::acceptor::Listen::unix("")).handler(echo));
+    assert!(text.contains("the path is empty: expected one to listen at"), "{text}");
+}
+
 #[tokio::test]
 async fn port_in_use_and_address_of_others_are_io_errors_of_their_kind() {
     let first = local().handler(echo).build().unwrap();

@@ -1,9 +1,9 @@
 //! A handler for each line.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use perconn::acceptor::{AcceptorBuilder, Event, LineConn, Why};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -170,71 +170,6 @@ async fn lines_of_many_tasks_are_whole_also_when_sends_are_dropped() {
 }
 
 #[tokio::test]
-async fn kept_connections_can_be_sent_to_until_they_end_and_keep_nothing_open() {
-    let kept: Arc<Mutex<Vec<LineConn>>> = Arc::default();
-    let keeper = Arc::clone(&kept);
-    let acceptor = local()
-        .line_handler(move |_, conn| {
-            keeper.lock().unwrap().push(conn.clone());
-            async move { conn.send("welcome").await }
-        })
-        .build()
-        .unwrap();
-    let mut stream = client(&acceptor).await;
-    stream.write_all(b"hello\n").await.unwrap();
-    soon("the welcome", stream.read_exact(&mut [0; 8])).await.unwrap();
-    let conn = kept.lock().unwrap()[0].clone();
-    assert_eq!((conn.id(), conn.peer().addr(), conn.is_closed()), (1, stream.local_addr().ok(), false));
-    conn.send("news").await.unwrap();
-    stream.shutdown().await.unwrap();
-    assert_eq!(rest(&mut stream).await.unwrap(), "news\n");
-    figures(&acceptor, "it is gone", |stats| stats.busy == 0).await;
-    assert!(conn.is_closed());
-    assert_eq!(conn.send("more").await.unwrap_err().kind(), io::ErrorKind::NotConnected);
-}
-
-#[tokio::test]
-async fn close_from_another_task_ends_a_silent_connection() {
-    let kept: Arc<Mutex<Option<LineConn>>> = Arc::default();
-    let keeper = Arc::clone(&kept);
-    let acceptor = local()
-        .line_handler(move |_, conn| {
-            *keeper.lock().unwrap() = Some(conn.clone());
-            async move { conn.send("ok").await }
-        })
-        .build()
-        .unwrap();
-    let mut stream = client(&acceptor).await;
-    stream.write_all(b"hello\n").await.unwrap();
-    soon("the answer", stream.read_exact(&mut [0; 3])).await.unwrap();
-    kept.lock().unwrap().take().unwrap().close();
-    assert_eq!(rest(&mut stream).await.unwrap(), "");
-}
-
-#[tokio::test]
-async fn send_that_waits_in_another_task_ends_with_the_connection() {
-    let kept: Arc<Mutex<Option<LineConn>>> = Arc::default();
-    let keeper = Arc::clone(&kept);
-    let acceptor = local()
-        .line_handler(move |line, conn| {
-            assert!(line != b"panic", "as it is told");
-            *keeper.lock().unwrap() = Some(conn.clone());
-            async move { conn.send("ok").await }
-        })
-        .build()
-        .unwrap();
-    let mut stream = client(&acceptor).await;
-    stream.write_all(b"hello\n").await.unwrap();
-    soon("the answer", stream.read_exact(&mut [0; 3])).await.unwrap();
-    let conn = kept.lock().unwrap().take().unwrap();
-    let sender = tokio::spawn(async move { while conn.send([b'x'; 100_000]).await.is_ok() {} });
-    sleep(Duration::from_millis(50)).await; // the socket is full
-    stream.write_all(b"panic\n").await.unwrap();
-    soon("the sender's end", sender).await.unwrap();
-    figures(&acceptor, "it is gone", |stats| stats.panicked == 1 && stats.busy == 0).await;
-}
-
-#[tokio::test]
 async fn stop_lets_begun_lines_finish_and_no_others() {
     let handled = Arc::new(AtomicUsize::new(0));
     let release = Arc::new(Notify::new());
@@ -286,4 +221,65 @@ async fn stop_is_not_held_up_by_a_client_that_never_stops_sending() {
     let stopped = soon("stop", acceptor.stop(LONG)).await;
     assert_eq!(stopped.cut, 0);
     soon("the client's end", async { tokio::join!(sender, reading) }).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn stop_counts_lines_that_are_empty_as_well() {
+    for text in ["a\nb\nc\n", "a\n\nc\n", "a\n\n", "a\n\n\n\n"] {
+        let (begun, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let gates = (Arc::clone(&begun), Arc::clone(&release));
+        let acceptor = local().line_handler(move |line, conn| {
+            let (begun, release) = gates.clone();
+            async move {
+                if line == b"a" {
+                    begun.notify_one();
+                    release.notified().await;
+                }
+                conn.send(line).await
+            }
+        });
+        let acceptor = acceptor.build().unwrap();
+        let mut stream = client(&acceptor).await;
+        stream.write_all(text.as_bytes()).await.unwrap();
+        soon("the first line", begun.notified()).await;
+        let (stopped, answer) = tokio::join!(acceptor.stop(LONG), async {
+            release.notify_one();
+            rest(&mut stream).await.unwrap()
+        });
+        assert_eq!((answer.as_str(), stopped.cut), (text, 0));
+    }
+}
+
+/// How long it takes to handle a long line and so many short ones after it.
+async fn time_for(short: usize) -> Duration {
+    const LENGTH: usize = 1 << 20;
+    let acceptor = local().max_line_length(LENGTH).line_handler(async |_, _| Ok(())).build().unwrap();
+    let (mut reader, mut writer) = client(&acceptor).await.into_split();
+    let mut text = vec![b'x'; LENGTH];
+    text.push(b'\n');
+    text.extend(b"ab\n".repeat(short));
+    let start = Instant::now();
+    let writing = tokio::spawn(async move {
+        writer.write_all(&text).await.unwrap();
+        writer.shutdown().await.unwrap();
+    });
+    soon("the end of the stream", reader.read_to_end(&mut Vec::new())).await.unwrap();
+    let took = start.elapsed();
+    writing.await.unwrap();
+    took
+}
+
+#[tokio::test]
+async fn short_line_costs_the_same_however_many_follow_it() {
+    const LINES: usize = 60_000;
+    // The machine may be busy with something else now and then.
+    let mut least = [Duration::MAX; 2];
+    for _ in 0..4 {
+        least[0] = least[0].min(time_for(LINES).await);
+        least[1] = least[1].min(time_for(LINES * 4).await);
+        if least[1] < least[0] * 8 {
+            return;
+        }
+    }
+    panic!("{LINES} lines took {:?}, four times as many {:?}", least[0], least[1]);
 }

@@ -8,10 +8,13 @@ mod bad_input;
 #[cfg(feature = "tls")]
 mod certificates;
 mod chaos;
+mod cut;
 #[cfg(target_os = "linux")]
 mod exhaustion;
+mod given_up;
 #[cfg(feature = "tls")]
 mod handshakes;
+mod kept;
 mod limits;
 mod lines;
 #[cfg(unix)]
@@ -23,4 +26,6 @@ mod stopping;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(unix)]
+mod unix;
 mod world;

@@ -1,0 +1,182 @@
+//! Paths of Unix sockets, which several servers may want.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+
+use perconn::acceptor::{Acceptor, Error, Listen, Overflow};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::UnixStream;
+use tokio::runtime::Handle;
+
+use crate::support::{HANG, soon};
+use crate::world::{LONG, echo, figures};
+
+/// A folder of its own for each test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("perconn-{}-{test}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("socket")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn build(path: &Path) -> Result<Acceptor, Error> {
+    Acceptor::builder(Listen::unix(path)).logger(|_| {}).handler(echo).build()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_that_is_overloaded_is_alive() {
+    let folder = Folder::new("overloaded");
+    let path = folder.socket();
+    let builder = Acceptor::builder(Listen::unix(&path)).acceptors(1).overflow(Overflow::Wait).backlog(1);
+    let living = builder.handler(echo).build().unwrap();
+    let _served = UnixStream::connect(&path).await.unwrap();
+    figures(&living, "it is served", |stats| stats.busy == 1).await;
+    // Until the kernel's queue is full.
+    let mut waiting = Vec::new();
+    let error = loop {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        match socket.connect(&SockAddr::unix(&path).unwrap()) {
+            Ok(()) => waiting.push(socket),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    // In a thread of its own, as it must not block.
+    let (sender, outcome) = mpsc::channel();
+    let (runtime, copy) = (Handle::current(), path.clone());
+    thread::spawn(move || {
+        let _within = runtime.enter();
+        let _ = sender.send(build(&copy));
+    });
+    let outcome = tokio::task::spawn_blocking(move || outcome.recv_timeout(HANG / 2)).await.unwrap();
+    let error = outcome.expect("it blocks").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    assert!(path.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_that_start_at_the_same_moment_gets_the_path() {
+    let folder = Folder::new("two");
+    let path = folder.socket();
+    for round in 0..200 {
+        if round % 2 == 0 {
+            // As a process that was killed leaves it.
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        }
+        let barrier = Arc::new(Barrier::new(2));
+        let start = || {
+            let (barrier, runtime, path) = (Arc::clone(&barrier), Handle::current(), path.clone());
+            thread::spawn(move || {
+                let _within = runtime.enter();
+                barrier.wait();
+                build(&path)
+            })
+        };
+        let [first, second] = [start(), start()].map(|thread| thread.join().unwrap());
+        let (got, error) = match (first, second) {
+            (Ok(acceptor), Err(error)) | (Err(error), Ok(acceptor)) => (acceptor, error),
+            both => panic!("in round {round}: {both:?}"),
+        };
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        soon("connect", UnixStream::connect(&path)).await.unwrap();
+        soon("stop", got.stop(LONG)).await;
+        assert!(!path.exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn successor_keeps_its_file_when_its_predecessor_goes() {
+    const ROUNDS: usize = 500;
+    let folder = Folder::new("successor");
+    let path = folder.socket();
+    let [served, stopped, lost] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
+    let contend = || {
+        let (runtime, path) = (Handle::current(), path.clone());
+        let (served, stopped, lost) = (Arc::clone(&served), Arc::clone(&stopped), Arc::clone(&lost));
+        thread::spawn(move || {
+            let _within = runtime.enter();
+            while stopped.load(Ordering::SeqCst) < ROUNDS {
+                let Ok(acceptor) = build(&path) else { continue };
+                let predecessors = served.fetch_add(1, Ordering::SeqCst);
+                while stopped.load(Ordering::SeqCst) < predecessors {
+                    thread::yield_now();
+                }
+                if std::os::unix::net::UnixStream::connect(&path).is_err() {
+                    lost.fetch_add(1, Ordering::SeqCst);
+                }
+                runtime.block_on(acceptor.stop(LONG));
+                stopped.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+    };
+    let contenders = [contend(), contend(), contend()];
+    let joining = tokio::task::spawn_blocking(|| contenders.map(|thread| thread.join().unwrap()));
+    soon("all rounds", joining).await.unwrap();
+    assert_eq!(lost.load(Ordering::SeqCst), 0, "could not be reached, of {}", served.load(Ordering::SeqCst));
+}
+
+/// What a child process does that is started in a folder of its own, as a process has only one.
+const CHILD: &str = "PERCONN_TEST_CHILD";
+
+/// Runs the test once more, in a process of its own that starts in this folder. Whether this is that process.
+fn is_child(test: &str, folder: impl FnOnce() -> PathBuf) -> bool {
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", test, "--nocapture"]).env(CHILD, "").current_dir(folder());
+    let output = child.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    false
+}
+
+#[tokio::test]
+async fn relative_path_is_removed_though_the_program_has_changed_its_folder() {
+    let folder = Folder::new("relative");
+    if !is_child("unix::relative_path_is_removed_though_the_program_has_changed_its_folder", || folder.0.clone()) {
+        return;
+    }
+    let acceptor = build(Path::new("socket")).unwrap();
+    let path = std::env::current_dir().unwrap().join("socket");
+    assert!(path.exists());
+    // As daemons do.
+    std::env::set_current_dir("/").unwrap();
+    soon("stop", acceptor.stop(LONG)).await;
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn relative_path_may_be_short_in_a_folder_with_a_long_name() {
+    let folder = Folder::new("long");
+    let deep = || {
+        let path = folder.0.join("x".repeat(150));
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    };
+    if !is_child("unix::relative_path_may_be_short_in_a_folder_with_a_long_name", deep) {
+        return;
+    }
+    let acceptor = build(Path::new("socket")).unwrap();
+    soon("connect", UnixStream::connect("socket")).await.unwrap();
+    soon("stop", acceptor.stop(LONG)).await;
+    assert!(!Path::new("socket").exists());
+}
