@@ -112,7 +112,7 @@ fn loop_over_the_end_by_a_stop_can_be_cut() {
     comes_to_its_end("a loop over Ok(0)", async {
         let acceptor = local().handler(async |mut stream, _| {
             loop {
-                stream.read(&mut [0; 4]).await?;
+                let _ = stream.read(&mut [0; 4]).await?;
             }
         });
         let acceptor = acceptor.build().unwrap();
@@ -155,7 +155,7 @@ fn loop_over_the_end_of_a_session_can_be_cut() {
             let mut sender = sender.lock().unwrap().take();
             async move {
                 loop {
-                    stream.read(&mut [0; 4]).await?;
+                    let _ = stream.read(&mut [0; 4]).await?;
                     drop(sender.take());
                 }
             }

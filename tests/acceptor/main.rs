@@ -26,6 +26,6 @@ mod stopping;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod unix;
 mod world;
