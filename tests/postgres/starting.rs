@@ -143,9 +143,10 @@ fn host_that_says_nothing_does_not_take_the_whole_time_of_an_attempt() {
             config.host(address.ip().to_string()).port(address.port());
         }
         let begin = Instant::now();
-        let builder = quick(config).dial_timeout(Duration::from_secs(4));
-        let listener = soon("connect", builder.connect()).await.unwrap();
-        assert!(begin.elapsed() >= Duration::from_secs(2) && begin.elapsed() < Duration::from_secs(4));
+        // Half of it is the second host's, also when the machine is busy.
+        let limit = Duration::from_secs(12);
+        let listener = soon("connect", quick(config).dial_timeout(limit).connect()).await.unwrap();
+        assert!(begin.elapsed() >= limit / 2 && begin.elapsed() < limit, "{:?}", begin.elapsed());
         soon("close", listener.close()).await;
     });
 }
