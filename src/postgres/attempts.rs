@@ -27,6 +27,7 @@ impl Slot {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = login;
     }
 
+    /// Whoever takes it has the link: the task, or who sees its end first.
     pub(super) fn take(&self) -> Option<Login> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -102,9 +103,10 @@ impl Attempts {
                 }),
             };
             match outcome {
-                Ok(made) => {
+                Ok((stream, mut login)) => {
                     self.next = index;
-                    return Ok(made);
+                    login.host = host.to_string();
+                    return Ok((stream, login));
                 }
                 Err(error) => {
                     // (Of one host's failure, the core tells.)

@@ -108,6 +108,10 @@ impl ListenerBuilder {
     }
 
     /// How many notifications are held for the reader. Defaults to 1,024. Zero is not valid.
+    ///
+    /// Markers are held beside them, those of 32 losses at most. While a reader leaves as many untaken, whatever
+    /// [`when_full`](ListenerBuilder::when_full) says, no attempt is made, and what waits for the server ends with
+    /// [`Error::Backlog`].
     pub fn queue(mut self, size: usize) -> Self {
         self.queue = size;
         self

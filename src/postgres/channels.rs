@@ -4,7 +4,7 @@
 //! channel for a comparison. So a `listen` that is cancelled on its way needs no rule of its own: the channel is not
 //! wanted any more, the server is about to know it, and an `UNLISTEN` follows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::mem::take;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(super) struct Channels<W> {
     /// The number of the last `listen`.
     ticket: u64,
     /// The channels that are to be compared.
-    marked: Vec<Arc<str>>,
+    marked: BTreeSet<Arc<str>>,
     /// Who waits until all is forgotten.
     leavers_of_all: Vec<W>,
     is_up: bool,
@@ -27,6 +27,8 @@ struct Entry<W> {
     in_force: Option<u64>,
     /// How many statements about it are unanswered.
     under_way: u32,
+    /// The server has acknowledged a `LISTEN`, and no `UNLISTEN` since.
+    is_known: bool,
     /// Who waits until it is forgotten.
     leavers: Vec<W>,
 }
@@ -40,7 +42,7 @@ struct Want<W> {
 
 impl<W> Default for Entry<W> {
     fn default() -> Self {
-        Self { want: None, in_force: None, under_way: 0, leavers: Vec::new() }
+        Self { want: None, in_force: None, under_way: 0, is_known: false, leavers: Vec::new() }
     }
 }
 
@@ -62,7 +64,7 @@ pub(super) enum Unlistened<W> {
 
 impl<W> Default for Channels<W> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), ticket: 0, marked: Vec::new(), leavers_of_all: Vec::new(), is_up: false }
+        Self { entries: HashMap::new(), ticket: 0, marked: BTreeSet::new(), leavers_of_all: Vec::new(), is_up: false }
     }
 }
 
@@ -77,7 +79,7 @@ impl<W> Channels<W> {
         self.ticket += 1;
         let entry = self.entries.entry(Arc::clone(&name)).or_default();
         entry.want = Some(Want { ticket: self.ticket, waiter: Some(waiter) });
-        self.marked.push(name);
+        self.mark(name);
         Some(self.ticket)
     }
 
@@ -89,6 +91,8 @@ impl<W> Channels<W> {
         if entry.want.as_ref().is_some_and(|want| want.ticket == ticket) {
             entry.want = None;
             self.mark(name);
+            // If the server never heard of it, nothing is left of it.
+            self.tidy(channel);
         }
     }
 
@@ -127,7 +131,7 @@ impl<W> Channels<W> {
 
     fn mark(&mut self, name: Arc<str>) {
         if self.is_up {
-            self.marked.push(name);
+            self.marked.insert(name);
         } else {
             self.tidy(&name);
         }
@@ -174,6 +178,7 @@ impl<W> Channels<W> {
     pub(super) fn listened(&mut self, channel: &str, ticket: u64) -> Option<W> {
         let entry = self.entries.get_mut(channel)?;
         entry.under_way -= 1;
+        entry.is_known = true;
         let want = entry.want.as_mut().filter(|want| want.ticket == ticket);
         let waiter = want.and_then(|want| want.waiter.take());
         self.tidy(channel);
@@ -188,8 +193,16 @@ impl<W> Channels<W> {
             Some(want) if want.ticket == ticket => entry.want.take().and_then(|want| want.waiter),
             _ => None,
         };
-        // An earlier LISTEN of the same channel may be in force: an UNLISTEN makes sure.
-        self.marked.push(Arc::clone(channel));
+        if entry.is_known {
+            // An earlier LISTEN is still in force: an UNLISTEN follows.
+            self.mark(Arc::clone(channel));
+        } else {
+            if entry.in_force == Some(ticket) {
+                entry.in_force = None;
+            }
+            self.mark(Arc::clone(channel));
+            self.tidy(channel);
+        }
         waiter
     }
 
@@ -198,6 +211,7 @@ impl<W> Channels<W> {
         for channel in channels {
             if let Some(entry) = self.entries.get_mut(channel) {
                 entry.under_way -= 1;
+                entry.is_known = false;
                 self.tidy(channel);
             }
         }
@@ -208,6 +222,7 @@ impl<W> Channels<W> {
         let Some(entry) = self.entries.get(channel) else { return };
         if entry.want.is_none() && entry.in_force.is_none() && entry.under_way == 0 && entry.leavers.is_empty() {
             self.entries.remove(channel);
+            self.marked.remove(channel);
         }
     }
 
@@ -227,10 +242,10 @@ impl<W> Channels<W> {
         self.is_up = true;
         for (name, ticket) in in_force {
             // (It may have been unlistened meanwhile.)
-            self.entries.entry(name).or_default().in_force = Some(ticket);
+            let entry = self.entries.entry(name).or_default();
+            (entry.in_force, entry.is_known) = (Some(ticket), true);
         }
         self.marked = self.entries.keys().cloned().collect();
-        self.marked.sort_unstable();
     }
 
     /// The link is lost, and what the server knew with it. Returns who waited for it to forget something.
@@ -239,7 +254,7 @@ impl<W> Channels<W> {
         self.marked.clear();
         let mut done = take(&mut self.leavers_of_all);
         self.entries.retain(|_, entry| {
-            entry.in_force = None;
+            (entry.in_force, entry.is_known) = (None, false);
             entry.under_way = 0;
             done.append(&mut entry.leavers);
             entry.want.is_some()

@@ -32,11 +32,16 @@ impl End {
 /// Why a link was lost.
 #[derive(Clone)]
 pub(super) enum Loss {
-    Failed(Arc<tokio_postgres::Error>),
+    Failed(Arc<dyn std::error::Error + Send + Sync>),
     Silent(Duration),
 }
 
 impl Loss {
+    pub(super) fn of(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let error: Box<dyn std::error::Error + Send + Sync> = error.into();
+        Self::Failed(error.into())
+    }
+
     pub(super) fn error(&self) -> Error {
         match self {
             Self::Failed(source) => Error::Lost { source: Arc::clone(source) },

@@ -79,7 +79,7 @@ pub enum Error {
     #[non_exhaustive]
     Lost {
         /// Why.
-        source: Arc<tokio_postgres::Error>,
+        source: Arc<dyn StdError + Send + Sync>,
     },
 
     /// The connection was given up, as nothing came from the server for so long after it was asked whether it is there.
@@ -103,8 +103,8 @@ pub enum Error {
     },
 
     /// The queue of notifications is full and nobody takes any, so that the server's answer cannot be read, either
-    /// ([`WhenFull::Wait`](super::WhenFull::Wait)).
-    #[error("the queue of notifications has been full for {limit:?}: expected a reader")]
+    /// ([`WhenFull::Wait`](super::WhenFull::Wait)); or nobody takes the markers of 32 losses, so that no attempt is made.
+    #[error("the reader's queue has been full for {limit:?}: expected a reader")]
     #[non_exhaustive]
     Backlog {
         /// The [`ping_timeout`](super::ListenerBuilder::ping_timeout).

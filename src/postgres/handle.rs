@@ -16,7 +16,8 @@ use crate::Status;
 
 /// A handle on a [`Listener`](super::Listener) for other tasks; made by [`Listener::handle`](super::Listener::handle).
 ///
-/// It does not keep the listener alive: when that is dropped, calls fail with [`Error::Closed`].
+/// It does not keep the listener alive: when that is dropped, calls fail with [`Error::Closed`]. What waits for the server must
+/// be polled on a tokio runtime with time, as it has a time limit.
 #[derive(Clone)]
 pub struct ListenerHandle {
     pub(super) shared: Arc<Shared>,
@@ -114,6 +115,8 @@ impl ListenerHandle {
         let (reply, answer) = oneshot::channel();
         let is_up = self.order(|state| {
             if state.is_up {
+                // Those whose callers have gone need no answer.
+                state.questions.retain(|question| !question.reply.is_closed());
                 state.questions.push_back(Question { sql: sql.to_owned(), reply });
             }
             state.is_up

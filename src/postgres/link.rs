@@ -72,9 +72,7 @@ impl Link {
                 return Poll::Ready(Some(loss));
             }
             match drained {
-                Poll::Ready(Err(error)) => {
-                    return Poll::Ready(Some(Loss::Failed(Arc::new(error))));
-                }
+                Poll::Ready(Err(loss)) => return Poll::Ready(Some(loss)),
                 // There is more; but the reader has its turn first.
                 Poll::Ready(Ok(())) => {
                     cx.waker().wake_by_ref();
@@ -146,23 +144,27 @@ impl Link {
     }
 
     /// Reads until there is nothing more, or so many notifications.
-    fn poll_messages(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Result<(), tokio_postgres::Error>> {
+    fn poll_messages(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Result<(), Loss>> {
         self.wire.limit(room);
         let drained = self.poll_connection(cx);
         let may_be_more = self.wire.take_arrived(&mut self.batch);
         if may_be_more && drained.is_pending() { Poll::Ready(Ok(())) } else { drained }
     }
 
-    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), tokio_postgres::Error>> {
+    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Loss>> {
         for _ in 0..BATCH {
             match std::task::ready!(self.connection.poll_message(cx)) {
                 Some(Ok(AsyncMessage::Notice(notice))) => {
                     log::debug!(target: "perconn", "PostgreSQL: {}: {}", notice.severity(), notice.message());
                 }
+                // Only one that is too long for `Frames`. Those before it go first.
+                Some(Ok(AsyncMessage::Notification(long))) => {
+                    self.wire.take_arrived(&mut self.batch);
+                    self.batch.push(Notification::new(long.process_id(), long.channel(), long.payload()));
+                }
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(error)),
-                // Only a client that is gone ends it this way.
-                None => return Poll::Pending,
+                Some(Err(error)) => return Poll::Ready(Err(Loss::of(error))),
+                None => return Poll::Ready(Err(Loss::of("the connection has ended"))),
             }
         }
         Poll::Ready(Ok(()))

@@ -105,16 +105,20 @@ impl ListenerConn {
     /// Sends statements of your own by the simple protocol, and returns what the server answers.
     ///
     /// A `LISTEN` or `UNLISTEN` among them is carried out, but not known to [`listen`](ListenerConn::listen) and
-    /// [`unlisten`](ListenerConn::unlisten).
+    /// [`unlisten`](ListenerConn::unlisten). While a transaction is open, what `listen` and `unlisten` do is in force from its
+    /// commit on only. A `COPY` from or to the client ends the connection.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] with the server's words, [`Error::Backlog`], or what says that it is over.
+    /// [`Error::InvalidConfig`] for a zero byte in it, [`Error::Refused`] with the server's words, [`Error::Backlog`], or what says that it is over.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: dropping the future only ends the wait; the statements may have been carried out.
     pub async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
+        if sql.contains('\0') {
+            return Err(Error::InvalidConfig("simple_query: a statement with a zero byte: expected none".into()));
+        }
         self.handle.question(sql).await
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Login {
     pub(super) wire: Wire,
     /// The channels that are listened to.
     pub(super) channels: Vec<(Arc<str>, u64)>,
+    /// Where it was.
+    pub(super) host: String,
 }
 
 impl Login {
@@ -36,7 +38,7 @@ impl Login {
     ) -> Result<(BoxStream, Self), BoxError> {
         let wire = Wire::new(stream);
         let (client, connection) = config.connect_raw(wire.clone(), NoTls).await?;
-        let mut login = Self { client, connection, wire, channels: Vec::new() };
+        let mut login = Self { client, connection, wire, channels: Vec::new(), host: String::new() };
         login.check_attributes(config.get_target_session_attrs()).await?;
         // As late as can be: they may change all the while.
         login.channels = channels();
@@ -91,6 +93,12 @@ impl Login {
         poll_fn(|cx| {
             loop {
                 let polled = self.connection.poll_message(cx);
+                // (The end of the connection is told once, and may come with the last answer.)
+                match polled {
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
+                    Poll::Ready(None) => return Poll::Ready(Err(closed())),
+                    Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+                }
                 // (What has arrived may have been an answer, and then this task is not woken for it any more.)
                 while let Poll::Ready(answer) = answers.as_mut().poll_next(cx) {
                     match answer {
@@ -99,13 +107,12 @@ impl Login {
                         Some(Err(error)) => return Poll::Ready(Err(error.into())),
                     }
                 }
-                match polled {
-                    Poll::Ready(Some(Ok(_))) => {}
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
-                    Poll::Ready(None) => return Poll::Ready(Err(closed())),
+                if polled.is_pending() {
+                    if !self.wire.is_full() {
+                        return Poll::Pending;
+                    }
                     // (No server has sent notifications before the answer. If one does, they are kept.)
-                    Poll::Pending if self.wire.is_full() => self.wire.limit(usize::MAX),
-                    Poll::Pending => return Poll::Pending,
+                    self.wire.limit(usize::MAX);
                 }
             }
         })

@@ -40,6 +40,9 @@ pub enum Message {
 }
 
 /// A notification, as the server sent it.
+///
+/// It is text, in UTF-8. In a database whose encoding is `SQL_ASCII`, anybody may send what is none: then the server ends the
+/// session of each listener, which is a loss like any other.
 #[derive(Clone)]
 pub struct Notification {
     process_id: i32,

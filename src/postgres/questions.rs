@@ -55,7 +55,7 @@ impl Questions {
                         // What was asked shares the fate of the link.
                         self.0.push_front((asked, Box::pin(std::future::pending())));
                         // Of its own end, the connection says more.
-                        return (!error.is_closed()).then(|| Loss::Failed(Arc::new(error)));
+                        return (!error.is_closed()).then(|| Loss::of(error));
                     }
                     if let Some(loss) = refused(shared, asked, error) {
                         return Some(loss);
@@ -109,7 +109,7 @@ fn refused(shared: &Shared, asked: Asked, source: tokio_postgres::Error) -> Opti
         // What the server still listens to is not known: another link is.
         Asked::Unlisten { leavers, .. } => {
             tell_all(leavers);
-            return Some(Loss::Failed(Arc::new(source)));
+            return Some(Loss::of(source));
         }
         // (The user's own words may have a secret in them.)
         Asked::Question(question) => {

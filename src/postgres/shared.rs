@@ -195,8 +195,13 @@ impl Shared {
     pub(super) async fn may_dial(&self) {
         poll_fn(|cx| {
             let mut state = self.lock();
-            if !state.is_busy && state.outbox.has_room_for_markers() {
+            let has_room = state.outbox.has_room_for_markers();
+            if !state.is_busy && has_room {
+                state.full_since = None;
                 return Poll::Ready(());
+            }
+            if !has_room {
+                state.full_since.get_or_insert_with(Instant::now);
             }
             set_waker(&mut state.gate, cx);
             Poll::Pending

@@ -1,6 +1,7 @@
 //! From settings to a listener.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio_postgres::config::SslMode;
@@ -81,7 +82,7 @@ fn prepare(builder: ListenerBuilder, is_once: bool) -> Result<(Builder<Attempts>
         is_random,
         limit: builder.dial_timeout,
     };
-    let witness = Arc::clone(&shared);
+    let witness = Witness { shared: Arc::clone(&shared), slot: slot.clone(), attempt: AtomicU32::new(0) };
     let core = Conn::builder(name)
         .dialer(attempts)
         // An attempt may have to wait for the reader first, and limits itself.
@@ -91,15 +92,49 @@ fn prepare(builder: ListenerBuilder, is_once: bool) -> Result<(Builder<Attempts>
         .stable_after(builder.stable_after)
         .max_retries(if is_once { Some(0) } else { builder.max_retries })
         .logger(|_| {})
-        .on_event(move |event| {
-            if let crate::Event::DialFailed { attempt, cause, retry_in, .. } = event {
-                let cause = witness.failure(|| Error::of_dial(cause));
-                let event = Event::AttemptFailed { attempt: *attempt, cause: Arc::clone(&cause), retry_in: *retry_in };
-                witness.tell_from_outside(&event, Some(&cause));
-            }
-        });
+        .on_event(move |event| witness.see(event));
     Ok((core, Unborn { shared, slot, heartbeat: builder.heartbeat, is_once }))
 }
+
+/// Tells of the attempts that failed, as the core sees them.
+struct Witness {
+    shared: Arc<Shared>,
+    slot: Slot,
+    /// The number of the last one that succeeded.
+    attempt: AtomicU32,
+}
+
+impl Witness {
+    fn see(&self, event: &crate::Event) {
+        match event {
+            crate::Event::Connected { attempt, .. } | crate::Event::Reconnected { attempt, .. } => {
+                self.attempt.store(*attempt, Ordering::Relaxed);
+            }
+            crate::Event::DialFailed { attempt, cause, retry_in, .. } => {
+                let cause = self.shared.failure(|| Error::of_dial(cause));
+                self.tell(*attempt, cause, *retry_in);
+            }
+            crate::Event::Disconnected { cause, retry_in, .. } => {
+                // Nobody has used the link yet: it was none.
+                let Some(login) = self.slot.take() else { return };
+                let cause = Error::Connect { host: login.host, source: Arc::new(EndedAtOnce(Arc::clone(cause))) };
+                self.shared.attempt_failed(Arc::new(cause));
+                let cause = self.shared.failure(|| Error::Closed);
+                self.tell(self.attempt.load(Ordering::Relaxed), cause, *retry_in);
+            }
+            _ => {}
+        }
+    }
+
+    fn tell(&self, attempt: u32, cause: Arc<Error>, retry_in: Option<Duration>) {
+        let event = Event::AttemptFailed { attempt, cause: Arc::clone(&cause), retry_in };
+        self.shared.tell_from_outside(&event, Some(&cause));
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the connection ended right after the login")]
+struct EndedAtOnce(#[source] Arc<crate::Error>);
 
 fn check(builder: &ListenerBuilder) -> Result<(), Error> {
     let invalid = |text: &str| Err(Error::InvalidConfig(text.into()));

@@ -2,8 +2,9 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,6 +13,7 @@ use super::Event;
 use super::attempts::Slot;
 use super::dialer::BoxStream;
 use super::end::{End, Loss};
+use super::hooks::panic_text;
 use super::link::Link;
 use super::login::Login;
 use super::questions::tell_all;
@@ -50,11 +52,11 @@ impl Task {
                 Some(Ok(session)) => session,
                 Some(Err(error)) => return self.is_over(&error),
             };
-            // (There is always one: each dial that succeeds leaves it.)
+            // Each dial that succeeds leaves one; if it is gone, so is the link, which was told as an attempt that failed.
             let Some(login) = self.slot.take() else { continue };
             let generation = session.generation();
             let mut link = self.begin(login, session, generation, lost_at);
-            let Some(loss) = poll_fn(|cx| link.poll(cx)).await else {
+            let Some(loss) = poll_fn(|cx| poll_link(&mut link, cx)).await else {
                 let mut link = Some(link);
                 return poll_fn(|cx| {
                     link.take().into_iter().for_each(|link| link.goodbye(cx));
@@ -65,7 +67,6 @@ impl Task {
             lost_at = Some(Instant::now());
             self.lost(link, generation, &loss);
             if self.is_once {
-                self.shared.end(End::Lost(loss));
                 return;
             }
             self.shared.link_is_done_with();
@@ -132,12 +133,21 @@ impl Task {
             let _ = question.reply.send(Err(loss.error()));
         }
         link.lost(loss);
+        if self.is_once {
+            self.shared.end(End::Lost(loss.clone()));
+        }
         self.shared.tell(&Event::Disconnected { generation, cause: Arc::clone(&cause) }, Some(&cause));
     }
 
     /// There will be no session any more.
     fn is_over(&self, error: &io::Error) {
         match crate::Error::of(error) {
+            Some(crate::Error::GaveUp { .. }) if self.is_once => {
+                // The connection was there, and gone before it was used.
+                let trouble = self.shared.lock().trouble.clone();
+                self.shared
+                    .end(End::Lost(trouble.map_or_else(|| Loss::of("it ended at once"), |why| Loss::Failed(why))));
+            }
             Some(crate::Error::GaveUp { attempts, .. }) => {
                 let end = End::GaveUp { attempts: *attempts, trouble: self.shared.lock().trouble.clone() };
                 let error = end.error();
@@ -147,6 +157,14 @@ impl Task {
             Some(crate::Error::ClosedConnection) => self.shared.end(End::Closed),
             _ => self.shared.end(End::RuntimeShutdown),
         }
+    }
+}
+
+/// What was dialed may be the program's own, and panic.
+fn poll_link(link: &mut Link, cx: &mut Context<'_>) -> Poll<Option<Loss>> {
+    match catch_unwind(AssertUnwindSafe(|| link.poll(cx))) {
+        Ok(poll) => poll,
+        Err(panic) => Poll::Ready(Some(Loss::of(format!("the stream panicked: {}", panic_text(panic))))),
     }
 }
 

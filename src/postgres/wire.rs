@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -23,18 +24,38 @@ struct Inner {
     stream: Option<BoxStream>,
     heard: Instant,
     frames: Frames,
-    /// Something was written, and since then not all was read that had arrived.
-    has_written: bool,
+    unread: Unread,
+    /// Something was written and is not flushed yet.
+    is_unflushed: bool,
+    /// The login is over, in which one speaks after the other.
+    is_link: bool,
 }
+
+/// Whether something may have arrived that was not read: then a write has to wait. If the server is gone, it would fail, and
+/// what the connection has told of its end cannot be read any more.
+enum Unread {
+    No,
+    Since(Instant),
+    /// And one write was let out.
+    AndWritten,
+}
+
+/// Where more arrives than is taken, for good, a question must go out all the same. So long a write waits then.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Wire {
     pub(super) fn new(stream: BoxStream) -> Self {
         let (heard, frames) = (Instant::now(), Frames::new());
-        Self(Arc::new(Mutex::new(Inner { stream: Some(stream), heard, frames, has_written: false })))
+        let inner =
+            Inner { stream: Some(stream), heard, frames, unread: Unread::No, is_unflushed: false, is_link: false };
+        Self(Arc::new(Mutex::new(inner)))
     }
 
+    /// Goes on over the session.
     pub(super) fn put(&self, stream: BoxStream) {
-        self.lock().stream = Some(stream);
+        let mut inner = self.lock();
+        inner.stream = Some(stream);
+        inner.is_link = true;
     }
 
     pub(super) fn take(&self) -> Option<BoxStream> {
@@ -67,40 +88,56 @@ impl Wire {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn poll<T>(&self, operation: impl FnOnce(Pin<&mut BoxStream>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        match &mut self.lock().stream {
-            Some(stream) => operation(Pin::new(stream)),
-            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-        }
-    }
 }
 
 impl Inner {
-    fn has_to_wait(&mut self) -> bool {
-        self.has_written && self.frames.step() == Step::Full
+    fn stream(&mut self) -> io::Result<Pin<&mut BoxStream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// All that has arrived was read, or not.
+    fn has_read(&mut self, all: bool) {
+        match self.unread {
+            _ if all => self.unread = Unread::No,
+            Unread::No => self.unread = Unread::Since(Instant::now()),
+            Unread::Since(_) | Unread::AndWritten => {}
+        }
+    }
+
+    fn may_write(&mut self) -> bool {
+        match self.unread {
+            _ if !self.is_link => true,
+            Unread::No => true,
+            Unread::Since(begin) => begin.elapsed() >= PATIENCE,
+            Unread::AndWritten => false,
+        }
     }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let inner = &mut *self.lock();
-        let Some(stream) = &mut inner.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         loop {
             match inner.frames.step() {
                 Step::Pass => {
-                    inner.has_written = false;
+                    inner.has_read(false);
                     buf.put_slice(inner.frames.pass(buf.remaining()));
                     return Poll::Ready(Ok(()));
                 }
                 // Whoever takes some asks again.
-                Step::Full => return Poll::Pending,
+                Step::Full => {
+                    inner.has_read(false);
+                    return Poll::Pending;
+                }
                 Step::Read => {
+                    let Some(stream) = &mut inner.stream else {
+                        return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+                    };
                     let mut space = ReadBuf::new(inner.frames.space());
-                    let outcome = Pin::new(&mut *stream).poll_read(cx, &mut space);
-                    inner.has_written &= outcome.is_ready();
-                    ready!(outcome)?;
+                    let outcome = Pin::new(stream).poll_read(cx, &mut space);
                     let length = space.filled().len();
+                    inner.has_read(outcome.is_pending());
+                    ready!(outcome)?;
                     if length == 0 {
                         return Poll::Ready(Ok(()));
                     }
@@ -113,23 +150,34 @@ impl AsyncRead for Wire {
 }
 
 impl AsyncWrite for Wire {
-    /// While more has arrived than is taken, one write goes out and no second: if the server is gone, the first is what it
-    /// answers by a reset, and the second would fail, and take with it what was not read.
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.lock().has_to_wait() {
-            // (Whoever takes some asks again.)
+        let inner = &mut *self.lock();
+        if !inner.may_write() {
+            // (Whoever reads, asks again.)
             return Poll::Pending;
         }
-        let outcome = self.poll(|stream| stream.poll_write(cx, bytes));
-        self.lock().has_written |= outcome.is_ready();
-        outcome
+        if matches!(inner.unread, Unread::Since(_)) {
+            inner.unread = Unread::AndWritten;
+        }
+        inner.is_unflushed = true;
+        inner.stream()?.poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(|stream| stream.poll_flush(cx))
+        let inner = &mut *self.lock();
+        if !inner.is_unflushed {
+            return Poll::Ready(Ok(()));
+        }
+        // (What was let out is let out to the end.)
+        if matches!(inner.unread, Unread::Since(_)) && !inner.may_write() {
+            return Poll::Pending;
+        }
+        ready!(inner.stream()?.poll_flush(cx))?;
+        inner.is_unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(|stream| stream.poll_shutdown(cx))
+        self.lock().stream()?.poll_shutdown(cx)
     }
 }
