@@ -56,13 +56,15 @@ pub struct Guard<T: Send + 'static = TcpStream> {
     /// There until it is dropped.
     live: Option<Live<T>>,
     is_reused: bool,
-    /// Why it is to be closed.
+    /// Its user wants it to be closed.
+    closes: bool,
+    /// Why it cannot be used again.
     fault: Option<Why>,
 }
 
 impl<T: Send + 'static> Guard<T> {
     pub(super) fn new(inner: Arc<Inner<T>>, live: Live<T>, is_reused: bool) -> Self {
-        Self { inner, live: Some(live), is_reused, fault: None }
+        Self { inner, live: Some(live), is_reused, closes: false, fault: None }
     }
 
     /// Whether it had been open before: an error may then only mean that its peer has closed it at this moment, and another
@@ -72,18 +74,14 @@ impl<T: Send + 'static> Guard<T> {
     }
 
     /// Whether it is closed when it is dropped, instead of going back: `true` at the beginning of an exchange, `false` when
-    /// it is over.
+    /// it is over. (One that has failed, or was shut down, is closed all the same.)
     pub fn close_on_drop(&mut self, closes: bool) {
-        match self.fault {
-            None if closes => self.fault = Some(Why::Requested),
-            Some(Why::Requested) if !closes => self.fault = None,
-            _ => {}
-        }
+        self.closes = closes;
     }
 
     /// Closes the connection. Its slot is free when this returns.
     pub fn close(mut self) {
-        self.close_on_drop(true);
+        self.closes = true;
     }
 
     /// Looks at the outcome of an operation for the end of the connection.
@@ -93,6 +91,14 @@ impl<T: Send + 'static> Guard<T> {
                 self.fault = Some(Why::Failed);
             }
         }
+    }
+
+    /// The same for a write; one that writes nothing of something has failed.
+    fn note_written(&mut self, outcome: &io::Result<usize>, had_nothing: bool) {
+        if matches!(outcome, Ok(0)) && !had_nothing {
+            self.fault = Some(Why::Failed);
+        }
+        self.note(outcome);
     }
 }
 
@@ -116,6 +122,7 @@ impl<T: Send + 'static> Drop for Guard<T> {
     fn drop(&mut self) {
         let Some(live) = self.live.take() else { return };
         let fault = if thread::panicking() { Some(Why::Panicked) } else { self.fault };
+        let fault = fault.or_else(|| self.closes.then_some(Why::Requested));
         match fault.or_else(|| self.inner.is_aged(&live).then_some(Why::Aged)) {
             Some(why) => self.inner.close(live, why, self.is_reused),
             None => Arc::clone(&self.inner).put(live, self.is_reused),
@@ -140,7 +147,7 @@ impl<T: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Guard<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
         let outcome = ready!(Pin::new(&mut **me).poll_write(cx, bytes));
-        me.note(&outcome);
+        me.note_written(&outcome, bytes.is_empty());
         Poll::Ready(outcome)
     }
 
@@ -151,7 +158,7 @@ impl<T: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Guard<T> {
     ) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
         let outcome = ready!(Pin::new(&mut **me).poll_write_vectored(cx, parts));
-        me.note(&outcome);
+        me.note_written(&outcome, parts.iter().all(|part| part.is_empty()));
         Poll::Ready(outcome)
     }
 
@@ -169,7 +176,7 @@ impl<T: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Guard<T> {
     /// A connection that was shut down is not used again.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        me.fault = Some(Why::Requested);
+        me.fault.get_or_insert(Why::Requested);
         Pin::new(&mut **me).poll_shutdown(cx)
     }
 }

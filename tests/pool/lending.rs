@@ -1,8 +1,12 @@
 //! Lending and giving back.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use perconn::TcpDialer;
 use perconn::pool::{GetError, Pool, Why};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::support::{Server, soon};
 use crate::world::{Closings, EchoServer, echo, nobody_has_anything};
@@ -180,5 +184,74 @@ async fn pool_of_the_process_is_one_and_within_its_descriptors() {
     #[cfg(target_os = "linux")]
     if let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
         assert!(0 < max && (max as u64) < limit.max(2), "{max} of {limit}");
+    }
+}
+
+#[tokio::test]
+async fn connection_that_was_shut_down_or_has_failed_is_closed_though_its_user_takes_his_wish_back() {
+    let closings = Closings::default();
+    let pool = closings.watch(Pool::builder(1));
+    let (mut peers, mut is_first) = (Vec::new(), true);
+    let dialer = perconn::dial_fn(move || {
+        let (stream, peer) = tokio::io::duplex(8);
+        // The first one has a peer.
+        peers.extend(std::mem::take(&mut is_first).then_some(peer));
+        std::future::ready(Ok(stream))
+    });
+    let resource = pool.resource_with("a pipe", dialer).unwrap();
+    for fails in [false, true] {
+        let mut conn = resource.get().await.unwrap();
+        conn.close_on_drop(true);
+        assert_eq!(conn.write_all(b"x").await.is_err(), fails);
+        conn.shutdown().await.unwrap();
+        conn.close_on_drop(false);
+        drop(conn);
+    }
+    assert_eq!(closings.list(), [Why::Requested, Why::Failed]);
+}
+
+/// Takes nothing.
+struct Full;
+
+impl AsyncRead for Full {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Full {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(0))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn connection_that_took_nothing_of_a_write_is_not_used_again() {
+    let pool = Pool::new(1).unwrap();
+    let resource = pool.resource_with("full", perconn::dial_fn(|| async { Ok(Full) })).unwrap();
+    for parts in [&[b"".as_slice(), b"x"][..], &[b"x"]] {
+        let mut conn = resource.get().await.unwrap();
+        // Nothing of nothing is no failure.
+        assert_eq!(conn.write(b"").await.unwrap(), 0);
+        assert_eq!(conn.write_vectored(&[]).await.unwrap(), 0);
+        drop(conn);
+        let mut conn = resource.get().await.unwrap();
+        assert!(conn.is_reused());
+        let parts: Vec<_> = parts.iter().map(|part| io::IoSlice::new(part)).collect();
+        assert_eq!(conn.write_vectored(&parts).await.unwrap(), 0);
+        drop(conn);
+        let mut conn = resource.get().await.unwrap();
+        assert!(!conn.is_reused());
+        assert_eq!(conn.write(b"x").await.unwrap(), 0);
+        drop(conn);
+        assert_eq!(pool.stats().idle, 0);
     }
 }
