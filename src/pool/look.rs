@@ -20,17 +20,27 @@ use crate::Dial;
 /// Whether `value` is open and silent. `None`: it is no socket.
 #[inline]
 pub(super) fn is_quiet<T: 'static>(value: &T) -> Option<bool> {
-    let mut cx = Context::from_waker(Waker::noop());
     let value: &dyn Any = value;
     // The runtime gives an error if it is going away, and then the socket is of no use.
     if let Some(tcp) = value.downcast_ref::<TcpStream>() {
-        return Some(is_quiet_now(tcp) && !matches!(tcp.poll_read_ready(&mut cx), Poll::Ready(Err(_))));
+        return Some(is_quiet_now(tcp) && !matches!(at_once(|cx| tcp.poll_read_ready(cx)), Poll::Ready(Err(_))));
     }
     #[cfg(unix)]
     if let Some(unix) = value.downcast_ref::<UnixStream>() {
-        return Some(is_quiet_now(unix) && !matches!(unix.poll_read_ready(&mut cx), Poll::Ready(Err(_))));
+        let is_quiet = is_quiet_now(unix) && is_writable(unix);
+        return Some(is_quiet && !matches!(at_once(|cx| unix.poll_read_ready(cx)), Poll::Ready(Err(_))));
     }
     None
+}
+
+/// Polls once. (Without regard to the budget of the task: a "not yet" for its sake says nothing.)
+#[inline]
+fn at_once<R>(mut ask: impl FnMut(&mut Context<'_>) -> Poll<R>) -> Poll<R> {
+    let asked = pin!(unconstrained(poll_fn(|cx| Poll::Ready(ask(cx)))));
+    match asked.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => Poll::Pending,
+    }
 }
 
 /// The same for a stream that is no socket.
@@ -40,9 +50,7 @@ pub(super) fn is_quiet_stream<D: Dial>(stream: &mut D::Stream) -> bool {
     }
     let mut byte = [0];
     let mut buf = ReadBuf::new(&mut byte);
-    // (Without regard to the budget of the task: a "not yet" for its sake says nothing.)
-    let read = pin!(unconstrained(poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_read(cx, &mut buf)))));
-    matches!(read.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Poll::Pending))
+    at_once(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buf)).is_pending()
 }
 
 #[cfg(target_os = "linux")]
@@ -52,6 +60,18 @@ fn is_quiet_now(stream: &impl std::os::fd::AsFd) -> bool {
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     // It fails only for want of memory, and then nothing is known.
     !poll(&mut fds, Some(&at_once)).is_ok_and(|n| n > 0)
+}
+
+/// Whether its peer still reads, which the end of a Unix socket knows: then sending nothing is no error.
+#[cfg(target_os = "linux")]
+fn is_writable(unix: &UnixStream) -> bool {
+    use rustix::net::{SendFlags, send};
+    send(unix, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok()
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn is_writable(_: &UnixStream) -> bool {
+    true
 }
 
 #[cfg(not(target_os = "linux"))]
