@@ -6,7 +6,8 @@
 //! that becomes free, the one with the oldest ticket gets it. So nobody is overtaken, neither at an entry nor between
 //! entries.
 //!
-//! While somebody waits for a slot, there is neither a free slot nor an idle connection.
+//! While somebody waits for a slot, there is neither a free slot nor an idle connection; or connections are being closed for
+//! all who wait.
 
 use std::collections::BTreeMap;
 use std::task::Waker;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use self::entry::{Entry, Phase};
 use self::idle::Idle;
 use self::waiter::Waiter;
-pub(super) use self::waiter::{Answer, Grant};
+pub(super) use self::waiter::{Answer, Grant, Taken};
 use super::Why;
 
 mod entry;
@@ -93,13 +94,7 @@ impl<P: Parked, F> Book<P, F> {
     }
 
     pub(super) fn add_entry(&mut self) -> usize {
-        self.entries.insert(Entry {
-            phase: Phase::Empty,
-            waiters: BTreeMap::new(),
-            is_starved: false,
-            closes: false,
-            is_gone: false,
-        })
+        self.entries.insert(Entry { phase: Phase::Empty, waiters: BTreeMap::new(), closes: false, is_gone: false })
     }
 
     /// Somebody wants the connection of an entry, or a slot to open it; with a waker, which is taken, he waits if need
@@ -112,7 +107,7 @@ impl<P: Parked, F> Book<P, F> {
                 Answer::Now(Grant::Reuse)
             }
             Phase::Claimed => {
-                let Some(waker) = waker.take() else { return Answer::Busy };
+                let waker @ Some(_) = waker.take() else { return Answer::Busy };
                 let (ticket, waiter) = self.add_waiter(entry, false, waker);
                 self.entries[entry].waiters.insert(ticket, waiter);
                 Answer::Wait(waiter)
@@ -122,20 +117,38 @@ impl<P: Parked, F> Book<P, F> {
                     self.entries[entry].phase = Phase::Claimed;
                     return Answer::Now(slot);
                 }
-                let Some(waker) = waker.take() else { return Answer::Busy };
+                let waker @ Some(_) = waker.take() else { return Answer::Busy };
                 self.entries[entry].phase = Phase::Claimed;
                 let (ticket, waiter) = self.add_waiter(entry, true, waker);
-                self.starve(entry, ticket, waiter);
+                self.for_slot.insert(ticket, waiter);
                 Answer::Wait(waiter)
             }
         }
+    }
+
+    /// One who was granted something at once fetches it later.
+    pub(super) fn defer(&mut self, entry: usize, grant: Grant<P::Live, F>) -> usize {
+        let (_, waiter) = self.add_waiter(entry, true, None);
+        self.grant(waiter, grant);
+        waiter
     }
 
     /// What one who waits was granted, if anything.
     pub(super) fn fetch(&mut self, waiter: usize) -> Option<Grant<P::Live, F>> {
         self.waiters[waiter].grant.as_ref()?;
         self.granted -= 1;
-        self.waiters.remove(waiter).grant
+        let Waiter { entry, grant, .. } = self.waiters.remove(waiter);
+        match grant {
+            Some(Grant::Reuse) if std::mem::take(&mut self.entries[entry].closes) => Some(Grant::Replace),
+            grant => grant,
+        }
+    }
+
+    /// One who has an entry and a slot begins to open a connection; not if the book is closed. What was scheduled before was
+    /// for another connection.
+    pub(super) fn begin_dial(&mut self, entry: usize) -> bool {
+        self.entries[entry].closes = false;
+        !self.is_closed
     }
 
     /// Whether this is the waker of one who waits.
@@ -202,15 +215,19 @@ impl<P: Parked, F> Book<P, F> {
         self.return_slot()
     }
 
-    /// A connection that was taken out of the book is closed; its slot stays with the one that it was taken for.
-    pub(super) fn evicted(&mut self) {
+    /// The connection that was taken out of the book for another entry is closed; its slot stays there. Whoever has waited for
+    /// that needs a slot now: returns whom to wake, or another connection, to be closed for him.
+    pub(super) fn evicted(&mut self, entry: usize) -> (Option<Waker>, Option<Taken<P::Live>>) {
         self.releasing -= 1;
-    }
-
-    /// The same, but the slot was taken for nobody. Returns whom to wake.
-    pub(super) fn released(&mut self) -> Option<Waker> {
-        self.releasing -= 1;
-        self.return_slot()
+        self.leave(entry);
+        if self.for_slot.is_empty() {
+            (None, None)
+        } else if self.free > 0 {
+            self.free -= 1;
+            (self.return_slot(), None)
+        } else {
+            (None, self.take_any_idle())
+        }
     }
 
     /// All who wait for an entry get nothing. Returns whom to wake.
@@ -219,13 +236,14 @@ impl<P: Parked, F> Book<P, F> {
         waiters.into_values().filter_map(|waiter| self.grant(waiter, Grant::Failed(why()))).collect()
     }
 
-    /// The connection of an entry shall be closed: the one that is returned, now; one that is in use, when it comes back.
-    pub(super) fn schedule_close(&mut self, entry: usize) -> Option<P::Live> {
+    /// The connection of an entry shall be closed: the one that is returned, now; one that somebody has, before the next one
+    /// has it.
+    pub(super) fn schedule_close(&mut self, entry: usize) -> Option<Taken<P::Live>> {
         match self.entries[entry].phase {
             Phase::Empty => None,
+            // (If there is none, and nobody opens one, it is forgotten when somebody does.)
             Phase::Claimed => {
-                // Nothing is open, or being opened, while its user waits for a slot.
-                self.entries[entry].closes = !self.entries[entry].is_starved;
+                self.entries[entry].closes = true;
                 None
             }
             Phase::Idle { .. } => self.take_idle(entry),
@@ -233,7 +251,7 @@ impl<P: Parked, F> Book<P, F> {
     }
 
     /// The resource is gone; nobody asks for it any more. Returns its connection, to be closed.
-    pub(super) fn remove_entry(&mut self, entry: usize) -> Option<P::Live> {
+    pub(super) fn remove_entry(&mut self, entry: usize) -> Option<Taken<P::Live>> {
         self.entries[entry].is_gone = true;
         let live = self.schedule_close(entry);
         if let Phase::Empty = self.entries[entry].phase {
@@ -243,7 +261,7 @@ impl<P: Parked, F> Book<P, F> {
     }
 
     /// The connection that has been idle for longest, if that is since before `then`.
-    pub(super) fn take_idle_since(&mut self, then: Instant) -> Option<P::Live> {
+    pub(super) fn take_idle_since(&mut self, then: Instant) -> Option<Taken<P::Live>> {
         let oldest = self.idle.oldest?;
         if self.oldest_since()? <= then { self.take_idle(oldest) } else { None }
     }
@@ -257,7 +275,7 @@ impl<P: Parked, F> Book<P, F> {
     }
 
     /// Some idle connection, to be closed.
-    pub(super) fn take_any_idle(&mut self) -> Option<P::Live> {
+    pub(super) fn take_any_idle(&mut self) -> Option<Taken<P::Live>> {
         let oldest = self.idle.oldest?;
         self.take_idle(oldest)
     }
@@ -268,9 +286,7 @@ impl<P: Parked, F> Book<P, F> {
         let entries: Vec<_> = self.entries.iter().map(|(entry, _)| entry).collect();
         let mut wakers: Vec<_> = entries.into_iter().flat_map(|entry| self.fail_waiters(entry, &why)).collect();
         for waiter in std::mem::take(&mut self.for_slot).into_values() {
-            let entry = self.waiters[waiter].entry;
-            self.entries[entry].is_starved = false;
-            self.leave(entry);
+            self.leave(self.waiters[waiter].entry);
             wakers.extend(self.grant(waiter, Grant::Failed(why())));
         }
         wakers
@@ -291,21 +307,15 @@ impl<P: Parked, F> Book<P, F> {
     /// One leaves an entry without a connection: the next one who waits for it has it, and needs a slot.
     fn leave(&mut self, entry: usize) {
         let place = &mut self.entries[entry];
-        (place.is_starved, place.closes) = (false, false);
+        place.closes = false;
         if let Some((ticket, waiter)) = place.waiters.pop_first() {
             self.waiters[waiter].has_entry = true;
-            self.starve(entry, ticket, waiter);
+            self.for_slot.insert(ticket, waiter);
         } else if place.is_gone {
             self.entries.remove(entry);
         } else {
             place.phase = Phase::Empty;
         }
-    }
-
-    /// Whoever has the entry waits for a slot.
-    fn starve(&mut self, entry: usize, ticket: u64, waiter: usize) {
-        self.entries[entry].is_starved = true;
-        self.for_slot.insert(ticket, waiter);
     }
 
     // ===== slots =====
@@ -321,10 +331,7 @@ impl<P: Parked, F> Book<P, F> {
 
     fn return_slot(&mut self) -> Option<Waker> {
         match self.for_slot.pop_first() {
-            Some((_, waiter)) => {
-                self.entries[self.waiters[waiter].entry].is_starved = false;
-                self.grant(waiter, Grant::Slot(None))
-            }
+            Some((_, waiter)) => self.grant(waiter, Grant::Slot(None)),
             None => {
                 self.free += 1;
                 None
@@ -335,10 +342,10 @@ impl<P: Parked, F> Book<P, F> {
     // ===== waiters =====
 
     /// Returns his ticket and his number.
-    fn add_waiter(&mut self, entry: usize, has_entry: bool, waker: Waker) -> (u64, usize) {
+    fn add_waiter(&mut self, entry: usize, has_entry: bool, waker: Option<Waker>) -> (u64, usize) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        (ticket, self.waiters.insert(Waiter { ticket, entry, has_entry, waker: Some(waker), grant: None }))
+        (ticket, self.waiters.insert(Waiter { ticket, entry, has_entry, waker, grant: None }))
     }
 
     fn grant(&mut self, waiter: usize, grant: Grant<P::Live, F>) -> Option<Waker> {

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::shared::Shared;
 use super::{Event, Pool};
 use crate::{Error, SocketOptions};
@@ -33,6 +31,9 @@ pub struct PoolBuilder {
     pub(super) on_event: Option<Hook>,
 }
 
+/// Thirty years. A clock may not reach what is farther away, and no process does.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+
 type Hook = Box<dyn Fn(&Event) + Send + Sync>;
 
 impl PoolBuilder {
@@ -48,6 +49,8 @@ impl PoolBuilder {
     }
 
     /// How long a dial may take, with everything that belongs to it. Defaults to 20 s; `None` for no limit.
+    ///
+    /// A limit needs a runtime with time enabled; in another one, [`GetError::Dial`](super::GetError::Dial) says so.
     pub fn dial_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.dial_timeout = limit.into();
         self
@@ -55,8 +58,8 @@ impl PoolBuilder {
 
     /// How long a connection may be idle before it is closed. Defaults to `None`: until its slot is needed.
     ///
-    /// A task sees to that, on the runtime in which a connection was given back; given back outside of any, it stays open.
-    /// But it is not handed out any more.
+    /// A task sees to that, on each runtime (with time enabled) in which connections are given back; given back outside of
+    /// any, one stays open until such a task comes across it. But it is not handed out any more.
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = limit.into();
         self
@@ -77,6 +80,8 @@ impl PoolBuilder {
 
     /// Is told of each connection that is opened or closed, and each dial that fails, by the task that does it. It must not
     /// block. A panic in it is caught, and logged as a warning on the target `perconn`.
+    ///
+    /// It may use the pool. Of what it closes itself, it is told within that call or, by [`Pool::close_idle`], after it.
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.on_event = Some(Box::new(hook));
         self
@@ -100,8 +105,8 @@ impl PoolBuilder {
             }
         }
         self.socket_options.check()?;
-        // A time that no clock reaches is none.
-        self.idle_timeout = self.idle_timeout.filter(|limit| Instant::now().checked_add(*limit).is_some());
+        let has_end = |limit: &Duration| *limit < NEVER;
+        (self.dial_timeout, self.idle_timeout) = (self.dial_timeout.filter(has_end), self.idle_timeout.filter(has_end));
         Ok(Pool { shared: Shared::new(self) })
     }
 }

@@ -2,15 +2,17 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::panic::catch_unwind;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::coop;
 use tokio::time::Instant;
 
-use super::book::{Answer, Grant};
+use super::book::{Answer, Grant, Taken};
 use super::dialing::Dialing;
 use super::inner::{Inner, Live};
 use super::make::Make;
@@ -52,6 +54,7 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
         }
     }
 
+    /// With a waker, waits if need be.
     fn ask(&mut self, mut waker: Option<Waker>) -> Result<Poll<()>, GetError> {
         let mut state = self.inner.shared.lock();
         if state.book.is_closed() {
@@ -67,11 +70,24 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
         Ok(Poll::Pending)
     }
 
+    /// The task has to yield first, but its turn is now: what can be had is kept for the next poll.
+    #[cold]
+    fn ask_early(&mut self, waker: &Waker) {
+        // (An error is no other one then.)
+        if let Ok(Poll::Ready(())) = self.ask(Some(waker.clone())) {
+            let grant = if let Held::Connection = self.held { Grant::Reuse } else { Grant::Slot(None) };
+            self.held = Held::Place(self.inner.shared.lock().book.defer(self.inner.entry, grant));
+        }
+    }
+
     #[inline]
     fn poll_granted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GetError>> {
         let Held::Place(place) = self.held else {
             // A loop of users who need not wait must yield, too.
-            let budget = ready!(coop::poll_proceed(cx));
+            let Poll::Ready(budget) = coop::poll_proceed(cx) else {
+                self.ask_early(cx.waker());
+                return Poll::Pending;
+            };
             // (A waker is cloned and dropped where the lock is not held.)
             let asked = match self.inner.is_busy() {
                 true => self.ask(Some(cx.waker().clone())),
@@ -110,19 +126,40 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
         Poll::Ready(accepted.and(if is_closed { Err(GetError::Closed) } else { Ok(()) }))
     }
 
+    #[inline]
     fn accept(&mut self, grant: Grant<Box<dyn Leaving>, GetError>) -> Result<(), GetError> {
-        self.held = Held::Nothing;
-        match grant {
-            Grant::Reuse => self.held = Held::Connection,
-            Grant::Slot(None) => self.held = Held::Slot,
-            Grant::Slot(Some(evicted)) => {
-                self.held = Held::Slot;
-                evicted.close(&self.inner.shared, Why::Evicted);
-                self.inner.shared.lock().book.evicted();
+        self.held = match grant {
+            Grant::Reuse => Held::Connection,
+            Grant::Replace | Grant::Slot(_) => Held::Slot,
+            Grant::Failed(error) => {
+                self.held = Held::Nothing;
+                return Err(error);
             }
-            Grant::Failed(error) => return Err(error),
+        };
+        match grant {
+            Grant::Replace => self.close_own(),
+            Grant::Slot(Some(other)) => self.close_other(other),
+            _ => {}
         }
         Ok(())
+    }
+
+    #[cold]
+    fn close_own(&self) {
+        if let Some(live) = self.inner.take() {
+            self.inner.discard(live, Why::Scheduled);
+        }
+    }
+
+    #[cold]
+    fn close_other(&self, Taken { live, entry }: Taken<Box<dyn Leaving>>) {
+        let shared = &self.inner.shared;
+        live.close(shared, Why::Evicted);
+        let (next, idle) = shared.lock().book.evicted(entry);
+        wake(next);
+        if let Some(idle) = idle {
+            shared.close_one(idle, Why::Evicted);
+        }
     }
 
     /// The open connection, if there is one that is fit to be used.
@@ -136,6 +173,11 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
             return None;
         }
         Some(self.lend(live, true))
+    }
+
+    /// Whether a connection can be opened here.
+    pub(super) fn check_runtime(&self) -> Result<(), GetError> {
+        check_runtime(&self.inner.name, self.inner.shared.settings.dial_timeout.is_some())
     }
 
     /// Opens a connection by the resource's own dialer.
@@ -161,7 +203,7 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
         let shared = &self.inner.shared;
         let mut closed = pin!(shared.closed.notified());
         closed.as_mut().enable();
-        if shared.lock().book.is_closed() {
+        if !shared.lock().book.begin_dial(self.inner.entry) {
             return Err(GetError::Closed);
         }
         let began = Instant::now();
@@ -169,7 +211,10 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
         let outcome = tokio::select! {
             biased;
             outcome = dialing.run(shared.settings.dial_timeout) => outcome,
-            () = closed => return Err(GetError::Closed),
+            () = closed => {
+                dialing.ended_by_close();
+                return Err(GetError::Closed);
+            }
         };
         match outcome {
             Ok(value) => {
@@ -195,12 +240,20 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
     }
 }
 
-/// Without a runtime, tokio's sockets and timers panic.
-pub(super) fn check_runtime(name: &Arc<str>) -> Result<(), GetError> {
-    Handle::try_current().map(drop).map_err(|_| {
-        let text = "it must be opened within a tokio runtime";
-        GetError::Dial { name: Arc::clone(name), source: Arc::new(io::Error::new(io::ErrorKind::Unsupported, text)) }
-    })
+/// Without a runtime, tokio's sockets and timers panic; and so do its timers in one that has none.
+pub(super) fn check_runtime(name: &Arc<str>, has_limit: bool) -> Result<(), GetError> {
+    let unsupported = |text| {
+        let source = Arc::new(io::Error::new(io::ErrorKind::Unsupported, text));
+        Err(GetError::Dial { name: Arc::clone(name), source })
+    };
+    if Handle::try_current().is_err() {
+        return unsupported("it must be opened within a tokio runtime");
+    }
+    // (A runtime says so by a panic only.)
+    if has_limit && catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_err() {
+        return unsupported("a limit of time needs a tokio runtime with time enabled");
+    }
+    Ok(())
 }
 
 impl<T: Send + 'static> Drop for Claim<'_, T> {

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::Why;
@@ -11,7 +12,7 @@ use super::book::Put;
 use super::look;
 use super::make::Make;
 use super::reaper;
-use super::shared::{Leaving, Parking, Shared, wake};
+use super::shared::{Leaving, Parking, Shared, wake, warn};
 use crate::hooks::panic_message;
 
 pub(super) struct Inner<T> {
@@ -112,14 +113,16 @@ impl<T: Send + 'static> Inner<T> {
     pub(super) fn put_back(self: Arc<Self>, was_reused: bool) {
         let shared = &self.shared;
         let since = shared.settings.idle_timeout.map(|_| Instant::now());
+        // (It is asked for where the lock is not held.)
+        let runtime = since.and_then(|_| Handle::try_current().ok());
         let mut state = shared.lock();
         state.book.reused += u64::from(was_reused);
         match state.book.put(self.entry, Arc::clone(&self) as Arc<dyn Parking>, since) {
             Put::Kept(next) => {
                 self.set_busy(next.is_some());
-                let replaced = since.and_then(|now| reaper::start_if_needed(shared, &mut state, now));
+                let ended = runtime.as_ref().map(|runtime| reaper::start_if_needed(shared, &mut state, runtime));
                 drop(state);
-                drop(replaced);
+                drop(ended);
                 wake(next);
             }
             Put::Close(why) => {
@@ -179,7 +182,7 @@ impl<T: Send> Leaving for Outgoing<T> {
         // It may be another resource's, and no concern of who runs this.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
             let message = panic_message(panic);
-            log::warn!(target: "perconn", "{}: panicked when it was closed: {message}", self.name);
+            warn(format_args!("{}: panicked when it was closed: {message}", self.name));
         }
         shared.tell_closed(&self.name, opened, why);
     }

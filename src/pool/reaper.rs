@@ -1,66 +1,81 @@
-//! The task that closes connections which have been idle for too long.
+//! The tasks that close connections which have been idle for too long.
 //!
-//! It is started when a connection comes back, and ends when none is idle. A connection that has been idle for too long is
-//! not handed out either, whatever has become of the task.
+//! Each runtime in which a connection comes back has one, as any of them may end, or be driven by nobody. They end when
+//! none is idle. A connection that has been idle for too long is not handed out either, whatever has become of the tasks.
 
+use std::mem;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
+use tokio::runtime::{self, Handle};
+use tokio::task::{AbortHandle, yield_now};
 use tokio::time::{Instant, sleep_until};
 
 use super::Why;
+use super::book::Taken;
 use super::shared::{Leaving, Shared, State};
 
-/// How late the task may be before it counts as lost, with a runtime that nobody drives.
-const LATE: Duration = Duration::from_secs(1);
+/// After so many closings, others of the runtime have their turn.
+const AT_ONCE: u32 = 16;
 
-/// Starts the task if connections are idle and there is none that looks after them. Returns the one that is replaced, to be
-/// dropped when the lock is released.
-pub(super) fn start_if_needed(shared: &Arc<Shared>, state: &mut State, now: Instant) -> Option<AbortHandle> {
-    let limit = shared.settings.idle_timeout?;
-    let is_on_time = state.reaper.as_ref().is_some_and(|(task, due)| !task.is_finished() && now < *due + LATE);
-    if is_on_time || state.book.oldest_since().is_none() {
-        return None;
+/// Starts the task of a runtime, if connections are idle and it has none. Returns those that have ended with their runtimes,
+/// to be dropped when the lock is released.
+pub(super) fn start_if_needed(
+    shared: &Arc<Shared>,
+    state: &mut State,
+    runtime: &Handle,
+) -> Vec<(runtime::Id, AbortHandle)> {
+    let Some(limit) = shared.settings.idle_timeout else { return Vec::new() };
+    let id = runtime.id();
+    // (Another runtime may have the number of one that is gone.)
+    let is_there = state.reapers.iter().any(|(other, task)| *other == id && !task.is_finished());
+    if is_there || state.book.oldest_since().is_none() {
+        return Vec::new();
     }
-    let runtime = Handle::try_current().ok()?;
     // (It begins when the lock is released.)
-    let task = runtime.spawn(reap(Arc::downgrade(shared), limit)).abort_handle();
-    let (replaced, _) = state.reaper.replace((task, now))?;
-    replaced.abort();
-    Some(replaced)
+    let task = runtime.spawn(reap(Arc::downgrade(shared), id, limit)).abort_handle();
+    let (mut alive, ended): (Vec<_>, _) =
+        mem::take(&mut state.reapers).into_iter().partition(|(_, task)| !task.is_finished());
+    alive.push((id, task));
+    state.reapers = alive;
+    ended
 }
 
-async fn reap(pool: Weak<Shared>, limit: Duration) {
-    while let Some(step) = next_step(&pool, limit) {
+async fn reap(pool: Weak<Shared>, runtime: runtime::Id, limit: Duration) {
+    let mut closed = 0;
+    while let Some(step) = next_step(&pool, runtime, limit) {
         match step {
-            Step::Close(shared, live) => shared.close_one(live, Why::Idle),
+            Step::Close(shared, idle) => {
+                shared.close_one(idle, Why::Idle);
+                closed += 1;
+            }
             Step::Sleep(due) => sleep_until(due).await,
+        }
+        if closed == AT_ONCE {
+            closed = 0;
+            yield_now().await;
         }
     }
 }
 
 enum Step {
-    Close(Arc<Shared>, Box<dyn Leaving>),
+    Close(Arc<Shared>, Taken<Box<dyn Leaving>>),
     Sleep(Instant),
 }
 
 /// `None`: there is nothing to be done any more.
-fn next_step(pool: &Weak<Shared>, limit: Duration) -> Option<Step> {
+fn next_step(pool: &Weak<Shared>, runtime: runtime::Id, limit: Duration) -> Option<Step> {
     let shared = pool.upgrade()?;
     let mut state = shared.lock();
     let Some(due) = state.book.oldest_since().and_then(|since| since.checked_add(limit)) else {
         // From here on, whoever puts one back starts another task.
-        let own = state.reaper.take();
+        let own = state.reapers.iter().position(|(other, _)| *other == runtime);
+        let own = own.map(|index| state.reapers.swap_remove(index));
         drop(state);
         drop(own);
         return None;
     };
-    if let Some((_, looks_at)) = &mut state.reaper {
-        *looks_at = due;
-    }
     let expired = Instant::now().checked_sub(limit).and_then(|then| state.book.take_idle_since(then));
     drop(state);
-    Some(expired.map_or(Step::Sleep(due), |live| Step::Close(shared, live)))
+    Some(expired.map_or(Step::Sleep(due), |idle| Step::Close(shared, idle)))
 }

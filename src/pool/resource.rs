@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::task::coop;
 use tokio::time::timeout;
 
 use super::claim::{Claim, check_runtime};
@@ -57,7 +58,7 @@ impl<T: Send + 'static> Resource<T> {
         match claim.reuse() {
             Some(guard) => Ok(guard),
             None => {
-                check_runtime(&self.inner().name)?;
+                claim.check_runtime()?;
                 claim.dial().await
             }
         }
@@ -74,7 +75,7 @@ impl<T: Send + 'static> Resource<T> {
     /// Cancel safe, as [`get`](Resource::get) is.
     pub async fn get_timeout(&self, limit: Duration) -> Result<Guard<T>, GetError> {
         let name = || Arc::clone(&self.inner().name);
-        check_runtime(&self.inner().name)?;
+        check_runtime(&self.inner().name, true)?;
         timeout(limit, self.get()).await.unwrap_or_else(|_| Err(GetError::Timeout { name: name(), limit }))
     }
 
@@ -89,11 +90,13 @@ impl<T: Send + 'static> Resource<T> {
     ///
     /// Cancel safe: dropping the future gives up the dial.
     pub async fn try_get(&self) -> Result<Guard<T>, GetError> {
+        // (A loop of these must yield, too.)
+        coop::consume_budget().await;
         let mut claim = Claim::take(self.inner())?;
         match claim.reuse() {
             Some(guard) => Ok(guard),
             None => {
-                check_runtime(&self.inner().name)?;
+                claim.check_runtime()?;
                 claim.dial().await
             }
         }
@@ -130,7 +133,7 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static> R
         match claim.reuse() {
             Some(guard) => Ok(guard),
             None => {
-                check_runtime(&self.inner().name)?;
+                claim.check_runtime()?;
                 claim.dial_by(&mut DialedBy(dialer)).await
             }
         }

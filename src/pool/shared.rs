@@ -1,14 +1,17 @@
 //! What all parts of a pool have in common.
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::thread::{self, ThreadId};
 
+use tokio::runtime;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::book::{Book, Parked};
+use super::book::{Book, Parked, Taken};
 use super::stats::{Stats, Tally, count};
 use super::{Event, GetError, PoolBuilder, Why};
 use crate::hooks::panic_message;
@@ -23,8 +26,10 @@ pub(super) struct Shared {
 
 pub(super) struct State {
     pub(super) book: Book<Arc<dyn Parking>, GetError>,
-    /// The task that sees to the idle connections, and when it looks next.
-    pub(super) reaper: Option<(AbortHandle, Instant)>,
+    /// The tasks that see to the idle connections: one for each runtime in which some were given back.
+    pub(super) reapers: Vec<(runtime::Id, AbortHandle)>,
+    /// The threads that close all that are idle, each with how many it has still to close.
+    clearing: Vec<(ThreadId, usize)>,
 }
 
 /// A resource, as the book knows it while its connection is idle.
@@ -49,7 +54,7 @@ impl Parked for Arc<dyn Parking> {
 impl Shared {
     pub(super) fn new(settings: PoolBuilder) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State { book: Book::new(settings.max), reaper: None }),
+            state: Mutex::new(State { book: Book::new(settings.max), reapers: Vec::new(), clearing: Vec::new() }),
             settings,
             tally: Tally::default(),
             closed: Notify::new(),
@@ -62,25 +67,38 @@ impl Shared {
     }
 
     /// Closes what was taken out of the book for nobody. Its slot goes to whoever waits.
-    pub(super) fn close_one(&self, live: Box<dyn Leaving>, why: Why) {
+    pub(super) fn close_one(&self, Taken { live, entry }: Taken<Box<dyn Leaving>>, why: Why) {
         live.close(self, why);
-        let next = self.lock().book.released();
+        let next = self.lock().book.release(entry, true);
         wake(next);
     }
 
     pub(super) fn close_idle(&self, why: Why) {
+        let me = thread::current().id();
+        let mut state = self.lock();
         // As many as there are now: others may go on meanwhile.
-        for _ in 0..self.stats().idle {
-            let idle = self.lock().book.take_any_idle();
-            let Some(live) = idle else { return };
-            self.close_one(live, why);
+        let count = state.book.counts().idle;
+        // The hook that is told of a closing may ask for this again: then the loop that it is called from goes on.
+        if let Some((_, left)) = state.clearing.iter_mut().find(|(thread, _)| *thread == me) {
+            *left = count;
+            return;
         }
+        state.clearing.push((me, count));
+        while let Some(idle) = state.next_to_clear(me) {
+            drop(state);
+            self.close_one(idle, why);
+            state = self.lock();
+        }
+        state.clearing.retain(|(thread, _)| *thread != me);
     }
 
     pub(super) fn close(&self) {
         let waiting = self.lock().book.close(|| GetError::Closed);
         wake(waiting);
-        self.closed.notify_waiters();
+        // (These are wakers of the program's own, too.)
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.closed.notify_waiters())) {
+            panic_message(panic);
+        }
         self.close_idle(Why::Gone);
     }
 
@@ -93,7 +111,7 @@ impl Shared {
         let Some(hook) = &self.settings.on_event else { return };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(&event()))) {
             let message = panic_message(panic);
-            log::warn!(target: "perconn", "the event hook of a pool panicked: {message}");
+            warn(format_args!("the event hook of a pool panicked: {message}"));
         }
     }
 
@@ -110,9 +128,22 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if let Some((reaper, _)) = &self.lock().reaper {
-            reaper.abort();
-        }
+        self.lock().reapers.iter().for_each(|(_, reaper)| reaper.abort());
+    }
+}
+
+impl State {
+    fn next_to_clear(&mut self, thread: ThreadId) -> Option<Taken<Box<dyn Leaving>>> {
+        let (_, left) = self.clearing.iter_mut().find(|(other, _)| *other == thread)?;
+        *left = left.checked_sub(1)?;
+        self.book.take_any_idle()
+    }
+}
+
+/// Logs a warning. (A logger is the program's own code, and may panic.)
+pub(super) fn warn(text: fmt::Arguments<'_>) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| log::warn!(target: "perconn", "{text}"))) {
+        panic_message(panic);
     }
 }
 

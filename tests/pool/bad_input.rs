@@ -63,3 +63,20 @@ fn outside_of_a_runtime_a_dial_is_an_error_and_no_panic() {
         assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
     }
 }
+
+#[tokio::test]
+async fn time_that_ends_with_the_clock_is_no_limit() {
+    let now = tokio::time::Instant::now();
+    let longer = |limit: Duration, bit| {
+        let more = limit + Duration::from_secs(1_u64 << bit);
+        if now.checked_add(more).is_some() { more } else { limit }
+    };
+    let limit = (0..63).rev().fold(Duration::ZERO, longer);
+    let pool = Pool::builder(1).idle_timeout(limit).dial_timeout(limit).build().unwrap();
+    let resource = pool.resource_fn("one", || std::future::ready(Ok(1)));
+    for _ in 0..3 {
+        drop(resource.get().await.unwrap());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((pool.stats().opened, pool.stats().reused), (1, 2));
+}

@@ -1,9 +1,12 @@
 //! Closing one connection, those that are idle, or everything.
 
-use perconn::pool::{GetError, Pool, Resource, Why};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock, mpsc};
+
+use perconn::pool::{Event, GetError, Pool, PoolBuilder, Resource, Why};
 use tokio_test::task::spawn;
 
-use crate::support::soon;
+use crate::support::{HANG, soon};
 use crate::world::{Closings, EchoServer, echo, nobody_has_anything};
 
 fn number(pool: &Pool, name: &str) -> Resource<u8> {
@@ -197,4 +200,133 @@ fn pool_that_is_gone_leaves_no_task_behind() {
         })
         .await;
     });
+}
+
+#[tokio::test]
+async fn scheduled_close_is_seen_by_one_who_was_handed_the_connection_and_has_not_looked() {
+    let closings = Closings::default();
+    let pool = closings.watch(Pool::builder(1));
+    let resource = number(&pool, "one");
+    let first = resource.get().await.unwrap();
+    let mut next = spawn(resource.get());
+    assert!(next.poll().is_pending());
+    drop(first);
+    resource.schedule_close();
+    let conn = soon("the next", next).await.unwrap();
+    assert_eq!((conn.is_reused(), closings.list()), (false, vec![Why::Scheduled]));
+    drop(conn);
+    assert!(resource.get().await.unwrap().is_reused());
+}
+
+#[tokio::test]
+async fn scheduled_close_is_over_when_the_connection_it_was_for_is_found_dead() {
+    let server = EchoServer::start().await;
+    let address = server.address;
+    let pool = Pool::new(1).unwrap();
+    let resource = pool.resource(address).unwrap();
+    let mut first = soon("get", resource.get()).await.unwrap();
+    echo(&mut first).await;
+    let mut next = spawn(resource.get());
+    assert!(next.poll().is_pending());
+    server.stop().await;
+    let _server = EchoServer::start_at(address).await;
+    // (He is handed it before the schedule, and looks at it after that.)
+    drop(first);
+    resource.schedule_close();
+    drop(soon("the next", next).await.unwrap());
+    assert!(soon("get", resource.get()).await.unwrap().is_reused());
+}
+
+#[tokio::test]
+async fn scheduled_close_is_nothing_to_one_who_has_a_slot_and_has_not_dialed() {
+    let pool = Pool::new(1).unwrap();
+    let resource = number(&pool, "one");
+    let slot = pool.slot().await.unwrap();
+    let mut next = spawn(resource.get());
+    assert!(next.poll().is_pending());
+    drop(slot);
+    resource.schedule_close();
+    drop(soon("the next", next).await.unwrap());
+    assert!(resource.get().await.unwrap().is_reused());
+}
+
+/// Its end lasts until the test says so.
+struct Gated(Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>);
+
+impl Drop for Gated {
+    fn drop(&mut self) {
+        if let Some((begins, may_end)) = self.0.take() {
+            begins.send(()).unwrap();
+            let _ = may_end.recv();
+        }
+    }
+}
+
+/// While a connection is being closed in some way, on another thread, its resource has no other one.
+async fn nobody_has_another_while_it_is_being_closed<F>(builder: PoolBuilder, close: F)
+where
+    F: FnOnce(&Pool, &Resource<Gated>) + Send + 'static,
+{
+    let (begins, has_begun) = mpsc::channel();
+    let (end, may_end) = mpsc::channel();
+    let mut gate = Some((begins, may_end));
+    let pool = builder.build().unwrap();
+    let resource = pool.resource_fn("gated", move || std::future::ready(Ok(Gated(gate.take()))));
+    let slot = pool.slot().await.unwrap();
+    tokio::spawn({
+        let resource = resource.clone();
+        async move { drop(resource.get().await.unwrap()) }
+    })
+    .await
+    .unwrap();
+    let closer = std::thread::spawn({
+        let (pool, resource) = (pool.clone(), resource.clone());
+        move || close(&pool, &resource)
+    });
+    has_begun.recv_timeout(HANG).expect("it is being closed");
+    drop(slot); // There is one for everybody.
+    let mut next = spawn(resource.get());
+    let is_early = next.poll().is_ready() || resource.try_get().await.is_ok();
+    end.send(()).unwrap();
+    assert!(!is_early, "a resource has two connections");
+    assert!(!soon("the next", next).await.unwrap().is_reused());
+    closer.join().unwrap();
+    nobody_has_anything(&pool);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resource_whose_connection_is_being_closed_has_no_other_one_until_then() {
+    let pool = || Pool::builder(2);
+    nobody_has_another_while_it_is_being_closed(pool(), |_, resource| resource.schedule_close()).await;
+    nobody_has_another_while_it_is_being_closed(pool(), |pool, _| pool.close_idle()).await;
+    // Evicted.
+    nobody_has_another_while_it_is_being_closed(pool(), |pool, _| drop(pool.try_slot().unwrap())).await;
+    let idle = Pool::builder(2).idle_timeout(std::time::Duration::from_millis(1));
+    nobody_has_another_while_it_is_being_closed(idle, |_, _| {}).await;
+}
+
+#[tokio::test]
+async fn hook_that_closes_all_idle_connections_is_not_called_within_itself_again_and_again() {
+    let (pool_of_hook, depth) = (Arc::new(OnceLock::<Pool>::new()), AtomicUsize::new(0));
+    let deepest = Arc::new(AtomicUsize::new(0));
+    let pool = Pool::builder(50).on_event({
+        let (pool, deepest) = (Arc::clone(&pool_of_hook), Arc::clone(&deepest));
+        move |event| {
+            deepest.fetch_max(depth.fetch_add(1, SeqCst) + 1, SeqCst);
+            if let (Event::Closed { .. }, Some(pool)) = (event, pool.get()) {
+                pool.close_idle();
+            }
+            depth.fetch_sub(1, SeqCst);
+        }
+    });
+    let pool = pool_of_hook.get_or_init(|| pool.build().unwrap());
+    let resources: Vec<_> = (0..50).map(|_| number(pool, "one of many")).collect();
+    let mut guards = Vec::new();
+    for resource in &resources {
+        guards.push(resource.get().await.unwrap());
+    }
+    drop(guards);
+    resources[0].schedule_close();
+    assert_eq!(pool.stats().idle, 0);
+    assert_eq!(deepest.load(SeqCst), 2);
 }

@@ -278,3 +278,44 @@ async fn look_that_panics_means_dead() {
     }
     assert_eq!((pool.stats().opened, pool.stats().found_dead), (3, 2));
 }
+
+#[tokio::test(start_paused = true)]
+async fn others_have_their_turn_while_many_idle_connections_are_closed() {
+    let limit = Duration::from_secs(60);
+    let pool = Pool::builder(200).idle_timeout(limit).build().unwrap();
+    let resources: Vec<_> = (0..200).map(|_| timed(&pool)).collect();
+    for resource in &resources {
+        drop(resource.get().await.unwrap());
+    }
+    tokio::task::yield_now().await;
+    tokio::time::advance(2 * limit).await;
+    let mut before = pool.stats().idle;
+    assert!(before > 100);
+    while before > 0 {
+        tokio::task::yield_now().await;
+        let idle = pool.stats().idle;
+        assert!(before - idle <= 50, "{} were closed in one go", before - idle);
+        before = idle;
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn unix_connection_whose_peer_reads_no_more_is_not_handed_out() {
+    let (peers, mut dialed) = tokio::sync::mpsc::unbounded_channel();
+    let pool = Pool::new(1).unwrap();
+    let resource = pool.resource_fn("a pair", move || {
+        let pair = tokio::net::UnixStream::pair();
+        std::future::ready(pair.map(|(stream, peer)| {
+            peers.send(peer).unwrap();
+            stream
+        }))
+    });
+    drop(resource.get().await.unwrap());
+    let peer = dialed.recv().await.unwrap();
+    assert!(resource.get().await.unwrap().is_reused());
+    // The look has sent nothing.
+    assert_eq!(peer.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    socket2::SockRef::from(&peer).shutdown(std::net::Shutdown::Read).unwrap();
+    assert!(!resource.get().await.unwrap().is_reused());
+}

@@ -9,6 +9,8 @@ mod fitness;
 #[cfg(target_os = "linux")]
 mod fleet;
 mod lending;
+mod own_code;
+mod runtimes;
 #[path = "../support/mod.rs"]
 mod support;
 mod waiting;

@@ -325,9 +325,9 @@ async fn many_who_give_up_are_done_in_no_time() {
         drop(waiting);
         began.elapsed()
     };
-    // A task's budget is used up by these polls, and given back.
-    let few = tokio::task::unconstrained(async { give_up(2_000) }).await;
-    let many = tokio::task::unconstrained(async { give_up(20_000) }).await;
+    // The best of some rounds: the others of this machine want its time, too.
+    let best = |count| (0..10).map(|_| give_up(count)).min().unwrap();
+    let (few, many) = (best(2_000), best(20_000));
     assert!(many < few * 40 + Duration::from_millis(100), "2,000 took {few:?}, 20,000 took {many:?}");
 }
 
@@ -359,4 +359,101 @@ fn waker_that_uses_the_pool_when_it_is_dropped_does_no_harm() {
         sender.send(()).unwrap();
     });
     assert!(done.recv_timeout(crate::support::HANG).is_ok(), "deadlock");
+}
+
+#[tokio::test]
+async fn users_in_one_task_are_served_in_the_order_in_which_they_came() {
+    let pool = Pool::new(1).unwrap();
+    // More than the budget of a task.
+    let resources: Vec<_> = (0..500).map(|_| number(&pool, "one")).collect();
+    let served = Mutex::new(Vec::new());
+    let users = resources.iter().enumerate().map(|(user, resource)| {
+        let served = &served;
+        async move {
+            let _conn = resource.get().await.unwrap();
+            served.lock().unwrap().push(user);
+            tokio::task::yield_now().await;
+        }
+    });
+    soon("all users", futures_util::future::join_all(users)).await;
+    assert!(served.into_inner().unwrap().is_sorted());
+}
+
+#[tokio::test]
+async fn one_whose_task_yields_has_his_turn_and_gives_it_up_when_he_is_dropped() {
+    use tokio::task::coop;
+    let pool = Pool::new(1).unwrap();
+    let (resource, other) = (number(&pool, "one"), number(&pool, "other"));
+    drop(resource.get().await.unwrap());
+    for gives_up in [false, true] {
+        let mut yields = Box::pin(resource.get());
+        while coop::has_budget_remaining() {
+            coop::consume_budget().await;
+        }
+        assert!(std::future::poll_fn(|cx| Poll::Ready(yields.as_mut().poll(cx))).await.is_pending());
+        assert_eq!((pool.stats().in_use, pool.stats().waiting), (1, 0));
+        let mut waits = spawn(other.get());
+        assert!(waits.poll().is_pending());
+        if gives_up {
+            drop(yields);
+        } else {
+            assert!(soon("the first", yields).await.unwrap().is_reused());
+        }
+        drop(soon("the second", waits).await.unwrap());
+        drop(resource.get().await.unwrap());
+    }
+    nobody_has_anything(&pool);
+}
+
+#[tokio::test]
+async fn loop_of_users_who_do_not_wait_leaves_time_to_others() {
+    let pool = Pool::new(1).unwrap();
+    let resource = number(&pool, "one");
+    let other = tokio::spawn(async {});
+    for _ in 0..1000 {
+        drop(resource.try_get().await.unwrap());
+    }
+    assert!(other.is_finished());
+}
+
+#[tokio::test]
+async fn dial_that_did_not_end_is_told_with_what_ended_it() {
+    let causes = Arc::new(Mutex::new(Vec::new()));
+    let pool = Pool::builder(1).on_event({
+        let causes = Arc::clone(&causes);
+        move |event| causes.lock().unwrap().push(event.to_string())
+    });
+    let pool = pool.build().unwrap();
+    let panics =
+        pool.resource_fn::<_, _, u8>("panics", || async { std::panic::resume_unwind(Box::new("meant to be")) });
+    let panics_first = pool.resource_fn::<_, std::future::Pending<_>, u8>("panics first", || {
+        std::panic::resume_unwind(Box::new("meant to be"))
+    });
+    for resource in [panics, panics_first] {
+        assert!(tokio::spawn(async move { resource.get().await.map(drop) }).await.unwrap_err().is_panic());
+    }
+    let hung = pool.resource_fn::<_, _, u8>("hung", std::future::pending);
+    let mut given_up = spawn(hung.get());
+    assert!(given_up.poll().is_pending());
+    drop(given_up);
+    let mut closed = spawn(hung.get());
+    assert!(closed.poll().is_pending());
+    pool.close();
+    assert!(matches!(closed.poll(), Poll::Ready(Err(GetError::Closed))));
+    let expected = [
+        "panics: dial failed: the dial panicked",
+        "panics first: dial failed: the dial panicked",
+        "hung: dial failed: the dial was given up by its user",
+        "hung: dial failed: the pool was closed",
+    ];
+    assert_eq!(*causes.lock().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn errors_name_what_cannot_be_had() {
+    let pool = Pool::new(1).unwrap();
+    let resource = number(&pool, "one");
+    let _slot = pool.slot().await.unwrap();
+    assert_eq!(pool.try_slot().unwrap_err().to_string(), "a slot cannot be had without waiting");
+    assert_eq!(resource.try_get().await.unwrap_err().to_string(), "one cannot be had without waiting");
 }

@@ -4,7 +4,7 @@
 use tokio::time::Instant;
 
 use super::entry::Phase;
-use super::{Book, Parked};
+use super::{Book, Parked, Taken};
 
 #[derive(Debug, Default)]
 pub(super) struct Idle {
@@ -64,10 +64,11 @@ impl<P: Parked, F> Book<P, F> {
         Some(parked)
     }
 
-    pub(super) fn take_idle(&mut self, entry: usize) -> Option<P::Live> {
+    pub(super) fn take_idle(&mut self, entry: usize) -> Option<Taken<P::Live>> {
         let live = self.unpark(entry)?.take();
+        self.entries[entry].phase = Phase::Claimed;
         self.releasing += 1;
-        Some(live)
+        Some(Taken { live, entry })
     }
 
     fn links(&mut self, entry: usize) -> &mut Links {

@@ -17,10 +17,20 @@ pub(super) struct Waiter<P: Parked, F> {
 pub(in super::super) enum Grant<L, F> {
     /// The entry, with its connection.
     Reuse,
+    /// The same, but the connection has to be closed, and is to be replaced.
+    Replace,
     /// The entry and a slot; if there is a connection with it, it has to be closed first.
-    Slot(Option<L>),
+    Slot(Option<Taken<L>>),
     /// Nothing, and why.
     Failed(F),
+}
+
+/// An idle connection that was taken out of the book, to be closed. Its entry is claimed until that is done: who asks for it
+/// meanwhile waits, and never opens another one beside it.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) struct Taken<L> {
+    pub(in super::super) live: L,
+    pub(in super::super) entry: usize,
 }
 
 #[derive(Debug, PartialEq, Eq)]

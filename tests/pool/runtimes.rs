@@ -1,0 +1,81 @@
+//! A pool that several runtimes use, and runtimes that lack something.
+
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use perconn::pool::{GetError, Pool, Resource};
+use tokio::runtime::{self, Runtime};
+use tokio::task::coop;
+
+use crate::support::soon;
+
+fn current_thread() -> Runtime {
+    runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn number(pool: &Pool) -> Resource<u8> {
+    pool.resource_fn("a number", || std::future::ready(Ok(1)))
+}
+
+#[test]
+fn idle_connections_are_closed_in_each_runtime_that_lives_whatever_becomes_of_others() {
+    let second = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    for ends in [false, true] {
+        let pool = Pool::builder(2).idle_timeout(Duration::from_millis(20)).build().unwrap();
+        let (one, other) = (number(&pool), number(&pool));
+        let first = current_thread();
+        first.block_on(async { drop(one.get().await.unwrap()) });
+        second.block_on(async { drop(other.get().await.unwrap()) });
+        // From now on nobody drives the first one.
+        let first = (!ends).then_some(first);
+        second.block_on(soon("all are closed", async {
+            while pool.stats().idle > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }));
+        drop(first);
+    }
+}
+
+#[test]
+fn connection_of_a_runtime_that_is_gone_is_not_handed_out_to_a_task_without_budget() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // (The peers stay open in the queue of the listener.)
+    for left in 0..4 {
+        let pool = Pool::new(1).unwrap();
+        let resource = pool.resource(address).unwrap();
+        current_thread().block_on(async { drop(resource.get().await.unwrap()) });
+        let conn = current_thread().block_on(async {
+            let task = tokio::spawn(async move {
+                // A task has a budget of 128.
+                for _ in left..128 {
+                    assert!(coop::has_budget_remaining());
+                    coop::consume_budget().await;
+                }
+                resource.get().await.map(|conn| conn.is_reused())
+            });
+            soon("get", task).await.unwrap()
+        });
+        assert!(!conn.unwrap(), "with {left} left");
+    }
+}
+
+#[test]
+fn limit_of_time_is_an_error_and_no_panic_in_a_runtime_without_time() {
+    let runtime = runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let (limited, unlimited) = (Pool::new(1).unwrap(), Pool::builder(1).dial_timeout(None).build().unwrap());
+    let (with_limit, without) = (number(&limited), number(&unlimited));
+    runtime.block_on(async {
+        for outcome in
+            [with_limit.get().await, with_limit.try_get().await, without.get_timeout(Duration::from_secs(1)).await]
+        {
+            let error = outcome.unwrap_err();
+            assert!(matches!(error, GetError::Dial { .. }), "{error:?}");
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+        }
+        drop(without.get().await.unwrap());
+        assert!(without.get().await.unwrap().is_reused());
+    });
+}
