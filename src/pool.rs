@@ -56,11 +56,18 @@
 //! No pool can know that a connection is in the middle of an exchange whose answer has not arrived yet. If a future that
 //! uses a [`Guard`] may be dropped half-way, let it [close on drop](Guard::close_on_drop) until the exchange is over.
 //!
+//! # Several runtimes
+//!
+//! A connection belongs to the tokio runtime in which it was opened: whoever uses it, that one must tell it what has arrived.
+//! Several runtimes may share a pool, if all of them are driven; on a connection of one that nobody drives, a user in another
+//! waits for ever. Where each call drives a runtime of its own for a while (`block_on` of a current-thread runtime), give
+//! each runtime its own pool. A connection of a runtime that is gone is not handed out.
+//!
 //! # How exact the budget is
 //!
-//! A slot is one open connection, and an evicted one is closed before the next is dialed. Only a dial to a name with several
-//! addresses may have more than one socket open for a moment: if one does not answer, another is tried beside it every 250 ms
-//! (RFC 8305).
+//! A slot is one open connection, and one that has to make room is closed before the next is dialed. A resource has one
+//! connection at a time: while it is being closed, who asks for it waits. Only a dial to a name with several addresses may
+//! have more than one socket open for a moment: if one does not answer, another is tried beside it every 250 ms (RFC 8305).
 //!
 //! # Other things than connections
 //!

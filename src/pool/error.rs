@@ -25,7 +25,7 @@ pub enum GetError {
         /// That time.
         limit: Duration,
     },
-    /// [`try_get`](super::Resource::try_get) would have to wait: the resource is in use, or all slots are.
+    /// [`try_get`](super::Resource::try_get) would have to wait: the resource is in use or being closed, or all slots are.
     #[non_exhaustive]
     Busy {
         /// The resource's address, or its name.
@@ -52,7 +52,7 @@ impl fmt::Display for GetError {
         match self {
             Self::Dial { name, .. } => write!(f, "dial to {name} failed"),
             Self::Timeout { name, limit } => write!(f, "no connection to {name} within {limit:?}"),
-            Self::Busy { name } => write!(f, "no connection to {name} without waiting"),
+            Self::Busy { name } => write!(f, "{name} cannot be had without waiting"),
             Self::Closed => f.write_str("the pool is closed"),
         }
     }

@@ -23,7 +23,7 @@ pub struct Stats {
     pub opened: u64,
     /// Hand-outs of a connection that was open already; counted when it is given back.
     pub reused: u64,
-    /// Dials that failed, or were given up by their users.
+    /// Dials that failed, or came to no end: given up by their users, panicked, or ended by the close of the pool.
     pub dials_failed: u64,
     /// Connections closed as their slot was needed.
     pub evicted: u64,
