@@ -159,7 +159,7 @@ impl Link {
                 }
                 // Only one that is too long for `Frames`. Those before it go first.
                 Some(Ok(AsyncMessage::Notification(long))) => {
-                    self.wire.take_arrived(&mut self.batch);
+                    self.wire.take_passed(&mut self.batch);
                     self.batch.push(Notification::new(long.process_id(), long.channel(), long.payload()));
                 }
                 Some(Ok(_)) => {}

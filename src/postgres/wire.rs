@@ -77,6 +77,11 @@ impl Wire {
         self.lock().frames.step() == Step::Full
     }
 
+    /// The notifications that came before what was passed on last.
+    pub(super) fn take_passed(&self, to: &mut Vec<Notification>) {
+        self.lock().frames.take(to);
+    }
+
     /// The notifications that have arrived. Whether there may be more, for which nobody is woken.
     pub(super) fn take_arrived(&self, to: &mut Vec<Notification>) -> bool {
         let mut inner = self.lock();

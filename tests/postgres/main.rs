@@ -31,6 +31,7 @@ mod ledger;
 mod listening;
 mod losses;
 mod one_connection;
+mod overlooked;
 mod partition;
 mod queue;
 mod server_itself;

@@ -303,3 +303,19 @@ fn server_and_wishes_agree_after_any_course_of_things_and_everyone_is_told_once(
         }
     }
 }
+
+#[test]
+fn what_is_cancelled_leaves_nothing_behind_whether_or_not_there_is_a_link() {
+    for is_up in [true, false] {
+        let mut world = World::up();
+        if !is_up {
+            world.go_down();
+        }
+        for number in 0..1000 {
+            let channel = format!("channel {}", number % 7);
+            let ticket = world.channels.listen(&channel, number).unwrap();
+            world.channels.cancel(&channel, ticket);
+        }
+        assert_eq!((world.channels.entries.len(), world.channels.marked.len()), (0, 0));
+    }
+}

@@ -1,0 +1,243 @@
+//! Ends and notifications at moments in which they could be overlooked.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use perconn::postgres::{Error, Event, Message, WhenFull};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::fake::{Fake, done, error, notification, ok, ready};
+use crate::server::Postgres;
+use crate::support::soon;
+use crate::world::{Diary, next, on_one_and_two_threads, outage, payload, quick, until};
+
+#[test]
+fn end_that_comes_with_the_answer_to_the_listening_is_not_overlooked() {
+    on_one_and_two_threads(async || {
+        let fake = Fake::start().await;
+        let mut listener = quick(fake.config()).heartbeat(None).build().unwrap();
+        let handle = listener.handle();
+        let mut talk = fake.welcome().await;
+        let (listened, _) = tokio::join!(handle.listen("a"), talk.obey());
+        listened.unwrap();
+        drop(talk);
+        let mut short = fake.welcome().await;
+        let sql = short.query().await.unwrap();
+        short.send(&[done(&sql), error("FATAL", "57P01")].concat()).await;
+        drop(short);
+        let mut talk = fake.welcome().await;
+        talk.obey().await;
+        talk.send(&notification("a", "heard")).await;
+        let Message::Lost { .. } = next(&mut listener).await else { panic!("expected a loss") };
+        // Whether the short one counts as a connection or not: the last one is heard.
+        let heard = async {
+            loop {
+                if let Message::Notification(notification) = next(&mut listener).await {
+                    return notification;
+                }
+            }
+        };
+        assert_eq!(soon("the last one", heard).await.payload(), "heard");
+    });
+}
+
+#[test]
+fn all_that_was_received_is_handed_out_whoever_asks_the_server_meanwhile() {
+    let Some(server) = Postgres::start("all_that_was_received") else { return };
+    on_one_and_two_threads(async || {
+        let client = server.client().await;
+        let mut config = server.config();
+        config.application_name("asked all the while");
+        let mut listener = crate::world::connected(quick(config)).await;
+        soon("listen", listener.listen("a")).await.unwrap();
+        client.batch("SELECT pg_notify('a', n::text) FROM generate_series(0, 9999) n").await.unwrap();
+        crate::world::terminate(&client, "asked all the while").await;
+        let handle = listener.handle();
+        let asker = tokio::spawn(async move {
+            for number in 0.. {
+                let _ = tokio::time::timeout(Duration::from_millis(1), handle.ping()).await;
+                let _ = tokio::time::timeout(Duration::from_millis(1), handle.listen(&format!("b{number}"))).await;
+            }
+        });
+        for number in 0..10_000 {
+            if number % 500 == 0 {
+                tokio::time::sleep(Duration::from_millis(3)).await;
+            }
+            assert_eq!(payload(&mut listener).await, number.to_string());
+        }
+        let Message::Lost { cause, .. } = next(&mut listener).await else { panic!("expected a loss") };
+        assert_eq!(cause.code().unwrap().code(), "57P01");
+        asker.abort();
+    });
+}
+
+#[test]
+fn connection_that_is_reset_right_after_its_login_is_told() {
+    on_one_and_two_threads(async || {
+        let fake = Fake::start().await;
+        let diary = Diary::default();
+        let listener = quick(fake.config()).on_event(diary.hook()).build().unwrap();
+        for _ in 0..20 {
+            let mut talk = fake.accept().await;
+            talk.startup().await;
+            talk.send(&[ok(), ready()].concat()).await;
+            talk.reset();
+        }
+        let told = async || diary.count("attempt") + diary.count("disconnected");
+        until("each is told", async || told().await == 20).await;
+        for event in diary.events() {
+            if let Event::AttemptFailed { attempt, cause, .. } = event {
+                assert!(attempt > 0 && matches!(*cause, Error::Connect { .. }), "{cause:?}");
+            }
+        }
+        drop(listener);
+    });
+}
+
+#[test]
+fn one_connection_that_is_lost_before_its_use_is_lost() {
+    on_one_and_two_threads(async || {
+        let fake = Fake::start().await;
+        for number in 0..50 {
+            let (conn, ()) = tokio::join!(quick(fake.config()).connect_once(), async {
+                let talk = fake.welcome().await;
+                if number % 2 == 0 { talk.reset() } else { drop(talk) }
+            });
+            // (It may also have ended before its login was over.)
+            let Ok(mut conn) = conn else { continue };
+            let error = soon("the end", conn.recv()).await.unwrap_err();
+            assert!(matches!(error, Error::Lost { .. }), "{error:?}");
+            assert!(matches!(conn.error(), Some(Error::Lost { .. })));
+        }
+    });
+}
+
+#[test]
+fn notification_of_any_length_is_handed_out_in_its_place() {
+    on_one_and_two_threads(async || {
+        let fake = Fake::start().await;
+        let mut listener = quick(fake.config()).build().unwrap();
+        let handle = listener.handle();
+        let mut talk = fake.welcome().await;
+        let (listened, _) = tokio::join!(handle.listen("a"), talk.obey());
+        listened.unwrap();
+        let lengths = [1, 32_755, 32_756, 2, 100_000, 3];
+        let all: Vec<u8> = lengths.iter().flat_map(|length| notification("a", &"x".repeat(*length))).collect();
+        talk.send(&all).await;
+        for length in lengths {
+            assert_eq!(payload(&mut listener).await.len(), length);
+        }
+    });
+}
+
+#[test]
+fn losses_that_nobody_takes_stop_the_attempts_and_are_a_backlog() {
+    on_one_and_two_threads(async || {
+        let fake = Fake::start().await;
+        let builder = quick(fake.config()).when_full(WhenFull::Drop).ping_timeout(Duration::from_millis(300));
+        let mut listener = builder.build().unwrap();
+        let handle = listener.handle();
+        for generation in 1..=32 {
+            let talk = fake.welcome().await;
+            until("up", async || handle.generation() == generation).await;
+            drop(talk);
+            until("down", async || !handle.is_connected()).await;
+        }
+        assert!(matches!(soon("listen", handle.listen("a")).await, Err(Error::Backlog { .. })));
+        for _ in 1..32 {
+            outage(&mut listener).await;
+        }
+        let mut talk = fake.welcome().await;
+        let (listened, _) = tokio::join!(handle.listen("a"), talk.obey());
+        listened.unwrap();
+    });
+}
+
+/// A stream that panics when it is told to.
+struct Bomb(TcpStream, Arc<AtomicBool>);
+
+impl AsyncRead for Bomb {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        assert!(!self.1.swap(false, Ordering::SeqCst), "as it is told");
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Bomb {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[test]
+fn stream_that_panics_is_a_loss() {
+    on_one_and_two_threads(async || {
+        let fake = Fake::start().await;
+        let bomb = Arc::new(AtomicBool::new(false));
+        let (trigger, address) = (Arc::clone(&bomb), fake.address);
+        let dialer = perconn::dial_fn(move || {
+            let trigger = Arc::clone(&trigger);
+            async move { Ok(Bomb(TcpStream::connect(address).await?, trigger)) }
+        });
+        let mut listener = quick(fake.config_without_host()).dialer(dialer).build().unwrap();
+        let mut talk = fake.welcome().await;
+        until("up", async || listener.is_connected()).await;
+        bomb.store(true, Ordering::SeqCst);
+        talk.send(&notification("a", "1")).await;
+        let mut talk = fake.welcome().await;
+        let cause = outage(&mut listener).await;
+        assert!(std::error::Error::source(&*cause).unwrap().to_string().contains("panicked"), "{cause:?}");
+        let (pong, _) = tokio::join!(listener.ping(), talk.obey());
+        pong.unwrap();
+    });
+}
+
+#[test]
+fn one_connection_goes_on_after_a_refused_listen_and_refuses_a_zero_byte() {
+    let Some(server) = Postgres::start("one_connection_goes_on") else { return };
+    on_one_and_two_threads(async || {
+        drop(server.client().await);
+        let conn = soon("connect", perconn::postgres::ListenerConn::connect(server.config())).await.unwrap();
+        let zero = conn.simple_query("SELECT 1\0").await.unwrap_err();
+        assert!(matches!(zero, Error::InvalidConfig(_)), "{zero:?}");
+        assert!(conn.simple_query("BEGIN; SELECT 1/0").await.is_err());
+        let refused = soon("listen", conn.listen("a")).await.unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), "25P02");
+        soon("rollback", conn.simple_query("ROLLBACK")).await.unwrap();
+        soon("listen", conn.listen("a")).await.unwrap();
+        assert!(conn.error().is_none());
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn end_of_one_connection_is_known_when_its_loss_is_told() {
+    let fake = Fake::start().await;
+    let (told, mut telling) = tokio::sync::mpsc::unbounded_channel();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let builder = quick(fake.config()).on_event(move |event| {
+        if matches!(event, Event::Disconnected { .. }) {
+            let _ = told.send(());
+            let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(10));
+        }
+    });
+    let (conn, talk) = tokio::join!(builder.connect_once(), fake.welcome());
+    let conn = conn.unwrap();
+    drop(talk);
+    telling.recv().await.unwrap();
+    assert!(matches!(conn.error(), Some(Error::Lost { .. })), "{:?}", conn.error());
+    go_on.send(()).unwrap();
+}
