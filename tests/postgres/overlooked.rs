@@ -29,7 +29,8 @@ fn end_that_comes_with_the_answer_to_the_listening_is_not_overlooked() {
         let mut short = fake.welcome().await;
         let sql = short.query().await.unwrap();
         short.send(&[done(&sql), error("FATAL", "57P01")].concat()).await;
-        drop(short);
+        // (A server that waits for the client to go.)
+        assert!(short.is_over().await);
         let mut talk = fake.welcome().await;
         talk.obey().await;
         talk.send(&notification("a", "heard")).await;
