@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use perconn::{Builder, Conn, Dial, Error, Event, TcpDialer};
-use support::{Recorder, Server, event, inside, quick, refused_address, soon};
+use support::{Recorder, Server, event, free_address, inside, quick, refused_address, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -172,7 +172,7 @@ async fn name_is_resolved_to_every_address() {
 
 #[tokio::test]
 async fn starts_before_its_server() {
-    let address = refused_address().await;
+    let address = free_address().await;
     let mut conn = quick(Conn::builder(address)).build().unwrap();
     assert_eq!((conn.generation(), conn.is_connected()), (0, false));
     assert!(conn.get_ref().is_none() && conn.peer_addr().is_err());

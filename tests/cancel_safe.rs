@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Server, quick, refused_address, soon};
+use support::{Server, free_address, quick, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,7 +80,7 @@ async fn dropped_writes_are_wholly_sent_or_not_at_all() {
 
 #[tokio::test]
 async fn dropping_an_operation_that_waits_for_a_link_does_not_stop_the_redial() {
-    let address = refused_address().await;
+    let address = free_address().await;
     let mut conn = quick(perconn::Conn::builder(address)).build().unwrap();
     for _ in 0..20 {
         let wait = tokio::time::timeout(Duration::from_millis(1), conn.write(b"dropped"));

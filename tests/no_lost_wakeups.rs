@@ -7,7 +7,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{HANG, Server, generation_up, quick, refused_address, reset, soon};
+use support::{HANG, Server, free_address, generation_up, quick, reset, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -158,7 +158,7 @@ async fn operation_that_moves_to_another_task_is_woken_there() {
 
 #[tokio::test]
 async fn everyone_who_waits_for_the_first_link_is_woken() {
-    let address = refused_address().await;
+    let address = free_address().await;
     let conn = quick(perconn::Conn::builder(address)).build().unwrap();
     let connected: Vec<_> = (0..3).map(|_| tokio::spawn(conn.connected())).collect();
     let (mut read, mut write) = conn.into_split();

@@ -95,8 +95,15 @@ impl Links {
     }
 }
 
-/// An address at which nobody listens.
+/// An address at which nobody listens, nor will as long as the test runs: a socket is bound to it.
 pub async fn refused_address() -> SocketAddr {
+    let socket = std::mem::ManuallyDrop::new(tokio::net::TcpSocket::new_v4().unwrap());
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    socket.local_addr().unwrap()
+}
+
+/// An address at which nobody listens, for one who will.
+pub async fn free_address() -> SocketAddr {
     let mut server = Server::start().await;
     server.stop();
     server.address
