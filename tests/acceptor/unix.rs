@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use perconn::acceptor::{Acceptor, Error, Listen, Overflow};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -105,7 +106,7 @@ async fn one_of_two_that_start_at_the_same_moment_gets_the_path() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn successor_keeps_its_file_when_its_predecessor_goes() {
-    const ROUNDS: usize = 500;
+    const ROUNDS: usize = 300;
     let folder = Folder::new("successor");
     let path = folder.socket();
     let [served, stopped, lost] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
@@ -115,10 +116,13 @@ async fn successor_keeps_its_file_when_its_predecessor_goes() {
         thread::spawn(move || {
             let _within = runtime.enter();
             while stopped.load(Ordering::SeqCst) < ROUNDS {
-                let Ok(acceptor) = build(&path) else { continue };
+                let Ok(acceptor) = build(&path) else {
+                    thread::yield_now();
+                    continue;
+                };
                 let predecessors = served.fetch_add(1, Ordering::SeqCst);
                 while stopped.load(Ordering::SeqCst) < predecessors {
-                    thread::yield_now();
+                    thread::sleep(Duration::from_micros(20));
                 }
                 if std::os::unix::net::UnixStream::connect(&path).is_err() {
                     lost.fetch_add(1, Ordering::SeqCst);

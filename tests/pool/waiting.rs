@@ -311,6 +311,14 @@ async fn loop_of_users_leaves_time_to_others() {
     assert!(looping.await.unwrap_err().is_cancelled());
 }
 
+/// How long this thread has been at work, however busy the machine is with others.
+#[cfg(target_os = "linux")]
+fn busy() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
+}
+
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn many_who_give_up_are_done_in_no_time() {
     let pool = Pool::new(1).unwrap();
@@ -321,11 +329,11 @@ async fn many_who_give_up_are_done_in_no_time() {
         for call in &mut waiting {
             assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
-        let began = std::time::Instant::now();
+        let began = busy();
         drop(waiting);
-        began.elapsed()
+        busy() - began
     };
-    // The best of some rounds: the others of this machine want its time, too.
+    // (What shares the caches is not counted, but felt.)
     let best = |count| (0..10).map(|_| give_up(count)).min().unwrap();
     let (few, many) = (best(2_000), best(20_000));
     assert!(many < few * 40 + Duration::from_millis(100), "2,000 took {few:?}, 20,000 took {many:?}");
