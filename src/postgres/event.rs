@@ -17,7 +17,7 @@ pub enum Event {
     /// The first connection is up.
     #[non_exhaustive]
     Connected {
-        /// Its number: 1.
+        /// Its number: 1, unless others ended before they were used.
         generation: u64,
     },
     /// The connection was lost.

@@ -105,7 +105,8 @@ impl ListenerHandle {
         let limit = self.shared.ping_timeout;
         match tokio::time::timeout(limit, self.question("")).await {
             Ok(outcome) => outcome.map(drop),
-            Err(_) if self.shared.lock().full_since.is_some() => Err(Error::Backlog { limit }),
+            // (It may have become full just after the question.)
+            Err(_) if self.shared.has_been_full_for(limit / 2) => Err(Error::Backlog { limit }),
             Err(_) => Err(Error::PingTimeout { limit }),
         }
     }
@@ -136,7 +137,8 @@ impl ListenerHandle {
         self.shared.close().await;
     }
 
-    /// The number of the newest connection: 1 for the first, 0 before there is one.
+    /// The number of the newest connection: 0 before there is one. It grows, and skips those that ended before they
+    /// were used.
     pub fn generation(&self) -> u64 {
         self.shared.lock().generation
     }

@@ -222,6 +222,7 @@ impl Link {
     /// Says goodbye, if that takes no wait.
     pub(super) fn goodbye(mut self, cx: &mut Context<'_>) {
         self.questions = Questions::default();
+        self.wire.is_read_no_more();
         let Self { client, mut connection, .. } = self;
         drop(client);
         for _ in 0..BATCH {

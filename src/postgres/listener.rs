@@ -178,7 +178,8 @@ impl Listener {
         self.handle.clone()
     }
 
-    /// The number of the newest connection: 1 for the first, 0 before there is one.
+    /// The number of the newest connection: 0 before there is one. It grows, and skips those that ended before they
+    /// were used.
     pub fn generation(&self) -> u64 {
         self.handle.generation()
     }

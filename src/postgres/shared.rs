@@ -158,6 +158,10 @@ impl Shared {
         }
     }
 
+    pub(super) fn has_been_full_for(&self, time: Duration) -> bool {
+        self.lock().full_since.is_some_and(|since| since.elapsed() >= time)
+    }
+
     pub(super) fn end_error(&self) -> Error {
         self.lock().end.as_ref().map_or(Error::Closed, End::error)
     }

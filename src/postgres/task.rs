@@ -59,7 +59,11 @@ impl Task {
             let Some(loss) = poll_fn(|cx| poll_link(&mut link, cx)).await else {
                 let mut link = Some(link);
                 return poll_fn(|cx| {
-                    link.take().into_iter().for_each(|link| link.goodbye(cx));
+                    // (A stream that panics has no goodbye.)
+                    let goodbye = AssertUnwindSafe(|| link.take().into_iter().for_each(|link| link.goodbye(cx)));
+                    if let Err(panic) = catch_unwind(goodbye) {
+                        panic_text(panic);
+                    }
                     Poll::Ready(())
                 })
                 .await;

@@ -24,20 +24,13 @@ struct Inner {
     stream: Option<BoxStream>,
     heard: Instant,
     frames: Frames,
-    unread: Unread,
+    /// Since when something may have arrived that was not read. Then a write has to wait: if the server is gone, it would fail,
+    /// and what the connection has told before its end could not be read any more.
+    unread: Option<Instant>,
     /// Something was written and is not flushed yet.
     is_unflushed: bool,
-    /// The login is over, in which one speaks after the other.
+    /// Reading and writing go on at the same time, unlike in a login and in a goodbye.
     is_link: bool,
-}
-
-/// Whether something may have arrived that was not read: then a write has to wait. If the server is gone, it would fail, and
-/// what the connection has told of its end cannot be read any more.
-enum Unread {
-    No,
-    Since(Instant),
-    /// And one write was let out.
-    AndWritten,
 }
 
 /// Where more arrives than is taken, for good, a question must go out all the same. So long a write waits then.
@@ -46,16 +39,20 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Wire {
     pub(super) fn new(stream: BoxStream) -> Self {
         let (heard, frames) = (Instant::now(), Frames::new());
-        let inner =
-            Inner { stream: Some(stream), heard, frames, unread: Unread::No, is_unflushed: false, is_link: false };
+        let inner = Inner { stream: Some(stream), heard, frames, unread: None, is_unflushed: false, is_link: false };
         Self(Arc::new(Mutex::new(inner)))
     }
 
-    /// Goes on over the session.
+    /// Goes on over the session of a link.
     pub(super) fn put(&self, stream: BoxStream) {
         let mut inner = self.lock();
         inner.stream = Some(stream);
         inner.is_link = true;
+    }
+
+    /// Nothing more will be read, so that no write has to wait for it.
+    pub(super) fn is_read_no_more(&self) {
+        self.lock().is_link = false;
     }
 
     pub(super) fn take(&self) -> Option<BoxStream> {
@@ -102,20 +99,11 @@ impl Inner {
 
     /// All that has arrived was read, or not.
     fn has_read(&mut self, all: bool) {
-        match self.unread {
-            _ if all => self.unread = Unread::No,
-            Unread::No => self.unread = Unread::Since(Instant::now()),
-            Unread::Since(_) | Unread::AndWritten => {}
-        }
+        self.unread = if all { None } else { self.unread.or_else(|| Some(Instant::now())) };
     }
 
-    fn may_write(&mut self) -> bool {
-        match self.unread {
-            _ if !self.is_link => true,
-            Unread::No => true,
-            Unread::Since(begin) => begin.elapsed() >= PATIENCE,
-            Unread::AndWritten => false,
-        }
+    fn may_write(&self) -> bool {
+        !self.is_link || self.unread.is_none_or(|begin| begin.elapsed() >= PATIENCE)
     }
 }
 
@@ -161,9 +149,6 @@ impl AsyncWrite for Wire {
             // (Whoever reads, asks again.)
             return Poll::Pending;
         }
-        if matches!(inner.unread, Unread::Since(_)) {
-            inner.unread = Unread::AndWritten;
-        }
         inner.is_unflushed = true;
         inner.stream()?.poll_write(cx, bytes)
     }
@@ -173,12 +158,13 @@ impl AsyncWrite for Wire {
         if !inner.is_unflushed {
             return Poll::Ready(Ok(()));
         }
-        // (What was let out is let out to the end.)
-        if matches!(inner.unread, Unread::Since(_)) && !inner.may_write() {
+        if !inner.may_write() {
             return Poll::Pending;
         }
         ready!(inner.stream()?.poll_flush(cx))?;
         inner.is_unflushed = false;
+        // The next one has to wait again.
+        inner.unread = inner.unread.map(|_| Instant::now());
         Poll::Ready(Ok(()))
     }
 

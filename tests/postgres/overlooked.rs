@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use perconn::postgres::{Error, Event, Message, WhenFull};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::fake::{Fake, done, error, notification, ok, ready};
@@ -241,4 +241,88 @@ async fn end_of_one_connection_is_known_when_its_loss_is_told() {
     telling.recv().await.unwrap();
     assert!(matches!(conn.error(), Some(Error::Lost { .. })), "{:?}", conn.error());
     go_on.send(()).unwrap();
+}
+
+#[test]
+fn questions_are_sent_though_more_arrives_than_the_reader_takes() {
+    on_one_and_two_threads(async || {
+        let fake = Fake::start().await;
+        let mut listener = quick(fake.config()).queue(64).build().unwrap();
+        let handle = listener.handle();
+        let mut talk = fake.welcome().await;
+        let (listened, _) = tokio::join!(handle.listen("a"), talk.obey());
+        listened.unwrap();
+        let (mut read, mut write) = talk.0.into_split();
+        let storm = tokio::spawn(async move {
+            let batch = notification("a", &"x".repeat(100)).repeat(100);
+            while write.write_all(&batch).await.is_ok() {}
+        });
+        let reader = tokio::spawn(async move {
+            loop {
+                for _ in 0..4 {
+                    listener.recv().await.unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let (heard, mut hearing) = tokio::sync::mpsc::unbounded_channel();
+        let ears = tokio::spawn(async move {
+            while let Ok(b'Q') = read.read_u8().await {
+                let mut sql = vec![0; read.read_u32().await.unwrap() as usize - 4];
+                read.read_exact(&mut sql).await.unwrap();
+                heard.send(String::from_utf8(sql).unwrap()).unwrap();
+            }
+        });
+        let mut asking = tokio::task::JoinSet::new();
+        for name in ["b", "c", "d"] {
+            let handle = handle.clone();
+            asking.spawn(async move { handle.listen(name).await });
+            assert_eq!(soon("it is sent", hearing.recv()).await.unwrap(), format!("LISTEN \"{name}\"\0"));
+        }
+        for task in [storm, reader, ears] {
+            task.abort();
+        }
+    });
+}
+
+#[test]
+fn goodbye_is_said_with_a_full_queue_too() {
+    on_one_and_two_threads(async || {
+        let fake = Fake::start().await;
+        let builder = quick(fake.config()).queue(10).ping_timeout(Duration::from_millis(200));
+        let listener = builder.build().unwrap();
+        let handle = listener.handle();
+        let mut talk = fake.welcome().await;
+        talk.send(&notification("a", "x").repeat(1000)).await;
+        until("full", async || matches!(handle.ping().await, Err(Error::Backlog { .. }))).await;
+        soon("close", handle.close()).await;
+        let goodbye = async {
+            while let Some((kind, _)) = talk.message().await {
+                if kind == b'X' {
+                    return true;
+                }
+            }
+            false
+        };
+        assert!(soon("the end", goodbye).await);
+    });
+}
+
+#[test]
+fn listener_whose_stream_panics_at_the_goodbye_is_closed_and_says_so() {
+    on_one_and_two_threads(async || {
+        let fake = Fake::start().await;
+        let (bomb, diary) = (Arc::new(AtomicBool::new(false)), Diary::default());
+        let (trigger, address) = (Arc::clone(&bomb), fake.address);
+        let dialer = perconn::dial_fn(move || {
+            let trigger = Arc::clone(&trigger);
+            async move { Ok(Bomb(TcpStream::connect(address).await?, trigger)) }
+        });
+        let listener = quick(fake.config_without_host()).dialer(dialer).on_event(diary.hook()).build().unwrap();
+        let _talk = fake.welcome().await;
+        until("up", async || listener.is_connected()).await;
+        bomb.store(true, Ordering::SeqCst);
+        soon("close", listener.close()).await;
+        until("it is told", async || diary.words().last().is_some_and(|word| word == "closed")).await;
+    });
 }
