@@ -29,7 +29,7 @@ fn main() {
     let pairs = if std::env::args().any(|arg| arg == "--bench") { PAIRS } else { 1 };
     let (server, clients) = (runtime(), runtime());
     let _server = server.enter();
-    let bare = server.block_on(bare());
+    let bare = server.block_on(bare(echo));
     let plain = Acceptor::builder("127.0.0.1:0").handler(|stream, _| echo(stream)).build().unwrap();
     let limited = with_limits(Acceptor::builder("127.0.0.1:0")).handler(|stream, _| echo(stream)).build().unwrap();
     println!("{:<48} {:>8} {:>10} {:>7}  quartiles", "", "bare", "acceptor", "ratio");
@@ -74,13 +74,16 @@ fn with_limits(builder: AcceptorBuilder) -> AcceptorBuilder {
     })
 }
 
-async fn bare() -> SocketAddr {
+async fn bare<Fut>(serve: impl Fn(TcpStream) -> Fut + Send + 'static) -> SocketAddr
+where
+    Fut: Future<Output = std::io::Result<()>> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         loop {
             if let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(echo(stream));
+                tokio::spawn(serve(stream));
             }
         }
     });

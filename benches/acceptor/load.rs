@@ -6,10 +6,9 @@ use std::process::Command;
 
 use perconn::acceptor::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use super::{alternate, report, with_limits};
+use super::{alternate, bare, report, with_limits};
 
 const TOOL: &str = "redis-benchmark";
 
@@ -22,7 +21,7 @@ pub(crate) fn run(server: &Runtime, pairs: usize) {
         return;
     }
     let _server = server.enter();
-    let bare = server.block_on(bare());
+    let bare = server.block_on(bare(pong));
     let plain = Acceptor::builder("127.0.0.1:0").handler(|stream, _| pong(stream)).build().unwrap();
     let limited = with_limits(Acceptor::builder("127.0.0.1:0")).handler(|stream, _| pong(stream)).build().unwrap();
     for (name, acceptor) in [("", &plain), (", with limits and a hook", &limited)] {
@@ -35,19 +34,6 @@ pub(crate) fn run(server: &Runtime, pairs: usize) {
             report("    the slowest in a hundred", " ms", &column(1));
         }
     }
-}
-
-async fn bare() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            if let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(pong(stream));
-            }
-        }
-    });
-    address
 }
 
 /// Answers each request of the Redis protocol, whatever it asks. The same code for both.
