@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::{Conn, Error};
+use crate::{Conn, Error, ReadHalf, WriteHalf};
 
 pub use self::stream::Session;
 
@@ -70,7 +70,9 @@ pub struct Sessions<S = TcpStream> {
 
 /// What the sessions of a connection share.
 struct Slot<S> {
-    conn: Conn<S>,
+    // Halves, as a whole connection that a write was told of cannot read on.
+    read: ReadHalf<S>,
+    write: WriteHalf<S>,
     /// The session that may use the connection.
     number: u64,
     /// The link on which that session has a conversation under way.
@@ -82,8 +84,8 @@ impl<S> Slot<S> {
     fn hang_up(&mut self) {
         if let Some(generation) = self.busy.take() {
             // Of a link that is gone already, the connection knows; to ask again would cut the backoff short.
-            if self.conn.is_connected() && self.conn.generation() == generation {
-                self.conn.reconnect();
+            if self.write.is_connected() && self.write.generation() == generation {
+                self.write.reconnect();
             }
         }
     }
@@ -94,9 +96,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Slot<S> {
     fn poll_fresh_link(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
         loop {
             // It writes nothing, but it is told of what is to be told, and waits for a link as `when_down` says.
-            match ready!(Pin::new(&mut self.conn).poll_write(cx, &[])) {
-                Ok(_) => return Poll::Ready(Ok(self.conn.generation())),
-                Err(error) if broken_link(&error).is_some() => {}
+            let outcome = ready!(Pin::new(&mut self.write).poll_write(cx, &[]));
+            self.read.skip_to(self.write.told() + 1);
+            match outcome {
+                Ok(_) => return Poll::Ready(Ok(self.write.told() + 1)),
+                Err(error) if is_break(&error) => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -108,7 +112,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Sessions<S> {
     ///
     /// What has been read or written on the link by then belongs to the first session, too.
     pub fn new(conn: Conn<S>) -> Self {
-        Self { slot: Arc::new(Mutex::new(Slot { conn, number: 0, busy: None })) }
+        let (read, write) = conn.into_split();
+        Self { slot: Arc::new(Mutex::new(Slot { read, write, number: 0, busy: None })) }
     }
 
     /// Begins the next session, on a link that none has used before.
@@ -151,13 +156,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Sessions<S> {
     ///
     /// Cancel safe: once polled, the connection is closed, and dropping the future only ends the wait.
     pub fn close(&self) -> impl Future<Output = ()> + use<S> {
-        lock(&self.slot).conn.close()
+        lock(&self.slot).write.close()
     }
 }
 
 impl<S> fmt::Debug for Sessions<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sessions").field("conn", &lock(&self.slot).conn).finish_non_exhaustive()
+        f.debug_struct("Sessions").field("status", &lock(&self.slot).write.current_status()).finish_non_exhaustive()
     }
 }
 
@@ -166,10 +171,7 @@ fn lock<S>(slot: &Mutex<Slot<S>>) -> MutexGuard<'_, Slot<S>> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The number of the link whose break an error tells of.
-fn broken_link(error: &io::Error) -> Option<u64> {
-    match Error::of(error) {
-        Some(Error::IoError { generation, .. }) => Some(*generation),
-        _ => None,
-    }
+/// Whether an error tells of a link's break.
+fn is_break(error: &io::Error) -> bool {
+    matches!(Error::of(error), Some(Error::IoError { .. }))
 }

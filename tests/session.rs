@@ -77,6 +77,62 @@ async fn end_of_the_stream_stays_the_end_and_writes_fail() {
 }
 
 #[tokio::test]
+async fn what_had_arrived_is_read_though_a_write_was_told_first() {
+    for is_reset in [false, true] {
+        let server = Server::start().await;
+        let (mut sessions, mut session, mut peer) = lend(&server).await;
+        exchange(&mut session, &mut peer).await;
+        peer.write_all(b"go away").await.unwrap();
+        if is_reset {
+            reset(peer);
+        } else {
+            drop(peer);
+        }
+        let mut peer = server.accept().await; // so it was noticed
+        let told = soon("write", session.write(b"old")).await.unwrap_err();
+        assert_eq!(told_generation(&told), 1);
+        for _ in 0..3 {
+            assert_eq!(soon("write", session.write(b"old")).await.unwrap_err().kind(), told.kind());
+            assert!(soon("shutdown", session.shutdown()).await.is_ok());
+        }
+        let mut words = Vec::new();
+        let outcome = soon("read", session.read_to_end(&mut words)).await;
+        assert_eq!(words, b"go away");
+        match is_reset {
+            true => assert_eq!(told_generation(&outcome.unwrap_err()), 1),
+            false => drop(outcome.unwrap()),
+        }
+        assert!(soon("write", session.write(b"old")).await.is_err());
+        let mut next = soon("the next session", sessions.next()).await.unwrap();
+        exchange(&mut next, &mut peer).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_session_left_unread_is_not_read_by_the_next() {
+    let server = Server::start().await;
+    let (mut sessions, mut session, mut peer) = lend(&server).await;
+    for generation in 1..=4 {
+        assert_eq!(session.generation(), generation);
+        exchange(&mut session, &mut peer).await;
+        peer.write_all(b"unread").await.unwrap();
+        match generation {
+            1 => drop(peer),
+            2 => reset(peer),
+            // The session is dropped first.
+            3 => drop(session),
+            _ => {
+                assert!(soon("the words", session.read(&mut [0])).await.is_ok());
+                reset(peer);
+            }
+        }
+        session = soon("the next session", sessions.next()).await.unwrap();
+        peer = server.accept().await;
+    }
+    exchange(&mut session, &mut peer).await;
+}
+
+#[tokio::test]
 async fn flush_after_the_end_fails_only_if_there_is_something_to_flush() {
     let server = Server::start().await;
     for is_flushed in [false, true] {
@@ -214,6 +270,26 @@ async fn streams_that_are_no_sockets_are_lent_as_well() {
         assert_eq!(soon("the peer's read", peer.read_u8()).await.unwrap(), b'?');
         drop(peer);
         assert_eq!(soon("the end", session.read(&mut [0; 4])).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_had_arrived_is_read_from_streams_that_are_no_sockets_as_well() {
+    let (conn, mut peers) = pipes().await;
+    let mut sessions = Sessions::new(conn);
+    for is_read in [true, false, true] {
+        let mut session = soon("the next session", sessions.next()).await.unwrap();
+        let mut peer = soon("the peer", peers.recv()).await.unwrap();
+        peer.write_all(b"go away").await.unwrap();
+        drop(peer);
+        let error = soon("write", session.write(b"?")).await.unwrap_err();
+        assert_eq!(told_generation(&error), session.generation());
+        if is_read {
+            let mut words = Vec::new();
+            // (A stream that is no socket may tell its end as an end, or not.)
+            let _ = soon("read", session.read_to_end(&mut words)).await;
+            assert_eq!(words, b"go away");
+        }
     }
 }
 

@@ -77,6 +77,15 @@ impl<S> Handle<S> {
         }
     }
 
+    /// Takes the breaks of the links before `generation` for told.
+    #[cfg(feature = "session")]
+    pub(super) fn skip_to(&mut self, generation: u64) {
+        self.told = self.told.max(generation.saturating_sub(1));
+        if self.link.get().is_some_and(|link| link.generation <= self.told) {
+            self.link.take();
+        }
+    }
+
     /// Takes everything out of a handle that is about to be dropped.
     pub(super) fn detach(&mut self) -> Self {
         Self {

@@ -97,6 +97,13 @@ impl<S> ReadHalf<S> {
 
     common_methods!(Direction::Read);
 
+    /// Passes over what is left to read, or to be told, of the links before `generation`.
+    #[cfg(feature = "session")]
+    pub(crate) fn skip_to(&mut self, generation: u64) {
+        self.lane.forget();
+        self.handle.skip_to(generation);
+    }
+
     pub(super) fn ledger(&self) -> Arc<Ledger<S>> {
         Arc::clone(&self.handle.ledger)
     }

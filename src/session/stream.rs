@@ -3,24 +3,26 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::coop;
 
-use super::{Slot, broken_link, lock};
-use crate::Conn;
+use super::{Slot, lock};
+use crate::WriteHalf;
 
 /// A stream that lives and dies with one link; made by [`Sessions::next`](super::Sessions::next).
 ///
 /// It is read and written like a [`TcpStream`], and when its link breaks it is over, also as one of a `TcpStream` would be:
 /// the break is told by the error of the operation that meets it (with the [`Error`](crate::Error) inside), or by a
-/// read that returns `Ok(0)`. From then on nothing is read or written any more: after an error, each operation fails
+/// read that returns `Ok(0)`. After a read was told, nothing is read or written any more: after an error, each operation fails
 /// with the same kind; after `Ok(0)`, each read returns `Ok(0)` and each write fails with
-/// [`BrokenPipe`](io::ErrorKind::BrokenPipe). (A flush succeeds if nothing was written since the last
-/// one.) Once another session was begun, or the connection was closed, operations fail with
+/// [`BrokenPipe`](io::ErrorKind::BrokenPipe). If a write was told, each further one fails with the same kind, and reads go
+/// on: what the peer had said before the break (perhaps why it closes) can still be read, and then a read is told, too. (A
+/// flush succeeds if nothing was written since the last one.) Once another session was begun, or the connection was closed,
+/// operations fail with
 /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) or
 /// [`Error::ClosedConnection`](crate::Error::ClosedConnection).
 ///
@@ -56,6 +58,8 @@ pub struct Session<S = TcpStream> {
     number: u64,
     generation: u64,
     end: Option<End>,
+    /// A write has failed, with an error of this kind.
+    write_failed: Option<io::ErrorKind>,
     /// Nothing was written since the last flush.
     is_flushed: bool,
 }
@@ -65,7 +69,7 @@ pub struct Session<S = TcpStream> {
 enum End {
     /// The peer closed, and a read has said so.
     Closed,
-    /// An operation has failed, with an error of this kind.
+    /// A read has failed, with an error of this kind.
     Failed(io::ErrorKind),
     /// It was shut down by its user.
     Shutdown,
@@ -73,7 +77,7 @@ enum End {
 
 impl<S> Session<S> {
     pub(super) fn new(slot: Arc<Mutex<Slot<S>>>, number: u64, generation: u64) -> Self {
-        Self { slot, number, generation, end: None, is_flushed: true }
+        Self { slot, number, generation, end: None, write_failed: None, is_flushed: true }
     }
 
     /// The number of the link that the session uses.
@@ -81,49 +85,52 @@ impl<S> Session<S> {
         self.generation
     }
 
-    /// Does one operation on the connection, unless the session is over. `ended` looks at its outcome for an end.
-    fn poll<T>(
+    /// Whether nothing more can be written.
+    fn is_write_over(&self) -> bool {
+        self.end.is_some() || self.write_failed.is_some()
+    }
+
+    /// What an operation fails with once the session is over.
+    fn check(&self) -> Result<MutexGuard<'_, Slot<S>>, io::ErrorKind> {
+        match self.end {
+            Some(End::Closed | End::Shutdown) => return Err(io::ErrorKind::BrokenPipe),
+            Some(End::Failed(kind)) => return Err(kind),
+            None => {}
+        }
+        let slot = lock(&self.slot);
+        if slot.number == self.number { Ok(slot) } else { Err(io::ErrorKind::ConnectionAborted) }
+    }
+
+    fn over(&self, kind: io::ErrorKind) -> io::Error {
+        io::Error::new(kind, format!("the session on link {} is over", self.generation))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
+    /// Writes, or flushes, unless the session or its writing is over.
+    fn poll_writing<T>(
         &mut self,
         cx: &mut Context<'_>,
-        mut operation: impl FnMut(&mut Conn<S>, &mut Context<'_>) -> Poll<io::Result<T>>,
-        ended: impl FnOnce(&mut Slot<S>, &T) -> Option<End>,
+        operation: impl FnOnce(Pin<&mut WriteHalf<S>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        let over = |kind| io::Error::new(kind, format!("the session on link {} is over", self.generation));
-        match self.end {
-            None => {}
-            Some(End::Closed | End::Shutdown) => {
+        let outcome = match self.write_failed.map_or_else(|| self.check(), Err) {
+            Ok(mut slot) => ready!(operation(Pin::new(&mut slot.write), cx)),
+            Err(kind) => {
                 ready!(poll_yield(cx));
-                return Poll::Ready(Err(over(io::ErrorKind::BrokenPipe)));
-            }
-            Some(End::Failed(kind)) => {
-                ready!(poll_yield(cx));
-                return Poll::Ready(Err(over(kind)));
-            }
-        }
-        let mut slot = lock(&self.slot);
-        if slot.number != self.number {
-            self.end = Some(End::Failed(io::ErrorKind::ConnectionAborted));
-            return Poll::Ready(Err(over(io::ErrorKind::ConnectionAborted)));
-        }
-        let outcome = loop {
-            match ready!(operation(&mut slot.conn, cx)) {
-                // What an operation of an earlier session had left behind when it was dropped.
-                Err(error) if broken_link(&error).is_some_and(|generation| generation < self.generation) => {}
-                outcome => break outcome,
+                Err(self.over(kind))
             }
         };
-        self.end = match &outcome {
-            Ok(value) => ended(&mut slot, value),
-            // No break: the two that say "try again".
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => None,
-            Err(error) => Some(End::Failed(error.kind())),
-        };
-        if self.end.is_some() {
-            // There is no conversation to hang up any more.
-            slot.busy = None;
+        if self.write_failed.is_none() {
+            self.write_failed = outcome.as_ref().err().and_then(failure);
         }
         Poll::Ready(outcome)
     }
+}
+
+/// What has failed for good, unlike the two kinds that say "try again".
+fn failure(error: &io::Error) -> Option<io::ErrorKind> {
+    let kind = error.kind();
+    (!matches!(kind, io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)).then_some(kind)
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Session<S> {
@@ -137,20 +144,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Session<S
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        me.poll(
-            cx,
-            |conn, cx| Pin::new(conn).poll_read(cx, buf).map_ok(|()| buf.filled().len()),
-            |_, after| (*after == before).then_some(End::Closed),
-        )
-        .map_ok(drop)
+        let outcome = match me.check() {
+            Ok(mut slot) => ready!(Pin::new(&mut slot.read).poll_read(cx, buf)),
+            Err(kind) => {
+                ready!(poll_yield(cx));
+                Err(me.over(kind))
+            }
+        };
+        me.end = match &outcome {
+            Ok(()) => (buf.filled().len() == before).then_some(End::Closed),
+            Err(error) => failure(error).map(End::Failed),
+        };
+        Poll::Ready(outcome)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Session<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
-        me.is_flushed &= me.end.is_some();
-        me.poll(cx, |conn, cx| Pin::new(conn).poll_write(cx, bytes), |_, _| None)
+        me.is_flushed &= me.is_write_over();
+        me.poll_writing(cx, |write, cx| write.poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -159,39 +172,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Session<
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
-        me.is_flushed &= me.end.is_some();
-        me.poll(cx, |conn, cx| Pin::new(conn).poll_write_vectored(cx, parts), |_, _| None)
+        me.is_flushed &= me.is_write_over();
+        me.poll_writing(cx, |write, cx| write.poll_write_vectored(cx, parts))
     }
 
     fn is_write_vectored(&self) -> bool {
-        lock(&self.slot).conn.is_write_vectored()
+        lock(&self.slot).write.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        if me.end.is_some() && me.is_flushed {
+        if me.is_write_over() && me.is_flushed {
             // As on a socket: clients flush as they read on, and would take an error for the reason of the end.
             ready!(poll_yield(cx));
             return Poll::Ready(Ok(()));
         }
-        ready!(me.poll(cx, |conn, cx| Pin::new(conn).poll_flush(cx), |_, ()| None))?;
+        ready!(me.poll_writing(cx, |write, cx| write.poll_flush(cx)))?;
         me.is_flushed = true;
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        if me.end.is_some() {
+        if me.is_write_over() {
             return Poll::Ready(Ok(()));
         }
-        me.poll(
-            cx,
-            |conn, cx| Pin::new(conn).poll_flush(cx),
-            |slot, ()| {
-                slot.hang_up();
-                Some(End::Shutdown)
-            },
-        )
+        ready!(me.poll_writing(cx, |write, cx| write.poll_flush(cx)))?;
+        let mut slot = lock(&me.slot);
+        if slot.number == me.number {
+            slot.hang_up();
+        }
+        drop(slot);
+        me.end = Some(End::Shutdown);
+        Poll::Ready(Ok(()))
     }
 }
 
