@@ -24,13 +24,16 @@ struct Inner {
     stream: Option<BoxStream>,
     heard: Instant,
     frames: Frames,
-    /// Since when something may have arrived that was not read. Then a write has to wait: if the server is gone, it would fail,
-    /// and what the connection has told before its end could not be read any more.
+    /// Since when something may have arrived that was not read. Then a write has to wait: if the server has closed, its machine
+    /// would answer by a reset, and throw away what it had not sent yet.
     unread: Option<Instant>,
     /// Something was written and is not flushed yet.
     is_unflushed: bool,
     /// Reading and writing go on at the same time, unlike in a login and in a goodbye.
     is_link: bool,
+    /// A write to the link has failed. That is kept from the protocol, which would read no more; but what has arrived can be
+    /// read, up to the end, which is told then.
+    is_mute: bool,
 }
 
 /// Where more arrives than is taken, for good, a question must go out all the same. So long a write waits then.
@@ -39,7 +42,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Wire {
     pub(super) fn new(stream: BoxStream) -> Self {
         let (heard, frames) = (Instant::now(), Frames::new());
-        let inner = Inner { stream: Some(stream), heard, frames, unread: None, is_unflushed: false, is_link: false };
+        let inner = Inner {
+            stream: Some(stream),
+            heard,
+            frames,
+            unread: None,
+            is_unflushed: false,
+            is_link: false,
+            is_mute: false,
+        };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -102,8 +113,22 @@ impl Inner {
         self.unread = if all { None } else { self.unread.or_else(|| Some(Instant::now())) };
     }
 
-    fn may_write(&self) -> bool {
-        !self.is_link || self.unread.is_none_or(|begin| begin.elapsed() >= PATIENCE)
+    /// Writes, or flushes, when it is time to.
+    fn poll_writing<T>(
+        &mut self,
+        operation: impl FnOnce(Pin<&mut BoxStream>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let has_to_wait = self.is_link && self.unread.is_some_and(|begin| begin.elapsed() < PATIENCE);
+        if has_to_wait || self.is_mute {
+            // (Whoever reads, asks again.)
+            return Poll::Pending;
+        }
+        let outcome = ready!(operation(self.stream()?));
+        // (The two that say "try again" are no break, of which a read would tell.)
+        let is_break =
+            |error: &io::Error| !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted);
+        self.is_mute = self.is_link && outcome.as_ref().is_err_and(is_break);
+        if self.is_mute { Poll::Pending } else { Poll::Ready(outcome) }
     }
 }
 
@@ -145,12 +170,9 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let inner = &mut *self.lock();
-        if !inner.may_write() {
-            // (Whoever reads, asks again.)
-            return Poll::Pending;
-        }
+        let length = ready!(inner.poll_writing(|stream| stream.poll_write(cx, bytes)))?;
         inner.is_unflushed = true;
-        inner.stream()?.poll_write(cx, bytes)
+        Poll::Ready(Ok(length))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -158,10 +180,7 @@ impl AsyncWrite for Wire {
         if !inner.is_unflushed {
             return Poll::Ready(Ok(()));
         }
-        if !inner.may_write() {
-            return Poll::Pending;
-        }
-        ready!(inner.stream()?.poll_flush(cx))?;
+        ready!(inner.poll_writing(|stream| stream.poll_flush(cx)))?;
         inner.is_unflushed = false;
         // The next one has to wait again.
         inner.unread = inner.unread.map(|_| Instant::now());
