@@ -11,7 +11,7 @@
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use perconn::postgres::{Event, Listener, Message};
 
@@ -56,8 +56,6 @@ fn are_channels(args: &[&str]) -> bool {
 async fn run(url: &str, channels: &[&str]) -> Result<(), Box<dyn Error>> {
     // What is wrong at the start, such as the password, ends the program; what goes wrong later does not.
     let mut listener = Listener::builder(url)
-        .retry_min(Duration::from_millis(100))
-        .retry_max(Duration::from_secs(5))
         .on_event(|event| match event {
             Event::AttemptFailed { .. } | Event::GaveUp { .. } => complain(event),
             // The reader says these, in their place among the notifications.

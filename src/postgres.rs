@@ -68,7 +68,7 @@
 //!   behind notifications that nobody takes, and the call ends with [`Error::Backlog`]: let another task call it.
 //! - While a queue is full and waits, the end of the connection is not seen, either; it is told after what was received. But if
 //!   the reader is more than a second behind with what has arrived, a question (`listen`, `ping` and the like) is sent without
-//!   waiting for it; and if the server has gone by then, what was not read yet is lost with the connection.
+//!   waiting for it; and if the server has gone by then, what its machine has not sent yet is lost with the connection.
 //! - With [`WhenFull::Wait`] and more arriving than the reader takes, for good, each question takes a second to be sent.
 //! - It speaks to PostgreSQL itself. A pooler in transaction mode, such as PgBouncer, does not keep a session's `LISTEN`.
 

@@ -17,8 +17,8 @@ use crate::Dial;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), perconn::postgres::Error> {
 /// let listener = Listener::builder("postgres://agent@db.example/orders")
-///     .retry_min(Duration::from_millis(100))
-///     .retry_max(Duration::from_secs(30))
+///     .retry_min(Duration::from_secs(1)) // there are a thousand of these programs
+///     .retry_max(Duration::from_secs(60))
 ///     .heartbeat(Duration::from_secs(20))
 ///     .when_full(WhenFull::Drop)
 ///     .on_event(|event| println!("{event}"))
@@ -49,8 +49,8 @@ impl ListenerBuilder {
     pub(super) fn new(config: ServerConfig) -> Self {
         Self {
             config,
-            retry_min: Duration::from_secs(1),
-            retry_max: Duration::from_secs(60),
+            retry_min: Duration::from_millis(100),
+            retry_max: Duration::from_secs(5),
             dial_timeout: Some(Duration::from_secs(20)),
             stable_after: Duration::from_secs(10),
             max_retries: None,
@@ -67,7 +67,8 @@ impl ListenerBuilder {
 
     /// The shortest delay before an attempt, once one has failed; see [`Builder::retry_min`](crate::Builder::retry_min).
     ///
-    /// Defaults to 1 second. Zero is not valid.
+    /// Defaults to 100 milliseconds: a program has few listeners, and what they tell of is late for as long as they are away.
+    /// Zero is not valid.
     pub fn retry_min(mut self, delay: Duration) -> Self {
         self.retry_min = delay;
         self
@@ -75,7 +76,7 @@ impl ListenerBuilder {
 
     /// The longest delay before an attempt; see [`Builder::retry_max`](crate::Builder::retry_max).
     ///
-    /// Defaults to 60 seconds. Must not be below [`retry_min`](ListenerBuilder::retry_min).
+    /// Defaults to 5 seconds. Must not be below [`retry_min`](ListenerBuilder::retry_min).
     pub fn retry_max(mut self, delay: Duration) -> Self {
         self.retry_max = delay;
         self
