@@ -1,8 +1,10 @@
 //! `perconn::pool` beside bb8 and deadpool, in one run: `cargo bench --features pool --bench pool`.
 //!
 //! The rounds take turns; printed are medians, with the quartiles of the ratios to deadpool, which is the faster of the
-//! two. bb8 and deadpool keep interchangeable connections to one address; so here each of 64 resources has one, and each task
-//! keeps to one resource. (bb8 lets who comes overtake who waits: nearly nobody waits, and the others for very long.)
+//! two. bb8 and deadpool keep interchangeable connections to one address, and a task takes any of the 64. Here each of 64
+//! resources has one, and each task keeps to its resource, as if it was another address. So deadpool is there a second
+//! time, with a pool of one for each of the 64, and each task keeping to its pool: that is the same problem.
+//! (bb8 lets who comes overtake who waits: nearly nobody waits, and the others for very long.)
 //!
 //! Numbers have nothing to be looked at. Sockets are connections over the loopback, and each pool looks whether one is closed, or has bytes that nobody asked for, before it hands it out: ours does so itself; to the
 //! other two it is given, as a non-blocking peek.
@@ -27,8 +29,8 @@ fn main() {
     // As `cargo test --benches` calls it: one short round.
     let is_bench = std::env::args().any(|arg| arg == "--bench");
     let (rounds, scale) = if is_bench { (21, 1) } else { (1, 100) };
-    println!("| | bb8 | deadpool | perconn | beside deadpool |");
-    println!("|---|---|---|---|---|");
+    println!("| | bb8 | deadpool | deadpool, 64 pools of one | perconn | beside deadpool | beside the 64 |");
+    println!("|---|---|---|---|---|---|---|");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         numbers().compare_alone("a number, one task", rounds, 200_000 / scale).await;
@@ -50,6 +52,7 @@ fn numbers() -> Contestants<Number, u8> {
     Contestants {
         bb8: bb8::Pool::builder().max_size(SLOTS as u32).build_unchecked(Number),
         deadpool: managed::Pool::builder(Number).max_size(SLOTS).build().unwrap(),
+        each: (0..SLOTS).map(|_| managed::Pool::builder(Number).max_size(1).build().unwrap()).collect(),
         ours: resources(|pool| pool.resource_fn("a number", || std::future::ready(Ok(1)))),
     }
 }
@@ -59,6 +62,7 @@ async fn sockets() -> Contestants<Sockets, TcpStream> {
     Contestants {
         bb8: bb8::Pool::builder().max_size(SLOTS as u32).build_unchecked(Sockets(address)),
         deadpool: managed::Pool::builder(Sockets(address)).max_size(SLOTS).build().unwrap(),
+        each: (0..SLOTS).map(|_| managed::Pool::builder(Sockets(address)).max_size(1).build().unwrap()).collect(),
         ours: resources(|pool| pool.resource(address).unwrap()),
     }
 }
@@ -81,7 +85,7 @@ fn resources<T: Send + 'static>(make: impl Fn(&Pool) -> Resource<T>) -> Vec<Reso
     (0..SLOTS).map(|_| make(&pool)).collect()
 }
 
-/// The three, over objects of one kind.
+/// All of them, over objects of one kind.
 struct Contestants<M, T>
 where
     M: managed::Manager + bb8::ManageConnection,
@@ -89,6 +93,8 @@ where
 {
     bb8: bb8::Pool<M>,
     deadpool: managed::Pool<M>,
+    /// Pools of one.
+    each: Vec<managed::Pool<M>>,
     ours: Vec<Resource<T>>,
 }
 
@@ -102,24 +108,26 @@ where
 {
     /// One task, nobody else: the time of a get and a put.
     async fn compare_alone(&self, what: &str, rounds: usize, calls: usize) {
-        let mut figures = [const { Vec::new() }; 3];
+        let mut figures = [const { Vec::new() }; 4];
         for _ in 0..rounds {
             figures[0].push(time(calls, async || drop(self.bb8.get().await.unwrap())).await);
             figures[1].push(time(calls, async || drop(self.deadpool.get().await.unwrap())).await);
-            figures[2].push(time(calls, async || drop(self.ours[0].get().await.unwrap())).await);
+            figures[2].push(time(calls, async || drop(self.each[0].get().await.unwrap())).await);
+            figures[3].push(time(calls, async || drop(self.ours[0].get().await.unwrap())).await);
         }
         print_row(what, "ns", &figures);
     }
 
     /// Many tasks: the time of a get, a trip to another task, and a put; and how long the slowest hundredth waited.
     async fn compare_crowd(&self, what: &str, rounds: usize, calls: usize) {
-        let mut times = [const { Vec::new() }; 3];
-        let mut waits = [const { Vec::new() }; 3];
-        let mut longest = [const { Vec::new() }; 3];
+        let mut times = [const { Vec::new() }; 4];
+        let mut waits = [const { Vec::new() }; 4];
+        let mut longest = [const { Vec::new() }; 4];
         for _ in 0..rounds {
             let outcomes = [
                 crowd(calls, |_| self.bb8.clone()).await,
                 crowd(calls, |_| self.deadpool.clone()).await,
+                crowd(calls, |task| self.each[task % SLOTS].clone()).await,
                 crowd(calls, |task| self.ours[task % SLOTS].clone()).await,
             ];
             for (index, (time, sorted)) in outcomes.into_iter().enumerate() {
@@ -207,17 +215,21 @@ async fn crowd<S: Source + Sync>(calls: usize, source: impl Fn(usize) -> S) -> (
     (time, waits)
 }
 
-fn print_row(what: &str, unit: &str, figures: &[Vec<f64>; 3]) {
-    let [bb8, deadpool, ours] = figures;
-    let mut ratios: Vec<_> = (0..ours.len()).map(|round| deadpool[round] / ours[round]).collect();
+fn print_row(what: &str, unit: &str, figures: &[Vec<f64>; 4]) {
+    let [bb8, deadpool, each, ours] = figures;
     let quartile = |sorted: &mut [f64], quarter: usize| {
         sorted.sort_by(f64::total_cmp);
         sorted[(sorted.len() - 1) * quarter / 4]
     };
-    let medians = [bb8, deadpool, ours].map(|figures| quartile(&mut figures.clone(), 2));
-    let [low, median, high] = [1, 2, 3].map(|quarter| quartile(&mut ratios, quarter));
-    let [bb8, deadpool, ours] = medians.map(|figure| format!("{figure:.0} {unit}"));
-    println!("| {what} | {bb8} | {deadpool} | {ours} | {median:.2}x ({low:.2}-{high:.2}) |");
+    let beside = |other: &[f64]| {
+        let mut ratios: Vec<_> = (0..ours.len()).map(|round| other[round] / ours[round]).collect();
+        let [low, median, high] = [1, 2, 3].map(|quarter| quartile(&mut ratios, quarter));
+        format!("{median:.2}x ({low:.2}-{high:.2})")
+    };
+    let (beside_deadpool, beside_each) = (beside(deadpool), beside(each));
+    let medians = [bb8, deadpool, each, ours].map(|figures| quartile(&mut figures.clone(), 2));
+    let [bb8, deadpool, each, ours] = medians.map(|figure| format!("{figure:.0} {unit}"));
+    println!("| {what} | {bb8} | {deadpool} | {each} | {ours} | {beside_deadpool} | {beside_each} |");
 }
 
 /// Makes numbers.
