@@ -95,10 +95,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Slot<S> {
     /// Takes the next link in hand: one on which nothing was said. Gives its number.
     fn poll_fresh_link(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
         loop {
-            // It writes nothing, but it is told of what is to be told, and waits for a link as `when_down` says.
-            let outcome = ready!(Pin::new(&mut self.write).poll_write(cx, &[]));
+            // What the session before has left unread goes with its link.
             self.read.skip_to(self.write.told() + 1);
-            match outcome {
+            // It writes nothing, but it is told of what is to be told, and waits for a link as `when_down` says.
+            match ready!(Pin::new(&mut self.write).poll_write(cx, &[])) {
                 Ok(_) => return Poll::Ready(Ok(self.write.told() + 1)),
                 Err(error) if is_break(&error) => {}
                 Err(error) => return Poll::Ready(Err(error)),
