@@ -239,6 +239,12 @@ impl<S> Ledger<S> {
         next
     }
 
+    /// The reading handle does not want what is left of the links up to `told`.
+    #[cfg(feature = "session")]
+    pub(crate) fn pass_over(&self, told: u64) {
+        self.change(|state| state.pass_over(told));
+    }
+
     /// The live link for a handle that has been told of everything, without waiting for one.
     pub(crate) fn take_live(&self, told: u64, seat: Seat) -> Option<Link<S>> {
         self.change(|state| if state.first_untold(told).is_none() { state.take(seat) } else { None })

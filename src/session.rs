@@ -87,6 +87,9 @@ impl<S> Slot<S> {
             if self.write.is_connected() && self.write.generation() == generation {
                 self.write.reconnect();
             }
+            // Nobody is to be told of it any more. (A stream that is no socket ends when it is dropped.)
+            self.read.skip_to(generation + 1);
+            self.write.skip_to(generation + 1);
         }
     }
 }
@@ -95,7 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Slot<S> {
     /// Takes the next link in hand: one on which nothing was said. Gives its number.
     fn poll_fresh_link(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
         loop {
-            // What the session before has left unread goes with its link.
+            // The link of a break that the writing half was told of may be in the reading half's hands.
             self.read.skip_to(self.write.told() + 1);
             // It writes nothing, but it is told of what is to be told, and waits for a link as `when_down` says.
             match ready!(Pin::new(&mut self.write).poll_write(cx, &[])) {

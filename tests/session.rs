@@ -274,6 +274,18 @@ async fn streams_that_are_no_sockets_are_lent_as_well() {
 }
 
 #[tokio::test]
+async fn session_that_is_dropped_drops_a_stream_that_is_no_socket() {
+    let (conn, mut peers) = pipes().await;
+    let mut sessions = Sessions::new(conn);
+    for _ in 0..3 {
+        let session = soon("the next session", sessions.next()).await.unwrap();
+        let mut peer = soon("the peer", peers.recv()).await.unwrap();
+        drop(session);
+        assert_eq!(soon("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
 async fn what_had_arrived_is_read_from_streams_that_are_no_sockets_as_well() {
     let (conn, mut peers) = pipes().await;
     let mut sessions = Sessions::new(conn);

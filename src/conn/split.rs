@@ -97,11 +97,12 @@ impl<S> ReadHalf<S> {
 
     common_methods!(Direction::Read);
 
-    /// Passes over what is left to read, or to be told, of the links before `generation`.
+    /// Passes over the breaks of the links before `generation`, and what is left to read of them.
     #[cfg(feature = "session")]
     pub(crate) fn skip_to(&mut self, generation: u64) {
         self.lane.forget();
         self.handle.skip_to(generation);
+        self.handle.ledger.pass_over(self.handle.told);
     }
 
     pub(super) fn ledger(&self) -> Arc<Ledger<S>> {
@@ -146,6 +147,13 @@ impl<S> WriteHalf<S> {
     }
 
     common_methods!(Direction::Write);
+
+    /// Passes over the breaks of the links before `generation`, and what was under way on them.
+    #[cfg(feature = "session")]
+    pub(crate) fn skip_to(&mut self, generation: u64) {
+        self.lane.forget();
+        self.handle.skip_to(generation);
+    }
 
     /// Whether the program, or the runtime, has ended the connection: then there is nothing to tell but that.
     #[cfg(feature = "blocking")]

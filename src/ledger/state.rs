@@ -211,6 +211,14 @@ impl<S> State<S> {
         if seat.reads() { self.leftover.take_if(|link| link.generation == generation) } else { None }
     }
 
+    /// Drops a broken link that the reader never had in its hands, and does not want.
+    #[cfg(feature = "session")]
+    pub(super) fn pass_over(&mut self, told: u64) {
+        if self.leftover.as_ref().is_some_and(|link| link.generation <= told) {
+            self.discard_leftover();
+        }
+    }
+
     /// Stores a waker and returns the one that it replaces, which must be dropped without the lock.
     pub(super) fn register(&mut self, direction: Direction, waker: &Waker) -> Option<Waker> {
         self.wakers[direction as usize].replace(waker.clone())
