@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use tokio::sync::oneshot;
+use tokio::task::coop;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::Error;
@@ -34,6 +35,8 @@ impl ListenerHandle {
     ///
     /// As there.
     pub async fn listen(&self, channel: &str) -> Result<(), Error> {
+        // (A loop of errors must yield, too; here and below.)
+        coop::consume_budget().await;
         check_name(channel)?;
         let (reply, answer) = oneshot::channel();
         let ticket = self.order(|state| state.channels.listen(channel, reply))?;
@@ -54,6 +57,7 @@ impl ListenerHandle {
     ///
     /// As there.
     pub async fn unlisten(&self, channel: &str) -> Result<(), Error> {
+        coop::consume_budget().await;
         check_name(channel)?;
         let (reply, answer) = oneshot::channel();
         let ousted = match self.order(|state| state.channels.unlisten(channel, reply))? {
@@ -78,6 +82,7 @@ impl ListenerHandle {
     ///
     /// As there.
     pub async fn unlisten_all(&self) -> Result<(), Error> {
+        coop::consume_budget().await;
         let (reply, answer) = oneshot::channel();
         let (ousted, leaver) = self.order(|state| state.channels.unlisten_all(reply))?;
         for (channel, waiter) in ousted {
@@ -113,6 +118,7 @@ impl ListenerHandle {
 
     /// Puts a question to the server, once there is a connection.
     pub(super) async fn question(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
+        coop::consume_budget().await;
         let (reply, answer) = oneshot::channel();
         let is_up = self.order(|state| {
             if state.is_up {

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
+use tokio::task::coop;
 use tokio::time::{Instant, sleep_until};
 use tokio_postgres::SimpleQueryMessage;
 
@@ -98,6 +99,16 @@ impl Shared {
     // ===== the reader =====
 
     pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
+        // A reader of a long queue leaves time to others.
+        let budget = ready!(coop::poll_proceed(cx));
+        let received = self.poll_queue(cx);
+        if received.is_ready() {
+            budget.made_progress();
+        }
+        received
+    }
+
+    fn poll_queue(&self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
         let mut state = self.lock();
         if matches!(state.end, Some(End::Closed)) {
             return Poll::Ready(Err(Error::Closed));

@@ -142,6 +142,38 @@ fn stream_gives_its_error_once_and_ends() {
     });
 }
 
+#[tokio::test]
+async fn loop_over_what_fails_at_once_leaves_time_to_others() {
+    let address = refused_address().await;
+    let mut config = tokio_postgres::Config::new();
+    config.host(address.ip().to_string()).port(address.port()).user("nobody");
+    for is_closed in [false, true] {
+        let mut listener = quick(config.clone()).build().unwrap();
+        let handle = listener.handle();
+        if is_closed {
+            soon("close", listener.close()).await;
+        }
+        let asking = tokio::spawn(async move {
+            loop {
+                assert!(handle.ping().await.is_err());
+                assert!(handle.listen("").await.is_err());
+                assert!(handle.unlisten("nothing").await.is_err());
+            }
+        });
+        let reading = tokio::spawn(async move {
+            loop {
+                assert!(listener.recv().await.is_err());
+            }
+        });
+        // On the only thread there is.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        for task in [asking, reading] {
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+        }
+    }
+}
+
 #[test]
 fn after_the_last_retry_what_was_received_is_handed_out_and_then_the_end() {
     on_one_and_two_threads(async || {
