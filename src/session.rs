@@ -83,13 +83,9 @@ impl<S> Slot<S> {
     /// Ends the conversation that is under way: the peer is in the middle of it, so that its link is of no more use.
     fn hang_up(&mut self) {
         if let Some(generation) = self.busy.take() {
-            // Of a link that is gone already, the connection knows; to ask again would cut the backoff short.
-            if self.write.is_connected() && self.write.generation() == generation {
-                self.write.reconnect();
-            }
+            self.write.hang_up(generation);
             // Nobody is to be told of it any more. (A stream that is no socket ends when it is dropped.)
             self.read.skip_to(generation + 1);
-            self.write.skip_to(generation + 1);
         }
     }
 }

@@ -148,11 +148,14 @@ impl<S> WriteHalf<S> {
 
     common_methods!(Direction::Write);
 
-    /// Passes over the breaks of the links before `generation`, and what was under way on them.
+    /// Breaks a link on purpose, unless it has broken already, and passes over what is to be told of it.
+    ///
+    /// (Of a link that is gone, the actor knows: to ask for another one again would cut the backoff short.)
     #[cfg(feature = "session")]
-    pub(crate) fn skip_to(&mut self, generation: u64) {
+    pub(crate) fn hang_up(&mut self, generation: u64) {
+        self.handle.ledger.report(generation, Op::Write, || Cause::Requested);
         self.lane.forget();
-        self.handle.skip_to(generation);
+        self.handle.skip_to(generation + 1);
     }
 
     /// Whether the program, or the runtime, has ended the connection: then there is nothing to tell but that.
