@@ -57,6 +57,8 @@ fn all_that_was_received_is_handed_out_whoever_asks_the_server_meanwhile() {
         let mut listener = crate::world::connected(quick(config)).await;
         soon("listen", listener.listen("a")).await.unwrap();
         client.batch("SELECT pg_notify('a', n::text) FROM generate_series(0, 9999) n").await.unwrap();
+        // (Or the server may end the session before it has sent anything. What it has begun to send, it sends to the end.)
+        assert_eq!(payload(&mut listener).await, "0");
         crate::world::terminate(&client, "asked all the while").await;
         let handle = listener.handle();
         let asker = tokio::spawn(async move {
@@ -65,7 +67,7 @@ fn all_that_was_received_is_handed_out_whoever_asks_the_server_meanwhile() {
                 let _ = tokio::time::timeout(Duration::from_millis(1), handle.listen(&format!("b{number}"))).await;
             }
         });
-        for number in 0..10_000 {
+        for number in 1..10_000 {
             if number % 500 == 0 {
                 tokio::time::sleep(Duration::from_millis(3)).await;
             }
