@@ -121,6 +121,7 @@ impl Setup {
             Some((address, _)) => RealServer::start_at(address, "postgres", begin),
             None => RealServer::start("postgres", begin),
         };
+        server.clean_up_by(remove_shared_memory);
         let guard = Guard::over(&server.folder);
         Some(Postgres { address: server.address, server, _guard: guard })
     }
@@ -233,6 +234,15 @@ impl Postgres {
     }
 }
 
+/// A server that is killed leaves its System V shared memory to the next one in the same folder. When there will be none, it
+/// would stay until the machine has no more to give. (Its number is the last word of the seventh line of the lock file.)
+fn remove_shared_memory(folder: &Path) {
+    let lock = fs::read_to_string(folder.join("data/postmaster.pid")).unwrap_or_default();
+    if let Some(number) = lock.lines().nth(6).and_then(|line| line.split_whitespace().last()) {
+        let _ = Command::new("ipcrm").args(["-m", number]).stderr(Stdio::null()).status();
+    }
+}
+
 /// Ends the server and removes its folder if this process is killed before it can do so.
 struct Guard(Child);
 
@@ -243,8 +253,10 @@ impl Guard {
             trap '' INT TERM HUP
             cat >/dev/null
             if [ -e "$0/data/postmaster.pid" ]; then
+                memory=$(sed -n 7p "$0/data/postmaster.pid")
                 kill -KILL "$(head -n 1 "$0/data/postmaster.pid")"
                 sleep 1
+                ipcrm -m "${memory##* }"
             fi
             rm -rf "$0""#;
         let mut guard = Command::new("sh");

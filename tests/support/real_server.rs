@@ -30,6 +30,8 @@ struct Process {
     command: Box<dyn Fn() -> Command + Send>,
     child: Option<Child>,
     is_over: bool,
+    /// What has to be done when the server is over, with its folder.
+    clean_up: Option<fn(&Path)>,
 }
 
 impl RealServer {
@@ -57,7 +59,8 @@ impl RealServer {
         let folder = std::env::temp_dir().join(format!("perconn-{name}-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let nothing = Box::new(|| unreachable!("the server has no command yet"));
-        let process = Process { address, folder: folder.clone(), command: nothing, child: None, is_over: false };
+        let process =
+            Process { address, folder: folder.clone(), command: nothing, child: None, is_over: false, clean_up: None };
         // From here on, the folder is removed.
         let server = Self { address, folder: folder.clone(), process: Arc::new(Mutex::new(process)) };
         let command = Box::new(command(&folder, address.port()));
@@ -98,6 +101,11 @@ impl RealServer {
         self.lock().signal_all(Signal::CONT);
     }
 
+    /// Does this with the folder when the server is over, before the folder is removed.
+    pub fn clean_up_by(&self, clean_up: fn(&Path)) {
+        self.lock().clean_up = Some(clean_up);
+    }
+
     /// What it has said since it was started.
     pub fn log(&self) -> String {
         log_in(&self.folder)
@@ -128,6 +136,7 @@ impl Process {
             return;
         }
         let begin = Instant::now();
+        let mut before = String::new();
         loop {
             let log = File::create(self.folder.join("log")).unwrap();
             let mut command = (self.command)();
@@ -139,12 +148,14 @@ impl Process {
                 }
                 if begin.elapsed() >= HANG {
                     let state = |what| fs::read_to_string(format!("/proc/{}/{what}", child.id())).unwrap_or_default();
-                    panic!("does not listen: {} {}\n{}", state("stat"), state("wchan"), log_in(&self.folder));
+                    let log = log_in(&self.folder);
+                    panic!("does not listen: {} {}\n{log}\nthe one before:\n{before}", state("stat"), state("wchan"));
                 }
                 thread::sleep(Duration::from_millis(5));
             }
             // What is left of the one before (its port, its shared memory) may take a moment to go.
-            assert!(begin.elapsed() < HANG, "does not start: {}", log_in(&self.folder));
+            before = log_in(&self.folder);
+            assert!(begin.elapsed() < HANG, "does not start: {before}");
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -196,6 +207,9 @@ impl Drop for RealServer {
         let mut process = self.lock();
         process.is_over = true;
         process.kill();
+        if let Some(clean_up) = process.clean_up {
+            clean_up(&process.folder);
+        }
         if thread::panicking() {
             eprintln!("the server's log:\n{}", self.log());
         }
