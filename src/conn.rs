@@ -33,6 +33,8 @@ pub(crate) use self::tether::Tether;
 mod alarm;
 mod handle;
 mod lane;
+#[cfg(feature = "session")]
+mod lending;
 mod methods;
 mod operations;
 mod shared;
@@ -197,7 +199,7 @@ impl<S> Conn<S> {
 
     /// Takes the link that is up in hand.
     pub(crate) fn begin(mut self) -> Self {
-        self.handle.take_link();
+        self.handle.take_link(Direction::Read);
         self
     }
 

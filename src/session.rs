@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -83,9 +82,9 @@ impl<S> Slot<S> {
     /// Ends the conversation that is under way: the peer is in the middle of it, so that its link is of no more use.
     fn hang_up(&mut self) {
         if let Some(generation) = self.busy.take() {
-            self.write.hang_up(generation);
             // Nobody is to be told of it any more. (A stream that is no socket ends when it is dropped.)
-            self.read.skip_to(generation + 1);
+            self.write.hang_up(generation);
+            self.read.pass_over(generation);
         }
     }
 }
@@ -94,15 +93,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Slot<S> {
     /// Takes the next link in hand: one on which nothing was said. Gives its number.
     fn poll_fresh_link(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
         loop {
-            // The link of a break that the writing half was told of may be in the reading half's hands.
-            self.read.skip_to(self.write.told() + 1);
-            // It writes nothing, but it is told of what is to be told, and waits for a link as `when_down` says.
-            match ready!(Pin::new(&mut self.write).poll_write(cx, &[])) {
-                Ok(_) => return Poll::Ready(Ok(self.write.told() + 1)),
+            // The reading half is told of what is to be told; the other one has no need to be.
+            self.write.pass_over(self.read.told());
+            match ready!(self.read.poll_link(cx)) {
                 Err(error) if is_break(&error) => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                outcome => return Poll::Ready(outcome),
             }
         }
+    }
+
+    /// Lets go of all links.
+    fn let_go(&mut self) {
+        let newest = self.read.generation();
+        self.read.pass_over(newest);
+        self.write.pass_over(newest);
     }
 }
 
@@ -155,7 +159,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Sessions<S> {
     ///
     /// Cancel safe: once polled, the connection is closed, and dropping the future only ends the wait.
     pub fn close(&self) -> impl Future<Output = ()> + use<S> {
-        lock(&self.slot).write.close()
+        let slot = Arc::clone(&self.slot);
+        let close = lock(&slot).write.close();
+        async move {
+            close.await;
+            lock(&slot).let_go();
+        }
     }
 }
 

@@ -109,6 +109,77 @@ async fn what_had_arrived_is_read_though_a_write_was_told_first() {
 }
 
 #[tokio::test]
+async fn what_had_arrived_is_read_though_the_next_links_have_come_and_gone() {
+    for first in [1, 2] {
+        let server = Server::start().await;
+        let (conn, mut peer) = server.pair().await;
+        let mut status = conn.status();
+        let mut sessions = Sessions::new(conn);
+        let mut session = soon("the first session", sessions.next()).await.unwrap();
+        if first == 2 {
+            drop(session);
+            session = soon("the next session", sessions.next()).await.unwrap();
+            peer = server.accept().await;
+        }
+        peer.write_all(b"go away").await.unwrap();
+        drop(peer);
+        for generation in [first + 1, first + 2] {
+            let mut peer = server.accept().await;
+            let is_up =
+                |status: &Status| matches!(status, Status::Connected { generation: up, .. } if *up == generation);
+            soon("the next link", status.wait_for(is_up)).await.unwrap();
+            peer.write_all(b"go away, too").await.unwrap();
+        }
+        let mut words = String::new();
+        soon("read", session.read_to_string(&mut words)).await.unwrap();
+        assert_eq!(words, "go away");
+    }
+}
+
+#[tokio::test]
+async fn next_says_nothing_on_the_link() {
+    let server = Server::start().await;
+    let (mut conn, mut peer) = server.pair().await;
+    // Until no more goes in: then even an empty write would wait.
+    let much = vec![0; 64 << 20];
+    assert!(tokio::time::timeout(Duration::from_millis(300), conn.write_all(&much)).await.is_err());
+    let mut sessions = Sessions::new(conn);
+    let mut session = soon("the first session", sessions.next()).await.unwrap();
+    peer.write_all(b"!").await.unwrap();
+    assert_eq!(soon("read", session.read_u8()).await.unwrap(), b'!');
+}
+
+#[tokio::test]
+async fn shutdown_shuts_a_stream_that_is_no_socket_down() {
+    let (conn, mut peers) = pipes().await;
+    let mut sessions = Sessions::new(conn);
+    for is_read in [true, false, false] {
+        let mut session = soon("the next session", sessions.next()).await.unwrap();
+        let mut peer = soon("the peer", peers.recv()).await.unwrap();
+        if is_read {
+            peer.write_all(b"!").await.unwrap();
+            assert_eq!(soon("read", session.read_u8()).await.unwrap(), b'!');
+        }
+        session.write_all(b"bye").await.unwrap();
+        soon("shutdown", session.shutdown()).await.unwrap();
+        let mut received = String::new();
+        soon("the peer sees the end", peer.read_to_string(&mut received)).await.unwrap();
+        assert_eq!(received, "bye");
+        assert_eq!(soon("write", session.write(b"more")).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    }
+}
+
+#[tokio::test]
+async fn close_lets_go_of_a_stream_that_is_no_socket() {
+    let (conn, mut peers) = pipes().await;
+    let mut sessions = Sessions::new(conn);
+    let _session = soon("the first session", sessions.next()).await.unwrap();
+    let mut peer = soon("the peer", peers.recv()).await.unwrap();
+    soon("close", sessions.close()).await;
+    assert_eq!(soon("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn what_a_session_left_unread_is_not_read_by_the_next() {
     let server = Server::start().await;
     let (mut sessions, mut session, mut peer) = lend(&server).await;

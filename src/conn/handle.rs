@@ -31,16 +31,16 @@ impl<S> Handle<S> {
 
     /// Takes the live link in hand, so that what arrives on it is this handle's to read even if it breaks before the
     /// first operation.
-    pub(super) fn take_link(&mut self) {
+    pub(super) fn take_link(&mut self, direction: Direction) {
         if self.link.get().is_none() {
-            let link = self.ledger.take_live(self.told, self.seat(Direction::Read));
+            let link = self.ledger.take_live(self.told, self.seat(direction));
             self.link = cell(link);
         }
     }
 
     /// Divides a whole handle in two.
     pub(super) fn split(mut self) -> (Self, Self) {
-        self.take_link();
+        self.take_link(Direction::Read);
         let Self { tether, ledger, link, told, is_finished, .. } = self;
         let half = |link: Option<Link<S>>| Self {
             tether: Arc::clone(&tether),
@@ -74,15 +74,6 @@ impl<S> Handle<S> {
             told,
             is_half: false,
             is_finished: self.is_finished || other.is_finished,
-        }
-    }
-
-    /// Takes the breaks of the links before `generation` for told.
-    #[cfg(feature = "session")]
-    pub(super) fn skip_to(&mut self, generation: u64) {
-        self.told = self.told.max(generation.saturating_sub(1));
-        if self.link.get().is_some_and(|link| link.generation <= self.told) {
-            self.link.take();
         }
     }
 

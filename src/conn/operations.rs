@@ -81,9 +81,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
             if let Some((link, tether)) = self.live_and_tether(lane) {
                 let generation = link.generation;
                 if link.grip.is_closed_by_peer(&mut lane.last_look, |stream| (tether.is_closed)(stream)) {
-                    let socket = link.grip.socket().cloned();
-                    let cause = || socket.map_or(Cause::SaidClosed, |socket| socket.closing_cause());
-                    self.ledger.report(generation, Op::Write, cause);
+                    self.report_closed(generation, Op::Write);
                     continue;
                 }
                 match link.grip.poll_write(cx, bytes) {
@@ -184,6 +182,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         }
     }
 
+    /// The peer has closed the link in hand, which the stream, or the dialer, knows.
+    #[cold]
+    pub(super) fn report_closed(&self, generation: u64, op: Op) {
+        let socket = self.link.get().and_then(|link| link.grip.socket().cloned());
+        let cause = || socket.map_or(Cause::SaidClosed, |socket| socket.closing_cause());
+        self.ledger.report(generation, op, cause);
+    }
+
     /// The link to use, if it is live and the lane owes its caller nothing.
     #[inline]
     fn live(&mut self, lane: &Lane) -> Option<&mut Link<S>> {
@@ -191,7 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     }
 
     #[inline]
-    fn live_and_tether(&mut self, lane: &Lane) -> Option<(&mut Link<S>, &Tether<S>)> {
+    pub(super) fn live_and_tether(&mut self, lane: &Lane) -> Option<(&mut Link<S>, &Tether<S>)> {
         let link = self.link.get_mut()?;
         let is_live = self.ledger.is_live(link.generation) && lane.owes(self.told).is_none();
         is_live.then_some((link, &*self.tether))
@@ -233,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
 
     /// Waits for the stream or the break of its link. False if it has broken already.
     #[inline]
-    fn wait(&self, lane: &mut Lane, generation: u64, cx: &Context<'_>) -> bool {
+    pub(super) fn wait(&self, lane: &mut Lane, generation: u64, cx: &Context<'_>) -> bool {
         lane.wait(generation, &self.ledger, cx);
         self.ledger.is_live(generation)
     }

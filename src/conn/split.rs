@@ -33,8 +33,8 @@ use crate::{Error, Op, Status};
 ///
 /// As for [`Conn`](Conn#cancel-safety).
 pub struct ReadHalf<S = TcpStream> {
-    handle: Handle<S>,
-    lane: Lane,
+    pub(super) handle: Handle<S>,
+    pub(super) lane: Lane,
     retire_on_drop: bool,
 }
 
@@ -47,8 +47,8 @@ pub struct ReadHalf<S = TcpStream> {
 ///
 /// As for [`Conn`](Conn#cancel-safety).
 pub struct WriteHalf<S = TcpStream> {
-    handle: Handle<S>,
-    lane: Lane,
+    pub(super) handle: Handle<S>,
+    pub(super) lane: Lane,
     on_drop: OnDrop,
 }
 
@@ -97,14 +97,6 @@ impl<S> ReadHalf<S> {
 
     common_methods!(Direction::Read);
 
-    /// Passes over the breaks of the links before `generation`, and what is left to read of them.
-    #[cfg(feature = "session")]
-    pub(crate) fn skip_to(&mut self, generation: u64) {
-        self.lane.forget();
-        self.handle.skip_to(generation);
-        self.handle.ledger.pass_over(self.handle.told);
-    }
-
     pub(super) fn ledger(&self) -> Arc<Ledger<S>> {
         Arc::clone(&self.handle.ledger)
     }
@@ -147,16 +139,6 @@ impl<S> WriteHalf<S> {
     }
 
     common_methods!(Direction::Write);
-
-    /// Breaks a link on purpose, unless it has broken already, and passes over what is to be told of it.
-    ///
-    /// (Of a link that is gone, the actor knows: to ask for another one again would cut the backoff short.)
-    #[cfg(feature = "session")]
-    pub(crate) fn hang_up(&mut self, generation: u64) {
-        self.handle.ledger.report(generation, Op::Write, || Cause::Requested);
-        self.lane.forget();
-        self.handle.skip_to(generation + 1);
-    }
 
     /// Whether the program, or the runtime, has ended the connection: then there is nothing to tell but that.
     #[cfg(feature = "blocking")]

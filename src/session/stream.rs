@@ -28,7 +28,8 @@ use crate::WriteHalf;
 ///
 /// A [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends the session and its link, but not the connection. It ends both
 /// directions; there is no half-close. So does dropping the session. The bytes that the kernel had accepted are still
-/// delivered, unless received bytes were left unread.
+/// delivered, unless received bytes were left unread. A stream that is no socket is shut down by a `shutdown` (one of TLS says
+/// goodbye), and dropped in either case.
 ///
 /// # Cancel safety
 ///
@@ -197,14 +198,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Session<
         if me.is_write_over() {
             return Poll::Ready(Ok(()));
         }
+        let generation = me.generation;
         ready!(me.poll_writing(cx, |write, cx| write.poll_flush(cx)))?;
+        let farewell = ready!(me.poll_writing(cx, |write, cx| write.get_mut().poll_farewell(cx, generation)));
         let mut slot = lock(&me.slot);
         if slot.number == me.number {
             slot.hang_up();
         }
         drop(slot);
         me.end = Some(End::Shutdown);
-        Poll::Ready(Ok(()))
+        Poll::Ready(farewell)
     }
 }
 

@@ -1,0 +1,92 @@
+//! What a connection that is lent link by link needs of its halves: to take a link without a word on it, and to let go of
+//! it for good.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::handle::Handle;
+use super::lane::Lane;
+use super::split::{ReadHalf, WriteHalf};
+use crate::Op;
+use crate::fault::Cause;
+use crate::ledger::Direction;
+
+impl<S> Handle<S> {
+    /// Takes the breaks of the links up to `generation` for told, and lets go of them.
+    fn pass_over(&mut self, lane: &mut Lane, generation: u64) {
+        lane.forget();
+        self.told = self.told.max(generation);
+        if self.link.get().is_some_and(|link| link.generation <= self.told) {
+            self.link.take();
+        }
+        if lane.direction == Direction::Read {
+            self.ledger.pass_over(self.told);
+        }
+    }
+}
+
+impl<S> ReadHalf<S> {
+    /// Passes over the breaks of the links up to `generation`, and what is left to read of them.
+    pub(crate) fn pass_over(&mut self, generation: u64) {
+        self.handle.pass_over(&mut self.lane, generation);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ReadHalf<S> {
+    /// Takes the link that is live in hand, or the next one, as soon as everything before it has been told. Gives its number.
+    pub(crate) fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        let Self { handle, lane, .. } = self;
+        loop {
+            if let Some((link, tether)) = handle.live_and_tether(lane) {
+                let generation = link.generation;
+                if !link.grip.is_closed_by_peer(&mut lane.last_look, |stream| (tether.is_closed)(stream)) {
+                    return Poll::Ready(Ok(generation));
+                }
+                handle.report_closed(generation, Op::Read);
+            }
+            if let Some(outcome) = ready!(handle.poll_next(lane, cx, Op::Read, None)) {
+                outcome?;
+            }
+        }
+    }
+}
+
+impl<S> WriteHalf<S> {
+    /// Passes over the breaks of the links up to `generation`.
+    pub(crate) fn pass_over(&mut self, generation: u64) {
+        self.handle.pass_over(&mut self.lane, generation);
+    }
+
+    /// Breaks a link on purpose, unless it has broken already, and passes over what is to be told of it.
+    ///
+    /// (Of a link that is gone, the actor knows: to ask for another one again would cut the backoff short.)
+    pub(crate) fn hang_up(&mut self, generation: u64) {
+        self.handle.ledger.report(generation, Op::Write, || Cause::Requested);
+        self.pass_over(generation);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteHalf<S> {
+    /// Shuts down the stream of a link that is live, if it is no socket: it may have a farewell of its own. (A socket is shut
+    /// down when it is hung up.)
+    pub(crate) fn poll_farewell(&mut self, cx: &mut Context<'_>, generation: u64) -> Poll<io::Result<()>> {
+        let Self { handle, lane, .. } = self;
+        handle.take_link(lane.direction);
+        while let Some((link, _)) = handle.live_and_tether(lane) {
+            if link.generation != generation || link.grip.socket().is_some() {
+                break;
+            }
+            match link.grip.poll_shutdown(cx) {
+                Poll::Pending if handle.wait(lane, generation, cx) => return Poll::Pending,
+                Poll::Pending => {}
+                Poll::Ready(outcome) => {
+                    lane.finish();
+                    return Poll::Ready(outcome);
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
