@@ -14,7 +14,7 @@
 //! loop {
 //!     match listener.recv().await? {
 //!         Message::Notification(notification) => println!("{}: {}", notification.channel(), notification.payload()),
-//!         Message::Lost { cause, .. } => println!("the server is away: {cause}"),
+//!         Message::Lost { cause, .. } => println!("the server is away: {}", cause.with_causes()),
 //!         Message::Resynced { .. } => println!("listening again; what was missed?"), // SELECT it now
 //!         _ => {}
 //!     }
@@ -24,11 +24,16 @@
 //!
 //! It is also a [`Stream`](futures_core::Stream). Other tasks use a [`ListenerHandle`].
 //!
+//! The `SELECT` needs a connection of its own, as any query does: by `tokio-postgres` (a dependency of yours, with its feature
+//! `runtime`; the re-export here has no `connect`), or by what the rest of the program uses.
+//!
 //! # What a reader is told
 //!
 //! All that was received on one connection, then [`Lost`](Message::Lost), then [`Resynced`](Message::Resynced), then what
 //! comes on the next one. The markers never overtake a notification, and each lost connection has its own two. They are not
 //! part of the [queue](ListenerBuilder::queue)'s size. If a reader leaves 32 losses untaken, the next attempt waits for it.
+//!
+//! The first connection has no markers: what there is to look up at the start, is looked up after `listen` has returned.
 //!
 //! When `Resynced` is told, all channels are in force: they are taken up by one query, which is one transaction. What is
 //! committed after it was told, arrives; so look up then, and not before, what may have been missed.

@@ -1,6 +1,7 @@
 //! What can go wrong.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use tokio_postgres::error::{DbError, SqlState};
 
 /// Everything that a [`Listener`](super::Listener) and a [`ListenerConn`](super::ListenerConn) report.
 ///
-/// Its text says its own level only; the cause is in [`source`](StdError::source).
+/// Its text says its own level only; the cause is in [`source`](StdError::source), and all of it in
+/// [`with_causes`](Error::with_causes).
 ///
 /// ```
 /// use perconn::postgres::Error;
@@ -143,6 +145,21 @@ impl Error {
         None
     }
 
+    /// This error and its causes in one line, for a log.
+    ///
+    /// ```
+    /// # use perconn::postgres::{Error, Listener};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let error = Listener::connect("postgres://agent@127.0.0.1:1/orders").await.unwrap_err();
+    /// eprintln!("{}", error.with_causes()); // connecting to 127.0.0.1:1 failed: Connection refused (os error 111)
+    /// # assert!(error.with_causes().to_string().starts_with("connecting to 127.0.0.1:1 failed: "));
+    /// # }
+    /// ```
+    pub fn with_causes(&self) -> impl fmt::Display + '_ {
+        WithCauses(self)
+    }
+
     /// A dial that failed without a word of ours: the user's dialer panicked.
     pub(super) fn of_dial(error: &crate::Error) -> Self {
         let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
@@ -165,17 +182,17 @@ impl Error {
         }
     }
 
-    /// Whether it is over: no later call can succeed.
+    /// Whether a [`Listener`](super::Listener) is over: no later call can succeed. (Of a
+    /// [`ListenerConn`](super::ListenerConn), which does not come back, [`Lost`](Error::Lost) and [`Silent`](Error::Silent) are the end, too.)
     pub fn is_final(&self) -> bool {
         matches!(self, Self::GaveUp { .. } | Self::Closed | Self::RuntimeShutdown)
     }
 }
 
-/// An error and its causes in one line.
-pub(super) struct Chain<'a>(pub(super) &'a Error);
+struct WithCauses<'a>(&'a Error);
 
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for WithCauses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
-use super::error::Chain;
 
 /// A turn in the life of a listener, told in order and at once, whether or not anybody reads.
 ///
@@ -63,13 +62,13 @@ impl fmt::Display for Event {
         match self {
             Self::Connected { generation } => write!(f, "connected: generation {generation}"),
             Self::Disconnected { generation, cause } => {
-                write!(f, "disconnected: generation {generation}: {}", Chain(cause))
+                write!(f, "disconnected: generation {generation}: {}", cause.with_causes())
             }
             Self::Reconnected { generation, outage, channels } => {
                 write!(f, "reconnected: generation {generation} after {outage:.1?}, channels: {channels}")
             }
             Self::AttemptFailed { attempt, cause, retry_in } => {
-                write!(f, "attempt {attempt} failed: {}, ", Chain(cause))?;
+                write!(f, "attempt {attempt} failed: {}, ", cause.with_causes())?;
                 match retry_in {
                     Some(delay) => write!(f, "next attempt in {delay:.1?}"),
                     None => f.write_str("no further attempt"),

@@ -4,7 +4,6 @@ use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::error::Chain;
 use super::{Error, Event};
 
 /// The logger and the event hook of one listener.
@@ -19,7 +18,7 @@ type Hook<T> = Box<dyn Fn(&T) + Send + Sync>;
 impl Hooks {
     pub(super) fn log(&self, error: &Error) {
         match &self.logger {
-            None => warn(&Chain(error)),
+            None => warn(&error.with_causes()),
             Some(logger) => caught("logger", || logger(error)),
         }
     }

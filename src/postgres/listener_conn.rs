@@ -8,7 +8,8 @@ use super::end::End;
 use super::start::start_and_wait;
 use super::{Error, ListenerBuilder, ListenerHandle, Message, Notification, ServerConfig};
 
-/// One connection that listens, and does not come back when it is lost. For programs that see to that themselves.
+/// One connection that listens, and does not come back when it is lost. For programs that see to that themselves. Every error
+/// of [`recv`](ListenerConn::recv) is the last.
 ///
 /// It has the settings of a [`Listener`](super::Listener) that concern one connection; see
 /// [`ListenerBuilder::connect_once`].

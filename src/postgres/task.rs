@@ -38,6 +38,7 @@ impl Task {
             let _end = end;
             self.work().await;
             self.sessions.close().await;
+            drop(self.sessions);
             if matches!(self.shared.lock().end, Some(End::Closed)) {
                 self.shared.tell(&Event::Closed, None);
             }

@@ -116,19 +116,28 @@ impl Inner {
     /// Writes, or flushes, when it is time to.
     fn poll_writing<T>(
         &mut self,
-        operation: impl FnOnce(Pin<&mut BoxStream>) -> Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+        operation: impl FnOnce(Pin<&mut BoxStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let has_to_wait = self.is_link && self.unread.is_some_and(|begin| begin.elapsed() < PATIENCE);
         if has_to_wait || self.is_mute {
             // (Whoever reads, asks again.)
             return Poll::Pending;
         }
-        let outcome = ready!(operation(self.stream()?));
-        // (The two that say "try again" are no break, of which a read would tell.)
-        let is_break =
-            |error: &io::Error| !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted);
-        self.is_mute = self.is_link && outcome.as_ref().is_err_and(is_break);
+        let outcome = ready!(not_yet(operation(self.stream()?, cx), cx));
+        self.is_mute = self.is_link && outcome.is_err();
         if self.is_mute { Poll::Pending } else { Poll::Ready(outcome) }
+    }
+}
+
+/// The two errors that say "try again" are no break (and none of tokio's streams gives them).
+fn not_yet<T>(polled: Poll<io::Result<T>>, cx: &Context<'_>) -> Poll<io::Result<T>> {
+    match polled {
+        Poll::Ready(Err(error)) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        polled => polled,
     }
 }
 
@@ -152,7 +161,7 @@ impl AsyncRead for Wire {
                         return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
                     };
                     let mut space = ReadBuf::new(inner.frames.space());
-                    let outcome = Pin::new(stream).poll_read(cx, &mut space);
+                    let outcome = not_yet(Pin::new(stream).poll_read(cx, &mut space), cx);
                     let length = space.filled().len();
                     inner.has_read(outcome.is_pending());
                     ready!(outcome)?;
@@ -170,7 +179,7 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let inner = &mut *self.lock();
-        let length = ready!(inner.poll_writing(|stream| stream.poll_write(cx, bytes)))?;
+        let length = ready!(inner.poll_writing(cx, |stream, cx| stream.poll_write(cx, bytes)))?;
         inner.is_unflushed = true;
         Poll::Ready(Ok(length))
     }
@@ -180,7 +189,7 @@ impl AsyncWrite for Wire {
         if !inner.is_unflushed {
             return Poll::Ready(Ok(()));
         }
-        ready!(inner.poll_writing(|stream| stream.poll_flush(cx)))?;
+        ready!(inner.poll_writing(cx, |stream, cx| stream.poll_flush(cx)))?;
         inner.is_unflushed = false;
         // The next one has to wait again.
         inner.unread = inner.unread.map(|_| Instant::now());

@@ -1,12 +1,13 @@
 //! How it ends: closed or dropped at any moment, by itself, with its runtime.
 
 use std::future::pending;
+use std::io::Read;
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use perconn::dial_fn;
-use perconn::postgres::{Error, Listener, Message};
+use perconn::postgres::{Error, Event, Listener, Message};
 use tokio::net::TcpStream;
 
 use crate::fake::Fake;
@@ -249,6 +250,32 @@ fn hook_that_blocks_does_not_keep_close_waiting() {
         listener.close().await;
         drop(done);
         assert!(!watchdog.join().unwrap(), "close waited for the hook");
+    });
+}
+
+#[test]
+fn socket_is_closed_when_close_is_ready_whatever_the_hook_does_then() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let fake = Fake::start().await;
+        let (release, released) = mpsc::channel::<()>();
+        let released = Mutex::new(released);
+        let builder = quick(fake.config()).on_event(move |event| {
+            if matches!(event, Event::Closed) {
+                let _ = released.lock().unwrap().recv();
+            }
+        });
+        let listener = builder.build().unwrap();
+        let talk = fake.welcome().await;
+        until("connected", async || listener.is_connected()).await;
+        listener.close().await;
+        // (Not by the runtime: the hook may have blocked the worker that looks after the sockets.)
+        let mut peer = talk.0.into_std().unwrap();
+        peer.set_nonblocking(false).unwrap();
+        peer.set_read_timeout(Some(HANG)).unwrap();
+        let mut goodbye = Vec::new();
+        peer.read_to_end(&mut goodbye).expect("the socket is closed");
+        drop(release);
     });
 }
 

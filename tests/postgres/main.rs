@@ -30,6 +30,7 @@ mod example;
 mod ledger;
 mod listening;
 mod losses;
+mod odd_streams;
 mod one_connection;
 mod overlooked;
 mod partition;

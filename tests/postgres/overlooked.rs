@@ -1,15 +1,9 @@
 //! Ends and notifications at moments in which they could be overlooked.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use perconn::postgres::{Error, Event, Message, WhenFull};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::fake::{Fake, done, error, notification, ok, ready};
 use crate::server::Postgres;
@@ -161,53 +155,6 @@ fn losses_that_nobody_takes_stop_the_attempts_and_are_a_backlog() {
     });
 }
 
-/// A stream that panics when it is told to.
-struct Bomb(TcpStream, Arc<AtomicBool>);
-
-impl AsyncRead for Bomb {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        assert!(!self.1.swap(false, Ordering::SeqCst), "as it is told");
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Bomb {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
-#[test]
-fn stream_that_panics_is_a_loss() {
-    on_one_and_two_threads(async || {
-        let fake = Fake::start().await;
-        let bomb = Arc::new(AtomicBool::new(false));
-        let (trigger, address) = (Arc::clone(&bomb), fake.address);
-        let dialer = perconn::dial_fn(move || {
-            let trigger = Arc::clone(&trigger);
-            async move { Ok(Bomb(TcpStream::connect(address).await?, trigger)) }
-        });
-        let mut listener = quick(fake.config_without_host()).dialer(dialer).build().unwrap();
-        let mut talk = fake.welcome().await;
-        until("up", async || listener.is_connected()).await;
-        bomb.store(true, Ordering::SeqCst);
-        talk.send(&notification("a", "1")).await;
-        let mut talk = fake.welcome().await;
-        let cause = outage(&mut listener).await;
-        assert!(std::error::Error::source(&*cause).unwrap().to_string().contains("panicked"), "{cause:?}");
-        let (pong, _) = tokio::join!(listener.ping(), talk.obey());
-        pong.unwrap();
-    });
-}
-
 #[test]
 fn one_connection_goes_on_after_a_refused_listen_and_refuses_a_zero_byte() {
     let Some(server) = Postgres::start("one_connection_goes_on") else { return };
@@ -307,24 +254,5 @@ fn goodbye_is_said_with_a_full_queue_too() {
             false
         };
         assert!(soon("the end", goodbye).await);
-    });
-}
-
-#[test]
-fn listener_whose_stream_panics_at_the_goodbye_is_closed_and_says_so() {
-    on_one_and_two_threads(async || {
-        let fake = Fake::start().await;
-        let (bomb, diary) = (Arc::new(AtomicBool::new(false)), Diary::default());
-        let (trigger, address) = (Arc::clone(&bomb), fake.address);
-        let dialer = perconn::dial_fn(move || {
-            let trigger = Arc::clone(&trigger);
-            async move { Ok(Bomb(TcpStream::connect(address).await?, trigger)) }
-        });
-        let listener = quick(fake.config_without_host()).dialer(dialer).on_event(diary.hook()).build().unwrap();
-        let _talk = fake.welcome().await;
-        until("up", async || listener.is_connected()).await;
-        bomb.store(true, Ordering::SeqCst);
-        soon("close", listener.close()).await;
-        until("it is told", async || diary.words().last().is_some_and(|word| word == "closed")).await;
     });
 }
