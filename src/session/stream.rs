@@ -33,7 +33,7 @@ use crate::WriteHalf;
 ///
 /// # Cancel safety
 ///
-/// As for [`Conn`](Conn#cancel-safety).
+/// As for [`Conn`](crate::Conn#cancel-safety).
 ///
 /// # Examples
 ///
