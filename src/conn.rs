@@ -25,6 +25,8 @@ use crate::ledger::Direction;
 use crate::link::Bytes;
 use crate::{Address, Error, Status, TcpDialer};
 
+#[cfg(feature = "session")]
+pub(crate) use self::lending::Released;
 use self::methods::{common_methods, tcp_methods, write_methods};
 pub use self::shared::SharedConn;
 pub use self::split::{ReadHalf, ReuniteError, WriteHalf};

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::conn::Released;
 use crate::{Conn, Error, ReadHalf, WriteHalf};
 
 pub use self::stream::Session;
@@ -80,12 +82,18 @@ struct Slot<S> {
 
 impl<S> Slot<S> {
     /// Ends the conversation that is under way: the peer is in the middle of it, so that its link is of no more use.
-    fn hang_up(&mut self) {
-        if let Some(generation) = self.busy.take() {
-            // Nobody is to be told of it any more. (A stream that is no socket ends when it is dropped.)
-            self.write.hang_up(generation);
-            self.read.pass_over(generation);
-        }
+    ///
+    /// Nobody is to be told of it any more. A stream that is no socket ends when what is returned is dropped; that is to be
+    /// done when the slot is unlocked, as it is the program's own code.
+    fn hang_up(&mut self) -> [Released<S>; 2] {
+        let Some(generation) = self.busy.take() else { return [None, None] };
+        [self.write.hang_up(generation), self.read.pass_over(generation)]
+    }
+
+    /// Lets go of all links.
+    fn let_go(&mut self) -> [Released<S>; 2] {
+        let newest = self.read.generation();
+        [self.read.pass_over(newest), self.write.pass_over(newest)]
     }
 }
 
@@ -94,19 +102,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Slot<S> {
     fn poll_fresh_link(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
         loop {
             // The reading half is told of what is to be told; the other one has no need to be.
-            self.write.pass_over(self.read.told());
+            drop(self.write.pass_over(self.read.told()));
             match ready!(self.read.poll_link(cx)) {
                 Err(error) if is_break(&error) => {}
                 outcome => return Poll::Ready(outcome),
             }
         }
-    }
-
-    /// Lets go of all links.
-    fn let_go(&mut self) {
-        let newest = self.read.generation();
-        self.read.pass_over(newest);
-        self.write.pass_over(newest);
     }
 }
 
@@ -135,12 +136,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Sessions<S> {
     ///
     /// Cancel safe: once polled, the session before is over; apart from that, dropping the future only ends the wait.
     pub async fn next(&mut self) -> io::Result<Session<S>> {
-        let number = {
+        let (number, released) = {
             let mut slot = lock(&self.slot);
-            slot.hang_up();
             slot.number += 1;
-            slot.number
+            (slot.number, slot.hang_up())
         };
+        drop(released);
         let generation = poll_fn(|cx| {
             let mut slot = lock(&self.slot);
             let generation = ready!(slot.poll_fresh_link(cx))?;
@@ -159,11 +160,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Sessions<S> {
     ///
     /// Cancel safe: once polled, the connection is closed, and dropping the future only ends the wait.
     pub fn close(&self) -> impl Future<Output = ()> + use<S> {
-        let slot = Arc::clone(&self.slot);
-        let close = lock(&slot).write.close();
+        let slot = Arc::downgrade(&self.slot);
+        let close = lock(&self.slot).write.close();
         async move {
-            close.await;
-            lock(&slot).let_go();
+            let mut close = pin!(close);
+            // From the first poll on, it is closed.
+            let polled = poll_fn(|cx| Poll::Ready(close.as_mut().poll(cx))).await;
+            let released = slot.upgrade().map(|slot| lock(&slot).let_go());
+            drop(released);
+            if polled.is_pending() {
+                close.await;
+            }
         }
     }
 }

@@ -2,13 +2,16 @@
 
 mod support;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use perconn::{Error, Session, Sessions, Status, WhenDown};
 use support::{Server, pipes, refused_address, reset, soon, told_generation};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 /// The sessions of a connection whose first link is up, and the first session.
 async fn lend(server: &Server) -> (Sessions, Session, TcpStream) {
@@ -177,6 +180,75 @@ async fn close_lets_go_of_a_stream_that_is_no_socket() {
     let mut peer = soon("the peer", peers.recv()).await.unwrap();
     soon("close", sessions.close()).await;
     assert_eq!(soon("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn close_closes_from_its_first_poll_on_and_keeps_nothing_alive_before() {
+    let (conn, mut peers) = pipes().await;
+    let mut sessions = Sessions::new(conn);
+    let session = soon("the first session", sessions.next()).await.unwrap();
+    let mut peer = soon("the peer", peers.recv()).await.unwrap();
+    let _ = futures_util::FutureExt::now_or_never(sessions.close());
+    assert_eq!(soon("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
+    drop(session);
+
+    let (conn, mut peers) = pipes().await;
+    let sessions = Sessions::new(conn);
+    let mut peer = soon("the peer", peers.recv()).await.unwrap();
+    let close = sessions.close();
+    drop(sessions);
+    assert_eq!(soon("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
+    soon("close", close).await;
+}
+
+#[tokio::test]
+async fn read_of_the_session_before_that_waits_for_last_words_is_woken_by_the_next() {
+    let (sender, mut peers) = mpsc::unbounded_channel();
+    let dialer = perconn::dial_fn(move || {
+        let (near, far) = tokio::io::duplex(64);
+        sender.send(far).unwrap();
+        std::future::ready(Ok(Unwritable(near)))
+    });
+    let builder = support::quick(perconn::Conn::builder("memory").dialer(dialer));
+    let mut sessions = Sessions::new(soon("connect", builder.connect()).await.unwrap());
+    let mut readers = Vec::new();
+    for _ in 0..2 {
+        let mut session = soon("the next session", sessions.next()).await.unwrap();
+        let _peer = soon("the peer", peers.recv()).await.unwrap();
+        assert!(soon("write", session.write(b"?")).await.is_err());
+        readers.push((_peer, tokio::spawn(async move { session.read(&mut [0; 4]).await })));
+        tokio::task::yield_now().await;
+    }
+    let _next = soon("the next session", sessions.next()).await.unwrap();
+    for (_peer, reader) in readers {
+        soon("the read", reader).await.unwrap().unwrap_err();
+    }
+}
+
+/// The kernel's number for a broken pipe, on Unix.
+const EPIPE: i32 = 32;
+
+/// Its writes fail with an error of the kernel's; its reads wait.
+struct Unwritable(DuplexStream);
+
+impl AsyncRead for Unwritable {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Unwritable {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::Error::from_raw_os_error(EPIPE)))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }
 
 #[tokio::test]

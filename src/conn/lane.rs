@@ -111,6 +111,13 @@ impl Lane {
         self.half_written_on = 0;
     }
 
+    /// Nothing is under way any more, and there is no link to wait for the end of.
+    #[cfg(feature = "session")]
+    pub(super) fn forget_link(&mut self) {
+        self.forget();
+        self.last_words = None;
+    }
+
     /// A read waits for bytes. Ready when none have come for `limit`.
     pub(super) fn poll_silence(
         &mut self,

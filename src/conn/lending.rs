@@ -12,25 +12,28 @@ use super::split::{ReadHalf, WriteHalf};
 use crate::Op;
 use crate::fault::Cause;
 use crate::ledger::Direction;
+use crate::link::Link;
+
+/// A link that a half has let go of. What drops it is the program's own code, so that it is dropped where no lock is held.
+pub(crate) type Released<S> = Option<Link<S>>;
 
 impl<S> Handle<S> {
     /// Takes the breaks of the links up to `generation` for told, and lets go of them.
-    fn pass_over(&mut self, lane: &mut Lane, generation: u64) {
-        lane.forget();
+    fn pass_over(&mut self, lane: &mut Lane, generation: u64) -> Released<S> {
+        lane.forget_link();
         self.told = self.told.max(generation);
-        if self.link.get().is_some_and(|link| link.generation <= self.told) {
-            self.link.take();
-        }
         if lane.direction == Direction::Read {
             self.ledger.pass_over(self.told);
         }
+        if self.link.get()?.generation <= self.told { self.link.take() } else { None }
     }
 }
 
 impl<S> ReadHalf<S> {
-    /// Passes over the breaks of the links up to `generation`, and what is left to read of them.
-    pub(crate) fn pass_over(&mut self, generation: u64) {
-        self.handle.pass_over(&mut self.lane, generation);
+    /// Passes over the breaks of the links up to `generation`, and what is left to read of them. Whoever waits looks again.
+    #[must_use]
+    pub(crate) fn pass_over(&mut self, generation: u64) -> Released<S> {
+        self.handle.pass_over(&mut self.lane, generation)
     }
 }
 
@@ -55,28 +58,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ReadHalf<S> {
 
 impl<S> WriteHalf<S> {
     /// Passes over the breaks of the links up to `generation`.
-    pub(crate) fn pass_over(&mut self, generation: u64) {
-        self.handle.pass_over(&mut self.lane, generation);
+    #[must_use]
+    pub(crate) fn pass_over(&mut self, generation: u64) -> Released<S> {
+        self.handle.pass_over(&mut self.lane, generation)
     }
 
     /// Breaks a link on purpose, unless it has broken already, and passes over what is to be told of it.
     ///
     /// (Of a link that is gone, the actor knows: to ask for another one again would cut the backoff short.)
-    pub(crate) fn hang_up(&mut self, generation: u64) {
-        self.handle.ledger.report(generation, Op::Write, || Cause::Requested);
-        self.pass_over(generation);
+    #[must_use]
+    pub(crate) fn hang_up(&mut self, generation: u64) -> Released<S> {
+        self.handle.ledger.report(generation, Op::Read, || Cause::Requested);
+        self.pass_over(generation)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteHalf<S> {
-    /// Shuts down the stream of a link that is live, if it is no socket: it may have a farewell of its own. (A socket is shut
-    /// down when it is hung up.)
+    /// Shuts down the stream of a live link, if it is no socket: it may have a farewell of its own. (A socket is shut down
+    /// when it is hung up.)
     pub(crate) fn poll_farewell(&mut self, cx: &mut Context<'_>, generation: u64) -> Poll<io::Result<()>> {
         let Self { handle, lane, .. } = self;
         handle.take_link(lane.direction);
         while let Some((link, _)) = handle.live_and_tether(lane) {
             if link.generation != generation || link.grip.socket().is_some() {
-                break;
+                return Poll::Ready(Ok(()));
             }
             match link.grip.poll_shutdown(cx) {
                 Poll::Pending if handle.wait(lane, generation, cx) => return Poll::Pending,
@@ -87,6 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteHalf<S> {
                 }
             }
         }
-        Poll::Ready(Ok(()))
+        // What was written may not have left the stream.
+        handle.poll_flush(lane, cx)
     }
 }

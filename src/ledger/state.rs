@@ -211,9 +211,10 @@ impl<S> State<S> {
         if seat.reads() { self.leftover.take_if(|link| link.generation == generation) } else { None }
     }
 
-    /// Drops a broken link that the reader never had in its hands, and does not want.
+    /// Drops a broken link that the reader never had in its hands, and does not want. Whoever waits looks again.
     #[cfg(feature = "session")]
     pub(super) fn pass_over(&mut self, told: u64) {
+        self.is_news = true;
         if self.leftover.as_ref().is_some_and(|link| link.generation <= told) {
             self.discard_leftover();
         }

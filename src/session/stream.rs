@@ -28,8 +28,9 @@ use crate::WriteHalf;
 ///
 /// A [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends the session and its link, but not the connection. It ends both
 /// directions; there is no half-close. So does dropping the session. The bytes that the kernel had accepted are still
-/// delivered, unless received bytes were left unread. A stream that is no socket is shut down by a `shutdown` (one of TLS says
-/// goodbye), and dropped in either case.
+/// delivered, unless received bytes were left unread (over TLS 1.3, a session that only writes leaves the server's tickets: so
+/// read an answer to the last request first). A stream that is no socket is shut down by a `shutdown` (one of TLS says goodbye),
+/// and dropped in either case.
 ///
 /// # Cancel safety
 ///
@@ -100,6 +101,14 @@ impl<S> Session<S> {
         }
         let slot = lock(&self.slot);
         if slot.number == self.number { Ok(slot) } else { Err(io::ErrorKind::ConnectionAborted) }
+    }
+
+    /// Ends the link, unless it is another session's turn.
+    fn hang_up(&self) {
+        let mut slot = lock(&self.slot);
+        let released = if slot.number == self.number { slot.hang_up() } else { [None, None] };
+        drop(slot);
+        drop(released);
     }
 
     fn over(&self, kind: io::ErrorKind) -> io::Error {
@@ -199,14 +208,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Session<
             return Poll::Ready(Ok(()));
         }
         let generation = me.generation;
-        ready!(me.poll_writing(cx, |write, cx| write.poll_flush(cx)))?;
         let farewell = ready!(me.poll_writing(cx, |write, cx| write.get_mut().poll_farewell(cx, generation)));
-        let mut slot = lock(&me.slot);
-        if slot.number == me.number {
-            slot.hang_up();
+        let is_done = farewell.as_ref().map_or_else(|error| failure(error).is_some(), |()| true);
+        if is_done {
+            me.end = Some(End::Shutdown);
+            me.hang_up();
         }
-        drop(slot);
-        me.end = Some(End::Shutdown);
         Poll::Ready(farewell)
     }
 }
@@ -218,10 +225,7 @@ fn poll_yield(cx: &mut Context<'_>) -> Poll<()> {
 
 impl<S> Drop for Session<S> {
     fn drop(&mut self) {
-        let mut slot = lock(&self.slot);
-        if slot.number == self.number {
-            slot.hang_up();
-        }
+        self.hang_up();
     }
 }
 
