@@ -57,9 +57,15 @@ impl ListenerHandle {
     ///
     /// As there.
     pub async fn unlisten(&self, channel: &str) -> Result<(), Error> {
-        coop::consume_budget().await;
-        check_name(channel)?;
         let (reply, answer) = oneshot::channel();
+        let ordered = self.order_unlisten(channel, reply);
+        coop::consume_budget().await;
+        ordered?;
+        self.shared.answer(answer).await
+    }
+
+    fn order_unlisten(&self, channel: &str, reply: Waiter) -> Result<(), Error> {
+        check_name(channel)?;
         let ousted = match self.order(|state| state.channels.unlisten(channel, reply))? {
             Unlistened::NotListening => return Err(Error::NotListening { channel: channel.into() }),
             Unlistened::Waits { ousted } => ousted,
@@ -69,7 +75,7 @@ impl ListenerHandle {
             }
         };
         oust(channel, ousted);
-        self.shared.answer(answer).await
+        Ok(())
     }
 
     /// Stops listening to all channels; see [`Listener::unlisten_all`](super::Listener::unlisten_all).
@@ -82,13 +88,15 @@ impl ListenerHandle {
     ///
     /// As there.
     pub async fn unlisten_all(&self) -> Result<(), Error> {
-        coop::consume_budget().await;
         let (reply, answer) = oneshot::channel();
-        let (ousted, leaver) = self.order(|state| state.channels.unlisten_all(reply))?;
-        for (channel, waiter) in ousted {
-            oust(&channel, Some(waiter));
-        }
-        tell_all(leaver);
+        let ordered = self.order(|state| state.channels.unlisten_all(reply)).map(|(ousted, leaver)| {
+            for (channel, waiter) in ousted {
+                oust(&channel, Some(waiter));
+            }
+            tell_all(leaver);
+        });
+        coop::consume_budget().await;
+        ordered?;
         self.shared.answer(answer).await
     }
 

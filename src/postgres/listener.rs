@@ -164,7 +164,7 @@ impl Listener {
     /// Closes the listener, at any moment: what waits ends with [`Error::Closed`], and so does every later call.
     ///
     /// The server is told goodbye if that takes no wait. When the future is ready, the socket is closed and nothing dials
-    /// any more; only a hook of the program that is running is not waited for. Closing twice does no harm.
+    /// any more; only a hook of the program that is running is not waited for, nor is the socket then. Closing twice does no harm.
     ///
     /// # Cancel safety
     ///

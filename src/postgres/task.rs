@@ -137,7 +137,10 @@ impl Task {
         for question in questions {
             let _ = question.reply.send(Err(loss.error()));
         }
-        link.lost(loss);
+        // (A stream may panic when it is dropped.)
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| link.lost(loss))) {
+            panic_text(panic);
+        }
         if self.is_once {
             self.shared.end(End::Lost(loss.clone()));
         }

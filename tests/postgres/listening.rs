@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use perconn::dial_fn;
 use perconn::postgres::{Error, Event, ListenerConn, Message};
 use rand::rngs::SmallRng;
@@ -266,6 +267,29 @@ fn notification_of_a_listen_that_was_cancelled_is_not_handed_out() {
         talk.send(&done("UNLISTEN")).await;
         talk.send(&notification("other", "for somebody")).await;
         assert_eq!(payload(&mut listener).await, "for somebody");
+    });
+}
+
+#[test]
+fn unlisten_that_was_polled_once_is_done_however_many_there_were() {
+    on_one_and_two_threads(async || {
+        let fake = Fake::start().await;
+        let listener = quick(fake.config()).build().unwrap();
+        let names: Vec<String> = (0..300).map(|number| format!("c{number}")).collect();
+        let mut waiting = Vec::new();
+        for name in &names {
+            let mut listen = Box::pin(listener.listen(name));
+            // (As often as it takes for it to be asked.)
+            while (&mut listen).now_or_never().is_none() && !listener.channels().contains(name) {
+                tokio::task::yield_now().await;
+            }
+            waiting.push(listen);
+        }
+        assert_eq!(listener.channels().len(), 300);
+        for name in &names {
+            let _ = listener.unlisten(name).now_or_never();
+        }
+        assert_eq!(listener.channels(), Vec::<String>::new());
     });
 }
 
