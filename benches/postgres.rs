@@ -17,7 +17,7 @@ use rand::{RngExt, SeedableRng};
 use sqlx::postgres::PgListener;
 use tokio::sync::watch;
 
-use crate::postgres::contestants::{CHANNEL, Contestant, Settled};
+use crate::postgres::contestants::{CHANNEL, Contestant, Quick, Settled};
 use crate::postgres::proxy::{Proxy, refused_dials};
 use crate::server::{DATABASE, PASSWORD, Plain, Postgres, USER};
 
@@ -55,7 +55,8 @@ fn main() {
             }
             if is_wanted("outages") {
                 for outage in [100, 1_000, 3_000].map(|millis| Duration::from_millis(millis) / scale as u32) {
-                    come_back::<Settled>(&server, &with, rounds.min(15), outage).await;
+                    come_back::<Settled>(&server, &format!("default delays, {with}"), rounds.min(9), outage).await;
+                    come_back::<Quick>(&server, &format!("10 to 100 ms, {with}"), rounds.min(9), outage).await;
                 }
             }
             if is_wanted("dials") {

@@ -49,8 +49,8 @@ impl ListenerBuilder {
     pub(super) fn new(config: ServerConfig) -> Self {
         Self {
             config,
-            retry_min: Duration::from_millis(100),
-            retry_max: Duration::from_secs(5),
+            retry_min: Duration::from_millis(50),
+            retry_max: Duration::from_secs(1),
             dial_timeout: Some(Duration::from_secs(20)),
             stable_after: Duration::from_secs(10),
             max_retries: None,
@@ -67,8 +67,8 @@ impl ListenerBuilder {
 
     /// The shortest delay before an attempt, once one has failed; see [`Builder::retry_min`](crate::Builder::retry_min).
     ///
-    /// Defaults to 100 milliseconds: a program has few listeners, and what they tell of is late for as long as they are away.
-    /// Zero is not valid.
+    /// Defaults to 50 milliseconds: a program has few listeners, and what they tell of is late for as long as they are away.
+    /// Where many programs listen to one server, set both delays as to what it can bear. Zero is not valid.
     pub fn retry_min(mut self, delay: Duration) -> Self {
         self.retry_min = delay;
         self
@@ -76,7 +76,7 @@ impl ListenerBuilder {
 
     /// The longest delay before an attempt; see [`Builder::retry_max`](crate::Builder::retry_max).
     ///
-    /// Defaults to 5 seconds. Must not be below [`retry_min`](ListenerBuilder::retry_min).
+    /// Defaults to 1 second. Must not be below [`retry_min`](ListenerBuilder::retry_min).
     pub fn retry_max(mut self, delay: Duration) -> Self {
         self.retry_max = delay;
         self

@@ -44,6 +44,7 @@ pub struct Listener {
     handle: ListenerHandle,
     /// The stream has given its error.
     is_over: bool,
+    turn: u32,
 }
 
 impl Listener {
@@ -67,12 +68,12 @@ impl Listener {
     }
 
     pub(super) fn start(builder: ListenerBuilder) -> Result<Self, Error> {
-        Ok(Self { handle: ListenerHandle { shared: start(builder)? }, is_over: false })
+        Ok(Self { handle: ListenerHandle { shared: start(builder)? }, is_over: false, turn: 0 })
     }
 
     pub(super) async fn start_and_wait(builder: ListenerBuilder) -> Result<Self, Error> {
         let shared = start_and_wait(builder, false).await?;
-        let listener = Self { handle: ListenerHandle { shared }, is_over: false };
+        let listener = Self { handle: ListenerHandle { shared }, is_over: false, turn: 0 };
         listener.handle.shared.begun().await;
         Ok(listener)
     }
@@ -158,7 +159,7 @@ impl Listener {
     ///
     /// Cancel safe: no message is lost.
     pub async fn recv(&mut self) -> Result<Message, Error> {
-        poll_fn(|cx| self.handle.shared.poll_recv(cx)).await
+        poll_fn(|cx| self.handle.shared.poll_recv(&mut self.turn, cx)).await
     }
 
     /// Closes the listener, at any moment: what waits ends with [`Error::Closed`], and so does every later call.
@@ -203,7 +204,8 @@ impl Stream for Listener {
         if self.is_over {
             return Poll::Ready(None);
         }
-        let item = ready!(self.handle.shared.poll_recv(cx));
+        let me = &mut *self;
+        let item = ready!(me.handle.shared.poll_recv(&mut me.turn, cx));
         self.is_over = item.is_err();
         Poll::Ready(Some(item))
     }

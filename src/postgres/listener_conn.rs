@@ -29,6 +29,7 @@ use super::{Error, ListenerBuilder, ListenerHandle, Message, Notification, Serve
 #[derive(Debug)]
 pub struct ListenerConn {
     handle: ListenerHandle,
+    turn: u32,
 }
 
 impl ListenerConn {
@@ -46,7 +47,7 @@ impl ListenerConn {
     }
 
     pub(super) async fn start(builder: ListenerBuilder) -> Result<Self, Error> {
-        let conn = Self { handle: ListenerHandle { shared: start_and_wait(builder, true).await? } };
+        let conn = Self { handle: ListenerHandle { shared: start_and_wait(builder, true).await? }, turn: 0 };
         conn.handle.shared.begun().await;
         Ok(conn)
     }
@@ -136,7 +137,9 @@ impl ListenerConn {
     pub async fn recv(&mut self) -> Result<Notification, Error> {
         loop {
             // (There are no other messages: what is full waits, and there is one link only.)
-            if let Message::Notification(notification) = poll_fn(|cx| self.handle.shared.poll_recv(cx)).await? {
+            if let Message::Notification(notification) =
+                poll_fn(|cx| self.handle.shared.poll_recv(&mut self.turn, cx)).await?
+            {
                 return Ok(notification);
             }
         }

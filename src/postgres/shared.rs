@@ -57,6 +57,10 @@ pub(super) struct State {
     gate: Option<Waker>,
 }
 
+/// A reader of a long queue leaves time to others. But not as often as tokio's own channels, after 128 messages: at 150 ns
+/// each, the yields were a tenth of the time. So one unit of the task's budget is for so many.
+const TURNS: u32 = 32;
+
 /// Where the task is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -98,8 +102,12 @@ impl Shared {
 
     // ===== the reader =====
 
-    pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
-        // A reader of a long queue leaves time to others.
+    /// `turn` is the reader's, and counts its calls.
+    pub(super) fn poll_recv(&self, turn: &mut u32, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
+        *turn = turn.wrapping_add(1);
+        if *turn % TURNS != 0 {
+            return self.poll_queue(cx);
+        }
         let budget = ready!(coop::poll_proceed(cx));
         let received = self.poll_queue(cx);
         if received.is_ready() {

@@ -140,7 +140,7 @@ fn check(builder: &ListenerBuilder) -> Result<(), Error> {
     let invalid = |text: &str| Err(Error::InvalidConfig(text.into()));
     let (min, max) = (builder.retry_min, builder.retry_max);
     if max < min {
-        let defaults = "unless set, they are 100ms and 5s";
+        let defaults = "unless set, they are 50ms and 1s";
         return invalid(&format!("retry_max {max:?}: expected at least retry_min, which is {min:?} ({defaults})"));
     }
     if builder.queue == 0 {
