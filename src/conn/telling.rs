@@ -2,7 +2,7 @@
 //! next link, or waits.
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -42,9 +42,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
             }
             Next::Tell(fault, leftover) => {
                 self.hold(leftover);
-                // A reader's link has its own end, though nobody remembers it: that of another must not pass for it.
-                let in_hand = buf.as_ref().and_then(|_| self.fault_in_hand(&fault, op));
-                let fault = in_hand.unwrap_or(fault);
                 Some(match buf {
                     Some(buf) => ready!(self.poll_rest(lane, cx, &fault, buf)),
                     None => Err(self.tell(lane, &fault, op)),
@@ -80,12 +77,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                 Error::WaitTimeout { address: address(), limit }.into()
             }
         })
-    }
-
-    /// The break of the link in hand, if that comes before the oldest one that is remembered.
-    fn fault_in_hand(&self, oldest: &Fault, op: Op) -> Option<Arc<Fault>> {
-        let generation = self.link.get()?.generation;
-        (self.told < generation && generation < oldest.generation).then(|| self.ledger.fault(generation, op))
     }
 
     /// Takes a broken link that the reader never had in its hands.
