@@ -27,7 +27,7 @@ use crate::{Error, Op, Status};
 ///
 /// It is told of every break once, after everything that had arrived on the link has been read. (If it slept through
 /// several links, it reads the rest of the one it had in use and of the newest broken one; what lay on those between is
-/// dropped, and their breaks told.)
+/// dropped, and their breaks told. Of more than 16 links, the last 16 are told, and the rest of the one it had is dropped, too.)
 ///
 /// # Cancel safety
 ///
