@@ -54,14 +54,19 @@ fn main() {
                 latency(&server, &with, rounds, 2_000 / scale).await;
             }
             if is_wanted("outages") {
-                for outage in [100, 1_000, 3_000].map(|millis| Duration::from_millis(millis) / scale as u32) {
-                    come_back::<Settled>(&server, &format!("default delays, {with}"), rounds.min(9), outage).await;
+                // Where an outage ends between two dials is chance; the shorter ones have time for more rounds.
+                for (millis, times) in [(100, 5), (300, 4), (1_000, 2), (3_000, 1)] {
+                    let (outage, rounds) = (Duration::from_millis(millis) / scale as u32, rounds * times);
+                    come_back::<Settled>(&server, &format!("default delays, {with}"), rounds, outage).await;
+                }
+                for millis in [100, 1_000, 3_000] {
+                    let outage = Duration::from_millis(millis) / scale as u32;
                     come_back::<Quick>(&server, &format!("10 to 100 ms, {with}"), rounds.min(9), outage).await;
                 }
             }
             if is_wanted("dials") {
                 let time = Duration::from_secs(1) / scale as u32;
-                dials(&server, &with, rounds.min(5), time).await;
+                dials(&server, &with, rounds.min(11), time).await;
             }
         });
     }
@@ -165,6 +170,7 @@ async fn come_back<Ours: Contestant>(server: &Postgres, with: &str, rounds: usiz
     notify.abort();
     let what = format!("first notification after an outage of about {:.1} s, {with}", outage.as_secs_f64());
     print_row(&what, " ms", &figures, |sqlx, ours| sqlx / ours);
+    print_means(&what, &figures);
 }
 
 /// Dials in the time after a loss, to a server that refuses, and to one that accepts and closes.
@@ -197,6 +203,12 @@ async fn dials(server: &Postgres, with: &str, rounds: usize, time: Duration) {
         let whom = if is_refused { "refuses" } else { "accepts and closes" };
         print_row(&format!("dials in a second, the server {whom}, {with}"), "", &figures, |sqlx, ours| sqlx / ours);
     }
+}
+
+/// The delays decide, and they are more even with one than with the other: a median says less than all of them.
+fn print_means(what: &str, figures: &[Vec<f64>; 2]) {
+    let [sqlx, ours] = figures.each_ref().map(|figures| figures.iter().sum::<f64>() / figures.len() as f64);
+    println!("| {what}: mean | {sqlx:.0} ms | {ours:.0} ms | {:.2}x |", sqlx / ours);
 }
 
 fn print_row(what: &str, unit: &str, figures: &[Vec<f64>; 2], ratio: impl Fn(f64, f64) -> f64) {

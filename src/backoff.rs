@@ -1,8 +1,6 @@
 //! How long to wait between dials.
 //!
-//! The delays are drawn from a window that starts at `retry_min` and whose upper end doubles with every draw up to
-//! `retry_max`: the n-th delay is uniform in `retry_min ..= min(retry_max, retry_min * 2^n)`. This is the "full
-//! jitter" of the AWS Architecture Blog ("Exponential Backoff And Jitter", 2015) with a floor. The jitter goes down
+//! The delays are drawn from a window that grows with the outage, in one of two [shapes](Shape). In both, the jitter goes down
 //! from the cap and not up to it, so delays stay spread out however long the outage lasts and never exceed the cap.
 //!
 //! A dial after a *stable* link has ended is [prompt](Backoff::prompt): nothing says yet that the peer is in
@@ -14,11 +12,28 @@ use std::time::Duration;
 use rand::rngs::{SmallRng, SysRng};
 use rand::{RngExt, SeedableRng};
 
+/// How the window of the delays grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// For peers that many depend on: the n-th delay is uniform in `floor ..= min(cap, floor * 2^n)`. This is the "full
+    /// jitter" of the AWS Architecture Blog ("Exponential Backoff And Jitter", 2015) with a floor.
+    Spread,
+    /// For a client to which each moment counts: the first three delays are uniform in `floor ..= floor * 2`, and then both
+    /// ends of the window grow 2.5-fold. This is the "equal jitter" of the same article. An outage of some length may end at
+    /// any moment between two dials; equal gaps make the time until the next dial shorter than unequal ones of the same
+    /// mean, and gaps that grow later, from a larger first one, than gaps that double from a small one.
+    #[cfg(feature = "postgres")]
+    Eager,
+}
+
 /// An endless iterator of delays.
 #[derive(Debug)]
 pub(crate) struct Backoff {
+    shape: Shape,
     floor: Duration,
     cap: Duration,
+    /// How many were drawn since it began or was reset, as far as that matters.
+    drawn: u8,
     /// Upper end of the window that was last drawn from.
     reach: Duration,
     random: SmallRng,
@@ -27,19 +42,15 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// Delays between `floor` and `cap`, seeded by the operating system unless a seed is given. `floor` must not exceed
     /// `cap`.
-    pub(crate) fn new(floor: Duration, cap: Duration, seed: Option<u64>) -> Self {
-        let random = seed.map_or_else(random_by_the_system, SmallRng::seed_from_u64);
-        Self::with_random(floor, cap, random)
-    }
-
-    fn with_random(floor: Duration, cap: Duration, random: SmallRng) -> Self {
+    pub(crate) fn new(shape: Shape, floor: Duration, cap: Duration, seed: Option<u64>) -> Self {
         debug_assert!(floor <= cap);
-        Self { floor, cap, reach: floor, random }
+        let random = seed.map_or_else(random_by_the_system, SmallRng::seed_from_u64);
+        Self { shape, floor, cap, drawn: 0, reach: floor, random }
     }
 
     /// Starts over: the next delay is drawn from the first window again.
     pub(crate) fn reset(&mut self) {
-        self.reach = self.floor;
+        (self.drawn, self.reach) = (0, self.floor);
     }
 
     /// The delay before the first dial after a stable link: a random part of the floor.
@@ -57,8 +68,21 @@ impl Iterator for Backoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        self.reach = self.reach.saturating_mul(2).min(self.cap);
-        Some(self.random.random_range(self.floor..=self.reach))
+        self.drawn = self.drawn.saturating_add(1);
+        let reach = match (self.shape, self.drawn) {
+            (Shape::Spread, _) => self.reach.saturating_mul(2),
+            #[cfg(feature = "postgres")]
+            (Shape::Eager, ..=3) => self.floor.saturating_mul(2),
+            #[cfg(feature = "postgres")]
+            (Shape::Eager, _) => self.reach.saturating_mul(2).saturating_add(self.reach / 2),
+        };
+        self.reach = reach.min(self.cap);
+        let floor = match self.shape {
+            Shape::Spread => self.floor,
+            #[cfg(feature = "postgres")]
+            Shape::Eager => self.floor.max(self.reach / 2),
+        };
+        Some(self.random.random_range(floor..=self.reach))
     }
 }
 
@@ -70,7 +94,20 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     fn seeded(floor: Duration, cap: Duration, seed: u64) -> Backoff {
-        Backoff::with_random(floor, cap, SmallRng::seed_from_u64(seed))
+        Backoff::new(Shape::Spread, floor, cap, Some(seed))
+    }
+
+    #[cfg(feature = "postgres")]
+    fn eager(floor: Duration, cap: Duration, seed: u64) -> Backoff {
+        Backoff::new(Shape::Eager, floor, cap, Some(seed))
+    }
+
+    fn of_all_shapes(floor: Duration, cap: Duration) -> Vec<Backoff> {
+        vec![
+            seeded(floor, cap, 3),
+            #[cfg(feature = "postgres")]
+            eager(floor, cap, 3),
+        ]
     }
 
     #[test]
@@ -81,6 +118,24 @@ mod tests {
                 let delay = delays.next().unwrap();
                 assert!(S <= delay && delay <= reach * S, "{delay:?} is outside 1s..={reach}s");
             }
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn eager_window_stays_for_three_delays_and_then_grows_at_both_ends() {
+        for seed in 0..1_000 {
+            let mut delays = eager(100 * MS, 10 * S, seed);
+            for window in [100..=200, 100..=200, 100..=200, 250..=500, 625..=1_250, 1_562..=3_125, 3_906..=7_813] {
+                let delay = delays.next().unwrap().as_millis();
+                assert!(window.contains(&delay), "{delay} ms is outside {window:?}");
+            }
+            for _ in 0..3 {
+                let delay = delays.next().unwrap();
+                assert!(5 * S <= delay && delay <= 10 * S, "{delay:?} is outside 5s..=10s");
+            }
+            delays.reset();
+            assert!(delays.next().unwrap() <= 200 * MS);
         }
     }
 
@@ -114,7 +169,7 @@ mod tests {
         let draw = |backoff: Backoff| backoff.take(20).collect::<Vec<_>>();
         assert_eq!(draw(seeded(MS, S, 7)), draw(seeded(MS, S, 7)));
         assert_ne!(draw(seeded(MS, S, 7)), draw(seeded(MS, S, 8)));
-        assert_ne!(draw(Backoff::new(MS, S, None)), draw(Backoff::new(MS, S, None)));
+        assert_ne!(draw(Backoff::new(Shape::Spread, MS, S, None)), draw(Backoff::new(Shape::Spread, MS, S, None)));
     }
 
     #[test]
@@ -130,11 +185,12 @@ mod tests {
         let extremes = [Duration::from_nanos(1), MS, S, Duration::MAX / 2, Duration::MAX];
         for floor in extremes {
             for cap in extremes.into_iter().filter(|&cap| floor <= cap) {
-                let mut delays = seeded(floor, cap, 3);
-                for delay in delays.by_ref().take(10_000) {
-                    assert!(floor <= delay && delay <= cap, "{delay:?} for {floor:?}..={cap:?}");
+                for mut delays in of_all_shapes(floor, cap) {
+                    for delay in delays.by_ref().take(10_000) {
+                        assert!(floor <= delay && delay <= cap, "{delay:?} for {floor:?}..={cap:?}");
+                    }
+                    assert!(delays.prompt() <= floor);
                 }
-                assert!(delays.prompt() <= floor);
             }
         }
     }

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 #[cfg(doc)]
 use crate::Conn;
 use crate::actor::Limits;
+use crate::backoff::Shape;
 use crate::hooks::Hooks;
 use crate::{Address, AndThen, Dial, Error, Event, SocketOptions, TcpDialer, WhenDown};
 
@@ -48,6 +49,7 @@ pub struct Builder<D = TcpDialer> {
     idle_timeout: Option<Duration>,
     options: SocketOptions,
     jitter_seed: Option<u64>,
+    delays: Shape,
 }
 
 impl Builder {
@@ -65,6 +67,7 @@ impl Builder {
             idle_timeout: None,
             options: SocketOptions::default(),
             jitter_seed: None,
+            delays: Shape::Spread,
         }
     }
 }
@@ -191,6 +194,13 @@ impl<D> Builder<D> {
         self
     }
 
+    /// The delays of a client to which each moment counts.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn eager(mut self) -> Self {
+        self.delays = Shape::Eager;
+        self
+    }
+
     /// Makes the links with a dialer of your own.
     ///
     /// Defaults to a [`TcpDialer`] for the address. The address given to the builder then only names the connection
@@ -225,6 +235,7 @@ impl<D> Builder<D> {
             idle_timeout: self.idle_timeout,
             options: self.options,
             jitter_seed: self.jitter_seed,
+            delays: self.delays,
         }
     }
 }

@@ -59,7 +59,7 @@ impl<D: Dial> Builder<D> {
             dial_timeout: self.dial_timeout,
             options,
             limits: self.limits,
-            backoff: Backoff::new(self.retry_min, self.retry_max, self.jitter_seed),
+            backoff: Backoff::new(self.delays, self.retry_min, self.retry_max, self.jitter_seed),
             hooks: self.hooks,
             ledger: Arc::clone(&ledger),
             first_dial,

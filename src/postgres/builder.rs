@@ -49,8 +49,8 @@ impl ListenerBuilder {
     pub(super) fn new(config: ServerConfig) -> Self {
         Self {
             config,
-            retry_min: Duration::from_millis(50),
-            retry_max: Duration::from_secs(1),
+            retry_min: Duration::from_millis(30),
+            retry_max: Duration::from_millis(700),
             dial_timeout: Some(Duration::from_secs(20)),
             stable_after: Duration::from_secs(10),
             max_retries: None,
@@ -65,18 +65,23 @@ impl ListenerBuilder {
         }
     }
 
-    /// The shortest delay before an attempt, once one has failed; see [`Builder::retry_min`](crate::Builder::retry_min).
+    /// The shortest delay before an attempt, once one has failed. The first attempt after the loss of a
+    /// [stable](ListenerBuilder::stable_after) connection comes after a random part of it.
     ///
-    /// Defaults to 50 milliseconds: a program has few listeners, and what they tell of is late for as long as they are away.
+    /// Defaults to 30 milliseconds: a program has few listeners, and what they tell of is late for as long as they are away.
     /// Where many programs listen to one server, set both delays as to what it can bear. Zero is not valid.
+    ///
+    /// The first three delays are random, between `retry_min` and twice as long. Then both ends of that window grow
+    /// 2.5-fold each time, as far as [`retry_max`](ListenerBuilder::retry_max) and the half of it.
     pub fn retry_min(mut self, delay: Duration) -> Self {
         self.retry_min = delay;
         self
     }
 
-    /// The longest delay before an attempt; see [`Builder::retry_max`](crate::Builder::retry_max).
+    /// The longest delay before an attempt. With the defaults there are about six in the first second of an outage, and two in
+    /// each one after it.
     ///
-    /// Defaults to 1 second. Must not be below [`retry_min`](ListenerBuilder::retry_min).
+    /// Defaults to 700 milliseconds. Must not be below [`retry_min`](ListenerBuilder::retry_min).
     pub fn retry_max(mut self, delay: Duration) -> Self {
         self.retry_max = delay;
         self

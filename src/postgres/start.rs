@@ -89,6 +89,7 @@ fn prepare(builder: ListenerBuilder, is_once: bool) -> Result<(Builder<Attempts>
         .dial_timeout(None)
         .retry_min(builder.retry_min)
         .retry_max(builder.retry_max)
+        .eager()
         .stable_after(builder.stable_after)
         .max_retries(if is_once { Some(0) } else { builder.max_retries })
         .logger(|_| {})
@@ -140,7 +141,7 @@ fn check(builder: &ListenerBuilder) -> Result<(), Error> {
     let invalid = |text: &str| Err(Error::InvalidConfig(text.into()));
     let (min, max) = (builder.retry_min, builder.retry_max);
     if max < min {
-        let defaults = "unless set, they are 50ms and 1s";
+        let defaults = "unless set, they are 30ms and 700ms";
         return invalid(&format!("retry_max {max:?}: expected at least retry_min, which is {min:?} ({defaults})"));
     }
     if builder.queue == 0 {

@@ -18,7 +18,7 @@ async fn bad_settings_are_named_when_it_is_built() {
         (good().queue(0), "queue 0"),
         (good().retry_min(zero), "retry_min 0ns"),
         (good().retry_max(Duration::from_millis(1)), "retry_max 1ms"),
-        (good().retry_min(Duration::from_secs(9)), "which is 9s (unless set, they are 50ms and 1s)"),
+        (good().retry_min(Duration::from_secs(9)), "which is 9s (unless set, they are 30ms and 700ms)"),
         (good().dial_timeout(zero), "dial_timeout 0ns"),
         (good().heartbeat(zero), "heartbeat 0ns"),
         (good().ping_timeout(zero), "ping_timeout 0ns"),
