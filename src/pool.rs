@@ -240,7 +240,8 @@ impl Pool {
         Slot::take(&self.shared)
     }
 
-    /// How the slots are used at this moment, and what has happened so far.
+    /// How the slots are used at this moment, and what has happened so far. This asks each resource of the pool in turn, which
+    /// takes some time where there are thousands of them.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
     }

@@ -1,27 +1,34 @@
 //! The book of a pool: who has which slot, and who waits. No I/O, no clock.
 //!
-//! A *slot* is the right to one open connection. A resource has an *entry*. Whoever wants its connection *claims* the entry,
-//! which one at a time can have, and then, unless a connection is open, needs a slot: a free one, or that of the
-//! connection which has been idle for longest. Everyone who has to wait has a *ticket*, and of all whom something serves
-//! that becomes free, the one with the oldest ticket gets it. So nobody is overtaken, neither at an entry nor between
+//! A *slot* is the right to one open connection. A resource has an *entry*, and with it a [desk]. Whoever wants its connection
+//! *claims* the entry, which one at a time can have, and then, unless a connection is open, needs a slot: a free one, or that
+//! of the connection which has been idle for longest. Everyone who has to wait has a *ticket*, and of all whom something
+//! serves that becomes free, the one with the oldest ticket gets it. So nobody is overtaken, neither at an entry nor between
 //! entries.
 //!
 //! While somebody waits for a slot, there is neither a free slot nor an idle connection; or connections are being closed for
 //! all who wait.
+//!
+//! There are two kinds of locks: that of the book, and one of each desk. Those who have both took the book's first. With a
+//! desk's alone, a connection may go from one user to the next, and the book need not know. That must not overtake one who
+//! waits for a slot: he says so on the [board], and only then draws his ticket, so that whoever at a desk has a later one
+//! comes after what is on the board, and a connection is handed over at a desk only if nothing is.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::task::Waker;
 
 use slab::Slab;
 use tokio::time::Instant;
 
-use self::entry::{Entry, Phase};
-use self::idle::Idle;
-use self::waiter::Waiter;
-pub(super) use self::waiter::{Answer, Grant, Taken};
+pub(super) use self::board::Board;
+use self::desk::{Back, DeskLock, Left, Phase};
+use self::idle::{Idle, Rest};
+pub(super) use self::waiter::{Answer, Cancelled, Grant, Taken};
 use super::Why;
 
-mod entry;
+mod board;
+mod desk;
 mod idle;
 #[cfg(test)]
 mod tests;
@@ -36,22 +43,26 @@ pub(super) trait Parked {
     fn take(&self) -> Self::Live;
 }
 
+pub(super) type DeskOf<P, F> = DeskLock<<P as Parked>::Live, F>;
+
 pub(super) struct Book<P: Parked, F> {
     max: usize,
     free: usize,
     /// Slots whose connections are being closed.
     releasing: usize,
-    entries: Slab<Entry<P>>,
+    entries: Slab<Entry<P, F>>,
     idle: Idle,
-    waiters: Slab<Waiter<P, F>>,
-    /// How many of these have been granted something, and have not fetched it yet.
-    granted: usize,
-    /// Those who have their entry and wait for a slot, by ticket.
+    /// The entries of those who have one and wait for a slot, by ticket.
     for_slot: BTreeMap<u64, usize>,
-    next_ticket: u64,
-    is_closed: bool,
-    /// How often a connection has come back that had been open before it was lent.
-    pub(super) reused: u64,
+    board: Arc<Board>,
+    /// Of resources that are gone.
+    reused: u64,
+}
+
+struct Entry<P: Parked, F> {
+    desk: Arc<DeskOf<P, F>>,
+    /// While its connection is idle.
+    rest: Option<Rest<P>>,
 }
 
 /// What becomes of a connection that is brought back.
@@ -70,6 +81,8 @@ pub(super) struct Counts {
     pub(super) idle: usize,
     pub(super) releasing: usize,
     pub(super) waiting: usize,
+    /// How often a connection has come back that had been open before it was lent.
+    pub(super) reused: u64,
 }
 
 impl<P: Parked, F> Book<P, F> {
@@ -80,131 +93,87 @@ impl<P: Parked, F> Book<P, F> {
             releasing: 0,
             entries: Slab::new(),
             idle: Idle::default(),
-            waiters: Slab::new(),
-            granted: 0,
             for_slot: BTreeMap::new(),
-            next_ticket: 0,
-            is_closed: false,
+            board: Arc::default(),
             reused: 0,
         }
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.is_closed
+    pub(super) fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
     }
 
-    pub(super) fn add_entry(&mut self) -> usize {
-        self.entries.insert(Entry { phase: Phase::Empty, waiters: BTreeMap::new(), closes: false, is_gone: false })
+    pub(super) fn add_entry(&mut self) -> (usize, Arc<DeskOf<P, F>>) {
+        let desk = Arc::new(DeskLock::new());
+        let entry = self.entries.insert(Entry { desk: Arc::clone(&desk), rest: None });
+        (entry, desk)
     }
 
     /// Somebody wants the connection of an entry, or a slot to open it; with a waker, which is taken, he waits if need
     /// be. (A waker is the program's own code: none is cloned or dropped here.)
     pub(super) fn ask(&mut self, entry: usize, waker: &mut Option<Waker>) -> Answer<P::Live, F> {
-        match &self.entries[entry].phase {
-            Phase::Idle { .. } => {
-                self.unpark(entry);
-                self.entries[entry].phase = Phase::Claimed;
-                Answer::Now(Grant::Reuse)
-            }
-            Phase::Claimed => {
-                let waker @ Some(_) = waker.take() else { return Answer::Busy };
-                let (ticket, waiter) = self.add_waiter(entry, false, waker);
-                self.entries[entry].waiters.insert(ticket, waiter);
-                Answer::Wait(waiter)
-            }
-            Phase::Empty => {
-                if let Some(slot) = self.take_slot() {
-                    self.entries[entry].phase = Phase::Claimed;
-                    return Answer::Now(slot);
-                }
-                let waker @ Some(_) = waker.take() else { return Answer::Busy };
-                self.entries[entry].phase = Phase::Claimed;
-                let (ticket, waiter) = self.add_waiter(entry, true, waker);
-                self.for_slot.insert(ticket, waiter);
-                Answer::Wait(waiter)
-            }
+        let has_slot = self.free > 0 || self.idle.count > 0;
+        let mut desk = self.entries[entry].desk.lock();
+        if let Some(answer) = desk.ask(&self.board, waker) {
+            return answer;
         }
-    }
-
-    /// One who was granted something at once fetches it later.
-    pub(super) fn defer(&mut self, entry: usize, grant: Grant<P::Live, F>) -> usize {
-        let (_, waiter) = self.add_waiter(entry, true, None);
-        self.grant(waiter, grant);
-        waiter
-    }
-
-    /// What one who waits was granted, if anything.
-    pub(super) fn fetch(&mut self, waiter: usize) -> Option<Grant<P::Live, F>> {
-        self.waiters[waiter].grant.as_ref()?;
-        self.granted -= 1;
-        let Waiter { entry, grant, .. } = self.waiters.remove(waiter);
-        match grant {
-            Some(Grant::Reuse) if std::mem::take(&mut self.entries[entry].closes) => Some(Grant::Replace),
-            grant => grant,
+        if desk.phase == Phase::Idle {
+            desk.phase = Phase::Claimed;
+            drop(desk);
+            self.unpark(entry);
+            return Answer::Now(Grant::Reuse);
         }
-    }
-
-    /// One who has an entry and a slot begins to open a connection; not if the book is closed. What was scheduled before was
-    /// for another connection.
-    pub(super) fn begin_dial(&mut self, entry: usize) -> bool {
-        self.entries[entry].closes = false;
-        !self.is_closed
-    }
-
-    /// Whether this is the waker of one who waits.
-    pub(super) fn is_woken_by(&self, waiter: usize, waker: &Waker) -> bool {
-        self.waiters[waiter].waker.as_ref().is_some_and(|current| current.will_wake(waker))
-    }
-
-    /// Replaces the waker of one who has been granted nothing yet, and gives back the other.
-    pub(super) fn set_waker(&mut self, waiter: usize, waker: Waker) -> Option<Waker> {
-        self.waiters[waiter].waker.replace(waker)
-    }
-
-    /// One who waits does not want to any more. If he has been granted something meanwhile, that is still his own. His
-    /// waker is given back.
-    pub(super) fn cancel(&mut self, waiter: usize) -> (Option<Grant<P::Live, F>>, Option<Waker>) {
-        let Waiter { ticket, entry, has_entry, grant, waker } = self.waiters.remove(waiter);
-        if grant.is_some() {
-            self.granted -= 1;
-        } else if has_entry {
-            self.for_slot.remove(&ticket);
-            self.leave(entry);
-        } else {
-            self.entries[entry].waiters.remove(&ticket);
+        if has_slot {
+            desk.phase = Phase::Claimed;
+            drop(desk);
+            return Answer::Now(Grant::Slot(self.take_slot()));
         }
-        (grant, waker)
+        let Some(waker) = waker.take() else { return Answer::Busy };
+        self.board.set_for_slot(self.for_slot.len() + 1);
+        let (ticket, waiter) = desk.wait_for_slot(&self.board, waker);
+        self.for_slot.insert(ticket, entry);
+        Answer::Wait(waiter)
+    }
+
+    /// One who waits for a slot does not want to any more, unless it has been granted meanwhile.
+    pub(super) fn cancel(&mut self, entry: usize, waiter: usize) -> Cancelled<P::Live, F> {
+        let mut desk = self.entries[entry].desk.lock();
+        if let Some(cancelled) = desk.cancel(waiter) {
+            return cancelled;
+        }
+        let cancelled = desk.cancel_for_slot();
+        drop(desk);
+        let Some((ticket, waker)) = cancelled else { return (None, None) };
+        self.for_slot.remove(&ticket);
+        self.leave(entry);
+        (None, waker)
     }
 
     /// A connection comes back, to be used again.
-    pub(super) fn put(&mut self, entry: usize, parked: P, since: Option<Instant>) -> Put {
-        let place = &mut self.entries[entry];
-        if self.is_closed || place.is_gone {
-            self.releasing += 1;
-            return Put::Close(Why::Gone);
-        }
-        if std::mem::take(&mut place.closes) {
-            self.releasing += 1;
-            return Put::Close(Why::Scheduled);
-        }
-        let first_here = place.waiters.first_key_value().map_or(u64::MAX, |(ticket, _)| *ticket);
+    pub(super) fn put(&mut self, entry: usize, parked: P, since: Option<Instant>, was_reused: bool) -> Put {
         let first_elsewhere = self.for_slot.first_key_value().map_or(u64::MAX, |(ticket, _)| *ticket);
-        if first_elsewhere < first_here {
-            self.releasing += 1;
-            return Put::Close(Why::Evicted);
-        }
-        match place.waiters.pop_first() {
-            Some((_, waiter)) => Put::Kept(self.grant(waiter, Grant::Reuse)),
-            None => {
+        let mut desk = self.entries[entry].desk.lock();
+        desk.reused += u64::from(was_reused);
+        let back = desk.put(self.board.is_closed(), first_elsewhere);
+        drop(desk);
+        match back {
+            Back::Handed(next) => Put::Kept(next),
+            Back::Idle => {
                 self.park(entry, parked, since);
                 Put::Kept(None)
+            }
+            Back::Close(why) => {
+                self.releasing += 1;
+                Put::Close(why)
             }
         }
     }
 
     /// A connection is to be closed whose user still has the entry.
-    pub(super) fn begin_release(&mut self, entry: usize) {
-        self.entries[entry].closes = false;
+    pub(super) fn begin_release(&mut self, entry: usize, was_reused: bool) {
+        let mut desk = self.entries[entry].desk.lock();
+        desk.closes = false;
+        desk.reused += u64::from(was_reused);
         self.releasing += 1;
     }
 
@@ -230,34 +199,27 @@ impl<P: Parked, F> Book<P, F> {
         }
     }
 
-    /// All who wait for an entry get nothing. Returns whom to wake.
-    pub(super) fn fail_waiters(&mut self, entry: usize, why: impl Fn() -> F) -> Vec<Waker> {
-        let waiters = std::mem::take(&mut self.entries[entry].waiters);
-        waiters.into_values().filter_map(|waiter| self.grant(waiter, Grant::Failed(why()))).collect()
-    }
-
     /// The connection of an entry shall be closed: the one that is returned, now; one that somebody has, before the next one
     /// has it.
     pub(super) fn schedule_close(&mut self, entry: usize) -> Option<Taken<P::Live>> {
-        match self.entries[entry].phase {
-            Phase::Empty => None,
-            // (If there is none, and nobody opens one, it is forgotten when somebody does.)
-            Phase::Claimed => {
-                self.entries[entry].closes = true;
-                None
-            }
-            Phase::Idle { .. } => self.take_idle(entry),
-        }
+        let mut desk = self.entries[entry].desk.lock();
+        // (If there is none, and nobody opens one, it is forgotten when somebody does.)
+        desk.closes = desk.phase == Phase::Claimed;
+        drop(desk);
+        self.take_idle(entry)
     }
 
     /// The resource is gone; nobody asks for it any more. Returns its connection, to be closed.
     pub(super) fn remove_entry(&mut self, entry: usize) -> Option<Taken<P::Live>> {
-        self.entries[entry].is_gone = true;
-        let live = self.schedule_close(entry);
-        if let Phase::Empty = self.entries[entry].phase {
-            self.entries.remove(entry);
+        let mut desk = self.entries[entry].desk.lock();
+        desk.is_gone = true;
+        let is_empty = desk.phase == Phase::Empty;
+        drop(desk);
+        if is_empty {
+            self.forget(entry);
+            return None;
         }
-        live
+        self.schedule_close(entry)
     }
 
     /// The connection that has been idle for longest, if that is since before `then`.
@@ -268,10 +230,7 @@ impl<P: Parked, F> Book<P, F> {
 
     /// Since when the connection has been idle that has been for longest, if that was noted.
     pub(super) fn oldest_since(&self) -> Option<Instant> {
-        match self.entries[self.idle.oldest?].phase {
-            Phase::Idle { since, .. } => since,
-            Phase::Empty | Phase::Claimed => None,
-        }
+        self.entries[self.idle.oldest?].rest.as_ref()?.since
     }
 
     /// Some idle connection, to be closed.
@@ -280,78 +239,80 @@ impl<P: Parked, F> Book<P, F> {
         self.take_idle(oldest)
     }
 
+    pub(super) fn idle_count(&self) -> usize {
+        self.idle.count
+    }
+
     /// Nobody gets anything any more. Returns whom to wake.
     pub(super) fn close(&mut self, why: impl Fn() -> F) -> Vec<Waker> {
-        self.is_closed = true;
-        let entries: Vec<_> = self.entries.iter().map(|(entry, _)| entry).collect();
-        let mut wakers: Vec<_> = entries.into_iter().flat_map(|entry| self.fail_waiters(entry, &why)).collect();
-        for waiter in std::mem::take(&mut self.for_slot).into_values() {
-            self.leave(self.waiters[waiter].entry);
-            wakers.extend(self.grant(waiter, Grant::Failed(why())));
+        // (Before any desk is locked: who comes to one later must see it.)
+        self.board.close();
+        let desks = self.entries.iter().map(|(_, entry)| &entry.desk);
+        let mut wakers: Vec<_> = desks.flat_map(|desk| desk.lock().fail_waiters(&why)).collect();
+        for entry in std::mem::take(&mut self.for_slot).into_values() {
+            wakers.extend(self.entries[entry].desk.lock().end_wait_for_slot(Grant::Failed(why())));
+            self.leave(entry);
         }
         wakers
     }
 
+    /// Takes time in proportion to the number of resources.
     pub(super) fn counts(&self) -> Counts {
+        let (mut waiting, mut reused) = (0, self.reused);
+        for (_, entry) in &self.entries {
+            let desk = entry.desk.lock();
+            waiting += desk.waiting();
+            reused += desk.reused;
+        }
         Counts {
             max: self.max,
             in_use: self.max - self.free - self.idle.count - self.releasing,
             idle: self.idle.count,
             releasing: self.releasing,
-            waiting: self.waiters.len() - self.granted,
+            waiting,
+            reused,
         }
     }
 
     // ===== entries =====
 
-    /// One leaves an entry without a connection: the next one who waits for it has it, and needs a slot.
+    /// One leaves an entry without a connection.
     fn leave(&mut self, entry: usize) {
-        let place = &mut self.entries[entry];
-        place.closes = false;
-        if let Some((ticket, waiter)) = place.waiters.pop_first() {
-            self.waiters[waiter].has_entry = true;
-            self.for_slot.insert(ticket, waiter);
-        } else if place.is_gone {
-            self.entries.remove(entry);
-        } else {
-            place.phase = Phase::Empty;
+        let left = self.entries[entry].desk.lock().leave();
+        match left {
+            Left::Taken(ticket) => {
+                self.for_slot.insert(ticket, entry);
+            }
+            Left::Empty => {}
+            Left::Gone => self.forget(entry),
         }
+        self.board.set_for_slot(self.for_slot.len());
+    }
+
+    fn forget(&mut self, entry: usize) {
+        let Entry { desk, .. } = self.entries.remove(entry);
+        self.reused += desk.lock().reused;
     }
 
     // ===== slots =====
 
-    fn take_slot(&mut self) -> Option<Grant<P::Live, F>> {
-        if self.free > 0 {
-            self.free -= 1;
-            return Some(Grant::Slot(None));
+    /// For one who knows that there is one.
+    fn take_slot(&mut self) -> Option<Taken<P::Live>> {
+        match self.free.checked_sub(1) {
+            Some(free) => {
+                self.free = free;
+                None
+            }
+            None => self.take_any_idle(),
         }
-        let oldest = self.idle.oldest?;
-        Some(Grant::Slot(self.take_idle(oldest)))
     }
 
     fn return_slot(&mut self) -> Option<Waker> {
-        match self.for_slot.pop_first() {
-            Some((_, waiter)) => self.grant(waiter, Grant::Slot(None)),
-            None => {
-                self.free += 1;
-                None
-            }
-        }
-    }
-
-    // ===== waiters =====
-
-    /// Returns his ticket and his number.
-    fn add_waiter(&mut self, entry: usize, has_entry: bool, waker: Option<Waker>) -> (u64, usize) {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        (ticket, self.waiters.insert(Waiter { ticket, entry, has_entry, waker, grant: None }))
-    }
-
-    fn grant(&mut self, waiter: usize, grant: Grant<P::Live, F>) -> Option<Waker> {
-        self.granted += 1;
-        let waiter = &mut self.waiters[waiter];
-        waiter.grant = Some(grant);
-        waiter.waker.take()
+        let Some((_, entry)) = self.for_slot.pop_first() else {
+            self.free += 1;
+            return None;
+        };
+        self.board.set_for_slot(self.for_slot.len());
+        self.entries[entry].desk.lock().end_wait_for_slot(Grant::Slot(None))
     }
 }

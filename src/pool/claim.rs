@@ -56,13 +56,7 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
 
     /// With a waker, waits if need be.
     fn ask(&mut self, mut waker: Option<Waker>) -> Result<Poll<()>, GetError> {
-        let mut state = self.inner.shared.lock();
-        if state.book.is_closed() {
-            return Err(GetError::Closed);
-        }
-        let answer = state.book.ask(self.inner.entry, &mut waker);
-        drop(state);
-        match answer {
+        match self.inner.ask(&mut waker)? {
             Answer::Now(grant) => return self.accept(grant).map(Poll::Ready),
             Answer::Wait(place) => self.held = Held::Place(place),
             Answer::Busy => {}
@@ -76,7 +70,7 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
         // (An error is no other one then.)
         if let Ok(Poll::Ready(())) = self.ask(Some(waker.clone())) {
             let grant = if let Held::Connection = self.held { Grant::Reuse } else { Grant::Slot(None) };
-            self.held = Held::Place(self.inner.shared.lock().book.defer(self.inner.entry, grant));
+            self.held = Held::Place(self.inner.desk.lock().defer(grant));
         }
     }
 
@@ -102,25 +96,25 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
                 Err(error) => Poll::Ready(Err(error)),
             };
         };
-        let mut state = self.inner.shared.lock();
-        let mut granted = state.book.fetch(place);
+        let mut desk = self.inner.desk.lock();
+        let mut granted = desk.fetch(place);
         if granted.is_none() {
-            if state.book.is_woken_by(place, cx.waker()) {
+            if desk.is_woken_by(place, cx.waker()) {
                 return Poll::Pending;
             }
-            drop(state);
+            drop(desk);
             let waker = cx.waker().clone();
-            state = self.inner.shared.lock();
-            granted = state.book.fetch(place);
+            desk = self.inner.desk.lock();
+            granted = desk.fetch(place);
             if granted.is_none() {
-                let replaced = state.book.set_waker(place, waker);
-                drop(state);
+                let replaced = desk.set_waker(place, waker);
+                drop(desk);
                 drop(replaced);
                 return Poll::Pending;
             }
         }
-        let is_closed = state.book.is_closed();
-        drop(state);
+        drop(desk);
+        let is_closed = self.inner.shared.board.is_closed();
         // (What was accepted goes back with the claim.)
         let accepted = granted.map_or(Ok(()), |grant| self.accept(grant));
         Poll::Ready(accepted.and(if is_closed { Err(GetError::Closed) } else { Ok(()) }))
@@ -189,7 +183,7 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
         let outcome = self.dial_by(&mut **maker).await;
         if let Err(error @ GetError::Dial { .. }) = &outcome {
             // Who waited for this dial would meet the same error, each after a dial of its own.
-            let waiting = self.inner.shared.lock().book.fail_waiters(self.inner.entry, || error.clone());
+            let waiting = self.inner.desk.lock().fail_waiters(|| error.clone());
             wake(waiting);
         }
         // The dialer first, and then the claim: the next user needs both.
@@ -203,7 +197,8 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
         let shared = &self.inner.shared;
         let mut closed = pin!(shared.closed.notified());
         closed.as_mut().enable();
-        if !shared.lock().book.begin_dial(self.inner.entry) {
+        self.inner.desk.lock().begin_dial();
+        if shared.is_closed() {
             return Err(GetError::Closed);
         }
         let began = Instant::now();
@@ -261,7 +256,7 @@ impl<T: Send + 'static> Drop for Claim<'_, T> {
         if let Held::Place(place) = self.held {
             self.held = Held::Nothing;
             // (The lock is free when the waker is dropped.)
-            let (granted, _waker) = self.inner.shared.lock().book.cancel(place);
+            let (granted, _waker) = self.inner.cancel(place);
             if let Some(grant) = granted {
                 // A failure concerns nobody any more.
                 let _ = self.accept(grant);

@@ -3,28 +3,32 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::Why;
-use super::book::Put;
+use super::book::{Answer, Cancelled, Put};
 use super::look;
 use super::make::Make;
 use super::reaper;
-use super::shared::{Leaving, Parking, Shared, wake, warn};
+use super::shared::{Desk, Leaving, Parking, Shared, wake, warn};
+use super::{GetError, Why};
 use crate::hooks::panic_message;
 
 pub(super) struct Inner<T> {
     pub(super) shared: Arc<Shared>,
     pub(super) name: Arc<str>,
     pub(super) entry: usize,
+    pub(super) desk: Arc<Desk>,
     /// The connection, while nobody uses it.
     cell: Mutex<Option<Live<T>>>,
     /// Taken by the one who dials.
     maker: Mutex<Option<Box<dyn Make<T>>>>,
     /// Somebody uses the connection. (A hint: it may be outdated.)
     is_busy: AtomicBool,
+    /// Somebody waits for it. (A hint, too.)
+    is_waited_for: AtomicBool,
     /// Whether what is no socket is open and silent, as far as can be known.
     is_quiet: fn(&mut T) -> bool,
 }
@@ -50,13 +54,16 @@ impl<T: Send + 'static> Inner<T> {
         maker: impl Make<T> + 'static,
         is_quiet: fn(&mut T) -> bool,
     ) -> Arc<Self> {
+        let (entry, desk) = shared.lock().book.add_entry();
         Arc::new(Self {
             shared: Arc::clone(shared),
             name: name.into(),
-            entry: shared.lock().book.add_entry(),
+            entry,
+            desk,
             cell: Mutex::new(None),
             maker: Mutex::new(Some(Box::new(maker))),
             is_busy: AtomicBool::new(false),
+            is_waited_for: AtomicBool::new(false),
             is_quiet,
         })
     }
@@ -95,6 +102,33 @@ impl<T: Send + 'static> Inner<T> {
         self.is_busy.store(is_busy, Ordering::Relaxed);
     }
 
+    // ===== for one who wants the entry =====
+
+    /// Asks for it; with a waker, waits if need be.
+    pub(super) fn ask(&self, waker: &mut Option<Waker>) -> Result<Answer<Box<dyn Leaving>, GetError>, GetError> {
+        if self.is_busy() {
+            let mut desk = self.desk.lock();
+            if self.shared.board.is_closed() {
+                return Err(GetError::Closed);
+            }
+            if let Some(answer) = desk.ask(&self.shared.board, waker) {
+                self.is_waited_for.store(true, Ordering::Relaxed);
+                return Ok(answer);
+            }
+        }
+        let mut state = self.shared.lock();
+        if self.shared.board.is_closed() {
+            return Err(GetError::Closed);
+        }
+        Ok(state.book.ask(self.entry, waker))
+    }
+
+    /// One who waits does not want to any more.
+    pub(super) fn cancel(&self, place: usize) -> Cancelled<Box<dyn Leaving>, GetError> {
+        let cancelled = self.desk.lock().cancel(place);
+        cancelled.unwrap_or_else(|| self.shared.lock().book.cancel(self.entry, place))
+    }
+
     // ===== for one who has the entry =====
 
     /// The connection, for a user to whom it was granted.
@@ -112,12 +146,20 @@ impl<T: Send + 'static> Inner<T> {
     /// The connection is in its place, and goes to the next one.
     pub(super) fn put_back(self: Arc<Self>, was_reused: bool) {
         let shared = &self.shared;
+        if self.is_waited_for.load(Ordering::Relaxed) {
+            let mut desk = self.desk.lock();
+            let next = desk.hand_over(&shared.board, was_reused);
+            self.is_waited_for.store(desk.is_waited_for(), Ordering::Relaxed);
+            drop(desk);
+            if let Some(next) = next {
+                return wake(next);
+            }
+        }
         let since = shared.settings.idle_timeout.map(|_| Instant::now());
         // (It is asked for where the lock is not held.)
         let runtime = since.and_then(|_| Handle::try_current().ok());
         let mut state = shared.lock();
-        state.book.reused += u64::from(was_reused);
-        match state.book.put(self.entry, Arc::clone(&self) as Arc<dyn Parking>, since) {
+        match state.book.put(self.entry, Arc::clone(&self) as Arc<dyn Parking>, since, was_reused) {
             Put::Kept(next) => {
                 self.set_busy(next.is_some());
                 let ended = runtime.as_ref().map(|runtime| reaper::start_if_needed(shared, &mut state, runtime));
@@ -137,10 +179,7 @@ impl<T: Send + 'static> Inner<T> {
     /// The connection is not to be used again.
     pub(super) fn close(&self, live: Live<T>, why: Why, was_reused: bool) {
         self.set_busy(false);
-        let mut state = self.shared.lock();
-        state.book.reused += u64::from(was_reused);
-        state.book.begin_release(self.entry);
-        drop(state);
+        self.shared.lock().book.begin_release(self.entry, was_reused);
         self.discard(live, why);
         self.release(true);
     }

@@ -11,13 +11,14 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::book::{Book, Parked, Taken};
+use super::book::{Board, Book, DeskOf, Parked, Taken};
 use super::stats::{Stats, Tally, count};
 use super::{Event, GetError, PoolBuilder, Why};
 use crate::hooks::panic_message;
 
 pub(super) struct Shared {
     state: Mutex<State>,
+    pub(super) board: Arc<Board>,
     pub(super) settings: PoolBuilder,
     pub(super) tally: Tally,
     /// Told when the pool is closed.
@@ -31,6 +32,8 @@ pub(super) struct State {
     /// The threads that close all that are idle, each with how many it has still to close.
     clearing: Vec<(ThreadId, usize)>,
 }
+
+pub(super) type Desk = DeskOf<Arc<dyn Parking>, GetError>;
 
 /// A resource, as the book knows it while its connection is idle.
 pub(super) trait Parking: Send + Sync {
@@ -53,8 +56,10 @@ impl Parked for Arc<dyn Parking> {
 
 impl Shared {
     pub(super) fn new(settings: PoolBuilder) -> Arc<Self> {
+        let book = Book::new(settings.max);
         Arc::new(Self {
-            state: Mutex::new(State { book: Book::new(settings.max), reapers: Vec::new(), clearing: Vec::new() }),
+            board: book.board(),
+            state: Mutex::new(State { book, reapers: Vec::new(), clearing: Vec::new() }),
             settings,
             tally: Tally::default(),
             closed: Notify::new(),
@@ -77,7 +82,7 @@ impl Shared {
         let me = thread::current().id();
         let mut state = self.lock();
         // As many as there are now: others may go on meanwhile.
-        let count = state.book.counts().idle;
+        let count = state.book.idle_count();
         // The hook that is told of a closing may ask for this again: then the loop that it is called from goes on.
         if let Some((_, left)) = state.clearing.iter_mut().find(|(thread, _)| *thread == me) {
             *left = count;
@@ -102,9 +107,15 @@ impl Shared {
         self.close_idle(Why::Gone);
     }
 
+    /// As one knows it who has just told the pool that he is there. (The lock orders the two.)
+    pub(super) fn is_closed(&self) -> bool {
+        let _state = self.lock();
+        self.board.is_closed()
+    }
+
     pub(super) fn stats(&self) -> Stats {
-        let state = self.lock();
-        self.tally.with(state.book.counts(), state.book.reused)
+        let counts = self.lock().book.counts();
+        self.tally.with(counts)
     }
 
     pub(super) fn tell(&self, event: impl FnOnce() -> Event) {

@@ -45,9 +45,9 @@ pub(super) fn count(counter: &AtomicU64) {
 }
 
 impl Tally {
-    pub(super) fn with(&self, counts: Counts, reused: u64) -> Stats {
+    pub(super) fn with(&self, counts: Counts) -> Stats {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counts { max, in_use, idle, releasing, waiting } = counts;
+        let Counts { max, in_use, idle, releasing, waiting, reused } = counts;
         Stats {
             max,
             in_use,

@@ -3,7 +3,7 @@
 
 use tokio::time::Instant;
 
-use super::entry::Phase;
+use super::desk::Phase;
 use super::{Book, Parked, Taken};
 
 #[derive(Debug, Default)]
@@ -13,68 +13,52 @@ pub(super) struct Idle {
     newest: Option<usize>,
 }
 
-/// The neighbours of an idle entry.
-#[derive(Debug)]
-pub(super) struct Links {
-    pub(super) older: Option<usize>,
-    pub(super) newer: Option<usize>,
-}
-
-impl Idle {
-    /// Adds an entry at the new end. The one before it, if any, has to be told.
-    pub(super) fn push(&mut self, entry: usize) -> Links {
-        let older = self.newest.replace(entry);
-        self.oldest.get_or_insert(entry);
-        self.count += 1;
-        Links { older, newer: None }
-    }
-
-    /// Removes the entry with these links. Its neighbours have to be told.
-    pub(super) fn remove(&mut self, links: &Links) {
-        if links.older.is_none() {
-            self.oldest = links.newer;
-        }
-        if links.newer.is_none() {
-            self.newest = links.older;
-        }
-        self.count -= 1;
-    }
+/// What the book knows of an idle connection.
+pub(super) struct Rest<P> {
+    parked: P,
+    /// Since when it has been idle, if that was noted.
+    pub(super) since: Option<Instant>,
+    /// The neighbours in the row.
+    older: Option<usize>,
+    newer: Option<usize>,
 }
 
 impl<P: Parked, F> Book<P, F> {
+    /// Adds an entry at the new end.
     pub(super) fn park(&mut self, entry: usize, parked: P, since: Option<Instant>) {
-        let links = self.idle.push(entry);
-        if let Some(older) = links.older {
-            self.links(older).newer = Some(entry);
+        let older = self.idle.newest.replace(entry);
+        self.idle.oldest.get_or_insert(entry);
+        self.idle.count += 1;
+        if let Some(older) = older {
+            self.rest(older).newer = Some(entry);
         }
-        self.entries[entry].phase = Phase::Idle { parked, since, links };
+        self.entries[entry].rest = Some(Rest { parked, since, older, newer: None });
     }
 
-    /// Takes an entry out of the row of the idle ones.
+    /// Takes an entry out of the row, if it is there.
     pub(super) fn unpark(&mut self, entry: usize) -> Option<P> {
-        let phase = std::mem::replace(&mut self.entries[entry].phase, Phase::Empty);
-        let Phase::Idle { parked, links, .. } = phase else { return None };
-        self.idle.remove(&links);
-        if let Some(older) = links.older {
-            self.links(older).newer = links.newer;
+        let Rest { parked, older, newer, .. } = self.entries[entry].rest.take()?;
+        match older {
+            Some(older) => self.rest(older).newer = newer,
+            None => self.idle.oldest = newer,
         }
-        if let Some(newer) = links.newer {
-            self.links(newer).older = links.older;
+        match newer {
+            Some(newer) => self.rest(newer).older = older,
+            None => self.idle.newest = older,
         }
+        self.idle.count -= 1;
         Some(parked)
     }
 
+    /// Takes out the connection of an entry, if it is idle.
     pub(super) fn take_idle(&mut self, entry: usize) -> Option<Taken<P::Live>> {
         let live = self.unpark(entry)?.take();
-        self.entries[entry].phase = Phase::Claimed;
+        self.entries[entry].desk.lock().phase = Phase::Claimed;
         self.releasing += 1;
         Some(Taken { live, entry })
     }
 
-    fn links(&mut self, entry: usize) -> &mut Links {
-        match &mut self.entries[entry].phase {
-            Phase::Idle { links, .. } => links,
-            Phase::Empty | Phase::Claimed => unreachable!("only idle entries are in their row"),
-        }
+    fn rest(&mut self, entry: usize) -> &mut Rest<P> {
+        self.entries[entry].rest.as_mut().expect("only idle entries are in their row")
     }
 }

@@ -2,15 +2,15 @@
 
 use std::task::Waker;
 
-use super::Parked;
-
-pub(super) struct Waiter<P: Parked, F> {
+#[derive(Debug)]
+pub(super) struct Waiter<L, F> {
     pub(super) ticket: u64,
-    pub(super) entry: usize,
-    pub(super) has_entry: bool,
     pub(super) waker: Option<Waker>,
-    pub(super) grant: Option<Grant<P::Live, F>>,
+    pub(super) grant: Option<Grant<L, F>>,
 }
+
+/// What one has who does not wait any more: what he was granted, and his waker.
+pub(in super::super) type Cancelled<L, F> = (Option<Grant<L, F>>, Option<Waker>);
 
 /// What one who asks for an entry gets.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The book against users who do everything in any order.
+//! The book and its desks against users who do everything in any order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::super::*;
-use super::Connection;
+use super::{Connection, Desks};
 
 /// What a user is at.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ enum User {
 
 struct World {
     book: Book<Connection, &'static str>,
+    desks: Desks,
     /// The entries of the open connections.
     open: Vec<usize>,
     /// Those whose connection nobody may get any more.
@@ -40,10 +41,16 @@ struct World {
 impl World {
     fn new(max: usize, entries: usize) -> Self {
         let mut book = Book::new(max);
-        for _ in 0..entries {
-            book.add_entry();
+        let desks = (0..entries).map(|_| book.add_entry().1).collect();
+        Self {
+            book,
+            desks,
+            open: Vec::new(),
+            scheduled: BTreeSet::new(),
+            users: BTreeMap::new(),
+            closing: Vec::new(),
+            max,
         }
-        Self { book, open: Vec::new(), scheduled: BTreeSet::new(), users: BTreeMap::new(), closing: Vec::new(), max }
     }
 
     fn accept(&mut self, entry: usize, grant: Grant<usize, &'static str>) -> Option<User> {
@@ -62,12 +69,15 @@ impl World {
         }
     }
 
-    fn ask(&mut self, user: u32, entry: usize, may_wait: bool, defers: bool) {
-        let at = match self.book.ask(entry, &mut may_wait.then(|| Waker::noop().clone())) {
+    /// Whether the desk is asked before the book, hangs on hints that may be outdated.
+    fn ask(&mut self, user: u32, entry: usize, may_wait: bool, defers: bool, asks_desk: bool) {
+        let waker = &mut may_wait.then(|| Waker::noop().clone());
+        let answer = if asks_desk { self.desks[entry].lock().ask(&self.book.board, waker) } else { None };
+        let at = match answer.unwrap_or_else(|| self.book.ask(entry, waker)) {
             Answer::Busy => return assert!(!may_wait),
             Answer::Wait(place) => User::Waits(place),
             Answer::Now(grant @ (Grant::Reuse | Grant::Slot(None))) if defers => {
-                User::Waits(self.book.defer(entry, grant))
+                User::Waits(self.desks[entry].lock().defer(grant))
             }
             Answer::Now(grant) => self.accept(entry, grant).unwrap(),
         };
@@ -79,15 +89,18 @@ impl World {
         let Some((entry, at)) = self.users.remove(&user) else { return };
         let next = match at {
             // One who was granted something and goes gives a connection back as it is.
-            User::Waits(place) if way == 0 => match self.book.cancel(place).0 {
-                Some(Grant::Reuse) => Some(User::Uses),
-                Some(grant) => self.accept(entry, grant),
-                None => None,
-            },
-            User::Waits(place) => match self.book.fetch(place) {
-                Some(grant) => self.accept(entry, grant),
-                None => Some(User::Waits(place)),
-            },
+            User::Waits(place) if way == 0 => {
+                let cancelled = self.desks[entry].lock().cancel(place);
+                match cancelled.unwrap_or_else(|| self.book.cancel(entry, place)).0 {
+                    Some(Grant::Reuse) => Some(User::Uses),
+                    Some(grant) => self.accept(entry, grant),
+                    None => None,
+                }
+            }
+            User::Waits(place) => {
+                let granted = self.desks[entry].lock().fetch(place);
+                granted.map_or(Some(User::Waits(place)), |grant| self.accept(entry, grant))
+            }
             User::Closes(evicted) => {
                 self.closed(evicted);
                 let (_, idle) = self.book.evicted(evicted);
@@ -103,13 +116,13 @@ impl World {
                 None
             }
             User::Begins => {
-                self.book.begin_dial(entry);
+                self.desks[entry].lock().begin_dial();
                 Some(User::Dials)
             }
             // The dial fails.
             User::Dials if way == 0 => {
                 self.scheduled.remove(&entry);
-                self.book.fail_waiters(entry, || "refused");
+                self.desks[entry].lock().fail_waiters(|| "refused");
                 self.book.release(entry, false);
                 None
             }
@@ -123,10 +136,11 @@ impl World {
                 Some(User::Begins)
             }
             User::Uses if way == 0 => {
-                self.book.begin_release(entry);
+                self.book.begin_release(entry, false);
                 Some(User::Leaves(true))
             }
-            User::Uses => match self.book.put(entry, Connection { entry }, None) {
+            User::Uses if way == 2 && self.hand_over(entry) => None,
+            User::Uses => match self.book.put(entry, Connection { entry }, None, false) {
                 Put::Kept(_) => {
                     assert!(!self.scheduled.contains(&entry), "it was to be closed");
                     None
@@ -145,6 +159,17 @@ impl World {
         if let Some(next) = next {
             self.users.insert(user, (entry, next));
         }
+    }
+
+    /// At the desk, if that can be done there.
+    fn hand_over(&mut self, entry: usize) -> bool {
+        let mut desk = self.desks[entry].lock();
+        let first_here = desk.first_ticket();
+        let is_handed = desk.hand_over(&self.book.board, false).is_some();
+        let first_elsewhere = self.book.for_slot.keys().next().copied().unwrap_or(u64::MAX);
+        assert!(!is_handed || first_here < first_elsewhere, "one who came before waits for a slot");
+        assert!(!is_handed || !self.scheduled.contains(&entry), "it was to be closed");
+        is_handed
     }
 
     fn closed(&mut self, entry: usize) {
@@ -182,13 +207,18 @@ impl World {
         let waiting = self.book.for_slot.len();
         assert!(waiting == 0 || self.book.free == 0, "{counts:?}");
         assert!(waiting <= self.closing.len() || counts.idle == 0, "{counts:?}");
-        let idle = self.book.entries.iter().filter(|(_, entry)| matches!(entry.phase, Phase::Idle { .. })).count();
-        assert_eq!(idle, counts.idle);
-        for (_, entry) in &self.book.entries {
-            let is_claimed = matches!(entry.phase, Phase::Claimed);
-            assert!(is_claimed || entry.waiters.is_empty(), "somebody waits for an entry that nobody has");
-            assert!(entry.waiters.iter().all(|(ticket, waiter)| self.book.waiters[*waiter].ticket == *ticket));
+        let idle = self.desks.iter().filter(|desk| desk.lock().phase == Phase::Idle).count();
+        assert_eq!(
+            (idle, idle),
+            (counts.idle, self.book.entries.iter().filter(|(_, entry)| entry.rest.is_some()).count())
+        );
+        for desk in &self.desks {
+            let desk = desk.lock();
+            let is_claimed = desk.phase == Phase::Claimed;
+            assert!(is_claimed || desk.waiting() == 0, "somebody waits for an entry that nobody has");
+            desk.check_tickets();
         }
+        assert_eq!(self.book.board.is_calm(), waiting == 0 && !self.book.board.is_closed());
         // One user of an entry at a time, or one who closes what was idle; and never two connections.
         let having = self.users.values().filter(|(_, at)| !matches!(at, User::Waits(_)));
         let evicted =
@@ -215,7 +245,13 @@ fn play(seed: u64) {
             1 => world.close_any(),
             2 => world.close_one(),
             _ if world.users.contains_key(&user) => world.step(user, rng.random_range(0..5)),
-            _ => world.ask(user, rng.random_range(0..entries), rng.random_range(0..5) > 0, rng.random_range(0..5) == 0),
+            _ => world.ask(
+                user,
+                rng.random_range(0..entries),
+                rng.random_range(0..5) > 0,
+                rng.random_range(0..5) == 0,
+                rng.random_range(0..2) == 0,
+            ),
         }
         world.check();
     }
