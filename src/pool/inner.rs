@@ -120,7 +120,11 @@ impl<T: Send + 'static> Inner<T> {
         if self.shared.board.is_closed() {
             return Err(GetError::Closed);
         }
-        Ok(state.book.ask(self.entry, waker))
+        let answer = state.book.ask(self.entry, waker);
+        if let Answer::Wait(_) = answer {
+            self.is_waited_for.store(true, Ordering::Relaxed);
+        }
+        Ok(answer)
     }
 
     /// One who waits does not want to any more.

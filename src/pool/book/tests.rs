@@ -3,6 +3,7 @@
 use super::*;
 
 mod model;
+mod race;
 
 struct Connection {
     entry: usize,
