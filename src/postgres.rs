@@ -48,7 +48,8 @@
 //!
 //! # How it comes back
 //!
-//! As a [`Conn`](crate::Conn) does: jittered delays that grow and start over after a stable connection. The login and the listening
+//! As a [`Conn`](crate::Conn) does: jittered delays that grow and start over after a stable connection. They are shorter than
+//! those, and grow [later](ListenerBuilder::retry_min), as all that is notified meanwhile is missed. The login and the listening
 //! are a part of each attempt and of its time limit. A wrong password, a server that is starting up or has no place
 //! left, a standby that refuses to listen: each is an attempt that failed, told to
 //! [`on_event`](ListenerBuilder::on_event) with the server's words, and after the last host of the configuration the delay follows.
