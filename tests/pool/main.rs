@@ -6,8 +6,6 @@ mod bad_input;
 mod closing;
 mod crowd;
 mod fitness;
-#[cfg(target_os = "linux")]
-mod fleet;
 mod lending;
 mod own_code;
 mod runtimes;

@@ -1,7 +1,10 @@
 //! Thousands of addresses under a limit of a few descriptors, while their servers are killed.
 //!
 //! The client is a process of its own, as it lives under a limit of its own, and so is each server, as it is killed. All of
-//! them are this test binary.
+//! them are this test binary, which has no other tests: a process that is just being started holds on to what another thread
+//! closes.
+
+#![cfg(target_os = "linux")]
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -23,6 +26,12 @@ use tokio::task::JoinSet;
 use crate::support::soon;
 use crate::world::nobody_has_anything;
 
+#[path = "support/mod.rs"]
+mod support;
+#[path = "pool/world.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the other tests of the pool need more of it")]
+mod world;
+
 const DESCRIPTORS: usize = 200;
 const ADDRESSES: usize = 5000;
 const SERVERS: usize = 8;
@@ -36,7 +45,7 @@ const PORT: &str = "PERCONN_TEST_FLEET_PORT";
 #[test]
 fn fleet_is_polled_within_a_few_descriptors_while_its_servers_are_killed() {
     let me = std::env::current_exe().unwrap();
-    let script = format!("ulimit -n {DESCRIPTORS}; exec \"$0\" --exact fleet::client --ignored --nocapture");
+    let script = format!("ulimit -n {DESCRIPTORS}; exec \"$0\" --exact client --ignored --nocapture");
     let output = std::process::Command::new("sh").arg("-c").arg(script).arg(me).output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let report = out.lines().find_map(|line| line.find("fleet: ").map(|at| &line[at..]));
@@ -74,7 +83,7 @@ struct Server {
 
 async fn start(port: u16) -> (Child, u16) {
     let mut process = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "fleet::server", "--ignored", "--nocapture"])
+        .args(["--exact", "server", "--ignored", "--nocapture"])
         .env(PORT, port.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
