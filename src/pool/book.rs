@@ -9,10 +9,10 @@
 //! While somebody waits for a slot, there is neither a free slot nor an idle connection; or connections are being closed for
 //! all who wait.
 //!
-//! There are two kinds of locks: that of the book, and one of each desk. Those who have both took the book's first. With a
-//! desk's alone, a connection may go from one user to the next, and the book need not know. That must not overtake one who
-//! waits for a slot: he says so on the [board], and only then draws his ticket, so that whoever at a desk has a later one
-//! comes after what is on the board, and a connection is handed over at a desk only if nothing is.
+//! There are two kinds of locks: the book's, and one of each desk. Who needs both takes the book's first. Under a desk's lock
+//! alone a connection goes from one user to the next, and the book need not know. So that nobody is overtaken who waits for
+//! a slot, he says on the [board] that he does, and draws his ticket after that: whoever has a later one, at whatever desk, has
+//! seen it. While there is anything on the board, the book decides.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

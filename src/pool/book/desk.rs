@@ -4,6 +4,9 @@
 //! [book](super). Under its own lock alone, people begin to wait here while somebody has the entry, they fetch what they were
 //! granted or go away, and a connection that comes back is handed to the next of them. All else, and each change of
 //! [`Phase`], needs the lock of the book as well, which is taken first.
+//!
+//! In the middle of what is done under the book's lock, a desk's may be free for a moment. Whoever comes in then finds the
+//! entry claimed, and joins the others who wait, or has to wait for the book.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,7 +30,7 @@ pub(in super::super) struct Desk<L, F> {
     /// The resource is gone.
     pub(super) is_gone: bool,
     /// How often a connection has come back that had been open before it was lent.
-    pub(in super::super) reused: u64,
+    pub(super) reused: u64,
     waiters: Slab<Waiter<L, F>>,
     /// Those who wait for the entry, by ticket.
     row: BTreeMap<u64, usize>,
