@@ -6,8 +6,9 @@
 //! time, with a pool of one for each of the 64, and each task keeping to its pool: that is the same problem.
 //! (bb8 lets who comes overtake who waits: nearly nobody waits, and the others for very long.)
 //!
-//! Numbers have nothing to be looked at. Sockets are connections over the loopback, and each pool looks whether one is closed, or has bytes that nobody asked for, before it hands it out: ours does so itself; to the
-//! other two it is given, as a non-blocking peek.
+//! Numbers have nothing to be looked at. Sockets are connections over the loopback, and each pool looks whether one is
+//! closed, or has bytes that nobody asked for, before it hands it out: ours does so itself; to the other two it is given, as a
+//! non-blocking peek.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -28,7 +29,7 @@ const TASKS: usize = 512;
 fn main() {
     // As `cargo test --benches` calls it: one short round.
     let is_bench = std::env::args().any(|arg| arg == "--bench");
-    let (rounds, scale) = if is_bench { (21, 1) } else { (1, 100) };
+    let (rounds, scale) = if is_bench { (41, 1) } else { (1, 100) };
     println!("| | bb8 | deadpool | deadpool, 64 pools of one | perconn | beside deadpool | beside the 64 |");
     println!("|---|---|---|---|---|---|---|");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

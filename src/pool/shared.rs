@@ -107,7 +107,8 @@ impl Shared {
         self.close_idle(Why::Gone);
     }
 
-    /// As one knows it who has just told the pool that he is there. (The lock orders the two.)
+    /// For one who listens for [`closed`](Shared::closed): either this says so, or he is told. (By the lock, one of the two
+    /// comes first.)
     pub(super) fn is_closed(&self) -> bool {
         let _state = self.lock();
         self.board.is_closed()
