@@ -41,6 +41,9 @@
 //! [`dial_timeout`](PoolBuilder::dial_timeout). If a dial fails, its error is told at once, to all who were waiting for that
 //! resource.
 //!
+//! One exception: while a connection is being closed to make room, one who comes later is served before him who waits for
+//! that, if he finds another connection idle whose slot he can have.
+//!
 //! A future of [`get`](Resource::get) that is held and not polled keeps what it has: its turn, or its slot and its dial,
 //! whatever the dial timeout. And who waits for a second connection with a first one in his hands, as others do the other way
 //! round, may wait for ever, as with mutexes: use [`get_timeout`](Resource::get_timeout).
@@ -104,6 +107,7 @@ mod inner;
 mod limit;
 mod look;
 mod make;
+mod notice;
 mod reaper;
 mod resource;
 mod shared;
@@ -240,8 +244,8 @@ impl Pool {
         Slot::take(&self.shared)
     }
 
-    /// How the slots are used at this moment, and what has happened so far. This asks each resource of the pool in turn, which
-    /// takes some time where there are thousands of them.
+    /// How the slots are used at this moment, and what has happened so far. This asks each resource of the pool in turn, and
+    /// who needs a slot waits for the end of that: 10 µs or so for a thousand of them.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
     }

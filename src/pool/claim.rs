@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::io;
 use std::panic::catch_unwind;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use super::book::{Answer, Grant, Taken};
 use super::dialing::Dialing;
 use super::inner::{Inner, Live};
 use super::make::Make;
+use super::notice::Notice;
 use super::shared::{Leaving, wake};
 use super::stats::count;
 use super::{Event, GetError, Guard, Why};
@@ -195,21 +195,18 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
     /// Opens a connection by this dialer.
     pub(super) async fn dial_by(&mut self, maker: &mut dyn Make<T>) -> Result<Guard<T>, GetError> {
         let shared = &self.inner.shared;
-        let mut closed = pin!(shared.closed.notified());
-        closed.as_mut().enable();
         self.inner.desk.lock().begin_dial();
-        if shared.is_closed() {
-            return Err(GetError::Closed);
-        }
+        let mut notice = Notice::begin(shared).ok_or(GetError::Closed)?;
         let began = Instant::now();
         let mut dialing = Dialing::new(self.inner, maker);
         let outcome = tokio::select! {
             biased;
-            outcome = dialing.run(shared.settings.dial_timeout) => outcome,
-            () = closed => {
+            // (First: what is open when the pool is closed is nobody's.)
+            () = notice.closed() => {
                 dialing.ended_by_close();
                 return Err(GetError::Closed);
             }
+            outcome = dialing.run(shared.settings.dial_timeout) => outcome,
         };
         match outcome {
             Ok(value) => {

@@ -3,7 +3,9 @@
 //! Each runtime in which a connection comes back has one, as any of them may end, or be driven by nobody. They end when
 //! none is idle. A connection that has been idle for too long is not handed out either, whatever has become of the tasks.
 
+use std::future::pending;
 use std::mem;
+use std::panic::catch_unwind;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Why;
 use super::book::Taken;
 use super::shared::{Leaving, Shared, State};
+use crate::hooks::panic_message;
 
 /// After so many closings, others of the runtime have their turn.
 const AT_ONCE: u32 = 16;
@@ -42,6 +45,11 @@ pub(super) fn start_if_needed(
 }
 
 async fn reap(pool: Weak<Shared>, runtime: runtime::Id, limit: Duration) {
+    // In a runtime without time, which says so by a panic only, nothing can be done; to stay is to be asked once.
+    if let Err(panic) = catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))) {
+        panic_message(panic);
+        return pending().await;
+    }
     let mut closed = 0;
     while let Some(step) = next_step(&pool, runtime, limit) {
         match step {

@@ -7,11 +7,11 @@ use std::task::Waker;
 use std::thread::{self, ThreadId};
 
 use tokio::runtime;
-use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::book::{Board, Book, DeskOf, Parked, Taken};
+use super::notice::Notices;
 use super::stats::{Stats, Tally, count};
 use super::{Event, GetError, PoolBuilder, Why};
 use crate::hooks::panic_message;
@@ -21,12 +21,11 @@ pub(super) struct Shared {
     pub(super) board: Arc<Board>,
     pub(super) settings: PoolBuilder,
     pub(super) tally: Tally,
-    /// Told when the pool is closed.
-    pub(super) closed: Notify,
 }
 
 pub(super) struct State {
     pub(super) book: Book<Arc<dyn Parking>, GetError>,
+    pub(super) notices: Notices,
     /// The tasks that see to the idle connections: one for each runtime in which some were given back.
     pub(super) reapers: Vec<(runtime::Id, AbortHandle)>,
     /// The threads that close all that are idle, each with how many it has still to close.
@@ -59,10 +58,9 @@ impl Shared {
         let book = Book::new(settings.max);
         Arc::new(Self {
             board: book.board(),
-            state: Mutex::new(State { book, reapers: Vec::new(), clearing: Vec::new() }),
+            state: Mutex::new(State { book, notices: Notices::default(), reapers: Vec::new(), clearing: Vec::new() }),
             settings,
             tally: Tally::default(),
-            closed: Notify::new(),
         })
     }
 
@@ -98,20 +96,13 @@ impl Shared {
     }
 
     pub(super) fn close(&self) {
-        let waiting = self.lock().book.close(|| GetError::Closed);
+        let mut state = self.lock();
+        let waiting = state.book.close(|| GetError::Closed);
+        let dialing = std::mem::take(&mut state.notices);
+        drop(state);
         wake(waiting);
-        // (These are wakers of the program's own, too.)
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.closed.notify_waiters())) {
-            panic_message(panic);
-        }
+        dialing.tell_all();
         self.close_idle(Why::Gone);
-    }
-
-    /// For one who listens for [`closed`](Shared::closed): either this says so, or he is told. (By the lock, one of the two
-    /// comes first.)
-    pub(super) fn is_closed(&self) -> bool {
-        let _state = self.lock();
-        self.board.is_closed()
     }
 
     pub(super) fn stats(&self) -> Stats {

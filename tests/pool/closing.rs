@@ -330,3 +330,21 @@ async fn hook_that_closes_all_idle_connections_is_not_called_within_itself_again
     assert_eq!(pool.stats().idle, 0);
     assert_eq!(deepest.load(SeqCst), 2);
 }
+
+#[tokio::test]
+async fn connection_that_is_open_when_the_pool_has_been_closed_is_nobodys() {
+    let pool = Pool::new(1).unwrap();
+    let (open, opened) = tokio::sync::oneshot::channel();
+    let mut opened = Some(opened);
+    let resource = pool.resource_fn("slow", move || {
+        let opened = opened.take().unwrap();
+        async { opened.await.map_err(std::io::Error::other) }
+    });
+    let mut dials = spawn(resource.get());
+    assert!(dials.poll().is_pending());
+    pool.close();
+    open.send(7).unwrap();
+    assert!(matches!(dials.poll(), std::task::Poll::Ready(Err(GetError::Closed))));
+    drop(dials);
+    nobody_has_anything(&pool);
+}

@@ -80,14 +80,18 @@ async fn closed_pool_is_closed_though_a_waker_panics() {
             quiet_panic("a waker");
         }
     }
-    let pool = Pool::builder(2).dial_timeout(None).build().unwrap();
+    let pool = Pool::builder(3).dial_timeout(None).build().unwrap();
     let idle = number(&pool, "idle");
     drop(idle.get().await.unwrap());
-    let hung = pool.resource_fn::<_, _, u8>("hung", std::future::pending);
+    let [hung, other] = ["hung", "another"].map(|name| pool.resource_fn::<_, _, u8>(name, std::future::pending));
     let mut dials = Box::pin(hung.get());
     assert!(dials.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::new(Panics)))).is_pending());
+    let mut dials_too = spawn(other.get());
+    assert!(dials_too.poll().is_pending());
     pool.close();
     assert_eq!(pool.stats().idle, 0);
+    assert!(dials_too.is_woken());
+    assert!(dials_too.poll().is_ready());
     assert!(soon("the dial", dials).await.is_err());
     nobody_has_anything(&pool);
 }

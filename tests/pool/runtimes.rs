@@ -63,6 +63,21 @@ fn connection_of_a_runtime_that_is_gone_is_not_handed_out_to_a_task_without_budg
 }
 
 #[test]
+fn idle_timeout_is_asked_for_once_in_a_runtime_without_time() {
+    let runtime = runtime::Builder::new_current_thread().build().unwrap();
+    let pool = Pool::builder(1).dial_timeout(None).idle_timeout(Duration::from_secs(1)).build().unwrap();
+    let number = number(&pool);
+    runtime.block_on(async {
+        for _ in 0..5 {
+            drop(number.get().await.unwrap());
+            tokio::task::yield_now().await;
+            // A task that has ended would be started again.
+            assert_eq!(runtime.metrics().num_alive_tasks(), 1);
+        }
+    });
+}
+
+#[test]
 fn limit_of_time_is_an_error_and_no_panic_in_a_runtime_without_time() {
     let runtime = runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let (limited, unlimited) = (Pool::new(1).unwrap(), Pool::builder(1).dial_timeout(None).build().unwrap());
