@@ -8,7 +8,7 @@
 //! In the middle of what is done under the book's lock, a desk's may be free for a moment. Whoever comes in then finds the
 //! entry claimed, and joins the others who wait, or has to wait for the book.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -32,8 +32,8 @@ pub(in super::super) struct Desk<L, F> {
     /// How often a connection has come back that had been open before it was lent.
     pub(super) reused: u64,
     waiters: Slab<Waiter<L, F>>,
-    /// Those who wait for the entry, by ticket.
-    row: BTreeMap<u64, usize>,
+    /// Those who wait for the entry, with their tickets: the oldest first.
+    row: VecDeque<(u64, usize)>,
     /// The one who has the entry and waits for a slot.
     for_slot: Option<usize>,
 }
@@ -74,7 +74,7 @@ impl<L, F> DeskLock<L, F> {
             is_gone: false,
             reused: 0,
             waiters: Slab::new(),
-            row: BTreeMap::new(),
+            row: VecDeque::new(),
             for_slot: None,
         }))
     }
@@ -95,7 +95,7 @@ impl<L, F> Desk<L, F> {
         let waker @ Some(_) = waker.take() else { return Some(Answer::Busy) };
         let ticket = board.next_ticket();
         let waiter = self.waiters.insert(Waiter { ticket, waker, grant: None });
-        self.row.insert(ticket, waiter);
+        self.row.push_back((ticket, waiter));
         Some(Answer::Wait(waiter))
     }
 
@@ -104,7 +104,7 @@ impl<L, F> Desk<L, F> {
         if self.closes || self.is_gone || !board.is_calm() {
             return None;
         }
-        let (_, waiter) = self.row.pop_first()?;
+        let (_, waiter) = self.row.pop_front()?;
         self.reused += u64::from(was_reused);
         Some(self.grant(waiter, Grant::Reuse))
     }
@@ -145,7 +145,8 @@ impl<L, F> Desk<L, F> {
         }
         let Waiter { ticket, waker, grant } = self.waiters.remove(waiter);
         if grant.is_none() {
-            self.row.remove(&ticket);
+            let place = self.row.binary_search_by_key(&ticket, |(ticket, _)| *ticket);
+            place.ok().and_then(|place| self.row.remove(place));
         }
         Some((grant, waker))
     }
@@ -153,7 +154,7 @@ impl<L, F> Desk<L, F> {
     /// All who wait for the entry get nothing. Returns whom to wake.
     pub(in super::super) fn fail_waiters(&mut self, why: impl Fn() -> F) -> Vec<Waker> {
         let row = std::mem::take(&mut self.row);
-        row.into_values().filter_map(|waiter| self.grant(waiter, Grant::Failed(why()))).collect()
+        row.into_iter().filter_map(|(_, waiter)| self.grant(waiter, Grant::Failed(why()))).collect()
     }
 
     /// One who has the entry and a slot begins to open a connection. What was scheduled before was for another one.
@@ -167,11 +168,12 @@ impl<L, F> Desk<L, F> {
 
     #[cfg(test)]
     pub(super) fn first_ticket(&self) -> u64 {
-        self.row.keys().next().copied().unwrap_or(u64::MAX)
+        self.first_here()
     }
 
     #[cfg(test)]
     pub(super) fn check_tickets(&self) {
+        assert!(self.row.iter().is_sorted());
         assert!(self.row.iter().all(|(ticket, waiter)| self.waiters[*waiter].ticket == *ticket));
         assert!(self.for_slot.is_none_or(|waiter| self.waiters[waiter].grant.is_none()));
     }
@@ -207,11 +209,10 @@ impl<L, F> Desk<L, F> {
         if std::mem::take(&mut self.closes) {
             return Back::Close(Why::Scheduled);
         }
-        let first_here = self.row.first_key_value().map_or(u64::MAX, |(ticket, _)| *ticket);
-        if first_elsewhere < first_here {
+        if first_elsewhere < self.first_here() {
             return Back::Close(Why::Evicted);
         }
-        match self.row.pop_first() {
+        match self.row.pop_front() {
             Some((_, waiter)) => Back::Handed(self.grant(waiter, Grant::Reuse)),
             None => {
                 self.phase = Phase::Idle;
@@ -223,12 +224,16 @@ impl<L, F> Desk<L, F> {
     /// One leaves the entry without a connection: the next one who waits for it has it, and needs a slot.
     pub(super) fn leave(&mut self) -> Left {
         self.closes = false;
-        if let Some((ticket, waiter)) = self.row.pop_first() {
+        if let Some((ticket, waiter)) = self.row.pop_front() {
             self.for_slot = Some(waiter);
             return Left::Taken(ticket);
         }
         self.phase = Phase::Empty;
         if self.is_gone { Left::Gone } else { Left::Empty }
+    }
+
+    fn first_here(&self) -> u64 {
+        self.row.front().map_or(u64::MAX, |(ticket, _)| *ticket)
     }
 
     fn grant(&mut self, waiter: usize, grant: Grant<L, F>) -> Option<Waker> {
