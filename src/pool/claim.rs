@@ -260,7 +260,7 @@ impl<T: Send + 'static> Drop for Claim<'_, T> {
             }
         }
         match self.held {
-            Held::Connection => Arc::clone(self.inner).put_back(false),
+            Held::Connection => self.inner.put_back(false),
             Held::Slot => self.inner.release(false),
             Held::Place(_) | Held::Nothing => {}
         }

@@ -125,7 +125,7 @@ impl<T: Send + 'static> Drop for Guard<T> {
         let fault = fault.or_else(|| self.closes.then_some(Why::Requested));
         match fault.or_else(|| self.inner.is_aged(&live).then_some(Why::Aged)) {
             Some(why) => self.inner.close(live, why, self.is_reused),
-            None => Arc::clone(&self.inner).put(live, self.is_reused),
+            None => self.inner.put(live, self.is_reused),
         }
     }
 }

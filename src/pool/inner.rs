@@ -141,14 +141,14 @@ impl<T: Send + 'static> Inner<T> {
     }
 
     /// The connection comes back.
-    pub(super) fn put(self: Arc<Self>, mut live: Live<T>, was_reused: bool) {
+    pub(super) fn put(self: &Arc<Self>, mut live: Live<T>, was_reused: bool) {
         live.idle_since = self.shared.settings.idle_timeout.map(|_| Instant::now());
         *self.cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(live);
         self.put_back(was_reused);
     }
 
     /// The connection is in its place, and goes to the next one.
-    pub(super) fn put_back(self: Arc<Self>, was_reused: bool) {
+    pub(super) fn put_back(self: &Arc<Self>, was_reused: bool) {
         let shared = &self.shared;
         if self.is_waited_for.load(Ordering::Relaxed) {
             let mut desk = self.desk.lock();
@@ -163,7 +163,7 @@ impl<T: Send + 'static> Inner<T> {
         // (It is asked for where the lock is not held.)
         let runtime = since.and_then(|_| Handle::try_current().ok());
         let mut state = shared.lock();
-        match state.book.put(self.entry, Arc::clone(&self) as Arc<dyn Parking>, since, was_reused) {
+        match state.book.put(self.entry, Arc::clone(self) as Arc<dyn Parking>, since, was_reused) {
             Put::Kept(next) => {
                 self.set_busy(next.is_some());
                 let ended = runtime.as_ref().map(|runtime| reaper::start_if_needed(shared, &mut state, runtime));
