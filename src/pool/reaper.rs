@@ -45,7 +45,7 @@ pub(super) fn start_if_needed(
 }
 
 async fn reap(pool: Weak<Shared>, runtime: runtime::Id, limit: Duration) {
-    // In a runtime without time, which says so by a panic only, nothing can be done; to stay is to be asked once.
+    // In a runtime without time, which says so by a panic only, it can do nothing but stay, so that no other is started.
     if let Err(panic) = catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))) {
         panic_message(panic);
         return pending().await;
