@@ -81,8 +81,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a delay beyond the longest",
         file: "src/backoff.rs",
-        original: "self.reach.saturating_mul(2).min(self.cap)",
-        broken: "self.reach.saturating_mul(2).min(self.cap * 2)",
+        original: "reach.min(self.cap)",
+        broken: "reach.min(self.cap * 2)",
     },
     Mutant {
         name: "a retry too many",
