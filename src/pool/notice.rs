@@ -2,9 +2,7 @@
 //!
 //! (Each has a channel of his own, as a waker is the program's own code: if one panics, the others are told all the same.)
 
-use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 
 use slab::Slab;
 use tokio::sync::oneshot;
@@ -38,13 +36,14 @@ impl<'a> Notice<'a> {
     /// Waits until the pool is closed.
     pub(super) async fn closed(&mut self) {
         // (The sender is never used, but dropped.)
-        let _ = poll_fn(|cx| Future::poll(Pin::new(&mut self.closed), cx)).await;
+        let _ = (&mut self.closed).await;
     }
 }
 
 impl Drop for Notice<'_> {
     fn drop(&mut self) {
-        // (It is dropped where the lock is not held.)
+        // A sender whose receiver listens no more wakes nobody. (It is dropped where the lock is not held.)
+        self.closed.close();
         let _tell = self.shared.lock().notices.0.try_remove(self.place);
     }
 }

@@ -348,3 +348,20 @@ async fn connection_that_is_open_when_the_pool_has_been_closed_is_nobodys() {
     drop(dials);
     nobody_has_anything(&pool);
 }
+
+#[tokio::test]
+async fn dial_that_ends_wakes_nobody_again() {
+    let pool = Pool::new(1).unwrap();
+    let (open, opened) = tokio::sync::oneshot::channel();
+    let mut opened = Some(opened);
+    let resource = pool.resource_fn("slow", move || {
+        let opened = opened.take().unwrap();
+        async { opened.await.map_err(std::io::Error::other) }
+    });
+    let mut dials = spawn(resource.get());
+    assert!(dials.poll().is_pending());
+    open.send(7).unwrap();
+    assert!(dials.is_woken());
+    assert!(dials.poll().is_ready());
+    assert!(!dials.is_woken());
+}
