@@ -180,7 +180,7 @@ impl Client {
         while let Err(error) = self.exchange(&line, &mut is_repeat).await {
             self.tally.errors_told += 1;
             self.say(Color::Red, "told", format_args!("{} [message {number}]", chain(&error)));
-            if self.conn.get_ref().status().borrow().is_final() {
+            if self.conn.get_ref().status().is_final() {
                 // Not here, but `max_retries` would put an end to it.
                 return Err(error);
             }

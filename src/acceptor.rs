@@ -62,7 +62,7 @@ use self::shared::{Phase, Shared};
 
 pub use self::builder::AcceptorBuilder;
 pub use self::error::Error;
-pub use self::event::{Event, Why};
+pub use self::event::{EndReason, Event};
 pub use self::line::LineConn;
 pub use self::listen::Listen;
 pub use self::overflow::Overflow;
@@ -89,6 +89,7 @@ mod pause;
 mod peer;
 mod seat;
 mod serve;
+mod service;
 mod settings;
 mod shared;
 mod socket;
@@ -108,6 +109,8 @@ mod waiting;
 pub struct Acceptor {
     shared: Arc<Shared>,
     local_addr: Option<SocketAddr>,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<tls::Sessions>>,
 }
 
 /// How the connections ended that were open when an acceptor was stopped; by [`Acceptor::stop`].
@@ -161,8 +164,8 @@ impl Acceptor {
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub async fn reload_tls(&self) -> Result<(), Arc<Error>> {
-        let shared = Arc::clone(&self.shared);
-        let reload = tokio::task::spawn_blocking(move || tls::reload::reload(&shared));
+        let (shared, sessions) = (Arc::clone(&self.shared), self.tls.clone());
+        let reload = tokio::task::spawn_blocking(move || tls::reload::reload(&shared, sessions.as_deref()));
         // It ends early only if the runtime does.
         reload.await.unwrap_or_else(|error| Err(Arc::new(Error::InvalidConfig(format!("not reloaded: {error}")))))
     }

@@ -1,10 +1,10 @@
 //! The reconnect actor: one task per connection that works the jobs of its handles.
 //!
-//! It is the only place that spawns, sleeps and dials. What to do is decided by the [rules](state); what the handles
-//! may know is in the [`Ledger`]; the actor carries facts to the rules and their actions out into the world:
+//! It is the only place that spawns, sleeps and dials. What to do is decided by the [rules]; what the handles
+//! may know is in the [`ConnState`]; the actor carries facts to the rules and their actions out into the world:
 //!
 //! ```text
-//! handles --Job--> actor --Input--> rules --Action--> actor --> dial, delay, hooks, ledger
+//! handles --Command--> actor --Input--> rules --Action--> actor --> dial, delay, hooks, conn_state
 //! ```
 //!
 //! It waits in one place at a time and always for jobs as well, so that a close is heard in the middle of a dial, a
@@ -12,7 +12,6 @@
 //! redial begun, without anybody reading or writing.
 
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,19 +21,20 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use self::catch_unwind::CatchUnwind;
-pub(crate) use self::state::Limits;
-use self::state::{Action, Input, Outage, Pace, State};
+pub(crate) use self::rules::Limits;
+use self::rules::{Action, ActorState, Input, Outage, Pace};
 use crate::backoff::Backoff;
+use crate::conn_state::{Command, ConnState, End};
 use crate::dial::Dial;
-use crate::fault::{Cause, Fault, SharedIoError};
+use crate::fault::{Cause, Fault};
 use crate::hooks::Hooks;
-use crate::job::Job;
-use crate::ledger::{End, Ledger};
+use crate::io_error::SharedIoError;
 use crate::link::Socket;
+use crate::panics::ignore;
 use crate::{Error, Event, SocketOptions};
 
 mod catch_unwind;
-mod state;
+mod rules;
 
 /// The task's belongings.
 pub(crate) struct Actor<D: Dial> {
@@ -44,29 +44,29 @@ pub(crate) struct Actor<D: Dial> {
     pub(crate) options: Option<Box<SocketOptions>>,
     pub(crate) limits: Limits,
     pub(crate) backoff: Backoff,
-    pub(crate) hooks: Hooks,
-    pub(crate) ledger: Arc<Ledger<D::Stream>>,
+    pub(crate) hooks: Hooks<Error, Event>,
+    pub(crate) conn_state: Arc<ConnState<D::Stream>>,
     /// Who waits for the outcome of the first dial, if anyone.
     pub(crate) first_dial: Option<oneshot::Sender<Result<(), Error>>>,
 }
 
 /// What happened while the actor waited.
-enum Happening<S> {
-    Job(Job),
+enum ActorEvent<S> {
+    Command(Command),
     Dialed(S),
     DialFailed(SharedIoError),
     Rested,
     Broken(Arc<Fault>),
 }
 
-impl<S> Happening<S> {
+impl<S> ActorEvent<S> {
     fn input(&self) -> Input {
         match self {
-            Self::Job(Job::Redial(fault)) | Self::Broken(fault) => {
+            Self::Command(Command::Redial(fault)) | Self::Broken(fault) => {
                 Input::Broken { generation: fault.generation, lived: fault.lived, is_last: fault.is_last }
             }
-            Self::Job(Job::Reconnect) => Input::Reconnect,
-            Self::Job(Job::Close) => Input::Close,
+            Self::Command(Command::Reconnect) => Input::Reconnect,
+            Self::Command(Command::Close) => Input::Close,
             Self::Dialed(_) => Input::Dialed,
             Self::DialFailed(_) => Input::DialFailed,
             Self::Rested => Input::Rested,
@@ -75,9 +75,9 @@ impl<S> Happening<S> {
 }
 
 impl<D: Dial> Actor<D> {
-    /// The task. Whatever becomes of it, even if it is dropped before it ever runs, the end is in the ledger.
+    /// The task. Whatever becomes of it, even if it is dropped before it ever runs, the end is in the conn_state.
     pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
-        let end = EndGuard(Arc::clone(&self.ledger));
+        let end = EndGuard(Arc::clone(&self.conn_state));
         async move {
             let _end = end;
             self.work().await;
@@ -85,108 +85,108 @@ impl<D: Dial> Actor<D> {
     }
 
     async fn work(&mut self) {
-        let mut state = State::new();
+        let mut state = ActorState::new();
         let mut delay = Duration::ZERO;
         let mut socket = None;
         loop {
-            let happening = match state {
-                State::Dialing(outage) => self.dial(state, outage).await,
-                State::Resting(_) => self.rest(state, delay).await,
-                State::Up { generation, .. } => self.watch(state, generation, &socket).await,
-                State::Over => return,
+            let event = match state {
+                ActorState::Dialing(outage) => self.dial(state, outage).await,
+                ActorState::Resting(_) => self.rest(state, delay).await,
+                ActorState::Up { generation, .. } => self.watch(state, generation, &socket).await,
+                ActorState::Over => return,
             };
-            let (next, action) = state.step(happening.input(), &self.limits);
+            let (next, action) = state.step(event.input(), &self.limits);
             let before = std::mem::replace(&mut state, next);
             // A handle may have entered something and left it to this task to show it.
-            self.ledger.publish();
+            self.conn_state.publish();
             match action {
                 Action::Continue | Action::Dial => {}
                 Action::Rest(pace) => {
                     socket = None;
                     delay = self.next_delay(pace);
-                    self.tell(before, happening, Some(delay));
+                    self.tell(before, event, Some(delay));
                 }
-                Action::HandOver { generation } => socket = self.hand_over(before, generation, happening),
+                Action::HandOver { generation } => socket = self.hand_over(before, generation, event),
                 Action::GiveUp => {
-                    self.tell(before, happening, None);
+                    self.tell(before, event, None);
                     self.give_up(before.attempts());
                 }
                 Action::Fail => {
-                    self.ledger.end(End::Closed);
-                    self.tell(before, happening, None);
+                    self.conn_state.end(End::Closed);
+                    self.tell(before, event, None);
                     self.event(&Event::Closed);
                 }
-                // The end is in the ledger already: that is how the actor came to know.
+                // The end is in the conn_state already: that is how the actor came to know.
                 Action::Stop => {
-                    self.tell(before, happening, None);
+                    self.tell(before, event, None);
                     self.event(&Event::Closed);
                 }
             }
-            self.ledger.publish();
+            self.conn_state.publish();
         }
     }
 
     // ===== waiting =====
 
     /// One dial.
-    async fn dial(&mut self, state: State, outage: Outage) -> Happening<D::Stream> {
-        log::debug!(target: "perconn", "dial {} to {}", outage.attempt, self.ledger.address);
+    async fn dial(&mut self, state: ActorState, outage: Outage) -> ActorEvent<D::Stream> {
+        log::debug!(target: "perconn", "dial {} to {}", outage.attempt, self.conn_state.address);
         let dial = whole_dial(&mut self.dialer, self.dial_timeout, self.options.as_deref().copied());
-        let happening = until_job(&self.ledger, state, &self.limits, dial).await;
-        happening.unwrap_or_else(|outcome| match outcome {
-            Ok(stream) => Happening::Dialed(stream),
+        let event = until_job(&self.conn_state, state, &self.limits, dial).await;
+        event.unwrap_or_else(|outcome| match outcome {
+            Ok(stream) => ActorEvent::Dialed(stream),
             Err(error) => {
                 tell_of_failure(&mut self.dialer);
-                Happening::DialFailed(SharedIoError::new(error))
+                ActorEvent::DialFailed(SharedIoError::new(error))
             }
         })
     }
 
     /// The delay before the next dial.
-    async fn rest(&mut self, state: State, delay: Duration) -> Happening<D::Stream> {
-        let happening = until_job(&self.ledger, state, &self.limits, sleep(delay)).await;
-        happening.unwrap_or_else(|()| Happening::Rested)
+    async fn rest(&mut self, state: ActorState, delay: Duration) -> ActorEvent<D::Stream> {
+        let event = until_job(&self.conn_state, state, &self.limits, sleep(delay)).await;
+        event.unwrap_or_else(|()| ActorEvent::Rested)
     }
 
     /// The life of a link.
-    async fn watch(&mut self, state: State, generation: u64, socket: &Option<Socket>) -> Happening<D::Stream> {
-        let ledger = Arc::clone(&self.ledger);
+    async fn watch(&mut self, state: ActorState, generation: u64, socket: &Option<Socket>) -> ActorEvent<D::Stream> {
+        let conn_state = Arc::clone(&self.conn_state);
         let break_seen = async {
             let Some(socket) = socket else { return future::pending().await };
             socket.closed_by_peer().await;
-            match ledger.report_seen(generation, || socket.closing_cause()) {
+            match conn_state.report_seen(generation, || socket.closing_cause()) {
                 Some(fault) => fault,
                 // A handle was faster, and its job is in the queue.
                 None => future::pending().await,
             }
         };
-        let happening = until_job(&self.ledger, state, &self.limits, pin!(break_seen)).await;
-        happening.unwrap_or_else(Happening::Broken)
+        let event = until_job(&self.conn_state, state, &self.limits, pin!(break_seen)).await;
+        event.unwrap_or_else(ActorEvent::Broken)
     }
 
     // ===== acting =====
 
     fn next_delay(&mut self, pace: Pace) -> Duration {
         match pace {
-            Pace::Prompt => {
+            Pace::Jitter => {
                 self.backoff.reset();
-                self.backoff.prompt()
+                self.backoff.jitter()
             }
             Pace::Backoff => self.backoff.next().unwrap_or_default(),
         }
     }
 
     /// Announces a link and gives it to the handles. Returns what there is to watch.
-    fn hand_over(&mut self, before: State, generation: u64, happening: Happening<D::Stream>) -> Option<Socket> {
-        let Happening::Dialed(stream) = happening else { return None };
+    fn hand_over(&mut self, before: ActorState, generation: u64, event: ActorEvent<D::Stream>) -> Option<Socket> {
+        let ActorEvent::Dialed(stream) = event else { return None };
         let attempt = before.attempts();
         self.event(&match generation {
             1 => Event::Connected { generation, attempt },
             _ => Event::Reconnected { generation, attempt },
         });
         // If it was closed meanwhile, the job that says so is in the queue, and the stream is dropped here.
-        let socket = self.ledger.hand_over(generation, stream).unwrap_or(None);
-        self.ledger.publish();
+        let socket = self.conn_state.hand_over(generation, stream).unwrap_or(None);
+        self.conn_state.publish();
         if let Some(waiting) = self.first_dial.take() {
             let _ = waiting.send(Ok(()));
         }
@@ -196,9 +196,9 @@ impl<D: Dial> Actor<D> {
     fn give_up(&self, attempts: u32) {
         let end = End::GaveUp { attempts };
         // It may have been closed while the last failure was told.
-        if self.ledger.end(end) {
-            self.ledger.publish();
-            self.log(&self.ledger.end_error(end));
+        if self.conn_state.end(end) {
+            self.conn_state.publish();
+            self.log(&self.conn_state.end_error(end));
             self.event(&Event::GaveUp { attempts });
         } else {
             self.event(&Event::Closed);
@@ -206,10 +206,10 @@ impl<D: Dial> Actor<D> {
     }
 
     /// Tells the logger and the event hook of a break or a failed dial.
-    fn tell(&mut self, before: State, happening: Happening<D::Stream>, retry_in: Option<Duration>) {
-        let address = &self.ledger.address;
-        match happening {
-            Happening::DialFailed(source) => {
+    fn tell(&mut self, before: ActorState, event: ActorEvent<D::Stream>, retry_in: Option<Duration>) {
+        let address = &self.conn_state.address;
+        match event {
+            ActorEvent::DialFailed(source) => {
                 let attempt = before.attempts();
                 let error = || Error::DialFailure { address: address.clone(), attempt, source: source.to_io() };
                 let cause = Arc::new(error());
@@ -220,21 +220,21 @@ impl<D: Dial> Actor<D> {
                 }
             }
             // The end of the last link is what the program waits for, if it comes in good order.
-            Happening::Job(Job::Redial(fault)) | Happening::Broken(fault)
+            ActorEvent::Command(Command::Redial(fault)) | ActorEvent::Broken(fault)
                 if fault.is_last && matches!(fault.cause, Cause::PeerClosed) => {}
-            Happening::Job(Job::Redial(fault)) | Happening::Broken(fault) => {
+            ActorEvent::Command(Command::Redial(fault)) | ActorEvent::Broken(fault) => {
                 let cause = Arc::new(fault.error(fault.op, address));
                 self.log(&cause);
                 self.event(&Event::Disconnected {
                     generation: fault.generation,
                     cause,
                     lived: fault.lived,
-                    bytes_read: fault.meter.read(),
-                    bytes_written: fault.meter.written(),
+                    bytes_read: fault.byte_count.read(),
+                    bytes_written: fault.byte_count.written(),
                     retry_in,
                 });
             }
-            Happening::Job(_) | Happening::Dialed(_) | Happening::Rested => {}
+            ActorEvent::Command(_) | ActorEvent::Dialed(_) | ActorEvent::Rested => {}
         }
     }
 
@@ -243,18 +243,18 @@ impl<D: Dial> Actor<D> {
     }
 
     fn event(&self, event: &Event) {
-        self.away(|| self.hooks.event(event));
+        self.away(|| self.hooks.emit(|| event));
     }
 
     /// Calls the program's code. A close that waits for the actor need not wait for that.
     fn away(&self, call: impl FnOnce()) {
-        self.ledger.set_actor_away(true);
+        self.conn_state.set_actor_away(true);
         call();
-        self.ledger.set_actor_away(false);
+        self.conn_state.set_actor_away(false);
     }
 }
 
-impl State {
+impl ActorState {
     /// Dials since the last stable link.
     fn attempts(self) -> u32 {
         match self {
@@ -264,23 +264,23 @@ impl State {
     }
 }
 
-/// Waits for `event`, or for the first job that makes a difference in this state.
+/// Waits for `other`, or for the first job that makes a difference in this state.
 async fn until_job<S, T, L>(
-    ledger: &Ledger<L>,
-    state: State,
+    conn_state: &ConnState<L>,
+    state: ActorState,
     limits: &Limits,
-    mut event: impl Future<Output = T> + Unpin,
-) -> Result<Happening<S>, T> {
+    mut other: impl Future<Output = T> + Unpin,
+) -> Result<ActorEvent<S>, T> {
     loop {
         tokio::select! {
             biased;
-            job = poll_fn(|cx| ledger.poll_job(cx)) => {
-                let happening = Happening::Job(job);
-                if state.step(happening.input(), limits) != (state, Action::Continue) {
-                    return Ok(happening);
+            job = poll_fn(|cx| conn_state.poll_job(cx)) => {
+                let event = ActorEvent::Command(job);
+                if state.step(event.input(), limits) != (state, Action::Continue) {
+                    return Ok(event);
                 }
             }
-            outcome = &mut event => return Err(outcome),
+            outcome = &mut other => return Err(outcome),
         }
     }
 }
@@ -308,7 +308,7 @@ fn whole_dial<D: Dial>(
 
 /// A panic of the program's dialer is nobody's concern here: the dial has failed already.
 fn tell_of_failure(dialer: &mut impl Dial) {
-    let _ = catch_unwind(AssertUnwindSafe(|| dialer.dial_failed()));
+    ignore(|| dialer.dial_failed());
 }
 
 fn sleep(delay: Duration) -> Pin<Box<tokio::time::Sleep>> {
@@ -326,7 +326,7 @@ fn set_options<S: 'static>(stream: S, options: Option<SocketOptions>) -> io::Res
 }
 
 /// Enters the end when the task ends, however it ends: the runtime drops it when it shuts down.
-struct EndGuard<S>(Arc<Ledger<S>>);
+struct EndGuard<S>(Arc<ConnState<S>>);
 
 impl<S> Drop for EndGuard<S> {
     fn drop(&mut self) {

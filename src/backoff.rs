@@ -3,7 +3,7 @@
 //! The delays are drawn from a window that grows with the outage, in one of two [shapes](Shape). In both, the jitter goes down
 //! from the cap and not up to it, so delays stay spread out however long the outage lasts and never exceed the cap.
 //!
-//! A dial after a *stable* link has ended is [prompt](Backoff::prompt): nothing says yet that the peer is in
+//! A dial after a *stable* link has ended is [jitter](Backoff::jitter): nothing says yet that the peer is in
 //! trouble, so the delay is a random part of `retry_min`, just enough to spread a crowd of clients.
 
 use std::hash::{BuildHasher, RandomState};
@@ -54,7 +54,7 @@ impl Backoff {
     }
 
     /// The delay before the first dial after a stable link: a random part of the floor.
-    pub(crate) fn prompt(&mut self) -> Duration {
+    pub(crate) fn jitter(&mut self) -> Duration {
         self.random.random_range(Duration::ZERO..=self.floor)
     }
 }
@@ -157,7 +157,7 @@ mod tests {
     fn prompt_delay_is_spread_below_the_floor() {
         let mut quarters = [0; 4];
         for seed in 0..1_000 {
-            let delay = seeded(S, 60 * S, seed).prompt();
+            let delay = seeded(S, 60 * S, seed).jitter();
             assert!(delay <= S);
             quarters[((delay.as_secs_f64() * 4.0) as usize).min(3)] += 1;
         }
@@ -189,7 +189,7 @@ mod tests {
                     for delay in delays.by_ref().take(10_000) {
                         assert!(floor <= delay && delay <= cap, "{delay:?} for {floor:?}..={cap:?}");
                     }
-                    assert!(delays.prompt() <= floor);
+                    assert!(delays.jitter() <= floor);
                 }
             }
         }

@@ -124,7 +124,7 @@ mod writing;
 pub struct Conn<S = TcpStream> {
     shared: Arc<Shared<S>>,
     /// The newest break that this handle was told of.
-    told: AtomicU64,
+    last_reported: AtomicU64,
     /// See [`Told::rest`].
     rest: AtomicU64,
     read_timeout: TimeLimit,
@@ -190,14 +190,14 @@ impl Conn {
 
     /// Looks at the stream, by the half that has been told of as much as this handle.
     fn look<T>(&self, look: impl Fn(&TcpStream) -> io::Result<T>) -> io::Result<T> {
-        let told = self.told.load(Ordering::SeqCst);
+        let last_reported = self.last_reported.load(Ordering::SeqCst);
         let half = self.shared.reading.half();
-        if let Some(stream) = half.get_ref().filter(|_| half.told() <= told) {
+        if let Some(stream) = half.get_ref().filter(|_| half.last_reported() <= last_reported) {
             return look(stream);
         }
         drop(half);
         let seat = self.shared.writing.seat();
-        let stream = seat.half.get_ref().filter(|_| seat.half.told() <= told);
+        let stream = seat.half.get_ref().filter(|_| seat.half.last_reported() <= last_reported);
         look(stream.ok_or(io::ErrorKind::NotConnected)?)
     }
 }
@@ -206,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conn<S> {
     fn new(conn: crate::Conn<S>, patience: Option<Patience>, mut user: User) -> Self {
         user.set_farewell(conn.close());
         let (reader, writer) = conn.into_split();
-        let told = AtomicU64::new(reader.told());
+        let last_reported = AtomicU64::new(reader.last_reported());
         let shared = Shared {
             reading: Reading::new(reader, user.runtime().clone()),
             writing: Writing::new(writer, user.runtime().clone()),
@@ -214,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conn<S> {
             _user: user,
         };
         let (read_timeout, write_timeout) = Default::default();
-        Self { shared: Arc::new(shared), told, rest: AtomicU64::new(0), read_timeout, write_timeout }
+        Self { shared: Arc::new(shared), last_reported, rest: AtomicU64::new(0), read_timeout, write_timeout }
     }
 
     /// Ends the conversation, as [`shutdown`](tokio::io::AsyncWriteExt::shutdown) does on a
@@ -233,12 +233,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conn<S> {
     }
 
     fn memory(&self) -> Told<'_> {
-        Told { told: &self.told, rest: &self.rest }
+        Told { last_reported: &self.last_reported, rest: &self.rest }
     }
 }
 
 impl<S> fmt::Debug for Conn<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Conn").field("status", &self.current_status()).finish_non_exhaustive()
+        f.debug_struct("Conn").field("status", &self.status()).finish_non_exhaustive()
     }
 }

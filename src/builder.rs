@@ -43,7 +43,7 @@ pub struct Builder<D = TcpDialer> {
     retry_min: Duration,
     retry_max: Duration,
     limits: Limits,
-    hooks: Hooks,
+    hooks: Hooks<Error, Event>,
     job_queue_size: usize,
     when_down: WhenDown,
     idle_timeout: Option<Duration>,

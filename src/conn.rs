@@ -14,36 +14,35 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
-use tokio::sync::watch;
 
+use self::direction::DirectionState;
 use self::handle::Handle;
-use self::lane::Lane;
 #[cfg(unix)]
 use crate::UnixDialer;
 use crate::builder::Builder;
-use crate::ledger::Direction;
+use crate::conn_state::Direction;
 use crate::link::Bytes;
-use crate::{Address, Error, Status, TcpDialer};
+use crate::{Address, Error, Status, StatusWatch, TcpDialer};
 
+pub(crate) use self::context::ConnContext;
 #[cfg(feature = "session")]
 pub(crate) use self::lending::Released;
 use self::methods::{common_methods, tcp_methods, write_methods};
 pub use self::shared::SharedConn;
 pub use self::split::{ReadHalf, ReuniteError, WriteHalf};
-pub(crate) use self::tether::Tether;
 
-mod alarm;
+mod context;
+mod direction;
 mod handle;
-mod lane;
+mod idle_timeout;
 #[cfg(feature = "session")]
 mod lending;
 mod methods;
-mod operations;
+mod poll;
 mod shared;
-mod silence;
+mod slow_path;
 mod split;
-mod telling;
-mod tether;
+mod timer;
 
 /// A connection that outlives its sockets.
 ///
@@ -144,8 +143,8 @@ mod tether;
 /// ```
 pub struct Conn<S = TcpStream> {
     handle: Handle<S>,
-    read: Lane,
-    write: Lane,
+    read: DirectionState,
+    write: DirectionState,
 }
 
 impl Conn {
@@ -191,11 +190,11 @@ impl Conn<UnixStream> {
 }
 
 impl<S> Conn<S> {
-    pub(crate) fn new(tether: Tether<S>) -> Self {
+    pub(crate) fn new(context: ConnContext<S>) -> Self {
         Self {
-            handle: Handle::new(Arc::new(tether)),
-            read: Lane::new(Direction::Read),
-            write: Lane::new(Direction::Write),
+            handle: Handle::new(Arc::new(context)),
+            read: DirectionState::new(Direction::Read),
+            write: DirectionState::new(Direction::Write),
         }
     }
 

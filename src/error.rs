@@ -5,6 +5,9 @@
 use std::time::Duration;
 use std::{fmt, io};
 
+use crate::causes::WithCauses;
+use crate::hooks::Logged;
+
 /// Everything that a [`Conn`](crate::Conn) and its relatives report.
 ///
 /// A read or a write returns an [`io::Error`] of the kernel's own [`ErrorKind`](io::ErrorKind) with this type inside,
@@ -137,9 +140,31 @@ impl Error {
         error.get_ref()?.downcast_ref()
     }
 
+    /// This error and its causes in one line, for a log.
+    ///
+    /// ```
+    /// use perconn::Conn;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let error = Conn::connect("127.0.0.1:1").await.unwrap_err();
+    /// println!("{}", error.with_causes()); // dial 1 to 127.0.0.1:1 failed: Connection refused (os error 111)
+    /// # assert!(error.with_causes().to_string().starts_with("dial 1 to 127.0.0.1:1 failed: "));
+    /// # }
+    /// ```
+    pub fn with_causes(&self) -> impl fmt::Display + '_ {
+        WithCauses(self)
+    }
+
     /// Whether it is over: no later operation on the same connection can succeed.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::ClosedConnection | Self::GaveUp { .. } | Self::RuntimeShutdown)
+    }
+}
+
+impl Logged for Error {
+    fn hook_panicked(hook: &'static str, message: String) -> Self {
+        Self::HookPanicked { hook, message }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What happens to a connection, as told to [`Builder::on_event`](crate::Builder::on_event), and its state now.
+//! The events of a connection, for [`Builder::on_event`](crate::Builder::on_event).
 
 use std::fmt;
 use std::sync::Arc;
@@ -114,41 +114,5 @@ impl fmt::Display for Next {
             Some(delay) => write!(f, "next dial in {delay:.1?}"),
             None => f.write_str("no further dial"),
         }
-    }
-}
-
-/// The state of a connection, as [`Conn::status`](crate::Conn::status) shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Status {
-    /// The first link is not up yet; the actor is dialing, or waiting before it dials again.
-    Connecting,
-    /// A link is up, as far as this machine knows.
-    #[non_exhaustive]
-    Connected {
-        /// Its number.
-        generation: u64,
-    },
-    /// The last link broke; the actor is dialing, or waiting before it dials again.
-    #[non_exhaustive]
-    Disconnected {
-        /// The number of the link that broke.
-        generation: u64,
-    },
-    /// [`max_retries`](crate::Builder::max_retries) are used up.
-    GaveUp,
-    /// Closed by the program, or by the end of its runtime.
-    Closed,
-}
-
-impl Status {
-    /// Whether a link is up.
-    pub fn is_connected(&self) -> bool {
-        matches!(self, Self::Connected { .. })
-    }
-
-    /// Whether there will be no link any more.
-    pub fn is_final(&self) -> bool {
-        matches!(self, Self::GaveUp | Self::Closed)
     }
 }

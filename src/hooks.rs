@@ -1,91 +1,87 @@
-//! The program's own code that the actor calls, and what happens when it panics.
+//! The logger and the event hook of the program.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::Waker;
+use std::borrow::Borrow;
+use std::error::Error;
+use std::fmt::Display;
 
-use crate::{Error, Event};
+use crate::causes::WithCauses;
+use crate::panics::{catch, ignore};
 
-/// The logger and the event hook of one connection.
+/// The logger and the event hook of a connection, an acceptor, a pool or a listener.
 ///
-/// Both run on the actor's task: a slow one delays the redial and nothing else. A panic in one is caught and
-/// reported, so that it can end neither the actor nor anyone who waits for it.
-pub(crate) struct Hooks {
-    pub(crate) logger: Hook<Error>,
-    pub(crate) on_event: Option<Hook<Event>>,
+/// They run on the task that has something to report: a slow one delays that task and nothing else. A panic in one is
+/// caught and reported, so that it can end neither the task nor anyone who waits for it.
+pub(crate) struct Hooks<E, V> {
+    pub(crate) logger: Hook<E>,
+    pub(crate) on_event: Option<Hook<V>>,
 }
 
-type Hook<T> = Box<dyn Fn(&T) + Send + Sync>;
+pub(crate) type Hook<T> = Box<dyn Fn(&T) + Send + Sync>;
 
-impl Default for Hooks {
+/// What a logger receives; a panic of a hook is one of these errors.
+pub(crate) trait Logged: Error + 'static {
+    fn hook_panicked(hook: &'static str, message: String) -> Self;
+}
+
+impl<E: Logged, V> Default for Hooks<E, V> {
     fn default() -> Self {
-        Self { logger: Box::new(warn), on_event: None }
+        Self { logger: Box::new(|error| warn(WithCauses(error))), on_event: None }
     }
 }
 
-impl Hooks {
-    pub(crate) fn log(&self, error: &Error) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.logger)(error))) {
-            warn(&Error::HookPanicked { hook: "logger", message: panic_message(panic) });
+impl<E: Logged, V> Hooks<E, V> {
+    pub(crate) fn log(&self, error: &E) {
+        if let Err(message) = catch(|| (self.logger)(error)) {
+            warn(WithCauses(&E::hook_panicked("logger", message)));
         }
     }
 
-    pub(crate) fn event(&self, event: &Event) {
+    /// Calls the event hook, if there is one. `event` is made only then.
+    pub(crate) fn emit<B: Borrow<V>>(&self, event: impl FnOnce() -> B) {
         let Some(hook) = &self.on_event else { return };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(event))) {
-            self.log(&Error::HookPanicked { hook: "event", message: panic_message(panic) });
+        if let Err(message) = catch(|| hook(event().borrow())) {
+            self.log(&E::hook_panicked("event", message));
         }
     }
 }
 
-/// Wakes a task. A waker is the program's own code, too, or its executor's.
-pub(crate) fn wake(waker: Waker) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        panic_message(panic);
-    }
-}
-
-/// What a panic said.
-pub(crate) fn panic_message(panic: Box<dyn Any + Send>) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned();
-    // What was thrown may panic once more when it is dropped; and what is thrown then is better left alone.
-    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(another);
-    }
-    text
-}
-
-/// The default logger: a warning on the target `perconn`, with the chain of causes.
-fn warn(error: &Error) {
-    log::warn!(target: "perconn", "{}", Chain(error));
-}
-
-/// An error and its causes in one line.
-struct Chain<'a>(&'a Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = std::error::Error::source(self.0);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
+/// Logs a warning on the target `perconn`.
+///
+/// The program's backend of `log` may panic, too. Then there is no way left to report anything.
+pub(crate) fn warn(text: impl Display) {
+    ignore(|| log::warn!(target: "perconn", "{text}"));
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
 
+    #[derive(Debug, thiserror::Error)]
+    #[error("the {0} hook panicked: {1}")]
+    struct Panicked(&'static str, String);
+
+    impl Logged for Panicked {
+        fn hook_panicked(hook: &'static str, message: String) -> Self {
+            Self(hook, message)
+        }
+    }
+
     #[test]
-    fn chain_shows_each_level_once() {
-        let source = io::ErrorKind::ConnectionRefused.into();
-        let error = Error::DialFailure { address: "db:5432".into(), attempt: 2, source };
-        assert_eq!(Chain(&error).to_string(), "dial 2 to db:5432 failed: connection refused");
+    fn panic_of_the_event_hook_goes_to_the_logger_and_one_of_the_logger_nowhere() {
+        let logged: Arc<Mutex<Vec<String>>> = Arc::default();
+        let log = Arc::clone(&logged);
+        let hooks = Hooks {
+            logger: Box::new(move |error: &Panicked| {
+                log.lock().unwrap().push(error.to_string());
+                assert_ne!(log.lock().unwrap().len(), 2, "the second time it panics");
+            }),
+            on_event: Some(Box::new(|event: &u8| assert_eq!(*event, 1, "no other event"))),
+        };
+        (1..4).for_each(|event| hooks.emit(|| event));
+        let logged = logged.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        assert_eq!(logged.len(), 2, "{logged:?}");
+        assert!(logged[0].contains("the event hook panicked") && logged[0].contains("no other event"), "{logged:?}");
     }
 }

@@ -12,30 +12,35 @@ mod backoff;
 #[cfg_attr(docsrs, doc(cfg(feature = "blocking")))]
 pub mod blocking;
 mod builder;
+mod causes;
 #[cfg(feature = "codec")]
 #[cfg_attr(docsrs, doc(cfg(feature = "codec")))]
 pub mod codec;
 mod conn;
+mod conn_state;
 mod dial;
 mod error;
 mod event;
 mod fault;
 mod hooks;
-mod job;
-mod ledger;
+mod io_error;
 mod link;
-mod meter;
+mod panics;
 #[cfg(feature = "tls")]
 mod pem;
+mod poll_once;
 #[cfg(feature = "pool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
 pub mod pool;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub mod postgres;
+mod runtime;
 #[cfg(feature = "session")]
 mod session;
 mod socket_options;
+mod status;
+mod sync;
 mod when_down;
 
 pub use self::address::Address;
@@ -48,11 +53,12 @@ pub use self::dial::{AndThen, Dial, TcpDialer, dial_fn};
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::dial::{Tls, TlsDialer};
 pub use self::error::{Error, Op};
-pub use self::event::{Event, Status};
+pub use self::event::Event;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub use self::session::{Session, Sessions};
 pub use self::socket_options::{Keepalive, SocketOptions};
+pub use self::status::{Status, StatusWatch};
 pub use self::when_down::WhenDown;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

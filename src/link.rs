@@ -5,20 +5,22 @@
 //! `Conn` owns it, and the halves of `into_split` share it behind a lock.
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::pin::Pin;
+use std::sync::{Arc, MutexGuard};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::unconstrained;
 
-use crate::meter::Meter;
-
+pub(crate) use self::byte_count::ByteCount;
 pub(crate) use self::peer_close::{LastLook, is_closed_now};
 pub(crate) use self::socket::{Parting, Socket};
+use crate::sync::Mutex;
 
+use crate::poll_once::poll_once;
+
+mod byte_count;
 mod peer_close;
 mod socket;
 mod unacknowledged;
@@ -26,32 +28,35 @@ mod unacknowledged;
 /// A stream and the number of its link.
 pub(crate) struct Link<S> {
     pub(crate) generation: u64,
-    pub(crate) grip: Grip<S>,
-    pub(crate) meter: Arc<Meter>,
+    pub(crate) stream: StreamRef<S>,
+    pub(crate) byte_count: Arc<ByteCount>,
 }
 
 impl<S> Link<S> {
     /// Two links on one stream.
     pub(crate) fn share(self) -> (Self, Self) {
-        let Self { generation, grip, meter } = self;
-        let (one, other) = grip.share();
-        (Self { generation, grip: one, meter: Arc::clone(&meter) }, Self { generation, grip: other, meter })
+        let Self { generation, stream, byte_count } = self;
+        let (one, other) = stream.share();
+        (
+            Self { generation, stream: one, byte_count: Arc::clone(&byte_count) },
+            Self { generation, stream: other, byte_count },
+        )
     }
 
     /// The only link on its stream, if nobody else holds it.
     pub(crate) fn unshare(self) -> Self {
-        Self { grip: self.grip.unshare(), ..self }
+        Self { stream: self.stream.unshare(), ..self }
     }
 }
 
 /// How a handle holds the stream of a link.
-pub(crate) enum Grip<S> {
+pub(crate) enum StreamRef<S> {
     Socket(Socket),
     Owned(S),
     Locked(Arc<Mutex<S>>),
 }
 
-impl<S> Grip<S> {
+impl<S> StreamRef<S> {
     pub(crate) fn socket(&self) -> Option<&Socket> {
         match self {
             Self::Socket(socket) => Some(socket),
@@ -77,7 +82,7 @@ impl<S> Grip<S> {
     fn unshare(self) -> Self {
         match self {
             Self::Locked(stream) => match Arc::try_unwrap(stream) {
-                Ok(stream) => Self::Owned(stream.into_inner().unwrap_or_else(PoisonError::into_inner)),
+                Ok(stream) => Self::Owned(stream.into_inner()),
                 Err(stream) => Self::Locked(stream),
             },
             other => other,
@@ -85,7 +90,7 @@ impl<S> Grip<S> {
     }
 }
 
-impl<S> Grip<S> {
+impl<S> StreamRef<S> {
     /// Whether the peer is known to have closed. `of_other` tells it of a stream that is no socket.
     #[inline]
     pub(crate) fn is_closed_by_peer(&self, last: &mut LastLook, of_other: impl FnOnce(&S) -> bool) -> bool {
@@ -97,7 +102,7 @@ impl<S> Grip<S> {
     }
 }
 
-impl<S: 'static> Grip<S> {
+impl<S: 'static> StreamRef<S> {
     pub(crate) fn new(stream: S) -> Self {
         match Socket::from_stream(stream) {
             Ok(socket) => Self::Socket(socket),
@@ -115,7 +120,7 @@ impl<S: 'static> Grip<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Grip<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
     #[inline]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -168,13 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Grip<S> {
                 outcome => Some(outcome),
             };
         }
-        // A stream that takes part in tokio's cooperative scheduling answers "pending" when the task has used up its
-        // budget, and that must not pass for "nothing has arrived".
-        let read = pin!(unconstrained(poll_fn(|cx| Poll::Ready(self.poll_read(cx, buf)))));
-        match read.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Poll::Ready(outcome)) => Some(outcome),
-            Poll::Ready(Poll::Pending) | Poll::Pending => None,
-        }
+        poll_once(poll_fn(|cx| self.poll_read(cx, buf)))
     }
 }
 
@@ -203,7 +202,7 @@ impl Bytes<'_> {
 }
 
 fn lock<S>(stream: &Mutex<S>) -> MutexGuard<'_, S> {
-    stream.lock().unwrap_or_else(PoisonError::into_inner)
+    stream.lock()
 }
 
 /// Whether `S` is the type `T`.

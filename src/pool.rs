@@ -90,7 +90,7 @@ use crate::{Address, Dial, Error, TcpDialer};
 
 pub use self::builder::PoolBuilder;
 pub use self::error::GetError;
-pub use self::event::{Event, Why};
+pub use self::event::{CloseReason, Event};
 pub use self::guard::Guard;
 pub use self::resource::Resource;
 pub use self::slot::Slot;
@@ -103,6 +103,7 @@ mod dialing;
 mod error;
 mod event;
 mod guard;
+mod hooks;
 mod inner;
 mod limit;
 mod look;
@@ -252,7 +253,7 @@ impl Pool {
 
     /// Closes all connections that are idle. Those in use are not touched.
     pub fn close_idle(&self) {
-        self.shared.close_idle(Why::Requested);
+        self.shared.close_idle(CloseReason::Requested);
     }
 
     /// Closes the pool: who waits, or asks from now on, gets [`GetError::Closed`]; idle connections are closed at once, those

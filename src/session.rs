@@ -4,13 +4,14 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::conn::Released;
+use crate::sync::Mutex;
 use crate::{Conn, Error, ReadHalf, WriteHalf};
 
 pub use self::stream::Session;
@@ -102,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Slot<S> {
     fn poll_fresh_link(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
         loop {
             // The reading half is told of what is to be told; the other one has no need to be.
-            drop(self.write.pass_over(self.read.told()));
+            drop(self.write.pass_over(self.read.last_reported()));
             match ready!(self.read.poll_link(cx)) {
                 Err(error) if is_break(&error) => {}
                 outcome => return Poll::Ready(outcome),
@@ -177,13 +178,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Sessions<S> {
 
 impl<S> fmt::Debug for Sessions<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sessions").field("status", &lock(&self.slot).write.current_status()).finish_non_exhaustive()
+        f.debug_struct("Sessions").field("status", &lock(&self.slot).write.status()).finish_non_exhaustive()
     }
 }
 
 /// (A panic of the stream in another task has been seen there.)
 fn lock<S>(slot: &Mutex<Slot<S>>) -> MutexGuard<'_, Slot<S>> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner)
+    slot.lock()
 }
 
 /// Whether an error tells of a link's break.

@@ -84,7 +84,7 @@ async fn unread_bytes_do_not_hide_the_close_from_a_write_half() {
     let (mut read, mut write) = conn.into_split();
     peer.write_all(b"banner").await.unwrap();
     drop(peer);
-    let mut status = read.status();
+    let mut status = read.watch_status();
     soon("break", status.wait_for(|status| !status.is_connected())).await.unwrap();
     assert!(soon("write", write.write_all(b"lost?")).await.is_err());
     let mut banner = [0; 6];
@@ -139,7 +139,7 @@ async fn unix_sockets_are_looked_after_as_well() {
     let mut buf = [0; 4];
     soon("peer", peer.read_exact(&mut buf)).await.unwrap();
     drop(peer);
-    let mut status = conn.status();
+    let mut status = conn.watch_status();
     soon("break", status.wait_for(|status| !status.is_connected())).await.unwrap();
     assert!(soon("write", conn.write_all(b"lost?")).await.is_err());
     let (mut peer, _) = soon("accept", listener.accept()).await.unwrap();

@@ -81,14 +81,14 @@ async fn break_is_logged_once_though_several_notice_it() {
 async fn status_never_says_connected_after_an_error_was_told() {
     let server = Server::start().await;
     let (mut conn, mut peer) = server.pair().await;
-    let status = conn.status();
+    let status = conn.watch_status();
     for generation in 1..=50 {
         assert_eq!(conn.generation(), generation);
         assert!(conn.is_connected());
         reset(peer);
         assert!(soon("read", conn.read_u8()).await.is_err());
         // The actor has not run since: this is what the operation itself wrote down.
-        match *status.borrow() {
+        match status.current() {
             Status::Connected { generation: g, .. } => assert!(g > generation),
             Status::Disconnected { generation: g, .. } => assert_eq!(g, generation),
             other => panic!("{other:?}"),

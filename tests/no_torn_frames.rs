@@ -90,7 +90,7 @@ async fn read_half_reads_to_the_end_after_the_write_half_was_told() {
             // Loopback has delivered the bytes within the sender's system call; a reset would overtake them otherwise.
             reset(peer);
         }
-        let mut status = read.status();
+        let mut status = read.watch_status();
         soon("break", status.wait_for(|status| !status.is_connected())).await.unwrap();
         assert_eq!(told_generation(&soon("write", write.write_all(b"x")).await.unwrap_err()), 1);
         let mut peer = server.accept().await;

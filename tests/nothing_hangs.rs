@@ -34,7 +34,7 @@ async fn assert_closed(conn: &mut Conn<impl Stream>) {
         assert!(matches!(soon("connected", conn.connected()).await, Err(Error::ClosedConnection)));
         conn.reconnect();
         assert!(!conn.is_connected());
-        assert_eq!(*conn.status().borrow(), Status::Closed);
+        assert_eq!(conn.status(), Status::Closed);
     }
     assert!(start.elapsed() < PROMPT);
 }
@@ -190,7 +190,7 @@ async fn close_from_several_tasks_and_from_a_hook() {
     handed.send(write).unwrap();
     drop(peer);
     let closers: Vec<_> = (0..4).map(|_| read.close()).collect();
-    let mut status = read.status();
+    let mut status = read.watch_status();
     soon("closed by the hook", status.wait_for(Status::is_final)).await.unwrap();
     for close in closers {
         soon("close", tokio::spawn(close)).await.unwrap();
@@ -206,7 +206,7 @@ async fn dropping_the_last_handle_ends_the_actor_and_closes_the_socket() {
     let (conn, peer) = tokio::join!(server.client().on_event(recorder.hook()).connect(), server.accept());
     let mut peer = peer;
     let (read, write) = conn.unwrap().into_split();
-    let mut status = read.status();
+    let mut status = read.watch_status();
     drop(write);
     drop(read);
     assert_eq!(soon("peer", peer.read(&mut [0; 4])).await.unwrap(), 0);
@@ -257,7 +257,7 @@ async fn after_giving_up_every_operation_says_so() {
         assert!(matches!(inside(&write.write(b"x").await.unwrap_err()), Error::GaveUp { attempts: 3, .. }));
     }
     assert!(matches!(read.connected().await, Err(Error::GaveUp { .. })));
-    assert_eq!(*read.status().borrow(), Status::GaveUp);
+    assert_eq!(read.status(), Status::GaveUp);
     server.restart().await;
     read.reconnect();
     server.expect_silence(Duration::from_millis(100)).await;
@@ -350,9 +350,9 @@ fn somebody_who_looks_at_the_status_blocks_nobody() {
     without_blocking("a status guard", async {
         let server = Server::start().await;
         let (conn, _peer) = server.pair().await;
-        let mut status = conn.status();
+        let mut status = conn.watch_status();
         {
-            let guard = status.borrow();
+            let guard = status.current();
             assert!(guard.is_connected());
             conn.reconnect();
         }
@@ -379,8 +379,7 @@ fn waker_that_uses_the_connection_blocks_nobody() {
         let server = Server::start().await;
         let (conn, _peer) = server.pair().await;
         let (read, write) = conn.into_split();
-        let mut status = read.status();
-        status.mark_unchanged();
+        let mut status = read.watch_status();
         let waker = Waker::from(Arc::new(Dropper(std::sync::Mutex::new(Some(read)))));
         let mut changed = std::pin::pin!(status.changed());
         assert!(changed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
@@ -552,7 +551,7 @@ fn end_of_the_runtime_ends_every_operation() {
         (server, conn, peer, waiting)
     });
     let (mut read, mut write) = conn.into_split();
-    let status = read.status();
+    let status = read.watch_status();
     let reader = second.spawn(async move {
         let error = read.read(&mut [0; 4]).await.unwrap_err();
         (read, error)
@@ -642,7 +641,7 @@ async fn shutdown_that_is_told_of_a_break_ends_the_connection_too() {
     let error = soon("read", conn.read(&mut [0; 4])).await.unwrap_err();
     assert!(matches!(inside(&error), Error::ClosedConnection));
     // A redial that had begun is ended.
-    let mut status = conn.status();
+    let mut status = conn.watch_status();
     soon("final", status.wait_for(Status::is_final)).await.unwrap();
 }
 

@@ -236,7 +236,7 @@ async fn shutdown_of_a_whole_connection_that_was_not_told_ends_the_newer_link_to
     let mut answer = Vec::new();
     soon("read", conn.read_to_end(&mut answer)).await.unwrap();
     assert_eq!(answer, b"bye");
-    let mut status = conn.status();
+    let mut status = conn.watch_status();
     drop(conn);
     soon("the end", status.wait_for(|status| status.is_final())).await.unwrap();
     assert!(soon("no redial", peers.recv()).await.is_none());
@@ -417,7 +417,7 @@ async fn last_words_are_read_though_the_writer_was_told_first() {
         for link in 1..=LINKS {
             let mut words = Vec::new();
             soon("the end", read.read_to_end(&mut words)).await.unwrap();
-            assert_eq!((words.as_slice(), read.told()), (&b"last words"[..], link));
+            assert_eq!((words.as_slice(), read.last_reported()), (&b"last words"[..], link));
             let _ = sender.send(());
         }
     });

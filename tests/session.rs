@@ -116,7 +116,7 @@ async fn what_had_arrived_is_read_though_the_next_links_have_come_and_gone() {
     for first in [1, 2] {
         let server = Server::start().await;
         let (conn, mut peer) = server.pair().await;
-        let mut status = conn.status();
+        let mut status = conn.watch_status();
         let mut sessions = Sessions::new(conn);
         let mut session = soon("the first session", sessions.next()).await.unwrap();
         if first == 2 {
@@ -462,7 +462,7 @@ async fn last_handle_that_is_dropped_closes() {
 async fn break_that_was_noticed_while_nobody_looked_is_told_to_the_session() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
-    let mut status = conn.status();
+    let mut status = conn.watch_status();
     let mut sessions = Sessions::new(conn);
     let mut session = soon("the first session", sessions.next()).await.unwrap();
     reset(peer);

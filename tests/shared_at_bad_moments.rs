@@ -25,7 +25,7 @@ async fn within<T>(millis: u64, future: impl Future<Output = T>) -> Option<T> {
 /// Waits for a link of this number, or a later one.
 async fn generation_up<S>(conn: &SharedConn<S>, number: u64) {
     let is_there = |status: &Status| matches!(status, Status::Connected { generation, .. } if *generation >= number);
-    soon("the link", conn.status().wait_for(is_there)).await.unwrap();
+    soon("the link", conn.watch_status().wait_for(is_there)).await.unwrap();
 }
 
 /// On a runtime of one thread: whoever can go on has done so.
@@ -64,7 +64,7 @@ async fn job_that_was_told_of_its_timeout_is_not_sent() {
 async fn giving_up_is_told_whatever_the_policy() {
     let address = refused_address().await;
     let conn = quick(Conn::builder(address)).when_down(WhenDown::Fail).max_retries(0).build().unwrap().into_shared();
-    let mut status = conn.status();
+    let mut status = conn.watch_status();
     soon("gave up", status.wait_for(|status| *status == Status::GaveUp)).await.unwrap();
     let error = soon("write", conn.write_all(b"x")).await.unwrap_err();
     let read = soon("read", conn.read(&mut [0; 8])).await.unwrap_err();
@@ -452,7 +452,7 @@ async fn job_that_was_cut_is_told_of_the_break_and_not_that_there_is_no_link() {
     let mut call = Box::pin(conn.write_all(&bytes));
     assert!(within(100, call.as_mut()).await.is_none());
     soon("a part", peer.read_exact(&mut [0; 1000])).await.unwrap();
-    let mut status = conn.status();
+    let mut status = conn.watch_status();
     support::reset(peer);
     soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
     let outcome = match poll_without_budget(&mut call).await {

@@ -50,7 +50,7 @@ async fn reunion_after_one_half_was_told_counts_as_told() {
     let (conn, peer) = server.pair().await;
     let (read, mut write) = conn.into_split();
     reset(peer);
-    let mut status = read.status();
+    let mut status = read.watch_status();
     soon("break", status.wait_for(|status| !status.is_connected())).await.unwrap();
     assert_eq!(told_generation(&soon("write", write.write(b"x")).await.unwrap_err()), 1);
     let mut conn = read.reunite(write).unwrap();

@@ -88,7 +88,7 @@ async fn each_half_is_told_once() {
             peer = server.accept().await;
             assert_eq!(told_generation(&soon("write", write.write_all(b"x")).await.unwrap_err()), generation);
         } else {
-            let mut status = read.status();
+            let mut status = read.watch_status();
             soon("break", status.wait_for(|status| !status.is_connected())).await.unwrap();
             assert_eq!(told_generation(&soon("write", write.write_all(b"x")).await.unwrap_err()), generation);
             peer = server.accept().await;

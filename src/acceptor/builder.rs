@@ -6,9 +6,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::guarded::Work;
 use super::hooks::Hooks;
-use super::settings::Start;
+use super::service::{Start, Work};
 use super::{Error, Event, LineConn, Listen, Overflow, Peer, Stream, line};
 
 mod start;

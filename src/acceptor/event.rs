@@ -30,7 +30,7 @@ pub enum Event {
         /// Its other end.
         peer: Peer,
         /// How it ended.
-        why: Why,
+        reason: EndReason,
         /// How long it had an acceptor.
         lived: Duration,
         /// How many bytes the handler has read.
@@ -97,7 +97,7 @@ pub enum Event {
 /// How a connection ended.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Why {
+pub enum EndReason {
     /// Its handler returned `Ok`.
     Finished,
     /// Its handler returned this error.
@@ -112,7 +112,7 @@ pub enum Why {
     Cut,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Finished => f.write_str("finished"),
@@ -129,8 +129,8 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accepted { id, peer } => write!(f, "connection {id}: accepted from {peer}"),
-            Self::Closed { id, peer, why, lived, .. } => {
-                write!(f, "connection {id}: closed after {lived:.1?}, from {peer}: {why}")
+            Self::Closed { id, peer, reason, lived, .. } => {
+                write!(f, "connection {id}: closed after {lived:.1?}, from {peer}: {reason}")
             }
             Self::Refused { peer } => write!(f, "refused {peer}"),
             Self::HandshakeFailed { peer, cause } => write!(f, "handshake with {peer} failed: {cause}"),

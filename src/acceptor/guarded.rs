@@ -2,16 +2,13 @@
 
 use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::hooks::panic_message;
 use super::seat::{CUT, Seat, Who};
-
-/// What a handler is at work with.
-pub(super) type Work = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+use super::service::Work;
+use crate::panics::catch;
 
 pub(super) enum End {
     Returned(io::Result<()>),
@@ -28,9 +25,9 @@ pub(super) struct Guarded {
 
 impl Guarded {
     pub(super) fn new(start: impl FnOnce() -> Work, seat: &Arc<Seat>) -> Self {
-        let (work, start_panic) = match catch_unwind(AssertUnwindSafe(start)) {
+        let (work, start_panic) = match catch(start) {
             Ok(work) => (Some(work), None),
-            Err(panic) => (None, Some(panic_message(panic))),
+            Err(message) => (None, Some(message)),
         };
         Self { work, start_panic, seat: Arc::clone(seat) }
     }
@@ -38,7 +35,7 @@ impl Guarded {
     /// What the handler holds may panic when it is dropped. Gives the panic's message.
     fn drop_work(&mut self) -> Option<String> {
         let work = self.work.take();
-        catch_unwind(AssertUnwindSafe(|| drop(work))).err().map(panic_message)
+        catch(|| drop(work)).err()
     }
 
     fn finish(&mut self, end: End) -> Poll<End> {
@@ -59,16 +56,13 @@ impl Future for Guarded {
         }
         let Some(work) = &mut me.work else { return Poll::Pending };
         // Nothing of a handler is used after its panic.
-        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        match catch(|| work.as_mut().poll(cx)) {
             Ok(Poll::Ready(outcome)) => me.finish(End::Returned(outcome)),
             Ok(Poll::Pending) => {
                 me.seat.park(Who::Handler, cx);
                 if me.seat.has(CUT) { me.finish(End::Cut) } else { Poll::Pending }
             }
-            Err(panic) => {
-                let message = panic_message(panic);
-                me.finish(End::Panicked(message))
-            }
+            Err(message) => me.finish(End::Panicked(message)),
         }
     }
 }

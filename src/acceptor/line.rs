@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::{Mutex, Notify};
 
@@ -37,7 +37,7 @@ struct Inner {
     is_closing: AtomicBool,
     close: Notify,
     /// Why a `send` has failed, which the handler may not know of: another task may have sent.
-    failure: std::sync::Mutex<Option<io::Error>>,
+    failure: crate::sync::Mutex<Option<io::Error>>,
 }
 
 impl LineConn {
@@ -74,7 +74,7 @@ impl LineConn {
             drop(inner.out.take());
             if error.kind() != io::ErrorKind::NotConnected {
                 let copy = io::Error::new(error.kind(), error.to_string());
-                inner.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(copy);
+                inner.failure.lock().get_or_insert(copy);
             }
             self.close();
         }
@@ -111,7 +111,7 @@ where
             out: Outlet::new(half),
             is_closing: AtomicBool::new(false),
             close: Notify::new(),
-            failure: std::sync::Mutex::new(None),
+            failure: crate::sync::Mutex::new(None),
         }),
     };
     // However this ends, it is the end of the connection, and of the clones' use.
@@ -124,7 +124,7 @@ where
         let mut stream = reader.into_inner().unsplit(half);
         see_off(stream.io(), &rest).await;
     }
-    let failure = conn.inner.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let failure = conn.inner.failure.lock().take();
     outcome.and_then(|()| failure.map_or(Ok(()), Err))
 }
 

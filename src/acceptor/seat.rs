@@ -1,17 +1,15 @@
-//! The place of one connection among the acceptors.
+//! What is known of one connection: what is under way on it, who waits, and how it ended.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 
 use tokio::time::Instant;
 
-use super::shared::Shared;
-use super::{Peer, Why};
+use super::{EndReason, Peer};
+use crate::sync::Mutex;
 
-/// A connection counts as long as its handler runs or its stream lives: both have a hold of this.
 pub(super) struct Seat {
-    pub(super) shared: Arc<Shared>,
     pub(super) id: u64,
     pub(super) peer: Peer,
     pub(super) since: Instant,
@@ -19,7 +17,7 @@ pub(super) struct Seat {
     pub(super) bytes_written: AtomicU64,
     flags: AtomicU16,
     parked: Mutex<[Option<Waker>; 3]>,
-    why: Mutex<Option<Why>>,
+    reason: Mutex<Option<EndReason>>,
 }
 
 /// Who waits on a seat.
@@ -50,9 +48,8 @@ pub(super) const ABORTED: u16 = 128;
 pub(super) const STUCK: u16 = 256;
 
 impl Seat {
-    pub(super) fn new(shared: Arc<Shared>, id: u64, peer: Peer) -> Self {
+    pub(super) fn new(id: u64, peer: Peer) -> Self {
         Self {
-            shared,
             id,
             peer,
             since: Instant::now(),
@@ -60,7 +57,7 @@ impl Seat {
             bytes_written: AtomicU64::new(0),
             flags: AtomicU16::new(0),
             parked: Mutex::new([None, None, None]),
-            why: Mutex::new(None),
+            reason: Mutex::new(None),
         }
     }
 
@@ -97,22 +94,26 @@ impl Seat {
 
     /// Wakes everyone who waits.
     pub(super) fn wake_all(&self) {
-        let parked = std::mem::take(&mut *self.parked.lock().unwrap_or_else(PoisonError::into_inner));
+        let parked = std::mem::take(&mut *self.parked.lock());
         parked.into_iter().flatten().for_each(Waker::wake);
     }
 
     /// The task is woken by the next call. The flags have to be looked at after this.
     pub(super) fn park(&self, who: Who, cx: &Context<'_>) {
-        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parked = self.parked.lock();
         let waker = &mut parked[who as usize];
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
     }
 
-    /// How the handler ended.
-    pub(super) fn ended(&self, why: Why) {
-        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    /// How the handler ended; without that, its task was dropped by its runtime.
+    pub(super) fn take_end(&self) -> EndReason {
+        self.reason.lock().take().unwrap_or(EndReason::Cut)
+    }
+
+    pub(super) fn ended(&self, reason: EndReason) {
+        *self.reason.lock() = Some(reason);
     }
 }
 
@@ -124,13 +125,5 @@ impl Wake for Seat {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.wake_all();
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        // Without an end, the handler's task was dropped by its runtime.
-        let why = self.why.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(Why::Cut);
-        self.shared.leave(self, why);
     }
 }

@@ -9,15 +9,14 @@ use tokio::time::{Instant, sleep};
 use super::connection;
 use super::io_stream::Io;
 use super::pause::{Pauses, Verdict};
+use super::service::Service;
 use super::shared::{Phase, Shared};
 use super::socket::{Listener, Socket};
 use super::stats::count;
-#[cfg(feature = "tls")]
-use super::tls;
 use super::{Error, Event, Overflow, Peer};
 
 /// Accepts until the acceptor is stopped. Nothing that a client does or fails to do is waited for in here.
-pub(super) fn serve(listener: Listener, shared: Arc<Shared>) -> impl Future<Output = ()> + Send {
+pub(super) fn serve(listener: Listener, shared: Arc<Shared>, service: Arc<Service>) -> impl Future<Output = ()> + Send {
     // Made at once, as a runtime that shuts down may drop the future before it has begun.
     let open = Open { listener: Some(listener), shared };
     async move {
@@ -26,7 +25,7 @@ pub(super) fn serve(listener: Listener, shared: Arc<Shared>) -> impl Future<Outp
         let accept_all = async {
             let mut pauses = Pauses::default();
             while let Some(listener) = &open.listener {
-                accept(listener, shared, &mut pauses).await;
+                accept(listener, shared, &service, &mut pauses).await;
             }
         };
         tokio::select! {
@@ -51,10 +50,10 @@ impl Drop for Open {
 }
 
 /// The next connection, or a pause.
-async fn accept(listener: &Listener, shared: &Arc<Shared>, pauses: &mut Pauses) {
+async fn accept(listener: &Listener, shared: &Arc<Shared>, service: &Arc<Service>, pauses: &mut Pauses) {
     #[cfg(feature = "tls")]
-    let permit = match &shared.settings.tls {
-        Some(sessions) => Some(sessions.handshakes.permit().await),
+    let permit = match &service.tls {
+        Some(sessions) => Some((Arc::clone(sessions), sessions.handshakes.permit().await)),
         None => None,
     };
     #[cfg(feature = "tls")]
@@ -67,15 +66,16 @@ async fn accept(listener: &Listener, shared: &Arc<Shared>, pauses: &mut Pauses) 
     match listener.accept().await {
         Ok((socket, peer)) => {
             if let Some(after) = pauses.succeeded(Instant::now()) {
-                shared.settings.hooks.tell(|| Event::Resumed { after });
+                shared.settings.hooks.emit(|| Event::Resumed { after });
             }
-            set_options(shared, &socket);
+            set_options(service, &socket);
             #[cfg(feature = "tls")]
-            if let Some(permit) = permit {
-                tokio::spawn(tls::serve(Arc::clone(shared), socket, peer, permit));
+            if let Some((sessions, permit)) = permit {
+                let (shared, service) = (Arc::clone(shared), Arc::clone(service));
+                tokio::spawn(connection::serve_tls(shared, service, sessions, socket, peer, permit));
                 return;
             }
-            admit(shared, socket, peer);
+            admit(shared, service, socket, peer);
         }
         Err(error) => {
             count(&shared.tally.accepts_failed);
@@ -99,19 +99,19 @@ fn tell_pause(shared: &Shared, source: io::Error) {
         None => io::Error::new(source.kind(), source.to_string()),
     };
     shared.settings.hooks.log(&Error::Accept { source });
-    shared.settings.hooks.tell(|| Event::Paused { cause: Arc::new(copy) });
+    shared.settings.hooks.emit(|| Event::Paused { cause: Arc::new(copy) });
 }
 
-fn set_options(shared: &Shared, socket: &Socket) {
-    if let (Some(nodelay), Socket::Tcp(stream)) = (shared.settings.nodelay, socket) {
+fn set_options(service: &Service, socket: &Socket) {
+    if let (Some(nodelay), Socket::Tcp(stream)) = (service.nodelay, socket) {
         // It fails if the connection is gone already; the handler finds out.
         let _ = stream.set_nodelay(nodelay);
     }
 }
 
-fn admit(shared: &Arc<Shared>, socket: Socket, peer: Peer) {
+fn admit(shared: &Arc<Shared>, service: &Arc<Service>, socket: Socket, peer: Peer) {
     match shared.enter(peer) {
-        Ok(seat) => drop(tokio::spawn(connection::run(Io::Plain(socket), seat))),
-        Err(_) => connection::refuse(shared, Io::Plain(socket), peer),
+        Ok(place) => drop(tokio::spawn(connection::run(Io::Plain(socket), place, Arc::clone(service)))),
+        Err(_) => connection::refuse(shared, service, Io::Plain(socket), peer),
     }
 }

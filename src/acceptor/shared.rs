@@ -3,29 +3,38 @@
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
 use super::overflow::{Full, Slots};
 use super::seat::{ABORTED, BUSY, CUT, DRAINED, STUCK, Seat, TIMED_OUT, WAS_IDLE, WRITING};
 use super::settings::Settings;
 use super::stats::{Stats, Tally, count};
-use super::{Event, Peer, Stopped, Why};
+use super::{EndReason, Event, Peer, Stopped};
+use crate::sync::Mutex;
 
-/// So many refused clients are seen off at the same time; those beyond are not waited for. More than tokio lets the accept loop
-/// accept in one go (128), so that a burst alone does not reach it.
-const REFUSED_AT_ONCE: usize = 256;
+/// The place of one connection among the acceptors. It counts as long as its handler runs or its stream lives: both have a
+/// hold of this.
+pub(super) struct Place {
+    pub(super) shared: Arc<Shared>,
+    pub(super) seat: Arc<Seat>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.leave(&self.seat, self.seat.take_end());
+    }
+}
 
 pub(super) struct Shared {
     pub(super) settings: Settings,
-    pub(super) tally: Tally,
+    pub(super) tally: Arc<Tally>,
     /// A connection has gone, with its acceptor.
     pub(super) freed: Notify,
     /// A connection has gone while the acceptor stops.
     pub(super) gone: Notify,
     pub(super) phase: watch::Sender<Phase>,
-    pub(super) refusing: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
@@ -51,26 +60,25 @@ impl Shared {
         let slots = Slots::new(settings.acceptors, settings.overflow);
         Arc::new(Self {
             settings,
-            tally: Tally::default(),
+            tally: Arc::default(),
             freed: Notify::new(),
             gone: Notify::new(),
             phase: watch::Sender::new(Phase::Accepting),
-            refusing: Arc::new(Semaphore::new(REFUSED_AT_ONCE)),
             state: Mutex::new(State { slots, seats: HashMap::new(), last_id: 0, stopped: None }),
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing of a user's runs while it is held, so that nothing panics.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// A place for a connection that was accepted.
-    pub(super) fn enter(self: &Arc<Self>, peer: Peer) -> Result<Arc<Seat>, Full> {
+    pub(super) fn enter(self: &Arc<Self>, peer: Peer) -> Result<Arc<Place>, Full> {
         let mut state = self.lock();
         let grown = state.slots.enter()?;
         state.last_id += 1;
-        let seat = Arc::new(Seat::new(Arc::clone(self), state.last_id, peer));
+        let seat = Arc::new(Seat::new(state.last_id, peer));
         if state.stopped.is_some() {
             seat.set(DRAINED | WAS_IDLE);
         }
@@ -78,32 +86,33 @@ impl Shared {
         drop(state);
         count(&self.tally.accepted);
         if let Some(acceptors) = grown {
-            self.settings.hooks.tell(|| Event::Grown { acceptors });
+            self.settings.hooks.emit(|| Event::Grown { acceptors });
         }
-        self.settings.hooks.tell(|| Event::Accepted { id: seat.id, peer });
-        Ok(seat)
+        let place = Arc::new(Place { shared: Arc::clone(self), seat });
+        self.settings.hooks.emit(|| Event::Accepted { id: place.seat.id, peer });
+        Ok(place)
     }
 
-    /// The end of a connection; called by its seat.
-    pub(super) fn leave(&self, seat: &Seat, why: Why) {
-        let why = match why {
-            Why::Finished | Why::Failed(_) if seat.has(ABORTED) => Why::Cut,
-            Why::Failed(_) if seat.has(TIMED_OUT | STUCK) => Why::TimedOut,
+    /// The end of a connection; called by its place.
+    pub(super) fn leave(&self, seat: &Seat, reason: EndReason) {
+        let reason = match reason {
+            EndReason::Finished | EndReason::Failed(_) if seat.has(ABORTED) => EndReason::Cut,
+            EndReason::Failed(_) if seat.has(TIMED_OUT | STUCK) => EndReason::TimedOut,
             other => other,
         };
-        count(match &why {
-            Why::Finished => &self.tally.finished,
-            Why::Failed(_) => &self.tally.failed,
-            Why::TimedOut => &self.tally.timed_out,
-            Why::Panicked => &self.tally.panicked,
-            Why::Cut => &self.tally.cut,
+        count(match &reason {
+            EndReason::Finished => &self.tally.finished,
+            EndReason::Failed(_) => &self.tally.failed,
+            EndReason::TimedOut => &self.tally.timed_out,
+            EndReason::Panicked => &self.tally.panicked,
+            EndReason::Cut => &self.tally.cut,
         });
         let lived = seat.since.elapsed();
         // Before anyone can see that it has left.
-        self.settings.hooks.tell(|| Event::Closed {
+        self.settings.hooks.emit(|| Event::Closed {
             id: seat.id,
             peer: seat.peer,
-            why: why.clone(),
+            reason: reason.clone(),
             lived,
             bytes_read: seat.bytes_read.load(Ordering::Relaxed),
             bytes_written: seat.bytes_written.load(Ordering::Relaxed),
@@ -112,8 +121,8 @@ impl Shared {
         state.seats.remove(&seat.id);
         let shrunk = state.slots.leave();
         if let Some(stopped) = &mut state.stopped {
-            match why {
-                Why::Cut => stopped.cut += 1,
+            match reason {
+                EndReason::Cut => stopped.cut += 1,
                 _ if seat.has(WAS_IDLE) => stopped.idle += 1,
                 _ => stopped.finished += 1,
             }
@@ -125,7 +134,7 @@ impl Shared {
             self.gone.notify_waiters();
         }
         if let Some(acceptors) = shrunk {
-            self.settings.hooks.tell(|| Event::Shrunk { acceptors });
+            self.settings.hooks.emit(|| Event::Shrunk { acceptors });
         }
     }
 
@@ -143,15 +152,15 @@ impl Shared {
 
     /// The same, as soon as there is one.
     #[cfg(feature = "tls")]
-    pub(super) async fn enter_when_free(self: &Arc<Self>, peer: Peer) -> Arc<Seat> {
+    pub(super) async fn enter_when_free(self: &Arc<Self>, peer: Peer) -> Arc<Place> {
         loop {
             self.vacancy().await;
-            if let Ok(seat) = self.enter(peer) {
+            if let Ok(place) = self.enter(peer) {
                 // Two may have gone while one was told.
                 if !self.is_full() {
                     self.freed.notify_one();
                 }
-                return seat;
+                return place;
             }
         }
     }
@@ -182,7 +191,7 @@ impl Shared {
         }
         state.stopped = Some(Stopped::default());
         drop(state);
-        self.settings.hooks.tell(|| Event::Stopping);
+        self.settings.hooks.emit(|| Event::Stopping);
         self.phase.send_if_modified(|phase| {
             let is_accepting = *phase == Phase::Accepting;
             if is_accepting {

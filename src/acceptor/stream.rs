@@ -17,6 +17,7 @@ use super::Peer;
 use super::given_up::Question;
 use super::io_stream::Io;
 use super::seat::{BUSY, CUT, DONE, DRAINED, STUCK, Seat, TIMED_OUT, WAS_IDLE, WRITING, Who};
+use super::shared::Place;
 use super::socket::Socket;
 use super::waiting::Waiting;
 
@@ -44,15 +45,16 @@ pub struct Stream {
     read: u64,
     written: u64,
     seat: Arc<Seat>,
+    _place: Arc<Place>,
 }
 
 impl Stream {
-    pub(super) fn new(io: Io, seat: &Arc<Seat>, writes_are_answers: bool) -> Self {
-        let (reading, writing) = seat.shared.settings.patience(writes_are_answers);
-        let seat = Arc::clone(seat);
+    pub(super) fn new(io: Io, place: &Arc<Place>, writes_are_answers: bool) -> Self {
+        let (reading, writing) = place.shared.settings.patience(writes_are_answers);
+        let (seat, _place) = (Arc::clone(&place.seat), Arc::clone(place));
         let (reading, writing) = (Waiting::new(reading), Waiting::new(writing));
         let question = Question::default();
-        Self { io, reading, writing, question, writes_are_answers, read: 0, written: 0, seat }
+        Self { io, reading, writing, question, writes_are_answers, read: 0, written: 0, seat, _place }
     }
 
     /// The number of the connection, from 1, as in the events.

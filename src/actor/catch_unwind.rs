@@ -2,13 +2,12 @@
 
 use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use crate::hooks::panic_message;
+use crate::panics::{catch, ignore};
 
 pin_project! {
     /// Runs a dial; if it panics, it ends with an error. It may also panic when it is dropped.
@@ -20,7 +19,7 @@ pin_project! {
     impl<F> PinnedDrop for CatchUnwind<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut dial = this.project().dial;
-            let _ = catch_unwind(AssertUnwindSafe(|| dial.set(None)));
+            ignore(|| dial.set(None));
         }
     }
 }
@@ -37,9 +36,7 @@ impl<S, F: Future<Output = io::Result<S>>> Future for CatchUnwind<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<S>> {
         let Some(dial) = self.project().dial.as_pin_mut() else { return Poll::Pending };
         // Nothing of a dial is used after its panic but the dialer, whose next dial starts with a new call.
-        catch_unwind(AssertUnwindSafe(|| dial.poll(cx))).unwrap_or_else(|panic| {
-            let text = format!("the dialer panicked: {}", panic_message(panic));
-            Poll::Ready(Err(io::Error::other(text)))
-        })
+        catch(|| dial.poll(cx))
+            .unwrap_or_else(|message| Poll::Ready(Err(io::Error::other(format!("the dialer panicked: {message}")))))
     }
 }

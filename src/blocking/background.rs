@@ -7,9 +7,10 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{MutexGuard, mpsc};
 use std::thread;
 
+use crate::sync::Mutex;
 use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 
@@ -61,7 +62,7 @@ impl User {
 
 impl Drop for User {
     fn drop(&mut self) {
-        match self.farewell.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+        match self.farewell.get_mut().take() {
             Some(farewell) => {
                 self.runtime.spawn(async move {
                     let _leave = Leave;
@@ -123,5 +124,5 @@ pub(super) fn check_that_waiting_is_safe() -> io::Result<()> {
 }
 
 fn lock() -> MutexGuard<'static, Option<Background>> {
-    CURRENT.lock().unwrap_or_else(PoisonError::into_inner)
+    CURRENT.lock()
 }

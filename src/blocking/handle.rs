@@ -65,7 +65,7 @@ impl<S> Conn<S> {
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
             shared: Arc::clone(&self.shared),
-            told: AtomicU64::new(self.told.load(Ordering::SeqCst)),
+            last_reported: AtomicU64::new(self.last_reported.load(Ordering::SeqCst)),
             rest: AtomicU64::new(0),
             read_timeout: self.read_timeout.clone(),
             write_timeout: self.write_timeout.clone(),
@@ -134,9 +134,9 @@ impl<S> Conn<S> {
         self.shared.reading.half().is_connected()
     }
 
-    /// The state of the connection at this moment.
-    pub fn current_status(&self) -> Status {
-        self.shared.reading.half().current_status()
+    /// The status of the connection at this moment.
+    pub fn status(&self) -> Status {
+        self.shared.reading.half().status()
     }
 
     /// Waits until a link is up, for `limit` at most; with `None`, for ever.
@@ -148,7 +148,7 @@ impl<S> Conn<S> {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) if the time is up, [`Deadlock`](io::ErrorKind::Deadlock) on the
     /// [background thread](Conn#the-background-thread). [`Error::ClosedConnection`](crate::Error::ClosedConnection) or
     /// [`Error::GaveUp`](crate::Error::GaveUp) if there will be no link.
-    pub fn wait_connected(&self, limit: impl Into<Option<Duration>>) -> io::Result<()> {
+    pub fn connected(&self, limit: impl Into<Option<Duration>>) -> io::Result<()> {
         let connected = self.shared.reading.half().connected();
         Ok(block_on(pin!(connected), limit.into())??)
     }

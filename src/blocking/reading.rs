@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,6 +13,7 @@ use super::deadline::Deadline;
 use super::guard::enter_for;
 use super::news::{News, attempt};
 use crate::ReadHalf;
+use crate::sync::Mutex;
 
 pub(super) struct Reading<S> {
     /// Locked for one attempt at a time, never while somebody waits.
@@ -30,54 +31,65 @@ impl<S> Reading<S> {
 
     pub(super) fn half(&self) -> MutexGuard<'_, ReadHalf<S>> {
         // An attempt that panicked (in a stream that is not a socket) leaves a sound half.
-        self.half.lock().unwrap_or_else(PoisonError::into_inner)
+        self.half.lock()
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Reading<S> {
     /// Reads for a handle that has been told of all breaks up to `told`.
-    pub(super) fn read(&self, buf: &mut [u8], told: &AtomicU64, mut deadline: Deadline<'_>) -> io::Result<usize> {
+    pub(super) fn read(
+        &self,
+        buf: &mut [u8],
+        last_reported: &AtomicU64,
+        mut deadline: Deadline<'_>,
+    ) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);
         }
         // What it knew when the read began: a read that waits is told of the break of its link, even if another thread that
         // uses the same handle for writing is told first.
-        let known = told.load(Ordering::SeqCst);
+        let known = last_reported.load(Ordering::SeqCst);
         loop {
             let seen = self.news.count();
             let mut half = self.half();
-            if let Poll::Ready(outcome) = self.attempt(&mut half, buf, known, told) {
+            if let Poll::Ready(outcome) = self.attempt(&mut half, buf, known, last_reported) {
                 return outcome;
             }
             // (A break that is still to be told is not the outage yet.)
-            deadline.is_for_a_link(|| !half.is_connected() && half.generation() == half.told());
+            deadline.is_for_a_link(|| !half.is_connected() && half.generation() == half.last_reported());
             drop(half);
             self.news.wait(seen, &mut deadline)?;
         }
     }
 
     #[inline]
-    fn attempt(&self, half: &mut ReadHalf<S>, buf: &mut [u8], known: u64, told: &AtomicU64) -> Poll<io::Result<usize>> {
+    fn attempt(
+        &self,
+        half: &mut ReadHalf<S>,
+        buf: &mut [u8],
+        known: u64,
+        last_reported: &AtomicU64,
+    ) -> Poll<io::Result<usize>> {
         loop {
-            let before = half.told();
+            let before = half.last_reported();
             if before > known && !half.is_closed() {
                 // Another handle was told, and may have read on.
                 let (generation, outcome) = half.tell_again(known);
-                told.fetch_max(generation, Ordering::SeqCst);
+                last_reported.fetch_max(generation, Ordering::SeqCst);
                 return Poll::Ready(outcome);
             }
             if before < known {
                 // A write has told this handle of a link that nobody has read to its end. What is left on it is not for
                 // this handle any more.
                 match self.poll(half, &mut [0; 1024]) {
-                    Poll::Ready(Err(error)) if half.told() == before => return Poll::Ready(Err(error)),
+                    Poll::Ready(Err(error)) if half.last_reported() == before => return Poll::Ready(Err(error)),
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(_) => {}
                 }
             } else {
                 let outcome = self.poll(half, buf);
-                if half.told() > known {
-                    told.fetch_max(half.told(), Ordering::SeqCst);
+                if half.last_reported() > known {
+                    last_reported.fetch_max(half.last_reported(), Ordering::SeqCst);
                 }
                 return outcome;
             }

@@ -8,7 +8,7 @@ use super::Conn;
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Read for &Conn<S> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.shared.reading.read(buf, &self.told, self.deadline(&self.read_timeout))
+        self.shared.reading.read(buf, &self.last_reported, self.deadline(&self.read_timeout))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,6 +14,7 @@ use super::guard::enter_for;
 use super::news::{News, attempt};
 use super::parts::rest_of;
 use crate::WriteHalf;
+use crate::sync::Mutex;
 
 pub(super) struct Writing<S> {
     /// Locked for one attempt at a time, never while somebody waits.
@@ -34,14 +35,14 @@ pub(super) struct Seat<S> {
 impl<S> Seat<S> {
     /// (A break that is still to be told is not the outage yet.)
     fn look_for_a_link(&self, deadline: &mut Deadline<'_>) {
-        deadline.is_for_a_link(|| !self.half.is_connected() && self.half.generation() == self.half.told());
+        deadline.is_for_a_link(|| !self.half.is_connected() && self.half.generation() == self.half.last_reported());
     }
 }
 
 /// What a handle remembers of its writes.
 #[derive(Debug)]
 pub(super) struct Told<'a> {
-    pub(super) told: &'a AtomicU64,
+    pub(super) last_reported: &'a AtomicU64,
     /// Not 0 if the last write took only a part of the bytes: 1 more than the newest break told to the half at that time.
     /// The rest belongs to that link only.
     pub(super) rest: &'a AtomicU64,
@@ -55,7 +56,7 @@ impl<S> Writing<S> {
 
     pub(super) fn seat(&self) -> MutexGuard<'_, Seat<S>> {
         // An attempt that panicked (in a stream that is not a socket) leaves a sound half.
-        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seat.lock()
     }
 }
 
@@ -68,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
         mut deadline: Deadline<'_>,
     ) -> io::Result<usize> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        let mut known = memory.told.load(Ordering::SeqCst);
+        let mut known = memory.last_reported.load(Ordering::SeqCst);
         if let Some(rest) = memory.rest.load(Ordering::SeqCst).checked_sub(1) {
             known = known.min(rest);
         }
@@ -92,11 +93,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
                             memory.rest.store(0, Ordering::SeqCst);
                             return Ok(done);
                         }
-                        half_told = seat.half.told();
+                        half_told = seat.half.last_reported();
                         turn.begin(&mut seat);
                         continue;
                     }
-                    Poll::Ready(Err(told)) => break told,
+                    Poll::Ready(Err(last_reported)) => break last_reported,
                     Poll::Pending => seat.look_for_a_link(&mut deadline),
                 }
             } else {
@@ -114,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
             return Ok(done);
         }
         if let Some(generation) = stop.generation {
-            memory.told.fetch_max(generation, Ordering::SeqCst);
+            memory.last_reported.fetch_max(generation, Ordering::SeqCst);
             memory.rest.store(0, Ordering::SeqCst);
         }
         Err(stop.error)
@@ -122,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
 
     /// Waits until what was written has left this process.
     pub(super) fn flush(&self, memory: &Told<'_>, mut deadline: Deadline<'_>) -> io::Result<()> {
-        let known = memory.told.load(Ordering::SeqCst);
+        let known = memory.last_reported.load(Ordering::SeqCst);
         loop {
             let seen = self.news.count();
             // (Of its own statement, so that the lock is free during the wait.)
@@ -130,7 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
             match outcome {
                 Poll::Ready(Ok(())) => return Ok(()),
                 Poll::Ready(Err(stop)) => {
-                    memory.told.fetch_max(stop.generation.unwrap_or(0), Ordering::SeqCst);
+                    memory.last_reported.fetch_max(stop.generation.unwrap_or(0), Ordering::SeqCst);
                     return Err(stop.error);
                 }
                 Poll::Pending => self.news.wait(seen, &mut deadline)?,
@@ -140,21 +141,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
 
     /// Ends the conversation; a write that waits in another thread fails.
     pub(super) fn shutdown(&self, memory: &Told<'_>, mut deadline: Deadline<'_>) -> io::Result<()> {
-        let known = memory.told.load(Ordering::SeqCst);
+        let known = memory.last_reported.load(Ordering::SeqCst);
         memory.rest.store(0, Ordering::SeqCst);
         loop {
             let seen = self.news.count();
             let mut seat = self.seat();
-            let before = seat.half.told();
+            let before = seat.half.last_reported();
             let outcome = self.poll(&mut seat, |half, cx| half.poll_shutdown(cx));
-            let after = seat.half.told();
+            let after = seat.half.last_reported();
             drop(seat);
             if let Poll::Ready(outcome) = outcome {
                 self.news.tell();
                 if before == after {
                     return outcome;
                 }
-                memory.told.fetch_max(after, Ordering::SeqCst);
+                memory.last_reported.fetch_max(after, Ordering::SeqCst);
                 // Of a break that this handle knows of, it is not told again.
                 return if after <= known { Ok(()) } else { outcome };
             }
@@ -171,14 +172,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
         mut poll: impl FnMut(Pin<&mut WriteHalf<S>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<Result<T, Stop>> {
         loop {
-            let before = seat.half.told();
+            let before = seat.half.last_reported();
             if before > known && !seat.half.is_closed() {
                 // Another handle was told.
                 let (generation, error) = seat.half.tell_again(known);
                 return Poll::Ready(Err(Stop { generation: Some(generation), error }));
             }
             let outcome = self.poll(seat, &mut poll);
-            let after = seat.half.told();
+            let after = seat.half.last_reported();
             match outcome {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(value)) => return Poll::Ready(Ok(value)),

@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 use super::Builder;
 use crate::actor::Actor;
 use crate::backoff::Backoff;
-use crate::conn::Tether;
-use crate::ledger::Ledger;
+use crate::conn::ConnContext;
+use crate::conn_state::ConnState;
 use crate::link::is_type;
 use crate::{Conn, Dial, Error, SocketOptions};
 
@@ -53,7 +53,7 @@ impl<D: Dial> Builder<D> {
         let runtime = runtime::Handle::try_current().map_err(|_| {
             Error::InvalidConfig("no runtime: a connection must be built within a tokio runtime".into())
         })?;
-        let ledger = Arc::new(Ledger::new(self.address.to_string()));
+        let conn_state = Arc::new(ConnState::new(self.address.to_string()));
         let actor = Actor {
             dialer: self.dialer,
             dial_timeout: self.dial_timeout,
@@ -61,11 +61,11 @@ impl<D: Dial> Builder<D> {
             limits: self.limits,
             backoff: Backoff::new(self.delays, self.retry_min, self.retry_max, self.jitter_seed),
             hooks: self.hooks,
-            ledger: Arc::clone(&ledger),
+            conn_state: Arc::clone(&conn_state),
             first_dial,
         };
-        let conn = Conn::new(Tether::new::<D>(
-            ledger,
+        let conn = Conn::new(ConnContext::new::<D>(
+            conn_state,
             self.when_down,
             self.idle_timeout,
             self.job_queue_size,

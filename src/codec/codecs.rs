@@ -8,13 +8,13 @@ pub(super) struct Codecs<C> {
     /// The sink's, if it has been told of a break that the stream has not come to.
     ahead: Option<C>,
     /// The newest break of which the stream has told.
-    told: u64,
+    last_reported: u64,
     factory: Factory<C>,
 }
 
 impl<C> Codecs<C> {
-    pub(super) fn new(told: u64, factory: Factory<C>) -> Self {
-        Self { stream: factory.make(), ahead: None, told, factory }
+    pub(super) fn new(last_reported: u64, factory: Factory<C>) -> Self {
+        Self { stream: factory.make(), ahead: None, last_reported, factory }
     }
 
     pub(super) fn of_stream(&self) -> &C {
@@ -42,13 +42,13 @@ impl<C> Codecs<C> {
         if sink <= generation {
             self.ahead = None;
         }
-        self.told = generation;
+        self.last_reported = generation;
     }
 
     /// The sink has been told of the break `sink`, and what the codec had encoded is thrown away.
     pub(super) fn advance_sink(&mut self, sink: u64) {
         // Otherwise the stream came to it first.
-        if sink > self.told {
+        if sink > self.last_reported {
             self.ahead = Some(self.factory.make());
         }
     }

@@ -1,6 +1,7 @@
 //! Where the codec of each link comes from.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::sync::Mutex;
+use std::sync::Arc;
 
 /// Makes a fresh codec for each link; the two sides of a connection share it.
 ///
@@ -14,7 +15,7 @@ impl<C> Factory<C> {
 
     pub(super) fn make(&self) -> C {
         // If the closure panicked once, that was told then.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)()
+        self.0.lock()()
     }
 }
 

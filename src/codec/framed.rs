@@ -77,11 +77,11 @@ impl<C, S> Framed<C, S> {
     }
 
     fn build(conn: Conn<S>, factory: Factory<C>) -> Self {
-        let told = conn.told();
+        let last_reported = conn.last_reported();
         // Halves, so that a break which the sink meets first takes nothing that has arrived from the stream.
         let (read, write) = conn.into_split();
-        let (inbound, outbound) = (Inbound::new(), Outbound::new(told));
-        Self { read, write, inbound, outbound, codecs: Codecs::new(told, factory) }
+        let (inbound, outbound) = (Inbound::new(), Outbound::new(last_reported));
+        Self { read, write, inbound, outbound, codecs: Codecs::new(last_reported, factory) }
     }
 
     /// The connection, by its reading half: `generation()`, `status()`, `connected()`, `close()`, `get_ref()`.

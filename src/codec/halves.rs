@@ -105,7 +105,7 @@ impl<C, S> FramedWrite<C, S> {
     }
 
     fn build(half: WriteHalf<S>, factory: Factory<C>) -> Self {
-        let outbound = Outbound::new(half.told());
+        let outbound = Outbound::new(half.last_reported());
         Self::from_parts(half, outbound, factory.make(), factory)
     }
 

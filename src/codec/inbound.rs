@@ -96,7 +96,7 @@ impl Inbound {
                 },
                 State::TellClose => {
                     self.begin_link();
-                    return Poll::Ready(Some(Err(FramedError::peer_closed(half.told()))));
+                    return Poll::Ready(Some(Err(FramedError::peer_closed(half.last_reported()))));
                 }
                 State::Read | State::Discard => match ready!(self.poll_read(half, cx)) {
                     None => {}
@@ -173,17 +173,17 @@ impl Inbound {
         }
         self.buffer.clear();
         self.failed_at = None;
-        let told = half.told();
+        let last_reported = half.last_reported();
         let newest = half.generation();
-        if newest == told {
+        if newest == last_reported {
             // There is nothing of a link to discard.
             self.state = State::Read;
             half.reconnect();
             return;
         }
         self.state = State::Discard;
-        let shall_redial = match half.current_status() {
-            Status::Connected { generation, .. } => generation == told + 1,
+        let shall_redial = match half.status() {
+            Status::Connected { generation, .. } => generation == last_reported + 1,
             // The reader's link has broken already. If it has said something, that may be what the caller complains of, and
             // a server that says it and closes must not be dialed without a delay.
             _ => !self.has_received,

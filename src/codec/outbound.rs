@@ -40,11 +40,11 @@ pub(super) enum Operation {
 }
 
 impl Outbound {
-    pub(super) fn new(told: u64) -> Self {
+    pub(super) fn new(last_reported: u64) -> Self {
         Self {
             buffer: BytesMut::new(),
             boundary: INITIAL_CAPACITY,
-            position: told,
+            position: last_reported,
             is_unconfirmed: false,
             lost_after: None,
             close_error: None,
@@ -128,7 +128,10 @@ impl Outbound {
             let outcome = if self.lost_after.is_some() {
                 // The half has not been told of that break yet, so that this returns its error and writes nothing.
                 let outcome = ready!(Pin::new(&mut *half).poll_write(cx, &[]));
-                debug_assert!(outcome.is_err(), "the half has been told of a break that its sink does not know");
+                debug_assert!(
+                    outcome.is_err(),
+                    "the half has been last_reported of a break that its sink does not know"
+                );
                 outcome.map(|_| self.lost_after = None)
             } else if self.buffer.is_empty() {
                 let outcome = ready!(Pin::new(&mut *half).poll_flush(cx));

@@ -3,37 +3,37 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use super::tether::Tether;
+use super::context::ConnContext;
 use crate::Op;
+use crate::conn_state::{Claimant, ConnState, Direction};
 use crate::fault::Fault;
-use crate::ledger::{Direction, Ledger, Seat};
 use crate::link::Link;
 
 /// A handle's place in the connection.
 pub(super) struct Handle<S> {
-    pub(super) tether: Arc<Tether<S>>,
-    pub(super) ledger: Arc<Ledger<S>>,
+    pub(super) context: Arc<ConnContext<S>>,
+    pub(super) conn_state: Arc<ConnState<S>>,
     /// The link in use. It can be broken already; [`Handle::live`] tells. A cell, so that looking at the stream
     /// through a shared reference can fetch it.
     pub(super) link: OnceLock<Link<S>>,
     /// The newest generation whose break the caller has been told of.
-    pub(super) told: u64,
+    pub(super) last_reported: u64,
     is_half: bool,
     /// The writing side has been shut down through this handle.
     pub(super) is_finished: bool,
 }
 
 impl<S> Handle<S> {
-    pub(super) fn new(tether: Arc<Tether<S>>) -> Self {
-        let ledger = Arc::clone(&tether.ledger);
-        Self { tether, ledger, link: OnceLock::new(), told: 0, is_half: false, is_finished: false }
+    pub(super) fn new(context: Arc<ConnContext<S>>) -> Self {
+        let conn_state = Arc::clone(&context.conn_state);
+        Self { context, conn_state, link: OnceLock::new(), last_reported: 0, is_half: false, is_finished: false }
     }
 
     /// Takes the live link in hand, so that what arrives on it is this handle's to read even if it breaks before the
     /// first operation.
     pub(super) fn take_link(&mut self, direction: Direction) {
         if self.link.get().is_none() {
-            let link = self.ledger.take_live(self.told, self.seat(direction));
+            let link = self.conn_state.take_live(self.last_reported, self.claimant(direction));
             self.link = cell(link);
         }
     }
@@ -41,12 +41,12 @@ impl<S> Handle<S> {
     /// Divides a whole handle in two.
     pub(super) fn split(mut self) -> (Self, Self) {
         self.take_link(Direction::Read);
-        let Self { tether, ledger, link, told, is_finished, .. } = self;
+        let Self { context, conn_state, link, last_reported, is_finished, .. } = self;
         let half = |link: Option<Link<S>>| Self {
-            tether: Arc::clone(&tether),
-            ledger: Arc::clone(&ledger),
+            context: Arc::clone(&context),
+            conn_state: Arc::clone(&conn_state),
             link: cell(link),
-            told,
+            last_reported,
             is_half: true,
             is_finished,
         };
@@ -61,17 +61,17 @@ impl<S> Handle<S> {
 
     /// Makes one handle of two halves: what one of them was told, the whole was.
     pub(super) fn join(self, other: Self) -> Self {
-        let told = self.told.max(other.told);
+        let last_reported = self.last_reported.max(other.last_reported);
         let newest = match (self.link.into_inner(), other.link.into_inner()) {
             (Some(a), Some(b)) => Some(if a.generation < b.generation { b } else { a }),
             (a, b) => a.or(b),
         };
-        let link = newest.filter(|link| link.generation > told).map(|link| self.ledger.unshare(link));
+        let link = newest.filter(|link| link.generation > last_reported).map(|link| self.conn_state.unshare(link));
         Self {
-            tether: self.tether,
-            ledger: self.ledger,
+            context: self.context,
+            conn_state: self.conn_state,
             link: cell(link),
-            told,
+            last_reported,
             is_half: false,
             is_finished: self.is_finished || other.is_finished,
         }
@@ -80,23 +80,23 @@ impl<S> Handle<S> {
     /// Takes everything out of a handle that is about to be dropped.
     pub(super) fn detach(&mut self) -> Self {
         Self {
-            tether: Arc::clone(&self.tether),
-            ledger: Arc::clone(&self.ledger),
+            context: Arc::clone(&self.context),
+            conn_state: Arc::clone(&self.conn_state),
             link: std::mem::take(&mut self.link),
-            told: self.told,
+            last_reported: self.last_reported,
             is_half: self.is_half,
             is_finished: self.is_finished,
         }
     }
 
     pub(super) fn is_same_connection(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.ledger, &other.ledger)
+        Arc::ptr_eq(&self.conn_state, &other.conn_state)
     }
 
     /// Ends the conversation without waiting: what a dropped half does.
     pub(super) fn finish_now(&mut self) {
         self.is_finished = true;
-        if let Some((generation, None)) = self.ledger.finish() {
+        if let Some((generation, None)) = self.conn_state.finish() {
             self.shut_other(generation);
         }
     }
@@ -112,29 +112,29 @@ impl<S> Handle<S> {
             }
             other => {
                 self.link = cell(other);
-                self.ledger.share_last()
+                self.conn_state.share_last()
             }
         };
         if let Some(link) = last {
-            self.tether.shut(link.grip);
+            self.context.shut(link.stream);
         }
     }
 
     pub(super) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name)
-            .field("address", &self.ledger.address)
-            .field("status", &self.ledger.status())
+            .field("address", &self.conn_state.address)
+            .field("status", &self.conn_state.status())
             .finish_non_exhaustive()
     }
 
     /// The first break after `told`, of which this handle was told already.
-    pub(super) fn told_after(&self, told: u64, op: Op) -> Arc<Fault> {
-        let known = self.ledger.first_untold(told).filter(|fault| fault.generation <= self.told);
-        known.unwrap_or_else(|| self.ledger.fault(self.told, op))
+    pub(super) fn told_after(&self, last_reported: u64, op: Op) -> Arc<Fault> {
+        let known = self.conn_state.first_untold(last_reported).filter(|fault| fault.generation <= self.last_reported);
+        known.unwrap_or_else(|| self.conn_state.fault(self.last_reported, op))
     }
 
-    pub(super) fn seat(&self, direction: Direction) -> Seat {
-        Seat { direction, is_half: self.is_half }
+    pub(super) fn claimant(&self, direction: Direction) -> Claimant {
+        Claimant { direction, is_half: self.is_half }
     }
 }
 
@@ -142,13 +142,13 @@ impl<S: 'static> Handle<S> {
     /// The stream of the live link, if there is one and nothing has to be told before it.
     pub(super) fn get_ref(&self, direction: Direction) -> Option<&S> {
         if self.link.get().is_none() {
-            if let Some(link) = self.ledger.take_live(self.told, self.seat(direction)) {
-                // If another thread was faster, this is a second grip on the same socket.
+            if let Some(link) = self.conn_state.take_live(self.last_reported, self.claimant(direction)) {
+                // If another thread was faster, this is a second stream on the same socket.
                 let _ = self.link.set(link);
             }
         }
-        let link = self.link.get().filter(|link| self.ledger.is_live(link.generation))?;
-        link.grip.get_ref()
+        let link = self.link.get().filter(|link| self.conn_state.is_live(link.generation))?;
+        link.stream.get_ref()
     }
 }
 

@@ -18,24 +18,24 @@ macro_rules! common_methods {
 
         /// The number of the newest link: 1 for the first, 0 before there is one.
         pub fn generation(&self) -> u64 {
-            self.handle.ledger.generation()
+            self.handle.conn_state.generation()
         }
 
-        /// The number of the newest link of whose break this handle has been told, 0 before the first.
+        /// The number of the newest link whose break this handle has reported, 0 before the first.
         ///
         /// After a read that returned `Ok(0)`, which carries no error to say it, this is the link that the peer closed.
-        pub fn told(&self) -> u64 {
-            self.handle.told
+        pub fn last_reported(&self) -> u64 {
+            self.handle.last_reported
         }
 
         /// Whether a link is up, as far as this machine knows.
         pub fn is_connected(&self) -> bool {
-            self.handle.ledger.status().is_connected()
+            self.handle.conn_state.status().is_connected()
         }
 
-        /// The state of the connection at this moment.
-        pub fn current_status(&self) -> Status {
-            self.handle.ledger.status()
+        /// The status of the connection at this moment.
+        pub fn status(&self) -> Status {
+            self.handle.conn_state.status()
         }
 
         /// Waits until a link is up.
@@ -51,18 +51,14 @@ macro_rules! common_methods {
         ///
         /// Cancel safe: dropping the future changes nothing.
         pub fn connected(&self) -> impl Future<Output = Result<(), Error>> + use<S> {
-            // (It is the tether that keeps a connection alive, not the ledger.)
-            let ledger = Arc::clone(&self.handle.ledger);
-            async move { ledger.connected().await }
+            // (It is the context that keeps a connection alive, not the conn_state.)
+            let conn_state = Arc::clone(&self.handle.conn_state);
+            async move { conn_state.connected().await }
         }
 
-        /// The state of the connection, now and from now on. A break is seen here no later than its error is told.
-        ///
-        /// As with every watch channel of tokio, do not keep the guard that `borrow` and `wait_for` return: who has news
-        /// to publish, the actor or an operation that has a break to tell, blocks its thread until the guard is gone.
-        /// For the status at this moment there is [`current_status`](Self::current_status).
-        pub fn status(&self) -> watch::Receiver<Status> {
-            self.handle.ledger.watch_status()
+        /// Watches the status of the connection. A break is seen here no later than an operation reports it.
+        pub fn watch_status(&self) -> StatusWatch {
+            self.handle.conn_state.watch_status()
         }
 
         /// Breaks the link on purpose, or, during an outage, dials at once instead of waiting for the delay to pass.
@@ -71,7 +67,7 @@ macro_rules! common_methods {
         /// keeps to the backoff. A second call, while its delay runs, cuts that delay short: let one place in the program
         /// decide. Does nothing once the connection is closed or shut down.
         pub fn reconnect(&self) {
-            self.handle.ledger.reconnect();
+            self.handle.conn_state.reconnect();
         }
 
         /// Closes the connection for all its handles, at any moment.
@@ -88,11 +84,11 @@ macro_rules! common_methods {
         ///
         /// Cancel safe: once polled, the connection is closed, and dropping the future only ends the wait.
         pub fn close(&self) -> impl Future<Output = ()> + use<S> {
-            let ledger = Arc::clone(&self.handle.ledger);
+            let conn_state = Arc::clone(&self.handle.conn_state);
             async move {
-                ledger.close();
-                ledger.publish();
-                ledger.actor_gone().await;
+                conn_state.close();
+                conn_state.publish();
+                conn_state.actor_gone().await;
             }
         }
     };
@@ -125,11 +121,11 @@ pub(super) use tcp_methods;
 
 /// Writing, which a whole connection does like a half.
 macro_rules! write_methods {
-    ($lane:ident) => {
+    ($dir:ident) => {
         #[inline]
         fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
             let me = self.get_mut();
-            me.handle.poll_write(&mut me.$lane, cx, Bytes::One(bytes))
+            me.handle.poll_write(&mut me.$dir, cx, Bytes::One(bytes))
         }
 
         #[inline]
@@ -139,7 +135,7 @@ macro_rules! write_methods {
             parts: &[IoSlice<'_>],
         ) -> Poll<io::Result<usize>> {
             let me = self.get_mut();
-            me.handle.poll_write(&mut me.$lane, cx, Bytes::Many(parts))
+            me.handle.poll_write(&mut me.$dir, cx, Bytes::Many(parts))
         }
 
         fn is_write_vectored(&self) -> bool {
@@ -149,12 +145,12 @@ macro_rules! write_methods {
         #[inline]
         fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
             let me = self.get_mut();
-            me.handle.poll_flush(&mut me.$lane, cx)
+            me.handle.poll_flush(&mut me.$dir, cx)
         }
 
         fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
             let me = self.get_mut();
-            me.handle.poll_shutdown(&mut me.$lane, cx)
+            me.handle.poll_shutdown(&mut me.$dir, cx)
         }
     };
 }

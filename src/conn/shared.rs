@@ -9,19 +9,20 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 
 use self::task::Task;
 use self::write_all::WriteAll;
 use self::writer::Writer;
 use super::{Conn, ReadHalf};
-use crate::ledger::{End, Ledger};
-use crate::{Error, Status};
+use crate::conn_state::{ConnState, End};
+use crate::{Error, Status, StatusWatch};
 
+mod drive;
 mod queue;
-mod role;
 mod task;
 mod write_all;
+mod write_permit;
 mod writer;
 
 /// A connection that any number of tasks use at once; made by [`Conn::into_shared`].
@@ -84,11 +85,11 @@ mod writer;
 pub struct SharedConn<S = TcpStream> {
     shared: Arc<Shared<S>>,
     /// The newest break that this clone was told of.
-    told: AtomicU64,
+    last_reported: AtomicU64,
 }
 
 struct Shared<S> {
-    ledger: Arc<Ledger<S>>,
+    conn_state: Arc<ConnState<S>>,
     reader: Mutex<ReadHalf<S>>,
     writer: Arc<Writer<S>>,
 }
@@ -98,14 +99,14 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     pub(super) fn new(conn: Conn<S>) -> Self {
-        let places = conn.handle.tether.job_queue_size;
+        let places = conn.handle.context.job_queue_size;
         let (reader, mut half) = conn.into_split();
         half.be_patient();
-        let ledger = reader.ledger();
+        let conn_state = reader.conn_state();
         let writer = Arc::new(Writer::new(half, places));
-        writer.tether.runtime.spawn(Task::new(Arc::clone(&writer)).run());
-        let told = AtomicU64::new(reader.told());
-        Self { shared: Arc::new(Shared { ledger, reader: Mutex::new(reader), writer }), told }
+        writer.context.runtime.spawn(Task::new(Arc::clone(&writer)).run());
+        let last_reported = AtomicU64::new(reader.last_reported());
+        Self { shared: Arc::new(Shared { conn_state, reader: Mutex::new(reader), writer }), last_reported }
     }
 
     /// Writes all of `bytes` as one job.
@@ -151,26 +152,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
                 end = self.over() => return Err(end),
             },
         };
-        let told = self.told.load(Ordering::Relaxed);
-        if told < reader.told() && !self.shared.ledger.is_closed() {
+        let last_reported = self.last_reported.load(Ordering::Relaxed);
+        if last_reported < reader.last_reported() && !self.shared.conn_state.is_closed() {
             // Another clone was told, and may have read on.
-            let (generation, outcome) = reader.tell_again(told);
-            self.told.store(generation, Ordering::Relaxed);
+            let (generation, outcome) = reader.tell_again(last_reported);
+            self.last_reported.store(generation, Ordering::Relaxed);
             return outcome;
         }
         let outcome = reader.read(buf).await;
-        self.told.store(reader.told(), Ordering::Relaxed);
+        self.last_reported.store(reader.last_reported(), Ordering::Relaxed);
         outcome
     }
 
     /// Waits until there is nothing to be read any more, for one who waits behind somebody else's read.
     async fn over(&self) -> io::Error {
-        let ledger = &self.shared.ledger;
-        ledger.over().await;
-        match ledger.ended() {
+        let conn_state = &self.shared.conn_state;
+        conn_state.over().await;
+        match conn_state.ended() {
             // Something may still be to be read on the last link.
             None | Some(End::Finished) => future::pending().await,
-            Some(end) => ledger.end_error(end).into(),
+            Some(end) => conn_state.end_error(end).into(),
         }
     }
 
@@ -185,31 +186,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     /// closed only when the last clone is dropped.
     pub async fn close(&self) {
         self.shared.writer.drain(CLOSE_LIMIT).await;
-        self.shared.ledger.close();
-        self.shared.ledger.publish();
-        self.shared.ledger.actor_gone().await;
+        self.shared.conn_state.close();
+        self.shared.conn_state.publish();
+        self.shared.conn_state.actor_gone().await;
     }
 }
 
 impl<S> SharedConn<S> {
     /// The number of the newest link: 1 for the first, 0 before there is one.
     pub fn generation(&self) -> u64 {
-        self.shared.ledger.generation()
+        self.shared.conn_state.generation()
     }
 
     /// Whether a link is up, as far as this machine knows.
     pub fn is_connected(&self) -> bool {
-        self.shared.ledger.status().is_connected()
+        self.shared.conn_state.status().is_connected()
     }
 
-    /// The state of the connection at this moment.
-    pub fn current_status(&self) -> Status {
-        self.shared.ledger.status()
+    /// The status of the connection at this moment.
+    pub fn status(&self) -> Status {
+        self.shared.conn_state.status()
     }
 
-    /// The state of the connection, now and from now on; see [`Conn::status`].
-    pub fn status(&self) -> watch::Receiver<Status> {
-        self.shared.ledger.watch_status()
+    /// Watches the status of the connection; see [`Conn::watch_status`].
+    pub fn watch_status(&self) -> StatusWatch {
+        self.shared.conn_state.watch_status()
     }
 
     /// Waits until a link is up.
@@ -222,20 +223,23 @@ impl<S> SharedConn<S> {
     ///
     /// Cancel safe: dropping the future changes nothing.
     pub fn connected(&self) -> impl Future<Output = Result<(), Error>> + use<S> {
-        let ledger = Arc::clone(&self.shared.ledger);
-        async move { ledger.connected().await }
+        let conn_state = Arc::clone(&self.shared.conn_state);
+        async move { conn_state.connected().await }
     }
 
     /// Breaks the link on purpose, or dials at once during an outage; see [`Conn::reconnect`].
     pub fn reconnect(&self) {
-        self.shared.ledger.reconnect();
+        self.shared.conn_state.reconnect();
     }
 }
 
 impl<S> Clone for SharedConn<S> {
     /// Another handle on the same connection, which has been told of what this one has.
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), told: AtomicU64::new(self.told.load(Ordering::Relaxed)) }
+        Self {
+            shared: Arc::clone(&self.shared),
+            last_reported: AtomicU64::new(self.last_reported.load(Ordering::Relaxed)),
+        }
     }
 }
 
@@ -248,8 +252,8 @@ impl<S> Drop for Shared<S> {
 impl<S> fmt::Debug for SharedConn<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedConn")
-            .field("address", &self.shared.ledger.address)
-            .field("status", &self.shared.ledger.status())
+            .field("address", &self.shared.conn_state.address)
+            .field("status", &self.shared.conn_state.status())
             .finish_non_exhaustive()
     }
 }

@@ -12,16 +12,15 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
+use super::direction::DirectionState;
 use super::handle::Handle;
-use super::lane::Lane;
 use super::methods::{common_methods, tcp_methods, write_methods};
-use super::{Conn, Tether};
+use super::{Conn, ConnContext};
+use crate::conn_state::{ConnState, Direction};
 use crate::fault::Cause;
-use crate::ledger::{Direction, Ledger};
 use crate::link::Bytes;
-use crate::{Error, Op, Status};
+use crate::{Error, Op, Status, StatusWatch};
 
 /// The reading half of a [`Conn`], made by [`Conn::into_split`].
 ///
@@ -34,7 +33,7 @@ use crate::{Error, Op, Status};
 /// As for [`Conn`](Conn#cancel-safety).
 pub struct ReadHalf<S = TcpStream> {
     pub(super) handle: Handle<S>,
-    pub(super) lane: Lane,
+    pub(super) dir: DirectionState,
     retire_on_drop: bool,
 }
 
@@ -48,7 +47,7 @@ pub struct ReadHalf<S = TcpStream> {
 /// As for [`Conn`](Conn#cancel-safety).
 pub struct WriteHalf<S = TcpStream> {
     pub(super) handle: Handle<S>,
-    pub(super) lane: Lane,
+    pub(super) dir: DirectionState,
     on_drop: OnDrop,
 }
 
@@ -79,8 +78,8 @@ impl<S> fmt::Display for ReuniteError<S> {
 impl<S> std::error::Error for ReuniteError<S> {}
 
 impl<S> ReadHalf<S> {
-    pub(super) fn new(handle: Handle<S>, lane: Lane) -> Self {
-        Self { handle, lane, retire_on_drop: true }
+    pub(super) fn new(handle: Handle<S>, dir: DirectionState) -> Self {
+        Self { handle, dir, retire_on_drop: true }
     }
 
     /// Makes the whole connection again.
@@ -97,31 +96,31 @@ impl<S> ReadHalf<S> {
 
     common_methods!(Direction::Read);
 
-    pub(super) fn ledger(&self) -> Arc<Ledger<S>> {
-        Arc::clone(&self.handle.ledger)
+    pub(super) fn conn_state(&self) -> Arc<ConnState<S>> {
+        Arc::clone(&self.handle.conn_state)
     }
 
     /// Whether the program, or the runtime, has ended the connection: then there is nothing to tell but that.
     #[cfg(feature = "blocking")]
     pub(crate) fn is_closed(&self) -> bool {
-        self.handle.ledger.is_closed()
+        self.handle.conn_state.is_closed()
     }
 
     /// Tells of the first break after `told`, of which this half was told already. Returns its generation, too.
-    pub(crate) fn tell_again(&self, told: u64) -> (u64, io::Result<usize>) {
-        let fault = self.handle.told_after(told, Op::Read);
+    pub(crate) fn tell_again(&self, last_reported: u64) -> (u64, io::Result<usize>) {
+        let fault = self.handle.told_after(last_reported, Op::Read);
         let outcome = if matches!(fault.cause, Cause::PeerClosed) {
             Ok(0)
         } else {
-            Err(fault.error(Op::Read, &self.handle.ledger.address).into())
+            Err(fault.error(Op::Read, &self.handle.conn_state.address).into())
         };
         (fault.generation, outcome)
     }
 }
 
 impl<S> WriteHalf<S> {
-    pub(super) fn new(handle: Handle<S>, lane: Lane) -> Self {
-        Self { handle, lane, on_drop: OnDrop::Shutdown }
+    pub(super) fn new(handle: Handle<S>, dir: DirectionState) -> Self {
+        Self { handle, dir, on_drop: OnDrop::Shutdown }
     }
 
     /// Makes the whole connection again; see [`ReadHalf::reunite`].
@@ -143,23 +142,23 @@ impl<S> WriteHalf<S> {
     /// Whether the program, or the runtime, has ended the connection: then there is nothing to tell but that.
     #[cfg(feature = "blocking")]
     pub(crate) fn is_closed(&self) -> bool {
-        self.handle.ledger.is_closed()
+        self.handle.conn_state.is_closed()
     }
 
     /// Tells of the first break after `told`, of which this half was told already. Returns its generation, too.
     #[cfg(feature = "blocking")]
-    pub(crate) fn tell_again(&self, told: u64) -> (u64, io::Error) {
-        let fault = self.handle.told_after(told, Op::Write);
-        (fault.generation, fault.error(Op::Write, &self.handle.ledger.address).into())
+    pub(crate) fn tell_again(&self, last_reported: u64) -> (u64, io::Error) {
+        let fault = self.handle.told_after(last_reported, Op::Write);
+        (fault.generation, fault.error(Op::Write, &self.handle.conn_state.address).into())
     }
 
-    pub(super) fn tether(&self) -> Arc<Tether<S>> {
-        Arc::clone(&self.handle.tether)
+    pub(super) fn context(&self) -> Arc<ConnContext<S>> {
+        Arc::clone(&self.handle.context)
     }
 
     /// Waits for a link, whatever the policy says.
     pub(super) fn be_patient(&mut self) {
-        self.lane.is_patient = true;
+        self.dir.is_patient = true;
     }
 }
 
@@ -170,8 +169,8 @@ fn reunite<S>(mut read: ReadHalf<S>, mut write: WriteHalf<S>) -> Result<Conn<S>,
     read.retire_on_drop = false;
     write.on_drop = OnDrop::Reunited;
     let handle = read.handle.detach().join(write.handle.detach());
-    let read_lane = std::mem::replace(&mut read.lane, Lane::new(Direction::Read));
-    let write_lane = std::mem::replace(&mut write.lane, Lane::new(Direction::Write));
+    let read_lane = std::mem::replace(&mut read.dir, DirectionState::new(Direction::Read));
+    let write_lane = std::mem::replace(&mut write.dir, DirectionState::new(Direction::Write));
     Ok(Conn { handle, read: read_lane, write: write_lane })
 }
 
@@ -186,7 +185,7 @@ impl WriteHalf {
 impl<S> Drop for ReadHalf<S> {
     fn drop(&mut self) {
         if self.retire_on_drop {
-            self.handle.ledger.retire(Direction::Read);
+            self.handle.conn_state.retire(Direction::Read);
         }
     }
 }
@@ -198,7 +197,7 @@ impl<S> Drop for WriteHalf<S> {
             OnDrop::Forget => {}
             OnDrop::Reunited => return,
         }
-        self.handle.ledger.retire(Direction::Write);
+        self.handle.conn_state.retire(Direction::Write);
     }
 }
 
@@ -206,12 +205,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for ReadHalf<
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        me.handle.poll_read(&mut me.lane, cx, buf)
+        me.handle.poll_read(&mut me.dir, cx, buf)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for WriteHalf<S> {
-    write_methods!(lane);
+    write_methods!(dir);
 }
 
 impl<S> fmt::Debug for ReadHalf<S> {

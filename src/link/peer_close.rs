@@ -114,6 +114,6 @@ where
 fn is_end(peeked: std::io::Result<usize>) -> bool {
     match peeked {
         Ok(n) => n == 0,
-        Err(error) => !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted),
+        Err(error) => !is_try_again(&error),
     }
 }

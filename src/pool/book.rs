@@ -25,7 +25,7 @@ pub(super) use self::board::Board;
 use self::desk::{Back, DeskLock, Left, Phase};
 use self::idle::{Idle, Rest};
 pub(super) use self::waiter::{Answer, Cancelled, Grant, Taken};
-use super::Why;
+use super::CloseReason;
 
 mod board;
 mod desk;
@@ -70,7 +70,7 @@ pub(super) enum Put {
     /// It is idle, or has its next user, who is to be woken.
     Kept(Option<Waker>),
     /// It has to be closed, for this reason, and then the entry [released](Book::release).
-    Close(Why),
+    Close(CloseReason),
 }
 
 /// How the slots are used at this moment.
@@ -162,9 +162,9 @@ impl<P: Parked, F> Book<P, F> {
                 self.park(entry, parked, since);
                 Put::Kept(None)
             }
-            Back::Close(why) => {
+            Back::Close(reason) => {
                 self.releasing += 1;
-                Put::Close(why)
+                Put::Close(reason)
             }
         }
     }
@@ -244,13 +244,13 @@ impl<P: Parked, F> Book<P, F> {
     }
 
     /// Nobody gets anything any more. Returns whom to wake.
-    pub(super) fn close(&mut self, why: impl Fn() -> F) -> Vec<Waker> {
+    pub(super) fn close(&mut self, reason: impl Fn() -> F) -> Vec<Waker> {
         // (Before any desk is locked: who comes to one later must see it.)
         self.board.close();
         let desks = self.entries.iter().map(|(_, entry)| &entry.desk);
-        let mut wakers: Vec<_> = desks.flat_map(|desk| desk.lock().fail_waiters(&why)).collect();
+        let mut wakers: Vec<_> = desks.flat_map(|desk| desk.lock().fail_waiters(&reason)).collect();
         for entry in std::mem::take(&mut self.for_slot).into_values() {
-            wakers.extend(self.entries[entry].desk.lock().end_wait_for_slot(Grant::Failed(why())));
+            wakers.extend(self.entries[entry].desk.lock().end_wait_for_slot(Grant::Failed(reason())));
             self.leave(entry);
         }
         wakers

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::hooks::Hooks;
 use super::shared::Shared;
 use super::{Event, Pool};
 use crate::{Error, SocketOptions};
@@ -28,13 +29,11 @@ pub struct PoolBuilder {
     pub(super) idle_timeout: Option<Duration>,
     pub(super) max_age: Option<Duration>,
     pub(super) socket_options: SocketOptions,
-    pub(super) on_event: Option<Hook>,
+    pub(super) hooks: Hooks,
 }
 
 /// Thirty years. A clock may not reach what is farther away, and no process does.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
-
-type Hook = Box<dyn Fn(&Event) + Send + Sync>;
 
 impl PoolBuilder {
     pub(super) fn new(max: usize) -> Self {
@@ -44,7 +43,7 @@ impl PoolBuilder {
             idle_timeout: None,
             max_age: None,
             socket_options: SocketOptions::new(),
-            on_event: None,
+            hooks: Hooks::default(),
         }
     }
 
@@ -83,7 +82,7 @@ impl PoolBuilder {
     ///
     /// It may use the pool. Of what it closes itself, it is told within that call or, by [`Pool::close_idle`], after it.
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        self.on_event = Some(Box::new(hook));
+        self.hooks.on_event = Some(Box::new(hook));
         self
     }
 

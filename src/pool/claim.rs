@@ -2,10 +2,8 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::coop;
@@ -15,10 +13,10 @@ use super::book::{Answer, Grant, Taken};
 use super::dialing::Dialing;
 use super::inner::{Inner, Live};
 use super::make::Make;
-use super::notice::Notice;
 use super::shared::{Leaving, wake};
 use super::stats::count;
-use super::{Event, GetError, Guard, Why};
+use super::{CloseReason, Event, GetError, Guard};
+use crate::runtime::has_time;
 
 /// What one user has of a resource, until it has all. Dropped, it passes on what it has.
 pub(super) struct Claim<'a, T: Send + 'static> {
@@ -141,18 +139,18 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
     #[cold]
     fn close_own(&self) {
         if let Some(live) = self.inner.take() {
-            self.inner.discard(live, Why::Scheduled);
+            self.inner.discard(live, CloseReason::Scheduled);
         }
     }
 
     #[cold]
     fn close_other(&self, Taken { live, entry }: Taken<Box<dyn Leaving>>) {
         let shared = &self.inner.shared;
-        live.close(shared, Why::Evicted);
+        live.close(shared, CloseReason::Evicted);
         let (next, idle) = shared.lock().book.evicted(entry);
         wake(next);
         if let Some(idle) = idle {
-            shared.close_one(idle, Why::Evicted);
+            shared.close_one(idle, CloseReason::Evicted);
         }
     }
 
@@ -162,8 +160,8 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
         let Held::Connection = self.held else { return None };
         self.held = Held::Slot;
         let mut live = self.inner.take()?;
-        if let Some(why) = self.inner.fault_of(&mut live) {
-            self.inner.discard(live, why);
+        if let Some(reason) = self.inner.fault_of(&mut live) {
+            self.inner.discard(live, reason);
             return None;
         }
         Some(self.lend(live, true))
@@ -196,7 +194,7 @@ impl<'a, T: Send + 'static> Claim<'a, T> {
     pub(super) async fn dial_by(&mut self, maker: &mut dyn Make<T>) -> Result<Guard<T>, GetError> {
         let shared = &self.inner.shared;
         self.inner.desk.lock().begin_dial();
-        let mut notice = Notice::begin(shared).ok_or(GetError::Closed)?;
+        let mut notice = shared.notices.begin().ok_or(GetError::Closed)?;
         let began = Instant::now();
         let mut dialing = Dialing::new(self.inner, maker);
         let outcome = tokio::select! {
@@ -241,8 +239,7 @@ pub(super) fn check_runtime(name: &Arc<str>, has_limit: bool) -> Result<(), GetE
     if Handle::try_current().is_err() {
         return unsupported("it must be opened within a tokio runtime");
     }
-    // (A runtime says so by a panic only.)
-    if has_limit && catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_err() {
+    if has_limit && !has_time() {
         return unsupported("a limit of time needs a tokio runtime with time enabled");
     }
     Ok(())

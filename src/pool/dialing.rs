@@ -12,7 +12,7 @@ use super::inner::Inner;
 use super::make::Make;
 use super::stats::count;
 use super::{Event, GetError};
-use crate::hooks::panic_message;
+use crate::panics::ignore;
 
 /// A dial that is under way. Dropped before its end, it has failed.
 pub(super) struct Dialing<'a, T: Send + 'static> {
@@ -69,9 +69,7 @@ impl<'a, T: Send + 'static> Dialing<'a, T> {
     fn tell(&mut self, error: io::Error) -> GetError {
         self.is_over = true;
         let Inner { shared, name, .. } = self.inner;
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.maker.failed())) {
-            panic_message(panic);
-        }
+        ignore(|| self.maker.failed());
         count(&shared.tally.dials_failed);
         let error = GetError::Dial { name: Arc::clone(name), source: Arc::new(error) };
         shared.tell(|| Event::DialFailed { name: Arc::clone(name), cause: error.clone() });

@@ -32,7 +32,7 @@ pub enum Event {
         /// The resource's address, or its name.
         name: Arc<str>,
         /// Why.
-        why: Why,
+        reason: CloseReason,
         /// How long the connection was open.
         lived: Duration,
     },
@@ -41,7 +41,7 @@ pub enum Event {
 /// Why a pooled connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Why {
+pub enum CloseReason {
     /// Its slot was needed for another resource.
     Evicted,
     /// It was idle for longer than [`idle_timeout`](super::PoolBuilder::idle_timeout).
@@ -62,7 +62,7 @@ pub enum Why {
     Gone,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Evicted => "its slot was needed",
@@ -87,7 +87,7 @@ impl fmt::Display for Event {
                 Some(reason) => write!(f, "{name}: dial failed: {reason}"),
                 None => write!(f, "{name}: {cause}"),
             },
-            Self::Closed { name, why, lived } => write!(f, "{name}: closed after {lived:.1?}: {why}"),
+            Self::Closed { name, reason, lived } => write!(f, "{name}: closed after {lived:.1?}: {reason}"),
         }
     }
 }

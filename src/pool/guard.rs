@@ -11,8 +11,9 @@ use std::thread;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::Why;
+use super::CloseReason;
 use super::inner::{Inner, Live};
+use crate::io_error::is_try_again;
 
 /// A connection that a pool has lent; made by [`Resource::get`](super::Resource::get).
 ///
@@ -59,7 +60,7 @@ pub struct Guard<T: Send + 'static = TcpStream> {
     /// Its user wants it to be closed.
     closes: bool,
     /// Why it cannot be used again.
-    fault: Option<Why>,
+    fault: Option<CloseReason>,
 }
 
 impl<T: Send + 'static> Guard<T> {
@@ -87,8 +88,8 @@ impl<T: Send + 'static> Guard<T> {
     /// Looks at the outcome of an operation for the end of the connection.
     fn note<R>(&mut self, outcome: &io::Result<R>) {
         if let Err(error) = outcome {
-            if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
-                self.fault = Some(Why::Failed);
+            if !is_try_again(&error) {
+                self.fault = Some(CloseReason::Failed);
             }
         }
     }
@@ -96,7 +97,7 @@ impl<T: Send + 'static> Guard<T> {
     /// The same for a write; one that writes nothing of something has failed.
     fn note_written(&mut self, outcome: &io::Result<usize>, had_nothing: bool) {
         if matches!(outcome, Ok(0)) && !had_nothing {
-            self.fault = Some(Why::Failed);
+            self.fault = Some(CloseReason::Failed);
         }
         self.note(outcome);
     }
@@ -121,10 +122,10 @@ impl<T: Send + 'static> DerefMut for Guard<T> {
 impl<T: Send + 'static> Drop for Guard<T> {
     fn drop(&mut self) {
         let Some(live) = self.live.take() else { return };
-        let fault = if thread::panicking() { Some(Why::Panicked) } else { self.fault };
-        let fault = fault.or_else(|| self.closes.then_some(Why::Requested));
-        match fault.or_else(|| self.inner.is_aged(&live).then_some(Why::Aged)) {
-            Some(why) => self.inner.close(live, why, self.is_reused),
+        let fault = if thread::panicking() { Some(CloseReason::Panicked) } else { self.fault };
+        let fault = fault.or_else(|| self.closes.then_some(CloseReason::Requested));
+        match fault.or_else(|| self.inner.is_aged(&live).then_some(CloseReason::Aged)) {
+            Some(reason) => self.inner.close(live, reason, self.is_reused),
             None => self.inner.put(live, self.is_reused),
         }
     }
@@ -136,7 +137,7 @@ impl<T: AsyncRead + Unpin + Send + 'static> AsyncRead for Guard<T> {
         let before = buf.remaining();
         let outcome = ready!(Pin::new(&mut **me).poll_read(cx, buf));
         if outcome.is_ok() && before > 0 && buf.remaining() == before {
-            me.fault = Some(Why::Failed);
+            me.fault = Some(CloseReason::Failed);
         }
         me.note(&outcome);
         Poll::Ready(outcome)
@@ -176,7 +177,7 @@ impl<T: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Guard<T> {
     /// A connection that was shut down is not used again.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        me.fault.get_or_insert(Why::Requested);
+        me.fault.get_or_insert(CloseReason::Requested);
         Pin::new(&mut **me).poll_shutdown(cx)
     }
 }

@@ -1,8 +1,7 @@
 //! One resource, as its handles, its users and the pool share it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
 use tokio::runtime::Handle;
@@ -12,9 +11,11 @@ use super::book::{Answer, Cancelled, Put};
 use super::look;
 use super::make::Make;
 use super::reaper;
-use super::shared::{Desk, Leaving, Parking, Shared, wake, warn};
-use super::{GetError, Why};
-use crate::hooks::panic_message;
+use super::shared::{Desk, Leaving, Parking, Shared, wake};
+use super::{CloseReason, GetError};
+use crate::hooks::warn;
+use crate::panics::catch;
+use crate::sync::Mutex;
 
 pub(super) struct Inner<T> {
     pub(super) shared: Arc<Shared>,
@@ -70,24 +71,21 @@ impl<T: Send + 'static> Inner<T> {
 
     /// Why a connection is not fit for the next user.
     #[inline]
-    pub(super) fn fault_of(&self, live: &mut Live<T>) -> Option<Why> {
+    pub(super) fn fault_of(&self, live: &mut Live<T>) -> Option<CloseReason> {
         if self.is_aged(live) {
-            return Some(Why::Aged);
+            return Some(CloseReason::Aged);
         }
         if let (Some(limit), Some(since)) = (self.shared.settings.idle_timeout, live.idle_since) {
             if since.elapsed() > limit {
-                return Some(Why::Idle);
+                return Some(CloseReason::Idle);
             }
         }
         let is_quiet = match look::is_quiet(&live.value) {
             Some(is_quiet) => is_quiet,
             // It is the program's own code.
-            None => catch_unwind(AssertUnwindSafe(|| (self.is_quiet)(&mut live.value))).unwrap_or_else(|panic| {
-                panic_message(panic);
-                false
-            }),
+            None => catch(|| (self.is_quiet)(&mut live.value)).unwrap_or(false),
         };
-        if is_quiet { None } else { Some(Why::Dead) }
+        if is_quiet { None } else { Some(CloseReason::Dead) }
     }
 
     pub(super) fn is_aged(&self, live: &Live<T>) -> bool {
@@ -137,13 +135,13 @@ impl<T: Send + 'static> Inner<T> {
 
     /// The connection, for a user to whom it was granted.
     pub(super) fn take(&self) -> Option<Live<T>> {
-        self.cell.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.cell.lock().take()
     }
 
     /// The connection comes back.
     pub(super) fn put(self: &Arc<Self>, mut live: Live<T>, was_reused: bool) {
         live.idle_since = self.shared.settings.idle_timeout.map(|_| Instant::now());
-        *self.cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(live);
+        *self.cell.lock() = Some(live);
         self.put_back(was_reused);
     }
 
@@ -171,26 +169,26 @@ impl<T: Send + 'static> Inner<T> {
                 drop(ended);
                 wake(next);
             }
-            Put::Close(why) => {
+            Put::Close(reason) => {
                 drop(state);
                 self.set_busy(false);
-                self.take_out().close(shared, why);
+                self.take_out().close(shared, reason);
                 self.release(true);
             }
         }
     }
 
     /// The connection is not to be used again.
-    pub(super) fn close(&self, live: Live<T>, why: Why, was_reused: bool) {
+    pub(super) fn close(&self, live: Live<T>, reason: CloseReason, was_reused: bool) {
         self.set_busy(false);
         self.shared.lock().book.begin_release(self.entry, was_reused);
-        self.discard(live, why);
+        self.discard(live, reason);
         self.release(true);
     }
 
     /// Drops a connection; the entry and the slot stay with the one who has them.
-    pub(super) fn discard(&self, live: Live<T>, why: Why) {
-        Box::new(Outgoing { name: Arc::clone(&self.name), live: Some(live) }).close(&self.shared, why);
+    pub(super) fn discard(&self, live: Live<T>, reason: CloseReason) {
+        Box::new(Outgoing { name: Arc::clone(&self.name), live: Some(live) }).close(&self.shared, reason);
     }
 
     /// Gives back the entry and the slot.
@@ -200,11 +198,11 @@ impl<T: Send + 'static> Inner<T> {
     }
 
     pub(super) fn take_maker(self: &Arc<Self>) -> Option<Box<dyn Make<T>>> {
-        self.maker.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.maker.lock().take()
     }
 
     pub(super) fn put_maker(&self, maker: Option<Box<dyn Make<T>>>) {
-        *self.maker.lock().unwrap_or_else(PoisonError::into_inner) = maker;
+        *self.maker.lock() = maker;
     }
 }
 
@@ -220,13 +218,12 @@ struct Outgoing<T> {
 }
 
 impl<T: Send> Leaving for Outgoing<T> {
-    fn close(self: Box<Self>, shared: &Shared, why: Why) {
+    fn close(self: Box<Self>, shared: &Shared, reason: CloseReason) {
         let Some(Live { value, opened, .. }) = self.live else { return };
         // It may be another resource's, and no concern of who runs this.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-            let message = panic_message(panic);
+        if let Err(message) = catch(|| drop(value)) {
             warn(format_args!("{}: panicked when it was closed: {message}", self.name));
         }
-        shared.tell_closed(&self.name, opened, why);
+        shared.tell_closed(&self.name, opened, reason);
     }
 }

@@ -5,17 +5,16 @@
 //! are none of the program's, such as tickets.)
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::future::poll_fn;
+use std::pin::Pin;
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
-use tokio::task::unconstrained;
 
 use crate::Dial;
+use crate::poll_once::poll_once;
 
 /// Whether `value` is open and silent. `None`: it is no socket.
 #[inline]
@@ -23,24 +22,14 @@ pub(super) fn is_quiet<T: 'static>(value: &T) -> Option<bool> {
     let value: &dyn Any = value;
     // The runtime gives an error if it is going away, and then the socket is of no use.
     if let Some(tcp) = value.downcast_ref::<TcpStream>() {
-        return Some(is_quiet_now(tcp) && !matches!(at_once(|cx| tcp.poll_read_ready(cx)), Poll::Ready(Err(_))));
+        return Some(is_quiet_now(tcp) && !matches!(poll_once(poll_fn(|cx| tcp.poll_read_ready(cx))), Some(Err(_))));
     }
     #[cfg(unix)]
     if let Some(unix) = value.downcast_ref::<UnixStream>() {
         let is_quiet = is_quiet_now(unix) && is_writable(unix);
-        return Some(is_quiet && !matches!(at_once(|cx| unix.poll_read_ready(cx)), Poll::Ready(Err(_))));
+        return Some(is_quiet && !matches!(poll_once(poll_fn(|cx| unix.poll_read_ready(cx))), Some(Err(_))));
     }
     None
-}
-
-/// Polls once. (Without regard to the budget of the task: a "not yet" for its sake says nothing.)
-#[inline]
-fn at_once<R>(mut ask: impl FnMut(&mut Context<'_>) -> Poll<R>) -> Poll<R> {
-    let asked = pin!(unconstrained(poll_fn(|cx| Poll::Ready(ask(cx)))));
-    match asked.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(outcome) => outcome,
-        Poll::Pending => Poll::Pending,
-    }
 }
 
 /// The same for a stream that is no socket.
@@ -50,7 +39,7 @@ pub(super) fn is_quiet_stream<D: Dial>(stream: &mut D::Stream) -> bool {
     }
     let mut byte = [0];
     let mut buf = ReadBuf::new(&mut byte);
-    at_once(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buf)).is_pending()
+    poll_once(poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buf))).is_none()
 }
 
 #[cfg(target_os = "linux")]

@@ -1,38 +1,52 @@
 //! Word of the pool's end, for those who dial.
 //!
-//! (Each has a channel of his own, as a waker is the program's own code: if one panics, the others are told all the same.)
+//! (Each dial has a channel of its own: if one waker panics, the others are told all the same.)
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::MutexGuard;
 
 use slab::Slab;
 use tokio::sync::oneshot;
 
-use super::shared::Shared;
-use crate::hooks::panic_message;
+use crate::panics::ignore;
+use crate::sync::Mutex;
 
-/// Those who are to be told.
-#[derive(Default)]
-pub(super) struct Notices(Slab<oneshot::Sender<()>>);
+/// The dials that are to be told. `None`: the pool is closed.
+pub(super) struct Notices(Mutex<Option<Slab<oneshot::Sender<()>>>>);
 
-/// One who is to be told.
+/// One dial that is to be told.
 pub(super) struct Notice<'a> {
-    shared: &'a Shared,
+    notices: &'a Notices,
     place: usize,
     closed: oneshot::Receiver<()>,
 }
 
-impl<'a> Notice<'a> {
-    /// `None`: the pool is closed.
-    pub(super) fn begin(shared: &'a Shared) -> Option<Self> {
-        let (tell, closed) = oneshot::channel();
-        let mut state = shared.lock();
-        if shared.board.is_closed() {
-            return None;
-        }
-        let place = state.notices.0.insert(tell);
-        Some(Self { shared, place, closed })
+impl Default for Notices {
+    fn default() -> Self {
+        Self(Mutex::new(Some(Slab::new())))
+    }
+}
+
+impl Notices {
+    fn lock(&self) -> MutexGuard<'_, Option<Slab<oneshot::Sender<()>>>> {
+        self.0.lock()
     }
 
+    /// `None`: the pool is closed.
+    pub(super) fn begin(&self) -> Option<Notice<'_>> {
+        let (tell, closed) = oneshot::channel();
+        let place = self.lock().as_mut()?.insert(tell);
+        Some(Notice { notices: self, place, closed })
+    }
+
+    pub(super) fn close(&self) {
+        let dialing = self.lock().take();
+        for (_, tell) in dialing.into_iter().flatten() {
+            ignore(|| drop(tell));
+        }
+    }
+}
+
+impl Notice<'_> {
     /// Waits until the pool is closed.
     pub(super) async fn closed(&mut self) {
         // (The sender is never used, but dropped.)
@@ -44,16 +58,6 @@ impl Drop for Notice<'_> {
     fn drop(&mut self) {
         // A sender whose receiver listens no more wakes nobody. (It is dropped where the lock is not held.)
         self.closed.close();
-        let _tell = self.shared.lock().notices.0.try_remove(self.place);
-    }
-}
-
-impl Notices {
-    pub(super) fn tell_all(self) {
-        for (_, tell) in self.0 {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(tell))) {
-                panic_message(panic);
-            }
-        }
+        let _tell = self.notices.lock().as_mut().and_then(|dialing| dialing.try_remove(self.place));
     }
 }

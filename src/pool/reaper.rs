@@ -5,7 +5,6 @@
 
 use std::future::pending;
 use std::mem;
-use std::panic::catch_unwind;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -13,10 +12,10 @@ use tokio::runtime::{self, Handle};
 use tokio::task::{AbortHandle, yield_now};
 use tokio::time::{Instant, sleep_until};
 
-use super::Why;
+use super::CloseReason;
 use super::book::Taken;
 use super::shared::{Leaving, Shared, State};
-use crate::hooks::panic_message;
+use crate::runtime::has_time;
 
 /// After so many closings, others of the runtime have their turn.
 const AT_ONCE: u32 = 16;
@@ -46,15 +45,14 @@ pub(super) fn start_if_needed(
 
 async fn reap(pool: Weak<Shared>, runtime: runtime::Id, limit: Duration) {
     // In a runtime without time, which says so by a panic only, it can do nothing but stay, so that no other is started.
-    if let Err(panic) = catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))) {
-        panic_message(panic);
+    if !has_time() {
         return pending().await;
     }
     let mut closed = 0;
     while let Some(step) = next_step(&pool, runtime, limit) {
         match step {
             Step::Close(shared, idle) => {
-                shared.close_one(idle, Why::Idle);
+                shared.close_one(idle, CloseReason::Idle);
                 closed += 1;
             }
             Step::Sleep(due) => sleep_until(due).await,

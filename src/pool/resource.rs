@@ -12,7 +12,7 @@ use super::claim::{Claim, check_runtime};
 use super::inner::Inner;
 use super::make::{DialedBy, Make};
 use super::shared::Shared;
-use super::{GetError, Guard, Why};
+use super::{CloseReason, GetError, Guard};
 use crate::Dial;
 
 /// One connection that can be had from a [`Pool`](super::Pool), whether it is open or not; made by
@@ -110,7 +110,7 @@ impl<T: Send + 'static> Resource<T> {
         let Inner { shared, entry, .. } = &**self.inner();
         let idle = shared.lock().book.schedule_close(*entry);
         if let Some(idle) = idle {
-            shared.close_one(idle, Why::Scheduled);
+            shared.close_one(idle, CloseReason::Scheduled);
         }
     }
 }
@@ -160,7 +160,7 @@ impl<T: Send + 'static> Drop for Handle<T> {
         let Inner { shared, entry, .. } = &*self.0;
         let idle = shared.lock().book.remove_entry(*entry);
         if let Some(idle) = idle {
-            shared.close_one(idle, Why::Gone);
+            shared.close_one(idle, CloseReason::Gone);
         }
     }
 }

@@ -1,8 +1,6 @@
 //! What all parts of a pool have in common.
 
-use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::Waker;
 use std::thread::{self, ThreadId};
 
@@ -13,19 +11,19 @@ use tokio::time::Instant;
 use super::book::{Board, Book, DeskOf, Parked, Taken};
 use super::notice::Notices;
 use super::stats::{Stats, Tally, count};
-use super::{Event, GetError, PoolBuilder, Why};
-use crate::hooks::panic_message;
+use super::{CloseReason, Event, GetError, PoolBuilder};
+use crate::sync::Mutex;
 
 pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) board: Arc<Board>,
+    pub(super) notices: Notices,
     pub(super) settings: PoolBuilder,
     pub(super) tally: Tally,
 }
 
 pub(super) struct State {
     pub(super) book: Book<Arc<dyn Parking>, GetError>,
-    pub(super) notices: Notices,
     /// The tasks that see to the idle connections: one for each runtime in which some were given back.
     pub(super) reapers: Vec<(runtime::Id, AbortHandle)>,
     /// The threads that close all that are idle, each with how many it has still to close.
@@ -42,7 +40,7 @@ pub(super) trait Parking: Send + Sync {
 /// A connection on its way out.
 pub(super) trait Leaving: Send {
     /// Drops it, and tells of it.
-    fn close(self: Box<Self>, shared: &Shared, why: Why);
+    fn close(self: Box<Self>, shared: &Shared, reason: CloseReason);
 }
 
 impl Parked for Arc<dyn Parking> {
@@ -58,7 +56,8 @@ impl Shared {
         let book = Book::new(settings.max);
         Arc::new(Self {
             board: book.board(),
-            state: Mutex::new(State { book, notices: Notices::default(), reapers: Vec::new(), clearing: Vec::new() }),
+            notices: Notices::default(),
+            state: Mutex::new(State { book, reapers: Vec::new(), clearing: Vec::new() }),
             settings,
             tally: Tally::default(),
         })
@@ -66,17 +65,17 @@ impl Shared {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing of a user's runs while it is held, so that nothing panics.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Closes what was taken out of the book for nobody. Its slot goes to whoever waits.
-    pub(super) fn close_one(&self, Taken { live, entry }: Taken<Box<dyn Leaving>>, why: Why) {
-        live.close(self, why);
+    pub(super) fn close_one(&self, Taken { live, entry }: Taken<Box<dyn Leaving>>, reason: CloseReason) {
+        live.close(self, reason);
         let next = self.lock().book.release(entry, true);
         wake(next);
     }
 
-    pub(super) fn close_idle(&self, why: Why) {
+    pub(super) fn close_idle(&self, reason: CloseReason) {
         let me = thread::current().id();
         let mut state = self.lock();
         // As many as there are now: others may go on meanwhile.
@@ -89,7 +88,7 @@ impl Shared {
         state.clearing.push((me, count));
         while let Some(idle) = state.next_to_clear(me) {
             drop(state);
-            self.close_one(idle, why);
+            self.close_one(idle, reason);
             state = self.lock();
         }
         state.clearing.retain(|(thread, _)| *thread != me);
@@ -98,11 +97,10 @@ impl Shared {
     pub(super) fn close(&self) {
         let mut state = self.lock();
         let waiting = state.book.close(|| GetError::Closed);
-        let dialing = std::mem::take(&mut state.notices);
         drop(state);
         wake(waiting);
-        dialing.tell_all();
-        self.close_idle(Why::Gone);
+        self.notices.close();
+        self.close_idle(CloseReason::Gone);
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -111,21 +109,17 @@ impl Shared {
     }
 
     pub(super) fn tell(&self, event: impl FnOnce() -> Event) {
-        let Some(hook) = &self.settings.on_event else { return };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(&event()))) {
-            let message = panic_message(panic);
-            warn(format_args!("the event hook of a pool panicked: {message}"));
-        }
+        self.settings.hooks.emit(event);
     }
 
     /// Counts and tells of a connection that was closed.
-    pub(super) fn tell_closed(&self, name: &Arc<str>, opened: Instant, why: Why) {
-        match why {
-            Why::Evicted => count(&self.tally.evicted),
-            Why::Dead => count(&self.tally.found_dead),
+    pub(super) fn tell_closed(&self, name: &Arc<str>, opened: Instant, reason: CloseReason) {
+        match reason {
+            CloseReason::Evicted => count(&self.tally.evicted),
+            CloseReason::Dead => count(&self.tally.found_dead),
             _ => {}
         }
-        self.tell(|| Event::Closed { name: Arc::clone(name), why, lived: opened.elapsed() });
+        self.tell(|| Event::Closed { name: Arc::clone(name), reason, lived: opened.elapsed() });
     }
 }
 
@@ -143,14 +137,7 @@ impl State {
     }
 }
 
-/// Logs a warning. (A logger is the program's own code, and may panic.)
-pub(super) fn warn(text: fmt::Arguments<'_>) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| log::warn!(target: "perconn", "{text}"))) {
-        panic_message(panic);
-    }
-}
-
 /// (When the lock is released.)
 pub(super) fn wake(wakers: impl IntoIterator<Item = Waker>) {
-    wakers.into_iter().for_each(crate::hooks::wake);
+    wakers.into_iter().for_each(crate::panics::wake);
 }

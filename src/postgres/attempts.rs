@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::SeedableRng;
@@ -17,6 +17,8 @@ use super::hosts::Host;
 use super::login::{BoxError, Login};
 use super::shared::Shared;
 use crate::Dial;
+use crate::causes::WithCauses;
+use crate::sync::Mutex;
 
 /// Where the newest login waits for the session that goes with it.
 #[derive(Clone, Default)]
@@ -24,12 +26,12 @@ pub(super) struct Slot(Arc<Mutex<Option<Login>>>);
 
 impl Slot {
     fn put(&self, login: Option<Login>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = login;
+        *self.0.lock() = login;
     }
 
     /// Whoever takes it has the link: the task, or who sees its end first.
     pub(super) fn take(&self) -> Option<Login> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 
@@ -151,14 +153,10 @@ impl fmt::Display for Failures {
             if number > 0 {
                 f.write_str("; ")?;
             }
-            write!(f, "{host}: {error}")?;
-            // The last one's cause follows as the source.
-            if number + 1 < self.0.len() {
-                let mut cause = error.source();
-                while let Some(error) = cause {
-                    write!(f, ": {error}")?;
-                    cause = error.source();
-                }
+            // The causes of the last one follow, as this error's source.
+            match number + 1 < self.0.len() {
+                true => write!(f, "{host}: {}", WithCauses(&**error))?,
+                false => write!(f, "{host}: {error}")?,
             }
         }
         Ok(())

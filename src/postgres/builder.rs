@@ -152,7 +152,7 @@ impl ListenerBuilder {
     /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes. It must not block.
     /// A panic in it is caught and logged.
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
-        self.hooks.logger = Some(Box::new(logger));
+        self.hooks.logger = Box::new(logger);
         self
     }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, SqlState};
 
+use crate::causes::{WithCauses, causes};
+
 /// Everything that a [`Listener`](super::Listener) and a [`ListenerConn`](super::ListenerConn) report.
 ///
 /// Its text says its own level only; the cause is in [`source`](StdError::source), and all of it in
@@ -123,6 +125,16 @@ pub enum Error {
         source: Option<Arc<Self>>,
     },
 
+    /// The program's own logger or event hook panicked. The listener goes on.
+    #[error("the {hook} hook panicked: {message}")]
+    #[non_exhaustive]
+    HookPanicked {
+        /// `"logger"` or `"event"`.
+        hook: &'static str,
+        /// The message of the panic, if it was text.
+        message: String,
+    },
+
     /// It was closed by this program. Final.
     #[error("the listener is closed")]
     Closed,
@@ -135,14 +147,7 @@ pub enum Error {
 impl Error {
     /// The server's code (SQLSTATE), if the server said one; of several hosts, the last one's.
     pub fn code(&self) -> Option<&SqlState> {
-        let mut next: Option<&(dyn StdError + 'static)> = Some(self);
-        while let Some(error) = next {
-            if let Some(error) = error.downcast_ref::<DbError>() {
-                return Some(error.code());
-            }
-            next = error.source();
-        }
-        None
+        causes(self).find_map(|cause| cause.downcast_ref::<DbError>()).map(DbError::code)
     }
 
     /// This error and its causes in one line, for a log.
@@ -186,19 +191,5 @@ impl Error {
     /// [`ListenerConn`](super::ListenerConn), which does not come back, [`Lost`](Error::Lost) and [`Silent`](Error::Silent) are the end, too.)
     pub fn is_final(&self) -> bool {
         matches!(self, Self::GaveUp { .. } | Self::Closed | Self::RuntimeShutdown)
-    }
-}
-
-struct WithCauses<'a>(&'a Error);
-
-impl fmt::Display for WithCauses<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }

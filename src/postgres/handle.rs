@@ -162,11 +162,11 @@ impl ListenerHandle {
         self.shared.lock().is_up
     }
 
-    /// The state of the listener at this moment.
+    /// The status of the listener at this moment.
     pub fn status(&self) -> Status {
         match (&self.shared.lock().end, self.shared.status.get()) {
             (Some(End::Closed | End::RuntimeShutdown), _) | (_, None) => Status::Closed,
-            (_, Some(status)) => *status.borrow(),
+            (_, Some(status)) => status.current(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use super::end::End;
 use super::hooks::Hooks;
 use super::outbox::{Item, Outbox};
 use super::{Error, Event, Message, Notification};
-use crate::Status;
+use crate::StatusWatch;
+use crate::sync::Mutex;
 
 /// Who waits for the server's answer about a channel.
 pub(super) type Waiter = oneshot::Sender<Result<(), Error>>;
@@ -33,7 +34,7 @@ pub(super) struct Shared {
     pub(super) ping_timeout: Duration,
     phase: watch::Sender<Phase>,
     /// The core connection's.
-    pub(super) status: OnceLock<watch::Receiver<Status>>,
+    pub(super) status: OnceLock<StatusWatch>,
 }
 
 pub(super) struct State {
@@ -97,7 +98,7 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     // ===== the reader =====
@@ -276,7 +277,7 @@ impl Shared {
         if let Some(error) = error {
             self.hooks.log(error);
         }
-        self.hooks.event(event);
+        self.hooks.emit(|| event);
     }
 }
 

@@ -42,7 +42,7 @@ struct Unborn {
 impl Unborn {
     fn spawn(self, conn: Conn<super::dialer::BoxStream>) -> Arc<Shared> {
         let Self { shared, slot, heartbeat, is_once } = self;
-        let _ = shared.status.set(conn.status());
+        let _ = shared.status.set(conn.watch_status());
         let task = Task { shared: Arc::clone(&shared), sessions: Sessions::new(conn), slot, heartbeat, is_once };
         tokio::spawn(task.run());
         shared

@@ -2,7 +2,6 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -13,11 +12,11 @@ use super::Event;
 use super::attempts::Slot;
 use super::dialer::BoxStream;
 use super::end::{End, Loss};
-use super::hooks::panic_text;
 use super::link::Link;
 use super::login::Login;
 use super::questions::tell_all;
 use super::shared::{Shared, set_waker};
+use crate::panics::{catch, ignore};
 use crate::{Session, Sessions};
 
 /// The task's belongings.
@@ -61,10 +60,7 @@ impl Task {
                 let mut link = Some(link);
                 return poll_fn(|cx| {
                     // (A stream that panics has no goodbye.)
-                    let goodbye = AssertUnwindSafe(|| link.take().into_iter().for_each(|link| link.goodbye(cx)));
-                    if let Err(panic) = catch_unwind(goodbye) {
-                        panic_text(panic);
-                    }
+                    ignore(|| link.take().into_iter().for_each(|link| link.goodbye(cx)));
                     Poll::Ready(())
                 })
                 .await;
@@ -138,9 +134,7 @@ impl Task {
             let _ = question.reply.send(Err(loss.error()));
         }
         // (A stream may panic when it is dropped.)
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| link.lost(loss))) {
-            panic_text(panic);
-        }
+        ignore(|| link.lost(loss));
         if self.is_once {
             self.shared.end(End::Lost(loss.clone()));
         }
@@ -170,10 +164,8 @@ impl Task {
 
 /// What was dialed may be the program's own, and panic.
 fn poll_link(link: &mut Link, cx: &mut Context<'_>) -> Poll<Option<Loss>> {
-    match catch_unwind(AssertUnwindSafe(|| link.poll(cx))) {
-        Ok(poll) => poll,
-        Err(panic) => Poll::Ready(Some(Loss::of(format!("the stream panicked: {}", panic_text(panic))))),
-    }
+    catch(|| link.poll(cx))
+        .unwrap_or_else(|message| Poll::Ready(Some(Loss::of(format!("the stream panicked: {message}")))))
 }
 
 /// Enters the end when the task ends, however it ends: the runtime drops it when it shuts down.

@@ -1,7 +1,7 @@
 //! TLS as PostgreSQL has it: asked for in the clear, and then spoken.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_postgres::Config;
@@ -9,6 +9,7 @@ use tokio_postgres::config::{SslMode, SslNegotiation};
 
 use super::Error;
 use super::dialer::{AnyDialer, BoxStream};
+use crate::sync::Mutex;
 use crate::{Tls, TlsDialer, dial_fn};
 
 /// The SSLRequest: its length, and 1234 and 5679 in place of a version.
@@ -40,7 +41,7 @@ impl TlsUpgrade {
         let given = || {
             let stream = Arc::clone(&stream);
             dial_fn(move || {
-                let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let stream = stream.lock().take();
                 std::future::ready(stream.ok_or_else(|| io::ErrorKind::NotConnected.into()))
             })
         };
@@ -67,7 +68,7 @@ impl TlsUpgrade {
                 }
             }
         }
-        *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+        *self.stream.lock() = Some(stream);
         self.dialer.dial().await
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use tokio::time::Instant;
 use super::Notification;
 use super::dialer::BoxStream;
 use super::frames::{Frames, Step};
+use crate::io_error::is_try_again;
+use crate::sync::Mutex;
 
 /// A stream whose inside can be exchanged while the protocol goes on: the login belongs to the dial, which has the bare
 /// stream in hand, and what comes after it to the session that the connection lends.
@@ -99,7 +101,7 @@ impl Wire {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -133,7 +135,7 @@ impl Inner {
 /// The two errors that say "try again" are no break (and none of tokio's streams gives them).
 fn not_yet<T>(polled: Poll<io::Result<T>>, cx: &Context<'_>) -> Poll<io::Result<T>> {
     match polled {
-        Poll::Ready(Err(error)) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+        Poll::Ready(Err(error)) if is_try_again(&error) => {
             cx.waker().wake_by_ref();
             Poll::Pending
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,6 +12,7 @@ use tokio::task::coop;
 
 use super::{Slot, lock};
 use crate::WriteHalf;
+use crate::sync::Mutex;
 
 /// A stream that lives and dies with one link; made by [`Sessions::next`](super::Sessions::next).
 ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use perconn::acceptor::{Acceptor, AcceptorBuilder, Event, Why};
+use perconn::acceptor::{Acceptor, AcceptorBuilder, EndReason, Event};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{interval, sleep};
@@ -54,11 +54,11 @@ async fn silent_client_is_closed_by_the_first_byte_deadline() {
     let start = Instant::now();
     assert_eq!(rest(&mut client(&acceptor).await).await.unwrap(), "");
     assert!((LIMIT..FAR).contains(&start.elapsed()), "{:?}", start.elapsed());
-    let why = event(&mut events, |event| match event {
-        Event::Closed { why, .. } => Some(why.clone()),
+    let reason = event(&mut events, |event| match event {
+        Event::Closed { reason, .. } => Some(reason.clone()),
         _ => None,
     });
-    assert!(matches!(why.await, Why::TimedOut));
+    assert!(matches!(reason.await, EndReason::TimedOut));
     assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.timed_out, 1);
 }
 

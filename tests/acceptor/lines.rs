@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use perconn::acceptor::{AcceptorBuilder, Event, LineConn, Why};
+use perconn::acceptor::{AcceptorBuilder, EndReason, Event, LineConn};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::Notify;
 use tokio::time::{interval, sleep};
@@ -81,11 +81,11 @@ async fn line_that_is_too_long_ends_the_connection_and_is_told() {
         stream.write_all(text.as_bytes()).await.unwrap();
         assert_eq!(rest(&mut stream).await.unwrap(), expected);
         drop(stream);
-        let why = event(&mut events, |event| match event {
-            Event::Closed { why: Why::Failed(error), .. } => Some((error.kind(), error.to_string())),
+        let reason = event(&mut events, |event| match event {
+            Event::Closed { reason: EndReason::Failed(error), .. } => Some((error.kind(), error.to_string())),
             _ => None,
         });
-        assert_eq!(why.await, (io::ErrorKind::InvalidData, "a line of more than 10 bytes".to_owned()));
+        assert_eq!(reason.await, (io::ErrorKind::InvalidData, "a line of more than 10 bytes".to_owned()));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use perconn::acceptor::{Error, Event, Why};
+use perconn::acceptor::{EndReason, Error, Event};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -123,7 +123,7 @@ async fn error_of_a_handler_is_told_with_the_connection_it_ended() {
     assert_eq!(rest(&mut stream).await.unwrap(), "no");
     let address = stream.local_addr().unwrap();
     let told = event(&mut events, |event| match event {
-        Event::Closed { why: Why::Failed(error), peer, id, bytes_read, bytes_written, .. } => {
+        Event::Closed { reason: EndReason::Failed(error), peer, id, bytes_read, bytes_written, .. } => {
             Some((error.kind(), peer.addr(), *id, *bytes_read, *bytes_written))
         }
         _ => None,

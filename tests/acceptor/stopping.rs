@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use perconn::acceptor::{Event, Why};
+use perconn::acceptor::{EndReason, Event};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
@@ -102,7 +102,7 @@ async fn dropped_acceptor_takes_everything_with_it() {
     let mut stream = served(&acceptor).await;
     drop(acceptor);
     assert_eq!(rest(&mut stream).await.unwrap(), "");
-    event(&mut events, |event| matches!(event, Event::Closed { why: Why::Cut, .. }).then_some(())).await;
+    event(&mut events, |event| matches!(event, Event::Closed { reason: EndReason::Cut, .. }).then_some(())).await;
     soon("the port is free", async { while TcpStream::connect(address).await.is_ok() {} }).await;
 }
 

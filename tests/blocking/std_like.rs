@@ -48,15 +48,15 @@ fn addresses_and_state_are_those_of_the_live_link() {
     let (mut conn, peer) = server.pair();
     assert_eq!(conn.peer_addr().unwrap(), server.address);
     assert_eq!(conn.local_addr().unwrap(), peer.peer_addr().unwrap());
-    assert!(conn.is_connected() && conn.current_status().is_connected());
+    assert!(conn.is_connected() && conn.status().is_connected());
     assert_eq!(conn.generation(), 1);
     server.stop();
     drop(peer);
     until("the break is noticed", || !conn.is_connected());
     assert_eq!(conn.peer_addr().unwrap_err().kind(), ErrorKind::NotConnected);
-    assert_eq!(conn.wait_connected(SHORT).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(conn.connected(SHORT).unwrap_err().kind(), ErrorKind::WouldBlock);
     server.restart();
-    conn.wait_connected(None).unwrap();
+    conn.connected(None).unwrap();
     let peer = server.accept();
     assert_eq!(conn.generation(), 2);
     // The break is untold, so the link is not this handle's yet.

@@ -25,7 +25,7 @@ fn close_wakes_every_waiting_reader_and_writer() {
     }
     assert!(is_closed(&other.read(&mut [0]).unwrap_err()));
     assert!(is_closed(&other.write(b"x").unwrap_err()));
-    assert!(is_closed(&other.wait_connected(None).unwrap_err()));
+    assert!(is_closed(&other.connected(None).unwrap_err()));
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn close_during_an_outage_wakes_who_waits_for_a_link() {
     let waiting = [
         begin_to_wait(move || reader.read(&mut [0; 8]).map(drop)),
         begin_to_wait(move || writer.write_all(b"x")),
-        begin_to_wait(move || up.wait_connected(None)),
+        begin_to_wait(move || up.connected(None)),
     ];
     soon("close", &begin(move || conn.close()));
     for outcome in &waiting {

@@ -102,5 +102,5 @@ fn policy_for_outages_is_the_builders() {
     assert!(matches!(Error::of(&conn.read(&mut [0]).unwrap_err()), Some(Error::WaitTimeout { .. })));
     let mut conn = server.client().max_retries(1).build_blocking().unwrap();
     assert!(matches!(Error::of(&conn.read(&mut [0]).unwrap_err()), Some(Error::GaveUp { .. })));
-    assert!(matches!(Error::of(&conn.wait_connected(None).unwrap_err()), Some(Error::GaveUp { .. })));
+    assert!(matches!(Error::of(&conn.connected(None).unwrap_err()), Some(Error::GaveUp { .. })));
 }

@@ -4,10 +4,9 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use perconn::codec::{Framed, FramedRead, FramedWrite};
-use perconn::{Status, WhenDown};
+use perconn::{StatusWatch, WhenDown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use super::support::{Server, reset, soon};
 use super::{Numbered, break_of, broken, frame};
@@ -23,7 +22,7 @@ fn but_for(number: usize) -> impl FnMut() -> Numbered + Send + 'static {
 }
 
 /// Breaks the link, and waits until the connection knows.
-async fn end(peer: TcpStream, mut status: watch::Receiver<Status>) {
+async fn end(peer: TcpStream, mut status: StatusWatch) {
     reset(peer);
     soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
 }
@@ -49,7 +48,7 @@ async fn stream_tells_of_the_break_when_it_has_a_codec_again() {
     let mut codec = Numbered::new();
     peer.write_all(&[codec.bytes(b"one"), codec.bytes(b"two").split_to(6)].concat()).await.unwrap();
     assert_eq!(frame(&mut stream).await, "one");
-    end(peer, stream.get_ref().status()).await;
+    end(peer, stream.get_ref().watch_status()).await;
     panics(stream.next()).await;
     let mut peer = server.accept().await;
     soon("link 2", stream.get_ref().connected()).await.unwrap();
@@ -70,7 +69,7 @@ async fn sink_tells_of_the_break_when_it_has_a_codec_again() {
     soon("send", sink.send("one")).await.unwrap();
     expect(&mut peer, b"one").await;
     soon("feed", sink.feed("lost")).await.unwrap();
-    end(peer, sink.get_ref().status()).await;
+    end(peer, sink.get_ref().watch_status()).await;
     panics(SinkExt::<&str>::flush(&mut sink)).await;
     assert_eq!(broken(soon("send", sink.send("lost, too")).await.unwrap_err()).0, 1);
     let mut peer = server.accept().await;
@@ -87,7 +86,7 @@ async fn sides_of_a_whole_come_to_one_codec_again() {
         soon("send", framed.send("one")).await.unwrap();
         expect(&mut peer, b"one").await;
         soon("feed", framed.feed("lost")).await.unwrap();
-        end(peer, framed.get_ref().status()).await;
+        end(peer, framed.get_ref().watch_status()).await;
         if stream_first {
             panics(framed.next()).await;
             assert_eq!(broken(soon("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap_err()).0, 1);

@@ -53,7 +53,7 @@ async fn frames_that_were_not_begun_are_dropped_too_and_told_once() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let mut framed = FramedWrite::new(conn.into_split().1, LinesCodec::new());
-    let mut status = framed.get_ref().status();
+    let mut status = framed.get_ref().watch_status();
     soon("feed", framed.feed("lost")).await.unwrap();
     soon("feed", framed.feed("lost, too")).await.unwrap();
     drop(peer);
@@ -78,7 +78,7 @@ async fn every_link_gets_a_fresh_encoder() {
             received(&mut peer, &codec.bytes(frame)).await;
         }
         assert_eq!(sink.codec().sent, 2);
-        let mut status = sink.get_ref().status();
+        let mut status = sink.get_ref().watch_status();
         reset(peer);
         soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
         // This one is encoded before the sink knows, and counts for nothing.

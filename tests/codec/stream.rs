@@ -185,7 +185,7 @@ async fn reconnect_does_no_harm_to_a_link_that_the_stream_has_not_come_to() {
     assert_eq!(frame(&mut framed).await, "one");
     drop(peer);
     let mut peer = server.accept().await;
-    soon("link 2", framed.get_ref().status().wait_for(|_| framed.get_ref().generation() == 2)).await.unwrap();
+    soon("link 2", framed.get_ref().watch_status().wait_for(|_| framed.get_ref().generation() == 2)).await.unwrap();
     soon("link 2 is up", framed.get_ref().connected()).await.unwrap();
     peer.write_all(b"three\n").await.unwrap();
     framed.reconnect();
@@ -275,7 +275,7 @@ async fn breaks_that_were_slept_through_are_told_one_by_one() {
         drop(peer);
         peer = server.accept().await;
     }
-    let mut status = framed.get_ref().status();
+    let mut status = framed.get_ref().watch_status();
     soon("link 21", status.wait_for(|_| framed.get_ref().generation() == 21)).await.unwrap();
     soon("link 21 is up", framed.get_ref().connected()).await.unwrap();
     peer.write_all(b"here\n").await.unwrap();

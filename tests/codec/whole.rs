@@ -12,7 +12,7 @@ use super::{Numbered, break_of, broken, frame, next};
 
 /// Ends the link, and waits until the connection knows.
 async fn end(framed: &Framed<Numbered>, peer: TcpStream, orderly: bool) {
-    let mut status = framed.get_ref().status();
+    let mut status = framed.get_ref().watch_status();
     if orderly {
         drop(peer);
     } else {
@@ -188,7 +188,7 @@ async fn own_halves_take_along_what_the_whole_had() {
     soon("send", write.send("second")).await.unwrap();
     expect(&mut peer, b"first\nsecond\n").await;
     // Each is told of the break.
-    let mut status = write.get_ref().status();
+    let mut status = write.get_ref().watch_status();
     reset(peer);
     soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
     assert_eq!(broken(soon("send", write.send("lost")).await.unwrap_err()).0, 1);
@@ -196,7 +196,7 @@ async fn own_halves_take_along_what_the_whole_had() {
     let conn = read.into_inner().reunite(write.into_inner()).unwrap();
     let _peer = server.accept().await;
     soon("link", conn.connected()).await.unwrap();
-    assert_eq!(conn.told(), 1);
+    assert_eq!(conn.last_reported(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -252,5 +252,5 @@ async fn error_says_its_own_level_only() {
     let chain: Vec<_> = chain.map(ToString::to_string).collect();
     assert_eq!(chain.len(), 2, "{chain:?}");
     assert_eq!(chain[0], format!("read on link 1 to {} failed", server.address));
-    assert!(!matches!(framed.get_ref().current_status(), Status::GaveUp));
+    assert!(!matches!(framed.get_ref().status(), Status::GaveUp));
 }

@@ -47,7 +47,7 @@ pub(crate) fn check(bytes: &[u8]) {
         assert!(!min.is_zero() && min <= max);
         // A clock cannot be driven through all times; the first delay is there all the same.
         if max < Duration::from_secs(1 << 20) {
-            let mut status = conn.status();
+            let mut status = conn.watch_status();
             let _ = status.wait_for(|status| status.is_final()).await;
             assert_eq!(delays.lock().unwrap().len(), max_retries as usize + 1);
         } else {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock, mpsc};
 
-use perconn::pool::{Event, GetError, Pool, PoolBuilder, Resource, Why};
+use perconn::pool::{CloseReason, Event, GetError, Pool, PoolBuilder, Resource};
 use tokio_test::task::spawn;
 
 use crate::support::{HANG, soon};
@@ -21,7 +21,7 @@ async fn scheduled_close_closes_an_idle_connection_at_once() {
     let resource = pool.resource(server.address).unwrap();
     echo(&mut soon("get", resource.get()).await.unwrap()).await;
     resource.schedule_close();
-    assert_eq!((closings.list(), pool.stats().idle), (vec![Why::Scheduled], 0));
+    assert_eq!((closings.list(), pool.stats().idle), (vec![CloseReason::Scheduled], 0));
 }
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn scheduled_close_closes_a_connection_in_use_when_it_comes_back_and_only_
     resource.schedule_close();
     echo(&mut conn).await;
     drop(conn);
-    assert_eq!(closings.list(), [Why::Scheduled]);
+    assert_eq!(closings.list(), [CloseReason::Scheduled]);
     for is_reused in [false, true, true] {
         let conn = soon("get", resource.get()).await.unwrap();
         assert_eq!(conn.is_reused(), is_reused);
@@ -68,14 +68,14 @@ async fn last_handle_of_a_resource_takes_its_connection_with_it() {
     drop(resource);
     assert_eq!(pool.stats().idle, 1);
     drop(clone);
-    assert_eq!((pool.stats().idle, closings.list()), (0, vec![Why::Gone]));
+    assert_eq!((pool.stats().idle, closings.list()), (0, vec![CloseReason::Gone]));
     // One in use outlives the handle, and closes when it is given back.
     let resource = number(&pool, "two");
     let conn = resource.get().await.unwrap();
     drop(resource);
     assert_eq!((pool.stats().in_use, *conn), (1, 1));
     drop(conn);
-    assert_eq!(closings.list(), [Why::Gone, Why::Gone]);
+    assert_eq!(closings.list(), [CloseReason::Gone, CloseReason::Gone]);
     nobody_has_anything(&pool);
 }
 
@@ -98,7 +98,7 @@ async fn closed_pool_tells_all_who_wait_and_closes_what_comes_back() {
     drop((conn, slot));
     assert_eq!(pool.stats().idle, 0);
     nobody_has_anything(&pool);
-    assert_eq!(closings.list(), [Why::Evicted, Why::Gone]);
+    assert_eq!(closings.list(), [CloseReason::Evicted, CloseReason::Gone]);
 }
 
 #[tokio::test]
@@ -213,7 +213,7 @@ async fn scheduled_close_is_seen_by_one_who_was_handed_the_connection_and_has_no
     drop(first);
     resource.schedule_close();
     let conn = soon("the next", next).await.unwrap();
-    assert_eq!((conn.is_reused(), closings.list()), (false, vec![Why::Scheduled]));
+    assert_eq!((conn.is_reused(), closings.list()), (false, vec![CloseReason::Scheduled]));
     drop(conn);
     assert!(resource.get().await.unwrap().is_reused());
 }

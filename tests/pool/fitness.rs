@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use perconn::pool::{Pool, Why};
+use perconn::pool::{CloseReason, Pool};
 use perconn::{Dial, TcpDialer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
@@ -25,7 +25,7 @@ async fn connection_that_its_peer_has_closed_is_not_handed_out() {
     }
     let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     assert!(!conn.unwrap().is_reused());
-    assert_eq!(closings.list(), [Why::Dead, Why::Dead]);
+    assert_eq!(closings.list(), [CloseReason::Dead, CloseReason::Dead]);
     assert_eq!(pool.stats().found_dead, 2);
 }
 
@@ -40,7 +40,7 @@ async fn connection_with_bytes_that_nobody_asked_for_is_not_handed_out() {
     peer.write_all(b"an answer that came too late").await.unwrap();
     let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     assert!(!conn.unwrap().is_reused());
-    assert_eq!(closings.list(), [Why::Dead]);
+    assert_eq!(closings.list(), [CloseReason::Dead]);
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn connection_that_is_too_old_is_not_handed_out() {
     // Nor is one kept that has become too old in use.
     tokio::time::sleep(Duration::from_secs(61)).await;
     drop(conn);
-    assert_eq!(closings.list(), [Why::Aged, Why::Aged]);
+    assert_eq!(closings.list(), [CloseReason::Aged, CloseReason::Aged]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,7 +148,7 @@ async fn connection_that_is_idle_for_too_long_is_closed() {
     tokio::time::sleep(Duration::from_secs(30)).await;
     drop(two.get().await.unwrap());
     tokio::time::sleep(Duration::from_secs(31)).await;
-    assert_eq!((pool.stats().idle, closings.list()), (1, vec![Why::Idle]));
+    assert_eq!((pool.stats().idle, closings.list()), (1, vec![CloseReason::Idle]));
     // What is used stays.
     for _ in 0..10 {
         drop(two.get().await.unwrap());

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use perconn::TcpDialer;
-use perconn::pool::{GetError, Pool, Why};
+use perconn::pool::{CloseReason, GetError, Pool};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::support::{Server, soon};
@@ -43,7 +43,7 @@ async fn connection_idle_for_longest_is_closed_when_its_slot_is_needed() {
     }
     // `b` has been idle for longer than `a`.
     echo(&mut soon("get", c.get()).await.unwrap()).await;
-    assert_eq!(closings.list(), [Why::Evicted]);
+    assert_eq!(closings.list(), [CloseReason::Evicted]);
     assert!(soon("a", a.get()).await.unwrap().is_reused());
     assert!(!soon("b", b.get()).await.unwrap().is_reused());
     assert_eq!(pool.stats().evicted, 2);
@@ -70,7 +70,7 @@ async fn guard_that_is_closed_frees_its_slot() {
     let resource = pool.resource(server.address).unwrap();
     soon("get", resource.get()).await.unwrap().close();
     assert_eq!((pool.stats().in_use, pool.stats().idle, pool.stats().releasing), (0, 0, 0));
-    assert_eq!(closings.list(), [Why::Requested]);
+    assert_eq!(closings.list(), [CloseReason::Requested]);
     assert!(!soon("get", resource.get()).await.unwrap().is_reused());
 }
 
@@ -107,7 +107,7 @@ async fn connection_of_a_user_who_panics_is_closed() {
         }
     });
     assert!(user.await.unwrap_err().is_panic());
-    assert_eq!(closings.list(), [Why::Panicked]);
+    assert_eq!(closings.list(), [CloseReason::Panicked]);
     nobody_has_anything(&pool);
     assert!(soon("get", resource.get()).await.is_ok());
 }
@@ -123,7 +123,7 @@ async fn connection_on_which_an_operation_failed_is_not_used_again() {
     drop(peer);
     assert_eq!(soon("the end", tokio::io::AsyncReadExt::read(&mut conn, &mut [0; 8])).await.unwrap(), 0);
     drop(conn);
-    assert_eq!(closings.list(), [Why::Failed]);
+    assert_eq!(closings.list(), [CloseReason::Failed]);
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn bare_slot_counts_and_makes_an_idle_connection_give_way() {
     let one = soon("a slot", pool.slot()).await.unwrap();
     assert_eq!(closings.list(), []);
     let two = pool.try_slot().unwrap();
-    assert_eq!(closings.list(), [Why::Evicted]);
+    assert_eq!(closings.list(), [CloseReason::Evicted]);
     assert!(matches!(pool.try_slot(), Err(GetError::Busy { .. })));
     assert!(matches!(resource.try_get().await, Err(GetError::Busy { .. })));
     drop((one, two));
@@ -207,7 +207,7 @@ async fn connection_that_was_shut_down_or_has_failed_is_closed_though_its_user_t
         conn.close_on_drop(false);
         drop(conn);
     }
-    assert_eq!(closings.list(), [Why::Requested, Why::Failed]);
+    assert_eq!(closings.list(), [CloseReason::Requested, CloseReason::Failed]);
 }
 
 /// Takes nothing.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use perconn::pool::{Event, Guard, Pool, PoolBuilder, Why};
+use perconn::pool::{CloseReason, Event, Guard, Pool, PoolBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -56,20 +56,20 @@ pub async fn echo(conn: &mut Guard) {
 
 /// Why connections were closed, in order.
 #[derive(Clone, Default)]
-pub struct Closings(Arc<Mutex<Vec<Why>>>);
+pub struct Closings(Arc<Mutex<Vec<CloseReason>>>);
 
 impl Closings {
     pub fn watch(&self, builder: PoolBuilder) -> Pool {
         let record = self.clone();
         let hook = move |event: &Event| {
-            if let Event::Closed { why, .. } = event {
-                record.0.lock().unwrap().push(*why);
+            if let Event::Closed { reason, .. } = event {
+                record.0.lock().unwrap().push(*reason);
             }
         };
         builder.on_event(hook).build().unwrap()
     }
 
-    pub fn list(&self) -> Vec<Why> {
+    pub fn list(&self) -> Vec<CloseReason> {
         self.0.lock().unwrap().clone()
     }
 }

@@ -161,7 +161,7 @@ macro_rules! control {
                         let connected = async { self.connected().await.map_err(io::Error::from) };
                         task.operate(What::Connected, connected, |()| Outcome::Done).await;
                     }
-                    5 => assert_eq!(self.is_connected(), self.current_status().is_connected()),
+                    5 => assert_eq!(self.is_connected(), self.status().is_connected()),
                     6 => drop((self.generation(), format!("{self:?}"))),
                     _ => task.pause().await,
                 }

@@ -146,15 +146,14 @@ fn crash(stream: &TcpStream) {
 
 /// Waits until the connection knows that its link is gone, without touching it.
 pub async fn break_noticed<S>(conn: &Conn<S>) {
-    let mut status = conn.status();
+    let mut status = conn.watch_status();
     soon("the break is noticed", status.wait_for(|status| !status.is_connected())).await.unwrap();
 }
 
 /// Waits until a link of at least this generation is up.
 pub async fn generation_up<S>(conn: &Conn<S>, generation: u64) {
     while conn.generation() < generation {
-        let mut status = conn.status();
-        status.mark_unchanged();
+        let mut status = conn.watch_status();
         if conn.generation() >= generation {
             break;
         }

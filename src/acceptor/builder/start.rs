@@ -1,6 +1,5 @@
 //! From settings to an acceptor.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +8,14 @@ use tokio::time::Instant;
 
 use super::{AcceptorBuilder, Serving};
 use crate::acceptor::overflow::Slots;
-use crate::acceptor::settings::{Handler, Settings};
+use crate::acceptor::service::{Handler, Service};
+use crate::acceptor::settings::Settings;
 use crate::acceptor::shared::Shared;
 #[cfg(feature = "tls")]
 use crate::acceptor::tls::{Sessions, reload::Watcher};
 use crate::acceptor::{Acceptor, Error, serve};
+use crate::panics::catch;
+use crate::runtime::has_time;
 
 impl AcceptorBuilder {
     /// Listens, and starts to accept on the current runtime.
@@ -66,34 +68,42 @@ impl AcceptorBuilder {
         let (watcher, tls) = match self.tls {
             Some(tls) => {
                 let watcher = Watcher::new(&tls);
-                (Some(watcher), Some(Sessions::new(tls, self.max_handshakes, handshake_timeout)?))
+                (Some(watcher), Some(Arc::new(Sessions::new(tls, self.max_handshakes, handshake_timeout)?)))
             }
             None => (None, None),
         };
-        // A runtime says that it has no I/O or no time by a panic only.
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            drop(tokio::time::sleep(Duration::ZERO));
-            self.listen.open(self.backlog)
-        }));
+        // Without I/O, it panics.
+        if !has_time() {
+            return Err(no_runtime());
+        }
+        let opened = catch(|| self.listen.open(self.backlog));
         let (listener, local_addr) = opened.map_err(|_| no_runtime())??;
         let shared = Shared::new(Settings {
             acceptors: self.acceptors,
             overflow: self.overflow,
-            refusal: self.refusal,
-            nodelay: self.nodelay,
             first_byte_timeout,
             idle_timeout,
             min_rate: self.min_rate,
-            #[cfg(feature = "tls")]
-            tls,
-            handler,
             hooks: self.hooks,
         });
+        let service = Arc::new(Service {
+            handler,
+            refusal: self.refusal,
+            refusing: Service::refusing(),
+            nodelay: self.nodelay,
+            #[cfg(feature = "tls")]
+            tls: tls.clone(),
+        });
         #[cfg(feature = "tls")]
-        if let Some(watcher) = watcher {
-            runtime.spawn(watcher.run(Arc::downgrade(&shared)));
+        if let (Some(watcher), Some(sessions)) = (watcher, &tls) {
+            runtime.spawn(watcher.run(Arc::downgrade(&shared), Arc::clone(sessions)));
         }
-        runtime.spawn(serve::serve(listener, Arc::clone(&shared)));
-        Ok(Acceptor { shared, local_addr })
+        runtime.spawn(serve::serve(listener, Arc::clone(&shared), service));
+        Ok(Acceptor {
+            shared,
+            local_addr,
+            #[cfg(feature = "tls")]
+            tls,
+        })
     }
 }

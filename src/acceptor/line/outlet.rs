@@ -3,12 +3,13 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncWrite, WriteHalf};
 
 use super::Stream;
+use crate::sync::Mutex;
 
 /// What is sent goes through here. The lock is held for one poll only, so that the end of the connection can take the half from
 /// whoever is sending, and even from a future that is never polled again.
@@ -33,7 +34,7 @@ impl Outlet {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Out>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// The half, and what is left to be written. `None`: it has gone before.

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-use crate::acceptor::shared::Shared;
+use super::Sessions;
+use crate::acceptor::stats::Tally;
+use crate::sync::Mutex;
 
 /// How long the oldest handshake is safe when no further one can begin. Whoever is honest and not at the end of the world has
 /// done it by then; without this, silent clients would keep everyone out until their time is over.
@@ -43,7 +45,7 @@ impl Handshakes {
     }
 
     fn lock(&self) -> MutexGuard<'_, Underway> {
-        self.underway.lock().unwrap_or_else(PoisonError::into_inner)
+        self.underway.lock()
     }
 
     /// Waits for the right to one more. As long as there is none, those that have taken too long are given up, one after the
@@ -85,26 +87,24 @@ impl Handshakes {
 }
 
 /// A client that has a permit and no acceptor yet; with its handshake, as long as that goes on.
-pub(super) struct Entrant {
-    shared: Arc<Shared>,
+pub(in crate::acceptor) struct Entrant {
+    sessions: Arc<Sessions>,
+    tally: Arc<Tally>,
     id: u64,
     given_up: Arc<Notify>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Entrant {
-    pub(super) fn new(shared: &Arc<Shared>, permit: OwnedSemaphorePermit) -> Self {
-        shared.tally.handshaking.fetch_add(1, Ordering::Relaxed);
+    pub(in crate::acceptor) fn new(sessions: &Arc<Sessions>, tally: &Arc<Tally>, permit: OwnedSemaphorePermit) -> Self {
+        tally.handshaking.fetch_add(1, Ordering::Relaxed);
         let given_up = Arc::new(Notify::new());
-        let mut id = 0;
-        if let Some(sessions) = &shared.settings.tls {
-            let mut underway = sessions.handshakes.lock();
-            underway.last_id += 1;
-            id = underway.last_id;
-            let safe_until = Instant::now() + GRACE;
-            underway.begun.insert(id, Begun { safe_until, given_up: Arc::clone(&given_up) });
-        }
-        Self { shared: Arc::clone(shared), id, given_up, _permit: permit }
+        let mut underway = sessions.handshakes.lock();
+        underway.last_id += 1;
+        let id = underway.last_id;
+        underway.begun.insert(id, Begun { safe_until: Instant::now() + GRACE, given_up: Arc::clone(&given_up) });
+        drop(underway);
+        Self { sessions: Arc::clone(sessions), tally: Arc::clone(tally), id, given_up, _permit: permit }
     }
 
     /// Waits until the handshake is given up.
@@ -114,15 +114,13 @@ impl Entrant {
 
     /// The handshake has ended. From now on, it is the acceptors that are waited for.
     pub(super) fn is_done(&self) {
-        if let Some(sessions) = &self.shared.settings.tls {
-            sessions.handshakes.lock().begun.remove(&self.id);
-        }
+        self.sessions.handshakes.lock().begun.remove(&self.id);
     }
 }
 
 impl Drop for Entrant {
     fn drop(&mut self) {
         self.is_done();
-        self.shared.tally.handshaking.fetch_sub(1, Ordering::Relaxed);
+        self.tally.handshaking.fetch_sub(1, Ordering::Relaxed);
     }
 }

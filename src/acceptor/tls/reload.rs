@@ -62,12 +62,11 @@ impl Watcher {
         Self { files, watch }
     }
 
-    pub(in crate::acceptor) async fn run(mut self, shared: Weak<Shared>) {
+    pub(in crate::acceptor) async fn run(mut self, shared: Weak<Shared>, sessions: Arc<Sessions>) {
         loop {
-            let Some((every, mut phase)) = shared.upgrade().and_then(|shared| {
-                let every = shared.settings.tls.as_ref()?.settings.reload_every?;
-                Some((every, shared.phase.subscribe()))
-            }) else {
+            let Some((every, mut phase)) =
+                shared.upgrade().and_then(|shared| Some((sessions.settings.reload_every?, shared.phase.subscribe())))
+            else {
                 return;
             };
             if self.files.is_empty() {
@@ -81,10 +80,11 @@ impl Watcher {
             }
             let Some(shared) = shared.upgrade() else { return };
             // Disks may be slow.
+            let sessions = Arc::clone(&sessions);
             let look = tokio::task::spawn_blocking(move || {
                 if self.watch.is_worth_a_try(stamps(&self.files)) {
                     // It is told; what is in use stays.
-                    let _ = reload(&shared);
+                    let _ = reload(&shared, Some(&sessions));
                 }
                 self
             });
@@ -97,19 +97,19 @@ impl Watcher {
 }
 
 /// Reads the files, and tells of the outcome.
-pub(in crate::acceptor) fn reload(shared: &Shared) -> Result<(), Arc<Error>> {
-    let Some(sessions) = &shared.settings.tls else {
+pub(in crate::acceptor) fn reload(shared: &Shared, sessions: Option<&Sessions>) -> Result<(), Arc<Error>> {
+    let Some(sessions) = sessions else {
         return Err(Arc::new(Error::InvalidConfig("no TLS: expected it by AcceptorBuilder::tls".into())));
     };
     match Sessions::reload(sessions) {
         Ok(()) => {
-            shared.settings.hooks.tell(|| Event::CertificatesReloaded);
+            shared.settings.hooks.emit(|| Event::CertificatesReloaded);
             Ok(())
         }
         Err(error) => {
             let cause = Arc::new(error);
             shared.settings.hooks.log(&Error::CertificatesKept { source: Arc::clone(&cause) });
-            shared.settings.hooks.tell(|| Event::CertificatesKept { cause: Arc::clone(&cause) });
+            shared.settings.hooks.emit(|| Event::CertificatesKept { cause: Arc::clone(&cause) });
             Err(cause)
         }
     }

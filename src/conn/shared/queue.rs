@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::task::Waker;
 
 use self::job::{Job, Place};
-pub(super) use self::job::{Outcome, Turn};
+pub(super) use self::job::{NextWrite, Outcome};
 
 mod job;
 
@@ -142,12 +142,12 @@ impl<F> Queue<F> {
     }
 
     /// The next bytes for a writer that has none left.
-    pub(super) fn take(&mut self, buffer: &mut Vec<u8>) -> Turn {
+    pub(super) fn take(&mut self, buffer: &mut Vec<u8>) -> NextWrite {
         buffer.clear();
-        let Some(job) = self.jobs.front().filter(|_| self.admitted > 0) else { return Turn::Rest };
+        let Some(job) = self.jobs.front().filter(|_| self.admitted > 0) else { return NextWrite::Rest };
         if job.place == Place::Large {
             self.taken = 1;
-            return Turn::Caller(job.number, self.begun);
+            return NextWrite::Caller(job.number, self.begun);
         }
         let large = self.jobs.range(..self.admitted).position(|job| job.place == Place::Large);
         match large {
@@ -161,7 +161,7 @@ impl<F> Queue<F> {
                 self.taken = index;
             }
         }
-        Turn::Write
+        NextWrite::Write
     }
 
     /// The stream has taken `n` more bytes.

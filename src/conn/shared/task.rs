@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -10,10 +9,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time;
 
-use super::role::{Role, Stop};
+use super::drive::Stop;
+use super::write_permit::WritePermit;
 use super::writer::{State, Writer};
-use crate::hooks::{panic_message, wake};
-use crate::ledger::End;
+use crate::conn_state::End;
+use crate::panics::{catch, wake};
 
 /// How long the task goes on with what was begun when everyone has left.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -24,13 +24,13 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 pub(super) struct Task<S> {
     writer: Arc<Writer<S>>,
     /// The right to write, while the task has it.
-    role: Option<Box<Role<S>>>,
+    permit: Option<Box<WritePermit<S>>>,
     has_let_others: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Task<S> {
     pub(super) fn new(writer: Arc<Writer<S>>) -> Self {
-        Self { writer, role: None, has_let_others: false }
+        Self { writer, permit: None, has_let_others: false }
     }
 
     pub(super) async fn run(mut self) {
@@ -43,25 +43,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Task<S> {
             biased;
             () = poll_fn(|cx| self.poll(cx)) => {}
             () = everyone_has_left => {}
-            // (A caller may sit on the role, so that the task would not hear of it otherwise.)
-            () = writer.tether.ledger.over() => {}
+            // (A caller may sit on the permit, so that the task would not hear of it otherwise.)
+            () = writer.context.conn_state.over() => {}
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let Some(role) = &mut self.role else {
+            let Some(permit) = &mut self.permit else {
                 let mut state = self.writer.lock();
                 if state.queue.is_empty() && state.is_left {
                     return Poll::Ready(());
                 }
-                if !state.queue.is_ready() || state.role.is_none() {
+                if !state.queue.is_ready() || state.permit.is_none() {
                     self.has_let_others = false;
                     sleep(state, cx);
                     return Poll::Pending;
                 }
                 if mem::replace(&mut self.has_let_others, true) {
-                    self.role = state.role.take();
+                    self.permit = state.permit.take();
                     continue;
                 }
                 drop(state);
@@ -69,17 +69,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Task<S> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             };
-            let stop = match catch_unwind(AssertUnwindSafe(|| role.drive(&self.writer, None, cx))) {
+            let stop = match catch(|| permit.drive(&self.writer, None, cx)) {
                 Ok(stop) => ready!(stop),
-                Err(panic) => {
-                    panic_message(panic);
+                Err(_) => {
                     // The stream's own panic: what it has taken, nobody knows. The jobs go on with the next link.
-                    self.writer.tether.ledger.reconnect();
+                    self.writer.context.conn_state.reconnect();
                     continue;
                 }
             };
             let mut state = self.writer.lock();
-            state.role = self.role.take();
+            state.permit = self.permit.take();
             // The caller may have gone since.
             if matches!(stop, Stop::Caller) && state.queue.is_callers_turn(state.queue.first()) {
                 self.has_let_others = false;
@@ -110,12 +109,12 @@ impl<S> Drop for Task<S> {
         state.is_closing = true;
         state.queue.abandon(&mut wakers);
         let is_left = state.is_left;
-        if writer.tether.ledger.ended().is_none() && !is_left {
+        if writer.context.conn_state.ended().is_none() && !is_left {
             // Nobody could write any more, so there is nothing to keep up.
             let end = if std::thread::panicking() { End::Closed } else { End::RuntimeShutdown };
             drop(state);
-            writer.tether.ledger.end(end);
-            writer.tether.ledger.publish();
+            writer.context.conn_state.end(end);
+            writer.context.conn_state.publish();
             state = writer.lock();
         }
         writer.unlock(state, wakers);

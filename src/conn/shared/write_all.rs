@@ -10,9 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop;
 
 use super::queue::Outcome;
-use super::role::Role;
+use super::write_permit::WritePermit;
 use super::writer::Writer;
-use crate::conn::alarm::{Alarm, now};
+use crate::conn::timer::{Timer, now};
 use crate::{Error, WhenDown};
 
 /// The future of [`SharedConn::write_all`](super::SharedConn::write_all).
@@ -22,14 +22,14 @@ pub(super) struct WriteAll<'a, S> {
     /// The number of the job, while it is in the queue.
     number: Option<u64>,
     /// The right to write, while this caller writes its many bytes itself.
-    role: Option<Box<Role<S>>>,
+    permit: Option<Box<WritePermit<S>>>,
     /// Runs while there is no link, if the wait is limited; and after which link.
-    patience: Option<(u64, Alarm)>,
+    patience: Option<(u64, Timer)>,
 }
 
 impl<'a, S> WriteAll<'a, S> {
     pub(super) fn new(writer: &'a Writer<S>, bytes: &'a [u8]) -> Self {
-        Self { writer, bytes, number: None, role: None, patience: None }
+        Self { writer, bytes, number: None, permit: None, patience: None }
     }
 }
 
@@ -60,19 +60,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
         if self.bytes.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        self.role = state.come();
-        let Some(role) = &mut self.role else {
+        self.permit = state.come();
+        let Some(permit) = &mut self.permit else {
             let number = state.queue.join(self.bytes.len());
             self.number = Some(number);
             drop(state);
             return self.go_on(number, cx);
         };
         drop(state);
-        let outcome = role.write_alone(self.writer, self.bytes, cx);
-        let is_flushed = !role.is_unflushed();
+        let outcome = permit.write_alone(self.writer, self.bytes, cx);
+        let is_flushed = !permit.is_unflushed();
         let mut wakers = Vec::new();
         let mut state = self.writer.lock();
-        state.put_role(self.role.take());
+        state.put_role(self.permit.take());
         let outcome = match outcome {
             Ok(written) if written == self.bytes.len() && is_flushed => Poll::Ready(Ok(())),
             Ok(written) => {
@@ -89,8 +89,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
     }
 
     fn go_on(&mut self, number: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(role) = &mut self.role {
-            if role.drive(self.writer, Some((number, self.bytes)), cx).is_pending() {
+        if let Some(permit) = &mut self.permit {
+            if permit.drive(self.writer, Some((number, self.bytes)), cx).is_pending() {
                 return self.poll_patience(cx);
             }
             self.lay_down();
@@ -108,10 +108,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
                 let is_admitted = state.queue.admit(number, self.bytes, &mut wakers);
                 let _replaced = state.queue.set_waker(number, cx.waker());
                 if is_admitted && state.queue.is_callers_turn(number) {
-                    self.role = state.role.take();
+                    self.permit = state.permit.take();
                 }
                 self.writer.unlock(state, wakers);
-                return if self.role.is_some() { self.go_on(number, cx) } else { self.poll_patience(cx) };
+                return if self.permit.is_some() { self.go_on(number, cx) } else { self.poll_patience(cx) };
             }
         };
         self.number = None;
@@ -121,27 +121,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
     /// How long a job waits for a link.
     #[inline]
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let WhenDown::WaitFor(limit) = self.writer.tether.when_down else { return Poll::Pending };
-        let Writer { tether, .. } = self.writer;
+        let WhenDown::WaitFor(limit) = self.writer.context.when_down else { return Poll::Pending };
+        let Writer { context, .. } = self.writer;
         let number = self.number.unwrap_or_default();
         // A job that has begun is told of the break that cut it, and of nothing else.
         if self.writer.is_up() || self.writer.lock().queue.is_begun(number) {
             self.patience = None;
             return Poll::Pending;
         }
-        let generation = tether.ledger.generation();
+        let generation = context.conn_state.generation();
         let current = self.patience.take().filter(|(outage, _)| *outage == generation);
-        let Some(deadline) = now(&tether.runtime).checked_add(limit) else { return Poll::Pending };
-        let (_, alarm) =
-            self.patience.insert(current.unwrap_or_else(|| (generation, Alarm::new(deadline, &tether.runtime))));
-        ready!(alarm.poll(cx));
+        let Some(deadline) = now(&context.runtime).checked_add(limit) else { return Poll::Pending };
+        let (_, timer) =
+            self.patience.insert(current.unwrap_or_else(|| (generation, Timer::new(deadline, &context.runtime))));
+        ready!(timer.poll(cx));
         self.patience = None;
         if !self.withdraw() {
             // A link has come up at the last moment, and a writer has taken the job.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let address = self.writer.tether.ledger.address.clone();
+        let address = self.writer.context.conn_state.address.clone();
         Poll::Ready(Err(Error::WaitTimeout { address, limit }.into()))
     }
 
@@ -163,10 +163,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
 
 impl<S> WriteAll<'_, S> {
     fn lay_down(&mut self) {
-        if let Some(mut role) = self.role.take() {
-            role.forget_turn();
+        if let Some(mut permit) = self.permit.take() {
+            permit.forget_turn();
             let mut state = self.writer.lock();
-            state.put_role(Some(role));
+            state.put_role(Some(permit));
             self.writer.unlock(state, None);
         }
     }
@@ -174,9 +174,9 @@ impl<S> WriteAll<'_, S> {
 
 impl<S> Drop for WriteAll<'_, S> {
     fn drop(&mut self) {
-        if self.role.is_some() && (self.number.is_none() || thread::panicking()) {
+        if self.permit.is_some() && (self.number.is_none() || thread::panicking()) {
             // The stream has panicked: what it has taken of this job, nobody knows.
-            self.writer.tether.ledger.reconnect();
+            self.writer.context.conn_state.reconnect();
         }
         if let Some(number) = self.number {
             let mut wakers = Vec::new();

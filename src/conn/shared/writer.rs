@@ -1,6 +1,6 @@
 //! How many callers write on one link.
 //!
-//! There is one [`Role`], the right to write on the link. A caller that is alone takes it for the moment of one call and
+//! There is one [`WritePermit`], the right to write on the link. A caller that is alone takes it for the moment of one call and
 //! writes its bytes from where they are, as on a `TcpStream`. As soon as several tasks are seen to write, callers put
 //! their bytes into the [`Queue`], and a task writes what has come together, with one system call for many jobs (the
 //! group commit of databases). It lets the other tasks of its thread run first, so that there is something to come
@@ -8,17 +8,17 @@
 //!
 //! # Why nobody waits for ever
 //!
-//! Nobody keeps the role while waiting for the link but the task, which the runtime polls whenever it is woken; so a
+//! Nobody keeps the permit while waiting for the link but the task, which the runtime polls whenever it is woken; so a
 //! caller whose future is held and not polled delays nobody. The one exception is a job of many bytes, which its caller
 //! writes itself when its turn comes, as only the caller has them.
 //!
-//! The task sleeps only with its waker in the state. Whoever puts something into the queue, or lays the role down while
+//! The task sleeps only with its waker in the state. Whoever puts something into the queue, or lays the permit down while
 //! something is in it, takes that waker out and wakes it.
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -26,11 +26,12 @@ use tokio::sync::Notify;
 use tokio::task;
 
 use super::queue::Queue;
-use super::role::Role;
-use crate::conn::alarm::{Alarm, now};
-use crate::conn::{Tether, WriteHalf};
-use crate::hooks::wake;
+use super::write_permit::WritePermit;
+use crate::conn::timer::{Timer, now};
+use crate::conn::{ConnContext, WriteHalf};
 use crate::link::Socket;
+use crate::panics::wake;
+use crate::sync::Mutex;
 use crate::{Error, WhenDown};
 
 /// For how many rounds with one job only it is remembered that there are several tasks.
@@ -41,7 +42,7 @@ pub(super) struct Writer<S> {
     state: Mutex<State<S>>,
     /// The streams are sockets: what they have taken, the kernel has.
     pub(super) is_direct: bool,
-    pub(super) tether: Arc<Tether<S>>,
+    pub(super) context: Arc<ConnContext<S>>,
     /// Told when the last job is gone, and when the last holder of the connection is.
     drained: Notify,
     pub(super) left: Notify,
@@ -50,7 +51,7 @@ pub(super) struct Writer<S> {
 pub(super) struct State<S> {
     pub(super) queue: Queue<io::Error>,
     /// `None` while somebody has it.
-    pub(super) role: Option<Box<Role<S>>>,
+    pub(super) permit: Option<Box<WritePermit<S>>>,
     /// The task's, while it sleeps.
     pub(super) task: Option<Waker>,
     /// The task of the caller that came last.
@@ -67,10 +68,10 @@ pub(super) struct State<S> {
 
 impl<S: 'static> Writer<S> {
     pub(super) fn new(half: WriteHalf<S>, places: usize) -> Self {
-        let tether = half.tether();
+        let context = half.context();
         let state = State {
             queue: Queue::new(places),
-            role: Some(Box::new(Role::new(half))),
+            permit: Some(Box::new(WritePermit::new(half))),
             task: None,
             last_caller: None,
             crowd: 0,
@@ -81,7 +82,7 @@ impl<S: 'static> Writer<S> {
         Self {
             state: Mutex::new(state),
             is_direct: Socket::is_one::<S>(),
-            tether,
+            context,
             drained: Notify::new(),
             left: Notify::new(),
         }
@@ -91,7 +92,7 @@ impl<S: 'static> Writer<S> {
 impl<S> Writer<S> {
     pub(super) fn lock(&self) -> MutexGuard<'_, State<S>> {
         // Nothing panics while the lock is held.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Unlocks, and wakes whoever is concerned.
@@ -108,29 +109,29 @@ impl<S> Writer<S> {
     /// Why no job is taken any more.
     #[cold]
     pub(super) fn end(&self) -> io::Error {
-        let ledger = &self.tether.ledger;
-        ledger.ended().map_or(Error::ClosedConnection, |end| ledger.end_error(end)).into()
+        let conn_state = &self.context.conn_state;
+        conn_state.ended().map_or(Error::ClosedConnection, |end| conn_state.end_error(end)).into()
     }
 
     /// The error of a job that finds no link, if that is what the program wants.
     pub(super) fn check_link(&self) -> io::Result<()> {
-        if self.tether.when_down == WhenDown::Fail && !self.is_up() {
-            return Err(self.tether.ledger.ended().map_or_else(|| self.down(), |_| self.end()));
+        if self.context.when_down == WhenDown::Fail && !self.is_up() {
+            return Err(self.context.conn_state.ended().map_or_else(|| self.down(), |_| self.end()));
         }
         Ok(())
     }
 
     fn down(&self) -> io::Error {
-        Error::Down { address: self.tether.ledger.address.clone() }.into()
+        Error::Down { address: self.context.conn_state.address.clone() }.into()
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.tether.ledger.status().is_connected()
+        self.context.conn_state.status().is_connected()
     }
 
     /// What the program's policy means for those in the queue, if there is no link.
     pub(super) fn apply_policy(&self, state: &mut State<S>, wakers: &mut Vec<Waker>) {
-        match self.tether.when_down {
+        match self.context.when_down {
             WhenDown::Wait => {}
             // Each has to look at the clock.
             WhenDown::WaitFor(_) => state.queue.call_all(wakers),
@@ -148,8 +149,8 @@ impl<S> Writer<S> {
     /// No job is taken any more. Waits until every job is gone, or the time is up.
     pub(super) async fn drain(&self, limit: Duration) {
         self.lock().is_closing = true;
-        let runtime = &self.tether.runtime;
-        let mut alarm = Alarm::new(now(runtime) + limit, runtime);
+        let runtime = &self.context.runtime;
+        let mut timer = Timer::new(now(runtime) + limit, runtime);
         let drained = async {
             loop {
                 let mut drained = pin!(self.drained.notified());
@@ -163,7 +164,7 @@ impl<S> Writer<S> {
         tokio::select! {
             biased;
             () = drained => {}
-            () = poll_fn(|cx| alarm.poll(cx)) => {}
+            () = poll_fn(|cx| timer.poll(cx)) => {}
         }
     }
 
@@ -171,13 +172,13 @@ impl<S> Writer<S> {
     pub(super) fn leave(&self) {
         let mut state = self.lock();
         (state.is_closing, state.is_left) = (true, true);
-        let is_idle = state.queue.is_empty() && state.role.is_some();
+        let is_idle = state.queue.is_empty() && state.permit.is_some();
         let task = state.task.take();
         drop(state);
         if is_idle {
             // There is nothing to send any more, and the task may not run for a long time.
-            self.tether.ledger.close();
-            self.tether.ledger.publish();
+            self.context.conn_state.close();
+            self.context.conn_state.publish();
         }
         self.left.notify_one();
         if let Some(task) = task {
@@ -187,9 +188,9 @@ impl<S> Writer<S> {
 }
 
 impl<S> State<S> {
-    /// A caller comes. If it is alone, it gets the role, and need not stand in the row.
+    /// A caller comes. If it is alone, it gets the permit, and need not stand in the row.
     #[inline]
-    pub(super) fn come(&mut self) -> Option<Box<Role<S>>> {
+    pub(super) fn come(&mut self) -> Option<Box<WritePermit<S>>> {
         let caller = task::try_id();
         if std::mem::replace(&mut self.last_caller, caller) != caller {
             self.crowd = CROWD_MEMORY;
@@ -197,17 +198,17 @@ impl<S> State<S> {
         if self.crowd > 0 || !self.queue.is_empty() {
             return None;
         }
-        let role = self.role.take()?;
+        let permit = self.permit.take()?;
         self.is_alone = true;
         self.queue.pass();
-        Some(role)
+        Some(permit)
     }
 
-    /// Lays the role down.
-    pub(super) fn put_role(&mut self, role: Option<Box<Role<S>>>) {
-        if role.is_some() {
+    /// Lays the permit down.
+    pub(super) fn put_role(&mut self, permit: Option<Box<WritePermit<S>>>) {
+        if permit.is_some() {
             self.is_alone = false;
-            self.role = role;
+            self.permit = permit;
         }
     }
 
@@ -218,6 +219,6 @@ impl<S> State<S> {
 
     /// The task, if there is something for it to do.
     fn task(&mut self) -> Option<Waker> {
-        if self.role.is_some() && self.queue.is_ready() { self.task.take() } else { None }
+        if self.permit.is_some() && self.queue.is_ready() { self.task.take() } else { None }
     }
 }

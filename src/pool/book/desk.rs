@@ -9,14 +9,15 @@
 //! entry claimed, and joins the others who wait, or has to wait for the book.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::task::Waker;
 
 use slab::Slab;
 
 use super::board::Board;
 use super::waiter::{Answer, Cancelled, Grant, Waiter};
-use crate::pool::Why;
+use crate::pool::CloseReason;
+use crate::sync::Mutex;
 
 /// A desk with its lock.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ pub(super) enum Back {
     Handed(Option<Waker>),
     /// Nobody waits: it is idle.
     Idle,
-    Close(Why),
+    Close(CloseReason),
 }
 
 /// What becomes of an entry whose user leaves it without a connection.
@@ -81,7 +82,7 @@ impl<L, F> DeskLock<L, F> {
 
     pub(in super::super) fn lock(&self) -> MutexGuard<'_, Desk<L, F>> {
         // Nothing of a user's runs while it is held, so that nothing panics.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -152,9 +153,9 @@ impl<L, F> Desk<L, F> {
     }
 
     /// All who wait for the entry get nothing. Returns whom to wake.
-    pub(in super::super) fn fail_waiters(&mut self, why: impl Fn() -> F) -> Vec<Waker> {
+    pub(in super::super) fn fail_waiters(&mut self, reason: impl Fn() -> F) -> Vec<Waker> {
         let row = std::mem::take(&mut self.row);
-        row.into_iter().filter_map(|(_, waiter)| self.grant(waiter, Grant::Failed(why()))).collect()
+        row.into_iter().filter_map(|(_, waiter)| self.grant(waiter, Grant::Failed(reason()))).collect()
     }
 
     /// One who has the entry and a slot begins to open a connection. What was scheduled before was for another one.
@@ -204,13 +205,13 @@ impl<L, F> Desk<L, F> {
     /// A connection comes back. Of those who wait for a slot elsewhere, the first has this ticket.
     pub(super) fn put(&mut self, is_closed: bool, first_elsewhere: u64) -> Back {
         if is_closed || self.is_gone {
-            return Back::Close(Why::Gone);
+            return Back::Close(CloseReason::Gone);
         }
         if std::mem::take(&mut self.closes) {
-            return Back::Close(Why::Scheduled);
+            return Back::Close(CloseReason::Scheduled);
         }
         if first_elsewhere < self.first_here() {
-            return Back::Close(Why::Evicted);
+            return Back::Close(CloseReason::Evicted);
         }
         match self.row.pop_front() {
             Some((_, waiter)) => Back::Handed(self.grant(waiter, Grant::Reuse)),

@@ -44,7 +44,7 @@ fn whoever_came_first_is_served_first_across_entries() {
     let Answer::Wait(elsewhere) = book.ask(1, &mut Some(Waker::noop().clone())) else { panic!() };
     let Answer::Wait(here) = book.ask(0, &mut Some(Waker::noop().clone())) else { panic!() };
     // Its connection would serve the second, but the first comes first.
-    assert!(matches!(book.put(0, Connection { entry: 0 }, None, false), Put::Close(Why::Evicted)));
+    assert!(matches!(book.put(0, Connection { entry: 0 }, None, false), Put::Close(CloseReason::Evicted)));
     book.release(0, true);
     assert_eq!(desks[0].lock().fetch(here), None);
     assert_eq!(desks[1].lock().fetch(elsewhere), Some(Grant::Slot(None)));

@@ -42,7 +42,7 @@ impl Place {
 
 /// What a writer does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Turn {
+pub(in super::super) enum NextWrite {
     /// Write what is in its buffer.
     Write,
     /// The caller of this job writes its bytes itself, from this one on.

@@ -145,8 +145,11 @@ impl World {
                     assert!(!self.scheduled.contains(&entry), "it was to be closed");
                     None
                 }
-                Put::Close(why) => {
-                    assert!(why != Why::Scheduled || self.scheduled.contains(&entry), "nobody wanted it to be closed");
+                Put::Close(reason) => {
+                    assert!(
+                        reason != CloseReason::Scheduled || self.scheduled.contains(&entry),
+                        "nobody wanted it to be closed"
+                    );
                     Some(User::Leaves(true))
                 }
             },

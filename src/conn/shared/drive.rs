@@ -1,30 +1,15 @@
-//! The right to write on the link, and the writing.
+//! Writing, with the right to it in hand.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::queue::Turn;
+use super::queue::NextWrite;
+use super::write_permit::WritePermit;
 use super::writer::{CROWD_MEMORY, Writer};
-use crate::conn::WriteHalf;
 use crate::{Error, Op, WhenDown};
-
-/// The right to write on the link, and what is needed for it.
-pub(super) struct Role<S> {
-    half: WriteHalf<S>,
-    /// What was taken out of the queue, and how much of it the stream has taken.
-    buffer: Vec<u8>,
-    offset: usize,
-    turn: Turn,
-    /// The stream may have bytes that the kernel has not.
-    is_unflushed: bool,
-    /// The link after which those in the queue were told that there is none.
-    waited_after: u64,
-    /// Whom to wake when the lock is released.
-    wakers: Vec<Waker>,
-}
 
 /// Why a writer stops.
 pub(super) enum Stop {
@@ -34,48 +19,7 @@ pub(super) enum Stop {
     Caller,
 }
 
-impl<S> Role<S> {
-    pub(super) fn new(half: WriteHalf<S>) -> Self {
-        Self {
-            half,
-            buffer: Vec::new(),
-            offset: 0,
-            turn: Turn::Rest,
-            is_unflushed: false,
-            waited_after: 0,
-            wakers: Vec::new(),
-        }
-    }
-
-    /// The stream has taken `n` bytes of this turn.
-    fn advance(&mut self, n: usize, is_all: bool) {
-        match &mut self.turn {
-            Turn::Caller(_, begun) => *begun += n,
-            Turn::Write | Turn::Rest => self.offset += n,
-        }
-        if is_all {
-            self.turn = Turn::Rest;
-        }
-    }
-
-    /// Leaves what the stream has not taken in the buffer.
-    fn drop_written(&mut self) {
-        self.buffer.drain(..self.offset);
-        (self.offset, self.turn) = (0, Turn::Rest);
-    }
-
-    /// Whether the stream may have bytes that the kernel has not.
-    pub(super) fn is_unflushed(&self) -> bool {
-        self.is_unflushed
-    }
-
-    /// The caller that wrote its bytes itself has gone.
-    pub(super) fn forget_turn(&mut self) {
-        self.turn = Turn::Rest;
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Role<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WritePermit<S> {
     /// Writes bytes of a caller that is alone, as far as the link takes them now. Returns how many the stream has taken.
     pub(super) fn write_alone(&mut self, writer: &Writer<S>, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<usize> {
         let mut written = 0;
@@ -115,22 +59,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Role<S> {
             let outcome = if self.is_unflushed {
                 Pin::new(&mut self.half).poll_flush(cx).map_ok(|()| 0)
             } else {
-                if self.turn == Turn::Rest {
+                if self.next_write == NextWrite::Rest {
                     let mut state = writer.lock();
                     if own.is_some_and(|(number, _)| !state.queue.is_callers_turn(number)) {
                         return Poll::Ready(Stop::Rest);
                     }
-                    self.turn = state.queue.take(&mut self.buffer);
+                    self.next_write = state.queue.take(&mut self.buffer);
                     self.offset = 0;
                 }
-                let bytes = match (self.turn, own) {
-                    (Turn::Write, _) => &self.buffer[self.offset..],
-                    (Turn::Caller(number, begun), Some((own, bytes))) if number == own => &bytes[begun..],
-                    (Turn::Caller(..), _) => {
-                        self.turn = Turn::Rest;
+                let bytes = match (self.next_write, own) {
+                    (NextWrite::Write, _) => &self.buffer[self.offset..],
+                    (NextWrite::Caller(number, begun), Some((own, bytes))) if number == own => &bytes[begun..],
+                    (NextWrite::Caller(..), _) => {
+                        self.next_write = NextWrite::Rest;
                         return Poll::Ready(Stop::Caller);
                     }
-                    (Turn::Rest, _) => return Poll::Ready(Stop::Rest),
+                    (NextWrite::Rest, _) => return Poll::Ready(Stop::Rest),
                 };
                 let length = bytes.len();
                 let outcome = Pin::new(&mut self.half).poll_write(cx, bytes);
@@ -176,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Role<S> {
 
     /// The link takes nothing now, or there is none.
     fn wait(&mut self, writer: &Writer<S>) -> Poll<Stop> {
-        let (is_up, generation) = (writer.is_up(), writer.tether.ledger.generation());
+        let (is_up, generation) = (writer.is_up(), writer.context.conn_state.generation());
         let mut state = writer.lock();
         if !self.is_unflushed {
             // Jobs may be withdrawn meanwhile.
@@ -186,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Role<S> {
         // A break that has cut a job in two, or the flush of some, comes first: at the next poll.
         let is_down = !is_up && !self.is_unflushed && !state.queue.is_any_begun();
         let is_outage = is_down && std::mem::replace(&mut self.waited_after, generation) != generation;
-        let is_over = is_down && writer.tether.when_down == WhenDown::Fail;
+        let is_over = is_down && writer.context.when_down == WhenDown::Fail;
         if is_outage || is_over {
             writer.apply_policy(&mut state, &mut self.wakers);
         }
@@ -195,17 +139,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Role<S> {
     }
 
     fn break_off(&mut self, writer: &Writer<S>, generation: u64, op: Op) {
-        let ledger = &writer.tether.ledger;
-        let fault = ledger.fault(generation, op);
+        let conn_state = &writer.context.conn_state;
+        let fault = conn_state.fault(generation, op);
         let is_up = writer.is_up();
         self.drop_written();
         self.is_unflushed = false;
         let mut state = writer.lock();
-        let why = || fault.error(op, &ledger.address).into();
+        let why = || fault.error(op, &conn_state.address).into();
         state.queue.break_off(&mut self.buffer, why, &mut self.wakers);
         // The next link may be up already.
         if !is_up {
-            self.waited_after = ledger.generation();
+            self.waited_after = conn_state.generation();
             writer.apply_policy(&mut state, &mut self.wakers);
         }
         writer.unlock(state, self.wakers.drain(..));
@@ -213,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Role<S> {
 
     fn abandon(&mut self, writer: &Writer<S>) {
         self.buffer.clear();
-        (self.offset, self.turn) = (0, Turn::Rest);
+        (self.offset, self.next_write) = (0, NextWrite::Rest);
         let mut state = writer.lock();
         state.is_closing = true;
         state.queue.abandon(&mut self.wakers);

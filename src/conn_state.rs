@@ -1,10 +1,10 @@
 //! What the handles of a connection and its actor know in common.
 //!
-//! The ledger says which links there have been, which of them are broken and why, and whether there will be another.
+//! The conn_state says which links there have been, which of them are broken and why, and whether there will be another.
 //! Whoever notices a break enters it here first and sends the job second, so that no handle takes a link for live
 //! after an error on it has been told.
 //!
-//! On a live link a handle asks one question, [`Ledger::is_live`]: one atomic load. Everything else is behind a lock
+//! On a live link a handle asks one question, [`ConnState::is_live`]: one atomic load. Everything else is behind a lock
 //! that is taken only when something has happened, or when a handle begins to wait.
 //!
 //! # Why no wake-up is lost
@@ -16,34 +16,34 @@
 //!
 //! # Why nothing waits for a lock for long
 //!
-//! Nothing that is not the ledger's own runs under its lock: wakers are woken, and streams and wakers dropped, after
+//! Nothing that is not the conn_state's own runs under its lock: wakers are woken, and streams and wakers dropped, after
 //! it is released. The watch channel of the [`Status`] has a lock of its own, which the program holds as long as it
-//! looks at a status. So the status is published outside of the ledger's lock, and only by the actor and by
+//! looks at a status. So the status is published outside of the conn_state's lock, and only by the actor and by
 //! operations that tell of a break: `reconnect()` and a drop never wait for somebody who looks.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::{Notify, watch};
 
-use self::state::State;
-pub(crate) use self::state::{Direction, End, Seat};
+use self::record::Record;
+pub(crate) use self::record::{Claimant, Command, Direction, End};
 use crate::fault::{Cause, Fault};
-use crate::hooks::wake;
-use crate::job::Job;
-use crate::link::{Grip, Link, Socket};
-use crate::{Error, Op, Status};
+use crate::link::{Link, Socket, StreamRef};
+use crate::panics::wake;
+use crate::sync::Mutex;
+use crate::{Error, Op, Status, StatusWatch};
 
-mod state;
+mod record;
 
 /// The common record of one connection.
-pub(crate) struct Ledger<S> {
+pub(crate) struct ConnState<S> {
     pub(crate) address: String,
     /// The newest generation that is known to be broken; `u64::MAX` once no link may be used any more.
     broken: AtomicU64,
-    state: Mutex<State<S>>,
-    /// What the program sees, if it looks; it lags behind the state until the next [`Ledger::publish`].
+    state: Mutex<Record<S>>,
+    /// What the program sees, if it looks; it lags behind the state until the next [`ConnState::publish`].
     status: OnceLock<watch::Sender<Status>>,
     /// Told when that may have changed. (A watch channel wakes those who wait in a random order; this one in theirs.)
     published: Notify,
@@ -72,12 +72,12 @@ pub(crate) enum Report {
     Over(End),
 }
 
-impl<S> Ledger<S> {
+impl<S> ConnState<S> {
     pub(crate) fn new(address: String) -> Self {
         Self {
             address,
             broken: AtomicU64::new(0),
-            state: Mutex::new(State::new()),
+            state: Mutex::new(Record::new()),
             status: OnceLock::new(),
             published: Notify::new(),
             actor_away: AtomicBool::new(false),
@@ -102,11 +102,11 @@ impl<S> Ledger<S> {
     }
 
     /// The status as the program sees it, now and from now on.
-    pub(crate) fn watch_status(&self) -> watch::Receiver<Status> {
+    pub(crate) fn watch_status(&self) -> StatusWatch {
         let shown = self.status.get_or_init(|| watch::Sender::new(self.status()));
         // What changed while nobody could publish it.
         self.publish();
-        shown.subscribe()
+        StatusWatch::new(shown.subscribe())
     }
 
     /// Shows the program the status at this moment.
@@ -150,7 +150,7 @@ impl<S> Ledger<S> {
             }
             // The cause is taken under the lock: nobody can see a socket whose error has been taken, and no break.
             let fault = self.enter(state, generation, op, cause());
-            state.send(Job::Redial(Arc::clone(&fault)));
+            state.send(Command::Redial(Arc::clone(&fault)));
             Report::Broken(fault)
         })
     }
@@ -172,22 +172,22 @@ impl<S> Ledger<S> {
             let generation = state.generation;
             if self.is_live(generation) {
                 let fault = self.enter(state, generation, Op::Read, Cause::Requested);
-                state.send(Job::Redial(fault));
+                state.send(Command::Redial(fault));
             } else {
-                state.send(Job::Reconnect);
+                state.send(Command::Reconnect);
             }
         });
     }
 
     /// The next job, for the actor.
-    pub(crate) fn poll_job(&self, cx: &Context<'_>) -> Poll<Job> {
+    pub(crate) fn poll_job(&self, cx: &Context<'_>) -> Poll<Command> {
         let (job, _replaced) = self.change(|state| state.next_job(cx.waker()));
         job.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// The oldest break that is remembered of those after `told`.
-    pub(crate) fn first_untold(&self, told: u64) -> Option<Arc<Fault>> {
-        self.lock().first_untold(told)
+    pub(crate) fn first_untold(&self, last_reported: u64) -> Option<Arc<Fault>> {
+        self.lock().first_untold(last_reported)
     }
 
     /// The record of a break.
@@ -195,7 +195,7 @@ impl<S> Ledger<S> {
         self.lock().fault(generation, op)
     }
 
-    fn enter(&self, state: &mut State<S>, generation: u64, op: Op, cause: Cause) -> Arc<Fault> {
+    fn enter(&self, state: &mut Record<S>, generation: u64, op: Op, cause: Cause) -> Arc<Fault> {
         self.broken.store(generation, Ordering::Release);
         state.break_link(op, cause)
     }
@@ -212,28 +212,28 @@ impl<S> Ledger<S> {
                 return Err(stream);
             }
             debug_assert!(state.generation < generation, "a late link must not replace a newer one");
-            let grip = Grip::new(stream);
-            let socket = grip.socket().cloned();
-            state.begin_link(generation, grip);
+            let stream = StreamRef::new(stream);
+            let socket = stream.socket().cloned();
+            state.begin_link(generation, stream);
             Ok(socket)
         })
     }
 
     /// What a handle does next that has been told of all breaks up to `told`. Stores the waker if it has to wait.
-    pub(crate) fn next(&self, told: u64, seat: Seat, waker: &Waker) -> Next<S> {
+    pub(crate) fn next(&self, last_reported: u64, claimant: Claimant, waker: &Waker) -> Next<S> {
         let (next, _replaced) = self.change(|state| {
             // Who closed the connection knows about it, and what was left unread is not wanted any more.
             if let Some(end @ (End::Closed | End::RuntimeShutdown)) = state.end {
                 return (Next::Over(end), None);
             }
-            if let Some(fault) = state.first_untold(told) {
-                let leftover = state.take_leftover(seat, fault.generation);
+            if let Some(fault) = state.first_untold(last_reported) {
+                let leftover = state.take_leftover(claimant, fault.generation);
                 return (Next::Tell(fault, leftover), None);
             }
-            match (state.end, state.take(seat)) {
+            match (state.end, state.take(claimant)) {
                 (Some(end), _) => (Next::Over(end), None),
                 (None, Some(link)) => (Next::Use(link), None),
-                (None, None) => (Next::Wait, state.register(seat.direction, waker)),
+                (None, None) => (Next::Wait, state.register(claimant.direction, waker)),
             }
         });
         next
@@ -241,24 +241,24 @@ impl<S> Ledger<S> {
 
     /// The reading handle does not want what is left of the links up to `told`.
     #[cfg(feature = "session")]
-    pub(crate) fn pass_over(&self, told: u64) {
-        self.change(|state| state.pass_over(told));
+    pub(crate) fn pass_over(&self, last_reported: u64) {
+        self.change(|state| state.pass_over(last_reported));
     }
 
     /// The live link for a handle that has been told of everything, without waiting for one.
-    pub(crate) fn take_live(&self, told: u64, seat: Seat) -> Option<Link<S>> {
-        self.change(|state| if state.first_untold(told).is_none() { state.take(seat) } else { None })
+    pub(crate) fn take_live(&self, last_reported: u64, claimant: Claimant) -> Option<Link<S>> {
+        self.change(|state| if state.first_untold(last_reported).is_none() { state.take(claimant) } else { None })
     }
 
     /// The live link for whoever ends the conversation on it, told or not. The handles can take it as before.
     pub(crate) fn share_last(&self) -> Option<Link<S>> {
-        self.change(State::share)
+        self.change(Record::share)
     }
 
     /// Turns a link that two halves shared back into one that a whole `Conn` owns.
     pub(crate) fn unshare(&self, link: Link<S>) -> Link<S> {
         self.change(|state| {
-            if state.generation == link.generation && link.grip.socket().is_none() {
+            if state.generation == link.generation && link.stream.socket().is_none() {
                 // The copy that was kept for the other half.
                 state.link = None;
             }
@@ -292,7 +292,7 @@ impl<S> Ledger<S> {
             }
             if state.end.is_none() {
                 state.end(End::Finished);
-                state.send(Job::Close);
+                state.send(Command::Close);
             }
             None
         })
@@ -301,7 +301,7 @@ impl<S> Ledger<S> {
     /// Ends the connection at once for everyone, and sets the actor to end too.
     pub(crate) fn close(&self) {
         if self.end(End::Closed) {
-            self.change(|state| state.send(Job::Close));
+            self.change(|state| state.send(Command::Close));
         }
     }
 
@@ -375,13 +375,13 @@ impl<S> Ledger<S> {
 
     // ===== the lock =====
 
-    fn lock(&self) -> MutexGuard<'_, State<S>> {
+    fn lock(&self) -> MutexGuard<'_, Record<S>> {
         // Nothing panics while the lock is held; a poisoned one would still hold a sound state.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Changes the state under the lock; afterwards wakes whoever is concerned and drops what is not needed any more.
-    fn change<T>(&self, change: impl FnOnce(&mut State<S>) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut Record<S>) -> T) -> T {
         let mut state = self.lock();
         let result = change(&mut state);
         let (wakers, actor, _discarded) = state.take_aftermath();

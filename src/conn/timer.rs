@@ -12,13 +12,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 /// Rings once, at its deadline; never, if the runtime shuts down before (or has no timers).
-pub(super) struct Alarm {
+pub(super) struct Timer {
     pub(super) deadline: Instant,
     /// `None` when it is over.
     task: Option<JoinHandle<()>>,
 }
 
-impl Alarm {
+impl Timer {
     pub(super) fn new(deadline: Instant, runtime: &runtime::Handle) -> Self {
         Self { deadline, task: Some(runtime.spawn(async move { sleep_until(deadline).await })) }
     }
@@ -32,7 +32,7 @@ impl Alarm {
     }
 }
 
-impl Drop for Alarm {
+impl Drop for Timer {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();

@@ -1,4 +1,4 @@
-//! What stands behind the ledger's lock.
+//! What stands behind the conn_state's lock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,16 +7,14 @@ use std::task::Waker;
 use tokio::time::Instant;
 
 use crate::fault::{Cause, Fault};
-use crate::job::Job;
-use crate::link::{Grip, Link, Parting, Socket};
-use crate::meter::Meter;
+use crate::link::{ByteCount, Link, Parting, Socket, StreamRef};
 use crate::{Op, Status};
 
 /// How many breaks are remembered for a handle that has not been told of them yet. When a handle has slept through
 /// more, it is told of the oldest that is remembered and goes on from there.
 const REMEMBERED_FAULTS: usize = 16;
 
-pub(super) struct State<S> {
+pub(super) struct Record<S> {
     /// The newest link's number, 0 before there is one.
     pub(super) generation: u64,
     /// When it came up.
@@ -24,7 +22,7 @@ pub(super) struct State<S> {
     /// The live link, for the handles that have not taken it yet.
     pub(super) link: Option<Link<S>>,
     /// What has passed over the newest link.
-    meter: Arc<Meter>,
+    byte_count: Arc<ByteCount>,
     /// The newest broken link, if its bytes may not have been read: the reader never took it.
     leftover: Option<Link<S>>,
     /// The generation that the reading handle took last.
@@ -33,7 +31,7 @@ pub(super) struct State<S> {
     /// Set by `shutdown()`: when this link ends, there will not be another.
     pub(super) finishing: bool,
     /// The actor's queue, of a job of each kind at most.
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Command>,
     /// The actor's waker, while it waits for a job.
     actor: Option<Waker>,
     pub(super) end: Option<End>,
@@ -42,6 +40,17 @@ pub(super) struct State<S> {
     is_news: bool,
     /// What has to be dropped when the lock is released.
     discarded: Vec<Link<S>>,
+}
+
+/// What a handle asks of the actor.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A link broke.
+    Redial(Arc<Fault>),
+    /// Dial now.
+    Reconnect,
+    /// End.
+    Close,
 }
 
 /// Why there will be no further link.
@@ -66,26 +75,26 @@ pub(crate) enum Direction {
 
 /// Who asks for a link.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Claimant {
     pub(crate) direction: Direction,
     /// Whether the handle is one of two halves.
     pub(crate) is_half: bool,
 }
 
-impl Seat {
+impl Claimant {
     /// Whether the bytes of a link that this handle takes are read by it.
     fn reads(self) -> bool {
         self.direction == Direction::Read || !self.is_half
     }
 }
 
-impl<S> State<S> {
+impl<S> Record<S> {
     pub(super) fn new() -> Self {
         Self {
             generation: 0,
             since: Instant::now(),
             link: None,
-            meter: Arc::default(),
+            byte_count: Arc::default(),
             leftover: None,
             read_taken: 0,
             faults: VecDeque::new(),
@@ -110,11 +119,11 @@ impl<S> State<S> {
         }
     }
 
-    pub(super) fn begin_link(&mut self, generation: u64, grip: Grip<S>) {
+    pub(super) fn begin_link(&mut self, generation: u64, stream: StreamRef<S>) {
         self.generation = generation;
         self.since = Instant::now();
-        self.meter = Arc::default();
-        self.link = Some(Link { generation, grip, meter: Arc::clone(&self.meter) });
+        self.byte_count = Arc::default();
+        self.link = Some(Link { generation, stream, byte_count: Arc::clone(&self.byte_count) });
         self.is_news = true;
     }
 
@@ -127,7 +136,7 @@ impl<S> State<S> {
             op,
             cause,
             lived: self.since.elapsed(),
-            meter: Arc::clone(&self.meter),
+            byte_count: Arc::clone(&self.byte_count),
             unacknowledged,
             is_last: self.finishing,
         });
@@ -137,7 +146,7 @@ impl<S> State<S> {
         self.faults.push_back(Arc::clone(&fault));
         self.discard_leftover();
         match link {
-            Some(link) if self.read_taken < generation && link.grip.has_unread() => self.leftover = Some(link),
+            Some(link) if self.read_taken < generation && link.stream.has_unread() => self.leftover = Some(link),
             link => self.discarded.extend(link),
         }
         if self.finishing {
@@ -159,7 +168,7 @@ impl<S> State<S> {
 
     /// The live link's socket.
     pub(super) fn socket(&self) -> Option<&Socket> {
-        self.link.as_ref()?.grip.socket()
+        self.link.as_ref()?.stream.socket()
     }
 
     /// Ends the live link for the peer, and returns how many written bytes the peer's kernel has not acknowledged.
@@ -185,15 +194,15 @@ impl<S> State<S> {
     }
 
     /// The oldest remembered break of which a handle has not been told.
-    pub(super) fn first_untold(&self, told: u64) -> Option<Arc<Fault>> {
-        self.faults.iter().find(|fault| fault.generation > told).cloned()
+    pub(super) fn first_untold(&self, last_reported: u64) -> Option<Arc<Fault>> {
+        self.faults.iter().find(|fault| fault.generation > last_reported).cloned()
     }
 
     /// The live link.
-    pub(super) fn take(&mut self, seat: Seat) -> Option<Link<S>> {
-        let is_owned = matches!(self.link, Some(Link { grip: Grip::Owned(_), .. }));
-        let given = if is_owned && !seat.is_half { self.link.take() } else { self.share() }?;
-        if seat.reads() {
+    pub(super) fn take(&mut self, claimant: Claimant) -> Option<Link<S>> {
+        let is_owned = matches!(self.link, Some(Link { stream: StreamRef::Owned(_), .. }));
+        let given = if is_owned && !claimant.is_half { self.link.take() } else { self.share() }?;
+        if claimant.reads() {
             self.read_taken = self.read_taken.max(self.generation);
         }
         Some(given)
@@ -207,15 +216,15 @@ impl<S> State<S> {
     }
 
     /// A broken link that the reader never had in its hands.
-    pub(super) fn take_leftover(&mut self, seat: Seat, generation: u64) -> Option<Link<S>> {
-        if seat.reads() { self.leftover.take_if(|link| link.generation == generation) } else { None }
+    pub(super) fn take_leftover(&mut self, claimant: Claimant, generation: u64) -> Option<Link<S>> {
+        if claimant.reads() { self.leftover.take_if(|link| link.generation == generation) } else { None }
     }
 
     /// Drops a broken link that the reader never had in its hands, and does not want. Whoever waits looks again.
     #[cfg(feature = "session")]
-    pub(super) fn pass_over(&mut self, told: u64) {
+    pub(super) fn pass_over(&mut self, last_reported: u64) {
         self.is_news = true;
-        if self.leftover.as_ref().is_some_and(|link| link.generation <= told) {
+        if self.leftover.as_ref().is_some_and(|link| link.generation <= last_reported) {
             self.discard_leftover();
         }
     }
@@ -236,8 +245,8 @@ impl<S> State<S> {
 
     /// Queues a job for the actor. One that is there already need not come twice: a link breaks once, a close ends all,
     /// and one reconnect is as good as two.
-    pub(super) fn send(&mut self, job: Job) {
-        let is_there = |queued: &Job| std::mem::discriminant(queued) == std::mem::discriminant(&job);
+    pub(super) fn send(&mut self, job: Command) {
+        let is_there = |queued: &Command| std::mem::discriminant(queued) == std::mem::discriminant(&job);
         match self.jobs.iter().position(is_there) {
             Some(index) => self.jobs[index] = job,
             None => self.jobs.push_back(job),
@@ -245,7 +254,7 @@ impl<S> State<S> {
     }
 
     /// The next job. If there is none, the actor's waker is stored, and the one that it replaces returned.
-    pub(super) fn next_job(&mut self, waker: &Waker) -> (Option<Job>, Option<Waker>) {
+    pub(super) fn next_job(&mut self, waker: &Waker) -> (Option<Command>, Option<Waker>) {
         match self.jobs.pop_front() {
             Some(job) => (Some(job), None),
             None => (None, self.actor.replace(waker.clone())),

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use tokio::runtime;
 
-use super::alarm::{Alarm, now};
-use super::silence::Silence;
-use crate::ledger::{Direction, Ledger};
+use super::idle_timeout::IdleTimer;
+use super::timer::{Timer, now};
+use crate::conn_state::{ConnState, Direction};
 use crate::link::LastLook;
 
 /// How long a stream that is not a socket, but has lost one beneath it, may take to come to its end.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
 
 /// One direction of a handle.
-pub(super) struct Lane {
+pub(super) struct DirectionState {
     pub(super) direction: Direction,
-    /// Whose waker the ledger keeps for this direction.
+    /// Whose waker the conn_state keeps for this direction.
     caller: Option<Caller>,
     /// The link on which an operation waits, 0 if none does.
     waits_on: u64,
@@ -27,13 +27,13 @@ pub(super) struct Lane {
     /// The broken link for whose last bytes a read has given the runtime a turn.
     turn_given: u64,
     /// Runs while a read waits for the end of a stream whose link has broken; and which link.
-    last_words: Option<Box<(u64, Alarm)>>,
+    last_words: Option<Box<(u64, Timer)>>,
     /// Runs while an operation waits for a link.
     patience: Option<Patience>,
     /// It waits for a link, whatever the program's policy.
     pub(super) is_patient: bool,
     /// Runs while a read waits for bytes, if there is an idle timeout.
-    silence: Option<Box<Silence>>,
+    silence: Option<Box<IdleTimer>>,
     /// When a write last asked the kernel whether the peer has closed.
     pub(super) last_look: LastLook,
 }
@@ -41,8 +41,8 @@ pub(super) struct Lane {
 /// The end of a wait.
 struct Patience {
     /// Which outage it belongs to: the generation that was told last when it began.
-    told: u64,
-    alarm: Alarm,
+    last_reported: u64,
+    timer: Timer,
 }
 
 /// A task, known by its waker.
@@ -67,7 +67,7 @@ impl Caller {
     }
 }
 
-impl Lane {
+impl DirectionState {
     pub(super) fn new(direction: Direction) -> Self {
         Self {
             direction,
@@ -131,22 +131,22 @@ impl Lane {
 
     /// The link whose break the operation under way has to be told of, though the handle has been told.
     #[inline]
-    pub(super) fn owes(&self, told: u64) -> Option<u64> {
-        [self.half_written_on, self.waits_on].into_iter().find(|link| (1..=told).contains(link))
+    pub(super) fn owes(&self, last_reported: u64) -> Option<u64> {
+        [self.half_written_on, self.waits_on].into_iter().find(|link| (1..=last_reported).contains(link))
     }
 
     /// Prepares to wait for a stream: from now on, a break of its link wakes this task as well.
     #[inline]
-    pub(super) fn wait<S>(&mut self, generation: u64, ledger: &Ledger<S>, cx: &Context<'_>) {
+    pub(super) fn wait<S>(&mut self, generation: u64, conn_state: &ConnState<S>, cx: &Context<'_>) {
         self.waits_on = generation;
         self.patience = None;
         if self.caller.as_ref().is_none_or(|caller| !caller.is(cx.waker())) {
-            ledger.register(self.direction, cx.waker());
+            conn_state.register(self.direction, cx.waker());
             self.is_registered(cx);
         }
     }
 
-    /// The ledger has stored this task's waker.
+    /// The conn_state has stored this task's waker.
     pub(super) fn is_registered(&mut self, cx: &Context<'_>) {
         self.caller = Some(Caller::new(cx.waker()));
     }
@@ -168,7 +168,7 @@ impl Lane {
         runtime: &runtime::Handle,
     ) -> Poll<()> {
         let current = self.last_words.take().filter(|wait| wait.0 == generation);
-        let begin = || Box::new((generation, Alarm::new(now(runtime) + LAST_WORDS_LIMIT, runtime)));
+        let begin = || Box::new((generation, Timer::new(now(runtime) + LAST_WORDS_LIMIT, runtime)));
         let wait = self.last_words.insert(current.unwrap_or_else(begin));
         ready!(wait.1.poll(cx));
         self.last_words = None;
@@ -184,16 +184,17 @@ impl Lane {
     pub(super) fn poll_patience(
         &mut self,
         cx: &mut Context<'_>,
-        told: u64,
+        last_reported: u64,
         limit: Duration,
         runtime: &runtime::Handle,
     ) -> Poll<()> {
-        let current = self.patience.take().filter(|patience| patience.told == told);
+        let current = self.patience.take().filter(|patience| patience.last_reported == last_reported);
         // A limit beyond all times is none.
         let Some(deadline) = now(runtime).checked_add(limit) else { return Poll::Pending };
-        let patience =
-            self.patience.insert(current.unwrap_or_else(|| Patience { told, alarm: Alarm::new(deadline, runtime) }));
-        ready!(patience.alarm.poll(cx));
+        let patience = self
+            .patience
+            .insert(current.unwrap_or_else(|| Patience { last_reported, timer: Timer::new(deadline, runtime) }));
+        ready!(patience.timer.poll(cx));
         self.patience = None;
         Poll::Ready(())
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// addition; and they are a cache line apart, as reader and writer may be on different cores.
 #[derive(Debug, Default)]
 #[repr(C)]
-pub(crate) struct Meter {
+pub(crate) struct ByteCount {
     read: Counter,
     _apart: [u64; 7],
     written: Counter,
@@ -25,7 +25,7 @@ impl Counter {
     }
 }
 
-impl Meter {
+impl ByteCount {
     #[inline]
     pub(crate) fn add_read(&self, n: usize) {
         self.read.add(n);

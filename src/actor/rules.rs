@@ -28,7 +28,7 @@ pub(crate) struct Limits {
 
 /// Where the actor stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum ActorState {
     /// A dial is under way.
     Dialing(Outage),
     /// The delay before the next dial runs.
@@ -92,12 +92,12 @@ pub(crate) enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
     /// A random part of `retry_min`; the backoff starts over.
-    Prompt,
+    Jitter,
     /// The next delay of the backoff.
     Backoff,
 }
 
-impl State {
+impl ActorState {
     /// A new connection: the first dial is made at once.
     pub(crate) fn new() -> Self {
         Self::Dialing(Outage { generation: 0, attempt: 1, retries: 0, is_fresh: true })
@@ -124,9 +124,9 @@ impl State {
                 if is_last {
                     (Self::Over, Action::Stop)
                 } else if lived >= limits.stable_after {
-                    Outage::after_stable(generation).redial(Pace::Prompt, limits)
+                    Outage::after_stable(generation).redial(Pace::Jitter, limits)
                 } else {
-                    let pace = if ended.is_fresh { Pace::Prompt } else { Pace::Backoff };
+                    let pace = if ended.is_fresh { Pace::Jitter } else { Pace::Backoff };
                     Outage { generation, ..ended }.redial(pace, limits)
                 }
             }
@@ -143,9 +143,9 @@ impl Outage {
         Self { generation, attempt: 0, retries: 0, is_fresh: true }
     }
 
-    fn redial(self, pace: Pace, limits: &Limits) -> (State, Action) {
+    fn redial(self, pace: Pace, limits: &Limits) -> (ActorState, Action) {
         if limits.max_retries.is_some_and(|max| self.retries >= max) {
-            return (State::Over, Action::GiveUp);
+            return (ActorState::Over, Action::GiveUp);
         }
         let next = Self {
             generation: self.generation,
@@ -153,7 +153,7 @@ impl Outage {
             retries: self.retries.saturating_add(1),
             is_fresh: false,
         };
-        (State::Resting(next), Action::Rest(pace))
+        (ActorState::Resting(next), Action::Rest(pace))
     }
 }
 
@@ -172,7 +172,7 @@ mod tests {
 
     const FIRST: Outage = outage(0, 1, 0, true);
     const SECOND: Outage = outage(0, 2, 1, false);
-    const UP: State = State::Up { generation: 1, ended: FIRST };
+    const UP: ActorState = ActorState::Up { generation: 1, ended: FIRST };
 
     fn broken(generation: u64, lived: Duration) -> Input {
         Input::Broken { generation, lived, is_last: false }
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn each_state_answers_each_input_by_the_table() {
-        use State::{Dialing, Over, Resting, Up};
+        use ActorState::{Dialing, Over, Resting, Up};
         let again = outage(1, 2, 1, false);
         let afresh = outage(1, 1, 1, false);
         let table = [
@@ -201,8 +201,8 @@ mod tests {
             (Resting(again), broken(1, LONG), Resting(again), Action::Continue),
             (Resting(SECOND), Input::Close, Over, Action::Stop),
             // A link.
-            (UP, broken(1, LONG), Resting(afresh), Action::Rest(Pace::Prompt)),
-            (UP, broken(1, SHORT), Resting(again), Action::Rest(Pace::Prompt)),
+            (UP, broken(1, LONG), Resting(afresh), Action::Rest(Pace::Jitter)),
+            (UP, broken(1, SHORT), Resting(again), Action::Rest(Pace::Jitter)),
             (UP, broken(0, LONG), UP, Action::Continue),
             (UP, broken(2, LONG), UP, Action::Continue),
             (UP, Input::Reconnect, UP, Action::Continue),
@@ -223,41 +223,44 @@ mod tests {
 
     #[test]
     fn an_unstable_link_goes_on_with_the_backoff_where_it_was() {
-        let flapping = State::Up { generation: 2, ended: SECOND };
-        let next = State::Resting(outage(2, 3, 2, false));
+        let flapping = ActorState::Up { generation: 2, ended: SECOND };
+        let next = ActorState::Resting(outage(2, 3, 2, false));
         assert_eq!(flapping.step(broken(2, SHORT), &LIMITS), (next, Action::Rest(Pace::Backoff)));
     }
 
     #[test]
     fn retries_are_used_up_by_failed_dials_and_by_short_links_alike() {
         let spent = outage(0, 3, 2, false);
-        assert_eq!(State::Dialing(spent).step(Input::DialFailed, &LIMITS), (State::Over, Action::GiveUp));
-        let flapping = State::Up { generation: 1, ended: spent };
-        assert_eq!(flapping.step(broken(1, SHORT), &LIMITS), (State::Over, Action::GiveUp));
+        assert_eq!(ActorState::Dialing(spent).step(Input::DialFailed, &LIMITS), (ActorState::Over, Action::GiveUp));
+        let flapping = ActorState::Up { generation: 1, ended: spent };
+        assert_eq!(flapping.step(broken(1, SHORT), &LIMITS), (ActorState::Over, Action::GiveUp));
         let (next, _) = flapping.step(broken(1, LONG), &LIMITS);
-        assert_eq!(next, State::Resting(outage(1, 1, 1, false)), "a stable link gives the retries back");
+        assert_eq!(next, ActorState::Resting(outage(1, 1, 1, false)), "a stable link gives the retries back");
     }
 
     #[test]
     fn no_retries_means_that_the_first_failure_is_the_last() {
         let limits = Limits { max_retries: Some(0), ..LIMITS };
-        assert_eq!(State::new().step(Input::DialFailed, &limits), (State::Over, Action::GiveUp));
-        assert_eq!(UP.step(broken(1, LONG), &limits), (State::Over, Action::GiveUp));
+        assert_eq!(ActorState::new().step(Input::DialFailed, &limits), (ActorState::Over, Action::GiveUp));
+        assert_eq!(UP.step(broken(1, LONG), &limits), (ActorState::Over, Action::GiveUp));
     }
 
     #[test]
     fn first_dial_can_be_made_final_and_no_later_one() {
         let limits = Limits { is_first_final: true, ..LIMITS };
-        assert_eq!(State::new().step(Input::DialFailed, &limits), (State::Over, Action::Fail));
-        let later = State::Dialing(outage(1, 1, 1, false));
-        assert!(matches!(later.step(Input::DialFailed, &limits), (State::Resting(_), Action::Rest(Pace::Backoff))));
+        assert_eq!(ActorState::new().step(Input::DialFailed, &limits), (ActorState::Over, Action::Fail));
+        let later = ActorState::Dialing(outage(1, 1, 1, false));
+        assert!(matches!(
+            later.step(Input::DialFailed, &limits),
+            (ActorState::Resting(_), Action::Rest(Pace::Backoff))
+        ));
     }
 
     #[test]
     fn an_outage_of_any_length_keeps_counting_without_overflow() {
         let limits = Limits { max_retries: None, ..LIMITS };
         let old = outage(7, u32::MAX, u32::MAX, false);
-        let (next, action) = State::Dialing(old).step(Input::DialFailed, &limits);
-        assert_eq!((next, action), (State::Resting(old), Action::Rest(Pace::Backoff)));
+        let (next, action) = ActorState::Dialing(old).step(Input::DialFailed, &limits);
+        assert_eq!((next, action), (ActorState::Resting(old), Action::Rest(Pace::Backoff)));
     }
 }

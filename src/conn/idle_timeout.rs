@@ -1,11 +1,11 @@
 //! How long a waiting read has received nothing.
 //!
-//! The time runs from the first wait since the last byte. The alarm is not set anew for each byte: when it rings too
-//! early, it is put off to where the time ends. Only the alarm decides, and not a look at the clock: the runtime looks at
-//! its sockets and its timers in one turn, so that bytes which came in time are seen before the alarm rings.
+//! The time runs from the first wait since the last byte. The timer is not set anew for each byte: when it rings too
+//! early, it is put off to where the time ends. Only the timer decides, and not a look at the clock: the runtime looks at
+//! its sockets and its timers in one turn, so that bytes which came in time are seen before the timer rings.
 //!
 //! Tokio's traits do not show whether a read goes on to wait or another one has begun. A read that waits is polled soon
-//! after the alarm has rung. One that comes much later may be another, and gets the whole time once more; but only once,
+//! after the timer has rung. One that comes much later may be another, and gets the whole time once more; but only once,
 //! as the runtime may have been held up as well.
 
 use std::task::{Context, Poll, ready};
@@ -14,13 +14,13 @@ use std::time::Duration;
 use tokio::runtime;
 use tokio::time::Instant;
 
-use super::alarm::{Alarm, now};
+use super::timer::{Timer, now};
 
 /// The silence of a link, as its reader sees it.
 #[derive(Default)]
-pub(super) struct Silence {
+pub(super) struct IdleTimer {
     current: Option<Current>,
-    alarm: Option<Alarm>,
+    timer: Option<Timer>,
 }
 
 /// A silence that lasts.
@@ -32,7 +32,7 @@ struct Current {
     is_second: bool,
 }
 
-impl Silence {
+impl IdleTimer {
     /// Something was received.
     pub(super) fn end(&mut self) {
         self.current = None;
@@ -53,10 +53,10 @@ impl Silence {
             self.current = Some(current);
             // A limit beyond all times is none.
             let Some(deadline) = current.began.checked_add(limit) else { return Poll::Pending };
-            let alarm = self.alarm.get_or_insert_with(|| Alarm::new(deadline, runtime));
-            ready!(alarm.poll(cx));
-            let is_due = alarm.deadline >= deadline;
-            self.alarm = None;
+            let timer = self.timer.get_or_insert_with(|| Timer::new(deadline, runtime));
+            ready!(timer.poll(cx));
+            let is_due = timer.deadline >= deadline;
+            self.timer = None;
             if !is_due {
                 continue;
             }

@@ -1,0 +1,71 @@
+//! I/O errors: copies of one error for several handles, and the two kinds that are not a failure.
+
+use std::sync::Arc;
+use std::{error, fmt, io};
+
+/// Whether a stream asks to be called again: the two kinds that do not break a link. (No stream of tokio returns them.)
+pub(crate) fn is_try_again(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// An [`io::Error`] for several handles; `io::Error` itself cannot be cloned.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedIoError(Arc<io::Error>);
+
+impl SharedIoError {
+    pub(crate) fn new(error: io::Error) -> Self {
+        Self(Arc::new(error))
+    }
+
+    /// One more error of the same kind, operating-system code and text.
+    pub(crate) fn to_io(&self) -> io::Error {
+        match self.0.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(self.0.kind(), self.clone()),
+        }
+    }
+}
+
+impl fmt::Display for SharedIoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl error::Error for SharedIoError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl SharedIoError {
+    /// Whether the kernel gave this error.
+    pub(crate) fn is_from_kernel(&self) -> bool {
+        self.0.raw_os_error().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+    use crate::Error;
+
+    #[test]
+    fn copies_of_an_error_keep_its_kind_code_text_and_cause() {
+        let kernel = SharedIoError::new(io::Error::from_raw_os_error(104));
+        assert_eq!(kernel.to_io().raw_os_error(), Some(104));
+
+        let bad_number = "x".parse::<u8>().unwrap_err();
+        let inner = Error::DialFailure {
+            address: "a:1".into(),
+            attempt: 1,
+            source: io::Error::new(io::ErrorKind::InvalidData, bad_number),
+        };
+        let custom = SharedIoError::new(io::Error::new(io::ErrorKind::InvalidData, inner)).to_io();
+        assert_eq!(custom.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(custom.to_string(), "dial 1 to a:1 failed");
+        assert_eq!(custom.source().unwrap().to_string(), "invalid digit found in string");
+    }
+}

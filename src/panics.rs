@@ -1,0 +1,66 @@
+//! Panics of the program's own code: hooks, wakers, dialers, handlers, what a stream does when it is dropped.
+//!
+//! Everything in this crate that calls such code and has to go on calls it through [`catch`].
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+
+/// Calls the program's own code. A panic becomes its message.
+///
+/// The caller must not use a value that the code may have left half changed.
+pub(crate) fn catch<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(message)
+}
+
+/// The same where nothing can be done about a panic, and nobody wants its message.
+pub(crate) fn ignore(code: impl FnOnce()) {
+    let _ = catch(code);
+}
+
+/// Wakes a task. A waker is code of the program or of its executor.
+pub(crate) fn wake(waker: Waker) {
+    ignore(|| waker.wake());
+}
+
+/// The message of a panic.
+pub(crate) fn message(payload: Box<dyn Any + Send>) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned();
+    // A payload may panic when it is dropped, and so may the payload of that panic. The second one is leaked.
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(another);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::panic_any;
+
+    use super::*;
+
+    struct Bomb(u8);
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if self.0 > 0 {
+                panic_any(Self(self.0 - 1));
+            }
+        }
+    }
+
+    #[test]
+    fn message_is_the_text_of_the_panic() {
+        assert_eq!(catch(|| panic!("a text")), Err::<(), _>("a text".to_owned()));
+        assert_eq!(catch(|| panic!("a number: {}", 7)), Err::<(), _>("a number: 7".to_owned()));
+        assert_eq!(catch(|| 7), Ok(7));
+    }
+
+    #[test]
+    fn payload_that_panics_when_it_is_dropped_does_no_harm() {
+        for depth in 0..5 {
+            assert_eq!(catch(|| panic_any(Bomb(depth))), Err::<(), _>("no message".to_owned()));
+        }
+    }
+}
