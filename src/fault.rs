@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::byte_count::ByteCount;
 use crate::io_error::SharedIoError;
-use crate::link::ByteCount;
 use crate::{Error, Op};
 
 /// Why and when a link stopped being usable.

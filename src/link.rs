@@ -13,14 +13,13 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub(crate) use self::byte_count::ByteCount;
 pub(crate) use self::peer_close::{LastLook, is_closed_now};
 pub(crate) use self::socket::{Parting, Socket};
 use crate::sync::Mutex;
 
+use crate::byte_count::ByteCount;
 use crate::poll_once::poll_once;
 
-mod byte_count;
 mod peer_close;
 mod socket;
 mod unacknowledged;

@@ -6,8 +6,9 @@ use std::task::Waker;
 
 use tokio::time::Instant;
 
+use crate::byte_count::ByteCount;
 use crate::fault::{Cause, Fault};
-use crate::link::{ByteCount, Link, Parting, Socket, StreamRef};
+use crate::link::{Link, Parting, Socket, StreamRef};
 use crate::{Op, Status};
 
 /// How many breaks are remembered for a handle that has not been told of them yet. When a handle has slept through
