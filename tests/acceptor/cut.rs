@@ -141,29 +141,3 @@ fn loop_over_timeouts_lets_others_go_on() {
         cut_soon(acceptor).await;
     });
 }
-
-#[cfg(feature = "tls")]
-#[test]
-fn loop_over_the_end_of_a_session_can_be_cut() {
-    use crate::authority::Authority;
-
-    comes_to_its_end("a loop over Ok(0)", async {
-        let authority = Authority::new();
-        let (sender, ended) = oneshot::channel();
-        let sender = Mutex::new(Some(sender));
-        let acceptor = local().tls(authority.server()).handler(move |mut stream, _| {
-            let mut sender = sender.lock().unwrap().take();
-            async move {
-                loop {
-                    let _ = stream.read(&mut [0; 4]).await?;
-                    drop(sender.take());
-                }
-            }
-        });
-        let acceptor = acceptor.build().unwrap();
-        let mut session = authority.session(&acceptor).await.unwrap();
-        session.shutdown().await.unwrap();
-        let _: Result<(), _> = ended.await;
-        cut_soon(acceptor).await;
-    });
-}

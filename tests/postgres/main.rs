@@ -38,5 +38,3 @@ mod queue;
 mod server_itself;
 mod silence;
 mod starting;
-#[cfg(feature = "tls")]
-mod tls;

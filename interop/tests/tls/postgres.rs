@@ -11,7 +11,7 @@ use tokio_postgres::config::SslMode;
 use crate::fake::Fake;
 use crate::server::{Postgres, Setup};
 use crate::support::soon;
-use crate::world::{connected, on_one_and_two_threads, outage, payload, quick, terminate};
+use crate::postgres_world::{connected, on_one_and_two_threads, outage, payload, quick, terminate};
 
 /// A certificate for this name, and its key.
 fn certificate(name: &str) -> (String, String) {
@@ -54,7 +54,7 @@ fn listener_speaks_tls_before_and_after_a_loss() {
                 }
             }
             soon("close", listener.close()).await;
-            crate::world::until("gone", async || sessions(&server).await == (0, 0)).await;
+            crate::postgres_world::until("gone", async || sessions(&server).await == (0, 0)).await;
         }
         // Without settings, prefer is plain; and so is disable, with them.
         for (mode, tls) in
@@ -67,7 +67,7 @@ fn listener_speaks_tls_before_and_after_a_loss() {
             let listener = connected(builder).await;
             assert_eq!(sessions(&server).await, (0, 1));
             soon("close", listener.close()).await;
-            crate::world::until("gone", async || sessions(&server).await == (0, 0)).await;
+            crate::postgres_world::until("gone", async || sessions(&server).await == (0, 0)).await;
         }
     });
 }

@@ -1,22 +1,39 @@
 //! Sessions of TLS, and their ends.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Mutex;
+use std::task::Poll;
 use std::time::Duration;
 
 use perconn::acceptor::{LineConn, Overflow};
 use perconn::tokio_rustls::rustls::pki_types::ServerName;
 use perconn::{Conn, Tls};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
 use crate::authority::{Authority, exchange, session_rest, with};
-use crate::given_up::fill;
 use crate::support::soon;
 use crate::world::{LONG, echo, local};
+
+/// Writes until a write has to wait, and drops that write. Returns the number of bytes that were accepted.
+async fn fill(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<usize> {
+    let chunk = [7; 100_000];
+    let mut accepted = 0;
+    loop {
+        // A spent cooperative budget would make a write wait, too.
+        yield_now().await;
+        let mut write = pin!(stream.write(&chunk));
+        match poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx))).await {
+            Poll::Ready(written) => accepted += written?,
+            Poll::Pending => return Ok(accepted),
+        }
+    }
+}
 
 #[tokio::test]
 async fn connection_of_the_core_talks_to_it() {

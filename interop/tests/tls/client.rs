@@ -1,7 +1,5 @@
 //! TLS beneath a connection, against a real TLS server on real sockets.
 
-mod support;
-
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +14,7 @@ use perconn::tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use perconn::tokio_rustls::server::TlsStream;
 use perconn::{Builder, Conn, Dial, Error, Tls, TlsDialer};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use support::{Server, quick, soon, told_generation};
+use crate::support::{Server, quick, soon, told_generation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
