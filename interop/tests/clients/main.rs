@@ -1,7 +1,9 @@
 //! Well-known clients over a connection that outlives its sockets, against real servers that are killed in mid-use.
 //!
-//! Where a server is not installed, its test says so in one line, `skipped: ...`, and passes. (`scripts/test` installs
-//! them.) What each client sees at a break is printed: `cargo test -p perconn-interop --test clients -- --nocapture`.
+//! Where a server is not installed, its test prints `skipped: ...` and passes; `scripts/test` installs the servers. The
+//! tests print what each client sees at a break: `cargo test -p perconn-interop --test clients -- --nocapture`.
+//!
+//! Next: [`through_kills`], what every client has to survive.
 
 #![cfg(target_os = "linux")]
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]

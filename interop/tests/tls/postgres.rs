@@ -9,9 +9,9 @@ use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
 use crate::fake::Fake;
+use crate::postgres_world::{connected, on_one_and_two_threads, outage, payload, quick, terminate};
 use crate::server::{Postgres, Setup};
 use crate::support::soon;
-use crate::postgres_world::{connected, on_one_and_two_threads, outage, payload, quick, terminate};
 
 /// A certificate for this name, and its key.
 fn certificate(name: &str) -> (String, String) {
