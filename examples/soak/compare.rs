@@ -84,7 +84,7 @@ impl Served {
 }
 
 /// Adds a link to the totals, and returns which promises were not kept on it.
-pub(crate) fn settle(
+pub(crate) fn compare(
     generation: u64,
     loss: Option<&Loss>,
     client: Client,

@@ -1,4 +1,4 @@
-//! The ledger at the end: tables whose columns add up, which is checked, too.
+//! The summary at the end: tables whose columns add up. It checks the sums.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use crate::totals::{BreakKind, DialFailure, HandleKind, Totals};
 /// The whole table.
 pub(crate) fn table(totals: &Totals, usage: [Option<Usage>; 3]) -> String {
     let mut text = String::new();
-    for section in [links(totals), told(totals), bytes(totals), records(totals), machine(usage)] {
+    for section in [links(totals), reports(totals), bytes(totals), records(totals), machine(usage)] {
         let _ = writeln!(text, "{section}");
     }
     text
@@ -34,20 +34,20 @@ fn links(totals: &Totals) -> String {
     text
 }
 
-fn told(totals: &Totals) -> String {
-    let mut text = format!("{:<34}", "breaks told");
+fn reports(totals: &Totals) -> String {
+    let mut text = format!("{:<34}", "breaks reported");
     HandleKind::NAMES.iter().for_each(|name| write!(text, "{name:>14}").unwrap_or_default());
     let mut row = |name: &str, value: &dyn Fn(usize) -> u64| {
         let _ = write!(text, "\n  {name:<32}");
         (0..3).for_each(|kind| write!(text, "{:>14}", value(kind)).unwrap_or_default());
     };
     for (n, name) in BreakKind::NAMES.iter().enumerate() {
-        row(name, &|kind| totals.tellings[kind].told[n]);
+        row(name, &|kind| totals.reports[kind].reports[n]);
     }
-    row("not told: slept through 16 more", &|kind| totals.tellings[kind].slept_through);
-    row("not told: closed first", &|kind| totals.tellings[kind].closed_first);
-    row("all", &|kind| totals.tellings[kind].all());
-    row("once more after a cancelled call", &|kind| totals.tellings[kind].told_again);
+    row("not reported: more than 16 breaks ago", &|kind| totals.reports[kind].slept_through);
+    row("not reported: closed first", &|kind| totals.reports[kind].closed_first);
+    row("all", &|kind| totals.reports[kind].all());
+    row("once more after a cancelled call", &|kind| totals.reports[kind].repeated);
     text.push('\n');
     text
 }
@@ -99,15 +99,15 @@ fn machine(usage: [Option<Usage>; 3]) -> String {
     text
 }
 
-/// The sums that do not come out.
+/// The sums that are wrong.
 pub(crate) fn wrong_sums(totals: &Totals) -> Vec<String> {
     let breaks: u64 = totals.breaks.iter().sum();
-    let [whole, read, write] = &totals.tellings;
+    let [whole, read, write] = &totals.reports;
     let received = totals.bytes_received + totals.unacknowledged - totals.unacknowledged_arrived;
     [
         ("links", totals.links, breaks + totals.links_closed),
-        ("breaks told by reads", breaks, whole.all() + read.all()),
-        ("breaks told by writes", breaks, whole.all() + write.all()),
+        ("breaks reported by reads", breaks, whole.all() + read.all()),
+        ("breaks reported by writes", breaks, whole.all() + write.all()),
         ("bytes", totals.bytes_written, received + totals.never_read + totals.cut_by_close + totals.unknown),
         ("requests", totals.requests, totals.answered + totals.waiting),
     ]
