@@ -223,8 +223,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conn<S> {
             link_timeout,
             _background: background,
         };
-        let (read_timeout, write_timeout) = Default::default();
-        Self { shared: Arc::new(shared), state, read_timeout, write_timeout }
+        Self {
+            shared: Arc::new(shared),
+            state,
+            read_timeout: HandleTimeout::default(),
+            write_timeout: HandleTimeout::default(),
+        }
     }
 
     /// Shuts the writing side down, as [`shutdown`](tokio::io::AsyncWriteExt::shutdown) does on a

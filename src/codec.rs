@@ -44,8 +44,8 @@
 //!
 //! An item is a `Result<Frame, FramedError>`, and a break is on the error side. A loop with `?`, or a combinator such as
 //! `try_next` or `try_for_each`, stops at it. A program that forgets it does not compile where it takes the frame out. If a
-//! break were a second kind of item, `filter_map` and `if let` would step over it, and the program would wait in vain for the
-//! answers to its requests. And as in tokio-util, a received frame is `Some(Ok(frame))`.
+//! break were a second kind of item, `filter_map` and `if let` would step over it. Then the program would wait in vain for
+//! the answers to its requests. And as in tokio-util, a received frame is `Some(Ok(frame))`.
 //!
 //! # Receiving
 //!

@@ -75,6 +75,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedHalf<ReadHalf<S>>
         }
     }
 
+    /// Polls the half once, and returns how many bytes it has read.
     #[inline]
     fn poll_read(&self, half: &mut ReadHalf<S>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(buf);

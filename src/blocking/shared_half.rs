@@ -24,11 +24,13 @@ pub(super) struct SharedHalf<H> {
 }
 
 impl<H> SharedHalf<H> {
+    /// Takes a half, and the runtime in whose context its stream is polled if need be.
     pub(super) fn new(half: H, runtime: runtime::Handle) -> Self {
         let (wakes, waker) = WakeCounter::new();
         Self { half: Mutex::new(half), wakes, waker, runtime }
     }
 
+    /// Locks the half, for one poll or one question.
     pub(super) fn lock(&self) -> MutexGuard<'_, H> {
         self.half.lock()
     }
