@@ -169,7 +169,7 @@ pub fn read_record(stream: &mut impl Read) -> Option<(u8, u32)> {
     Some((head[0], number))
 }
 
-/// A random length: mostly small, sometimes more than a call of the kernel takes.
+/// A random length: mostly below 3,000 bytes, sometimes up to 400,000.
 pub fn length(random: &mut SmallRng) -> usize {
     if random.random_bool(0.1) { random.random_range(16_000..400_000) } else { random.random_range(0..3_000) }
 }
