@@ -1,4 +1,4 @@
-//! What the sink sends, and what it tells.
+//! The frames that a sink sends, and the errors that it returns.
 
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,17 +16,18 @@ use tokio_util::codec::{Encoder, LengthDelimitedCodec, LinesCodec};
 use super::support::{Server, break_noticed, pipes, quick, reset, soon};
 use super::{Numbered, broken};
 
-/// More than the buffers of both kernels take.
+/// More than the socket buffers of both ends take.
 const HUGE: usize = 16 << 20;
 
 fn long_frames() -> LengthDelimitedCodec {
     LengthDelimitedCodec::builder().max_frame_length(HUGE).new_codec()
 }
 
+/// Asserts that these bytes arrive.
 async fn received(peer: &mut (impl AsyncReadExt + Unpin), expected: &[u8]) {
     let mut bytes = vec![0; expected.len()];
     soon("what was sent", peer.read_exact(&mut bytes)).await.unwrap();
-    assert!(bytes == expected, "something else came: {:?}", &bytes[..expected.len().min(40)]);
+    assert!(bytes == expected, "expected other bytes than {:?}", &bytes[..expected.len().min(40)]);
 }
 
 #[tokio::test]
@@ -37,7 +38,7 @@ async fn rest_of_a_half_sent_frame_never_begins_a_link() {
     let mut sink = FramedWrite::new(write, long_frames());
     let send = sink.send(Bytes::from(vec![b'x'; HUGE]));
     let die = async {
-        // Some of it has come, and the rest waits.
+        // A part has arrived, and the rest waits.
         peer.read_exact(&mut [0; 1000]).await.unwrap();
         reset(peer);
     };
@@ -49,7 +50,7 @@ async fn rest_of_a_half_sent_frame_never_begins_a_link() {
 }
 
 #[tokio::test]
-async fn frames_that_were_not_begun_are_dropped_too_and_told_once() {
+async fn frames_that_were_not_begun_are_dropped_too_and_reported_once() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let mut framed = FramedWrite::new(conn.into_split().1, LinesCodec::new());
@@ -81,7 +82,7 @@ async fn every_link_gets_a_fresh_encoder() {
         let mut status = sink.get_ref().watch_status();
         reset(peer);
         soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
-        // This one is encoded before the sink knows, and counts for nothing.
+        // This frame is encoded before the sink knows of the break, and gets no number on the next link.
         assert_eq!(broken(soon("send", sink.send(&b"lost"[..])).await.unwrap_err()).0, generation);
         assert_eq!(sink.codec().sent, 0);
         peer = server.accept().await;
@@ -89,7 +90,7 @@ async fn every_link_gets_a_fresh_encoder() {
 }
 
 #[tokio::test]
-async fn frame_that_the_codec_refuses_leaves_nothing_and_takes_nothing() {
+async fn frame_that_the_codec_refuses_sends_nothing_and_drops_nothing() {
     struct Fickle;
     impl Encoder<&str> for Fickle {
         type Error = io::Error;
@@ -127,8 +128,8 @@ async fn dropped_send_leaves_a_whole_frame() {
     let mut sink = FramedWrite::new(conn.into_split().1, long_frames());
     let frame = vec![b'x'; HUGE];
     let cut = tokio::time::timeout(Duration::from_millis(20), sink.send(Bytes::from(frame.clone()))).await;
-    assert!(cut.is_err(), "nobody has read");
-    // Not accepted: the sink is full.
+    assert!(cut.is_err(), "the send ended, though the peer does not read");
+    // Not accepted, as the sink is full.
     assert!(sink.send(Bytes::from("never accepted")).now_or_never().is_none());
     let reader = tokio::spawn(async move {
         received(&mut peer, &[&(HUGE as u32).to_be_bytes()[..], &frame].concat()).await;
@@ -148,11 +149,11 @@ async fn sink_is_full_when_nobody_reads() {
     assert_eq!(sink.backpressure_boundary(), 1000);
     let line = "x".repeat(64 << 10);
     let accepted = (0..1000).take_while(|_| sink.feed(&line).now_or_never().is_some()).count();
-    assert!(accepted < 1000, "64 MiB were taken, and nobody reads");
+    assert!(accepted < 1000, "the sink took 64 MiB, though the peer does not read");
 }
 
 #[tokio::test]
-async fn close_sends_what_was_accepted_and_ends_the_conversation() {
+async fn close_sends_what_was_accepted_and_shuts_down() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
@@ -163,7 +164,7 @@ async fn close_sends_what_was_accepted_and_ends_the_conversation() {
     assert_eq!(all, b"one\n");
     let error = soon("send", framed.send("two")).await.unwrap_err();
     assert!(matches!(error, FramedError::End(Error::ClosedConnection)), "{error:?}");
-    // The stream goes on to its end.
+    // The stream goes on until its end.
     peer.write_all(b"answer\n").await.unwrap();
     assert_eq!(soon("the answer", framed.next()).await.unwrap().unwrap(), "answer");
     drop(peer);
@@ -191,7 +192,7 @@ async fn frame_that_found_no_link_is_not_sent_later() {
 }
 
 #[tokio::test]
-async fn frame_that_found_no_link_after_the_stream_was_told_is_not_sent_later() {
+async fn frame_that_found_no_link_after_the_stream_reported_the_break_is_not_sent_later() {
     found_no_link(true).await;
 }
 
@@ -225,7 +226,7 @@ async fn local_close_ends_the_sink() {
     let (conn, _peer) = server.pair().await;
     let mut sink = FramedWrite::new(conn.into_split().1, long_frames());
     let close = sink.get_ref().close();
-    // It waits in mid-frame.
+    // It waits in the middle of the frame.
     let send = sink.send(Bytes::from(vec![0; HUGE]));
     let (outcome, ()) = soon("the end", async { tokio::join!(send, close) }).await;
     assert!(matches!(outcome, Err(FramedError::End(Error::ClosedConnection))));
@@ -251,7 +252,7 @@ async fn sink_over_another_stream_drops_its_half_frame_as_well() {
 }
 
 #[tokio::test]
-async fn close_that_tells_of_a_break_ends_the_conversation_all_the_same() {
+async fn close_that_reports_a_break_shuts_down_all_the_same() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let (mut stream, mut sink) = Framed::new(conn, LinesCodec::new()).into_split();
@@ -261,7 +262,7 @@ async fn close_that_tells_of_a_break_ends_the_conversation_all_the_same() {
     soon("link 2", stream.get_ref().connected()).await.unwrap();
     let error = soon("close", SinkExt::<&str>::close(&mut sink)).await.unwrap_err();
     assert_eq!(broken(error).0, 1);
-    // Link 2 is shut down, with nothing on it; when its peer closes, too, the stream is at its end.
+    // Link 2 is shut down with nothing on it. When its peer closes, too, the stream ends.
     assert_eq!(soon("the end", peer.read(&mut [0])).await.unwrap(), 0);
     drop(peer);
     while let Some(item) = soon("the end of the stream", stream.next()).await {
@@ -271,7 +272,7 @@ async fn close_that_tells_of_a_break_ends_the_conversation_all_the_same() {
 }
 
 #[tokio::test]
-async fn close_that_finds_no_link_for_its_frames_ends_the_conversation_all_the_same() {
+async fn close_that_finds_no_link_for_its_frames_shuts_down_all_the_same() {
     let mut server = Server::start().await;
     server.stop();
     let conn = server.client().when_down(WhenDown::Fail).build().unwrap();
@@ -282,7 +283,7 @@ async fn close_that_finds_no_link_for_its_frames_ends_the_conversation_all_the_s
     assert!(soon("the end", framed.next()).await.unwrap().unwrap_err().is_final());
 }
 
-/// A pipe that is not shut down at the first try.
+/// A pipe whose shutdown is pending at the first poll.
 struct SlowEnd(DuplexStream, bool);
 
 impl AsyncRead for SlowEnd {
@@ -310,7 +311,7 @@ impl AsyncWrite for SlowEnd {
 }
 
 #[tokio::test]
-async fn close_that_tells_of_a_break_waits_until_the_next_link_is_shut_down() {
+async fn close_that_reports_a_break_waits_until_the_next_link_is_shut_down() {
     let (sender, mut peers) = tokio::sync::mpsc::unbounded_channel();
     let dialer = dial_fn(move || {
         let (near, far) = tokio::io::duplex(64);
@@ -339,7 +340,7 @@ async fn encoder_that_panics_leaves_no_half_frame() {
 
         fn encode(&mut self, frame: &str, bytes: &mut BytesMut) -> io::Result<()> {
             bytes.extend_from_slice(frame.as_bytes());
-            assert!(!frame.contains('!'), "a panic, as the test wants it");
+            assert!(!frame.contains('!'), "a panic of the test");
             Ok(())
         }
     }

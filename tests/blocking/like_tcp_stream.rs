@@ -1,18 +1,18 @@
-//! Like a `TcpStream` of std's.
+//! A blocking connection in the place of std's `TcpStream`.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 
 use perconn::Error;
 use perconn::blocking::Conn;
 
-use crate::support::{SHORT, Server, alone, begin, soon, told_generation, until};
+use crate::support::{SHORT, Server, alone, broken_generation, soon, spawn, until};
 
 #[test]
-fn it_is_read_and_written_with_the_tools_of_std() {
+fn connection_works_with_the_tools_of_std() {
     let _alone = alone();
     let server = Server::start();
     let (mut conn, peer) = server.pair();
-    let echo = begin(move || io::copy(&mut &peer, &mut &peer));
+    let echo = spawn(move || io::copy(&mut &peer, &mut &peer));
     write!(conn, "one {}\ntwo\n", 1).unwrap();
     conn.flush().unwrap();
     let mut lines = BufReader::new(conn.try_clone().unwrap()).lines();
@@ -29,7 +29,7 @@ fn it_is_read_and_written_with_the_tools_of_std() {
 }
 
 #[test]
-fn first_dial_that_fails_is_returned_and_bad_settings_are_named() {
+fn error_of_the_first_dial_is_returned_and_bad_settings_are_named() {
     let _alone = alone();
     let mut server = Server::start();
     server.stop();
@@ -42,7 +42,7 @@ fn first_dial_that_fails_is_returned_and_bad_settings_are_named() {
 }
 
 #[test]
-fn addresses_and_state_are_those_of_the_live_link() {
+fn addresses_and_status_are_those_of_the_live_link() {
     let _alone = alone();
     let mut server = Server::start();
     let (mut conn, peer) = server.pair();
@@ -59,8 +59,8 @@ fn addresses_and_state_are_those_of_the_live_link() {
     conn.connected(None).unwrap();
     let peer = server.accept();
     assert_eq!(conn.generation(), 2);
-    // The break is untold, so the link is not this handle's yet.
+    // This handle has not reported the break yet, so it may not use the link.
     assert_eq!(conn.peer_addr().unwrap_err().kind(), ErrorKind::NotConnected);
-    assert_eq!(told_generation(&conn.write(b"x").unwrap_err()), 1);
+    assert_eq!(broken_generation(&conn.write(b"x").unwrap_err()), 1);
     assert_eq!(conn.local_addr().unwrap(), peer.peer_addr().unwrap());
 }

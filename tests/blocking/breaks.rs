@@ -1,12 +1,12 @@
-//! Each handle is told of each break once, and no frame is torn.
+//! Breaks: each handle reports each one once, and no frame is torn.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use crate::support::{SHORT, Server, alone, begin, begin_to_wait, fill, reset, soon, told_generation, until};
+use crate::support::{SHORT, Server, alone, broken_generation, fill, reset, soon, spawn, spawn_waiting, until};
 
 #[test]
-fn break_told_by_a_write_is_not_told_by_the_next_read() {
+fn break_reported_by_a_write_is_not_reported_by_the_next_read() {
     let _alone = alone();
     let server = Server::start();
     let (mut conn, mut peer) = server.pair();
@@ -14,14 +14,14 @@ fn break_told_by_a_write_is_not_told_by_the_next_read() {
     drop(peer);
     let mut peer = server.accept();
     peer.write_all(b"new").unwrap();
-    assert_eq!(told_generation(&conn.write(b"x").unwrap_err()), 1);
+    assert_eq!(broken_generation(&conn.write(b"x").unwrap_err()), 1);
     let mut bytes = [0; 3];
     conn.read_exact(&mut bytes).unwrap();
     assert_eq!(&bytes, b"new");
 }
 
 #[test]
-fn break_told_by_a_read_is_not_told_by_the_next_write() {
+fn break_reported_by_a_read_is_not_reported_by_the_next_write() {
     let _alone = alone();
     let server = Server::start();
     let (mut conn, peer) = server.pair();
@@ -35,7 +35,7 @@ fn break_told_by_a_read_is_not_told_by_the_next_write() {
 }
 
 #[test]
-fn each_clone_is_told_of_each_break_once_in_order() {
+fn each_clone_reports_each_break_once_in_order() {
     let _alone = alone();
     let server = Server::start();
     let (conn, mut peer) = server.pair();
@@ -48,13 +48,13 @@ fn each_clone_is_told_of_each_break_once_in_order() {
     }
     for generation in 1..=3 {
         for reader in &mut readers {
-            assert_eq!(told_generation(&reader.read(&mut [0; 8]).unwrap_err()), generation);
+            assert_eq!(broken_generation(&reader.read(&mut [0; 8]).unwrap_err()), generation);
         }
         for writer in &mut writers {
-            assert_eq!(told_generation(&writer.write(b"torn").unwrap_err()), generation);
+            assert_eq!(broken_generation(&writer.write(b"torn").unwrap_err()), generation);
         }
     }
-    // Now they trade places.
+    // Now the readers write and the writers read.
     for (number, conn) in readers.iter_mut().enumerate() {
         conn.write_all(&[number as u8]).unwrap();
     }
@@ -65,10 +65,10 @@ fn each_clone_is_told_of_each_break_once_in_order() {
         peer.write_all(b"x").unwrap();
         assert_eq!(conn.read(&mut [0]).unwrap(), 1);
     }
-    // A clone knows what its maker knew; the maker itself has slept.
+    // A clone starts with the state of the handle it was made of. The first handle has not reported any break yet.
     assert_eq!(writers[0].try_clone().unwrap().write(b"y").unwrap(), 1);
     for generation in 1..=3 {
-        assert_eq!(told_generation(&(&conn).write(b"torn").unwrap_err()), generation);
+        assert_eq!(broken_generation(&(&conn).write(b"torn").unwrap_err()), generation);
     }
     assert_eq!((&conn).write(b"z").unwrap(), 1);
 }
@@ -79,14 +79,14 @@ fn reader_with_its_own_handle_reads_what_arrived_before_the_break() {
     let server = Server::start();
     let (mut writer, mut peer) = server.pair();
     let mut reader = writer.try_clone().unwrap();
-    peer.write_all(b"last words").unwrap();
+    peer.write_all(b"last bytes").unwrap();
     drop(peer);
     let _peer = server.accept();
-    assert_eq!(told_generation(&writer.write(b"x").unwrap_err()), 1);
-    let mut words = [0; 10];
-    reader.read_exact(&mut words).unwrap();
-    assert_eq!(&words, b"last words");
-    assert_eq!(reader.read(&mut words).unwrap(), 0);
+    assert_eq!(broken_generation(&writer.write(b"x").unwrap_err()), 1);
+    let mut bytes = [0; 10];
+    reader.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"last bytes");
+    assert_eq!(reader.read(&mut bytes).unwrap(), 0);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn rest_of_a_write_is_never_sent_on_the_next_link() {
     let server = Server::start();
     let (mut conn, peer) = server.pair();
     let mut other = conn.try_clone().unwrap();
-    let writer = begin(move || {
+    let writer = spawn(move || {
         let outcome = conn.write_all(&vec![1; 50_000_000]);
         (conn, outcome)
     });
@@ -103,16 +103,16 @@ fn rest_of_a_write_is_never_sent_on_the_next_link() {
     reset(peer);
     let mut peer = server.accept();
     let (mut conn, outcome) = soon("the write fails", &writer);
-    assert_eq!(told_generation(&outcome.unwrap_err()), 1);
+    assert_eq!(broken_generation(&outcome.unwrap_err()), 1);
     conn.write_all(&[2; 10]).unwrap();
     let mut bytes = [0; 10];
     peer.read_exact(&mut bytes).unwrap();
     assert_eq!(bytes, [2; 10]);
-    assert_eq!(told_generation(&other.write(b"x").unwrap_err()), 1);
+    assert_eq!(broken_generation(&other.write(b"x").unwrap_err()), 1);
 }
 
 #[test]
-fn rest_of_a_write_stays_tied_to_its_link_though_a_read_was_told_first() {
+fn rest_of_a_write_stays_tied_to_its_link_even_if_a_read_reported_the_break_first() {
     let _alone = alone();
     let server = Server::start();
     let (mut conn, peer) = server.pair();
@@ -121,9 +121,9 @@ fn rest_of_a_write_stays_tied_to_its_link_though_a_read_was_told_first() {
     let sent = conn.write(&bytes).unwrap();
     assert!((1..bytes.len()).contains(&sent), "{sent}");
     reset(peer);
-    assert_eq!(told_generation(&conn.read(&mut [0; 8]).unwrap_err()), 1);
+    assert_eq!(broken_generation(&conn.read(&mut [0; 8]).unwrap_err()), 1);
     let mut peer = server.accept();
-    assert_eq!(told_generation(&conn.write(&bytes[sent..]).unwrap_err()), 1);
+    assert_eq!(broken_generation(&conn.write(&bytes[sent..]).unwrap_err()), 1);
     conn.write_all(&[2]).unwrap();
     let mut first = [0];
     peer.read_exact(&mut first).unwrap();
@@ -138,10 +138,10 @@ fn waiting_read_and_write_of_one_handle_both_end_with_the_break() {
     fill(&conn);
     let conn = Arc::new(conn);
     let (for_read, for_write) = (Arc::clone(&conn), Arc::clone(&conn));
-    let read = begin_to_wait(move || (&*for_read).read(&mut [0; 8]));
-    let write = begin_to_wait(move || (&*for_write).write_all(&vec![0; 50_000_000]));
+    let read = spawn_waiting(move || (&*for_read).read(&mut [0; 8]));
+    let write = spawn_waiting(move || (&*for_write).write_all(&vec![0; 50_000_000]));
     reset(peer);
     let _peer = server.accept();
-    assert_eq!(told_generation(&soon("the read", &read).unwrap_err()), 1);
-    assert_eq!(told_generation(&soon("the write", &write).unwrap_err()), 1);
+    assert_eq!(broken_generation(&soon("the read", &read).unwrap_err()), 1);
+    assert_eq!(broken_generation(&soon("the write", &write).unwrap_err()), 1);
 }

@@ -1,4 +1,4 @@
-//! What tokio-util's own types do at a break, and what the crate's do in the same place.
+//! Tokio-util's own types at a break, and the crate's in the same place.
 
 use std::pin::pin;
 
@@ -15,7 +15,7 @@ use super::support::{Server, reset, soon};
 /// A server that sends a whole message and a half, dies, comes back, and sends whole ones.
 async fn serve(server: &Server, mut peer: TcpStream, first: &[u8], second: &[u8]) -> TcpStream {
     peer.write_all(first).await.unwrap();
-    // The half has been read when the client answers.
+    // Once the client answers, it has read the half.
     peer.read_u8().await.unwrap();
     reset(peer);
     let mut peer = server.accept().await;
@@ -27,7 +27,7 @@ const LINES: (&[u8], &[u8]) = (b"whole\nhalf of ", b"A\nB\n");
 const FRAMES: (&[u8], &[u8]) = (b"\0\0\0\x05whole\0\0\0\x07half", b"\0\0\0\x02hi\0\0\0\x02ho");
 
 #[tokio::test]
-async fn their_stream_ends_at_a_break_and_glues_two_lines_if_it_is_polled_on() {
+async fn their_stream_ends_at_a_break_and_glues_two_lines_if_polled_on() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let mut framed = codec::Framed::new(conn, LinesCodec::new());
@@ -42,7 +42,7 @@ async fn their_stream_ends_at_a_break_and_glues_two_lines_if_it_is_polled_on() {
 }
 
 #[tokio::test]
-async fn our_stream_tells_the_break_and_yields_the_line() {
+async fn our_stream_yields_the_break_and_then_the_line() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let (read, mut write) = conn.into_split();
@@ -88,7 +88,8 @@ async fn our_stream_makes_a_frame_of_one_link() {
     soon("ours", async { tokio::join!(client, serve(&server, peer, FRAMES.0, FRAMES.1)) }).await;
 }
 
-/// Sends a frame of which the peer takes a part before it dies, then a short one. Returns what begins the second link.
+/// Sends a frame of which the peer takes a part before it resets the link, then a short one. Returns the first bytes of the
+/// second link.
 async fn second_link_after_a_cut<T>(frame: impl FnOnce(Conn) -> T) -> Bytes
 where
     T: futures_util::Sink<Bytes, Error: std::fmt::Debug>,
@@ -108,7 +109,7 @@ where
         server.accept().await.read_exact(&mut begin).await.unwrap();
         Bytes::copy_from_slice(&begin)
     };
-    // (Theirs does not come to an end before the rest of the first frame is read.)
+    // Tokio-util's send does not end before the rest of the first frame is read.
     let mut receive = pin!(receive);
     soon("the second link", async {
         tokio::select! {

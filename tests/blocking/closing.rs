@@ -1,9 +1,9 @@
-//! Closing, at any moment, and what is left then: nothing.
+//! Closing at any moment, after which nothing is left.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::mpsc;
 
-use crate::support::{HANG, Server, alone, begin, begin_to_wait, fill, is_closed, soon, until};
+use crate::support::{HANG, Server, alone, fill, is_closed, soon, spawn, spawn_waiting, until};
 
 #[test]
 fn close_wakes_every_waiting_reader_and_writer() {
@@ -14,12 +14,12 @@ fn close_wakes_every_waiting_reader_and_writer() {
     let mut waiting = Vec::new();
     for _ in 0..3 {
         let mut reader = conn.try_clone().unwrap();
-        waiting.push(begin_to_wait(move || reader.read(&mut [0; 8]).map(drop)));
+        waiting.push(spawn_waiting(move || reader.read(&mut [0; 8]).map(drop)));
         let mut writer = conn.try_clone().unwrap();
-        waiting.push(begin_to_wait(move || writer.write_all(&vec![0; 50_000_000])));
+        waiting.push(spawn_waiting(move || writer.write_all(&vec![0; 50_000_000])));
     }
     let mut other = conn.try_clone().unwrap();
-    soon("close", &begin(move || conn.close()));
+    soon("close", &spawn(move || conn.close()));
     for outcome in &waiting {
         assert!(is_closed(&soon("a waiting operation", outcome).unwrap_err()));
     }
@@ -29,7 +29,7 @@ fn close_wakes_every_waiting_reader_and_writer() {
 }
 
 #[test]
-fn close_during_an_outage_wakes_who_waits_for_a_link() {
+fn close_during_an_outage_wakes_every_wait_for_a_link() {
     let _alone = alone();
     let mut server = Server::start();
     server.stop();
@@ -37,27 +37,27 @@ fn close_during_an_outage_wakes_who_waits_for_a_link() {
     let (mut reader, mut writer, up) =
         (conn.try_clone().unwrap(), conn.try_clone().unwrap(), conn.try_clone().unwrap());
     let waiting = [
-        begin_to_wait(move || reader.read(&mut [0; 8]).map(drop)),
-        begin_to_wait(move || writer.write_all(b"x")),
-        begin_to_wait(move || up.connected(None)),
+        spawn_waiting(move || reader.read(&mut [0; 8]).map(drop)),
+        spawn_waiting(move || writer.write_all(b"x")),
+        spawn_waiting(move || up.connected(None)),
     ];
-    soon("close", &begin(move || conn.close()));
+    soon("close", &spawn(move || conn.close()));
     for outcome in &waiting {
         assert!(is_closed(&soon("a waiting operation", outcome).unwrap_err()));
     }
 }
 
 #[test]
-fn shutdown_ends_the_conversation_and_a_write_that_waits() {
+fn shutdown_ends_the_writing_side_and_a_waiting_write() {
     let _alone = alone();
     let server = Server::start();
     let (conn, mut peer) = server.pair();
     fill(&conn);
     let mut writer = conn.try_clone().unwrap();
-    let write = begin_to_wait(move || writer.write_all(&vec![0; 50_000_000]));
+    let write = spawn_waiting(move || writer.write_all(&vec![0; 50_000_000]));
     conn.shutdown().unwrap();
     assert_eq!(soon("the write", &write).unwrap_err().kind(), ErrorKind::BrokenPipe);
-    let server = begin(move || {
+    let server = spawn(move || {
         io::copy(&mut peer, &mut io::sink()).unwrap();
         peer.write_all(b"bye").unwrap();
     });
@@ -82,12 +82,12 @@ fn last_handle_that_is_dropped_closes_the_socket() {
 }
 
 #[test]
-fn forced_reconnect_is_told_to_a_waiting_read() {
+fn waiting_read_reports_a_forced_reconnect() {
     let _alone = alone();
     let server = Server::start();
     let (conn, _peer) = server.pair();
     let mut reader = conn.try_clone().unwrap();
-    let read = begin_to_wait(move || (reader.read(&mut [0; 8]), reader));
+    let read = spawn_waiting(move || (reader.read(&mut [0; 8]), reader));
     conn.reconnect();
     let (outcome, mut reader) = soon("the read", &read);
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionAborted);
@@ -121,7 +121,7 @@ fn background_thread_and_descriptors_are_gone_with_the_last_connection() {
 }
 
 #[test]
-fn closed_event_comes_though_the_last_handle_is_gone() {
+fn closed_event_comes_after_the_last_handle_is_gone() {
     let _alone = alone();
     let server = Server::start();
     let (sender, events) = mpsc::channel();

@@ -1,4 +1,4 @@
-//! Both directions in one value: who is told of what.
+//! Both directions in one value, and which of them reports a break.
 
 use futures_util::{SinkExt, StreamExt};
 use perconn::codec::{Framed, FramedError, FramedRead, FramedWrite};
@@ -8,12 +8,12 @@ use tokio::net::TcpStream;
 use tokio_util::codec::LinesCodec;
 
 use super::support::{Server, reset, soon};
-use super::{Numbered, break_of, broken, frame, next};
+use super::{Numbered, broken, next, next_break, next_frame};
 
-/// Ends the link, and waits until the connection knows.
-async fn end(framed: &Framed<Numbered>, peer: TcpStream, orderly: bool) {
+/// Ends the link, and waits until the connection has noticed.
+async fn end(framed: &Framed<Numbered>, peer: TcpStream, is_clean: bool) {
     let mut status = framed.get_ref().watch_status();
-    if orderly {
+    if is_clean {
         drop(peer);
     } else {
         reset(peer);
@@ -21,6 +21,7 @@ async fn end(framed: &Framed<Numbered>, peer: TcpStream, orderly: bool) {
     soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
 }
 
+/// Asserts that these bytes arrive.
 async fn expect(peer: &mut TcpStream, bytes: &[u8]) {
     let mut buf = vec![0; bytes.len()];
     soon("the peer", peer.read_exact(&mut buf)).await.unwrap();
@@ -28,7 +29,7 @@ async fn expect(peer: &mut TcpStream, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn sink_with_nothing_unconfirmed_is_not_told_what_the_stream_told() {
+async fn sink_with_nothing_unconfirmed_does_not_report_what_the_stream_reported() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::with_factory(conn, Numbered::new);
@@ -37,35 +38,35 @@ async fn sink_with_nothing_unconfirmed_is_not_told_what_the_stream_told() {
         soon("send", framed.send(&b"ping"[..])).await.unwrap();
         expect(&mut peer, &bytes).await;
         peer.write_all(&bytes).await.unwrap();
-        assert_eq!(frame(&mut framed).await, "ping");
+        assert_eq!(next_frame(&mut framed).await, "ping");
         end(&framed, peer, generation % 2 == 0).await;
-        assert_eq!(break_of(&mut framed).await.0, generation);
+        assert_eq!(next_break(&mut framed).await.0, generation);
         peer = server.accept().await;
     }
 }
 
 #[tokio::test]
-async fn broken_link_is_let_go_though_the_sink_is_never_used() {
+async fn broken_link_is_released_even_if_the_sink_is_never_used() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
     for generation in 1..=3 {
-        // Ends its side only: this read returns when the client has closed the socket, too.
+        // Ends the server's side only: the read returns when the client has closed the socket, too.
         soon("shutdown", peer.shutdown()).await.unwrap();
-        assert_eq!(break_of(&mut framed).await.0, generation);
+        assert_eq!(next_break(&mut framed).await.0, generation);
         assert_eq!(soon("the client lets go", peer.read(&mut [0])).await.unwrap(), 0);
         peer = server.accept().await;
     }
 }
 
 #[tokio::test]
-async fn sink_is_told_once_of_a_break_that_took_its_frames() {
+async fn sink_reports_once_a_break_that_took_its_frames() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let mut framed = Framed::with_factory(conn, Numbered::new);
     soon("feed", framed.feed(&b"lost"[..])).await.unwrap();
     end(&framed, peer, false).await;
-    assert_eq!(break_of(&mut framed).await.0, 1);
+    assert_eq!(next_break(&mut framed).await.0, 1);
     let flush = soon("flush", SinkExt::<&[u8]>::flush(&mut framed)).await;
     assert_eq!(broken(flush.unwrap_err()).0, 1);
     let mut peer = server.accept().await;
@@ -73,11 +74,11 @@ async fn sink_is_told_once_of_a_break_that_took_its_frames() {
     let bytes = Numbered::new().bytes(b"kept");
     expect(&mut peer, &bytes).await;
     peer.write_all(&bytes).await.unwrap();
-    assert_eq!(frame(&mut framed).await, "kept");
+    assert_eq!(next_frame(&mut framed).await, "kept");
 }
 
 #[tokio::test]
-async fn frame_that_follows_lost_ones_unawares_is_told_lost_with_them() {
+async fn frame_sent_after_an_unreported_loss_is_reported_lost_with_it() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let mut framed = Framed::with_factory(conn, Numbered::new);
@@ -85,7 +86,7 @@ async fn frame_that_follows_lost_ones_unawares_is_told_lost_with_them() {
     // Ready before the break, used after it.
     std::future::poll_fn(|cx| SinkExt::<&[u8]>::poll_ready_unpin(&mut framed, cx)).await.unwrap();
     end(&framed, peer, true).await;
-    assert_eq!(break_of(&mut framed).await.0, 1);
+    assert_eq!(next_break(&mut framed).await.0, 1);
     framed.start_send_unpin(&b"lost as well"[..]).unwrap();
     let flush = soon("flush", SinkExt::<&[u8]>::flush(&mut framed)).await;
     assert_eq!(broken(flush.unwrap_err()).0, 1);
@@ -99,10 +100,10 @@ async fn frames_for_the_next_link_survive_breaks_that_are_known() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::with_factory(conn, Numbered::new);
-    // The stream is told of three breaks, the sink sleeps.
+    // The stream reports three breaks, the sink does nothing.
     for generation in 1..=3 {
         end(&framed, peer, true).await;
-        assert_eq!(break_of(&mut framed).await.0, generation);
+        assert_eq!(next_break(&mut framed).await.0, generation);
         peer = server.accept().await;
         soon("the link", framed.get_ref().connected()).await.unwrap();
     }
@@ -111,7 +112,7 @@ async fn frames_for_the_next_link_survive_breaks_that_are_known() {
 }
 
 #[tokio::test]
-async fn break_that_the_sink_met_first_stands_at_its_place_in_the_stream() {
+async fn break_that_the_sink_met_first_keeps_its_place_in_the_stream() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::with_factory(conn, Numbered::new);
@@ -121,8 +122,8 @@ async fn break_that_the_sink_met_first_stands_at_its_place_in_the_stream() {
     bytes.truncate(bytes.len() - 1);
     let rest = bytes.split_off(frames[0].len() + frames[1].len() + 9);
     peer.write_all(&bytes).await.unwrap();
-    assert_eq!(frame(&mut framed).await, "one");
-    // This is not read by anyone yet.
+    assert_eq!(next_frame(&mut framed).await, "one");
+    // Not read from the socket yet.
     peer.write_all(&rest).await.unwrap();
     end(&framed, peer, true).await;
     assert_eq!(broken(soon("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, 1);
@@ -132,10 +133,10 @@ async fn break_that_the_sink_met_first_stands_at_its_place_in_the_stream() {
     soon("send", framed.send(&b"kept"[..])).await.unwrap();
     expect(&mut peer, &codec.bytes(b"kept")).await;
     assert_eq!(framed.codec().received, 1);
-    assert_eq!(frame(&mut framed).await, "two");
-    assert_eq!(frame(&mut framed).await, "three");
-    assert!(matches!(next(&mut framed).await, Err(FramedError::Codec(_))), "what came of the fourth");
-    assert_eq!(break_of(&mut framed).await.0, 1);
+    assert_eq!(next_frame(&mut framed).await, "two");
+    assert_eq!(next_frame(&mut framed).await, "three");
+    assert!(matches!(next(&mut framed).await, Err(FramedError::Codec(_))), "the rest of the fourth frame");
+    assert_eq!(next_break(&mut framed).await.0, 1);
     // One codec for both directions again.
     assert_eq!((framed.codec().sent, framed.codec().received), (1, 0));
     soon("send", framed.send(&b"more"[..])).await.unwrap();
@@ -150,7 +151,7 @@ async fn sink_may_be_many_breaks_ahead_of_the_stream() {
     for generation in 1..=3 {
         peer.write_all(&Numbered::new().bytes(format!("of {generation}").as_bytes())).await.unwrap();
         if generation == 1 {
-            assert_eq!(frame(&mut framed).await, "of 1");
+            assert_eq!(next_frame(&mut framed).await, "of 1");
         }
         end(&framed, peer, true).await;
         assert_eq!(broken(soon("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, generation);
@@ -166,7 +167,7 @@ async fn sink_may_be_many_breaks_ahead_of_the_stream() {
             Err(error) => breaks.push(broken(error).0),
         }
     }
-    // What came on links between the one in use and the last broken one is gone, as on every handle.
+    // Bytes on the links between the one in use and the last broken one are dropped, as on every handle.
     assert_eq!(breaks, [1, 2, 3]);
     assert_eq!(framed.codec().sent, 1);
     soon("send", framed.send(&b"more"[..])).await.unwrap();
@@ -176,23 +177,23 @@ async fn sink_may_be_many_breaks_ahead_of_the_stream() {
 }
 
 #[tokio::test]
-async fn own_halves_take_along_what_the_whole_had() {
+async fn own_halves_keep_the_frames_of_the_whole() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
     peer.write_all(b"one\ntwo\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "one");
+    assert_eq!(next_frame(&mut framed).await, "one");
     soon("feed", framed.feed("first")).await.unwrap();
     let (mut read, mut write) = framed.into_split();
-    assert_eq!(frame(&mut read).await, "two");
+    assert_eq!(next_frame(&mut read).await, "two");
     soon("send", write.send("second")).await.unwrap();
     expect(&mut peer, b"first\nsecond\n").await;
-    // Each is told of the break.
+    // Each half reports the break.
     let mut status = write.get_ref().watch_status();
     reset(peer);
     soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
     assert_eq!(broken(soon("send", write.send("lost")).await.unwrap_err()).0, 1);
-    assert_eq!(break_of(&mut read).await.0, 1);
+    assert_eq!(next_break(&mut read).await.0, 1);
     let conn = read.into_inner().reunite(write.into_inner()).unwrap();
     let _peer = server.accept().await;
     soon("link", conn.connected()).await.unwrap();
@@ -205,14 +206,14 @@ async fn halves_of_futures_wake_each_other_in_two_tasks() {
     let (conn, mut peer) = server.pair().await;
     let (mut sink, mut stream) = Framed::new(conn, LinesCodec::new()).split();
     let reader = tokio::spawn(async move {
-        let mut told = Vec::new();
-        while told.len() < 10 {
+        let mut reported = Vec::new();
+        while reported.len() < 10 {
             match next(&mut stream).await {
                 Ok(line) => assert_eq!(line, "pong"),
-                Err(error) => told.push(broken(error).0),
+                Err(error) => reported.push(broken(error).0),
             }
         }
-        told
+        reported
     });
     for generation in 1..=10 {
         while let Err(error) = soon("send", sink.send("ping")).await {
@@ -240,7 +241,7 @@ fn types_may_go_to_other_tasks() {
 }
 
 #[tokio::test]
-async fn error_says_its_own_level_only() {
+async fn error_displays_its_own_level_only() {
     let server = Server::start().await;
     let (conn, peer): (Conn, _) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());

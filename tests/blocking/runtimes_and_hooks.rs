@@ -1,4 +1,4 @@
-//! On the threads of a runtime, over streams that are no sockets, and in hooks.
+//! Use on the threads of a runtime, over streams that are not sockets, and in hooks.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use perconn::blocking::Conn;
 use perconn::dial_fn;
 use tokio::io::DuplexStream;
 
-use crate::support::{Server, alone, begin, quick, soon};
+use crate::support::{Server, alone, quick, soon, spawn};
 
 fn echo_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -24,7 +24,7 @@ fn echo_server() -> SocketAddr {
     address
 }
 
-/// More operations than a task of tokio may do at a stretch, and a wait.
+/// Makes more operations than the cooperative budget of a tokio task allows, and a wait.
 fn talk(mut conn: Conn) {
     for number in 0..300_u32 {
         conn.write_all(&number.to_be_bytes()).unwrap();
@@ -38,11 +38,11 @@ fn talk(mut conn: Conn) {
 }
 
 #[test]
-fn it_works_on_the_threads_of_a_runtime() {
+fn connection_works_on_the_threads_of_a_runtime() {
     let _alone = alone();
     for mut builder in [tokio::runtime::Builder::new_current_thread(), tokio::runtime::Builder::new_multi_thread()] {
         let runtime = builder.worker_threads(2).enable_all().build().unwrap();
-        let done = begin(move || {
+        let done = spawn(move || {
             runtime.block_on(async {
                 talk(Conn::connect(echo_server()).unwrap());
                 tokio::spawn(async { talk(Conn::connect(echo_server()).unwrap()) }).await.unwrap();
@@ -65,11 +65,11 @@ fn pipes() -> (Conn<DuplexStream>, Receiver<DuplexStream>) {
 }
 
 #[test]
-fn streams_that_are_no_sockets_work_also_on_the_thread_of_a_runtime() {
+fn other_streams_than_sockets_work_on_and_off_the_threads_of_a_runtime() {
     let _alone = alone();
     let talk = || {
         let (mut conn, peers) = pipes();
-        let server = begin(move || {
+        let server = spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             for peer in peers.iter().take(3) {
                 let (mut read, mut write) = tokio::io::split(peer);
@@ -78,7 +78,7 @@ fn streams_that_are_no_sockets_work_also_on_the_thread_of_a_runtime() {
                 runtime.block_on(tokio::io::copy(&mut read, &mut write)).unwrap();
             }
         });
-        // Before it tells of a break, a read lets the runtime look at the stream once more.
+        // Before it reports a break, a read lets the runtime look at the stream once more.
         conn.reconnect();
         assert_eq!(conn.read(&mut [0; 10]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
         for _ in 0..2 {
@@ -89,17 +89,17 @@ fn streams_that_are_no_sockets_work_also_on_the_thread_of_a_runtime() {
         conn.close();
         soon("the server", &server);
     };
-    soon("talking", &begin(talk));
+    soon("talking", &spawn(talk));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     soon(
         "talking in a runtime",
-        &begin(move || runtime.block_on(async move { tokio::spawn(async move { talk() }).await })),
+        &spawn(move || runtime.block_on(async move { tokio::spawn(async move { talk() }).await })),
     )
     .unwrap();
 }
 
 #[test]
-fn hook_that_would_wait_for_a_connection_gets_an_error_instead_of_a_deadlock() {
+fn hook_that_would_wait_for_a_connection_gets_a_deadlock_error() {
     let _alone = alone();
     let server = Server::start();
     let (other, _other_peer) = server.pair();
@@ -108,7 +108,7 @@ fn hook_that_would_wait_for_a_connection_gets_an_error_instead_of_a_deadlock() {
         .client()
         .on_event(move |_| {
             let read = (&other).read(&mut [0]).map_err(|error| error.kind());
-            // What need not wait works.
+            // Operations that need not wait work.
             let write = (&other).write(b"x").map_err(|error| error.kind());
             let connect = Conn::connect("127.0.0.1:1").map(drop).map_err(|error| error.kind());
             other.close();
