@@ -79,7 +79,8 @@ fn tests_that_are_named_exist() {
     }
     let mut checked = 0;
     for (path, page) in pages() {
-        for name in test_names(&page) {
+        // The label of a link may have three underscores, too; the other test looks at its target.
+        for name in test_names(&page).filter(|name| !page.contains(&format!("[`{name}`]: "))) {
             let exists = match name.strip_suffix('…') {
                 Some(start) => functions.iter().any(|function| function.starts_with(start)),
                 None => functions.contains(name),
