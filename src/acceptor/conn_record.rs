@@ -378,4 +378,23 @@ mod tests {
         assert!(!record.write_ended(true));
         assert_eq!(record.activity(), Activity::Idle);
     }
+
+    #[tokio::test]
+    async fn waker_that_panics_does_not_keep_the_others_asleep() {
+        struct Panics;
+
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("on purpose");
+            }
+        }
+
+        let (record, woken) = (record(), Arc::new(record()));
+        record.set_waker(Waiter::Reader, &Context::from_waker(&Arc::new(Panics).into()));
+        // A record is a waker as well: it wakes those that wait on it.
+        record.set_waker(Waiter::Writer, &Context::from_waker(&Arc::clone(&woken).into()));
+        woken.set_waker(Waiter::Reader, &Context::from_waker(Waker::noop()));
+        record.cut();
+        assert!(woken.wakers.lock().iter().all(Option::is_none));
+    }
 }
