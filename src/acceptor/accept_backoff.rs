@@ -22,11 +22,15 @@ const TOO_MANY: u32 = 100;
 /// How accepts have failed lately.
 #[derive(Debug, Default)]
 pub(super) struct AcceptBackoff {
+    /// Since the last success.
     failures_in_a_row: u32,
+    /// The last pause; zero outside of an outage.
     delay: Duration,
     /// When the present outage began.
     since: Option<Instant>,
+    /// Whether the present outage was reported.
     is_reported: bool,
+    /// When an outage was reported last.
     last_report: Option<Instant>,
 }
 
@@ -40,6 +44,10 @@ pub(super) enum AfterFailure {
 }
 
 impl AcceptBackoff {
+    /// Notes a failure. Returns what to do about it.
+    ///
+    /// An error of one connection costs no pause, unless very many come in a row. Any other error starts an outage, or prolongs
+    /// it: each further pause is twice as long, up to the longest.
     pub(super) fn on_failure(&mut self, error: &io::Error, now: Instant) -> AfterFailure {
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         if is_of_one_connection(error) && self.failures_in_a_row < TOO_MANY {
@@ -56,7 +64,7 @@ impl AcceptBackoff {
         AfterFailure::Pause { delay: self.delay, report }
     }
 
-    /// Ends an outage. Returns its length if its beginning was reported.
+    /// Notes a success, which ends an outage. Returns its length if its beginning was reported.
     pub(super) fn on_success(&mut self, now: Instant) -> Option<Duration> {
         self.failures_in_a_row = 0;
         let since = self.since.take()?;

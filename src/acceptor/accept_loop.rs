@@ -25,6 +25,8 @@ use crate::io_error::SharedIoError;
 use crate::panics::{catch, ignore};
 
 /// Accepts until the acceptor is stopped.
+///
+/// Nothing may abort the task of this future: its drop counts as the shutdown of the runtime.
 pub(super) fn run(
     listener: Listener,
     registry: Arc<Registry>,
@@ -42,6 +44,7 @@ struct ReportedLoop<F> {
 }
 
 impl<F> ReportedLoop<F> {
+    /// `accepting` is the loop itself.
     fn new(accepting: F, registry: Arc<Registry>) -> Self {
         Self { accepting: Some(Box::pin(accepting)), registry }
     }
@@ -77,6 +80,7 @@ impl<F> Drop for ReportedLoop<F> {
     }
 }
 
+/// The loop. It returns when the program stops the acceptor, also in the middle of an accept.
 async fn accept_until_stopped(listener: Listener, registry: Arc<Registry>, service: Arc<Service>) {
     let mut phase = registry.phase.subscribe();
     let accept_all = async {
@@ -92,7 +96,10 @@ async fn accept_until_stopped(listener: Listener, registry: Arc<Registry>, servi
     }
 }
 
-/// Accepts the next connection, or pauses after a failure.
+/// Accepts the next connection and starts its task, or pauses after a failure.
+///
+/// Before that, it waits for a permit for the handshake with TLS, and for a free slot with [`Overflow::Wait`] without TLS. Until
+/// then, clients wait in the kernel's queue.
 async fn accept(listener: &Listener, registry: &Arc<Registry>, service: &Arc<Service>, backoff: &mut AcceptBackoff) {
     #[cfg(feature = "tls")]
     let permit = match &service.tls {
@@ -135,12 +142,14 @@ async fn accept(listener: &Listener, registry: &Arc<Registry>, service: &Arc<Ser
     }
 }
 
+/// Reports the beginning of an outage, to the logger and to the event hook.
 fn report_pause(registry: &Registry, error: io::Error) {
     let error = SharedIoError::new(error);
     registry.settings.hooks.log(&Error::Accept { source: error.to_io() });
     registry.settings.hooks.emit(|| Event::Paused { cause: Arc::new(error.to_io()) });
 }
 
+/// Sets the options of an accepted socket.
 fn set_options(service: &Service, socket: &Socket) {
     if let (Some(nodelay), Socket::Tcp(stream)) = (service.nodelay, socket) {
         // It fails only if the connection is gone already, which the handler sees as well.
@@ -148,6 +157,7 @@ fn set_options(service: &Service, socket: &Socket) {
     }
 }
 
+/// Takes a slot for a connection without TLS and starts its task, or refuses it.
 fn serve_or_refuse(registry: &Arc<Registry>, service: &Arc<Service>, socket: Socket, peer: Peer) {
     let transport = Transport::Plain(socket);
     match registry.register(peer) {

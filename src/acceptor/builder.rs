@@ -68,6 +68,7 @@ enum HandlerKind {
 }
 
 impl AcceptorBuilder {
+    /// The defaults. Each setter documents its own.
     pub(super) fn new(listen: Listen) -> Self {
         Self {
             listen,

@@ -5,6 +5,17 @@
 use super::Error;
 
 /// What happens to a client that connects while all acceptor slots are taken.
+///
+/// ```
+/// use perconn::acceptor::{Acceptor, Overflow};
+///
+/// // 100 connections at once; up to 1000 in a rush; any further client reads the refusal.
+/// let builder = Acceptor::builder("127.0.0.1:0")
+///     .acceptors(100)
+///     .overflow(Overflow::Grow { by: 100, max: 1000 })
+///     .refusal("the server is full\n");
+/// # drop(builder);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
     /// The connection is accepted, sent the [`refusal`](super::AcceptorBuilder::refusal), and closed cleanly.
@@ -25,10 +36,12 @@ pub enum Overflow {
 /// How many acceptor slots there are, and how many of them are busy.
 #[derive(Debug)]
 pub(super) struct Capacity {
+    /// The number of slots that are never removed.
     base: usize,
     overflow: Overflow,
     /// How many times it has grown and not shrunk again.
     steps: usize,
+    /// The number of slots that are taken.
     busy: usize,
 }
 
@@ -37,6 +50,7 @@ pub(super) struct Capacity {
 pub(super) struct Full;
 
 impl Capacity {
+    /// All slots are free.
     pub(super) fn new(base: usize, overflow: Overflow) -> Self {
         Self { base, overflow, steps: 0, busy: 0 }
     }
@@ -55,6 +69,7 @@ impl Capacity {
         }
     }
 
+    /// How many slots are taken now.
     pub(super) fn busy(&self) -> usize {
         self.busy
     }
@@ -64,6 +79,7 @@ impl Capacity {
         self.total_at(self.steps)
     }
 
+    /// How many slots there are after this many steps of growth.
     fn total_at(&self, steps: usize) -> usize {
         match self.overflow {
             Overflow::Grow { by, max } => self.base.saturating_add(by.saturating_mul(steps)).min(max),

@@ -4,7 +4,7 @@
 //! is being stopped, [`Activity`] says what is under way. Both change only through the methods of [`ConnRecord`]. They are
 //! packed into one atomic, because every read and write of a stream looks at them.
 //!
-//! Next: [`super::stream`], which changes the record with every operation, and [`super::registry`], which has all records.
+//! Next: [`state`], the state itself; then [`super::stream`], which changes the record with every operation, and [`super::registry`], which has all records.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -12,62 +12,38 @@ use std::task::{Context, Wake, Waker};
 
 use tokio::time::Instant;
 
+use self::state::RecordState;
+pub(super) use self::state::{Activity, StopState};
 use super::{EndReason, Peer};
 use crate::panics;
 use crate::sync::Mutex;
 
+mod state;
+
 /// What is known of one connection.
 pub(super) struct ConnRecord {
+    /// The number of the connection, from 1.
     pub(super) id: u64,
     pub(super) peer: Peer,
+    /// When it got its slot.
     pub(super) since: Instant,
     /// A [`RecordState`], packed.
     state: AtomicU8,
     /// One slot for each [`Waiter`].
     wakers: Mutex<[Option<Waker>; 3]>,
+    /// Filled in by the handler's task and the stream, and taken by the registry at the end.
     outcome: Mutex<Outcome>,
 }
 
 /// A task that can wait on a record.
 #[derive(Clone, Copy)]
 pub(super) enum Waiter {
+    /// The task that reads the stream.
     Reader,
+    /// The task that writes the stream, which may be another one.
     Writer,
+    /// The task that runs the handler, and drops it when the connection is cut.
     Handler,
-}
-
-/// How a connection is being stopped. It only ever moves down this list, any number of steps at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum StopState {
-    /// Nothing stops it.
-    Open,
-    /// The acceptor stops ([`ConnRecord::drain`]). The next read that finds nothing under way returns `Ok(0)`.
-    Draining,
-    /// Its line handler has ended ([`ConnRecord::end`]). A `send` by another task fails.
-    Ended,
-    /// The acceptor has cut it ([`ConnRecord::cut`]). Its handler is dropped, and every operation fails. Final.
-    Cut,
-}
-
-/// What is under way on a connection.
-///
-/// | method | request | write |
-/// |---|---|---|
-/// | [`ConnRecord::request_received`] | set | |
-/// | [`ConnRecord::message_done`] | cleared | |
-/// | [`ConnRecord::write_blocked`] | | set |
-/// | [`ConnRecord::write_ended`] | cleared by an answer | cleared |
-/// | [`ConnRecord::forget_blocked_write`] | | cleared |
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Activity {
-    /// Nothing.
-    Idle,
-    /// Data has arrived that the handler has not answered.
-    Request,
-    /// A write waits for the peer, or waited and was abandoned.
-    Write,
-    /// Both.
-    RequestAndWrite,
 }
 
 /// How a connection ended, as far as it is known yet.
@@ -81,61 +57,12 @@ pub(super) struct Outcome {
 /// What a stream reports when it is dropped.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct StreamTotals {
+    /// What the handler has read.
     pub(super) bytes_read: u64,
+    /// What the handler has written.
     pub(super) bytes_written: u64,
     /// An operation ran out of time, and the peer has made no progress in that direction since.
     pub(super) timed_out: bool,
-}
-
-/// The state of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct RecordState {
-    stop: StopState,
-    activity: Activity,
-    /// The handler has finished a message, which the stream has not accounted for yet.
-    message_done: bool,
-    /// Nothing was under way when the acceptor stopped.
-    was_idle: bool,
-}
-
-impl Activity {
-    fn new(request: bool, write: bool) -> Self {
-        match (request, write) {
-            (false, false) => Self::Idle,
-            (true, false) => Self::Request,
-            (false, true) => Self::Write,
-            (true, true) => Self::RequestAndWrite,
-        }
-    }
-
-    pub(super) fn has_request(self) -> bool {
-        matches!(self, Self::Request | Self::RequestAndWrite)
-    }
-
-    pub(super) fn has_write(self) -> bool {
-        matches!(self, Self::Write | Self::RequestAndWrite)
-    }
-}
-
-impl RecordState {
-    fn pack(self) -> u8 {
-        self.stop as u8
-            | u8::from(self.activity.has_request()) << 2
-            | u8::from(self.activity.has_write()) << 3
-            | u8::from(self.message_done) << 4
-            | u8::from(self.was_idle) << 5
-    }
-
-    fn unpack(bits: u8) -> Self {
-        let stop = match bits & 3 {
-            0 => StopState::Open,
-            1 => StopState::Draining,
-            2 => StopState::Ended,
-            _ => StopState::Cut,
-        };
-        let has = |bit: u8| bits & 1 << bit != 0;
-        Self { stop, activity: Activity::new(has(2), has(3)), message_done: has(4), was_idle: has(5) }
-    }
 }
 
 impl ConnRecord {
@@ -153,6 +80,7 @@ impl ConnRecord {
         }
     }
 
+    /// The state at this moment.
     fn state(&self) -> RecordState {
         RecordState::unpack(self.state.load(Ordering::SeqCst))
     }
@@ -196,6 +124,7 @@ impl ConnRecord {
         self.stop(StopState::Cut);
     }
 
+    /// How the connection is being stopped.
     pub(super) fn stop_state(&self) -> StopState {
         self.state().stop
     }
@@ -205,10 +134,12 @@ impl ConnRecord {
         self.stop_state() >= StopState::Ended
     }
 
+    /// Whether the connection is to end when nothing is under way.
     pub(super) fn is_draining(&self) -> bool {
         self.stop_state() == StopState::Draining
     }
 
+    /// What is under way.
     pub(super) fn activity(&self) -> Activity {
         self.state().activity
     }
@@ -264,6 +195,7 @@ impl ConnRecord {
         self.wake_if_draining(self.state());
     }
 
+    /// For what a stop may have waited for, given the state at that moment.
     fn wake_if_draining(&self, state: RecordState) {
         if state.stop == StopState::Draining {
             // A read of another task may wait for this.
@@ -319,19 +251,6 @@ mod tests {
 
     fn record() -> ConnRecord {
         ConnRecord::new(1, Peer::Tcp(([127, 0, 0, 1], 1).into()), StopState::Open)
-    }
-
-    #[tokio::test]
-    async fn every_state_survives_packing() {
-        use StopState::{Cut, Draining, Ended, Open};
-        for stop in [Open, Draining, Ended, Cut] {
-            for bits in 0..16 {
-                let has = |bit: u8| bits & 1 << bit != 0;
-                let activity = Activity::new(has(0), has(1));
-                let state = RecordState { stop, activity, message_done: has(2), was_idle: has(3) };
-                assert_eq!(RecordState::unpack(state.pack()), state);
-            }
-        }
     }
 
     #[tokio::test]

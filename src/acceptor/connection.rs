@@ -30,7 +30,9 @@ use super::{EndReason, Error, Event, Peer, Stream};
 /// How long a lingering close waits for the client.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Runs the handler of a connection.
+/// Runs the handler of a connection, and notes how it ended.
+///
+/// The slot is free when this has returned and the stream is dropped.
 pub(super) async fn run(transport: Transport, registration: Arc<Registration>, service: Arc<Service>) {
     let (registry, record) = (&registration.registry, &registration.record);
     let handler = &service.handler;
@@ -47,7 +49,9 @@ pub(super) async fn run(transport: Transport, registration: Arc<Registration>, s
     record.handler_ended(reason);
 }
 
-/// Refuses a client because all slots are busy, without waiting for it here.
+/// Refuses a client because all slots are busy.
+///
+/// The lingering close runs in a task of its own. There are up to 256 such tasks; a client beyond that is closed at once.
 pub(super) fn refuse(registry: &Registry, service: &Arc<Service>, mut transport: Transport, peer: Peer) {
     count(&registry.counters.refused);
     registry.settings.hooks.emit(|| Event::Refused { peer });
@@ -64,10 +68,10 @@ pub(super) fn refuse(registry: &Registry, service: &Arc<Service>, mut transport:
     }
 }
 
-/// Sends the final bytes, ends the sending side, and waits for the peer to do the same.
+/// A lingering close: sends the final bytes, ends the sending side, and waits for the peer to do the same.
 ///
 /// If the socket were closed with unread data in it, the kernel would send a reset, and the peer would lose what it has not
-/// read.
+/// read. It gives up after [`LINGER`].
 pub(super) async fn lingering_close(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), bytes: &[u8]) {
     let close = async {
         stream.write_all(bytes).await?;
@@ -80,7 +84,9 @@ pub(super) async fn lingering_close(stream: &mut (impl AsyncRead + AsyncWrite + 
     let _ = timeout(LINGER, close).await;
 }
 
-/// Serves a TLS connection from its acceptance on. It has the permit until it gets a slot.
+/// Serves a TLS connection from its acceptance on: handshake, slot, handler.
+///
+/// It has the permit until it gets a slot. While it has none, a stop closes it at once.
 #[cfg(feature = "tls")]
 pub(super) fn run_tls(
     registry: Arc<Registry>,
@@ -111,7 +117,7 @@ pub(super) fn run_tls(
 #[cfg(feature = "tls")]
 type Established = (Transport, Result<Arc<Registration>, Rejected>);
 
-/// Makes the TLS session and takes a slot for it. `None` if the handshake fails.
+/// Makes the TLS session and takes a slot for it. `None` if the handshake fails, which is reported here.
 #[cfg(feature = "tls")]
 async fn establish(
     registry: &Arc<Registry>,

@@ -12,7 +12,18 @@ use super::Peer;
 /// Something that has happened at an acceptor; for the hook of [`AcceptorBuilder::on_event`](super::AcceptorBuilder::on_event).
 ///
 /// Of one connection, [`Accepted`](Event::Accepted) comes first and [`Closed`](Event::Closed) last. Events of different
-/// connections come from different tasks, possibly at the same time.
+/// connections come from different tasks, possibly at the same time. An event prints as one line for a log.
+///
+/// ```
+/// use perconn::acceptor::{Acceptor, Event};
+///
+/// let builder = Acceptor::builder("127.0.0.1:0").on_event(|event| match event {
+///     Event::Closed { peer, reason, bytes_read, .. } => println!("{peer} sent {bytes_read} bytes: {reason}"),
+///     Event::Ended { cause, .. } => eprintln!("the server is down: {cause}"),
+///     other => println!("{other}"),
+/// });
+/// # drop(builder);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {

@@ -43,6 +43,7 @@ mod writer;
 /// [`AcceptorBuilder::line_handler`]: super::AcceptorBuilder::line_handler
 #[derive(Clone, Debug)]
 pub struct LineConn {
+    /// Shared by all clones.
     shared: Arc<LineConnShared>,
 }
 
@@ -54,7 +55,9 @@ struct LineConnShared {
     /// Held by the task that is sending a line.
     send_lock: Mutex<()>,
     writer: LineWriter,
+    /// Set by `close`, and by the end of the connection.
     is_closed: AtomicBool,
+    /// Wakes the task that waits for a line.
     close_requested: Notify,
     /// The first error of a `send`. The handler may not know of it, as another task may have sent.
     send_error: crate::sync::Mutex<Option<SharedIoError>>,
@@ -120,7 +123,9 @@ impl LineConn {
     }
 }
 
-/// Serves a connection line by line.
+/// Serves a connection line by line, and closes it cleanly.
+///
+/// Fails with the error of the handler or of a read. If there is none, it fails with the first error of a `send`.
 pub(super) async fn serve<F, Fut>(stream: Stream, max: usize, handler: Arc<F>) -> io::Result<()>
 where
     F: Fn(Vec<u8>, LineConn) -> Fut + Send + Sync + 'static,
@@ -152,7 +157,7 @@ where
     outcome.and_then(|()| send_error.map_or(Ok(()), |error| Err(error.to_io())))
 }
 
-/// Reads and handles lines until the connection is to end.
+/// Reads and handles lines until the connection is to end: at the end of the stream, after `close`, or at a stop.
 async fn handle_lines<F, Fut>(
     reader: &mut LineReader,
     conn: &LineConn,

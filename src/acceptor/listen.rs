@@ -49,10 +49,14 @@ pub struct Listen(Source);
 /// What a [`Listen`] was made from.
 #[derive(Debug)]
 enum Source {
+    /// An address or a name, with a port.
     Address(String),
+    /// A listener of the program.
     Tcp(TcpListener),
+    /// The path of a Unix socket, whose file the acceptor makes and removes.
     #[cfg(unix)]
     Path(PathBuf),
+    /// A listener of the program. Its file belongs to the program.
     #[cfg(unix)]
     Unix(UnixListener),
 }
@@ -62,6 +66,13 @@ impl Listen {
     ///
     /// A stale socket file, which no process listens on any more, is replaced. The acceptor removes its own file when it
     /// stops. The permissions of the folder decide which users can connect.
+    ///
+    /// ```
+    /// use perconn::acceptor::{Acceptor, Listen};
+    ///
+    /// let builder = Acceptor::builder(Listen::unix("/run/my-server/socket"));
+    /// # drop(builder);
+    /// ```
     #[cfg(unix)]
     pub fn unix(path: impl AsRef<Path>) -> Self {
         Self(Source::Path(path.as_ref().to_owned()))
@@ -73,6 +84,19 @@ impl Listen {
     /// originals stay open when the acceptor stops, so that clients can wait there for the next start.
     ///
     /// It needs Linux 5.6, and a sandbox that allows pidfd_getfd(2).
+    ///
+    /// ```no_run
+    /// use perconn::acceptor::{Acceptor, Listen};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), perconn::acceptor::Error> {
+    /// let mut acceptors = Vec::new();
+    /// for listen in Listen::from_environment()? {
+    ///     acceptors.push(Acceptor::builder(listen).handler(async |_stream, _peer| Ok(())).build()?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -133,6 +157,7 @@ fn bind(address: &str, backlog: u32) -> Result<TcpListener, Error> {
     outcome
 }
 
+/// Binds an address and listens on it.
 fn listen_on(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Allows a restart to take the port while old connections are in TIME_WAIT. Windows allows that by default, and this
@@ -144,6 +169,7 @@ fn listen_on(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// The listener of the acceptor, and its address.
 fn from_tcp(listener: TcpListener, name: &str) -> Result<(Listener, Option<SocketAddr>), Error> {
     let failed = |source| Error::Listen { address: name.to_owned(), source };
     check_listens(SockRef::from(&listener), name)?;
@@ -161,6 +187,7 @@ fn check_listens(socket: SockRef<'_>, name: &str) -> Result<(), Error> {
     }
 }
 
+/// Only Linux tells whether a socket listens.
 #[cfg(not(target_os = "linux"))]
 fn check_listens(_: SockRef<'_>, _: &str) -> Result<(), Error> {
     Ok(())

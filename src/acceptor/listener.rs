@@ -15,14 +15,17 @@ use super::unix::SocketFile;
 
 /// A listening socket.
 pub(super) enum Listener {
+    /// On the network.
     Tcp(TcpListener),
-    /// With its file, if the acceptor has made it. The file comes first, as fields are dropped in their order.
+    /// Of the Unix domain. With its file, if the acceptor has made it. The file comes first, as fields are dropped in their order.
     #[cfg(unix)]
     Unix(#[expect(dead_code, reason = "it acts when it is dropped")] Option<SocketFile>, UnixListener),
 }
 
 impl Listener {
-    /// Accepts the next connection. Cancel safe.
+    /// Accepts the next connection, and finds out who its peer is.
+    ///
+    /// Cancel safe: a dropped call accepts nothing.
     pub(super) async fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
             Self::Tcp(listener) => {

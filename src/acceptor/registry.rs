@@ -22,6 +22,7 @@ use crate::sync::Mutex;
 ///
 /// The handler's task and the stream hold a reference each; the connection is over when both are gone.
 pub(super) struct Registration {
+    /// The acceptor of the connection.
     pub(super) registry: Arc<Registry>,
     pub(super) record: Arc<ConnRecord>,
 }
@@ -36,11 +37,13 @@ impl Drop for Registration {
 pub(super) struct Registry {
     pub(super) settings: Settings,
     pub(super) counters: Arc<Counters>,
+    /// Observed by the accept loop, by pending TLS sessions and by the certificate watcher, which all end when it changes.
     pub(super) phase: watch::Sender<Phase>,
     /// A slot has become free. One permit wakes one waiter.
     slot_freed: Notify,
     /// The last open connection has gone.
     emptied: Notify,
+    /// A leaf lock.
     state: Mutex<RegistryState>,
 }
 
@@ -56,6 +59,7 @@ pub(super) enum Phase {
 }
 
 impl Phase {
+    /// Whether the program has not stopped it, and it has not ended by itself.
     pub(super) fn is_accepting(&self) -> bool {
         matches!(self, Self::Accepting)
     }
@@ -65,9 +69,12 @@ impl Phase {
     }
 }
 
+/// What changes when a connection comes or goes.
 struct RegistryState {
     capacity: Capacity,
+    /// The open connections, by their number.
     records: HashMap<u64, Weak<ConnRecord>>,
+    /// The number of the newest connection.
     last_id: u64,
     /// How connections are being stopped; a new one starts in this state.
     stop: StopState,
@@ -80,11 +87,14 @@ struct RegistryState {
 /// Why a connection gets no slot.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rejected {
+    /// All slots are busy.
     Full,
+    /// The accept loop has ended.
     Closed,
 }
 
 impl Registry {
+    /// An acceptor that accepts, without connections.
     pub(super) fn new(settings: Settings) -> Arc<Self> {
         let capacity = Capacity::new(settings.acceptors, settings.overflow);
         let state = RegistryState {
@@ -105,7 +115,7 @@ impl Registry {
         })
     }
 
-    /// Registers a connection that was accepted, and takes a slot for it.
+    /// Registers a connection that was accepted, and takes a slot for it. Emits [`Event::Accepted`].
     pub(super) fn register(self: &Arc<Self>, peer: Peer) -> Result<Arc<Registration>, Rejected> {
         let mut state = self.state.lock();
         if state.is_closed {
@@ -126,6 +136,8 @@ impl Registry {
     }
 
     /// Registers a connection as soon as a slot is free.
+    ///
+    /// Cancel safe: a dropped call takes no slot.
     #[cfg(feature = "tls")]
     pub(super) async fn register_when_free(self: &Arc<Self>, peer: Peer) -> Result<Arc<Registration>, Rejected> {
         loop {
@@ -143,7 +155,7 @@ impl Registry {
         }
     }
 
-    /// Ends a connection. For its registration, when that is dropped.
+    /// Ends a connection: counts and reports how it ended, and frees its slot. For its registration, when that is dropped.
     fn deregister(&self, record: &ConnRecord) {
         let Outcome { reason, totals } = record.take_outcome();
         // Without a reason, the runtime has dropped the handler's task.
@@ -190,18 +202,20 @@ impl Registry {
         }
     }
 
+    /// Whether a connection has to wait for a slot now, or makes the acceptor grow.
     fn is_full(&self) -> bool {
         let state = self.state.lock();
         state.capacity.busy() >= state.capacity.total()
     }
 
-    /// Waits until a slot is free.
+    /// Waits until a slot is free, and takes none.
     pub(super) async fn slot(&self) {
         while self.is_full() {
             self.slot_freed.notified().await;
         }
     }
 
+    /// The figures of this moment.
     pub(super) fn stats(&self) -> Stats {
         let state = self.state.lock();
         self.counters.snapshot(state.capacity.total(), state.capacity.busy())

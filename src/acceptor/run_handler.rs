@@ -14,9 +14,11 @@ use crate::panics::catch;
 
 /// How a handler ended.
 pub(super) enum HandlerEnd {
+    /// By itself.
     Returned(io::Result<()>),
     /// With the panic's message.
     Panicked(String),
+    /// The connection was cut, and the handler dropped.
     Cut,
 }
 
@@ -30,6 +32,7 @@ pub(super) struct RunHandler {
 }
 
 impl RunHandler {
+    /// Calls `start`, which is code of the program, and contains its panic.
     pub(super) fn new(start: impl FnOnce() -> HandlerFuture, record: &Arc<ConnRecord>) -> Self {
         let (handler, start_panic) = match catch(start) {
             Ok(handler) => (Some(handler), None),
@@ -44,6 +47,7 @@ impl RunHandler {
         catch(|| drop(handler)).err()
     }
 
+    /// Drops the handler and returns how it ended. A panic in the drop replaces that.
     fn finish(&mut self, end: HandlerEnd) -> Poll<HandlerEnd> {
         Poll::Ready(self.drop_handler().map_or(end, HandlerEnd::Panicked))
     }

@@ -22,6 +22,7 @@ pub(super) type StartHandler = Arc<dyn Fn(Stream, Peer) -> HandlerFuture + Send 
 
 /// What serves a connection.
 pub(super) struct Handler {
+    /// Calls the program's closure.
     pub(super) start: StartHandler,
     /// Whether a write means that everything received so far is handled. Lines say so by `message_done` only.
     pub(super) writes_are_answers: bool,
@@ -44,6 +45,7 @@ pub(super) struct Service {
 }
 
 impl Service {
+    /// All permits are free.
     pub(super) fn refusals() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(MAX_REFUSALS))
     }

@@ -7,6 +7,18 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// How the slots of an acceptor are used, and what has happened so far; by [`Acceptor::stats`](super::Acceptor::stats).
 ///
 /// Each accepted connection is counted once more at its end, as `finished`, `failed`, `timed_out`, `panicked` or `cut`.
+///
+/// ```
+/// use perconn::acceptor::Acceptor;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), perconn::acceptor::Error> {
+/// let acceptor = Acceptor::builder("127.0.0.1:0").acceptors(10).handler(async |_stream, _peer| Ok(())).build()?;
+/// let stats = acceptor.stats();
+/// assert_eq!((stats.acceptors, stats.busy, stats.accepted), (10, 0, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -37,7 +49,7 @@ pub struct Stats {
     pub accepts_failed: u64,
 }
 
-/// The counters behind [`Stats`].
+/// The counters behind [`Stats`], with the same names.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) accepted: AtomicU64,
@@ -52,6 +64,7 @@ pub(super) struct Counters {
     pub(super) handshaking: AtomicUsize,
 }
 
+/// Adds one.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

@@ -41,25 +41,60 @@ use super::wait_clock::WaitClock;
 ///
 /// When the deadline is over, the connection is cut: every operation fails with
 /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and the handler is dropped.
+///
+/// # Cancel safety
+///
+/// Reads and writes are as cancel safe as those of a `TcpStream`: a dropped `read` has read nothing, and a dropped `write` has
+/// written nothing. With TLS, a dropped `write` may have sent a part of what earlier writes have left.
+///
+/// # Examples
+///
+/// ```
+/// use perconn::acceptor::{Acceptor, Peer, Stream};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// /// Answers each byte with the next one, until the client closes or the acceptor stops.
+/// async fn successor(mut stream: Stream, _peer: Peer) -> std::io::Result<()> {
+///     let mut byte = [0];
+///     while stream.read(&mut byte).await? > 0 {
+///         stream.write_all(&[byte[0].wrapping_add(1)]).await?;
+///     }
+///     Ok(())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), perconn::acceptor::Error> {
+/// let acceptor = Acceptor::builder("127.0.0.1:0").handler(successor).build()?;
+/// # drop(acceptor);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Stream {
     transport: Transport,
+    /// How long reads have waited.
     read_clock: WaitClock,
+    /// How long writes have waited.
     write_clock: WaitClock,
+    /// Used by reads, while the acceptor stops.
     abandoned: AbandonedProbe,
     /// Whether a write means that everything received so far is handled. Lines say so by `message_done` only.
     writes_are_answers: bool,
+    /// What the handler has read.
     bytes_read: u64,
+    /// What the handler has written.
     bytes_written: u64,
     /// A read ran out of time, and nothing has arrived since.
     read_timed_out: bool,
     /// A write ran out of time, and the peer has taken nothing since.
     write_timed_out: bool,
+    /// What the handler's task and the acceptor see of this stream.
     record: Arc<ConnRecord>,
     /// Keeps the slot. The last field, so that the transport is closed before the slot is free.
     _registration: Arc<Registration>,
 }
 
 impl Stream {
+    /// The stream of a registered connection.
     pub(super) fn new(transport: Transport, registration: &Arc<Registration>, writes_are_answers: bool) -> Self {
         let (reads, writes) = registration.registry.settings.time_budgets(writes_are_answers);
         Self {
@@ -128,6 +163,7 @@ impl Stream {
         }
     }
 
+    /// The record of the connection.
     pub(super) fn record(&self) -> &Arc<ConnRecord> {
         &self.record
     }
@@ -173,6 +209,7 @@ impl Stream {
         if flushed.is_pending() && self.transport.has_unsent() { Poll::Pending } else { Poll::Ready(()) }
     }
 
+    /// Accounts for a read that has completed with this many bytes, or failed.
     fn note_read(&mut self, bytes: usize) {
         self.read_clock.stop();
         if bytes == 0 {
@@ -187,6 +224,7 @@ impl Stream {
         }
     }
 
+    /// Accounts for a write, flush or shutdown that has succeeded.
     fn note_written(&mut self, bytes: usize, has_waited: bool) {
         self.bytes_written += bytes as u64;
         if bytes > 0 {

@@ -12,13 +12,16 @@ use std::time::Duration;
 pub(super) struct TimeBudget {
     /// The whole of it; `None` for no limit.
     limit: Option<Duration>,
+    /// What a byte earns.
     per_byte: Duration,
+    /// What is left of the limit.
     left: Duration,
     /// What is left for the first message, which bytes do not add to.
     first: Option<Duration>,
 }
 
 impl TimeBudget {
+    /// A full budget. `first` is the time for the first message.
     pub(super) fn new(first: Option<Duration>, limit: Option<Duration>, per_byte: Duration) -> Self {
         Self { limit, per_byte, left: limit.unwrap_or(Duration::MAX), first }
     }
@@ -32,11 +35,13 @@ impl TimeBudget {
         }
     }
 
+    /// Takes the time of a wait, also from the time for the first message.
     pub(super) fn spend(&mut self, waited: Duration) {
         self.left = self.left.saturating_sub(waited);
         self.first = self.first.map(|first| first.saturating_sub(waited));
     }
 
+    /// Gives time back for bytes, up to the limit.
     pub(super) fn earn(&mut self, bytes: usize) {
         let earned = self.per_byte.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX));
         self.left = self.left.saturating_add(earned).min(self.limit.unwrap_or(Duration::MAX));

@@ -25,12 +25,16 @@ mod settings;
 /// Makes TLS sessions, with the certificates of the moment.
 pub(super) struct Handshaker {
     settings: ServerTls,
+    /// The configuration of new sessions. A leaf lock.
     current: Mutex<Arc<ServerConfig>>,
+    /// Where the accept loop gets a permit for each session.
     pub(super) limit: HandshakeLimit,
+    /// The limit of one handshake; `None` for no limit.
     timeout: Option<Duration>,
 }
 
 impl Handshaker {
+    /// Loads the certificates for the first time.
     pub(super) fn new(settings: ServerTls, max: usize, timeout: Option<Duration>) -> Result<Self, Error> {
         let current = Mutex::new(settings.load()?);
         Ok(Self { settings, current, limit: HandshakeLimit::new(max), timeout })
@@ -43,7 +47,7 @@ impl Handshaker {
         Ok(())
     }
 
-    /// Makes a session, within the time limit.
+    /// Makes a session, within the time limit. Fails with the kind `TimedOut` after it, and if the handshake is evicted.
     pub(super) async fn handshake(&self, socket: Socket, pending_session: &PendingSession) -> io::Result<Transport> {
         let config = Arc::clone(&self.current.lock());
         let deadline = async {

@@ -16,7 +16,9 @@ use tokio::net::UnixStream;
 /// A socket, or a TLS session over one.
 #[derive(Debug)]
 pub(super) enum Transport {
+    /// Without TLS.
     Plain(Socket),
+    /// A session after its handshake.
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::server::TlsStream<Socket>>),
 }
@@ -24,7 +26,9 @@ pub(super) enum Transport {
 /// A connected socket of either family.
 #[derive(Debug)]
 pub(super) enum Socket {
+    /// On the network.
     Tcp(TcpStream),
+    /// Of the Unix domain.
     #[cfg(unix)]
     Unix(UnixStream),
 }
@@ -75,6 +79,7 @@ impl Transport {
         }
     }
 
+    /// The socket, also under TLS.
     pub(super) fn socket(&self) -> &Socket {
         match self {
             Self::Plain(socket) => socket,

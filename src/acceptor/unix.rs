@@ -18,6 +18,7 @@ mod lock;
 /// Drop it before the listener: once the listener is closed, another process may put its own file in this place.
 #[derive(Debug)]
 pub(super) struct SocketFile {
+    /// Absolute.
     path: PathBuf,
     /// Device and inode; `None` if the file could not be looked at.
     identity: Option<(u64, u64)>,
@@ -32,12 +33,13 @@ impl Drop for SocketFile {
     }
 }
 
+/// Tells a file from another one at the same path.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let metadata = fs::symlink_metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Listens at a path. A stale socket file is replaced.
+/// Listens at a path. A stale socket file is replaced. It may block for up to a second, for the lock of the folder.
 pub(super) fn bind(path: &Path, backlog: u32) -> io::Result<(UnixListener, SocketFile)> {
     // The program may have changed its folder by the time the file is to be removed. The bind takes the path as it was given,
     // because the kernel takes short paths only.

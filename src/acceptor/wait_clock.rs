@@ -31,6 +31,7 @@ pub(super) struct WaitClock {
 }
 
 impl WaitClock {
+    /// The clock stands still.
     pub(super) fn new(budget: TimeBudget) -> Self {
         Self { budget, since: None, timer: None }
     }
@@ -61,7 +62,7 @@ impl WaitClock {
         }
     }
 
-    /// Stops the clock: the operation no longer waits.
+    /// Stops the clock and spends what it has measured: the operation no longer waits.
     pub(super) fn stop(&mut self) {
         if self.since.is_none() {
             return;
@@ -75,11 +76,13 @@ impl WaitClock {
         }
     }
 
+    /// Whether the wait that the clock is measuring ended unseen: its task was woken at the deadline and did not poll.
     fn was_abandoned(&self, now: Instant) -> bool {
         let (Some(since), Some(left)) = (self.since, self.budget.left()) else { return false };
         now.duration_since(since) > left.saturating_add(WAKE_LATENCY)
     }
 
+    /// Gives time back for bytes.
     pub(super) fn earn(&mut self, bytes: usize) {
         self.budget.earn(bytes);
     }
@@ -94,6 +97,7 @@ impl WaitClock {
         self.budget.refill();
     }
 
+    /// The first message has arrived in time.
     pub(super) fn first_arrived(&mut self) {
         self.budget.first_arrived();
     }

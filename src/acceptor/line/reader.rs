@@ -14,6 +14,7 @@ const CHUNK: usize = 4096;
 /// Splits a stream into lines.
 pub(super) struct LineReader {
     half: ReadHalf<Stream>,
+    /// What was read: lines that were handed out, lines that were not, and the beginning of one.
     buffer: Vec<u8>,
     /// Where the first line begins that is not handed out.
     start: usize,
@@ -24,6 +25,7 @@ pub(super) struct LineReader {
 }
 
 impl LineReader {
+    /// `max` is the longest line, in bytes without its end.
     pub(super) fn new(half: ReadHalf<Stream>, max: usize) -> Self {
         Self { half, buffer: Vec::new(), start: 0, searched: 0, max }
     }
@@ -62,11 +64,12 @@ impl LineReader {
         whole + usize::from(here.last().is_some_and(|byte| *byte != b'\n'))
     }
 
+    /// The half. What is in the buffer is dropped.
     pub(super) fn into_inner(self) -> ReadHalf<Stream> {
         self.half
     }
 
-    /// Takes a line that is here already.
+    /// Takes a line that is here already. `None` if it has not all arrived; an error if it is too long.
     fn take(&mut self) -> io::Result<Option<Vec<u8>>> {
         let too_long = || Err(io::Error::new(io::ErrorKind::InvalidData, LineTooLong(self.max)));
         let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {

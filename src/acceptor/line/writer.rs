@@ -19,6 +19,7 @@ use crate::sync::Mutex;
 #[derive(Debug)]
 pub(super) struct LineWriter(Mutex<Option<OpenWriter>>);
 
+/// The writer of a connection that has not ended.
 #[derive(Debug)]
 struct OpenWriter {
     half: WriteHalf<Stream>,
@@ -32,6 +33,7 @@ struct OpenWriter {
 const KEPT_CAPACITY: usize = 16 << 10;
 
 impl LineWriter {
+    /// Nothing is buffered.
     pub(super) fn new(half: WriteHalf<Stream>) -> Self {
         Self(Mutex::new(Some(OpenWriter { half, buffer: Vec::new(), written: 0 })))
     }
@@ -66,6 +68,7 @@ impl LineWriter {
 }
 
 impl OpenWriter {
+    /// `Ready` when everything is written and flushed.
     fn poll_write_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.buffer.len() {
             match ready!(Pin::new(&mut self.half).poll_write(cx, &self.buffer[self.written..]))? {

@@ -25,23 +25,31 @@ const EVICTION_PAUSE: Duration = Duration::from_millis(100);
 
 /// Limits how many sessions are pending: their handshake goes on, or has ended and waits for a slot.
 pub(in crate::acceptor) struct HandshakeLimit {
+    /// One permit for each pending session.
     permits: Arc<Semaphore>,
+    /// A leaf lock.
     ongoing: Mutex<OngoingHandshakes>,
 }
 
+/// The handshakes that can be evicted.
 #[derive(Default)]
 struct OngoingHandshakes {
+    /// The number of the newest handshake.
     last_id: u64,
     /// By their number, so that the oldest is the first.
     by_age: BTreeMap<u64, OngoingHandshake>,
 }
 
+/// One of them.
 struct OngoingHandshake {
+    /// It is not evicted before this.
     safe_until: Instant,
+    /// Tells its task that it is evicted.
     evicted: Arc<Notify>,
 }
 
 impl HandshakeLimit {
+    /// Allows `max` pending sessions.
     pub(super) fn new(max: usize) -> Self {
         let permits = Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
         Self { permits, ongoing: Mutex::default() }
@@ -75,6 +83,7 @@ impl HandshakeLimit {
         }
     }
 
+    /// Evicts the oldest handshake, if it has had its time.
     fn evict_oldest(&self) {
         let mut ongoing = self.ongoing.lock();
         let Some(oldest) = ongoing.by_age.first_entry() else { return };
@@ -89,12 +98,15 @@ impl HandshakeLimit {
 pub(in crate::acceptor) struct PendingSession {
     handshaker: Arc<Handshaker>,
     counters: Arc<Counters>,
+    /// The number of its handshake.
     id: u64,
     evicted: Arc<Notify>,
+    /// Freed on drop, so that the next client can begin.
     _permit: OwnedSemaphorePermit,
 }
 
 impl PendingSession {
+    /// Counts a client that was accepted now.
     pub(in crate::acceptor) fn new(
         handshaker: &Arc<Handshaker>,
         counters: &Arc<Counters>,

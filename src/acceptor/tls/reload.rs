@@ -24,6 +24,7 @@ struct StampHistory {
 }
 
 impl StampHistory {
+    /// The files were loaded in this state.
     fn new(stamps: Vec<Stamp>) -> Self {
         Self { last: stamps.clone(), tried: stamps }
     }
@@ -42,6 +43,7 @@ impl StampHistory {
     }
 }
 
+/// Looks at the files. It may block.
 fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
     let stamp = |path: &PathBuf| {
         let metadata = std::fs::metadata(path).ok()?;
@@ -56,6 +58,7 @@ fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
 
 /// Looks at the files while the acceptor accepts, and loads them when they have changed.
 pub(in crate::acceptor) struct FileWatcher {
+    /// What to look at. Empty if nothing can change.
     files: Vec<PathBuf>,
     history: StampHistory,
 }
@@ -68,6 +71,7 @@ impl FileWatcher {
         Self { files, history }
     }
 
+    /// Runs until the acceptor no longer accepts. It does not keep the registry alive between two looks.
     pub(in crate::acceptor) async fn run(mut self, registry: Weak<Registry>, handshaker: Arc<Handshaker>) {
         let Some(interval) = handshaker.settings.reload_every else { return };
         if self.files.is_empty() {
@@ -99,7 +103,7 @@ impl FileWatcher {
     }
 }
 
-/// Loads the files and reports the outcome.
+/// Loads the files and reports the outcome, to the logger and to the event hook. It may block.
 pub(in crate::acceptor) fn reload(registry: &Registry, handshaker: Option<&Handshaker>) -> Result<(), Arc<Error>> {
     let Some(handshaker) = handshaker else {
         return Err(Arc::new(Error::InvalidConfig("no TLS: expected it by AcceptorBuilder::tls".into())));

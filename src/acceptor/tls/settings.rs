@@ -34,15 +34,20 @@ use crate::pem::Pem;
 #[must_use = "settings do nothing until they are given to `AcceptorBuilder::tls`"]
 pub struct ServerTls {
     source: Source,
+    /// The authorities of client certificates. Empty if clients need none.
     client_roots: Vec<Pem>,
+    /// The protocols. Empty for none, or for those of the configuration.
     alpn: Vec<Vec<u8>>,
+    /// `None` if only the program reloads.
     pub(super) reload_every: Option<Duration>,
 }
 
 /// Where the certificate comes from.
 #[derive(Clone)]
 enum Source {
+    /// A chain and a private key.
     Pair { chain: Pem, key: Pem },
+    /// A configuration of the program.
     Config(Arc<ServerConfig>),
 }
 
@@ -60,11 +65,12 @@ impl ServerTls {
         Self::new(Source::Pair { chain: Pem::Text(chain.into()), key: Pem::Text(key.into()) })
     }
 
-    /// Takes a rustls configuration of your own. Protocols given to [`alpn`](Self::alpn) replace those in it.
+    /// Takes a rustls configuration of your own, which is never reloaded. Protocols given to [`alpn`](Self::alpn) replace those in it.
     pub fn from_config(config: impl Into<Arc<ServerConfig>>) -> Self {
         Self::new(Source::Config(config.into()))
     }
 
+    /// The defaults of the other settings.
     fn new(source: Source) -> Self {
         Self { source, client_roots: Vec::new(), alpn: Vec::new(), reload_every: Some(Duration::from_secs(5)) }
     }

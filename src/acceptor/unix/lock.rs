@@ -15,6 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An advisory lock of a folder (flock(2)). It leaves no file behind, and ends with its descriptor.
 pub(super) struct FolderLock {
+    /// Its descriptor holds the lock; `None` if the folder cannot be opened.
     _folder: Option<File>,
 }
 
