@@ -243,7 +243,7 @@ mod tests {
         let peer = Peer::Tcp(([127, 0, 0, 1], 1).into());
         registry.drain();
         registry.cut();
-        // Accepted while the acceptor was dropped: nobody would ever end it.
+        // It was accepted while the acceptor was dropped. Nothing else would ever end it.
         assert!(registry.register(peer).unwrap().record.is_over());
         registry.accept_loop_ended(None);
         assert!(registry.register(peer).is_err());

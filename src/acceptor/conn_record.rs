@@ -4,7 +4,8 @@
 //! is being stopped, [`Activity`] says what is under way. Both change only through the methods of [`ConnRecord`]. They are
 //! packed into one atomic, because every read and write of a stream looks at them.
 //!
-//! Next: [`state`], the state itself; then [`super::stream`], which changes the record with every operation, and [`super::registry`], which has all records.
+//! Next: [`state`], the state itself; then [`super::stream`], which changes the record with every operation, and
+//! [`super::registry`], which has all records.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -187,7 +187,7 @@ fn check_listens(socket: SockRef<'_>, name: &str) -> Result<(), Error> {
     }
 }
 
-/// Only Linux tells whether a socket listens.
+/// Only Linux reports whether a socket listens.
 #[cfg(not(target_os = "linux"))]
 fn check_listens(_: SockRef<'_>, _: &str) -> Result<(), Error> {
     Ok(())

@@ -115,7 +115,7 @@ impl io::Write for TryWrite<'_> {
     }
 }
 
-/// Implements tokio's I/O traits for an enum whose variants hold a stream each, by the same method of that stream.
+/// Implements tokio's I/O traits for an enum of streams: each method calls the same method of the variant's stream.
 macro_rules! delegate_io {
     ($name:ident { $($(#[$attribute:meta])* $variant:ident),+ $(,)? }) => {
         impl AsyncRead for $name {

@@ -164,8 +164,8 @@ fn runtime_that_shuts_down_after_a_stop_is_no_error() {
         let (acceptor, _stream) = own.block_on(async {
             let acceptor = reports.acceptor();
             let stream = served(&acceptor).await;
-            // The stop begins, and is dropped.
-            assert!(poll_once(acceptor.stop(LONG)).await.is_pending());
+            // The stop begins, and is dropped unless it is over at once.
+            let _ = poll_once(acceptor.stop(LONG)).await;
             (acceptor, stream)
         });
         drop(own);
@@ -209,7 +209,7 @@ where
     // The first of them are served; the others are on their way.
     soon("some clients", async {
         while acceptor.stats().accepted < 3 {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     })
     .await;

@@ -65,7 +65,9 @@ impl ServerTls {
         Self::new(Source::Pair { chain: Pem::Text(chain.into()), key: Pem::Text(key.into()) })
     }
 
-    /// Takes a rustls configuration of your own, which is never reloaded. Protocols given to [`alpn`](Self::alpn) replace those in it.
+    /// Takes a rustls configuration of your own, which is never reloaded.
+    ///
+    /// Protocols given to [`alpn`](Self::alpn) replace those in it. Set the roots of client certificates in the configuration.
     pub fn from_config(config: impl Into<Arc<ServerConfig>>) -> Self {
         Self::new(Source::Config(config.into()))
     }
