@@ -1,4 +1,4 @@
-//! What does not end by itself: it is cut, and counts as cut, and the stop is over in its time.
+//! Connections that do not end by themselves: a stop cuts them in time, and counts them as cut.
 
 use std::future::pending;
 use std::io;
@@ -11,15 +11,15 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use crate::common::{client, figures, local};
 use crate::support::{HANG, soon};
-use crate::world::{client, figures, local};
 
 const SHORT: Duration = Duration::from_millis(50);
 
 #[test]
-fn stop_is_over_though_a_handler_blocks_the_only_worker() {
+fn stop_returns_although_a_handler_blocks_the_only_worker() {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    // Dropped before the runtime, which waits for its worker.
+    // `release` is dropped before the runtime, which waits for its worker.
     let (release, released) = mpsc::channel::<()>();
     let (blocks, blocked) = mpsc::channel();
     let sides = Mutex::new(Some((blocks, released)));
@@ -62,17 +62,17 @@ async fn stream_in_another_task_that_was_cut_counts_as_cut() {
     let acceptor = acceptor.build().unwrap();
     let mut stream = client(&acceptor).await;
     stream.write_all(b"x").await.unwrap();
-    soon("it has read", busy).await.unwrap();
+    soon("the first byte is read", busy).await.unwrap();
     let stopped = soon("stop", acceptor.stop(SHORT)).await;
     assert_eq!((stopped.finished, stopped.cut), (0, 1));
     assert_eq!((acceptor.stats().finished, acceptor.stats().cut), (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn handler_that_is_cut_at_work_counts_as_cut() {
+async fn handler_that_is_cut_while_it_writes_counts_as_cut() {
     for round in 0..150 {
         let acceptor = local().handler(async |mut stream, _| {
-            // From now on, it is busy.
+            // From here on, it is busy.
             stream.read_u8().await?;
             loop {
                 stream.write_all(&[7; 64]).await?;
@@ -92,8 +92,8 @@ async fn handler_that_is_cut_at_work_counts_as_cut() {
     }
 }
 
-/// Fails if it does not come to its end, in a thread of its own, as it may never yield.
-fn comes_to_its_end(what: &str, test: impl Future<Output = ()> + Send + 'static) {
+/// Fails if the test does not end. It runs in a thread of its own, as it may never yield.
+fn must_end(what: &str, test: impl Future<Output = ()> + Send + 'static) {
     let (sender, done) = mpsc::channel();
     std::thread::spawn(move || {
         runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
@@ -102,14 +102,14 @@ fn comes_to_its_end(what: &str, test: impl Future<Output = ()> + Send + 'static)
     assert!(done.recv_timeout(HANG / 2).is_ok(), "hangs: {what}");
 }
 
-async fn cut_soon(acceptor: Acceptor) {
+async fn stop_must_cut(acceptor: Acceptor) {
     let stopped = acceptor.stop(SHORT).await;
     assert_eq!((stopped.finished + stopped.idle, stopped.cut), (0, 1));
 }
 
 #[test]
 fn loop_over_the_end_by_a_stop_can_be_cut() {
-    comes_to_its_end("a loop over Ok(0)", async {
+    must_end("a loop over Ok(0)", async {
         let acceptor = local().handler(async |mut stream, _| {
             loop {
                 let _ = stream.read(&mut [0; 4]).await?;
@@ -118,13 +118,13 @@ fn loop_over_the_end_by_a_stop_can_be_cut() {
         let acceptor = acceptor.build().unwrap();
         let _stream = client(&acceptor).await;
         figures(&acceptor, "it is served", |stats| stats.busy == 1).await;
-        cut_soon(acceptor).await;
+        stop_must_cut(acceptor).await;
     });
 }
 
 #[test]
-fn loop_over_timeouts_lets_others_go_on() {
-    comes_to_its_end("a loop over TimedOut", async {
+fn loop_over_timeouts_lets_other_tasks_run() {
+    must_end("a loop over TimedOut", async {
         let acceptor = local().idle_timeout(SHORT).handler(async |mut stream, _| {
             loop {
                 match stream.read(&mut [0; 4]).await {
@@ -138,7 +138,7 @@ fn loop_over_timeouts_lets_others_go_on() {
         let _stream = client(&acceptor).await;
         figures(&acceptor, "it is served", |stats| stats.busy == 1).await;
         sleep(SHORT * 3).await;
-        cut_soon(acceptor).await;
+        stop_must_cut(acceptor).await;
     });
 }
 
@@ -147,7 +147,7 @@ fn loop_over_timeouts_lets_others_go_on() {
 fn loop_over_the_end_of_a_session_can_be_cut() {
     use crate::authority::Authority;
 
-    comes_to_its_end("a loop over Ok(0)", async {
+    must_end("a loop over Ok(0)", async {
         let authority = Authority::new();
         let (sender, ended) = oneshot::channel();
         let sender = Mutex::new(Some(sender));
@@ -164,6 +164,6 @@ fn loop_over_the_end_of_a_session_can_be_cut() {
         let mut session = authority.session(&acceptor).await.unwrap();
         session.shutdown().await.unwrap();
         let _: Result<(), _> = ended.await;
-        cut_soon(acceptor).await;
+        stop_must_cut(acceptor).await;
     });
 }

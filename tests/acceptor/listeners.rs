@@ -1,4 +1,4 @@
-//! Unix sockets, and listeners that somebody else has made.
+//! Unix sockets, and listeners of the program or of a service manager.
 
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use perconn::acceptor::{Acceptor, Error, Listen, Peer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::common::{LONG, echo, served};
 use crate::support::soon;
-use crate::world::{LONG, echo, served};
 
-/// A path of its own for each test, without a file.
+/// A path for one test, without a file.
 fn path(test: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("perconn-{}-{test}", std::process::id()));
     let _ = std::fs::remove_file(&path);
@@ -24,6 +24,7 @@ fn build(listen: impl Into<Listen>) -> Result<Acceptor, Error> {
     Acceptor::builder(listen).logger(|_| {}).handler(echo).build()
 }
 
+/// Connects and makes one exchange.
 async fn ask(path: &Path) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect(path).await?;
     stream.write_all(b"ping").await?;
@@ -34,7 +35,7 @@ async fn ask(path: &Path) -> io::Result<UnixStream> {
 }
 
 #[tokio::test]
-async fn unix_socket_is_served_and_removed_at_the_end() {
+async fn unix_socket_is_served_and_removed_by_the_stop() {
     let path = path("served");
     let acceptor = build(Listen::unix(&path)).unwrap();
     assert_eq!(acceptor.local_addr().unwrap_err().kind(), io::ErrorKind::Unsupported);
@@ -49,7 +50,7 @@ async fn unix_socket_is_served_and_removed_at_the_end() {
 }
 
 #[tokio::test]
-async fn peer_of_a_unix_socket_is_known_by_its_process() {
+async fn peer_of_a_unix_socket_is_a_process() {
     let path = path("peer");
     let acceptor = Acceptor::builder(Listen::unix(&path)).handler(async |mut stream, peer| {
         assert!(stream.unix().is_some() && stream.tcp().is_none() && peer.addr().is_none());
@@ -67,19 +68,19 @@ async fn peer_of_a_unix_socket_is_known_by_its_process() {
 }
 
 #[tokio::test]
-async fn socket_that_was_left_over_is_replaced_and_nothing_else_is() {
-    let path = path("left-over");
-    // As a process that was killed leaves it.
+async fn stale_socket_is_replaced_and_nothing_else_is() {
+    let path = path("stale");
+    // A killed process leaves such a file.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let acceptor = build(Listen::unix(&path)).unwrap();
     let mut stream = ask(&path).await.unwrap();
     let error = build(Listen::unix(&path)).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert_eq!(error.to_string(), format!("cannot listen on {}", path.display()));
-    // The one that listens did not notice.
+    // The first acceptor is not affected.
     stream.write_all(b"x").await.unwrap();
     assert_eq!(soon("an echo", stream.read_u8()).await.unwrap(), b'x');
-    // Another's file stays.
+    // The file of another program stays.
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "not a socket").unwrap();
     soon("stop", acceptor.stop(Duration::ZERO)).await;
@@ -104,21 +105,21 @@ async fn given_listeners_are_used_as_they_are() {
     let acceptor = build(std::os::unix::net::UnixListener::bind(&path).unwrap()).unwrap();
     ask(&path).await.unwrap();
     soon("stop", acceptor.stop(LONG)).await;
-    // The program's own.
+    // The program has made this file, so that it stays.
     assert!(path.exists());
     std::fs::remove_file(&path).unwrap();
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn given_socket_that_does_not_listen_is_named() {
+async fn given_socket_that_does_not_listen_is_rejected() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let socket = std::net::TcpListener::from(socket);
     let address = socket.local_addr().unwrap();
     let error = build(socket).unwrap_err();
     assert!(matches!(&error, Error::InvalidConfig(_)), "{error:?}");
-    assert!(error.to_string().contains(&format!("{address}: expected a socket that listens")), "{error}");
+    assert!(error.to_string().contains(&format!("{address}: expected a listening socket")), "{error}");
 }
 
 #[cfg(target_os = "linux")]
@@ -127,7 +128,7 @@ fn sockets_of_a_service_manager_are_served() {
     let unix = path("activation");
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = tcp.local_addr().unwrap();
-    // Standard input and output carry the sockets to where a service manager would have put them.
+    // Standard input and output carry the sockets, and the script moves them to descriptors 3 and 4.
     let script = "exec 3<&0 4>&1 0</dev/null 1>/dev/null; LISTEN_PID=$$ LISTEN_FDS=2 exec \"$0\" --exact listeners::activated --ignored --nocapture";
     let mut child = std::process::Command::new("sh")
         .args(["-c", script])
@@ -143,7 +144,7 @@ fn sockets_of_a_service_manager_are_served() {
     runtime.block_on(async {
         ask(&unix).await.unwrap();
         let mut stream = soon("connect", tokio::net::TcpStream::connect(address)).await.unwrap();
-        crate::world::exchange(&mut stream).await.unwrap();
+        crate::common::exchange(&mut stream).await.unwrap();
     });
     child.kill().unwrap();
     child.wait().unwrap();
@@ -165,8 +166,19 @@ async fn activated() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn without_a_service_manager_that_is_said() {
-    // (No other test sets these.)
+fn without_a_service_manager_the_error_names_the_variable() {
+    // No other test sets the variables in this process.
     let error = Listen::from_environment().unwrap_err();
     assert!(error.to_string().contains("LISTEN_PID is not set"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn highest_process_id_of_linux_is_accepted() {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "listeners::activated", "--ignored", "--nocapture"]);
+    let output = child.env("LISTEN_PID", "4194304").env("LISTEN_FDS", "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    // It is another process, and that is all that is wrong.
+    assert!(text.contains("LISTEN_PID 4194304: expected ") && text.contains("this process"), "{text}");
 }

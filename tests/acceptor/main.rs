@@ -1,21 +1,23 @@
-//! The server's side, over real sockets.
+//! The acceptor, over real sockets.
 
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
+mod abandoned;
 #[cfg(feature = "tls")]
 mod authority;
 mod bad_input;
 #[cfg(feature = "tls")]
 mod certificates;
 mod chaos;
+mod closed;
+mod common;
 mod cut;
 #[cfg(target_os = "linux")]
 mod exhaustion;
-mod given_up;
 #[cfg(feature = "tls")]
 mod handshakes;
-mod kept;
 mod limits;
+mod line_conns;
 mod lines;
 #[cfg(unix)]
 mod listeners;
@@ -28,4 +30,3 @@ mod support;
 mod tls;
 #[cfg(target_os = "linux")]
 mod unix;
-mod world;

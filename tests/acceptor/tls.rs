@@ -1,4 +1,4 @@
-//! Sessions of TLS, and their ends.
+//! TLS sessions, and how they end.
 
 use std::io;
 use std::sync::Mutex;
@@ -13,13 +13,13 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
+use crate::abandoned::fill;
 use crate::authority::{Authority, exchange, session_rest, with};
-use crate::given_up::fill;
+use crate::common::{LONG, echo, local};
 use crate::support::soon;
-use crate::world::{LONG, echo, local};
 
 #[tokio::test]
-async fn connection_of_the_core_talks_to_it() {
+async fn conn_of_this_crate_connects() {
     let authority = Authority::new();
     let acceptor = local().tls(authority.server().alpn(["echo"])).handler(async |stream, peer| {
         let session = stream.tls().expect("it is TLS");
@@ -41,7 +41,7 @@ async fn connection_of_the_core_talks_to_it() {
 }
 
 #[tokio::test]
-async fn lines_come_and_go_over_tls_and_the_end_is_orderly() {
+async fn lines_work_over_tls_and_the_session_ends_cleanly() {
     let authority = Authority::new();
     let acceptor = local().tls(authority.server()).line_handler(async |line, conn: LineConn| {
         conn.send(line).await?;
@@ -56,7 +56,7 @@ async fn lines_come_and_go_over_tls_and_the_end_is_orderly() {
 }
 
 #[tokio::test]
-async fn handler_that_just_returns_ends_the_session_as_it_should() {
+async fn handler_that_returns_ends_the_session_cleanly() {
     let authority = Authority::new();
     let acceptor = local().tls(authority.server()).handler(async |mut stream, _| {
         stream.write_all(b"goodbye").await?;
@@ -64,12 +64,12 @@ async fn handler_that_just_returns_ends_the_session_as_it_should() {
     });
     let acceptor = acceptor.build().unwrap();
     let mut session = authority.session(&acceptor).await.unwrap();
-    // Without the session's own end, this would be an error.
+    // Without a close_notify, this is an error.
     assert_eq!(session_rest(&mut session).await.unwrap(), "goodbye");
 }
 
 #[tokio::test]
-async fn read_sends_what_a_write_without_a_flush_has_left() {
+async fn read_sends_the_rest_of_a_write_without_a_flush() {
     let authority = Authority::new();
     const SIZE: usize = 4 << 20;
     let acceptor = local().tls(authority.server()).handler(async |mut stream, _| {
@@ -86,7 +86,7 @@ async fn read_sends_what_a_write_without_a_flush_has_left() {
 }
 
 #[tokio::test]
-async fn read_sends_what_a_write_that_was_given_up_has_left() {
+async fn read_sends_the_rest_of_an_abandoned_write() {
     let authority = Authority::new();
     for in_another_task in [false, true] {
         let (sender, taken) = oneshot::channel();
@@ -100,7 +100,7 @@ async fn read_sends_what_a_write_that_was_given_up_has_left() {
                 }
                 let (mut reader, mut writer) = split(stream);
                 let reading = tokio::spawn(async move { reader.read_u8().await });
-                yield_now().await; // it waits
+                yield_now().await; // the read waits
                 let _ = sender.send(fill(&mut writer).await?);
                 reading.await?.map(drop)
             }
@@ -116,17 +116,17 @@ async fn read_sends_what_a_write_that_was_given_up_has_left() {
 }
 
 #[tokio::test]
-async fn stop_lets_an_answer_arrive_that_the_session_has_taken() {
+async fn stop_lets_an_answer_arrive_that_the_session_has_buffered() {
     let authority = Authority::new();
     let (sender, taken) = oneshot::channel();
     let sender = Mutex::new(Some(sender));
     let acceptor = local().tls(authority.server()).handler(move |mut stream, _| {
         let sender = sender.lock().unwrap().take().unwrap();
         async move {
-            // No write has to wait, but the last is not all with the kernel.
+            // No write has to wait, but the session buffers a part of the last one.
             let mut taken = 0;
             while !stream.tls().unwrap().wants_write() {
-                yield_now().await; // else, the runtime may say that there is no room
+                yield_now().await; // otherwise the cooperative budget may run out, which looks like a full socket
                 taken += stream.write(&[7; 10_000]).await?;
             }
             let _ = sender.send(taken);
@@ -138,7 +138,7 @@ async fn stop_lets_an_answer_arrive_that_the_session_has_taken() {
     let mut session = authority.session(&acceptor).await.unwrap();
     let taken = soon("the answer", taken).await.unwrap();
     let reading = async {
-        // The stop comes first.
+        // The stop begins first.
         sleep(Duration::from_millis(100)).await;
         let mut bytes = Vec::new();
         soon("the end of the session", session.read_to_end(&mut bytes)).await.unwrap();
@@ -149,12 +149,12 @@ async fn stop_lets_an_answer_arrive_that_the_session_has_taken() {
 }
 
 #[tokio::test]
-async fn panic_does_not_look_like_the_end_of_the_session() {
+async fn panic_does_not_look_like_a_clean_end() {
     let authority = Authority::new();
     let acceptor = local().tls(authority.server()).handler(async |mut stream, _| {
         stream.write_all(b"half an ans").await?;
         stream.flush().await?;
-        panic!("as it is told")
+        panic!("on purpose")
     });
     let acceptor = acceptor.build().unwrap();
     let mut session = authority.session(&acceptor).await.unwrap();
@@ -184,7 +184,7 @@ async fn refusal_arrives_however_many_are_refused() {
     let acceptor = builder.overflow(Overflow::Refuse).refusal("busy\n").build().unwrap();
     let mut first = authority.session(&acceptor).await.unwrap();
     exchange(&mut first).await;
-    // As they do not close, more are here at once than are seen off.
+    // They do not close, so that more of them are here at once than the acceptor waits for.
     let connector = authority.connector();
     let address = acceptor.local_addr().unwrap();
     let mut clients = JoinSet::new();

@@ -1,4 +1,5 @@
-//! Reads and writes that are given up while they wait: they leave no clock running, and no stop waits for them.
+//! Abandoned reads and writes, whose futures are dropped while they wait: no time limit counts them, and no stop waits for
+//! them.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,27 +15,28 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
+use crate::common::{LONG, client, figures, local, rest};
 use crate::support::soon;
-use crate::world::{LONG, client, figures, local, rest};
 
 const LIMIT: Duration = Duration::from_millis(200);
 
-/// Begins it, or goes on with it.
+/// Polls a future once.
 async fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     let mut future = Some(future);
     poll_fn(move |cx| Poll::Ready(future.take().unwrap().poll(cx))).await
 }
 
-async fn give_up<F: Future>(operation: F) {
-    assert!(poll_once(pin!(operation)).await.is_pending(), "it did not have to wait");
+/// Begins an operation that has to wait, and drops it.
+async fn abandon<F: Future>(operation: F) {
+    assert!(poll_once(pin!(operation)).await.is_pending(), "the operation did not have to wait");
 }
 
-/// Writes until a write has to wait, and gives that up. How many bytes were taken.
+/// Writes until a write has to wait, and drops that one. Returns how many bytes were taken.
 pub async fn fill(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<usize> {
     let chunk = [7; 100_000];
     let mut taken = 0;
     loop {
-        yield_now().await; // else, the runtime may say that it has to wait
+        yield_now().await; // otherwise the cooperative budget may run out, which looks like a full socket
         match poll_once(pin!(stream.write(&chunk))).await {
             Poll::Ready(written) => taken += written?,
             Poll::Pending => return Ok(taken),
@@ -42,14 +44,14 @@ pub async fn fill(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<usize> {
     }
 }
 
-/// How the only connection has ended.
+/// How the only connection has ended: `(finished, timed_out, failed)`.
 async fn end(acceptor: &Acceptor) -> (u64, u64, u64) {
     let Stats { finished, timed_out, failed, .. } =
         figures(acceptor, "it is gone", |stats| stats.accepted == 1 && stats.busy == 0).await;
     (finished, timed_out, failed)
 }
 
-/// A handler that reads in vain, does `between`, is busy with something else, and reads again; with its client.
+/// Runs a handler that abandons a read, does `between`, is busy for a while, and reads again. The second read must succeed.
 async fn reads_again<F>(between: F)
 where
     F: for<'a> Fn(&'a mut Stream) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>> + Send + Sync + 'static,
@@ -61,7 +63,7 @@ where
         let (between, sender) = (Arc::clone(&between), sender.lock().unwrap().take().unwrap());
         async move {
             let mut byte = [0];
-            give_up(stream.read(&mut byte)).await;
+            abandon(stream.read(&mut byte)).await;
             between(&mut stream).await?;
             sleep(LIMIT * 3).await;
             let mut read = pin!(stream.read(&mut byte));
@@ -74,7 +76,7 @@ where
     });
     let acceptor = acceptor.build().unwrap();
     let mut stream = client(&acceptor).await;
-    // Without a word, if the read has failed already.
+    // The sender is dropped if the read has failed already.
     if soon("the second read", reads).await.is_ok() {
         stream.write_all(b"x").await.unwrap();
     }
@@ -82,17 +84,17 @@ where
 }
 
 #[tokio::test]
-async fn read_after_one_that_was_given_up_has_the_whole_limit() {
+async fn read_after_an_abandoned_one_has_the_whole_limit() {
     reads_again(|_| Box::pin(async { Ok(()) })).await;
 }
 
 #[tokio::test]
-async fn answer_after_a_read_that_was_given_up_leaves_no_clock_running() {
+async fn answer_after_an_abandoned_read_leaves_no_clock_running() {
     reads_again(|stream| Box::pin(stream.write_all(b"hello"))).await;
 }
 
 #[tokio::test]
-async fn write_after_one_that_was_given_up_has_the_whole_limit() {
+async fn write_after_an_abandoned_one_has_the_whole_limit() {
     let (sender, writes) = oneshot::channel();
     let sender = Mutex::new(Some(sender));
     let acceptor = local().idle_timeout(LIMIT).handler(move |mut stream, _| {
@@ -100,7 +102,7 @@ async fn write_after_one_that_was_given_up_has_the_whole_limit() {
         async move {
             fill(&mut stream).await?;
             sleep(LIMIT * 3).await;
-            // (The kernel may have found room for a little more.)
+            // The kernel may have room for a little more by now.
             fill(&mut stream).await?;
             let _ = sender.send(());
             stream.write_all(&[7; 100_000]).await
@@ -114,10 +116,10 @@ async fn write_after_one_that_was_given_up_has_the_whole_limit() {
 }
 
 #[tokio::test]
-async fn read_that_nobody_answers_is_timed_out_though_one_was_given_up_before() {
+async fn read_without_an_answer_times_out_after_an_abandoned_one() {
     let acceptor = local().idle_timeout(LIMIT).handler(async |mut stream: Stream, _| {
         let mut byte = [0];
-        give_up(stream.read(&mut byte)).await;
+        abandon(stream.read(&mut byte)).await;
         sleep(LIMIT * 3).await;
         stream.read(&mut byte).await.map(drop)
     });
@@ -127,7 +129,7 @@ async fn read_that_nobody_answers_is_timed_out_though_one_was_given_up_before() 
 }
 
 #[tokio::test]
-async fn stop_does_not_wait_for_a_write_that_was_given_up() {
+async fn stop_does_not_wait_for_an_abandoned_write() {
     let (sender, taken) = oneshot::channel();
     let sender = Mutex::new(Some(sender));
     let acceptor = local().handler(move |mut stream, _| {
@@ -158,11 +160,11 @@ async fn stop_waits_for_a_write_that_is_still_wanted() {
             let taken = fill(&mut stream).await?;
             let (mut reader, mut writer) = tokio::io::split(stream);
             let _ = sender.send(taken);
-            let news = [7; 100_000];
+            let data = [7; 100_000];
             let mut buffer = [0; 16];
-            // The end of what comes is the end of all.
+            // A read that returned would end the connection.
             tokio::select! {
-                outcome = writer.write_all(&news) => outcome?,
+                outcome = writer.write_all(&data) => outcome?,
                 outcome = reader.read(&mut buffer) => return outcome.map(drop),
             }
             writer.shutdown().await
@@ -172,7 +174,7 @@ async fn stop_waits_for_a_write_that_is_still_wanted() {
     let mut stream = client(&acceptor).await;
     let taken = soon("a write that waits", taken).await.unwrap();
     let reading = async {
-        // Meanwhile, it is asked for more than once whether it is wanted.
+        // Meanwhile, the stop probes the write more than once.
         sleep(LIMIT).await;
         let mut bytes = Vec::new();
         soon("everything", stream.read_to_end(&mut bytes)).await.unwrap();
@@ -182,6 +184,7 @@ async fn stop_waits_for_a_write_that_is_still_wanted() {
     assert_eq!((read, stopped.cut), (taken + 100_000, 0));
 }
 
+/// Sends lines until one has to wait, and drops that send. Returns how many were sent as a whole.
 async fn push(conn: &LineConn) -> io::Result<usize> {
     let line = vec![b'x'; 99_999];
     let mut whole = 0;
@@ -196,7 +199,7 @@ async fn push(conn: &LineConn) -> io::Result<usize> {
 }
 
 #[tokio::test]
-async fn stop_sends_the_rest_of_a_line_whose_push_was_given_up() {
+async fn stop_sends_the_rest_of_a_line_whose_send_was_abandoned() {
     let (sender, conn) = oneshot::channel();
     let sender = Mutex::new(Some(sender));
     let acceptor = local().line_handler(move |_, conn| {

@@ -1,4 +1,4 @@
-//! What the tests of acceptors share.
+//! Helpers that the tests of acceptors share.
 
 use std::io;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub fn local() -> AcceptorBuilder {
     Acceptor::builder("127.0.0.1:0").logger(|_| {})
 }
 
-/// Sends back what comes.
+/// Sends back what arrives.
 pub async fn echo(mut stream: Stream, _: Peer) -> io::Result<()> {
     let mut buffer = [0; 1024];
     loop {
@@ -31,7 +31,7 @@ pub async fn client(acceptor: &Acceptor) -> TcpStream {
     soon("connect", TcpStream::connect(acceptor.local_addr().unwrap())).await.unwrap()
 }
 
-/// One question and its echo.
+/// One request and its echo.
 pub async fn exchange(stream: &mut TcpStream) -> io::Result<()> {
     let mut answer = [0; 4];
     stream.write_all(b"ping").await?;
@@ -40,7 +40,7 @@ pub async fn exchange(stream: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// A client who is being served.
+/// A client that is being served.
 pub async fn served(acceptor: &Acceptor) -> TcpStream {
     let mut stream = client(acceptor).await;
     exchange(&mut stream).await.unwrap();
@@ -54,7 +54,7 @@ pub async fn rest(stream: &mut TcpStream) -> io::Result<String> {
     Ok(text)
 }
 
-/// Waits for figures. (They are counted by tasks of their own.)
+/// Waits until the figures satisfy `is_so`. They are counted by tasks of their own.
 pub async fn figures(acceptor: &Acceptor, what: &str, is_so: impl Fn(&Stats) -> bool) -> Stats {
     let wait = async {
         loop {
@@ -68,12 +68,13 @@ pub async fn figures(acceptor: &Acceptor, what: &str, is_so: impl Fn(&Stats) -> 
     soon(what, wait).await
 }
 
+/// An event hook, and the events that it receives.
 pub fn recorder() -> (impl Fn(&Event) + Send + Sync + 'static, mpsc::UnboundedReceiver<Event>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (move |event: &Event| drop(sender.send(event.clone())), receiver)
 }
 
-/// The next event that `pick` takes.
+/// The next event for which `pick` returns something.
 pub async fn event<T>(events: &mut mpsc::UnboundedReceiver<Event>, pick: impl Fn(&Event) -> Option<T>) -> T {
     loop {
         let event = soon("an event", events.recv()).await.expect("the hook is gone");

@@ -1,4 +1,4 @@
-//! Connections of lines whose clones are kept and used by other tasks: they keep nothing open.
+//! Clones of a `LineConn` that other tasks keep and use: they keep nothing open.
 
 use std::future::{pending, poll_fn, ready};
 use std::io;
@@ -11,11 +11,11 @@ use perconn::acceptor::LineConn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
+use crate::common::{client, figures, local, rest};
 use crate::support::{reset, soon};
-use crate::world::{client, figures, local, rest};
 
 #[tokio::test]
-async fn kept_connections_can_be_sent_to_until_they_end_and_keep_nothing_open() {
+async fn kept_clone_can_send_until_the_connection_ends_and_keeps_nothing_open() {
     let kept: Arc<Mutex<Vec<LineConn>>> = Arc::default();
     let keeper = Arc::clone(&kept);
     let acceptor = local()
@@ -62,7 +62,7 @@ async fn send_that_waits_in_another_task_ends_with_the_connection() {
     let keeper = Arc::clone(&kept);
     let acceptor = local()
         .line_handler(move |line, conn| {
-            assert!(line != b"panic", "as it is told");
+            assert!(line != b"panic", "on purpose");
             *keeper.lock().unwrap() = Some(conn.clone());
             async move { conn.send("ok").await }
         })
@@ -79,18 +79,18 @@ async fn send_that_waits_in_another_task_ends_with_the_connection() {
     figures(&acceptor, "it is gone", |stats| stats.panicked == 1 && stats.busy == 0).await;
 }
 
-/// Sends to whoever is there, until it is over.
+/// Sends until the connection ends.
 fn push_news(conn: LineConn) {
     tokio::spawn(async move { while !conn.is_closed() && conn.send("news").await.is_ok() {} });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clones_of_a_connection_whose_handler_panicked_keep_no_acceptor() {
+async fn clones_of_a_connection_whose_handler_panicked_keep_no_slot() {
     const ROUNDS: u64 = 100;
     let kept: Arc<Mutex<Vec<LineConn>>> = Arc::default();
     let keeper = Arc::clone(&kept);
     let acceptor = local().line_handler(move |line, conn| {
-        assert!(line != b"panic", "as it is told");
+        assert!(line != b"panic", "on purpose");
         keeper.lock().unwrap().push(conn.clone());
         push_news(conn);
         ready(Ok(()))
@@ -133,7 +133,7 @@ async fn clones_of_a_connection_that_was_cut_keep_no_socket() {
 }
 
 #[tokio::test]
-async fn send_that_is_held_and_never_polled_again_keeps_nothing() {
+async fn send_that_is_never_polled_again_keeps_nothing_open() {
     for stops in [false, true] {
         let kept: Arc<Mutex<Option<LineConn>>> = Arc::default();
         let keeper = Arc::clone(&kept);
@@ -159,7 +159,7 @@ async fn send_that_is_held_and_never_polled_again_keeps_nothing() {
 }
 
 #[tokio::test]
-async fn push_that_has_failed_is_how_the_connection_has_ended() {
+async fn send_that_failed_is_how_the_connection_ended() {
     let acceptor = local().idle_timeout(Duration::from_millis(200)).line_handler(async |line, conn| {
         if line == b"go" {
             tokio::spawn(async move { while conn.send([b'x'; 100_000]).await.is_ok() {} });
@@ -169,13 +169,13 @@ async fn push_that_has_failed_is_how_the_connection_has_ended() {
     let acceptor = acceptor.build().unwrap();
     let mut stream = client(&acceptor).await;
     stream.write_all(b"go\n").await.unwrap();
-    // It takes nothing, but talks all the time.
-    let talk = async {
+    // The client reads nothing and sends all the time.
+    let sending = async {
         while stream.write_all(b"and\n").await.is_ok() {
             sleep(Duration::from_millis(20)).await;
         }
     };
     let gone = figures(&acceptor, "it is gone", |stats| stats.accepted == 1 && stats.busy == 0);
-    let (stats, ()) = tokio::join!(gone, talk);
+    let (stats, ()) = tokio::join!(gone, sending);
     assert_eq!((stats.timed_out, stats.finished, stats.failed), (1, 0, 0));
 }
