@@ -13,12 +13,14 @@ use super::{Error, Event};
 /// Reports failed attempts to the hooks of the program. It runs in the event hook of the core connection.
 pub(super) struct AttemptObserver {
     shared: Arc<ListenerShared>,
+    /// The login of a connection that nothing has used yet.
     pending_login: PendingLogin,
     /// The number of the last attempt that succeeded.
     attempt: AtomicU32,
 }
 
 impl AttemptObserver {
+    /// An observer of the connection whose dialer leaves its logins in `pending_login`.
     pub(super) fn new(shared: Arc<ListenerShared>, pending_login: PendingLogin) -> Self {
         Self { shared, pending_login, attempt: AtomicU32::new(0) }
     }
@@ -44,6 +46,7 @@ impl AttemptObserver {
         }
     }
 
+    /// Calls the hooks of the program.
     fn report(&self, attempt: u32, cause: Arc<Error>, retry_in: Option<Duration>) {
         let event = Event::AttemptFailed { attempt, cause: Arc::clone(&cause), retry_in };
         self.shared.report(&event, Some(&cause));

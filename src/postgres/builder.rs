@@ -48,6 +48,7 @@ pub struct ListenerBuilder {
 }
 
 impl ListenerBuilder {
+    /// The default settings for this server.
     pub(super) fn new(config: ServerConfig) -> Self {
         Self {
             config,

@@ -11,7 +11,16 @@ use std::mem::take;
 use std::sync::Arc;
 
 /// The channels of one listener. `W` is a caller that waits for an answer.
+///
+/// The life of a channel:
+///
+/// 1. [`listen`](Channels::listen) adds a subscription, and [`take_commands`](Channels::take_commands) yields a `LISTEN`.
+/// 2. [`listen_acknowledged`](Channels::listen_acknowledged) ends the wait. From now on, [`acknowledged`](Channels::acknowledged)
+///    includes the channel, so that each login listens to it.
+/// 3. [`unlisten`](Channels::unlisten) removes the subscription, and an `UNLISTEN` follows.
+/// 4. [`unlisten_acknowledged`](Channels::unlisten_acknowledged) removes the entry.
 pub(super) struct Channels<W> {
+    /// By name.
     entries: HashMap<Arc<str>, Entry<W>>,
     /// The number of the last `listen`.
     last_id: ListenId,
@@ -19,6 +28,7 @@ pub(super) struct Channels<W> {
     dirty: BTreeSet<Arc<str>>,
     /// Calls of `unlisten_all` whose commands are not sent yet.
     unlisten_all_waiters: Vec<W>,
+    /// Whether commands can be sent.
     is_connected: bool,
 }
 
@@ -27,6 +37,7 @@ pub(super) type ListenId = u64;
 
 /// A channel that the program wants, or about which the server still has something to do.
 struct Entry<W> {
+    /// `None` if the program does not want the channel any more.
     subscription: Option<Subscription<W>>,
     /// The `listen` in force at the server once it has processed everything sent on this connection.
     in_force: Option<ListenId>,
@@ -40,6 +51,7 @@ struct Entry<W> {
 
 /// A `listen` that the program has not taken back.
 struct Subscription<W> {
+    /// The `listen` that made it.
     id: ListenId,
     /// The call that waits for the first acknowledgement. `None` after it: from then on the channel is part of each login.
     waiter: Option<W>,
@@ -53,7 +65,9 @@ impl<W> Default for Entry<W> {
 
 /// A command to send. The calls in `waiters` wait for its answer.
 pub(super) enum ChannelCommand<W> {
+    /// `LISTEN`, for the `listen` with this number.
     Listen { channel: Arc<str>, id: ListenId, waiters: Vec<W> },
+    /// `UNLISTEN` for each of these channels, in one query.
     Unlisten { channels: Vec<Arc<str>>, waiters: Vec<W> },
 }
 

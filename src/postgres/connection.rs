@@ -29,15 +29,27 @@ use crate::poll_once::poll_once;
 const BATCH: usize = 256;
 
 /// A connection that is logged in and in use.
+///
+/// Each [`poll`](ServerConnection::poll) does the same in a round:
+///
+/// 1. Send what callers have asked for, unless the queue is full: then nothing is sent and nothing is read.
+/// 2. Let the protocol read and write. The stream keeps the notifications.
+/// 3. Move the notifications to the reader's queue.
+/// 4. Pass the answers of the server to their callers.
+/// 5. Send a heartbeat if the server is silent, or report the loss if it stays silent.
 pub(super) struct ServerConnection {
     shared: Arc<ListenerShared>,
+    /// Sends queries to `protocol`.
     client: Arc<Client>,
+    /// Reads and writes messages; must be polled for the queries to proceed.
     protocol: Connection<SwapStream, NoTlsStream>,
+    /// The stream under `protocol`.
     stream: SwapStream,
     /// Queries that were sent and are not answered.
     pending: PendingQueries,
     /// Notifications that were read and are not in the queue yet.
     batch: Vec<Notification>,
+    /// When to send a heartbeat, and when to give up.
     heartbeat: Heartbeat,
     /// The end of the timer, and the timer. It is set again only after it has fired: most of the time, arriving bytes move the
     /// due time to a later one.
@@ -130,6 +142,7 @@ impl ServerConnection {
         Some(room)
     }
 
+    /// Sends a query, whose answer goes to [`PendingQueries`].
     fn send(&mut self, cx: &mut Context<'_>, sql: String, kind: QueryKind) {
         self.pending.send(cx, &self.client, sql, kind);
     }

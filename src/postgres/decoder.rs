@@ -16,6 +16,7 @@ const HEAD: usize = 5;
 
 /// Bytes that were read and not forwarded yet, and the notifications among them.
 pub(super) struct NotificationDecoder {
+    /// The buffer. Unread bytes are in `start..end`.
     bytes: Vec<u8>,
     start: usize,
     end: usize,
@@ -23,6 +24,7 @@ pub(super) struct NotificationDecoder {
     forwarding: usize,
     /// How many notifications are decoded before [`take`](NotificationDecoder::take) has to be called.
     limit: usize,
+    /// The notifications that the caller has not taken yet.
     decoded: Vec<Notification>,
 }
 
@@ -38,6 +40,7 @@ pub(super) enum DecoderStep {
 }
 
 impl NotificationDecoder {
+    /// A decoder without a limit. It allocates its buffer with the first read.
     pub(super) fn new() -> Self {
         Self { bytes: Vec::new(), start: 0, end: 0, forwarding: 0, limit: usize::MAX, decoded: Vec::new() }
     }

@@ -12,6 +12,23 @@ use super::Error;
 ///
 /// [`GaveUp`](Event::GaveUp) and [`Closed`](Event::Closed) are final. A runtime that shuts down drops the listener's task
 /// without an event.
+///
+/// # Examples
+///
+/// A gauge for the monitoring of a program:
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use perconn::postgres::{Event, Listener};
+///
+/// let is_listening = Arc::new(AtomicBool::new(false));
+/// let gauge = Arc::clone(&is_listening);
+/// let builder = Listener::builder("postgres://agent@db.example/orders").on_event(move |event| {
+///     gauge.store(matches!(event, Event::Connected { .. } | Event::Reconnected { .. }), Ordering::Relaxed);
+/// });
+/// # drop(builder);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {

@@ -14,7 +14,7 @@ use super::channels::{ListenId, UnlistenOutcome};
 use super::end_reason::EndReason;
 use super::listener_shared::ListenerShared;
 use super::reply::{UserQuery, Waiter, acknowledge, reply};
-use crate::Status;
+use crate::{Status, StatusWatch};
 
 /// A handle on a [`Listener`](super::Listener) for other tasks; made by [`Listener::handle`](super::Listener::handle).
 ///
@@ -66,6 +66,7 @@ impl ListenerHandle {
         self.shared.wait_for_answer(answer).await
     }
 
+    /// Makes the request of an `unlisten`.
     fn request_unlisten(&self, channel: &str, sender: Waiter) -> Result<(), Error> {
         check_name(channel)?;
         let cancelled = match self.shared.request(|state| state.channels.unlisten(channel, sender))? {
@@ -168,9 +169,10 @@ impl ListenerHandle {
 
     /// The status of the listener at this moment.
     pub fn status(&self) -> Status {
-        match (&self.shared.lock().end_reason, self.shared.core_status.get()) {
-            (Some(EndReason::Closed | EndReason::RuntimeShutdown), _) | (_, None) => Status::Closed,
-            (_, Some(status)) => status.current(),
+        let core = self.shared.core_status.get().map_or(Status::Closed, StatusWatch::current);
+        match self.shared.lock().end_reason {
+            Some(EndReason::Closed | EndReason::RuntimeShutdown) => Status::Closed,
+            _ => core,
         }
     }
 }
@@ -179,7 +181,7 @@ impl ListenerHandle {
 struct CancelGuard<'a> {
     handle: &'a ListenerHandle,
     channel: &'a str,
-    /// `None` once the call has succeeded.
+    /// The number of the `listen`; `None` once the call has succeeded.
     id: Option<ListenId>,
 }
 

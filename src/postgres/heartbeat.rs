@@ -37,6 +37,7 @@ pub(super) enum HeartbeatStep {
 const GRACE: Duration = Duration::from_millis(20);
 
 impl Heartbeat {
+    /// The rules for a new connection. Without an `interval`, there are no heartbeats.
     pub(super) fn new(interval: Option<Duration>, limit: Duration) -> Self {
         Self { interval, limit, query_sent_at: None, resumed_at: None, last_check: None }
     }

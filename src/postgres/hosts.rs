@@ -19,9 +19,13 @@ use crate::UnixDialer;
 use crate::{Address, Dial, Keepalive, SocketOptions, TcpDialer};
 
 /// One server, and how it is reached.
+///
+/// Each host has its own dialer, which keeps its choice of addresses from one attempt to the next.
 pub(super) struct Host {
+    /// The name in errors: the host and port, or the path of the socket.
     name: String,
     dialer: AnyDialer,
+    /// The limit of a dial, without TLS and the login.
     connect_timeout: Option<Duration>,
     #[cfg(feature = "tls")]
     tls: Option<TlsUpgrade>,
@@ -77,7 +81,10 @@ pub(super) fn check(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// All hosts of a configuration.
+/// All hosts of a configuration, each with its dialer.
+///
+/// The pairs of hosts, addresses and ports follow the rules of libpq: one port for all of them or one for each, and an address in
+/// `hostaddr` replaces the look-up of the name at the same position.
 pub(super) fn from_config(
     config: &Config,
     #[cfg(feature = "tls")] tls: Option<&crate::Tls>,
@@ -193,6 +200,7 @@ fn socket_options(config: &Config) -> Result<SocketOptions, Error> {
     Ok(options)
 }
 
+/// The error of a setting that cannot apply.
 fn invalid<T>(text: impl Into<String>) -> Result<T, Error> {
     Err(Error::InvalidConfig(text.into()))
 }

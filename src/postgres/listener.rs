@@ -43,9 +43,11 @@ use crate::Status;
 #[must_use = "it is closed as soon as it is dropped"]
 #[derive(Debug)]
 pub struct Listener {
+    /// Makes the requests.
     handle: ListenerHandle,
     /// The stream has returned its error.
     is_stream_done: bool,
+    /// Counts the calls of `recv`; see `poll_recv`.
     recv_calls: u32,
 }
 
@@ -69,10 +71,12 @@ impl Listener {
         Self::builder(config).connect().await
     }
 
+    /// Starts a listener; see [`ListenerBuilder::build`].
     pub(super) fn start(builder: ListenerBuilder) -> Result<Self, Error> {
         Ok(Self { handle: ListenerHandle { shared: start(builder)? }, is_stream_done: false, recv_calls: 0 })
     }
 
+    /// Starts a listener and waits; see [`ListenerBuilder::connect`].
     pub(super) async fn start_and_wait(builder: ListenerBuilder) -> Result<Self, Error> {
         let shared = start_and_wait(builder, false).await?;
         let listener = Self { handle: ListenerHandle { shared }, is_stream_done: false, recv_calls: 0 };

@@ -47,6 +47,7 @@ impl ListenerConn {
         ListenerBuilder::new(config.into()).connect_once().await
     }
 
+    /// Makes the connection; see [`ListenerBuilder::connect_once`].
     pub(super) async fn start(builder: ListenerBuilder) -> Result<Self, Error> {
         let shared = start_and_wait(builder, true).await?;
         let conn = Self { handle: ListenerHandle { shared }, recv_calls: 0 };

@@ -1,7 +1,7 @@
 //! The state that a listener, its handles, its task and its dialer share.
 //!
 //! Its methods are here by use: this file has the end and the hooks, [`receive`] the reader, [`requests`] the callers that wait
-//! for the server, [`attempts`] the dialer. Code of the program (wakers, hooks) never runs under the lock.
+//! for the server, [`attempts`] the dialer. The program's wakers and hooks never run under the lock.
 //!
 //! Next: [`receive`], where the reader takes a message.
 
@@ -30,8 +30,10 @@ mod requests;
 /// What a listener, its handles, its task and its dialer share.
 pub(super) struct ListenerShared {
     state: Mutex<ListenerState>,
+    /// The logger and the event hook of the program.
     hooks: Hooks,
     pub(super) ping_timeout: Duration,
+    /// What the task is doing; [`close`](ListenerShared::close) waits for it.
     task_phase: watch::Sender<TaskPhase>,
     /// The status of the core connection.
     pub(super) core_status: OnceLock<StatusWatch>,
@@ -39,7 +41,9 @@ pub(super) struct ListenerShared {
 
 /// The state of a listener that changes.
 pub(super) struct ListenerState {
+    /// The channels that the program wants.
     pub(super) channels: Channels<Waiter>,
+    /// The messages for the reader.
     pub(super) queue: MessageQueue<Notification>,
     /// Queries that the task has not sent yet.
     pub(super) user_queries: VecDeque<UserQuery>,
@@ -53,9 +57,13 @@ pub(super) struct ListenerState {
     pub(super) last_cause: Option<Arc<Error>>,
     /// Why the current attempt, or the last one, failed.
     attempt_cause: Option<Arc<Error>>,
+    /// Why the listener has ended. `None` while it lives.
     pub(super) end_reason: Option<EndReason>,
+    /// Wakes the task that waits in `recv`.
     pub(super) reader_waker: Option<Waker>,
+    /// Wakes the task of the listener.
     pub(super) task_waker: Option<Waker>,
+    /// Wakes a dial that waits for its permission.
     dial_waker: Option<Waker>,
 }
 
@@ -71,6 +79,7 @@ enum TaskPhase {
 }
 
 impl ListenerShared {
+    /// The state of a listener that has not connected yet.
     pub(super) fn new(queue: MessageQueue<Notification>, hooks: Hooks, ping_timeout: Duration) -> Self {
         let state = ListenerState {
             channels: Channels::default(),
@@ -95,6 +104,7 @@ impl ListenerShared {
         }
     }
 
+    /// Locks the state. No other lock is taken while it is held.
     pub(super) fn lock(&self) -> MutexGuard<'_, ListenerState> {
         self.state.lock()
     }
@@ -108,14 +118,12 @@ impl ListenerShared {
         if matches!(state.end_reason, Some(EndReason::Closed)) || (state.end_reason.is_some() && !is_close) {
             return;
         }
-        if is_close {
-            state.queue.clear();
-        }
+        let unread = is_close.then(|| state.queue.take_all());
         state.end_reason = Some(reason);
-        let abandoned = (std::mem::take(&mut state.channels), std::mem::take(&mut state.user_queries));
+        let abandoned = (std::mem::take(&mut state.channels), std::mem::take(&mut state.user_queries), unread);
         let woken = [state.reader_waker.take(), state.task_waker.take(), state.dial_waker.take()];
         drop(state);
-        // Dropping the senders wakes their callers.
+        // Dropping the senders wakes their callers. An unread cause may be an error of the program's own type.
         ignore(|| drop(abandoned));
         woken.into_iter().flatten().for_each(wake);
     }

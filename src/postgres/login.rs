@@ -20,12 +20,16 @@ use super::dialer::BoxStream;
 use super::stream::SwapStream;
 use crate::sync::Mutex;
 
+/// An error of any kind.
 pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// The state of the protocol after a login, without the stream.
 pub(super) struct Login {
+    /// Sends queries.
     pub(super) client: Client,
+    /// Reads and writes messages.
     pub(super) protocol: Connection<SwapStream, NoTlsStream>,
+    /// The stream under `protocol`. It has no inner stream until the login is used.
     pub(super) stream: SwapStream,
     /// The channels that are listened to.
     pub(super) channels: Vec<(Arc<str>, ListenId)>,
@@ -35,12 +39,13 @@ pub(super) struct Login {
 
 /// The newest login, until it is used.
 ///
-/// A dial makes a stream and a login. The stream takes its way through the core connection and comes back as a session; the
-/// login waits here for that session.
+/// A dial makes a stream and a login. The core connection takes the stream and lends it to the task as a session. The login waits
+/// here for that session, because a session carries bytes only.
 #[derive(Clone, Default)]
 pub(super) struct PendingLogin(Arc<Mutex<Option<Login>>>);
 
 impl PendingLogin {
+    /// Replaces the login: `None` when a dial begins, the new one when it has succeeded.
     pub(super) fn set(&self, login: Option<Login>) {
         *self.0.lock() = login;
     }
@@ -147,6 +152,7 @@ impl Login {
     }
 }
 
+/// The error of a server that closes the connection during the login.
 fn closed() -> BoxError {
     io::Error::from(io::ErrorKind::UnexpectedEof).into()
 }

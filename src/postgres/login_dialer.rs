@@ -22,11 +22,15 @@ use crate::Dial;
 use crate::causes::WithCauses;
 
 /// Connects, speaks TLS, logs in and listens to all channels, at one host after the other.
+///
+/// All of it is part of the dial, so that the time limit, the backoff and `max_retries` apply to all of it.
 pub(super) struct LoginDialer {
     pub(super) shared: Arc<ListenerShared>,
+    /// Where a successful dial leaves its login.
     pub(super) pending_login: PendingLogin,
     /// For the protocol only: this dialer deals with TLS and the hosts itself.
     pub(super) config: Config,
+    /// At least one.
     pub(super) hosts: Vec<Host>,
     /// The host that the next attempt begins with.
     pub(super) next: usize,

@@ -11,6 +11,31 @@ use super::Error;
 ///
 /// Between the notifications of two connections there are always [`Lost`](Message::Lost) and
 /// [`Resynced`](Message::Resynced), in this order, once for each lost connection.
+///
+/// # Examples
+///
+/// A reader that keeps a copy of a table up to date:
+///
+/// ```
+/// use perconn::postgres::Message;
+///
+/// /// What the reader has to do after a message.
+/// enum Task {
+///     LoadRow(String),
+///     LoadTable,
+///     Nothing,
+/// }
+///
+/// fn task(message: &Message) -> Task {
+///     match message {
+///         Message::Notification(notification) => Task::LoadRow(notification.payload().to_owned()),
+///         // Notifications are missing: during an outage, or because the queue was full.
+///         Message::Resynced { .. } | Message::Dropped { .. } => Task::LoadTable,
+///         _ => Task::Nothing,
+///     }
+/// }
+/// # let _ = task;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Message {
@@ -56,6 +81,7 @@ pub struct Notification {
 }
 
 impl Notification {
+    /// A notification as the decoder found it.
     pub(super) fn new(process_id: i32, channel: &str, payload: &str) -> Self {
         // One allocation for both.
         let mut text = String::with_capacity(channel.len() + payload.len());

@@ -24,9 +24,11 @@ pub(super) struct PendingQueries(VecDeque<PendingQuery>);
 /// A query and its answer, once that has arrived.
 struct PendingQuery {
     kind: QueryKind,
+    /// Ready when the server has answered.
     answer: Answer,
 }
 
+/// The future of an answer.
 type Answer = Pin<Box<dyn Future<Output = Result<Vec<SimpleQueryMessage>, tokio_postgres::Error>> + Send>>;
 
 /// What a query is for.

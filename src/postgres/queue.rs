@@ -13,11 +13,13 @@ const MAX_MARKERS: usize = 64;
 
 /// The messages that the reader has not taken yet. `N` is a notification.
 pub(super) struct MessageQueue<N> {
+    /// In the order in which the reader takes them.
     items: VecDeque<Item<N>>,
     /// How many items are notifications.
     notifications: usize,
     /// How many items are markers of a loss or of its end.
     markers: usize,
+    /// How many notifications fit.
     limit: usize,
     when_full: WhenFull,
     /// The queue was full. Reading stays paused until half of the queue is free; otherwise each message taken would cost a
@@ -33,6 +35,7 @@ pub(super) enum Item<N> {
 }
 
 impl<N> MessageQueue<N> {
+    /// An empty queue for up to `limit` notifications.
     pub(super) fn new(limit: usize, when_full: WhenFull) -> Self {
         Self { items: VecDeque::new(), notifications: 0, markers: 0, limit, when_full, is_paused: false }
     }
@@ -96,10 +99,10 @@ impl<N> MessageQueue<N> {
         Some(item)
     }
 
-    /// Removes everything and frees the memory.
-    pub(super) fn clear(&mut self) {
-        self.items = VecDeque::new();
+    /// Takes everything out. The caller drops it after it has released its lock.
+    pub(super) fn take_all(&mut self) -> VecDeque<Item<N>> {
         (self.notifications, self.markers) = (0, 0);
+        std::mem::take(&mut self.items)
     }
 }
 

@@ -16,7 +16,9 @@ pub(super) type Waiter = ReplySender<()>;
 
 /// A query of the program, or an empty one: a ping.
 pub(super) struct UserQuery {
+    /// Its text; empty for a ping.
     pub(super) sql: String,
+    /// The caller that waits for the rows.
     pub(super) reply: ReplySender<Vec<SimpleQueryMessage>>,
 }
 

@@ -12,10 +12,26 @@ use super::Error;
 ///
 /// It is made from a [`tokio_postgres::Config`], from a URL (`postgres://user@host/db`), or from a text of `key=value` pairs.
 /// `build()` and `connect()` return an error for a text that is neither.
+///
+/// # Examples
+///
+/// ```
+/// use perconn::postgres::Listener;
+/// use perconn::postgres::tokio_postgres::Config;
+///
+/// let from_url = Listener::builder("postgres://agent@db.example/orders");
+/// let from_pairs = Listener::builder("host=db.example user=agent dbname=orders");
+///
+/// let mut config = Config::new();
+/// config.host("db.example").user("agent").password("secret").dbname("orders");
+/// let from_config = Listener::builder(config);
+/// # drop((from_url, from_pairs, from_config));
+/// ```
 #[derive(Clone, Debug)]
 pub struct ServerConfig(Result<Config, String>);
 
 impl ServerConfig {
+    /// The configuration, or the error of its text.
     pub(super) fn into_config(self) -> Result<Config, Error> {
         self.0.map_err(Error::InvalidConfig)
     }

@@ -24,7 +24,7 @@ pub(super) fn start(builder: ListenerBuilder) -> Result<Arc<ListenerShared>, Err
     Ok(parts.spawn(core.build().map_err(Error::from_core)?))
 }
 
-/// Starts a listener, and waits until its first connection is in use.
+/// Starts a listener, and waits for the outcome of the first attempt.
 pub(super) async fn start_and_wait(builder: ListenerBuilder, is_single: bool) -> Result<Arc<ListenerShared>, Error> {
     let (core, parts) = prepare(builder, is_single)?;
     match core.connect().await {
@@ -40,6 +40,7 @@ struct Parts {
     shared: Arc<ListenerShared>,
     pending_login: PendingLogin,
     heartbeat: Option<Duration>,
+    /// Whether it is the task of a [`ListenerConn`](super::ListenerConn).
     is_single: bool,
 }
 

@@ -27,8 +27,11 @@ pub(super) struct SwapStream(Arc<Mutex<StreamState>>);
 
 /// The state of a [`SwapStream`], shared by its clones.
 struct StreamState {
+    /// The bare stream during the login, then the session. `None` in between.
     inner: Option<BoxStream>,
+    /// When the last byte arrived.
     last_read: Instant,
+    /// Takes the notifications out of what arrives.
     decoder: NotificationDecoder,
     /// Since when unread bytes may be waiting. Then a write has to wait: if the server has closed, its machine would answer
     /// the write with a reset and discard what it had not sent yet.
@@ -105,12 +108,14 @@ impl SwapStream {
         is_full
     }
 
+    /// Locks the state. While the lock is held, the inner stream is polled, which takes the locks of the session and the core.
     fn lock(&self) -> MutexGuard<'_, StreamState> {
         self.0.lock()
     }
 }
 
 impl StreamState {
+    /// The inner stream, or the error of an operation without one.
     fn inner(&mut self) -> io::Result<Pin<&mut BoxStream>> {
         self.inner.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }

@@ -22,10 +22,16 @@ use crate::panics::{catch, ignore, wake};
 use crate::{Session, Sessions};
 
 /// The task of a listener, and everything it owns.
+///
+/// It waits for a session, uses it until the loss, and begins again. While it waits for a session, the core connection dials: the
+/// task itself never does.
 pub(super) struct ListenerTask {
     pub(super) shared: Arc<ListenerShared>,
+    /// Lends one session on each connection that the core makes.
     pub(super) sessions: Sessions<BoxStream>,
+    /// The login that goes with the next session.
     pub(super) pending_login: PendingLogin,
+    /// The interval of the heartbeats.
     pub(super) heartbeat: Option<Duration>,
     /// The task of a [`ListenerConn`](super::ListenerConn), which has only one connection.
     pub(super) is_single: bool,

@@ -106,7 +106,7 @@ fn stream_that_panics_at_the_final_message_is_closed_and_closed_is_reported() {
         until("up", async || listener.is_connected()).await;
         *fault.lock().unwrap() = StreamFault::Panic;
         soon("close", listener.close()).await;
-        until("it is reported", async || event_log.kinds().last().is_some_and(|word| word == "closed")).await;
+        until("it is reported", async || event_log.kinds().last().is_some_and(|kind| kind == "closed")).await;
     });
 }
 

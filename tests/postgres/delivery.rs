@@ -168,8 +168,8 @@ async fn read(mut listener: Listener, mut received: ReceivedLog, progress: watch
     loop {
         let entry = match listener.recv().await {
             Ok(Message::Notification(notification)) => {
-                let mut words = notification.payload().split(' ').map(|word| word.parse());
-                let (Some(Ok(writer)), Some(Ok(number))) = (words.next(), words.next()) else {
+                let mut fields = notification.payload().split(' ').map(|field| field.parse());
+                let (Some(Ok(writer)), Some(Ok(number))) = (fields.next(), fields.next()) else {
                     panic!("{notification:?}");
                 };
                 Entry::Notification { writer, number }

@@ -15,7 +15,7 @@ use crate::scripted_server::ScriptedServer;
 use crate::support::{refused_address, soon};
 
 /// What the listener is doing when it is closed.
-const MOMENTS: [&str; 7] = ["at once", "dialing", "waiting", "starting up", "listening", "asking", "connected"];
+const MOMENTS: [&str; 7] = ["at once", "dialing", "waiting", "starting up", "listening", "querying", "connected"];
 
 /// A listener at one of these moments, and the server's end of its connection, which must stay open.
 async fn at(
@@ -39,8 +39,8 @@ async fn at(
         }
         "waiting" => {
             let mut config = scripted.config_without_host();
-            let nobody = refused_address().await;
-            config.host(nobody.ip().to_string()).port(nobody.port());
+            let refused = refused_address().await;
+            config.host(refused.ip().to_string()).port(refused.port());
             let builder = quick(config).retry_min(slow).retry_max(slow).on_event(event_log.hook());
             let listener = builder.build().unwrap();
             until("it waits", async || event_log.count("attempt") == 1).await;
@@ -62,7 +62,7 @@ async fn at(
             peer.read_query().await.unwrap();
             (listener, Some(peer))
         }
-        "asking" => {
+        "querying" => {
             let listener = builder.build().unwrap();
             let mut peer = scripted.accept_login().await;
             let handle = listener.handle();
@@ -101,7 +101,7 @@ fn close_is_prompt_at_any_moment() {
                 peer.wait_for_close().await;
             }
             soon(moment, listener.close()).await;
-            until("the last event is Closed", async || event_log.kinds().last().is_some_and(|word| word == "closed"))
+            until("the last event is Closed", async || event_log.kinds().last().is_some_and(|kind| kind == "closed"))
                 .await;
             assert_eq!(event_log.count("closed"), 1);
             assert!(scripted.sees_no_dial(Duration::from_millis(50)).await || moment == "at once", "{moment}");
@@ -159,7 +159,7 @@ async fn loop_over_calls_that_fail_at_once_yields_to_other_tasks() {
         if is_closed {
             soon("close", listener.close()).await;
         }
-        let asking = tokio::spawn(async move {
+        let calling = tokio::spawn(async move {
             loop {
                 assert!(handle.ping().await.is_err());
                 assert!(handle.listen("").await.is_err());
@@ -173,7 +173,7 @@ async fn loop_over_calls_that_fail_at_once_yields_to_other_tasks() {
         });
         // This sleep runs on the same single thread.
         tokio::time::sleep(Duration::from_millis(5)).await;
-        for task in [asking, reading] {
+        for task in [calling, reading] {
             task.abort();
             assert!(task.await.unwrap_err().is_cancelled());
         }

@@ -88,7 +88,7 @@ async fn pg_listen_takes_the_url_from_the_environment_and_ends_when_its_output_i
     // Repeated, because a process that another test is about to start also holds the pipe until its exec.
     let notifying = async {
         loop {
-            notify(&writer, "orders", "nobody reads this").await;
+            notify(&writer, "orders", "not read").await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -105,11 +105,11 @@ async fn pg_listen_names_the_error_at_the_start() {
     let Some(server) = Postgres::start("example refused") else { return };
     drop(server.client().await);
     let wrong = server.url().replace("secret", "wrong");
-    let nobody = "postgres://perconn@127.0.0.1:1/postgres";
+    let refused = "postgres://perconn@127.0.0.1:1/postgres";
     let long = "c".repeat(64);
     let cases: [(&str, &str, &str); 4] = [
         (&wrong, "orders", "password authentication failed"),
-        (nobody, "orders", "refused"),
+        (refused, "orders", "refused"),
         (&server.url(), &long, &long),
         (&server.url(), "", "channel"),
     ];

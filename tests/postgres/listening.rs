@@ -23,7 +23,9 @@ use crate::support::soon;
 
 #[test]
 fn notifications_arrive_before_and_after_the_session_is_terminated() {
-    let Some(server) = Postgres::start("notifications_arrive_before_and_after") else { return };
+    let Some(server) = Postgres::start("notifications_arrive_before_and_after_the_session_is_terminated") else {
+        return;
+    };
     on_one_and_two_threads(async || {
         let mut listener = connected(named(&server, "me")).await;
         let client = server.client().await;
@@ -47,7 +49,7 @@ fn notifications_arrive_before_and_after_the_session_is_terminated() {
 
 #[test]
 fn names_of_every_kind_are_taken_literally() {
-    let Some(server) = Postgres::start("names_of_every_kind") else { return };
+    let Some(server) = Postgres::start("names_of_every_kind_are_taken_literally") else { return };
     on_one_and_two_threads(async || {
         let mut listener = connected(quick(server.config())).await;
         let client = server.client().await;
@@ -93,7 +95,7 @@ fn names_of_every_kind_are_taken_literally() {
 
 #[test]
 fn payloads_from_empty_to_the_longest_arrive_whole() {
-    let Some(server) = Postgres::start("payloads_from_nothing") else { return };
+    let Some(server) = Postgres::start("payloads_from_empty_to_the_longest_arrive_whole") else { return };
     on_one_and_two_threads(async || {
         let mut listener = connected(quick(server.config())).await;
         let client = server.client().await;
@@ -107,7 +109,7 @@ fn payloads_from_empty_to_the_longest_arrive_whole() {
 
 #[test]
 fn channel_is_listened_to_once_for_all_handles() {
-    let Some(server) = Postgres::start("channel_is_listened_to_once") else { return };
+    let Some(server) = Postgres::start("channel_is_listened_to_once_for_all_handles") else { return };
     on_one_and_two_threads(async || {
         let listener = connected(quick(server.config())).await;
         let handle = listener.handle();
@@ -232,10 +234,10 @@ fn listen_waits_through_an_outage_for_the_acknowledgement() {
 
 #[test]
 fn cancelled_listen_leaves_nothing_behind_at_any_stage() {
-    let Some(server) = Postgres::start("listen_that_is_cancelled") else { return };
+    let Some(server) = Postgres::start("cancelled_listen_leaves_nothing_behind_at_any_stage") else { return };
     on_one_and_two_threads(async || {
         // A `ListenerConn`, because it can query its own channels.
-        until("a client is let in", async || ListenerConn::connect(server.config()).await.is_ok()).await;
+        until("the server accepts clients", async || ListenerConn::connect(server.config()).await.is_ok()).await;
         let conn = ListenerConn::connect(server.config()).await.unwrap();
         let mut finished = 0;
         for micros in 0..300 {
@@ -267,10 +269,10 @@ fn notification_of_a_cancelled_listen_is_not_delivered() {
         assert!(listener.channels().is_empty());
         assert_eq!(peer.read_query().await.unwrap(), "UNLISTEN \"a\";");
         peer.send(&command_complete("LISTEN")).await;
-        peer.send(&notification("a", "for nobody")).await;
+        peer.send(&notification("a", "not wanted")).await;
         peer.send(&command_complete("UNLISTEN")).await;
-        peer.send(&notification("other", "for somebody")).await;
-        assert_eq!(payload(&mut listener).await, "for somebody");
+        peer.send(&notification("other", "wanted")).await;
+        assert_eq!(payload(&mut listener).await, "wanted");
     });
 }
 
@@ -303,11 +305,11 @@ fn unlisten_in_an_outage_is_done_at_once() {
         let scripted = ScriptedServer::start().await;
         // Each dial needs a permit.
         let permits = Arc::new(Semaphore::new(1));
-        let (gate, address) = (Arc::clone(&permits), scripted.address);
+        let (free, address) = (Arc::clone(&permits), scripted.address);
         let dialer = dial_fn(move || {
-            let gate = Arc::clone(&gate);
+            let free = Arc::clone(&free);
             async move {
-                gate.acquire().await.unwrap().forget();
+                free.acquire().await.unwrap().forget();
                 TcpStream::connect(address).await
             }
         });
@@ -335,7 +337,10 @@ fn unlisten_in_an_outage_is_done_at_once() {
 
 #[test]
 fn channels_agree_with_the_server_after_a_race_of_listens_cancels_and_losses() {
-    let Some(server) = Postgres::start("channels_agree_with_the_server") else { return };
+    let Some(server) = Postgres::start("channels_agree_with_the_server_after_a_race_of_listens_cancels_and_losses")
+    else {
+        return;
+    };
     on_one_and_two_threads(async || {
         let mut listener = connected(named(&server, "racer")).await;
         let handle = listener.handle();

@@ -15,7 +15,7 @@ use crate::support::soon;
 
 #[test]
 fn listener_survives_every_kind_of_server_failure() {
-    let Some(server) = Postgres::start("listener_survives_whatever") else { return };
+    let Some(server) = Postgres::start("listener_survives_every_kind_of_server_failure") else { return };
     on_one_and_two_threads(async || {
         let mut listener = connected(named(&server, "survivor")).await;
         soon("listen", listener.listen("orders")).await.unwrap();
@@ -178,7 +178,10 @@ fn losses_are_not_merged_and_after_32_the_next_attempt_waits_for_the_reader() {
 
 #[test]
 fn thousand_channels_come_back_in_one_query_under_load() {
-    let Some(server) = crate::server::Setup::of("thousand_channels").set("log_statement", "all").start() else {
+    let Some(server) = crate::server::Setup::of("thousand_channels_come_back_in_one_query_under_load")
+        .set("log_statement", "all")
+        .start()
+    else {
         return;
     };
     on_one_and_two_threads(async || {

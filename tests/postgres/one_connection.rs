@@ -12,7 +12,7 @@ use crate::support::soon;
 
 #[test]
 fn connection_listens_pings_and_answers_queries() {
-    let Some(server) = Postgres::start("connection_listens") else { return };
+    let Some(server) = Postgres::start("connection_listens_pings_and_answers_queries") else { return };
     on_one_and_two_threads(async || {
         let client = server.client().await;
         let mut conn = soon("connect", ListenerConn::connect(server.url())).await.unwrap();
@@ -53,7 +53,7 @@ fn connection_listens_pings_and_answers_queries() {
 
 #[test]
 fn lost_connection_returns_what_it_has_received_and_stays_lost() {
-    let Some(server) = Postgres::start("connection_that_is_lost") else { return };
+    let Some(server) = Postgres::start("lost_connection_returns_what_it_has_received_and_stays_lost") else { return };
     on_one_and_two_threads(async || {
         let client = server.client().await;
         let mut conn = soon("connect", ListenerConn::connect(server.config())).await.unwrap();
@@ -91,7 +91,7 @@ fn lost_connection_is_not_dialed_again() {
 
 #[test]
 fn connection_that_cannot_be_made_is_an_error() {
-    let Some(server) = Postgres::start("connection_that_cannot_be_made") else { return };
+    let Some(server) = Postgres::start("connection_that_cannot_be_made_is_an_error") else { return };
     on_one_and_two_threads(async || {
         drop(server.client().await);
         let error = ListenerConn::connect(server.config().password("wrong")).await.unwrap_err();

@@ -13,7 +13,7 @@ use crate::support::soon;
 
 #[test]
 fn waiting_queue_loses_nothing_with_a_slow_reader() {
-    let Some(server) = Postgres::start("queue_that_waits_loses_nothing") else { return };
+    let Some(server) = Postgres::start("waiting_queue_loses_nothing_with_a_slow_reader") else { return };
     on_one_and_two_threads(async || {
         for limit in [1, 7, 1024] {
             let mut listener = connected(quick(server.config()).queue(limit)).await;

@@ -47,7 +47,9 @@ fn end_that_arrives_with_the_answer_to_the_listen_is_not_missed() {
 
 #[test]
 fn everything_received_is_delivered_although_queries_are_sent_meanwhile() {
-    let Some(server) = Postgres::start("all_that_was_received") else { return };
+    let Some(server) = Postgres::start("everything_received_is_delivered_although_queries_are_sent_meanwhile") else {
+        return;
+    };
     on_one_and_two_threads(async || {
         let client = server.client().await;
         let mut config = server.config();
@@ -59,7 +61,7 @@ fn everything_received_is_delivered_although_queries_are_sent_meanwhile() {
         assert_eq!(payload(&mut listener).await, "0");
         crate::helpers::terminate(&client, "queried meanwhile").await;
         let handle = listener.handle();
-        let asker = tokio::spawn(async move {
+        let querying = tokio::spawn(async move {
             for number in 0.. {
                 let _ = tokio::time::timeout(Duration::from_millis(1), handle.ping()).await;
                 let _ = tokio::time::timeout(Duration::from_millis(1), handle.listen(&format!("b{number}"))).await;
@@ -73,7 +75,7 @@ fn everything_received_is_delivered_although_queries_are_sent_meanwhile() {
         }
         let Message::Lost { cause, .. } = next(&mut listener).await else { panic!("expected a loss") };
         assert_eq!(cause.code().unwrap().code(), "57P01");
-        asker.abort();
+        querying.abort();
     });
 }
 
@@ -161,7 +163,9 @@ fn unread_losses_stop_the_attempts_and_are_a_backlog() {
 
 #[test]
 fn listener_conn_continues_after_a_refused_listen_and_refuses_a_zero_byte() {
-    let Some(server) = Postgres::start("one_connection_goes_on") else { return };
+    let Some(server) = Postgres::start("listener_conn_continues_after_a_refused_listen_and_refuses_a_zero_byte") else {
+        return;
+    };
     on_one_and_two_threads(async || {
         drop(server.client().await);
         let conn = soon("connect", perconn::postgres::ListenerConn::connect(server.config())).await.unwrap();

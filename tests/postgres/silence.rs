@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_millis(600);
 
 #[test]
 fn frozen_server_is_found_and_is_back_when_it_continues() {
-    let Some(server) = Postgres::start("server_that_is_stopped") else { return };
+    let Some(server) = Postgres::start("frozen_server_is_found_and_is_back_when_it_continues") else { return };
     on_one_and_two_threads(async || {
         let mut listener = connected(quick(server.config()).heartbeat(BEAT).ping_timeout(LIMIT)).await;
         soon("listen", listener.listen("a")).await.unwrap();

@@ -54,7 +54,9 @@ fn build_needs_a_runtime() {
 
 #[test]
 fn connect_returns_the_error_of_the_first_attempt_and_makes_no_second() {
-    let Some(server) = Postgres::start("connect_tells_why") else { return };
+    let Some(server) = Postgres::start("connect_returns_the_error_of_the_first_attempt_and_makes_no_second") else {
+        return;
+    };
     on_one_and_two_threads(async || {
         drop(server.client().await);
         for (config, code) in [
@@ -68,9 +70,9 @@ fn connect_returns_the_error_of_the_first_attempt_and_makes_no_second() {
             assert_eq!(error.code().unwrap().code(), code);
             assert_eq!(event_log.kinds(), ["attempt"]);
         }
-        let nobody = refused_address().await;
-        let error = Listener::connect(format!("postgres://u@{nobody}/d")).await.unwrap_err();
-        assert_eq!(error.to_string(), format!("connecting to {nobody} failed"));
+        let refused = refused_address().await;
+        let error = Listener::connect(format!("postgres://u@{refused}/d")).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("connecting to {refused} failed"));
         let listener = soon("connect", Listener::connect(server.url())).await.unwrap();
         assert_eq!(listener.generation(), 1);
         soon("ping", listener.ping()).await.unwrap();
@@ -79,7 +81,7 @@ fn connect_returns_the_error_of_the_first_attempt_and_makes_no_second() {
 
 #[test]
 fn changed_password_is_refused_with_delays_between_the_attempts() {
-    let Some(server) = Postgres::start("password_that_is_changed") else { return };
+    let Some(server) = Postgres::start("changed_password_is_refused_with_delays_between_the_attempts") else { return };
     on_one_and_two_threads(async || {
         let event_log = EventLog::default();
         let builder = named(&server, "locked out").retry_max(Duration::from_secs(1)).on_event(event_log.hook());
@@ -100,20 +102,20 @@ fn changed_password_is_refused_with_delays_between_the_attempts() {
         assert!(refusals().all(|delay| delay >= Duration::from_millis(10)), "{:?}", event_log.events());
         client.batch(&format!("ALTER ROLE {USER} PASSWORD '{PASSWORD}'")).await.unwrap();
         outage(&mut listener).await;
-        client.notify("a", "let in").await.unwrap();
-        assert_eq!(payload(&mut listener).await, "let in");
+        client.notify("a", "accepted").await.unwrap();
+        assert_eq!(payload(&mut listener).await, "accepted");
     });
 }
 
 #[test]
 fn hosts_are_tried_in_order_within_one_attempt() {
-    let Some(server) = Postgres::start("hosts_are_tried_in_order") else { return };
+    let Some(server) = Postgres::start("hosts_are_tried_in_order_within_one_attempt") else { return };
     on_one_and_two_threads(async || {
         drop(server.client().await);
-        let nobody = refused_address().await;
+        let refused = refused_address().await;
         let full = ScriptedServer::start().await;
         let mut config = server.config_without_host();
-        for address in [nobody, full.address, server.address] {
+        for address in [refused, full.address, server.address] {
             config.host(address.ip().to_string()).port(address.port());
         }
         let event_log = EventLog::default();
@@ -128,18 +130,18 @@ fn hosts_are_tried_in_order_within_one_attempt() {
         assert_eq!(event_log.kinds(), ["connected"]);
         // If all fail, the error has the reason of each.
         let mut config = server.config_without_host();
-        config.password("wrong").host(nobody.ip().to_string()).port(nobody.port());
+        config.password("wrong").host(refused.ip().to_string()).port(refused.port());
         config.host(server.address.ip().to_string()).port(server.address.port());
         let error = soon("connect", quick(config).connect()).await.unwrap_err();
         let text = std::error::Error::source(&error).unwrap().to_string();
-        assert!(text.contains(&nobody.to_string()) && text.contains("refused"), "{text}");
+        assert!(text.contains(&refused.to_string()) && text.contains("refused"), "{text}");
         assert_eq!(error.code().unwrap().code(), "28P01");
     });
 }
 
 #[test]
 fn silent_host_does_not_use_up_the_whole_time_of_an_attempt() {
-    let Some(server) = Postgres::start("host_that_says_nothing") else { return };
+    let Some(server) = Postgres::start("silent_host_does_not_use_up_the_whole_time_of_an_attempt") else { return };
     on_one_and_two_threads(async || {
         drop(server.client().await);
         let silent = ScriptedServer::start().await;
@@ -170,8 +172,8 @@ fn attempt_that_takes_too_long_has_failed() {
 
 #[test]
 fn session_attributes_choose_the_host() {
-    let Some(writable) = Postgres::start("session_attributes: writable") else { return };
-    let setup = Setup::of("session_attributes: read-only").set("default_transaction_read_only", "on");
+    let Some(writable) = Postgres::start("session_attributes_choose_the_host: writable") else { return };
+    let setup = Setup::of("session_attributes_choose_the_host: read-only").set("default_transaction_read_only", "on");
     let Some(read_only) = setup.start() else { return };
     on_one_and_two_threads(async || {
         drop((writable.client().await, read_only.client().await));
@@ -214,9 +216,9 @@ fn unix_socket_works_too() {
 #[test]
 fn retries_are_counted_from_the_first_attempt_that_failed() {
     on_one_and_two_threads(async || {
-        let nobody = refused_address().await;
+        let refused = refused_address().await;
         let event_log = EventLog::default();
-        let builder = quick(format!("postgres://u@{nobody}/d")).max_retries(3).on_event(event_log.hook());
+        let builder = quick(format!("postgres://u@{refused}/d")).max_retries(3).on_event(event_log.hook());
         let mut listener = builder.build().unwrap();
         let handle = listener.handle();
         let (listened, end) = tokio::join!(handle.listen("a"), listener.recv());
@@ -228,7 +230,7 @@ fn retries_are_counted_from_the_first_attempt_that_failed() {
 
 #[test]
 fn custom_dialer_makes_the_connections() {
-    let Some(server) = Postgres::start("dialer_of_ones_own") else { return };
+    let Some(server) = Postgres::start("custom_dialer_makes_the_connections") else { return };
     on_one_and_two_threads(async || {
         let address = server.address;
         let dialer = perconn::dial_fn(move || tokio::net::TcpStream::connect(address));

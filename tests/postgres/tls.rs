@@ -39,7 +39,10 @@ async fn sessions(server: &Postgres) -> (usize, usize) {
 #[test]
 fn listener_speaks_tls_before_and_after_a_loss() {
     let (certificate, key) = certificate("127.0.0.1");
-    let Some(server) = Setup::of("listener_speaks_tls").tls(certificate.clone(), key).start() else { return };
+    let Some(server) = Setup::of("listener_speaks_tls_before_and_after_a_loss").tls(certificate.clone(), key).start()
+    else {
+        return;
+    };
     on_one_and_two_threads(async || {
         for mode in [SslMode::Require, SslMode::Prefer] {
             let builder = quick(config(&server, mode)).tls(Tls::new().roots_pem(certificate.clone()));
@@ -77,7 +80,11 @@ fn listener_speaks_tls_before_and_after_a_loss() {
 #[test]
 fn certificate_of_another_server_is_refused_in_every_mode() {
     let (good, key) = certificate("127.0.0.1");
-    let Some(server) = Setup::of("certificate_of_somebody_else").tls(good.clone(), key).start() else { return };
+    let Some(server) =
+        Setup::of("certificate_of_another_server_is_refused_in_every_mode").tls(good.clone(), key).start()
+    else {
+        return;
+    };
     let (other, _) = certificate("127.0.0.1");
     on_one_and_two_threads(async || {
         drop(server.client().await);
@@ -95,7 +102,9 @@ fn certificate_of_another_server_is_refused_in_every_mode() {
 
 #[test]
 fn server_without_tls_is_accepted_by_prefer_and_refused_by_require() {
-    let Some(server) = Postgres::start("server_without_tls") else { return };
+    let Some(server) = Postgres::start("server_without_tls_is_accepted_by_prefer_and_refused_by_require") else {
+        return;
+    };
     let (certificate, _) = certificate("127.0.0.1");
     on_one_and_two_threads(async || {
         drop(server.client().await);

@@ -34,6 +34,7 @@ impl ListenerShared {
         received
     }
 
+    /// Takes the next message from the queue, or the error of the end.
     fn poll_queue(&self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
         let mut state = self.lock();
         if matches!(state.end_reason, Some(EndReason::Closed)) {
