@@ -1,6 +1,6 @@
 //! The observer of the core connection's events, which reports the attempts that failed.
 //!
-//! Next: [`ListenerShared`](super::listener_shared::ListenerShared), which calls the hooks of the program.
+//! Next: [`ListenerShared`], which calls the hooks of the program.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -60,7 +60,7 @@ pub enum Message {
         /// The time since the loss of the old connection.
         outage: Duration,
     },
-    /// The queue was full, and notifications were dropped at this position ([`WhenFull::Drop`](super::WhenFull::Drop)).
+    /// The queue was full, and notifications were dropped at this position ([`WhenFull::Drop`]).
     #[non_exhaustive]
     Dropped {
         /// How many notifications were dropped.

@@ -1,6 +1,6 @@
 //! The start of a listener: from settings to a core connection, a dialer and a task.
 //!
-//! Next: [`ListenerTask`](super::task::ListenerTask), which this starts.
+//! Next: [`ListenerTask`], which this starts.
 
 use std::sync::Arc;
 use std::time::Duration;
