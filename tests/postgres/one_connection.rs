@@ -1,16 +1,18 @@
-//! `ListenerConn`: one connection that does not come back.
+//! `ListenerConn`: a single connection, which does not reconnect.
+//!
+//! Next: `races`, for connections that end before they are used.
 
 use perconn::postgres::{Error, ListenerConn};
 use tokio_postgres::SimpleQueryMessage;
 
-use crate::fake::Fake;
+use crate::helpers::{on_one_and_two_threads, quick};
+use crate::scripted_server::ScriptedServer;
 use crate::server::Postgres;
 use crate::support::soon;
-use crate::world::{on_one_and_two_threads, quick};
 
 #[test]
 fn connection_listens_pings_and_answers_queries() {
-    let Some(server) = Postgres::start("connection_listens") else { return };
+    let Some(server) = Postgres::start("connection_listens_pings_and_answers_queries") else { return };
     on_one_and_two_threads(async || {
         let client = server.client().await;
         let mut conn = soon("connect", ListenerConn::connect(server.url())).await.unwrap();
@@ -50,8 +52,8 @@ fn connection_listens_pings_and_answers_queries() {
 }
 
 #[test]
-fn connection_that_is_lost_hands_out_what_it_has_and_stays_lost() {
-    let Some(server) = Postgres::start("connection_that_is_lost") else { return };
+fn lost_connection_returns_what_it_has_received_and_stays_lost() {
+    let Some(server) = Postgres::start("lost_connection_returns_what_it_has_received_and_stays_lost") else { return };
     on_one_and_two_threads(async || {
         let client = server.client().await;
         let mut conn = soon("connect", ListenerConn::connect(server.config())).await.unwrap();
@@ -76,20 +78,20 @@ fn connection_that_is_lost_hands_out_what_it_has_and_stays_lost() {
 }
 
 #[test]
-fn connection_that_is_lost_is_not_dialed_again() {
+fn lost_connection_is_not_dialed_again() {
     on_one_and_two_threads(async || {
-        let fake = Fake::start().await;
-        let (conn, talk) = tokio::join!(quick(fake.config()).connect_once(), fake.welcome());
-        drop(talk);
+        let scripted = ScriptedServer::start().await;
+        let (conn, peer) = tokio::join!(quick(scripted.config()).connect_once(), scripted.accept_login());
+        drop(peer);
         let mut conn = conn.unwrap();
         assert!(matches!(soon("the loss", conn.recv()).await, Err(Error::Lost { .. })));
-        assert!(fake.is_left_alone(std::time::Duration::from_millis(200)).await);
+        assert!(scripted.sees_no_dial(std::time::Duration::from_millis(200)).await);
     });
 }
 
 #[test]
 fn connection_that_cannot_be_made_is_an_error() {
-    let Some(server) = Postgres::start("connection_that_cannot_be_made") else { return };
+    let Some(server) = Postgres::start("connection_that_cannot_be_made_is_an_error") else { return };
     on_one_and_two_threads(async || {
         drop(server.client().await);
         let error = ListenerConn::connect(server.config().password("wrong")).await.unwrap_err();
@@ -98,7 +100,7 @@ fn connection_that_cannot_be_made_is_an_error() {
 }
 
 #[test]
-fn types_go_where_they_are_needed() {
+fn types_are_send_and_sync_as_needed() {
     fn is_send<T: Send>() {}
     fn is_shared<T: Clone + Send + Sync>() {}
     is_send::<perconn::postgres::Listener>();

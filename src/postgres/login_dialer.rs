@@ -1,4 +1,6 @@
-//! The dialer beneath a listener: one dial is one attempt, with all that makes a link of a stream.
+//! The dialer under a listener: one dial is one attempt, from the first host to the `LISTEN` of all channels.
+//!
+//! Next: [`start`](super::start), which builds the core connection with it.
 
 use std::fmt;
 use std::io;
@@ -14,70 +16,60 @@ use tokio_postgres::Config;
 use super::Error;
 use super::dialer::BoxStream;
 use super::hosts::Host;
-use super::login::{BoxError, Login};
-use super::shared::Shared;
+use super::listener_shared::ListenerShared;
+use super::login::{BoxError, Login, PendingLogin};
 use crate::Dial;
 use crate::causes::WithCauses;
-use crate::sync::Mutex;
-
-/// Where the newest login waits for the session that goes with it.
-#[derive(Clone, Default)]
-pub(super) struct Slot(Arc<Mutex<Option<Login>>>);
-
-impl Slot {
-    fn put(&self, login: Option<Login>) {
-        *self.0.lock() = login;
-    }
-
-    /// Whoever takes it has the link: the task, or who sees its end first.
-    pub(super) fn take(&self) -> Option<Login> {
-        self.0.lock().take()
-    }
-}
 
 /// Connects, speaks TLS, logs in and listens to all channels, at one host after the other.
-pub(super) struct Attempts {
-    pub(super) shared: Arc<Shared>,
-    pub(super) slot: Slot,
-    /// (Without TLS and hosts: these are dealt with here.)
+///
+/// All of it is part of the dial, so that the time limit, the backoff and `max_retries` apply to all of it.
+pub(super) struct LoginDialer {
+    pub(super) shared: Arc<ListenerShared>,
+    /// Where a successful dial leaves its login.
+    pub(super) pending_login: PendingLogin,
+    /// For the protocol only: this dialer deals with TLS and the hosts itself.
     pub(super) config: Config,
+    /// At least one.
     pub(super) hosts: Vec<Host>,
     /// The host that the next attempt begins with.
     pub(super) next: usize,
+    /// Whether each attempt tries the hosts in a random order.
     pub(super) is_random: bool,
-    /// For the whole of one attempt.
+    /// The time limit of a whole attempt.
     pub(super) limit: Option<Duration>,
 }
 
-impl Dial for Attempts {
+impl Dial for LoginDialer {
     type Stream = BoxStream;
 
     async fn dial(&mut self) -> io::Result<BoxStream> {
-        self.shared.may_dial().await;
+        self.shared.wait_until_dial_allowed().await;
         self.shared.begin_attempt();
-        self.slot.put(None);
+        self.pending_login.set(None);
         match self.attempt().await {
             Ok((stream, login)) => {
-                self.slot.put(Some(login));
+                self.pending_login.set(Some(login));
                 Ok(stream)
             }
             Err(error) => {
                 let error = Arc::new(error);
-                self.shared.attempt_failed(Arc::clone(&error));
+                self.shared.note_attempt_failed(Arc::clone(&error));
                 Err(io::Error::other(error))
             }
         }
     }
 
     fn dial_failed(&mut self) {
-        // For a user's dialer with a choice to make. (Those of a configuration have made theirs.)
+        // With one host, the core reports its failures. With several, `attempt` has reported each of them.
         if let [host] = &mut self.hosts[..] {
             host.dial_failed();
         }
     }
 }
 
-impl Attempts {
+impl LoginDialer {
+    /// Tries the hosts until one of them lets the listener in.
     async fn attempt(&mut self) -> Result<(BoxStream, Login), Error> {
         let end = self.limit.and_then(|limit| Instant::now().checked_add(limit));
         let count = self.hosts.len();
@@ -88,16 +80,16 @@ impl Attempts {
         }
         let mut failures = Vec::new();
         for (tried, index) in order.into_iter().enumerate() {
-            // However this ends, be it that it is dropped: unless it succeeds, it is the next one's turn.
+            // If this host fails, or if this future is dropped, the next attempt begins with the host after it.
             self.next = (index + 1) % count;
-            let part = end.map(|end| part_of(end, count - tried));
+            let share = end.map(|end| equal_share(end, count - tried));
             let host = &mut self.hosts[index];
             let channels = || self.shared.lock().channels.acknowledged();
             let login = async {
                 let stream = host.dial().await?;
                 Login::new(stream, &self.config, channels).await
             };
-            let outcome = match part {
+            let outcome = match share {
                 None => login.await,
                 Some((limit, end)) => timeout_at(end, login).await.unwrap_or_else(|_| {
                     let text = format!("the attempt took longer than {limit:?}");
@@ -111,7 +103,6 @@ impl Attempts {
                     return Ok((stream, login));
                 }
                 Err(error) => {
-                    // (Of one host's failure, the core tells.)
                     if count > 1 {
                         host.dial_failed();
                     }
@@ -119,41 +110,41 @@ impl Attempts {
                 }
             }
         }
-        Err(all_failed(failures))
+        Err(connect_error(failures))
     }
 }
 
-/// An equal part of the time until `end` for the first of so many that are left: how long it is, and when it ends.
-fn part_of(end: Instant, count: usize) -> (Duration, Instant) {
+/// An equal share of the time until `end` for the next of `count` hosts: how long it is, and when it ends.
+fn equal_share(end: Instant, count: usize) -> (Duration, Instant) {
     let now = Instant::now();
     let limit = end.saturating_duration_since(now) / u32::try_from(count).unwrap_or(u32::MAX);
     (limit, now + limit)
 }
 
 /// One error for all hosts.
-fn all_failed(mut failures: Vec<(String, BoxError)>) -> Error {
+fn connect_error(mut failures: Vec<(String, BoxError)>) -> Error {
     match failures.pop() {
         Some((host, source)) if failures.is_empty() => Error::Connect { host, source: source.into() },
         Some(last) => {
             failures.push(last);
             let host = failures.iter().map(|(host, _)| host.as_str()).collect::<Vec<_>>().join(", ");
-            Error::Connect { host, source: Arc::new(Failures(failures)) }
+            Error::Connect { host, source: Arc::new(HostErrors(failures)) }
         }
         None => Error::InvalidConfig("no host: expected host or hostaddr".into()),
     }
 }
 
-/// Why each of several hosts has failed. The last one's reason is the source.
+/// The error of each of several hosts. The source is the source of the last one.
 #[derive(Debug)]
-struct Failures(Vec<(String, BoxError)>);
+struct HostErrors(Vec<(String, BoxError)>);
 
-impl fmt::Display for Failures {
+impl fmt::Display for HostErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, (host, error)) in self.0.iter().enumerate() {
             if number > 0 {
                 f.write_str("; ")?;
             }
-            // The causes of the last one follow, as this error's source.
+            // The causes of the last error follow as the source of this error.
             match number + 1 < self.0.len() {
                 true => write!(f, "{host}: {}", WithCauses(&**error))?,
                 false => write!(f, "{host}: {error}")?,
@@ -163,7 +154,7 @@ impl fmt::Display for Failures {
     }
 }
 
-impl std::error::Error for Failures {
+impl std::error::Error for HostErrors {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.last()?.1.source()
     }

@@ -1,4 +1,6 @@
-//! The rules of the reader's queue: what it holds, in which order, and when it is full. No I/O, no clock.
+//! The queue between the task of a listener and its reader: contents, order and limits. No I/O, no clock.
+//!
+//! Next: `listener_shared/receive`, where the reader takes from it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,35 +8,40 @@ use std::time::Duration;
 
 use super::{Error, Message, WhenFull};
 
-/// How many markers may lie in the queue for a new attempt to begin: each loss adds two.
-const MARKERS: usize = 64;
+/// How many markers may be in the queue when an attempt begins. Each loss adds two: 64 are the markers of 32 losses.
+const MAX_MARKERS: usize = 64;
 
 /// The messages that the reader has not taken yet. `N` is a notification.
-pub(super) struct Outbox<N> {
+pub(super) struct MessageQueue<N> {
+    /// In the order in which the reader takes them.
     items: VecDeque<Item<N>>,
-    /// How many of them are notifications.
+    /// How many items are notifications.
     notifications: usize,
-    /// How many of them tell of a loss or the end of one.
+    /// How many items are markers of a loss or of its end.
     markers: usize,
+    /// How many notifications fit.
     limit: usize,
     when_full: WhenFull,
-    /// The queue was full: nothing is read until half of it is free, lest each message that is taken costs a wake-up.
+    /// The queue was full. Reading stays paused until half of the queue is free; otherwise each message taken would cost a
+    /// wake-up of the task.
     is_paused: bool,
 }
 
+/// One entry of the queue.
 pub(super) enum Item<N> {
     Notification(N),
     /// Any other message.
     Marker(Message),
 }
 
-impl<N> Outbox<N> {
+impl<N> MessageQueue<N> {
+    /// An empty queue for up to `limit` notifications.
     pub(super) fn new(limit: usize, when_full: WhenFull) -> Self {
         Self { items: VecDeque::new(), notifications: 0, markers: 0, limit, when_full, is_paused: false }
     }
 
-    /// How many notifications may be read from the socket now.
-    pub(super) fn room(&mut self) -> usize {
+    /// Pauses or resumes reading, and returns how many notifications may be read from the socket now.
+    pub(super) fn update_room(&mut self) -> usize {
         if self.when_full == WhenFull::Drop {
             return usize::MAX;
         }
@@ -50,8 +57,10 @@ impl<N> Outbox<N> {
         self.notifications <= self.limit / 2
     }
 
-    /// (In a queue that waits, who reads from the socket keeps to the [room](Self::room).)
-    pub(super) fn notification(&mut self, notification: N) {
+    /// Adds a notification, or counts it as dropped.
+    ///
+    /// With [`WhenFull::Wait`] the caller must not read more than the [room](Self::update_room).
+    pub(super) fn push_notification(&mut self, notification: N) {
         if self.notifications < self.limit || self.when_full == WhenFull::Wait {
             self.notifications += 1;
             self.items.push_back(Item::Notification(notification));
@@ -62,21 +71,24 @@ impl<N> Outbox<N> {
         }
     }
 
-    pub(super) fn lost(&mut self, generation: u64, cause: Arc<Error>) {
+    /// Adds the marker of a loss.
+    pub(super) fn push_lost(&mut self, generation: u64, cause: Arc<Error>) {
         self.markers += 1;
         self.items.push_back(Item::Marker(Message::Lost { generation, cause }));
     }
 
-    pub(super) fn resynced(&mut self, generation: u64, outage: Duration) {
+    /// Adds the marker of the end of a loss.
+    pub(super) fn push_resynced(&mut self, generation: u64, outage: Duration) {
         self.markers += 1;
         self.items.push_back(Item::Marker(Message::Resynced { generation, outage }));
     }
 
-    /// Whether there is room for the markers of one more link.
+    /// Whether there is room for the markers of one more connection.
     pub(super) fn has_room_for_markers(&self) -> bool {
-        self.markers + 2 <= MARKERS
+        self.markers + 2 <= MAX_MARKERS
     }
 
+    /// Takes the first message.
     pub(super) fn pop(&mut self) -> Option<Item<N>> {
         let item = self.items.pop_front()?;
         match &item {
@@ -87,10 +99,10 @@ impl<N> Outbox<N> {
         Some(item)
     }
 
-    /// Throws everything away, its memory too.
-    pub(super) fn clear(&mut self) {
-        self.items = VecDeque::new();
+    /// Takes everything out. The caller drops it after it has released its lock.
+    pub(super) fn take_all(&mut self) -> VecDeque<Item<N>> {
         (self.notifications, self.markers) = (0, 0);
+        std::mem::take(&mut self.items)
     }
 }
 

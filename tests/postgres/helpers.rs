@@ -1,4 +1,6 @@
-//! What the behaviour tests share.
+//! Helpers that the test modules share.
+//!
+//! Next: `scripted_server`, the peer of most tests.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +10,7 @@ use perconn::postgres::{Error, Event, Listener, ListenerBuilder, Message, Server
 use crate::server::{Plain, Postgres};
 use crate::support::soon;
 
-/// Short delays, and no log.
+/// A builder with short delays that logs nothing.
 pub fn quick(config: impl Into<ServerConfig>) -> ListenerBuilder {
     Listener::builder(config)
         .retry_min(Duration::from_millis(10))
@@ -17,20 +19,22 @@ pub fn quick(config: impl Into<ServerConfig>) -> ListenerBuilder {
         .logger(|_| {})
 }
 
-/// A listener that names its sessions, so that they can be found.
+/// A builder whose sessions have this application name, so that a test can find them.
 pub fn named(server: &Postgres, name: &str) -> ListenerBuilder {
     let mut config = server.config();
     config.application_name(name);
     quick(config)
 }
 
+/// A listener that is connected.
 pub async fn connected(builder: ListenerBuilder) -> Listener {
-    // (`connect` would fail while the server is still starting up.)
+    // `connect` would fail while the server is still starting up.
     let listener = builder.build().unwrap();
     until("connected", async || listener.is_connected()).await;
     listener
 }
 
+/// The next message.
 pub async fn next(listener: &mut Listener) -> Message {
     soon("a message", listener.recv()).await.unwrap()
 }
@@ -43,36 +47,37 @@ pub async fn payload(listener: &mut Listener) -> String {
     }
 }
 
-/// The next two messages, which must be a loss and the end of it. Gives the cause.
+/// Takes the next two messages, which must be the markers of one loss. Returns its cause.
 pub async fn outage(listener: &mut Listener) -> Arc<Error> {
-    let Message::Lost { generation: lost, cause, .. } = next(listener).await else { panic!("expected a loss") };
-    let Message::Resynced { generation, .. } = next(listener).await else { panic!("expected its end") };
+    let Message::Lost { generation: lost, cause, .. } = next(listener).await else { panic!("expected Lost") };
+    let Message::Resynced { generation, .. } = next(listener).await else { panic!("expected Resynced") };
     assert_eq!(generation, lost + 1);
     cause
 }
 
-/// Ends all sessions of this name, by 57P01. One at least.
+/// Ends all sessions of this application name with 57P01. There must be at least one.
 pub async fn terminate(client: &Plain, name: &str) {
     for pid in client.sessions_named(name).await.unwrap() {
         assert!(client.terminate(pid).await.unwrap());
     }
 }
 
-/// Asks until it is so.
-pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+/// Waits until a condition holds.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     soon(what, async {
-        while !is_so().await {
+        while !condition().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await;
 }
 
-/// What was told, in short.
+/// The events of a listener.
 #[derive(Clone, Default)]
-pub struct Diary(Arc<Mutex<Vec<Event>>>);
+pub struct EventLog(Arc<Mutex<Vec<Event>>>);
 
-impl Diary {
+impl EventLog {
+    /// The event hook that fills it.
     pub fn hook(&self) -> impl Fn(&Event) + Send + Sync + 'static {
         let events = Arc::clone(&self.0);
         move |event| events.lock().unwrap().push(event.clone())
@@ -82,16 +87,17 @@ impl Diary {
         self.0.lock().unwrap().clone()
     }
 
-    pub fn words(&self) -> Vec<String> {
+    /// The first word of each event's text.
+    pub fn kinds(&self) -> Vec<String> {
         self.events().iter().map(|event| event.to_string().split([':', ' ']).next().unwrap().to_owned()).collect()
     }
 
-    pub fn count(&self, word: &str) -> usize {
-        self.words().iter().filter(|other| *other == word).count()
+    pub fn count(&self, kind: &str) -> usize {
+        self.kinds().iter().filter(|other| *other == kind).count()
     }
 }
 
-/// On a runtime of one thread, and on one of two.
+/// Runs a test on a runtime with one thread, and on a runtime with two.
 pub fn on_one_and_two_threads(test: impl AsyncFn()) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build().unwrap().block_on(test());

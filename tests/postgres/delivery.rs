@@ -1,4 +1,7 @@
-//! Writers number their notifications, and a reader keeps a ledger of them, while the server is killed again and again.
+//! Delivery through many failures: writers number their notifications, a reader records them, and the server is killed again
+//! and again.
+//!
+//! Next: `delivery_check`, which compares the two records.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,40 +14,40 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
-use crate::judge::{Entry, Journal, Sent, judge, mutants};
+use crate::delivery_check::{Entry, ReceivedLog, Sent, check_delivery, mutants};
 use crate::server::{Plain, Postgres};
 use crate::support::soon;
 
-/// On one thread, and as many on two.
-const DISASTERS: usize = 25;
+/// The failures of the server in each run.
+const FAILURES: usize = 25;
 const WRITERS: usize = 4;
-/// Writes when the others are not asked: whether the reader is listening again.
-const TEST: usize = WRITERS;
-/// The reader listens on all but the last.
-const CHANNELS: [&str; 4] = ["orders", "Orders", "a \"quoted\" n\u{e4}me", "unheard"];
-const NAME: &str = "ledger";
+/// The number of the probe: an extra writer that finds out whether the reader receives again.
+const PROBE: usize = WRITERS;
+/// The reader listens to all except the last.
+const CHANNELS: [&str; 4] = ["orders", "Orders", "a \"quoted\" n\u{e4}me", "not listened to"];
+const NAME: &str = "delivery";
 
-/// What the reader has seen so far.
+/// What the reader has received so far.
 #[derive(Default)]
 struct Progress {
     delivered: usize,
-    gaps: usize,
+    outages: usize,
     /// The next number of each writer.
     next: [usize; WRITERS + 1],
 }
 
 #[test]
-fn nothing_is_missing_doubled_or_out_of_order_outside_of_the_marked_gaps_on_one_thread() {
+fn nothing_is_missing_doubled_or_out_of_order_outside_of_the_outages_on_one_thread() {
     on_threads(1);
 }
 
 #[test]
-fn nothing_is_missing_doubled_or_out_of_order_outside_of_the_marked_gaps_on_two_threads() {
+fn nothing_is_missing_doubled_or_out_of_order_outside_of_the_outages_on_two_threads() {
     on_threads(2);
 }
 
 fn on_threads(threads: usize) {
-    let Some(server) = Postgres::start("ledger") else { return };
+    let Some(server) = Postgres::start("delivery") else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
     runtime.block_on(run(&Arc::new(server), threads));
 }
@@ -52,7 +55,7 @@ fn on_threads(threads: usize) {
 async fn run(server: &Arc<Postgres>, threads: usize) {
     let began = Instant::now();
     drop(server.client().await);
-    let events = Arc::new(Counts::default());
+    let events = Arc::new(EventCounts::default());
     let mut config = server.config();
     config.application_name(NAME);
     let counts = Arc::clone(&events);
@@ -71,34 +74,34 @@ async fn run(server: &Arc<Postgres>, threads: usize) {
     let up = Instant::now();
     let handle = listener.handle();
     let (progress, mut seen) = watch::channel(Progress::default());
-    let reader = tokio::spawn(read(listener, Journal { up, entries: Vec::new() }, progress));
+    let reader = tokio::spawn(read(listener, ReceivedLog { up, entries: Vec::new() }, progress));
 
-    let is_over = Arc::new(AtomicBool::new(false));
+    let is_done = Arc::new(AtomicBool::new(false));
     let mut writers = JoinSet::new();
-    let logs: Vec<_> = (0..=TEST).map(|_| Arc::new(Mutex::new(Vec::new()))).collect();
+    let logs: Vec<_> = (0..=PROBE).map(|_| Arc::new(Mutex::new(Vec::new()))).collect();
     for (number, log) in logs[..WRITERS].iter().enumerate() {
-        writers.spawn(write(Arc::clone(server), number, Arc::clone(log), Arc::clone(&is_over)));
+        writers.spawn(write(Arc::clone(server), number, Arc::clone(log), Arc::clone(&is_done)));
     }
     let mut random = SmallRng::seed_from_u64(7);
-    for number in 0..DISASTERS {
-        let gaps = seen.borrow().gaps;
-        befall(server, number, Duration::from_millis(random.random_range(0..20))).await;
-        // Now and then, one comes while the one before is being made up for.
+    for number in 0..FAILURES {
+        let outages = seen.borrow().outages;
+        fail_server(server, number, Duration::from_millis(random.random_range(0..20))).await;
+        // Sometimes the next failure comes before the listener has recovered.
         if number % 10 != 4 {
-            hears_again(server, &logs[TEST], &mut seen).await;
-            assert!(seen.borrow().gaps > gaps, "no marker has told of disaster {number}");
+            wait_until_received(server, &logs[PROBE], &mut seen).await;
+            assert!(seen.borrow().outages > outages, "no marker for failure {number}");
             let enough = seen.borrow().delivered + random.random_range(0..200);
             soon("notifications", seen.wait_for(|seen| seen.delivered >= enough)).await.unwrap();
         }
         if number % 5 == 4 {
             let (delivered, time) = (seen.borrow().delivered, began.elapsed().as_secs_f64());
-            println!("ledger, {threads} threads: {} disasters, {delivered} delivered, {time:.1} s", number + 1);
+            println!("delivery, {threads} threads: {} failures, {delivered} delivered, {time:.1} s", number + 1);
         }
     }
-    // The last link has to itself what the mutants need.
+    // The mutants need this many notifications on the last connection.
     let enough = seen.borrow().delivered + 1000;
     soon("notifications", seen.wait_for(|seen| seen.delivered >= enough)).await.unwrap();
-    is_over.store(true, Ordering::Relaxed);
+    is_done.store(true, Ordering::Relaxed);
     soon("the writers", writers.join_all()).await;
     let client = server.client().await;
     for (writer, log) in logs.iter().enumerate() {
@@ -107,33 +110,33 @@ async fn run(server: &Arc<Postgres>, threads: usize) {
     let all = logs.iter().map(|log| log.lock().unwrap().len()).collect::<Vec<_>>();
     soon("the last of each writer", seen.wait_for(|seen| seen.next[..] == all)).await.unwrap();
     soon("close", handle.close()).await;
-    let journal = soon("the reader", reader).await.unwrap();
+    let received = soon("the reader", reader).await.unwrap();
 
     let sent: Vec<Vec<Sent>> = logs.iter().map(|log| log.lock().unwrap().clone()).collect();
-    let account = judge(&sent, &journal).unwrap();
-    println!("ledger, {threads} threads: {account:?}, {:.1} s; {events:?}", began.elapsed().as_secs_f64());
-    // Two that came in a row may be one loss.
-    assert!((DISASTERS - DISASTERS.div_ceil(10)..=DISASTERS).contains(&account.gaps), "{account:?}");
+    let summary = check_delivery(&sent, &received).unwrap();
+    println!("delivery, {threads} threads: {summary:?}, {:.1} s; {events:?}", began.elapsed().as_secs_f64());
+    // Two failures in a row may be one loss.
+    assert!((FAILURES - FAILURES.div_ceil(10)..=FAILURES).contains(&summary.outages), "{summary:?}");
     let counted = [&events.disconnected, &events.reconnected].map(|count| count.load(Ordering::Relaxed));
-    assert_eq!(counted, [account.gaps; 2]);
-    // The ledger would have noticed.
-    assert!(account.lost > 0, "the mutant without markers has lost nothing");
-    for (name, mutant) in mutants(&sent, &journal) {
-        let verdict = judge(&sent, &mutant);
+    assert_eq!(counted, [summary.outages; 2]);
+    // The check finds every fault.
+    assert!(summary.lost > 0, "nothing was lost, so the mutant without markers is correct");
+    for (name, mutant) in mutants(&sent, &received) {
+        let verdict = check_delivery(&sent, &mutant);
         println!("a listener that {name}: {verdict:?}");
-        assert!(verdict.is_err(), "a listener that {name} is not noticed");
+        assert!(verdict.is_err(), "a listener that {name} is not found");
     }
 }
 
-/// Each kind of end has its turn; most are kills. Returns when the server listens again.
-async fn befall(server: &Arc<Postgres>, number: usize, away: Duration) {
+/// Makes the server fail; most failures are kills. Returns when the server listens again.
+async fn fail_server(server: &Arc<Postgres>, number: usize, away: Duration) {
     if number % 10 == 6 {
         let ended = server.client().await.terminate_named(NAME).await.unwrap();
         assert_eq!(ended, 1);
         return;
     }
     let server = Arc::clone(server);
-    let befall = spawn_blocking(move || {
+    let failure = spawn_blocking(move || {
         match number % 10 {
             3 => server.shut_down_fast(),
             8 => server.shut_down_immediately(),
@@ -142,48 +145,48 @@ async fn befall(server: &Arc<Postgres>, number: usize, away: Duration) {
         std::thread::sleep(away);
         server.start_again();
     });
-    befall.await.unwrap();
+    failure.await.unwrap();
 }
 
-/// Returns when the reader has heard of something that was sent since.
-async fn hears_again(server: &Postgres, log: &Log, seen: &mut watch::Receiver<Progress>) {
+/// Returns when the reader has received something that was sent after this call.
+async fn wait_until_received(server: &Postgres, log: &Log, seen: &mut watch::Receiver<Progress>) {
     let client = server.client().await;
-    let heard = async {
+    let received = async {
         loop {
             let number = log.lock().unwrap().len();
-            send(&client, TEST, log, &[0]).await.unwrap();
-            let wait = seen.wait_for(|seen| seen.next[TEST] > number);
+            send(&client, PROBE, log, &[0]).await.unwrap();
+            let wait = seen.wait_for(|seen| seen.next[PROBE] > number);
             if timeout(Duration::from_millis(20), wait).await.is_ok() {
                 return;
             }
         }
     };
-    soon("the reader hears again", heard).await;
+    soon("the reader receives again", received).await;
 }
 
-async fn read(mut listener: Listener, mut journal: Journal, progress: watch::Sender<Progress>) -> Journal {
+async fn read(mut listener: Listener, mut received: ReceivedLog, progress: watch::Sender<Progress>) -> ReceivedLog {
     loop {
         let entry = match listener.recv().await {
-            Ok(Message::Notification(heard)) => {
-                let mut words = heard.payload().split(' ').map(|word| word.parse());
-                let (Some(Ok(writer)), Some(Ok(number))) = (words.next(), words.next()) else {
-                    panic!("{heard:?}");
+            Ok(Message::Notification(notification)) => {
+                let mut fields = notification.payload().split(' ').map(|field| field.parse());
+                let (Some(Ok(writer)), Some(Ok(number))) = (fields.next(), fields.next()) else {
+                    panic!("{notification:?}");
                 };
                 Entry::Notification { writer, number }
             }
             Ok(Message::Lost { .. }) => Entry::Lost,
             Ok(Message::Resynced { generation, .. }) => Entry::Resynced { generation },
             Ok(other) => panic!("{other:?}"),
-            Err(perconn::postgres::Error::Closed) => return journal,
+            Err(perconn::postgres::Error::Closed) => return received,
             Err(error) => panic!("{error:?}"),
         };
-        journal.entries.push((Instant::now(), entry));
+        received.entries.push((Instant::now(), entry));
         progress.send_modify(|progress| match entry {
             Entry::Notification { writer, number } => {
                 progress.delivered += 1;
                 progress.next[writer] = number + 1;
             }
-            Entry::Resynced { .. } => progress.gaps += 1,
+            Entry::Resynced { .. } => progress.outages += 1,
             Entry::Lost => {}
         });
     }
@@ -191,12 +194,12 @@ async fn read(mut listener: Listener, mut journal: Journal, progress: watch::Sen
 
 type Log = Mutex<Vec<Sent>>;
 
-/// Sends until it is over, each number once, through all that befalls the server.
-async fn write(server: Arc<Postgres>, writer: usize, log: Arc<Log>, is_over: Arc<AtomicBool>) {
+/// Sends until the run is done, each number once, through all failures of the server.
+async fn write(server: Arc<Postgres>, writer: usize, log: Arc<Log>, is_done: Arc<AtomicBool>) {
     let mut random = SmallRng::seed_from_u64(writer as u64);
-    while !is_over.load(Ordering::Relaxed) {
+    while !is_done.load(Ordering::Relaxed) {
         if let Ok(client) = Plain::connect(&server.config()).await {
-            while !is_over.load(Ordering::Relaxed) {
+            while !is_done.load(Ordering::Relaxed) {
                 let count = random.random_range(1..=4);
                 let channels: Vec<_> = (0..count).map(|_| random.random_range(0..CHANNELS.len())).collect();
                 if send(&client, writer, &log, &channels).await.is_err() {
@@ -205,7 +208,7 @@ async fn write(server: Arc<Postgres>, writer: usize, log: Arc<Log>, is_over: Arc
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
-        // Each attempt costs a server that starts up a process.
+        // Each attempt makes a server that starts up fork a process.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -217,7 +220,7 @@ async fn send(client: &Plain, writer: usize, log: &Log, channels: &[usize]) -> R
     let begin = Instant::now();
     let mut sent = Vec::new();
     for (number, channel) in (first..).zip(channels.iter().copied()) {
-        // Now and then one that does not come in one piece; 8,000 bytes are too many for the server.
+        // Some are too long for one read. The server refuses 8,000 bytes.
         let padding = if number % 64 == 0 { 7_900 } else { number % 64 };
         let payload = format!("{writer} {number} {}", ".".repeat(padding));
         sql += &format!("SELECT pg_notify('{}', '{payload}');", CHANNELS[channel]);
@@ -232,13 +235,13 @@ async fn send(client: &Plain, writer: usize, log: &Log, channels: &[usize]) -> R
 
 /// How many events of each kind there were.
 #[derive(Debug, Default)]
-struct Counts {
+struct EventCounts {
     disconnected: AtomicUsize,
     reconnected: AtomicUsize,
     failed: AtomicUsize,
 }
 
-impl Counts {
+impl EventCounts {
     fn count(&self, event: &Event) {
         let count = match event {
             Event::Disconnected { .. } => &self.disconnected,

@@ -1,4 +1,6 @@
-//! The server of these tests: what befalls it is what its clients see.
+//! The server of these tests works: its clients see what a test does to it.
+//!
+//! Next: `server`, the server itself.
 
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use crate::server::{Plain, Postgres, Setup};
 use crate::support::soon;
 
 #[tokio::test]
-async fn server_that_is_killed_frozen_or_shut_down_is_the_same_when_it_is_back() {
+async fn server_keeps_its_data_when_it_is_killed_frozen_or_shut_down() {
     let Some(server) = Postgres::start("itself") else { return };
     let client = server.client().await;
     client.batch("CREATE TABLE kept (number int)").await.unwrap();
@@ -31,15 +33,15 @@ async fn server_that_is_killed_frozen_or_shut_down_is_the_same_when_it_is_back()
     }
     let client = server.client().await;
     server.freeze();
-    let question = client.batch("SELECT 1");
-    tokio::pin!(question);
-    assert!(tokio::time::timeout(Duration::from_millis(200), &mut question).await.is_err(), "it is frozen");
+    let query = client.batch("SELECT 1");
+    tokio::pin!(query);
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut query).await.is_err(), "it is frozen");
     server.thaw();
-    soon("the answer", question).await.unwrap();
+    soon("the answer", query).await.unwrap();
 }
 
 #[tokio::test]
-async fn notifications_and_the_end_of_a_session_come_over_the_unix_socket_as_well() {
+async fn notifications_and_the_end_of_a_session_arrive_over_the_unix_socket_too() {
     let Some(server) = Setup::of("unix socket").set("max_connections", "20").start() else { return };
     let writer = server.client().await;
     let mut config = server.unix_config();
@@ -51,24 +53,24 @@ async fn notifications_and_the_end_of_a_session_come_over_the_unix_socket_as_wel
         writer.notify("news", "one").await.unwrap();
         std::future::pending::<()>().await;
     };
-    let heard = async {
+    let receive = async {
         loop {
             match poll_fn(|cx| connection.poll_message(cx)).await.unwrap().unwrap() {
-                AsyncMessage::Notification(heard) => return heard,
+                AsyncMessage::Notification(notification) => return notification,
                 other => println!("{other:?}"),
             }
         }
     };
-    let heard = tokio::select! {
-        heard = soon("the notification", heard) => heard,
+    let received = tokio::select! {
+        received = soon("the notification", receive) => received,
         () = listen => unreachable!(),
     };
-    assert_eq!((heard.channel(), heard.payload()), ("news", "one"));
+    assert_eq!((received.channel(), received.payload()), ("news", "one"));
     // The process id is the writer's.
     let listeners = writer.sessions_named("listener").await.unwrap();
-    assert!(listeners.len() == 1 && listeners[0] != heard.process_id(), "{listeners:?}");
+    assert!(listeners.len() == 1 && listeners[0] != received.process_id(), "{listeners:?}");
     assert!(writer.terminate(listeners[0]).await.unwrap());
-    // tokio-postgres hands the server's last words out as the error that they are.
+    // tokio-postgres returns the server's final error.
     let error = soon("the end", poll_fn(|cx| connection.poll_message(cx))).await.unwrap().unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::ADMIN_SHUTDOWN));
     let refused = Plain::connect(server.config().password("wrong")).await.err().expect("the password is wrong");

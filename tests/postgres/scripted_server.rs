@@ -1,4 +1,6 @@
-//! A server that speaks as much of the protocol as a test wants, and no more.
+//! A server that speaks only as much of the protocol as a test needs.
+//!
+//! Next: `listening`, which shows how tests use it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,12 +11,12 @@ use tokio_postgres::Config;
 
 use crate::support::soon;
 
-pub struct Fake {
+pub struct ScriptedServer {
     listener: TcpListener,
     pub address: SocketAddr,
 }
 
-impl Fake {
+impl ScriptedServer {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -33,47 +35,48 @@ impl Fake {
         config
     }
 
-    /// The next connection, of which nothing was read.
-    pub async fn accept(&self) -> Talk {
-        Talk(soon("accept", self.listener.accept()).await.unwrap().0)
+    /// Accepts the next connection and reads nothing from it.
+    pub async fn accept(&self) -> ServerConn {
+        ServerConn(soon("accept", self.listener.accept()).await.unwrap().0)
     }
 
-    /// The next one, logged in.
-    pub async fn welcome(&self) -> Talk {
-        let mut talk = self.accept().await;
-        talk.welcome().await;
-        talk
+    /// Accepts the next connection and completes its login.
+    pub async fn accept_login(&self) -> ServerConn {
+        let mut peer = self.accept().await;
+        peer.accept_login().await;
+        peer
     }
 
-    /// Whether nobody dials for a while.
-    pub async fn is_left_alone(&self, time: Duration) -> bool {
+    /// True if nothing dials for this time.
+    pub async fn sees_no_dial(&self, time: Duration) -> bool {
         tokio::time::timeout(time, self.listener.accept()).await.is_err()
     }
 }
 
-/// One connection, from the server's side.
-pub struct Talk(pub TcpStream);
+/// The server's end of one connection.
+pub struct ServerConn(pub TcpStream);
 
-impl Talk {
-    /// Reads the startup message and lets the client in.
-    pub async fn welcome(&mut self) {
-        self.startup().await;
-        self.send(&[ok(), ready()].concat()).await;
+impl ServerConn {
+    /// Reads the startup message and completes the login.
+    pub async fn accept_login(&mut self) {
+        self.read_startup().await;
+        self.send(&[authentication_ok(), ready_for_query()].concat()).await;
     }
 
-    pub async fn startup(&mut self) {
+    pub async fn read_startup(&mut self) {
         let length = soon("a startup message", self.0.read_u32()).await.unwrap();
         let mut message = vec![0; length as usize - 4];
         soon("a startup message", self.0.read_exact(&mut message)).await.unwrap();
     }
 
-    /// The next query; `None` if the client has said goodbye, or has gone without.
-    pub async fn query(&mut self) -> Option<String> {
-        let (kind, body) = soon("a message", self.message()).await?;
+    /// Reads the next query. `None` if the client has ended the session or the connection.
+    pub async fn read_query(&mut self) -> Option<String> {
+        let (kind, body) = soon("a message", self.read_message()).await?;
         (kind == b'Q').then(|| String::from_utf8(body[..body.len() - 1].to_vec()).unwrap())
     }
 
-    pub async fn message(&mut self) -> Option<(u8, Vec<u8>)> {
+    /// Reads the next message: its kind and its body. `None` if the client has ended the connection.
+    pub async fn read_message(&mut self) -> Option<(u8, Vec<u8>)> {
         let kind = self.0.read_u8().await.ok()?;
         let length = self.0.read_u32().await.ok()?;
         let mut body = vec![0; length as usize - 4];
@@ -85,10 +88,10 @@ impl Talk {
         soon("a write", self.0.write_all(bytes)).await.unwrap();
     }
 
-    /// Reads a query and answers that all of its statements are done. Gives it.
-    pub async fn obey(&mut self) -> String {
-        let sql = self.query().await.expect("a query");
-        self.send(&done(&sql)).await;
+    /// Reads a query, and answers that all of its statements are complete. Returns the query.
+    pub async fn answer_query(&mut self) -> String {
+        let sql = self.read_query().await.expect("a query");
+        self.send(&command_complete(&sql)).await;
         sql
     }
 
@@ -96,10 +99,9 @@ impl Talk {
         crate::support::reset(self.0);
     }
 
-    /// Whether the client is gone.
-    pub async fn is_over(&mut self) -> bool {
-        soon("the end", async { while self.message().await.is_some() {} }).await;
-        true
+    /// Reads until the client has closed the connection.
+    pub async fn wait_for_close(&mut self) {
+        soon("the end", async { while self.read_message().await.is_some() {} }).await;
     }
 }
 
@@ -111,32 +113,33 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// AuthenticationOk.
-pub fn ok() -> Vec<u8> {
+pub fn authentication_ok() -> Vec<u8> {
     message(b'R', &[0; 4])
 }
 
 /// ReadyForQuery.
-pub fn ready() -> Vec<u8> {
+pub fn ready_for_query() -> Vec<u8> {
     message(b'Z', b"I")
 }
 
-/// The answers to a query's statements.
-pub fn done(sql: &str) -> Vec<u8> {
+/// The answers to the statements of a query: CommandComplete for each (or EmptyQueryResponse), then ReadyForQuery.
+pub fn command_complete(sql: &str) -> Vec<u8> {
     let statements = sql.split(';').filter(|statement| !statement.trim().is_empty());
     let mut bytes: Vec<u8> =
         statements.flat_map(|sql| message(b'C', format!("{}\0", sql.split(' ').next().unwrap()).as_bytes())).collect();
     if bytes.is_empty() {
         bytes = message(b'I', b"");
     }
-    bytes.extend(ready());
+    bytes.extend(ready_for_query());
     bytes
 }
 
-/// ErrorResponse; the connection goes on if it is an `ERROR`.
-pub fn error(severity: &str, code: &str) -> Vec<u8> {
-    message(b'E', format!("S{severity}\0V{severity}\0C{code}\0Mso it is\0\0").as_bytes())
+/// ErrorResponse. The connection stays up if the severity is `ERROR`.
+pub fn error_response(severity: &str, code: &str) -> Vec<u8> {
+    message(b'E', format!("S{severity}\0V{severity}\0C{code}\0Mscripted error\0\0").as_bytes())
 }
 
+/// NotificationResponse, from process 7.
 pub fn notification(channel: &str, payload: &str) -> Vec<u8> {
     let mut body = 7_u32.to_be_bytes().to_vec();
     body.extend(format!("{channel}\0{payload}\0").as_bytes());
