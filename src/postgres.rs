@@ -92,7 +92,6 @@ pub use self::server_config::ServerConfig;
 mod attempts;
 mod builder;
 mod channels;
-mod dialer;
 mod end;
 mod error;
 mod event;

@@ -90,7 +90,7 @@ async fn failure_of_one_of_several_addresses_names_it() {
 async fn bad_lists_of_addresses_are_refused_when_built() {
     let none: [&str; 0] = [];
     let text = invalid(Conn::builder("cluster").addresses(none).build());
-    assert!(text.contains("expected one at least"), "{text}");
+    assert!(text.contains("expected at least one"), "{text}");
     let text = invalid(Conn::builder("cluster").addresses(["good.example:1", "bad"]).build());
     assert!(text.contains("\"bad\"") && text.contains("no port"), "{text}");
 }

@@ -12,12 +12,12 @@ use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Config;
 
 use super::Error;
-use super::dialer::BoxStream;
 use super::hosts::Host;
 use super::login::{BoxError, Login};
 use super::shared::Shared;
 use crate::Dial;
 use crate::causes::WithCauses;
+use crate::dial::BoxedStream;
 use crate::sync::Mutex;
 
 /// Where the newest login waits for the session that goes with it.
@@ -50,9 +50,9 @@ pub(super) struct Attempts {
 }
 
 impl Dial for Attempts {
-    type Stream = BoxStream;
+    type Stream = BoxedStream;
 
-    async fn dial(&mut self) -> io::Result<BoxStream> {
+    async fn dial(&mut self) -> io::Result<BoxedStream> {
         self.shared.may_dial().await;
         self.shared.begin_attempt();
         self.slot.put(None);
@@ -78,7 +78,7 @@ impl Dial for Attempts {
 }
 
 impl Attempts {
-    async fn attempt(&mut self) -> Result<(BoxStream, Login), Error> {
+    async fn attempt(&mut self) -> Result<(BoxedStream, Login), Error> {
         let end = self.limit.and_then(|limit| Instant::now().checked_add(limit));
         let count = self.hosts.len();
         let mut order: Vec<usize> = (0..count).map(|index| (self.next + index) % count).collect();

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::dialer::AnyDialer;
 use super::hooks::Hooks;
 use super::{Error, Event, Listener, ListenerConn, ServerConfig, WhenFull};
 use crate::Dial;
+use crate::dial::BoxedDialer;
 
 /// The settings of a [`Listener`]; made by [`Listener::builder`].
 ///
@@ -40,7 +40,7 @@ pub struct ListenerBuilder {
     pub(super) heartbeat: Option<Duration>,
     pub(super) ping_timeout: Duration,
     pub(super) hooks: Hooks,
-    pub(super) dialer: Option<AnyDialer>,
+    pub(super) dialer: Option<BoxedDialer>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<crate::Tls>,
 }
@@ -181,7 +181,7 @@ impl ListenerBuilder {
 
     /// Makes the connections with a dialer of your own, in place of the hosts, ports, TLS and socket settings of the configuration.
     pub fn dialer(mut self, dialer: impl Dial) -> Self {
-        self.dialer = Some(AnyDialer::new(dialer));
+        self.dialer = Some(BoxedDialer::new(dialer));
         self
     }
 

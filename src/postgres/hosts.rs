@@ -8,18 +8,18 @@ use tokio_postgres::config::Host as ConfigHost;
 use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, SslMode, SslNegotiation};
 
 use super::Error;
-use super::dialer::{AnyDialer, BoxStream};
 use super::login::BoxError;
 #[cfg(feature = "tls")]
 use super::tls::TlsUpgrade;
 #[cfg(unix)]
 use crate::UnixDialer;
+use crate::dial::{BoxedDialer, BoxedStream};
 use crate::{Address, Dial, Keepalive, SocketOptions, TcpDialer};
 
 /// One server.
 pub(super) struct Host {
     name: String,
-    dialer: AnyDialer,
+    dialer: BoxedDialer,
     connect_timeout: Option<Duration>,
     #[cfg(feature = "tls")]
     tls: Option<TlsUpgrade>,
@@ -27,7 +27,7 @@ pub(super) struct Host {
 
 impl Host {
     /// One that a dialer of the user's reaches.
-    pub(super) fn of(dialer: AnyDialer) -> Self {
+    pub(super) fn of(dialer: BoxedDialer) -> Self {
         Self {
             name: "the dialer's server".to_owned(),
             dialer,
@@ -38,7 +38,7 @@ impl Host {
     }
 
     /// A stream to it, on which TLS was agreed if it is to be spoken.
-    pub(super) async fn dial(&mut self) -> Result<BoxStream, BoxError> {
+    pub(super) async fn dial(&mut self) -> Result<BoxedStream, BoxError> {
         let stream = match self.connect_timeout {
             None => self.dialer.dial().await?,
             Some(limit) => tokio::time::timeout(limit, self.dialer.dial()).await.map_err(|_| {
@@ -112,7 +112,7 @@ pub(super) fn of_config(config: &Config, #[cfg(feature = "tls")] tls: Option<&cr
                 let path = folder.join(format!(".s.PGSQL.{port}"));
                 all.push(Host {
                     name: path.display().to_string(),
-                    dialer: AnyDialer::new(UnixDialer::new(path)),
+                    dialer: BoxedDialer::new(UnixDialer::new(path)),
                     connect_timeout,
                     #[cfg(feature = "tls")]
                     tls: None,
@@ -134,7 +134,7 @@ pub(super) fn of_config(config: &Config, #[cfg(feature = "tls")] tls: Option<&cr
         let _ = certified;
         all.push(Host {
             name: address.to_string(),
-            dialer: AnyDialer::new(dialer),
+            dialer: BoxedDialer::new(dialer),
             connect_timeout,
             #[cfg(feature = "tls")]
             tls: match tls {

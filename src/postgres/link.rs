@@ -12,7 +12,6 @@ use tokio_postgres::{AsyncMessage, Client, Connection};
 
 use super::Notification;
 use super::channels::Statement;
-use super::dialer::BoxStream;
 use super::end::Loss;
 use super::heartbeat::{Heartbeat, Step};
 use super::login::{Login, quoted};
@@ -20,6 +19,7 @@ use super::questions::{Asked, Questions, tell_all};
 use super::shared::{Shared, State, set_waker};
 use super::wire::Wire;
 use crate::Session;
+use crate::dial::BoxedStream;
 
 /// How many notifications are read before the reader gets its turn.
 const BATCH: usize = 256;
@@ -42,7 +42,7 @@ impl Link {
     pub(super) fn new(
         shared: &Arc<Shared>,
         login: Login,
-        session: Session<BoxStream>,
+        session: Session<BoxedStream>,
         heartbeat: Option<Duration>,
     ) -> Self {
         login.wire.put(Box::new(session));

@@ -13,8 +13,8 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage};
 
-use super::dialer::BoxStream;
 use super::wire::Wire;
+use crate::dial::BoxedStream;
 
 pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -32,10 +32,10 @@ pub(super) struct Login {
 impl Login {
     /// Logs in and listens to the channels. Gives the stream back, on which nothing is under way.
     pub(super) async fn new(
-        stream: BoxStream,
+        stream: BoxedStream,
         config: &Config,
         channels: impl FnOnce() -> Vec<(Arc<str>, u64)>,
-    ) -> Result<(BoxStream, Self), BoxError> {
+    ) -> Result<(BoxedStream, Self), BoxError> {
         let wire = Wire::new(stream);
         let (client, connection) = config.connect_raw(wire.clone(), NoTls).await?;
         let mut login = Self { client, connection, wire, channels: Vec::new(), host: String::new() };

@@ -40,7 +40,7 @@ struct Unborn {
 }
 
 impl Unborn {
-    fn spawn(self, conn: Conn<super::dialer::BoxStream>) -> Arc<Shared> {
+    fn spawn(self, conn: Conn<crate::dial::BoxedStream>) -> Arc<Shared> {
         let Self { shared, slot, heartbeat, is_once } = self;
         let _ = shared.status.set(conn.watch_status());
         let task = Task { shared: Arc::clone(&shared), sessions: Sessions::new(conn), slot, heartbeat, is_once };
@@ -89,7 +89,7 @@ fn prepare(builder: ListenerBuilder, is_once: bool) -> Result<(Builder<Attempts>
         .dial_timeout(None)
         .retry_min(builder.retry_min)
         .retry_max(builder.retry_max)
-        .eager()
+        .equal_jitter()
         .stable_after(builder.stable_after)
         .max_retries(if is_once { Some(0) } else { builder.max_retries })
         .logger(|_| {})

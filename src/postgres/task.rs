@@ -10,19 +10,19 @@ use tokio::time::Instant;
 
 use super::Event;
 use super::attempts::Slot;
-use super::dialer::BoxStream;
 use super::end::{End, Loss};
 use super::link::Link;
 use super::login::Login;
 use super::questions::tell_all;
 use super::shared::{Shared, set_waker};
+use crate::dial::BoxedStream;
 use crate::panics::{catch, ignore};
 use crate::{Session, Sessions};
 
 /// The task's belongings.
 pub(super) struct Task {
     pub(super) shared: Arc<Shared>,
-    pub(super) sessions: Sessions<BoxStream>,
+    pub(super) sessions: Sessions<BoxedStream>,
     pub(super) slot: Slot,
     pub(super) heartbeat: Option<Duration>,
     /// There is one link only.
@@ -75,7 +75,7 @@ impl Task {
     }
 
     /// `None`: the listener was closed.
-    async fn next_session(&mut self) -> Option<io::Result<Session<BoxStream>>> {
+    async fn next_session(&mut self) -> Option<io::Result<Session<BoxedStream>>> {
         let shared = Arc::clone(&self.shared);
         let ended = poll_fn(|cx| {
             let mut state = shared.lock();
@@ -92,7 +92,7 @@ impl Task {
         }
     }
 
-    fn begin(&self, login: Login, session: Session<BoxStream>, generation: u64, lost_at: Option<Instant>) -> Link {
+    fn begin(&self, login: Login, session: Session<BoxedStream>, generation: u64, lost_at: Option<Instant>) -> Link {
         let channels = login.channels.clone();
         let event = match lost_at {
             None => Event::Connected { generation },

@@ -8,9 +8,9 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{SslMode, SslNegotiation};
 
 use super::Error;
-use super::dialer::{AnyDialer, BoxStream};
+use crate::dial::{BoxedDialer, BoxedStream};
 use crate::sync::Mutex;
-use crate::{Tls, TlsDialer, dial_fn};
+use crate::{Dial, Tls, TlsDialer, dial_fn};
 
 /// The SSLRequest: its length, and 1234 and 5679 in place of a version.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -18,8 +18,8 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// Makes TLS sessions on streams that are there already.
 pub(super) struct TlsUpgrade {
     /// What the dialer below finds.
-    stream: Arc<Mutex<Option<BoxStream>>>,
-    dialer: AnyDialer,
+    stream: Arc<Mutex<Option<BoxedStream>>>,
+    dialer: BoxedDialer,
     is_asked_for: bool,
     is_required: bool,
 }
@@ -37,7 +37,7 @@ impl TlsUpgrade {
         if is_direct {
             tls = tls.alpn(["postgresql"]);
         }
-        let stream: Arc<Mutex<Option<BoxStream>>> = Arc::default();
+        let stream: Arc<Mutex<Option<BoxedStream>>> = Arc::default();
         let given = || {
             let stream = Arc::clone(&stream);
             dial_fn(move || {
@@ -51,10 +51,10 @@ impl TlsUpgrade {
         let dialer = TlsDialer::new(given(), tls.clone())
             .or_else(|_| TlsDialer::new(given(), tls.server_name(name)))
             .map_err(Error::from_core)?;
-        Ok(Some(Self { stream, dialer: AnyDialer::new(dialer), is_asked_for: !is_direct, is_required }))
+        Ok(Some(Self { stream, dialer: BoxedDialer::new(dialer), is_asked_for: !is_direct, is_required }))
     }
 
-    pub(super) async fn upgrade(&mut self, mut stream: BoxStream) -> io::Result<BoxStream> {
+    pub(super) async fn upgrade(&mut self, mut stream: BoxedStream) -> io::Result<BoxedStream> {
         if self.is_asked_for {
             stream.write_all(&SSL_REQUEST).await?;
             stream.flush().await?;

@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::Notification;
-use super::dialer::BoxStream;
 use super::frames::{Frames, Step};
+use crate::dial::BoxedStream;
 use crate::io_error::is_try_again;
 use crate::sync::Mutex;
 
@@ -23,7 +23,7 @@ use crate::sync::Mutex;
 pub(super) struct Wire(Arc<Mutex<Inner>>);
 
 struct Inner {
-    stream: Option<BoxStream>,
+    stream: Option<BoxedStream>,
     heard: Instant,
     frames: Frames,
     /// Since when something may have arrived that was not read. Then a write has to wait: if the server has closed, its machine
@@ -42,7 +42,7 @@ struct Inner {
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Wire {
-    pub(super) fn new(stream: BoxStream) -> Self {
+    pub(super) fn new(stream: BoxedStream) -> Self {
         let (heard, frames) = (Instant::now(), Frames::new());
         let inner = Inner {
             stream: Some(stream),
@@ -57,7 +57,7 @@ impl Wire {
     }
 
     /// Goes on over the session of a link.
-    pub(super) fn put(&self, stream: BoxStream) {
+    pub(super) fn put(&self, stream: BoxedStream) {
         let mut inner = self.lock();
         inner.stream = Some(stream);
         inner.is_link = true;
@@ -68,7 +68,7 @@ impl Wire {
         self.lock().is_link = false;
     }
 
-    pub(super) fn take(&self) -> Option<BoxStream> {
+    pub(super) fn take(&self) -> Option<BoxedStream> {
         self.lock().stream.take()
     }
 
@@ -106,7 +106,7 @@ impl Wire {
 }
 
 impl Inner {
-    fn stream(&mut self) -> io::Result<Pin<&mut BoxStream>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut BoxedStream>> {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
@@ -119,7 +119,7 @@ impl Inner {
     fn poll_writing<T>(
         &mut self,
         cx: &mut Context<'_>,
-        operation: impl FnOnce(Pin<&mut BoxStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        operation: impl FnOnce(Pin<&mut BoxedStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let has_to_wait = self.is_link && self.unread.is_some_and(|begin| begin.elapsed() < PATIENCE);
         if has_to_wait || self.is_mute {

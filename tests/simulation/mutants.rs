@@ -69,7 +69,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a backoff that is skipped after a short link",
         file: "src/actor/rules.rs",
-        original: "if ended.is_fresh { Pace::Jitter } else { Pace::Backoff }",
+        original: "if ended.retries == 0 { Pace::Jitter } else { Pace::Backoff }",
         broken: "Pace::Jitter",
     },
     Mutant {
@@ -81,8 +81,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a delay beyond the longest",
         file: "src/backoff.rs",
-        original: "reach.min(self.cap)",
-        broken: "reach.min(self.cap * 2)",
+        original: "upper.min(self.max)",
+        broken: "upper.min(self.max * 2)",
     },
     Mutant {
         name: "a retry too many",
@@ -93,8 +93,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a close that is not heard during a delay",
         file: "src/actor/rules.rs",
-        original: "(_, Input::Close) => (Self::Over, Action::Stop),",
-        broken: "(Self::Dialing(_) | Self::Up { .. }, Input::Close) => (Self::Over, Action::Stop),",
+        original: "(_, Input::Close) => (Self::Ended, Action::Stop),",
+        broken: "(Self::Dialing(_) | Self::Up { .. }, Input::Close) => (Self::Ended, Action::Stop),",
     },
     Mutant {
         name: "an idle timeout that every look puts off",
