@@ -2,12 +2,15 @@
 
 mod support;
 
+use std::panic::panic_any;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use perconn::acceptor::{Acceptor, Stream};
 use perconn::{Conn, Error, Event, Status};
 use support::{Recorder, Server, event, quick, reset, soon};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn events_tell_the_whole_story_in_order() {
@@ -57,7 +60,7 @@ async fn break_is_logged_once_though_several_notice_it() {
     let (mut read, mut write) = conn.unwrap().into_split();
     for generation in 2..=10 {
         reset(peer);
-        let both = async { tokio::join!(read.read_u8(), tokio::io::AsyncWriteExt::write_all(&mut write, b"x")) };
+        let both = async { tokio::join!(read.read_u8(), write.write_all(b"x")) };
         assert!(soon("both halves", both).await.0.is_err());
         peer = server.accept().await;
         event(&mut events, |event| {
@@ -65,7 +68,7 @@ async fn break_is_logged_once_though_several_notice_it() {
         })
         .await;
         // Takes the error of a write that was too early to see the reset.
-        while soon("write", tokio::io::AsyncWriteExt::write_all(&mut write, b"x")).await.is_err() {}
+        while soon("write", write.write_all(b"x")).await.is_err() {}
     }
     let mut is_up = false;
     for event in recorder.events() {
@@ -113,7 +116,7 @@ async fn slow_hook_delays_the_redial_and_nothing_else() {
     reset(peer);
     // Both halves are told while the hook sleeps.
     assert!(soon("read", read.read_u8()).await.is_err());
-    assert!(soon("write", tokio::io::AsyncWriteExt::write_all(&mut write, b"x")).await.is_err());
+    assert!(soon("write", write.write_all(b"x")).await.is_err());
     assert!(!read.is_connected());
     leave.send(()).unwrap();
     let _peer = server.accept().await;
@@ -131,4 +134,70 @@ async fn handles_and_settings_have_a_readable_debug_form() {
     assert!(format!("{read:?}").starts_with("ReadHalf {") && format!("{write:?}").starts_with("WriteHalf {"));
     let text = format!("{:?}", quick(Conn::builder("db:5432")));
     assert!(text.contains("db:5432") && text.contains("retry_min: 5ms"), "{text}");
+}
+
+/// A panic payload that panics when it is dropped, and whose own payload does so, too.
+struct Bomb(u8);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            panic_any(Self(self.0 - 1));
+        }
+    }
+}
+
+/// A hook that throws such a payload at each call.
+fn explode<T>(_: &T) {
+    panic_any(Bomb(2));
+}
+
+async fn conn_outlives_the_bombs() {
+    let server = Server::start().await;
+    let builder = server.client().on_event(explode).logger(explode);
+    let (conn, mut peer) = tokio::join!(soon("connect", builder.connect()), server.accept());
+    let mut conn = conn.unwrap();
+    for generation in 1..4 {
+        reset(peer);
+        assert!(soon("read", conn.read_u8()).await.is_err());
+        peer = server.accept().await;
+        support::generation_up(&conn, generation + 1).await;
+        soon("write", conn.write_all(b"A")).await.unwrap();
+        assert_eq!(soon("peer", peer.read_u8()).await.unwrap(), b'A');
+    }
+    soon("close", conn.close()).await;
+}
+
+async fn acceptor_outlives_the_bombs() {
+    let acceptor = Acceptor::builder("127.0.0.1:0").acceptors(1).on_event(explode).logger(explode);
+    let acceptor = acceptor.handler(async |mut stream: Stream, _| {
+        let byte = stream.read_u8().await?;
+        stream.write_u8(byte).await
+    });
+    let acceptor = acceptor.build().unwrap();
+    for byte in 0..4 {
+        let mut client = soon("connect", TcpStream::connect(acceptor.local_addr().unwrap())).await.unwrap();
+        soon("write", client.write_u8(byte)).await.unwrap();
+        assert_eq!(soon("answer", client.read_u8()).await.unwrap(), byte);
+    }
+}
+
+#[tokio::test]
+async fn conn_outlives_hooks_whose_panic_payload_panics_when_dropped() {
+    conn_outlives_the_bombs().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conn_outlives_hooks_whose_panic_payload_panics_when_dropped_on_two_threads() {
+    conn_outlives_the_bombs().await;
+}
+
+#[tokio::test]
+async fn acceptor_outlives_hooks_whose_panic_payload_panics_when_dropped() {
+    acceptor_outlives_the_bombs().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptor_outlives_hooks_whose_panic_payload_panics_when_dropped_on_two_threads() {
+    acceptor_outlives_the_bombs().await;
 }
