@@ -38,13 +38,19 @@ mod rules;
 
 /// Everything that the task owns.
 pub(crate) struct Actor<D: Dial> {
+    /// Makes the streams.
     pub(crate) dialer: D,
+    /// The limit of one dial; `None`: no limit.
     pub(crate) dial_timeout: Option<Duration>,
     /// Socket options to set after each dial. Boxed, as most connections have none.
     pub(crate) options: Option<Box<SocketOptions>>,
+    /// The settings of the rules.
     pub(crate) limits: Limits,
+    /// Draws the delays between dials.
     pub(crate) backoff: Backoff,
+    /// The logger and the event hook of the program.
     pub(crate) hooks: Hooks<Error, Event>,
+    /// The state that the actor shares with the handles.
     pub(crate) conn_state: Arc<ConnState<D::Stream>>,
     /// Receives the outcome of the first dial, if a `connect()` waits for it.
     pub(crate) first_outcome: Option<oneshot::Sender<Result<(), Error>>>,
@@ -52,9 +58,13 @@ pub(crate) struct Actor<D: Dial> {
 
 /// What happened while the actor waited.
 enum ActorEvent<S> {
+    /// A handle has sent a command.
     Command(Command),
+    /// The dial has made this stream.
     Dialed(S),
+    /// The dial has failed with this error.
     DialFailed(SharedIoError),
+    /// The delay before the next dial has passed.
     DelayElapsed,
     /// The actor itself has noticed the break.
     Broken(Arc<Fault>),
@@ -86,7 +96,9 @@ impl<D: Dial> Actor<D> {
         }
     }
 
-    /// Waits, asks the rules, acts, and again until the end.
+    /// The loop: waits for an event, asks the rules, and carries out the action. Returns at the end of the connection.
+    ///
+    /// The state decides what to wait for. Waiting changes nothing that the handles see; acting does.
     async fn drive(&mut self) {
         let mut state = ActorState::new();
         let mut delay = Duration::ZERO;
@@ -131,7 +143,7 @@ impl<D: Dial> Actor<D> {
 
     // ===== waiting =====
 
-    /// Dials once.
+    /// Dials once. A command that changes the state drops the dial.
     async fn dial(&mut self, state: ActorState, outage: Outage) -> ActorEvent<D::Stream> {
         log::debug!(target: "perconn", "dial {} to {}", outage.attempt, self.conn_state.address);
         let dial = dial_and_set_up(&mut self.dialer, self.dial_timeout, self.options.as_deref().copied());
@@ -146,14 +158,17 @@ impl<D: Dial> Actor<D> {
         })
     }
 
-    /// Waits before the next dial.
+    /// Waits before the next dial. A reconnect or a close cuts the delay short.
     async fn back_off(&mut self, state: ActorState, delay: Duration) -> ActorEvent<D::Stream> {
         let delay = Box::pin(tokio::time::sleep(delay));
         let event = until_command(&self.conn_state, state, &self.limits, delay).await;
         event.unwrap_or_else(|()| ActorEvent::DelayElapsed)
     }
 
-    /// Waits for the break of a link. Only a socket can be watched; other streams leave it to the handles.
+    /// Waits for the break of a link.
+    ///
+    /// Only a socket can be watched for the peer's close. Breaks of other streams are noticed by the handles, whose
+    /// command arrives here.
     async fn watch_link(
         &mut self,
         state: ActorState,
@@ -176,7 +191,7 @@ impl<D: Dial> Actor<D> {
 
     // ===== acting =====
 
-    /// Draws the delay before the next dial.
+    /// Draws the delay before the next dial. After a stable link, the backoff starts over.
     fn next_delay(&mut self, pace: Pace) -> Duration {
         match pace {
             Pace::Jitter => {
@@ -204,7 +219,7 @@ impl<D: Dial> Actor<D> {
         socket
     }
 
-    /// Ends the connection, as the retries are used up.
+    /// Ends the connection, as the retries are used up. Every operation then returns [`Error::GaveUp`].
     fn give_up(&self, attempts: u32) {
         let end = End::GaveUp { attempts };
         // The connection can have been closed while the hooks ran.
@@ -270,7 +285,7 @@ impl<D: Dial> Actor<D> {
 }
 
 impl ActorState {
-    /// The number of dials since the last stable link.
+    /// The number of dials since the last stable link, for events and errors.
     fn attempts(self) -> u32 {
         match self {
             Self::Dialing(outage) | Self::BackingOff(outage) | Self::Up { ended: outage, .. } => outage.attempt,
@@ -280,6 +295,9 @@ impl ActorState {
 }
 
 /// Waits for `other`, or for the first command that changes something in this state.
+///
+/// Returns `Ok` for a command and `Err` for the outcome of `other`. Commands that change nothing are dropped: they come
+/// late or twice. A command goes first, so that a close wins against a dial that is ready at the same moment.
 async fn until_command<S, T, L>(
     conn_state: &ConnState<L>,
     state: ActorState,

@@ -94,7 +94,7 @@ fn check_host(host: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether a text can be an IPv6 zone: the number of an interface, or its name.
+/// Whether a text can be an IPv6 zone: the number or the name of a network interface.
 ///
 /// A name has at most 15 bytes on Linux (netdevice(7)); other systems allow longer ones.
 fn is_zone(zone: &str) -> bool {

@@ -34,7 +34,9 @@ pub(crate) enum Jitter {
 #[derive(Debug)]
 pub(crate) struct Backoff {
     jitter: Jitter,
+    /// The shortest delay, `retry_min`.
     min: Duration,
+    /// The longest delay, `retry_max`.
     max: Duration,
     /// How many delays were drawn since the start or the last reset. Stops counting at 255.
     drawn: u8,
@@ -68,6 +70,7 @@ fn seeded_by_system() -> SmallRng {
     SmallRng::try_from_rng(&mut SysRng).unwrap_or_else(|_| SmallRng::seed_from_u64(RandomState::new().hash_one(0)))
 }
 
+/// Never ends: giving up is a matter of the rules.
 impl Iterator for Backoff {
     type Item = Duration;
 

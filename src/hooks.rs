@@ -15,7 +15,9 @@ use crate::panics::{catch, ignore};
 /// They run on the task that calls them: a slow hook delays that task and nothing else. A panic of a hook is caught and
 /// reported, and so ends neither the task nor an operation that waits for it.
 pub(crate) struct Hooks<E, V> {
+    /// Gets each error that is to be logged.
     pub(crate) logger: Hook<E>,
+    /// Gets each event. `None`: no events are made.
     pub(crate) on_event: Option<Hook<V>>,
 }
 
@@ -36,14 +38,14 @@ impl<E: Logged, V> Default for Hooks<E, V> {
 }
 
 impl<E: Logged, V> Hooks<E, V> {
-    /// Calls the logger.
+    /// Calls the logger. Its panic goes to the `log` crate.
     pub(crate) fn log(&self, error: &E) {
         if let Err(message) = catch(|| (self.logger)(error)) {
             warn(WithCauses(&E::hook_panicked("logger", message)));
         }
     }
 
-    /// Calls the event hook. Without one, `event` is not called.
+    /// Calls the event hook. Its panic goes to the logger. Without a hook, `event` is not called.
     pub(crate) fn emit<B: Borrow<V>>(&self, event: impl FnOnce() -> B) {
         let Some(hook) = &self.on_event else { return };
         if let Err(message) = catch(|| hook(event().borrow())) {

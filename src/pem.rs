@@ -12,12 +12,14 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 /// A source of PEM.
 #[derive(Clone)]
 pub(crate) enum Pem {
+    /// A file, read each time it is used.
     File(PathBuf),
+    /// The text itself.
     Text(Vec<u8>),
 }
 
 impl Pem {
-    /// The path of a file.
+    /// The path of a file, to watch it for changes.
     #[cfg(feature = "acceptor")]
     pub(crate) fn path(&self) -> Option<PathBuf> {
         match self {
@@ -41,7 +43,7 @@ impl Pem {
         }
     }
 
-    /// The first private key in it.
+    /// The first private key in it. It must not be encrypted.
     pub(crate) fn private_key(&self) -> Result<PrivateKeyDer<'static>, String> {
         let key = match self {
             Self::File(path) => PrivateKeyDer::from_pem_file(path),

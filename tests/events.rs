@@ -1,4 +1,4 @@
-//! Events, logger, status and counters that can be trusted.
+//! Events, logger and status: complete, in order, and never ahead of an operation. Hooks that panic end nothing.
 
 mod support;
 
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 #[tokio::test]
-async fn events_tell_the_whole_story_in_order() {
+async fn events_are_complete_and_in_order() {
     let mut server = Server::start().await;
     let (recorder, mut events) = Recorder::new();
     let logged = Arc::new(Mutex::new(Vec::new()));
@@ -53,7 +53,7 @@ async fn events_tell_the_whole_story_in_order() {
 }
 
 #[tokio::test]
-async fn break_is_logged_once_though_several_notice_it() {
+async fn break_that_several_handles_notice_has_one_event() {
     let server = Server::start().await;
     let (recorder, mut events) = Recorder::new();
     let (conn, mut peer) = tokio::join!(server.client().on_event(recorder.hook()).connect(), server.accept());
@@ -67,7 +67,7 @@ async fn break_is_logged_once_though_several_notice_it() {
             matches!(event, Event::Reconnected { generation: g, .. } if *g == generation).then_some(())
         })
         .await;
-        // Takes the error of a write that was too early to see the reset.
+        // A write that came before the reset reports the break only now.
         while soon("write", write.write_all(b"x")).await.is_err() {}
     }
     let mut is_up = false;
@@ -81,7 +81,7 @@ async fn break_is_logged_once_though_several_notice_it() {
 }
 
 #[tokio::test]
-async fn status_never_says_connected_after_an_error_was_told() {
+async fn status_is_never_connected_after_an_operation_has_reported_the_break() {
     let server = Server::start().await;
     let (mut conn, mut peer) = server.pair().await;
     let status = conn.watch_status();
@@ -90,7 +90,7 @@ async fn status_never_says_connected_after_an_error_was_told() {
         assert!(conn.is_connected());
         reset(peer);
         assert!(soon("read", conn.read_u8()).await.is_err());
-        // The actor has not run since: this is what the operation itself wrote down.
+        // The actor has not run since then: the operation itself has set this status.
         match status.current() {
             Status::Connected { generation: g, .. } => assert!(g > generation),
             Status::Disconnected { generation: g, .. } => assert_eq!(g, generation),
@@ -114,7 +114,7 @@ async fn slow_hook_delays_the_redial_and_nothing_else() {
     let (conn, peer) = tokio::join!(builder.connect(), server.accept());
     let (mut read, mut write) = conn.unwrap().into_split();
     reset(peer);
-    // Both halves are told while the hook sleeps.
+    // Both halves report the break while the hook sleeps.
     assert!(soon("read", read.read_u8()).await.is_err());
     assert!(soon("write", write.write_all(b"x")).await.is_err());
     assert!(!read.is_connected());
@@ -124,7 +124,7 @@ async fn slow_hook_delays_the_redial_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn handles_and_settings_have_a_readable_debug_form() {
+async fn debug_of_handles_and_builder_is_readable() {
     let server = Server::start().await;
     let (conn, _peer) = server.pair().await;
     let address = format!("address: \"{}\"", server.address);

@@ -9,10 +9,13 @@ use std::task::{Context, Poll};
 
 use crate::panics::{catch, ignore};
 
-/// Runs a dial. A panic makes it fail; a panic in its destructor is ignored.
+/// Runs a dial. A panic makes it fail, with the message in the error. A panic in its destructor is ignored.
+///
+/// `None` only while it is being dropped.
 pub(super) struct PanicAsError<F>(Option<Pin<Box<F>>>);
 
 impl<F> PanicAsError<F> {
+    /// The dial goes on the heap, so that a panic in its destructor can be caught.
     pub(super) fn new(dial: F) -> Self {
         Self(Some(Box::pin(dial)))
     }

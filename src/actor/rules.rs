@@ -21,8 +21,9 @@ use std::time::Duration;
 /// The settings that the rules depend on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
+    /// How long a link must live for the retries to start over.
     pub(crate) stable_after: Duration,
-    /// `None`: no limit.
+    /// How many redials there may be without a stable link between them. `None`: no limit.
     pub(crate) max_retries: Option<u32>,
     /// If the first dial fails, there is no second one.
     pub(crate) is_first_dial_final: bool,
@@ -103,7 +104,9 @@ impl ActorState {
         Self::Dialing(Outage { generation: 0, attempt: 1, retries: 0 })
     }
 
-    /// The next state and what to do.
+    /// The next state, and what the actor has to do on the way there.
+    ///
+    /// Inputs that do not fit the state change nothing: they come late or twice.
     pub(crate) fn step(self, input: Input, limits: &Limits) -> (Self, Action) {
         match (self, input) {
             (Self::Ended, _) => (Self::Ended, Action::Continue),
@@ -140,7 +143,7 @@ impl ActorState {
 }
 
 impl Outage {
-    /// The outage that begins when a stable link breaks.
+    /// The outage that begins when a stable link breaks: all retries are available again.
     fn after_stable(generation: u64) -> Self {
         Self { generation, attempt: 0, retries: 0 }
     }

@@ -27,7 +27,8 @@ impl<D: Dial> Builder<D> {
         self.start(None)
     }
 
-    /// Builds the connection and waits for the outcome of the first dial.
+    /// Builds the connection and waits for the outcome of the first dial. Later, the actor redials as after
+    /// [`build`](Builder::build).
     ///
     /// # Errors
     ///
@@ -79,7 +80,7 @@ impl<D: Dial> Builder<D> {
         Ok(conn)
     }
 
-    /// Checks every setting but the socket options.
+    /// Checks every setting but the socket options. The error names the value and what was expected.
     fn check(&self) -> Result<(), Error> {
         let invalid = |text: String| Err(Error::InvalidConfig(text));
         self.dialer.check()?;
@@ -105,6 +106,8 @@ impl<D: Dial> Builder<D> {
     }
 
     /// Passes the socket options to the dialer. Returns those that the actor has to set after each dial.
+    ///
+    /// That works for a dialer of `TcpStream`s only, and not for a local address, which must be set before the dial.
     fn pass_options_to_dialer(&mut self) -> Result<Option<Box<SocketOptions>>, Error> {
         let Some(option) = self.options.first_name() else { return Ok(None) };
         let invalid = |text: String| Err(Error::InvalidConfig(text));

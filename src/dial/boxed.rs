@@ -26,6 +26,7 @@ pub(crate) type BoxedStream = Box<dyn Stream>;
 pub(crate) struct BoxedDialer(Box<dyn DynDial>);
 
 impl BoxedDialer {
+    /// Boxes a dialer.
     pub(crate) fn new(dialer: impl Dial) -> Self {
         Self(Box::new(dialer))
     }

@@ -29,8 +29,9 @@ pub struct TcpDialer {
     next: usize,
     /// The index of the address that the last dial connected to.
     reached: Option<usize>,
-    /// `None` until a name has several IP addresses.
+    /// How earlier dials ended. `None` until a name has several IP addresses.
     history: Option<Box<AddressHistory>>,
+    /// `None` if none is set, as for most connections.
     options: Option<Box<SocketOptions>>,
 }
 
@@ -42,6 +43,7 @@ enum Addresses {
 }
 
 impl Addresses {
+    /// All addresses, in the order of the program.
     fn as_slice(&self) -> &[Address] {
         match self {
             Self::One(address) => std::slice::from_ref(address),
@@ -60,7 +62,9 @@ struct AddressHistory {
 }
 
 impl AddressHistory {
-    /// Puts the good address first, then those without a history, then the bad ones.
+    /// Puts the good address first, then those without a history, then the bad ones, the latest failure last.
+    ///
+    /// Forgets bad addresses that the name no longer has.
     fn sort(&mut self, found: Vec<SocketAddr>) -> Vec<SocketAddr> {
         self.bad.retain(|bad| found.contains(bad));
         let (mut found, good): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| Some(*address) != self.good);
@@ -70,12 +74,14 @@ impl AddressHistory {
         found
     }
 
+    /// An attempt at this address has led to the dial timeout or to a failed set-up.
     fn mark_bad(&mut self, address: SocketAddr) {
         self.mark_good(address);
         self.good = None;
         self.bad.push(address);
     }
 
+    /// This address has answered.
     fn mark_good(&mut self, address: SocketAddr) {
         self.bad.retain(|bad| *bad != address);
         self.good = Some(address);
@@ -98,6 +104,7 @@ impl TcpDialer {
         Self::of(Addresses::Several(addresses.into_iter().map(Into::into).collect()))
     }
 
+    /// A dialer that begins with the first address.
     fn of(addresses: Addresses) -> Self {
         Self { addresses, next: 0, reached: None, history: None, options: None }
     }
@@ -209,7 +216,7 @@ fn no_addresses() -> Error {
     Error::InvalidConfig("addresses []: expected at least one".into())
 }
 
-/// Connects to one IP address.
+/// Connects to one IP address, with the socket options set before.
 async fn connect(address: SocketAddr, options: SocketOptions) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     options.apply(&socket)?;

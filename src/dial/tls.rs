@@ -41,6 +41,7 @@ mod settings;
 pub struct TlsDialer<D = TcpDialer> {
     dialer: D,
     connector: Connector,
+    /// The name that the server's certificate must be for.
     name: ServerName<'static>,
 }
 

@@ -17,7 +17,7 @@ pub(crate) fn check(bytes: &[u8]) {
             assert!(!host.is_empty() && host.is_ascii());
         }
         Err(Error::InvalidConfig(error)) => {
-            assert!(error.contains(&format!("{text:?}")), "{text:?} is not in: {error}")
+            assert!(error.contains(&format!("{text:?}")), "{text:?} is not in: {error}");
         }
         Err(other) => panic!("{text:?}: {other}"),
     }
