@@ -345,7 +345,7 @@ impl<S> ConnState<S> {
     }
 
     /// The actor enters (or leaves) code that can take any time.
-    pub(crate) fn set_actor_away(&self, away: bool) {
+    pub(crate) fn set_actor_detached(&self, away: bool) {
         self.actor_away.store(away, Ordering::SeqCst);
         if away {
             self.actor_left.notify_waiters();

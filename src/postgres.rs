@@ -108,7 +108,6 @@ mod cause;
 mod channels;
 mod connection;
 mod decoder;
-mod dialer;
 mod end_reason;
 mod error;
 mod event;

@@ -1,4 +1,4 @@
-//! Bad settings: a clear error that names the value and what was expected, when the connection is built.
+//! Invalid settings: building the connection fails with an error that names the value and what was expected.
 
 mod support;
 
@@ -19,7 +19,7 @@ fn rejected(builder: Builder<TcpDialer>, expected: &[&str]) {
 }
 
 #[tokio::test]
-async fn settings_that_cannot_work_are_named() {
+async fn invalid_settings_are_named() {
     let good = || Conn::builder("127.0.0.1:9");
     let zero = Duration::ZERO;
     rejected(good().retry_min(zero), &["retry_min 0ns"]);
@@ -33,7 +33,7 @@ async fn settings_that_cannot_work_are_named() {
 
 #[tokio::test]
 async fn addresses_that_cannot_be_dialed_are_named() {
-    for (address, why) in [
+    for (address, reason) in [
         ("", "\"\""),
         ("localhost", "no port"),
         ("localhost:0", "port 0"),
@@ -41,7 +41,7 @@ async fn addresses_that_cannot_be_dialed_are_named() {
         ("::1:80", "brackets"),
         ("not a host:80", "neither a name nor an IP address"),
     ] {
-        rejected(Conn::builder(address), &[&format!("{address:?}"), why]);
+        rejected(Conn::builder(address), &[&format!("{address:?}"), reason]);
         let error = soon("connect", Conn::connect(address)).await.unwrap_err();
         assert!(matches!(error, Error::InvalidConfig(_)));
     }
@@ -49,7 +49,7 @@ async fn addresses_that_cannot_be_dialed_are_named() {
 }
 
 #[test]
-fn outside_of_a_runtime_is_an_error_and_no_panic() {
+fn building_outside_of_a_runtime_is_an_error_and_no_panic() {
     rejected(Conn::builder("127.0.0.1:9"), &["runtime"]);
 }
 
@@ -72,7 +72,7 @@ async fn extreme_settings_work() {
 }
 
 #[tokio::test]
-async fn nodelay_wants_a_tcp_stream() {
+async fn nodelay_needs_a_tcp_stream() {
     let memory = dial_fn(|| std::future::ready(Ok(tokio::io::duplex(64).0)));
     let error = quick(Conn::builder("memory").dialer(memory)).nodelay(true).build().unwrap_err();
     assert!(matches!(&error, Error::InvalidConfig(text) if text.contains("DuplexStream")), "{error:?}");
@@ -88,7 +88,7 @@ async fn nodelay_is_set_on_every_link() {
         for _ in 0..3 {
             assert_eq!(conn.get_ref().unwrap().nodelay().unwrap(), nodelay);
             drop(peer);
-            soon("told", tokio::io::AsyncReadExt::read(&mut conn, &mut [0; 4])).await.unwrap();
+            soon("the break", tokio::io::AsyncReadExt::read(&mut conn, &mut [0; 4])).await.unwrap();
             peer = server.accept().await;
             soon("connected", conn.connected()).await.unwrap();
         }
@@ -96,7 +96,7 @@ async fn nodelay_is_set_on_every_link() {
 }
 
 #[tokio::test]
-async fn label_of_a_custom_dialer_may_be_any_text() {
+async fn address_of_a_custom_dialer_can_be_any_text() {
     let memory = || std::future::ready(Ok(tokio::io::duplex(64).0));
     let conn = soon("connect", Conn::builder("the queue in the cellar").dialer(memory).connect()).await.unwrap();
     assert!(format!("{conn:?}").contains("the queue in the cellar"));

@@ -1,4 +1,4 @@
-//! Every way to dial that needs no feature: several addresses, socket options, Unix sockets.
+//! The dialers that need no feature: several addresses, socket options, Unix sockets.
 
 mod support;
 
@@ -17,12 +17,12 @@ fn invalid(outcome: Result<Conn<impl Sized>, Error>) -> String {
     match outcome {
         Err(error @ Error::InvalidConfig(_)) => error.to_string(),
         Err(other) => panic!("expected InvalidConfig: {other:?}"),
-        Ok(_) => panic!("expected InvalidConfig, and it was built"),
+        Ok(_) => panic!("expected InvalidConfig, but the connection was built"),
     }
 }
 
 #[tokio::test]
-async fn failed_dial_moves_on_to_the_next_address_and_a_break_comes_back_to_the_last_good_one() {
+async fn failed_dial_moves_on_to_the_next_address_and_a_break_goes_back_to_the_last_good_one() {
     let dead = refused_address().await;
     let (mut one, two) = (Server::start().await, Server::start().await);
     let builder = quick(Conn::builder("cluster")).addresses([dead, one.address, two.address]);
@@ -30,13 +30,13 @@ async fn failed_dial_moves_on_to_the_next_address_and_a_break_comes_back_to_the_
     soon("the second address", conn.connected()).await.unwrap();
     let peer = one.accept().await;
     assert_eq!(conn.peer_addr().unwrap(), one.address);
-    // A break: the address that was good is dialed again.
+    // After a break, the same address is dialed again.
     drop(peer);
     assert_eq!(soon("the end", conn.read(&mut [0])).await.unwrap(), 0);
     soon("the same address", conn.connected()).await.unwrap();
     let peer = one.accept().await;
     assert_eq!(conn.peer_addr().unwrap(), one.address);
-    // Its server goes away: the next one in the list has its turn.
+    // Its server stops: the next address in the list is dialed.
     one.stop();
     drop(peer);
     assert_eq!(soon("the end", conn.read(&mut [0])).await.unwrap(), 0);
@@ -45,7 +45,7 @@ async fn failed_dial_moves_on_to_the_next_address_and_a_break_comes_back_to_the_
 }
 
 #[tokio::test]
-async fn set_up_that_fails_is_a_failure_of_its_address() {
+async fn failed_set_up_is_a_failure_of_its_address() {
     let (standby, primary) = (Server::start().await, Server::start().await);
     let first = standby.address;
     let builder = quick(Conn::builder("database")).addresses([first, primary.address]);
@@ -56,12 +56,12 @@ async fn set_up_that_fails_is_a_failure_of_its_address() {
     soon("the primary", conn.connected()).await.unwrap();
     assert_eq!(conn.peer_addr().unwrap(), primary.address);
     primary.accept().await;
-    // The one dial to it.
+    // There was one dial to the standby.
     standby.accept().await;
 }
 
 #[tokio::test]
-async fn dial_that_runs_out_of_time_is_a_failure_of_its_address() {
+async fn dial_timeout_is_a_failure_of_its_address() {
     let (slow, good) = (Server::start().await, Server::start().await);
     let first = slow.address;
     let builder = quick(Conn::builder("gateway")).addresses([first, good.address]);
@@ -72,12 +72,12 @@ async fn dial_that_runs_out_of_time_is_a_failure_of_its_address() {
         Ok(stream)
     });
     let conn = builder.build().unwrap();
-    soon("the good one", conn.connected()).await.unwrap();
+    soon("the good address", conn.connected()).await.unwrap();
     good.accept().await;
 }
 
 #[tokio::test]
-async fn failure_of_one_of_several_addresses_names_it() {
+async fn failure_of_one_of_several_addresses_names_the_address() {
     let (one, two) = (refused_address().await, refused_address().await);
     let error = soon("connect", quick(Conn::builder("cluster")).addresses([one, two]).connect()).await.unwrap_err();
     let Error::DialFailure { address, source, .. } = error else { panic!("{error:?}") };
@@ -90,14 +90,14 @@ async fn failure_of_one_of_several_addresses_names_it() {
 async fn bad_lists_of_addresses_are_refused_when_built() {
     let none: [&str; 0] = [];
     let text = invalid(Conn::builder("cluster").addresses(none).build());
-    assert!(text.contains("expected one at least"), "{text}");
+    assert!(text.contains("expected at least one"), "{text}");
     let text = invalid(Conn::builder("cluster").addresses(["good.example:1", "bad"]).build());
     assert!(text.contains("\"bad\"") && text.contains("no port"), "{text}");
 }
 
 #[tokio::test]
 async fn name_with_addresses_of_both_versions_is_reached_on_the_one_that_answers() {
-    // It listens on 127.0.0.1 only; the name may also stand for ::1.
+    // The server listens on 127.0.0.1 only. The name can also resolve to ::1.
     let server = Server::start().await;
     let conn = soon("connect", quick(Conn::builder(("localhost", server.address.port()))).connect()).await.unwrap();
     assert_eq!(conn.peer_addr().unwrap(), server.address);
@@ -118,13 +118,13 @@ async fn local_address_is_dialed_from_on_every_link() {
 }
 
 #[tokio::test]
-async fn local_address_that_cannot_be_is_named() {
+async fn local_address_that_cannot_be_bound_is_named() {
     let server = Server::start().await;
     let from = |address: &str| {
         let options = SocketOptions::new().local_address(address.parse::<IpAddr>().unwrap());
         server.client().socket_options(options).connect()
     };
-    // TEST-NET-1 (RFC 5737) is nobody's.
+    // TEST-NET-1 (RFC 5737): no machine has this address.
     let error = soon("connect", from("192.0.2.7")).await.unwrap_err();
     let Error::DialFailure { source, .. } = error else { panic!("{error:?}") };
     assert!(source.to_string().contains("local address 192.0.2.7: "), "{source}");
@@ -143,7 +143,7 @@ async fn options_are_set_before_the_set_up_and_on_every_link() {
         async move {
             let socket = SockRef::from(&stream);
             assert!(socket.tcp_nodelay()?);
-            // Linux doubles what was asked for.
+            // Linux doubles the value.
             assert!((50_000..=100_000).contains(&socket.send_buffer_size()?));
             assert!((60_000..=120_000).contains(&socket.recv_buffer_size()?));
             seen.fetch_add(1, Ordering::Relaxed);
@@ -167,7 +167,7 @@ async fn options_are_set_on_the_stream_of_a_dialer_that_does_not_take_them() {
     let (conn, _peer) =
         tokio::join!(quick(Conn::builder("own").dialer(dialer)).nodelay(true).connect(), server.accept());
     assert!(conn.unwrap().get_ref().unwrap().nodelay().unwrap());
-    // But it is too late for a local address.
+    // It is too late for a local address.
     let dialer = dial_fn(move || TcpStream::connect(address));
     let options = SocketOptions::new().local_address([127, 0, 0, 1]);
     let text = invalid(Conn::builder("own").dialer(dialer).socket_options(options).build());
@@ -175,7 +175,7 @@ async fn options_are_set_on_the_stream_of_a_dialer_that_does_not_take_them() {
 }
 
 #[tokio::test]
-async fn options_reach_the_socket_beneath_a_stream_of_another_type() {
+async fn options_reach_the_socket_below_a_stream_of_another_type() {
     let server = Server::start().await;
     let dialer = TcpDialer::new(server.address).and_then(async |stream| {
         assert!(stream.nodelay()?);
@@ -187,7 +187,7 @@ async fn options_reach_the_socket_beneath_a_stream_of_another_type() {
 }
 
 #[tokio::test]
-async fn sizes_that_no_kernel_takes_are_refused_when_built() {
+async fn buffer_sizes_out_of_range_are_refused_when_built() {
     for size in [0, 1 << 31] {
         let options = SocketOptions::new().recv_buffer_size(size);
         let text = invalid(Conn::builder("host.example:1").socket_options(options).build());
@@ -200,7 +200,7 @@ mod unix {
     use super::*;
     use tokio::net::UnixListener;
 
-    /// A folder that is deleted in the end.
+    /// A folder that is deleted when it is dropped.
     struct Folder(std::path::PathBuf);
 
     impl Folder {

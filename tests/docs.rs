@@ -58,10 +58,12 @@ fn links_lead_to_files() {
 
 /// Names in backticks that look like those of tests: three underscores at least, perhaps cut short by an ellipsis.
 fn test_names(page: &str) -> impl Iterator<Item = &str> {
-    page.lines().filter(|line| line.starts_with('|')).flat_map(|line| line.split('`').skip(1).step_by(2)).filter(|name| {
-        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '…';
-        name.matches('_').count() >= 3 && name.chars().all(is_name)
-    })
+    page.lines().filter(|line| line.starts_with('|')).flat_map(|line| line.split('`').skip(1).step_by(2)).filter(
+        |name| {
+            let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '…';
+            name.matches('_').count() >= 3 && name.chars().all(is_name)
+        },
+    )
 }
 
 #[test]

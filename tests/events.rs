@@ -1,16 +1,19 @@
-//! Events, logger, status and counters that can be trusted.
+//! Events, logger and status: complete, in order, and never ahead of an operation. Hooks that panic end nothing.
 
 mod support;
 
+use std::panic::panic_any;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use perconn::acceptor::{Acceptor, Stream};
 use perconn::{Conn, Error, Event, Status};
 use support::{Recorder, Server, event, quick, reset, soon};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 #[tokio::test]
-async fn events_tell_the_whole_story_in_order() {
+async fn events_are_complete_and_in_order() {
     let mut server = Server::start().await;
     let (recorder, mut events) = Recorder::new();
     let logged = Arc::new(Mutex::new(Vec::new()));
@@ -50,22 +53,22 @@ async fn events_tell_the_whole_story_in_order() {
 }
 
 #[tokio::test]
-async fn break_is_logged_once_though_several_notice_it() {
+async fn break_that_several_handles_notice_has_one_event() {
     let server = Server::start().await;
     let (recorder, mut events) = Recorder::new();
     let (conn, mut peer) = tokio::join!(server.client().on_event(recorder.hook()).connect(), server.accept());
     let (mut read, mut write) = conn.unwrap().into_split();
     for generation in 2..=10 {
         reset(peer);
-        let both = async { tokio::join!(read.read_u8(), tokio::io::AsyncWriteExt::write_all(&mut write, b"x")) };
+        let both = async { tokio::join!(read.read_u8(), write.write_all(b"x")) };
         assert!(soon("both halves", both).await.0.is_err());
         peer = server.accept().await;
         event(&mut events, |event| {
             matches!(event, Event::Reconnected { generation: g, .. } if *g == generation).then_some(())
         })
         .await;
-        // Takes the error of a write that was too early to see the reset.
-        while soon("write", tokio::io::AsyncWriteExt::write_all(&mut write, b"x")).await.is_err() {}
+        // A write that came before the reset reports the break only now.
+        while soon("write", write.write_all(b"x")).await.is_err() {}
     }
     let mut is_up = false;
     for event in recorder.events() {
@@ -78,7 +81,7 @@ async fn break_is_logged_once_though_several_notice_it() {
 }
 
 #[tokio::test]
-async fn status_never_says_connected_after_an_error_was_told() {
+async fn status_is_never_connected_after_an_operation_has_reported_the_break() {
     let server = Server::start().await;
     let (mut conn, mut peer) = server.pair().await;
     let status = conn.watch_status();
@@ -87,7 +90,7 @@ async fn status_never_says_connected_after_an_error_was_told() {
         assert!(conn.is_connected());
         reset(peer);
         assert!(soon("read", conn.read_u8()).await.is_err());
-        // The actor has not run since: this is what the operation itself wrote down.
+        // The actor has not run since then: the operation itself has set this status.
         match status.current() {
             Status::Connected { generation: g, .. } => assert!(g > generation),
             Status::Disconnected { generation: g, .. } => assert_eq!(g, generation),
@@ -111,9 +114,9 @@ async fn slow_hook_delays_the_redial_and_nothing_else() {
     let (conn, peer) = tokio::join!(builder.connect(), server.accept());
     let (mut read, mut write) = conn.unwrap().into_split();
     reset(peer);
-    // Both halves are told while the hook sleeps.
+    // Both halves report the break while the hook sleeps.
     assert!(soon("read", read.read_u8()).await.is_err());
-    assert!(soon("write", tokio::io::AsyncWriteExt::write_all(&mut write, b"x")).await.is_err());
+    assert!(soon("write", write.write_all(b"x")).await.is_err());
     assert!(!read.is_connected());
     leave.send(()).unwrap();
     let _peer = server.accept().await;
@@ -121,7 +124,7 @@ async fn slow_hook_delays_the_redial_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn handles_and_settings_have_a_readable_debug_form() {
+async fn debug_of_handles_and_builder_is_readable() {
     let server = Server::start().await;
     let (conn, _peer) = server.pair().await;
     let address = format!("address: \"{}\"", server.address);
@@ -131,4 +134,70 @@ async fn handles_and_settings_have_a_readable_debug_form() {
     assert!(format!("{read:?}").starts_with("ReadHalf {") && format!("{write:?}").starts_with("WriteHalf {"));
     let text = format!("{:?}", quick(Conn::builder("db:5432")));
     assert!(text.contains("db:5432") && text.contains("retry_min: 5ms"), "{text}");
+}
+
+/// A panic payload that panics when it is dropped, and whose own payload does so, too.
+struct Bomb(u8);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            panic_any(Self(self.0 - 1));
+        }
+    }
+}
+
+/// A hook that throws such a payload at each call.
+fn explode<T>(_: &T) {
+    panic_any(Bomb(2));
+}
+
+async fn conn_outlives_the_bombs() {
+    let server = Server::start().await;
+    let builder = server.client().on_event(explode).logger(explode);
+    let (conn, mut peer) = tokio::join!(soon("connect", builder.connect()), server.accept());
+    let mut conn = conn.unwrap();
+    for generation in 1..4 {
+        reset(peer);
+        assert!(soon("read", conn.read_u8()).await.is_err());
+        peer = server.accept().await;
+        support::generation_up(&conn, generation + 1).await;
+        soon("write", conn.write_all(b"A")).await.unwrap();
+        assert_eq!(soon("peer", peer.read_u8()).await.unwrap(), b'A');
+    }
+    soon("close", conn.close()).await;
+}
+
+async fn acceptor_outlives_the_bombs() {
+    let acceptor = Acceptor::builder("127.0.0.1:0").acceptors(1).on_event(explode).logger(explode);
+    let acceptor = acceptor.handler(async |mut stream: Stream, _| {
+        let byte = stream.read_u8().await?;
+        stream.write_u8(byte).await
+    });
+    let acceptor = acceptor.build().unwrap();
+    for byte in 0..4 {
+        let mut client = soon("connect", TcpStream::connect(acceptor.local_addr().unwrap())).await.unwrap();
+        soon("write", client.write_u8(byte)).await.unwrap();
+        assert_eq!(soon("answer", client.read_u8()).await.unwrap(), byte);
+    }
+}
+
+#[tokio::test]
+async fn conn_outlives_hooks_whose_panic_payload_panics_when_dropped() {
+    conn_outlives_the_bombs().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conn_outlives_hooks_whose_panic_payload_panics_when_dropped_on_two_threads() {
+    conn_outlives_the_bombs().await;
+}
+
+#[tokio::test]
+async fn acceptor_outlives_hooks_whose_panic_payload_panics_when_dropped() {
+    acceptor_outlives_the_bombs().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptor_outlives_hooks_whose_panic_payload_panics_when_dropped_on_two_threads() {
+    acceptor_outlives_the_bombs().await;
 }

@@ -1,6 +1,8 @@
-//! Promise 8: delays between dials are random from the first redial on, never above `retry_max`, never below
-//! `retry_min` once a dial has failed, still spread out at the cap; they start over only after a link has lived for
-//! `stable_after`. Mostly under paused time, so that hours pass in no time and every delay is exact.
+//! Promise 8, a good neighbour: the delays between dials.
+//!
+//! They are random from the first redial on, never above `retry_max`, and never below `retry_min` once a dial has failed.
+//! They stay spread out at the maximum and start over only after a link has lived for `stable_after`. Most tests run under
+//! paused time, so that hours pass at once and every delay is exact.
 
 mod support;
 
@@ -15,15 +17,15 @@ use tokio::time::Instant;
 
 const S: Duration = Duration::from_secs(1);
 
-/// The timer's resolution: a delay is rounded up to the next millisecond.
+/// The resolution of timers: a delay is rounded up to the next millisecond.
 const TICK: Duration = Duration::from_millis(1);
 
-/// When dials were made.
+/// The times of dials.
 #[derive(Clone, Default)]
 struct Dials(Arc<Mutex<Vec<Instant>>>);
 
 impl Dials {
-    fn note(&self) -> usize {
+    fn record(&self) -> usize {
         let mut dials = self.0.lock().unwrap();
         dials.push(Instant::now());
         dials.len()
@@ -38,19 +40,20 @@ impl Dials {
     }
 }
 
+/// A dialer that fails at each dial.
 fn refusing(dials: &Dials) -> impl Dial<Stream = DuplexStream> {
     let dials = dials.clone();
     dial_fn(move || {
-        dials.note();
+        dials.record();
         std::future::ready(Err(io::ErrorKind::ConnectionRefused.into()))
     })
 }
 
-/// Accepts, and closes after the time that `life` gives for each dial.
+/// A dialer whose peer closes after the time that `life` returns for each dial.
 fn closing(dials: &Dials, life: impl Fn(usize) -> Duration + Send + 'static) -> impl Dial<Stream = DuplexStream> {
     let dials = dials.clone();
     dial_fn(move || {
-        let life = life(dials.note());
+        let life = life(dials.record());
         let (near, far) = tokio::io::duplex(64);
         tokio::spawn(async move {
             tokio::time::sleep(life).await;
@@ -64,14 +67,14 @@ fn conn<D: Dial>(dialer: D) -> Builder<D> {
     Conn::builder("simulated").dialer(dialer).retry_min(S).retry_max(60 * S).logger(|_| {})
 }
 
-/// Reads, so that breaks of a stream that is no socket are noticed.
-async fn read_for_ever(mut conn: Conn<DuplexStream>) {
+/// Reads until an error. Without a read, the break of a stream that is not a socket is not noticed.
+async fn read_until_error(mut conn: Conn<DuplexStream>) {
     use tokio::io::AsyncReadExt;
     while conn.read(&mut [0; 64]).await.is_ok() {}
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_dials_follow_the_law_for_days() {
+async fn delays_of_failed_dials_stay_within_their_windows_for_days() {
     let dials = Dials::default();
     let conn = conn(refusing(&dials)).build().unwrap();
     tokio::time::sleep(Duration::from_secs(3 * 24 * 3600)).await;
@@ -79,53 +82,53 @@ async fn failed_dials_follow_the_law_for_days() {
     let delays = dials.delays();
     assert!(delays.len() > 5_000);
     for (n, delay) in delays.iter().enumerate() {
-        let cap = S * 2_u32.pow((n + 1).min(6) as u32);
-        assert!(S <= *delay && *delay <= cap.min(60 * S) + TICK, "delay {n} is {delay:?}");
+        let upper = S * 2_u32.pow((n + 1).min(6) as u32);
+        assert!(S <= *delay && *delay <= upper.min(60 * S) + TICK, "delay {n} is {delay:?}");
     }
-    // At the cap they are spread from one end to the other.
-    let at_cap = &delays[10..];
+    // At the maximum they are spread over the whole window.
+    let at_max = &delays[10..];
     for quarter in 0..4 {
-        let share = at_cap.iter().filter(|delay| (delay.as_secs_f64() - 1.0) * 4.0 / 59.0 >= f64::from(quarter));
+        let share = at_max.iter().filter(|delay| (delay.as_secs_f64() - 1.0) * 4.0 / 59.0 >= f64::from(quarter));
         let share = share.filter(|delay| (delay.as_secs_f64() - 1.0) * 4.0 / 59.0 < f64::from(quarter + 1)).count();
-        assert!(share > at_cap.len() / 5, "quarter {quarter} has {share} of {}", at_cap.len());
+        assert!(share > at_max.len() / 5, "quarter {quarter} has {share} of {}", at_max.len());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn accept_and_close_is_dialed_at_the_pace_of_the_backoff() {
+async fn server_that_accepts_and_closes_is_dialed_with_the_backoff() {
     let dials = Dials::default();
     let conn = conn(closing(&dials, |_| Duration::ZERO)).build().unwrap();
-    let reader = tokio::spawn(read_for_ever(conn));
+    let reader = tokio::spawn(read_until_error(conn));
     tokio::time::sleep(Duration::from_secs(3600)).await;
     reader.abort();
     let delays = dials.delays();
-    assert!(delays[0] <= S + 2 * TICK, "the first redial is prompt: {:?}", delays[0]);
+    assert!(delays[0] <= S + 2 * TICK, "the first redial comes after a part of retry_min: {:?}", delays[0]);
     for (n, delay) in delays.iter().enumerate().skip(1) {
         assert!(S <= *delay && *delay <= 60 * S + 2 * TICK, "delay {n} is {delay:?}");
     }
-    // The mean at the cap is 30.5 s: 118 dials an hour and a few at the start.
+    // The mean at the maximum is 30.5 s: 118 dials an hour, and a few more at the start.
     assert!((90..160).contains(&dials.count()), "{} dials in an hour", dials.count());
 }
 
-/// The same over real sockets and in real time: the number of dials is bounded by the time that has passed.
+/// The same over real sockets and in real time: the time that has passed limits the number of dials.
 #[tokio::test]
 async fn server_that_accepts_and_closes_is_not_hammered() {
     let server = support::Server::start().await;
-    let floor = Duration::from_millis(40);
+    let min = Duration::from_millis(40);
     let start = std::time::Instant::now();
-    let builder = Conn::builder(server.address).retry_min(floor).retry_max(3 * floor).logger(|_| {});
+    let builder = Conn::builder(server.address).retry_min(min).retry_max(3 * min).logger(|_| {});
     let conn = builder.stable_after(S).build().unwrap();
     for _ in 0..10 {
         drop(server.accept().await);
     }
-    // The first dial at once, the second after a part of the floor, each later one no sooner than after the floor.
+    // The first dial comes at once, the second after a part of `retry_min`, each later one after at least `retry_min`.
     let elapsed = start.elapsed();
-    assert!(elapsed >= 8 * floor, "10 dials in {elapsed:?}");
+    assert!(elapsed >= 8 * min, "10 dials in {elapsed:?}");
     drop(conn);
 }
 
 #[tokio::test(start_paused = true)]
-async fn set_up_that_fails_is_a_failed_dial() {
+async fn failed_set_up_is_a_failed_dial() {
     let dials = Dials::default();
     let dialer = closing(&dials, |_| Duration::ZERO)
         .and_then(|_stream| async { Err::<DuplexStream, _>(io::Error::other("login refused")) });
@@ -137,11 +140,11 @@ async fn set_up_that_fails_is_a_failed_dial() {
 
 #[tokio::test(start_paused = true)]
 async fn backoff_starts_over_only_after_a_stable_link() {
-    // Nine short lives, then long ones.
+    // Nine short links, then long ones.
     let dials = Dials::default();
     let life = |dial| if dial < 10 { 2 * S } else { 10 * S };
     let conn = conn(closing(&dials, life)).stable_after(10 * S).build().unwrap();
-    let reader = tokio::spawn(read_for_ever(conn));
+    let reader = tokio::spawn(read_until_error(conn));
     while dials.count() < 40 {
         tokio::time::sleep(S).await;
     }
@@ -159,8 +162,8 @@ async fn backoff_starts_over_only_after_a_stable_link() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_hundred_clients_come_back_spread_out() {
-    // All lose their server at the same moment; it is back at once.
+async fn two_hundred_clients_redial_spread_out() {
+    // All lose their server at the same moment, and it is back at once.
     let start = Arc::new(Mutex::new(Vec::new()));
     let mut clients = Vec::new();
     for _ in 0..200 {
@@ -172,7 +175,7 @@ async fn two_hundred_clients_come_back_spread_out() {
                 again.lock().unwrap().push(Instant::now());
             }
         });
-        clients.push(tokio::spawn(read_for_ever(conn.build().unwrap())));
+        clients.push(tokio::spawn(read_until_error(conn.build().unwrap())));
     }
     let began = Instant::now();
     tokio::time::sleep(110 * S).await;
@@ -198,7 +201,7 @@ async fn reconnect_cuts_the_delay_short_and_does_nothing_during_a_dial() {
             matches!(event, Event::DialFailed { attempt: n, .. } if *n == attempt).then_some(())
         })
         .await;
-        // Any number of requests is one.
+        // Any number of requests counts as one.
         for _ in 0..100 {
             conn.reconnect();
         }
@@ -206,9 +209,9 @@ async fn reconnect_cuts_the_delay_short_and_does_nothing_during_a_dial() {
     assert!(dials.delays().iter().all(|delay| *delay < S), "{:?}", dials.delays());
 
     let slow = Dials::default();
-    let noted = slow.clone();
+    let recorded = slow.clone();
     let conn = Conn::builder("slow").logger(|_| {}).dialer(move || {
-        noted.note();
+        recorded.record();
         async {
             tokio::time::sleep(5 * S).await;
             Ok(tokio::io::duplex(64).0)
@@ -221,16 +224,16 @@ async fn reconnect_cuts_the_delay_short_and_does_nothing_during_a_dial() {
     conn.reconnect();
     conn.connected().await.unwrap();
     tokio::time::sleep(100 * S).await;
-    assert_eq!((slow.count(), conn.generation()), (1, 1), "the dial under way was left alone");
+    assert_eq!((slow.count(), conn.generation()), (1, 1), "the dial under way goes on");
 }
 
 #[tokio::test(start_paused = true)]
-async fn forced_reconnects_keep_to_the_backoff() {
+async fn reconnects_on_request_keep_to_the_backoff() {
     let dials = Dials::default();
-    let noted = dials.clone();
+    let recorded = dials.clone();
     let (keep, mut kept) = tokio::sync::mpsc::unbounded_channel();
     let conn = conn(dial_fn(move || {
-        noted.note();
+        recorded.record();
         let (near, far) = tokio::io::duplex(64);
         keep.send(far).unwrap();
         std::future::ready(Ok(near))
@@ -246,7 +249,7 @@ async fn forced_reconnects_keep_to_the_backoff() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retries_are_counted_over_failures_and_flaps() {
+async fn failed_dials_and_short_links_count_as_retries() {
     for max in [0, 1, 5] {
         let (recorder, mut events) = Recorder::new();
         let dials = Dials::default();
@@ -260,7 +263,7 @@ async fn retries_are_counted_over_failures_and_flaps() {
         let (recorder, mut events) = Recorder::new();
         let dials = Dials::default();
         let flapping = counted(closing(&dials, |_| Duration::ZERO), max, &recorder);
-        let reader = tokio::spawn(read_for_ever(flapping));
+        let reader = tokio::spawn(read_until_error(flapping));
         event(&mut events, |event| matches!(event, Event::GaveUp { .. }).then_some(())).await;
         assert_eq!(dials.count() as u32, max + 1);
         reader.await.unwrap();

@@ -1,7 +1,7 @@
-//! Keepalive, user timeout and idle timeout: a peer that has vanished is found, one that is only quiet is left alone.
+//! Keepalive, user timeout and idle timeout: a dead peer is detected, and a quiet one keeps its link.
 //!
-//! The idle timeout is the crate's own work and is tested here under paused time. What the kernel does when packets are
-//! dropped is tested in `partitions`.
+//! The idle timeout is implemented in this crate and tested here under paused time. `partitions` tests what the kernel does
+//! when packets are dropped.
 
 mod support;
 
@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A connection over pipes with an idle timeout, and the far ends of its links.
-async fn watched() -> (Conn<DuplexStream>, mpsc::UnboundedReceiver<DuplexStream>) {
+/// A connection over pipes with an idle timeout, and the peer ends of its links.
+async fn with_idle_timeout() -> (Conn<DuplexStream>, mpsc::UnboundedReceiver<DuplexStream>) {
     let (sender, peers) = mpsc::unbounded_channel();
     let dialer = dial_fn(move || {
         let (near, far) = tokio::io::duplex(1_000_000);
@@ -38,13 +38,13 @@ fn assert_silent(error: &io::Error, generation: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn read_that_receives_nothing_for_the_limit_breaks_the_link() {
-    let (mut conn, mut peers) = watched().await;
+    let (mut conn, mut peers) = with_idle_timeout().await;
     let _silent = peers.recv().await.unwrap();
     let began = Instant::now();
     let error = conn.read_u8().await.unwrap_err();
     assert_silent(&error, 1);
     assert_eq!(began.elapsed(), LIMIT);
-    // The next link has a limit of its own, from its own beginning.
+    // The limit of the next link starts with that link.
     let mut peer = peers.recv().await.unwrap();
     let began = Instant::now();
     let (read, ()) = tokio::join!(conn.read_u8(), async {
@@ -53,15 +53,15 @@ async fn read_that_receives_nothing_for_the_limit_breaks_the_link() {
     });
     assert_eq!((read.unwrap(), began.elapsed()), (7, LIMIT * 9 / 10));
     assert_silent(&conn.read_u8().await.unwrap_err(), 2);
-    assert_eq!(began.elapsed(), LIMIT * 19 / 10, "the time begins anew with each byte");
+    assert_eq!(began.elapsed(), LIMIT * 19 / 10, "the time starts over with each byte");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_sent_does_not_hide_a_peer_that_is_silent() {
-    let (mut conn, mut peers) = watched().await;
+async fn sent_bytes_do_not_hide_a_silent_peer() {
+    let (mut conn, mut peers) = with_idle_timeout().await;
     let _silent = peers.recv().await.unwrap();
     let began = Instant::now();
-    // A heartbeat of our own, and a read that is cancelled by each beat and called again.
+    // This side sends heartbeats; each one cancels the read, which is called again.
     let error = loop {
         tokio::select! {
             read = conn.read_u8() => break read.unwrap_err(),
@@ -74,8 +74,8 @@ async fn what_is_sent_does_not_hide_a_peer_that_is_silent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_halves_are_told_of_the_silence() {
-    let (conn, mut peers) = watched().await;
+async fn both_halves_report_the_timeout() {
+    let (conn, mut peers) = with_idle_timeout().await;
     let _silent = peers.recv().await.unwrap();
     let (mut read, mut write) = conn.into_split();
     let writer = tokio::spawn(async move {
@@ -91,14 +91,14 @@ async fn both_halves_are_told_of_the_silence() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_broken_while_no_read_waits() {
-    let (mut conn, mut peers) = watched().await;
+async fn link_does_not_break_while_no_read_waits() {
+    let (mut conn, mut peers) = with_idle_timeout().await;
     let mut peer = peers.recv().await.unwrap();
     for _ in 0..20 {
         conn.write_u8(1).await.unwrap();
         sleep(LIMIT).await;
     }
-    // A read that was cancelled long ago does not count for the next one.
+    // The wait of a read that was cancelled long ago does not count for the next read.
     assert!(timeout(LIMIT / 2, conn.read_u8()).await.is_err());
     sleep(LIMIT * 2).await;
     let (read, ()) = tokio::join!(conn.read_u8(), async {
@@ -109,10 +109,10 @@ async fn nothing_is_broken_while_no_read_waits() {
     assert_eq!(conn.generation(), 1);
 }
 
-/// A request after a long pause: the read before it was cancelled, and its time ran out long ago.
+/// A request after a long pause: the read before it was cancelled, and its time has long run out.
 #[tokio::test(start_paused = true)]
-async fn read_that_comes_back_late_gets_the_whole_time_once_more() {
-    let (mut conn, mut peers) = watched().await;
+async fn read_after_the_time_has_run_out_gets_the_whole_time_again() {
+    let (mut conn, mut peers) = with_idle_timeout().await;
     let mut peer = peers.recv().await.unwrap();
     for _ in 0..3 {
         assert!(timeout(LIMIT / 30, conn.read_u8()).await.is_err());
@@ -130,9 +130,9 @@ async fn read_that_comes_back_late_gets_the_whole_time_once_more() {
     assert_eq!(began.elapsed(), LIMIT);
 }
 
-/// Time is real here.
+/// In real time.
 #[tokio::test]
-async fn runtime_that_is_held_up_again_and_again_does_not_hide_the_silence() {
+async fn runtime_that_is_blocked_repeatedly_does_not_hide_the_silence() {
     let server = Server::start().await;
     let limit = Duration::from_millis(40);
     let (conn, _silent) = tokio::join!(server.client().idle_timeout(limit).connect(), server.accept());
@@ -145,11 +145,11 @@ async fn runtime_that_is_held_up_again_and_again_does_not_hide_the_silence() {
             break;
         }
     }
-    assert!(reading.is_finished(), "nothing was told in 50 rounds");
+    assert!(reading.is_finished(), "no timeout in 50 rounds");
     assert_eq!(reading.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
 }
 
-/// The urgent byte stops a read short of what comes after it, and the runtime then takes the socket for drained.
+/// An urgent byte makes a read end before the bytes after it, and the runtime then assumes that the socket is drained.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn urgent_data_hides_neither_bytes_nor_silence() {
@@ -163,13 +163,13 @@ async fn urgent_data_hides_neither_bytes_nor_silence() {
     let mut text = [0; 6];
     soon("read", conn.read_exact(&mut text)).await.unwrap();
     assert_eq!(&text, b"abcdef");
-    assert_eq!(soon("told", conn.read_u8()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(soon("the timeout", conn.read_u8()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
 }
 
-/// What the peer had not taken when it was given up must not reach it later, though a half that sleeps holds the socket.
+/// Bytes that the peer had not received at the timeout must not reach it later, although an idle half holds the socket.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn link_that_is_given_up_is_cut_at_once_whoever_holds_it() {
+async fn link_is_aborted_at_the_timeout_although_the_other_half_holds_it() {
     let server = Server::start().await;
     let limit = Duration::from_millis(300);
     let (conn, mut peer) = tokio::join!(server.client().idle_timeout(limit).connect(), server.accept());
@@ -178,8 +178,8 @@ async fn link_that_is_given_up_is_cut_at_once_whoever_holds_it() {
     while let Ok(n) = timeout(Duration::from_millis(50), write.write(&[7; 100_000])).await {
         written += n.unwrap();
     }
-    assert_eq!(soon("told", read.read_u8()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    // The writing half has not been used since.
+    assert_eq!(soon("the timeout", read.read_u8()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    // The write half has not been used since then.
     let mut received = Vec::new();
     let end = soon("the peer's end", peer.read_to_end(&mut received)).await;
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
@@ -187,8 +187,8 @@ async fn link_that_is_given_up_is_cut_at_once_whoever_holds_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_that_is_slow_is_left_alone() {
-    let (mut conn, mut peers) = watched().await;
+async fn slow_peer_keeps_its_link() {
+    let (mut conn, mut peers) = with_idle_timeout().await;
     let mut peer = peers.recv().await.unwrap();
     let trickle = tokio::spawn(async move {
         for byte in 0..50 {
@@ -205,7 +205,7 @@ async fn peer_that_is_slow_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limit_beyond_all_times_is_none() {
+async fn limit_beyond_the_clock_is_no_limit() {
     let (mut conn, mut peers) = {
         let (sender, peers) = mpsc::unbounded_channel();
         let dialer = dial_fn(move || {
@@ -221,7 +221,7 @@ async fn limit_beyond_all_times_is_none() {
     assert_eq!(conn.generation(), 1);
 }
 
-/// Time is real here: a runtime that was kept from looking at its sockets must not take late for silent.
+/// In real time: a runtime that could not poll its sockets must not mistake late bytes for silence.
 #[tokio::test]
 async fn byte_that_came_while_the_runtime_was_blocked_counts() {
     let server = Server::start().await;
@@ -260,7 +260,7 @@ async fn options_are_set_again_on_every_link() {
 }
 
 #[tokio::test]
-async fn settings_that_cannot_work_are_named() {
+async fn invalid_settings_are_named() {
     let error = |builder: perconn::Builder| match builder.build() {
         Err(Error::InvalidConfig(text)) => text,
         other => panic!("{other:?}"),

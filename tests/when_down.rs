@@ -1,4 +1,4 @@
-//! What an operation does that finds no link, and promise 7: queues, buffers and retries have limits.
+//! Operations during an outage; and promise 7, bounded: the queue of the actor has a limit.
 
 mod support;
 
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 #[tokio::test]
-async fn fail_answers_at_once() {
+async fn fail_returns_at_once() {
     let mut conn = quick(Conn::builder(refused_address().await)).when_down(WhenDown::Fail).build().unwrap();
     for _ in 0..3 {
         let mut read = tokio_test::task::spawn(conn.read_u8());
@@ -24,7 +24,7 @@ async fn fail_answers_at_once() {
 }
 
 #[tokio::test]
-async fn fail_tells_the_break_first_and_works_again_on_the_next_link() {
+async fn fail_reports_the_break_first_and_works_again_on_the_next_link() {
     let mut server = Server::start().await;
     let builder = server.client().when_down(WhenDown::Fail);
     let (conn, peer) = tokio::join!(builder.connect(), server.accept());
@@ -53,7 +53,7 @@ async fn wait_for_ends_at_its_limit_each_time() {
         assert!(matches!(inside(&error), Error::WaitTimeout { limit: l, .. } if *l == limit));
         assert!(start.elapsed() >= limit && start.elapsed() < limit + Duration::from_millis(10));
     }
-    // The directions wait each for itself, and a cancelled wait counts.
+    // Each direction has its own limit, and a cancelled wait counts.
     let start = Instant::now();
     assert!(tokio::time::timeout(Duration::from_secs(2), conn.read_u8()).await.is_err());
     assert_eq!(conn.read_u8().await.unwrap_err().kind(), ErrorKind::TimedOut);
@@ -61,7 +61,7 @@ async fn wait_for_ends_at_its_limit_each_time() {
 }
 
 #[tokio::test]
-async fn wait_for_ends_when_the_link_comes_and_begins_anew_in_the_next_outage() {
+async fn wait_for_ends_when_the_link_is_up_and_starts_over_in_the_next_outage() {
     let mut server = Server::start().await;
     let builder = server.client().when_down(WhenDown::WaitFor(Duration::from_secs(600)));
     let (conn, peer) = tokio::join!(builder.connect(), server.accept());
@@ -70,7 +70,7 @@ async fn wait_for_ends_when_the_link_comes_and_begins_anew_in_the_next_outage() 
     for _ in 0..3 {
         server.stop();
         reset(peer);
-        assert!(soon("told", conn.read_u8()).await.is_err());
+        assert!(soon("the break", conn.read_u8()).await.is_err());
         {
             let mut waiting = tokio_test::task::spawn(conn.read_u8());
             assert!(waiting.poll().is_pending());
@@ -83,13 +83,13 @@ async fn wait_for_ends_when_the_link_comes_and_begins_anew_in_the_next_outage() 
 }
 
 #[tokio::test]
-async fn smallest_queue_takes_every_job() {
+async fn smallest_queue_takes_every_request() {
     let server = Server::start().await;
     let builder = server.client().job_queue_size(1);
     let (conn, mut peer) = tokio::join!(builder.connect(), server.accept());
     let (mut read, mut write) = conn.unwrap().into_split();
     for round in 0..30 {
-        // More requests than the queue has places, before the actor runs.
+        // More requests than the queue has slots, before the actor runs.
         for _ in 0..100 {
             read.reconnect();
         }

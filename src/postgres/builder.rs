@@ -5,10 +5,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::dialer::AnyDialer;
 use super::hooks::Hooks;
 use super::{Error, Event, Listener, ListenerConn, ServerConfig, WhenFull};
 use crate::Dial;
+use crate::dial::BoxedDialer;
 
 /// The settings of a [`Listener`]; made by [`Listener::builder`].
 ///
@@ -42,7 +42,7 @@ pub struct ListenerBuilder {
     pub(super) heartbeat: Option<Duration>,
     pub(super) ping_timeout: Duration,
     pub(super) hooks: Hooks,
-    pub(super) dialer: Option<AnyDialer>,
+    pub(super) dialer: Option<BoxedDialer>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<crate::Tls>,
 }
@@ -192,7 +192,7 @@ impl ListenerBuilder {
     ///
     /// It replaces the hosts, the ports, TLS and the socket options of the configuration.
     pub fn dialer(mut self, dialer: impl Dial) -> Self {
-        self.dialer = Some(AnyDialer::new(dialer));
+        self.dialer = Some(BoxedDialer::new(dialer));
         self
     }
 

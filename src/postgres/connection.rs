@@ -14,7 +14,6 @@ use tokio_postgres::{AsyncMessage, Client, Connection};
 
 use super::Notification;
 use super::cause::Cause;
-use super::dialer::BoxStream;
 use super::heartbeat::{Heartbeat, HeartbeatStep};
 use super::listener_shared::{ListenerShared, ListenerState, register_waker};
 use super::login::Login;
@@ -22,6 +21,7 @@ use super::pending_queries::{PendingQueries, QueryKind};
 use super::reply::{UserQuery, acknowledge};
 use super::stream::SwapStream;
 use crate::Session;
+use crate::dial::BoxedStream;
 use crate::panics::wake;
 use crate::poll_once::poll_once;
 
@@ -61,7 +61,7 @@ impl ServerConnection {
     pub(super) fn new(
         shared: &Arc<ListenerShared>,
         login: Login,
-        session: Session<BoxStream>,
+        session: Session<BoxedStream>,
         heartbeat: Option<Duration>,
     ) -> Self {
         login.stream.resume_over(Box::new(session));

@@ -10,12 +10,12 @@ use tokio_postgres::config::Host as ConfigHost;
 use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, SslMode, SslNegotiation};
 
 use super::Error;
-use super::dialer::{AnyDialer, BoxStream};
 use super::login::BoxError;
 #[cfg(feature = "tls")]
 use super::tls::TlsUpgrade;
 #[cfg(unix)]
 use crate::UnixDialer;
+use crate::dial::{BoxedDialer, BoxedStream};
 use crate::{Address, Dial, Keepalive, SocketOptions, TcpDialer};
 
 /// One server, and how it is reached.
@@ -24,7 +24,7 @@ use crate::{Address, Dial, Keepalive, SocketOptions, TcpDialer};
 pub(super) struct Host {
     /// The name in errors: the host and port, or the path of the socket.
     name: String,
-    dialer: AnyDialer,
+    dialer: BoxedDialer,
     /// The limit of a dial, without TLS and the login.
     connect_timeout: Option<Duration>,
     #[cfg(feature = "tls")]
@@ -33,7 +33,7 @@ pub(super) struct Host {
 
 impl Host {
     /// The host that a dialer of the program reaches.
-    pub(super) fn from_dialer(dialer: AnyDialer) -> Result<Self, Error> {
+    pub(super) fn from_dialer(dialer: BoxedDialer) -> Result<Self, Error> {
         dialer.check().map_err(Error::from_core)?;
         Ok(Self {
             name: "the dialer's server".to_owned(),
@@ -45,7 +45,7 @@ impl Host {
     }
 
     /// Connects, and speaks TLS if that applies.
-    pub(super) async fn dial(&mut self) -> Result<BoxStream, BoxError> {
+    pub(super) async fn dial(&mut self) -> Result<BoxedStream, BoxError> {
         let stream = match self.connect_timeout {
             None => self.dialer.dial().await?,
             Some(limit) => tokio::time::timeout(limit, self.dialer.dial()).await.map_err(|_| {
@@ -128,7 +128,7 @@ pub(super) fn from_config(
                 let path = folder.join(format!(".s.PGSQL.{port}"));
                 all.push(Host {
                     name: path.display().to_string(),
-                    dialer: AnyDialer::new(UnixDialer::new(path)),
+                    dialer: BoxedDialer::new(UnixDialer::new(path)),
                     connect_timeout,
                     #[cfg(feature = "tls")]
                     tls: None,
@@ -150,7 +150,7 @@ pub(super) fn from_config(
         let _ = tls_name;
         all.push(Host {
             name: address.to_string(),
-            dialer: AnyDialer::new(dialer),
+            dialer: BoxedDialer::new(dialer),
             connect_timeout,
             #[cfg(feature = "tls")]
             tls: match tls {

@@ -16,8 +16,8 @@ use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage};
 
 use super::channels::{ListenId, quoted};
-use super::dialer::BoxStream;
 use super::stream::SwapStream;
+use crate::dial::BoxedStream;
 use crate::sync::Mutex;
 
 /// An error of any kind.
@@ -59,10 +59,10 @@ impl PendingLogin {
 impl Login {
     /// Logs in and listens to the channels. Returns the stream too; nothing is in flight on it.
     pub(super) async fn new(
-        stream: BoxStream,
+        stream: BoxedStream,
         config: &Config,
         channels: impl FnOnce() -> Vec<(Arc<str>, ListenId)>,
-    ) -> Result<(BoxStream, Self), BoxError> {
+    ) -> Result<(BoxedStream, Self), BoxError> {
         let stream = SwapStream::new(stream);
         let (client, protocol) = config.connect_raw(stream.clone(), NoTls).await?;
         let mut login = Self { client, protocol, stream, channels: Vec::new(), host: String::new() };

@@ -14,12 +14,12 @@ use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Config;
 
 use super::Error;
-use super::dialer::BoxStream;
 use super::hosts::Host;
 use super::listener_shared::ListenerShared;
 use super::login::{BoxError, Login, PendingLogin};
 use crate::Dial;
 use crate::causes::WithCauses;
+use crate::dial::BoxedStream;
 
 /// Connects, speaks TLS, logs in and listens to all channels, at one host after the other.
 ///
@@ -41,9 +41,9 @@ pub(super) struct LoginDialer {
 }
 
 impl Dial for LoginDialer {
-    type Stream = BoxStream;
+    type Stream = BoxedStream;
 
-    async fn dial(&mut self) -> io::Result<BoxStream> {
+    async fn dial(&mut self) -> io::Result<BoxedStream> {
         self.shared.wait_until_dial_allowed().await;
         self.shared.begin_attempt();
         self.pending_login.set(None);
@@ -70,7 +70,7 @@ impl Dial for LoginDialer {
 
 impl LoginDialer {
     /// Tries the hosts until one of them lets the listener in.
-    async fn attempt(&mut self) -> Result<(BoxStream, Login), Error> {
+    async fn attempt(&mut self) -> Result<(BoxedStream, Login), Error> {
         let end = self.limit.and_then(|limit| Instant::now().checked_add(limit));
         let count = self.hosts.len();
         let mut order: Vec<usize> = (0..count).map(|index| (self.next + index) % count).collect();

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio_postgres::config::SslMode;
 
 use super::attempt_observer::AttemptObserver;
-use super::dialer::BoxStream;
 use super::hosts::{self, Host};
 use super::listener_shared::ListenerShared;
 use super::login::PendingLogin;
@@ -16,6 +15,7 @@ use super::login_dialer::LoginDialer;
 use super::queue::MessageQueue;
 use super::task::ListenerTask;
 use super::{Error, ListenerBuilder, WhenFull};
+use crate::dial::BoxedStream;
 use crate::{Builder, Conn, Sessions};
 
 /// Starts a listener at once. The first attempt is made in the background.
@@ -46,7 +46,7 @@ struct Parts {
 
 impl Parts {
     /// Starts the task.
-    fn spawn(self, conn: Conn<BoxStream>) -> Arc<ListenerShared> {
+    fn spawn(self, conn: Conn<BoxedStream>) -> Arc<ListenerShared> {
         let Self { shared, pending_login, heartbeat, is_single } = self;
         let _ = shared.core_status.set(conn.watch_status());
         let sessions = Sessions::new(conn);
@@ -93,7 +93,7 @@ fn prepare(builder: ListenerBuilder, is_single: bool) -> Result<(Builder<LoginDi
         .dial_timeout(None)
         .retry_min(builder.retry_min)
         .retry_max(builder.retry_max)
-        .eager()
+        .equal_jitter()
         .stable_after(builder.stable_after)
         .max_retries(if is_single { Some(0) } else { builder.max_retries })
         .logger(|_| {})

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::Notification;
 use super::decoder::{DecoderStep, NotificationDecoder};
-use super::dialer::BoxStream;
+use crate::dial::BoxedStream;
 use crate::io_error::is_try_again;
 use crate::sync::Mutex;
 
@@ -28,7 +28,7 @@ pub(super) struct SwapStream(Arc<Mutex<StreamState>>);
 /// The state of a [`SwapStream`], shared by its clones.
 struct StreamState {
     /// The bare stream during the login, then the session. `None` in between.
-    inner: Option<BoxStream>,
+    inner: Option<BoxedStream>,
     /// When the last byte arrived.
     last_read: Instant,
     /// Takes the notifications out of what arrives.
@@ -50,7 +50,7 @@ const MAX_WRITE_DELAY: Duration = Duration::from_secs(1);
 
 impl SwapStream {
     /// A stream over the one that a dial has made.
-    pub(super) fn new(stream: BoxStream) -> Self {
+    pub(super) fn new(stream: BoxedStream) -> Self {
         let state = StreamState {
             inner: Some(stream),
             last_read: Instant::now(),
@@ -64,12 +64,12 @@ impl SwapStream {
     }
 
     /// Takes the inner stream out. Until there is another, every operation fails with `NotConnected`.
-    pub(super) fn take_inner(&self) -> Option<BoxStream> {
+    pub(super) fn take_inner(&self) -> Option<BoxedStream> {
         self.lock().inner.take()
     }
 
     /// Goes on over the session of the connection that is now in use.
-    pub(super) fn resume_over(&self, session: BoxStream) {
+    pub(super) fn resume_over(&self, session: BoxedStream) {
         let mut state = self.lock();
         state.inner = Some(session);
         state.is_duplex = true;
@@ -116,7 +116,7 @@ impl SwapStream {
 
 impl StreamState {
     /// The inner stream, or the error of an operation without one.
-    fn inner(&mut self) -> io::Result<Pin<&mut BoxStream>> {
+    fn inner(&mut self) -> io::Result<Pin<&mut BoxedStream>> {
         self.inner.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
@@ -129,7 +129,7 @@ impl StreamState {
     fn poll_writing<T>(
         &mut self,
         cx: &mut Context<'_>,
-        operation: impl FnOnce(Pin<&mut BoxStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        operation: impl FnOnce(Pin<&mut BoxedStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let has_to_wait = self.is_duplex && self.unread_since.is_some_and(|since| since.elapsed() < MAX_WRITE_DELAY);
         if has_to_wait || self.has_write_failed {

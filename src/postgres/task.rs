@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use super::Event;
 use super::cause::Cause;
 use super::connection::ServerConnection;
-use super::dialer::BoxStream;
 use super::end_reason::EndReason;
 use super::listener_shared::{ListenerShared, register_waker};
 use super::login::{Login, PendingLogin};
 use super::reply::{acknowledge, reply};
+use crate::dial::BoxedStream;
 use crate::panics::{catch, ignore, wake};
 use crate::{Session, Sessions};
 
@@ -28,7 +28,7 @@ use crate::{Session, Sessions};
 pub(super) struct ListenerTask {
     pub(super) shared: Arc<ListenerShared>,
     /// Lends one session on each connection that the core makes.
-    pub(super) sessions: Sessions<BoxStream>,
+    pub(super) sessions: Sessions<BoxedStream>,
     /// The login that goes with the next session.
     pub(super) pending_login: PendingLogin,
     /// The interval of the heartbeats.
@@ -80,7 +80,7 @@ impl ListenerTask {
     }
 
     /// The next session, or `None` when the listener has ended.
-    async fn next_session(&mut self) -> Option<io::Result<Session<BoxStream>>> {
+    async fn next_session(&mut self) -> Option<io::Result<Session<BoxedStream>>> {
         let shared = Arc::clone(&self.shared);
         let ended = poll_fn(|cx| {
             let mut state = shared.lock();
@@ -101,7 +101,7 @@ impl ListenerTask {
     fn begin(
         &self,
         login: Login,
-        session: Session<BoxStream>,
+        session: Session<BoxedStream>,
         generation: u64,
         lost_at: Option<Instant>,
     ) -> ServerConnection {

@@ -10,7 +10,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{SslMode, SslNegotiation};
 
 use super::Error;
-use super::dialer::{AnyDialer, BoxStream};
+use crate::dial::{BoxedDialer, BoxedStream};
 use crate::sync::Mutex;
 use crate::{Tls, TlsDialer, dial_fn};
 
@@ -20,8 +20,8 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// Makes TLS sessions on streams that are already connected.
 pub(super) struct TlsUpgrade {
     /// The stream that the inner dialer of `dialer` returns next.
-    stream: Arc<Mutex<Option<BoxStream>>>,
-    dialer: AnyDialer,
+    stream: Arc<Mutex<Option<BoxedStream>>>,
+    dialer: BoxedDialer,
     /// Whether TLS is requested in plain text first.
     sends_request: bool,
     /// Whether the attempt fails if the server does not speak TLS.
@@ -41,7 +41,7 @@ impl TlsUpgrade {
         if is_direct {
             tls = tls.alpn(["postgresql"]);
         }
-        let stream: Arc<Mutex<Option<BoxStream>>> = Arc::default();
+        let stream: Arc<Mutex<Option<BoxedStream>>> = Arc::default();
         let connected = || {
             let stream = Arc::clone(&stream);
             dial_fn(move || {
@@ -55,11 +55,11 @@ impl TlsUpgrade {
         let dialer = TlsDialer::new(connected(), tls.clone())
             .or_else(|_| TlsDialer::new(connected(), tls.server_name(name)))
             .map_err(Error::from_core)?;
-        Ok(Some(Self { stream, dialer: AnyDialer::new(dialer), sends_request: !is_direct, is_required }))
+        Ok(Some(Self { stream, dialer: BoxedDialer::new(dialer), sends_request: !is_direct, is_required }))
     }
 
     /// Makes a TLS session on `stream`, or returns it as it is if the server has no TLS and none is required.
-    pub(super) async fn upgrade(&mut self, mut stream: BoxStream) -> io::Result<BoxStream> {
+    pub(super) async fn upgrade(&mut self, mut stream: BoxedStream) -> io::Result<BoxedStream> {
         if self.sends_request {
             stream.write_all(&SSL_REQUEST).await?;
             stream.flush().await?;

@@ -1,9 +1,10 @@
-//! Proof that the judge can fail: the crate with one rule broken at a time.
+//! Mutation test of the checker: the crate with one rule broken at a time.
 //!
-//! Each mutant is a copy of the crate in which one line of its source has been changed. It is built, and plays the same
-//! schedules until the judge finds it out. A mutant that nobody finds out is a hole in the judge.
+//! Each mutant is a copy of the crate in which one line of source is changed. It is built and runs the same schedules until
+//! the checker reports a violation. A mutant that survives is a gap in the checker.
 //!
-//! A build takes some seconds each, so this runs in release builds only: `cargo test --release --test simulation`.
+//! Each build takes some seconds, so this runs in release builds only: `cargo test --release --test simulation`. Next:
+//! `checker.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -69,7 +70,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a backoff that is skipped after a short link",
         file: "src/actor/rules.rs",
-        original: "if ended.is_fresh { Pace::Jitter } else { Pace::Backoff }",
+        original: "if ended.retries == 0 { Pace::Jitter } else { Pace::Backoff }",
         broken: "Pace::Jitter",
     },
     Mutant {
@@ -81,8 +82,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a delay beyond the longest",
         file: "src/backoff.rs",
-        original: "reach.min(self.cap)",
-        broken: "reach.min(self.cap * 2)",
+        original: "upper.min(self.max)",
+        broken: "upper.min(self.max * 2)",
     },
     Mutant {
         name: "a retry too many",
@@ -91,10 +92,10 @@ const MUTANTS: &[Mutant] = &[
         broken: "self.retries > max",
     },
     Mutant {
-        name: "a close that is not heard during a delay",
+        name: "a close that is ignored during a delay",
         file: "src/actor/rules.rs",
-        original: "(_, Input::Close) => (Self::Over, Action::Stop),",
-        broken: "(Self::Dialing(_) | Self::Up { .. }, Input::Close) => (Self::Over, Action::Stop),",
+        original: "(_, Input::Close) => (Self::Ended, Action::Stop),",
+        broken: "(Self::Dialing(_) | Self::Up { .. }, Input::Close) => (Self::Ended, Action::Stop),",
     },
     Mutant {
         name: "an idle timeout that every look puts off",
@@ -146,38 +147,38 @@ const MUTANTS: &[Mutant] = &[
     },
 ];
 
-/// How many schedules a mutant has to deceive the judge.
+/// How many schedules a mutant has to survive to count as undetected.
 const SCHEDULES: &str = "5000";
 
 #[test]
-fn judge_finds_every_mutant_out() {
+fn every_mutant_is_caught() {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
     for part in ["Cargo.toml", "Cargo.lock", "README.md", "src", "benches", "examples", "tests"] {
         copy_all(&crate_folder.join(part), &copy.join(part));
     }
-    let mut deceived = Vec::new();
+    let mut survivors = Vec::new();
     for mutant in MUTANTS {
         let (file, source) = (copy.join(mutant.file), fs::read_to_string(crate_folder.join(mutant.file)).unwrap());
-        let places = source.matches(mutant.original).count();
-        assert_eq!(places, 1, "{}: {:?} stands {places} times in {}", mutant.name, mutant.original, mutant.file);
+        let count = source.matches(mutant.original).count();
+        assert_eq!(count, 1, "{}: {:?} is found {count} times in {}", mutant.name, mutant.original, mutant.file);
         fs::write(&file, source.replace(mutant.original, mutant.broken)).unwrap();
-        match play(&copy) {
+        match run(&copy) {
             Some(finding) => println!("caught: {}: {finding}", mutant.name),
-            None => deceived.push(mutant.name),
+            None => survivors.push(mutant.name),
         }
         fs::write(&file, source).unwrap();
     }
-    assert!(deceived.is_empty(), "the judge was deceived by {deceived:?}");
+    assert!(survivors.is_empty(), "the checker missed {survivors:?}");
     println!("{} mutants, and every one was caught", MUTANTS.len());
 }
 
-/// Builds the copy and plays schedules with it. Returns what the judge said, if it said anything.
-fn play(copy: &Path) -> Option<String> {
+/// Builds the copy and runs schedules with it. Returns the first violation.
+fn run(copy: &Path) -> Option<String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target folder");
     let output = Command::new(env!("CARGO"))
         .args(["test", "--offline", "--test", "simulation"])
-        // Most dependencies as the other tests have built them, in the same folder: there are many of them.
+        // Built as for the other tests and in the same folder, so that most dependencies need no new build.
         .args(["--config", "profile.dev.opt-level=1", "--config", "profile.dev.package.tokio.opt-level=1"])
         .args(["--config", "profile.dev.package.'*'.opt-level=0"])
         .args(["--", "--exact", "every_promise_holds", "--nocapture"])
@@ -194,7 +195,7 @@ fn play(copy: &Path) -> Option<String> {
     Some(first.to_owned())
 }
 
-/// Copies a file or a folder, and leaves alone what has not changed, so that it need not be built again.
+/// Copies a file or a folder. Leaves files alone that have not changed, so that cargo does not build them again.
 fn copy_all(from: &Path, to: &PathBuf) {
     if from.is_dir() {
         fs::create_dir_all(to).unwrap();

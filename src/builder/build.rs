@@ -1,4 +1,6 @@
-//! From settings to a connection.
+//! The checks of the settings, and the start of a connection.
+//!
+//! Next: `actor.rs`, the task that is spawned here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,39 +18,42 @@ use crate::link::is_type;
 use crate::{Conn, Dial, Error, SocketOptions};
 
 impl<D: Dial> Builder<D> {
-    /// Checks the settings and returns at once; the actor dials in the background, until it succeeds.
+    /// Checks the settings and returns at once. The actor dials in the background until a dial succeeds.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] if a setting cannot work, or outside of a tokio runtime.
+    /// [`Error::InvalidConfig`] if a setting is invalid, or outside of a tokio runtime.
     pub fn build(self) -> Result<Conn<D::Stream>, Error> {
         self.start(None)
     }
 
-    /// Builds the connection and waits for the outcome of the first dial.
+    /// Builds the connection and waits for the outcome of the first dial. Later, the actor redials as after
+    /// [`build`](Builder::build).
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] as for [`build`](Builder::build); [`Error::DialFailure`] if the first dial fails,
-    /// and then there is no second.
+    /// [`Error::InvalidConfig`] as for [`build`](Builder::build). [`Error::DialFailure`] if the first dial fails: there
+    /// is no second one.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a dropped future takes its dial with it.
+    /// Cancel safe: dropping the future drops its dial.
+    #[doc(alias("dial", "open"))]
     pub async fn connect(mut self) -> Result<Conn<D::Stream>, Error> {
-        let (outcome, first_dial) = oneshot::channel();
-        self.limits.is_first_final = true;
-        let conn = self.start(Some(outcome))?;
-        match first_dial.await {
+        let (sender, first_outcome) = oneshot::channel();
+        self.limits.is_first_dial_final = true;
+        let conn = self.start(Some(sender))?;
+        match first_outcome.await {
             Ok(Ok(())) => Ok(conn.begin()),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(Error::RuntimeShutdown),
         }
     }
 
-    fn start(mut self, first_dial: Option<oneshot::Sender<Result<(), Error>>>) -> Result<Conn<D::Stream>, Error> {
+    /// Spawns the actor. `first_outcome` receives the outcome of the first dial.
+    fn start(mut self, first_outcome: Option<oneshot::Sender<Result<(), Error>>>) -> Result<Conn<D::Stream>, Error> {
         self.options.check()?;
-        let options = self.hand_options_down()?;
+        let options = self.pass_options_to_dialer()?;
         self.check()?;
         let runtime = runtime::Handle::try_current().map_err(|_| {
             Error::InvalidConfig("no runtime: a connection must be built within a tokio runtime".into())
@@ -59,10 +64,10 @@ impl<D: Dial> Builder<D> {
             dial_timeout: self.dial_timeout,
             options,
             limits: self.limits,
-            backoff: Backoff::new(self.delays, self.retry_min, self.retry_max, self.jitter_seed),
+            backoff: Backoff::new(self.jitter, self.retry_min, self.retry_max, self.jitter_seed),
             hooks: self.hooks,
             conn_state: Arc::clone(&conn_state),
-            first_dial,
+            first_outcome,
         };
         let conn = Conn::new(ConnContext::new::<D>(
             conn_state,
@@ -75,6 +80,7 @@ impl<D: Dial> Builder<D> {
         Ok(conn)
     }
 
+    /// Checks every setting but the socket options. The error names the value and what was expected.
     fn check(&self) -> Result<(), Error> {
         let invalid = |text: String| Err(Error::InvalidConfig(text));
         self.dialer.check()?;
@@ -99,8 +105,10 @@ impl<D: Dial> Builder<D> {
         Ok(())
     }
 
-    /// Gives the socket options to the dialer. Returns those that are to be set after each dial.
-    fn hand_options_down(&mut self) -> Result<Option<Box<SocketOptions>>, Error> {
+    /// Passes the socket options to the dialer. Returns those that the actor has to set after each dial.
+    ///
+    /// That works for a dialer of `TcpStream`s only, and not for a local address, which must be set before the dial.
+    fn pass_options_to_dialer(&mut self) -> Result<Option<Box<SocketOptions>>, Error> {
         let Some(option) = self.options.first_name() else { return Ok(None) };
         let invalid = |text: String| Err(Error::InvalidConfig(text));
         if self.dialer.take_socket_options(&self.options) {
@@ -112,7 +120,7 @@ impl<D: Dial> Builder<D> {
                 "{option}: expected a dialer that takes socket options or makes TcpStreams, but its stream is {stream}"
             ));
         }
-        match self.options.source() {
+        match self.options.bind_address() {
             Some(address) => invalid(format!(
                 "local_address {address}: expected a dialer that takes socket options, such as TcpDialer"
             )),

@@ -1,40 +1,50 @@
-//! The law of dials: when they are made, how their delays are drawn, in which order the events come, and when it is over.
+//! Checks dials and events: when dials are made, how long their delays are, in which order events come, and when the
+//! connection ends.
+//!
+//! Next: `reports.rs`.
 
 use std::time::Duration;
 
 use perconn::Event;
 
-use super::{TICK, Verdict};
+use super::{Findings, TICK};
 use crate::journal::{LogLine, Note};
 use crate::schedule::{Record, Settings, UseCase};
 
-/// Where the connection stands by the law.
+/// The state of the connection, by its events.
 enum Phase {
     Dialing,
     /// A dial is due at this time.
-    Resting(Duration),
+    BackingOff(Duration),
     Up(Duration),
-    /// No dial is to follow.
+    /// No dial follows.
     Last,
     Over,
 }
 
-struct Law<'a> {
+/// Follows the events and knows what may come next.
+struct DialChecker<'a> {
     settings: &'a Settings,
     phase: Phase,
     generation: u64,
-    /// Dials since the last stable link.
+    /// The number of dials since the last stable link.
     attempt: u32,
-    /// Redials since then.
+    /// The number of redials since then.
     retries: u32,
-    /// Delays of the backoff since then.
+    /// The number of delays of the backoff since then.
     drawn: i32,
 }
 
-pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
+pub(super) fn check(record: &Record, findings: &mut Findings) {
     let settings = &record.settings;
-    let mut law =
-        Law { settings, phase: Phase::Resting(Duration::ZERO), generation: 0, attempt: 1, retries: 0, drawn: 0 };
+    let mut dials = DialChecker {
+        settings,
+        phase: Phase::BackingOff(Duration::ZERO),
+        generation: 0,
+        attempt: 1,
+        retries: 0,
+        drawn: 0,
+    };
     let (mut logged, mut expected) = (Vec::new(), Vec::new());
     let (mut panics, mut panics_logged) = (0, 0);
     let mut reconnected = None;
@@ -46,21 +56,21 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
             Note::CloseCalled => closed = closed.or(Some((at, false))),
             Note::CloseDone => closed = closed.map(|(at, _)| (at, true)),
             Note::DialBegan => {
-                // A shared connection first sends what is queued.
+                // A shared connection first sends its queue.
                 let is_shared = settings.use_case == UseCase::Shared;
                 if closed.is_some_and(|(called, is_done)| is_done || (called < at && !is_shared)) {
-                    verdict.accuse(at, "a dial after the close");
+                    findings.add(at, "a dial after the close");
                 }
-                match law.phase {
-                    Phase::Resting(due) if (due..=due + TICK).contains(&at) || reconnected == Some(at) => {}
-                    Phase::Resting(due) => verdict.accuse(at, format!("a dial that was due at {due:?}")),
-                    _ => verdict.accuse(at, "a dial that was not due"),
+                match dials.phase {
+                    Phase::BackingOff(due) if (due..=due + TICK).contains(&at) || reconnected == Some(at) => {}
+                    Phase::BackingOff(due) => findings.add(at, format!("a dial that was due at {due:?}")),
+                    _ => findings.add(at, "a dial that was not due"),
                 }
-                law.phase = Phase::Dialing;
+                dials.phase = Phase::Dialing;
             }
             Note::Event(event) => {
-                if let Err(text) = law.event(at, event) {
-                    verdict.accuse(at, format!("{text}: {event}"));
+                if let Err(text) = dials.event(at, event) {
+                    findings.add(at, format!("{text}: {event}"));
                 }
                 expected.extend(match event {
                     Event::DialFailed { .. } => Some(LogLine::DialFailure),
@@ -76,21 +86,21 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
         }
     }
     if logged != expected {
-        verdict.accuse(Duration::ZERO, format!("the logger was told {logged:?}, and the events are {expected:?}"));
+        findings.add(Duration::ZERO, format!("the logger got {logged:?}, and by the events it should be {expected:?}"));
     }
-    // A logger that panics is reported elsewhere.
+    // The panic of a logger is not logged there.
     if panics_logged > panics {
-        verdict.accuse(Duration::ZERO, "a panic was logged that nobody had");
+        findings.add(Duration::ZERO, "a panic was logged that did not happen");
     }
-    if !matches!(law.phase, Phase::Over) {
-        verdict.accuse(Duration::ZERO, "the end was never announced");
+    if !matches!(dials.phase, Phase::Over) {
+        findings.add(Duration::ZERO, "there was no event of the end");
     }
     if closed.is_some_and(|(_, is_done)| !is_done) {
-        verdict.accuse(Duration::ZERO, "a close never ended");
+        findings.add(Duration::ZERO, "a close never ended");
     }
 }
 
-impl Law<'_> {
+impl DialChecker<'_> {
     fn event(&mut self, at: Duration, event: &Event) -> Result<(), &'static str> {
         match event {
             Event::Connected { generation, attempt, .. } | Event::Reconnected { generation, attempt, .. } => {
@@ -108,27 +118,27 @@ impl Law<'_> {
                     return Err("a failure without a dial");
                 }
                 expect(*attempt == self.attempt, "a wrong attempt")?;
-                self.rest(at, *retry_in, false)
+                self.back_off(at, *retry_in, false)
             }
             Event::Disconnected { generation, lived, retry_in, .. } => {
                 let Phase::Up(since) = self.phase else { return Err("a break without a link") };
                 expect(*generation == self.generation, "a wrong generation")?;
-                expect(*lived == at - since, "a wrong life time")?;
+                expect(*lived == at - since, "a wrong lifetime")?;
                 let is_stable = *lived >= self.settings.stable_after;
                 if is_stable {
                     (self.attempt, self.retries, self.drawn) = (0, 0, 0);
                 }
-                // The first redial, be it of a stable link or of none, is prompt.
-                self.rest(at, *retry_in, self.retries == 0)
+                // The first redial after a stable link, and the first of all, comes after a part of `retry_min`.
+                self.back_off(at, *retry_in, self.retries == 0)
             }
             Event::GaveUp { .. } => {
                 let max = self.settings.max_retries;
-                expect(matches!(self.phase, Phase::Last) && max == Some(self.retries), "it gave up")?;
+                expect(matches!(self.phase, Phase::Last) && max == Some(self.retries), "it gave up at a wrong time")?;
                 self.phase = Phase::Over;
                 Ok(())
             }
             Event::Closed => {
-                expect(!matches!(self.phase, Phase::Over), "the end came twice")?;
+                expect(!matches!(self.phase, Phase::Over), "a second event of the end")?;
                 self.phase = Phase::Over;
                 Ok(())
             }
@@ -136,18 +146,18 @@ impl Law<'_> {
         }
     }
 
-    fn rest(&mut self, at: Duration, delay: Option<Duration>, is_prompt: bool) -> Result<(), &'static str> {
+    fn back_off(&mut self, at: Duration, delay: Option<Duration>, is_first: bool) -> Result<(), &'static str> {
         let Some(delay) = delay else {
             self.phase = Phase::Last;
             return Ok(());
         };
         expect(self.settings.max_retries.is_none_or(|max| self.retries < max), "a retry too many")?;
-        self.phase = Phase::Resting(at + delay);
+        self.phase = Phase::BackingOff(at + delay);
         self.attempt += 1;
         self.retries += 1;
         let Settings { retry_min, retry_max, .. } = *self.settings;
-        if is_prompt {
-            return expect(delay <= retry_min, "a first redial that is not prompt");
+        if is_first {
+            return expect(delay <= retry_min, "a first redial after more than retry_min");
         }
         self.drawn += 1;
         let window = retry_min.mul_f64(2_f64.powi(self.drawn.min(30))).min(retry_max);
@@ -156,6 +166,7 @@ impl Law<'_> {
     }
 }
 
+/// An error if a condition does not hold.
 fn expect(holds: bool, otherwise: &'static str) -> Result<(), &'static str> {
     if holds { Ok(()) } else { Err(otherwise) }
 }

@@ -1,18 +1,20 @@
-//! Nothing hangs and no wake-up is lost: who waits when a link breaks, or when the connection ends, is told at that very
-//! moment; and limits on waits are kept.
+//! Checks waits: an operation that waits when a link breaks, or when the connection ends, returns at that moment. Limits on
+//! waits hold.
+//!
+//! Next: `main.rs`, which runs the schedules.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use perconn::{Error, Event, WhenDown};
 
-use super::{CLOSE_LIMIT, Life, TICK, Verdict, lives};
-use crate::journal::{Note, Outcome, Refusal, What, Who};
+use super::{CLOSE_LIMIT, Findings, Lifetime, TICK, lifetimes};
+use crate::journal::{HandleId, Note, Operation, Outcome, Refusal};
 use crate::schedule::{Record, UseCase};
 
-pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
-    let lives = lives(record);
-    let mut began: HashMap<(Who, What), Duration> = HashMap::new();
+pub(super) fn check(record: &Record, findings: &mut Findings) {
+    let lifetimes = lifetimes(record);
+    let mut began: HashMap<(HandleId, Operation), Duration> = HashMap::new();
     let mut close_called = None;
     let mut close_done = None;
     let mut gave_up = false;
@@ -23,37 +25,37 @@ pub(super) fn judge(record: &Record, verdict: &mut Verdict) {
             Note::CloseCalled => close_called = close_called.or(Some(at)),
             Note::CloseDone => close_done = close_done.or(Some(at)),
             Note::Event(Event::GaveUp { .. }) => gave_up = true,
-            Note::Began(who, what) => {
-                began.insert((*who, *what), at);
+            Note::Began(id, operation) => {
+                began.insert((*id, *operation), at);
             }
-            Note::Finished(who, what, outcome) => {
-                let Some(began) = began.remove(&(*who, *what)) else { continue };
-                let is_job = matches!(who, Who::SharedWriter(_));
-                let wait = Wait { what: *what, is_job, outcome, began, last_bytes, ended: at };
+            Note::Finished(id, operation, outcome) => {
+                let Some(began) = began.remove(&(*id, *operation)) else { continue };
+                let is_job = matches!(id, HandleId::SharedWriter(_));
+                let wait = Wait { operation: *operation, is_job, outcome, began, last_bytes, ended: at };
                 if matches!(outcome, Outcome::Bytes(_)) {
                     last_bytes = at;
                 }
-                if let Err(text) = wait.check(record, &lives, close_called, close_done, gave_up) {
-                    verdict.accuse(at, format!("{who:?} {what:?} since {began:?}: {text}"));
+                if let Err(text) = wait.check(record, &lifetimes, close_called, close_done, gave_up) {
+                    findings.add(at, format!("{id:?} {operation:?} since {began:?}: {text}"));
                 }
             }
             _ => {}
         }
     }
-    for ((who, what), began) in began {
-        verdict.accuse(began, format!("{who:?} {what:?} never ended"));
+    for ((id, operation), began) in began {
+        findings.add(began, format!("{id:?} {operation:?} never ended"));
     }
-    judge_idle_breaks(record, &lives, verdict);
+    check_idle_breaks(record, &lifetimes, findings);
 }
 
-/// An operation in time.
+/// One operation and its time.
 struct Wait<'a> {
-    what: What,
-    /// A job may wait for more than the link.
+    operation: Operation,
+    /// A job can also wait for the queue.
     is_job: bool,
     outcome: &'a Outcome,
     began: Duration,
-    /// When another reader of the same link had bytes.
+    /// When any reader last got bytes.
     last_bytes: Duration,
     ended: Duration,
 }
@@ -62,17 +64,17 @@ impl Wait<'_> {
     fn check(
         &self,
         record: &Record,
-        lives: &[Life],
+        lifetimes: &[Lifetime],
         close_called: Option<Duration>,
         close_done: Option<Duration>,
         gave_up: bool,
     ) -> Result<(), String> {
-        if let Outcome::Told(generation, _) = self.outcome {
-            let Some(down) = lives.get(*generation as usize - 1).and_then(|life| life.down) else {
-                return Err(format!("told of link {generation}, which had not broken"));
+        if let Outcome::Reported(generation, _) = self.outcome {
+            let Some(down) = lifetimes.get(*generation as usize - 1).and_then(|lifetime| lifetime.down) else {
+                return Err(format!("reported the break of link {generation}, which had not broken"));
             };
             if self.began < down && self.ended != down {
-                return Err(format!("link {generation} broke at {down:?}, and it was told at {:?}", self.ended));
+                return Err(format!("link {generation} broke at {down:?}, and it reported that at {:?}", self.ended));
             }
         }
         if let Some(closed) = close_called {
@@ -82,7 +84,7 @@ impl Wait<'_> {
             }
         }
         if close_done.is_some_and(|closed| closed < self.began) && !matches!(self.outcome, Outcome::Cancelled) {
-            let is_refused = matches!(self.outcome, Outcome::Refused(Refusal::Closed | Refusal::Passing));
+            let is_refused = matches!(self.outcome, Outcome::Refused(Refusal::Closed | Refusal::TryAgain));
             if !is_refused || self.ended != self.began {
                 return Err(format!("after the close: {:?}", self.outcome));
             }
@@ -93,40 +95,40 @@ impl Wait<'_> {
             let is_right = match (refusal, settings.when_down) {
                 (Refusal::Down, WhenDown::Fail) => lasted.is_zero() || self.is_job,
                 (Refusal::WaitTimeout, WhenDown::WaitFor(limit)) if self.is_job => limit <= lasted,
-                // The time runs for each outage.
+                // The limit holds for each outage.
                 (Refusal::WaitTimeout, WhenDown::WaitFor(limit)) => {
-                    let is_within = |life: &&Life| (self.began..=self.ended).contains(&life.up);
-                    let outages = 1 + lives.iter().filter(is_within).count();
+                    let is_within = |lifetime: &&Lifetime| (self.began..=self.ended).contains(&lifetime.up);
+                    let outages = 1 + lifetimes.iter().filter(is_within).count();
                     // Two readers of a shared connection wait one after the other.
-                    let in_line = if record.settings.use_case == UseCase::Shared { 2 } else { 1 };
-                    lasted <= (limit + TICK) * outages as u32 * in_line
+                    let queued = if record.settings.use_case == UseCase::Shared { 2 } else { 1 };
+                    lasted <= (limit + TICK) * outages as u32 * queued
                 }
                 (Refusal::GaveUp, _) => gave_up || settings.max_retries.is_some(),
-                (Refusal::Closed | Refusal::AfterShutdown | Refusal::Passing, _) => true,
+                (Refusal::Closed | Refusal::AfterShutdown | Refusal::TryAgain, _) => true,
                 _ => false,
             };
             if !is_right {
                 return Err(format!("refused with {refusal:?}"));
             }
         }
-        let waits_for_links = lives.iter().map(|life| self.overlap(life)).max().unwrap_or_default();
+        let waits_for_links = lifetimes.iter().map(|lifetime| self.overlap(lifetime)).max().unwrap_or_default();
         match settings.idle_timeout {
-            Some(limit) if self.what == What::Read && waits_for_links > limit + TICK => {
+            Some(limit) if self.operation == Operation::Read && waits_for_links > limit + TICK => {
                 Err("it waited longer than the idle timeout allows".into())
             }
             _ => Ok(()),
         }
     }
 
-    /// How long it was under way on a link without anything being received.
-    fn overlap(&self, life: &Life) -> Duration {
-        let end = life.down.map_or(self.ended, |down| down.min(self.ended));
-        end.saturating_sub(life.up.max(self.began).max(self.last_bytes))
+    /// How long it was under way on a link on which nothing was received.
+    fn overlap(&self, lifetime: &Lifetime) -> Duration {
+        let end = lifetime.down.map_or(self.ended, |down| down.min(self.ended));
+        end.saturating_sub(lifetime.up.max(self.began).max(self.last_bytes))
     }
 }
 
-/// A link that broke for its silence had been silent for so long.
-fn judge_idle_breaks(record: &Record, lives: &[Life], verdict: &mut Verdict) {
+/// A link that broke by the idle timeout had been silent for that long.
+fn check_idle_breaks(record: &Record, lifetimes: &[Lifetime], findings: &mut Findings) {
     let (mut last_bytes, mut before_last) = (Duration::ZERO, Duration::ZERO);
     for entry in &record.entries {
         match &entry.note {
@@ -140,9 +142,9 @@ fn judge_idle_breaks(record: &Record, lives: &[Life], verdict: &mut Verdict) {
                 }
                 // Bytes of the same moment may have been read after the break.
                 let last_bytes = if last_bytes == entry.at { before_last } else { last_bytes };
-                let since = last_bytes.max(lives[*generation as usize - 1].up);
+                let since = last_bytes.max(lifetimes[*generation as usize - 1].up);
                 if record.settings.idle_timeout.is_none_or(|limit| entry.at - since < limit) {
-                    verdict.accuse(entry.at, format!("link {generation} had been silent only since {since:?}"));
+                    findings.add(entry.at, format!("link {generation} had been silent only since {since:?}"));
                 }
             }
             _ => {}
