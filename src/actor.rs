@@ -154,7 +154,7 @@ impl<D: Dial> Actor<D> {
         let break_seen = async {
             let Some(socket) = socket else { return future::pending().await };
             socket.closed_by_peer().await;
-            match conn_state.report_seen(generation, || socket.closing_cause()) {
+            match conn_state.record_break_by_actor(generation, || socket.closing_cause()) {
                 Some(fault) => fault,
                 // A handle was faster, and its job is in the queue.
                 None => future::pending().await,
@@ -274,7 +274,7 @@ async fn until_job<S, T, L>(
     loop {
         tokio::select! {
             biased;
-            job = poll_fn(|cx| conn_state.poll_job(cx)) => {
+            job = poll_fn(|cx| conn_state.poll_command(cx)) => {
                 let event = ActorEvent::Command(job);
                 if state.step(event.input(), limits) != (state, Action::Continue) {
                     return Ok(event);

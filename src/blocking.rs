@@ -132,7 +132,7 @@ pub struct Conn<S = TcpStream> {
 }
 
 // The handles share the two halves of one connection. This is the one place where the module uses more of the core than any
-// program can: `tell_again` of a half repeats a break, with its error, for each handle that has not been told when another one
+// program can: `report_again` of a half repeats a break, with its error, for each handle that has not been told when another one
 // was, and `is_closed` says that the connection was closed instead; and `policy` and `address` of the builder are read, so that
 // each call can have its own wait for a link.
 struct Shared<S> {

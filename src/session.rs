@@ -88,13 +88,13 @@ impl<S> Slot<S> {
     /// done when the slot is unlocked, as it is the program's own code.
     fn hang_up(&mut self) -> [Released<S>; 2] {
         let Some(generation) = self.busy.take() else { return [None, None] };
-        [self.write.hang_up(generation), self.read.pass_over(generation)]
+        [self.write.discard_link(generation), self.read.skip_breaks(generation)]
     }
 
     /// Lets go of all links.
     fn let_go(&mut self) -> [Released<S>; 2] {
         let newest = self.read.generation();
-        [self.read.pass_over(newest), self.write.pass_over(newest)]
+        [self.read.skip_breaks(newest), self.write.skip_breaks(newest)]
     }
 }
 
@@ -103,8 +103,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Slot<S> {
     fn poll_fresh_link(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
         loop {
             // The reading half is told of what is to be told; the other one has no need to be.
-            drop(self.write.pass_over(self.read.last_reported()));
-            match ready!(self.read.poll_link(cx)) {
+            drop(self.write.skip_breaks(self.read.last_reported()));
+            match ready!(self.read.poll_live_link(cx)) {
                 Err(error) if is_break(&error) => {}
                 outcome => return Poll::Ready(outcome),
             }

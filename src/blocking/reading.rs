@@ -74,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Reading<S> {
             let before = half.last_reported();
             if before > known && !half.is_closed() {
                 // Another handle was told, and may have read on.
-                let (generation, outcome) = half.tell_again(known);
+                let (generation, outcome) = half.report_again(known);
                 last_reported.fetch_max(generation, Ordering::SeqCst);
                 return Poll::Ready(outcome);
             }

@@ -175,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writing<S> {
             let before = seat.half.last_reported();
             if before > known && !seat.half.is_closed() {
                 // Another handle was told.
-                let (generation, error) = seat.half.tell_again(known);
+                let (generation, error) = seat.half.report_again(known);
                 return Poll::Ready(Err(Stop { generation: Some(generation), error }));
             }
             let outcome = self.poll(seat, &mut poll);

@@ -209,7 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Session<
             return Poll::Ready(Ok(()));
         }
         let generation = me.generation;
-        let farewell = ready!(me.poll_writing(cx, |write, cx| write.get_mut().poll_farewell(cx, generation)));
+        let farewell = ready!(me.poll_writing(cx, |write, cx| write.get_mut().poll_shutdown_stream(cx, generation)));
         let is_done = farewell.as_ref().map_or_else(|error| failure(error).is_some(), |()| true);
         if is_done {
             me.end = Some(End::Shutdown);
