@@ -22,6 +22,7 @@ pub(crate) struct ByteCount {
 struct Counter(AtomicU64);
 
 impl Counter {
+    /// Adds to the counter. Must not run on two threads at once.
     #[inline]
     fn add(&self, n: usize) {
         let sum = self.0.load(Ordering::Relaxed).wrapping_add(n as u64);
@@ -30,11 +31,13 @@ impl Counter {
 }
 
 impl ByteCount {
+    /// The reading handle has read `n` bytes.
     #[inline]
     pub(crate) fn add_read(&self, n: usize) {
         self.read.add(n);
     }
 
+    /// The writing handle has written `n` bytes.
     #[inline]
     pub(crate) fn add_written(&self, n: usize) {
         self.written.add(n);

@@ -1,7 +1,15 @@
 //! The connection: `Conn`, its halves and `SharedConn`.
 //!
-//! A byte goes from `Conn::poll_write` through [`poll`] to the [`link`](crate::link) and its socket. On a live link neither
-//! the actor nor a lock is involved.
+//! What passes through here:
+//!
+//! ```text
+//! write    Conn::poll_write -> Handle::poll_write -> StreamRef::poll_write -> Socket::poll_write -> kernel
+//! read     Conn::poll_read  -> Handle::poll_read  -> StreamRef::poll_read  -> Socket::poll_read  <- kernel
+//! break    Handle::break_on_error -> ConnState::record_break -> Command::Redial -> actor
+//! outage   Handle::poll_next_link -> ConnState::next_step: report the break, take the next link, or wait
+//! ```
+//!
+//! A read or write on a live link involves no actor, no lock and no allocation.
 //!
 //! Next: [`handle`], what each of these types consists of.
 
@@ -80,7 +88,7 @@ mod timer;
 /// only its sending side and goes on reading counts as closed, too.
 ///
 /// Data in flight when the peer closes is lost, and the next operation reports the break. On Linux the error says how many
-/// bytes that may be, in `unacknowledged` of [`Error::IoError`](crate::Error::IoError): all bytes before them have reached
+/// bytes that may be, in `unacknowledged` of [`Error::IoError`]: all bytes before them have reached
 /// the peer's machine.
 ///
 /// A peer that vanishes silently is noticed when the kernel gives up on it, which takes a quarter of an hour or more. Set
@@ -150,7 +158,9 @@ mod timer;
 /// ```
 pub struct Conn<S = TcpStream> {
     handle: Handle<S>,
+    /// The reads through the handle.
     read: DirectionState,
+    /// The writes through the handle.
     write: DirectionState,
 }
 
@@ -239,6 +249,8 @@ impl Conn {
     tcp_methods!();
 }
 
+/// A read that returns `Ok` and fills nothing, though there was room, reports the peer's close. The next read works on the next
+/// link, or waits for it. An error with an [`Error`] inside reports any other break or the end of the connection.
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Conn<S> {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -247,6 +259,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Conn<S> {
     }
 }
 
+/// An error with an [`Error::IoError`] inside reports a break. The next write works on the next link, or waits for it. A flush
+/// on a connection over sockets has nothing to do: the kernel has every byte that a write has accepted.
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Conn<S> {
     write_methods!(write);
 }

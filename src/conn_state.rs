@@ -18,6 +18,12 @@
 //!
 //! Only code of this module runs under it. Wakers are woken, and streams and wakers dropped, after it is released.
 //!
+//! # Lock order
+//!
+//! This lock is the last one that the crate takes: a holder of it takes no other. The locks that may be held before are
+//! the watch channel's, the writer's state of a `SharedConn`, and those of `Sessions` and `blocking` around a half. A lock
+//! around a stream that is not a socket is never held together with this one.
+//!
 //! # Two ways to wait
 //!
 //! A [`Notify`] serves the crate's own waits: it wakes the waiters in their order, and each checks the state under the
@@ -43,9 +49,11 @@ mod inner;
 
 /// The shared state of one connection.
 pub(crate) struct ConnState<S> {
+    /// The address as the program gave it, for errors and logs.
     pub(crate) address: String,
     /// The newest generation that is known to be broken; `u64::MAX` once no link may be used any more.
     broken: AtomicU64,
+    /// Everything that needs the lock.
     inner: Mutex<ConnStateInner<S>>,
     /// The status that the program watches. It may lag behind `inner` until the next [`ConnState::publish`].
     status: OnceLock<watch::Sender<Status>>,
@@ -68,6 +76,7 @@ pub(crate) enum NextStep<S> {
 }
 
 impl<S> ConnState<S> {
+    /// The state of a connection whose first link is not up yet.
     pub(crate) fn new(address: String) -> Self {
         Self {
             address,
@@ -81,7 +90,7 @@ impl<S> ConnState<S> {
 
     // ===== status =====
 
-    /// Whether the link may be used, as far as this machine knows.
+    /// Whether the link may be used, as far as this machine knows. One atomic load.
     #[inline]
     pub(crate) fn is_live(&self, generation: u64) -> bool {
         self.broken.load(Ordering::Acquire) < generation
@@ -161,7 +170,7 @@ impl<S> ConnState<S> {
         })
     }
 
-    /// Breaks the live link on purpose, or asks the actor to dial at once.
+    /// Breaks the live link on purpose, or asks the actor to dial at once. Does nothing after a shutdown or an end.
     pub(crate) fn reconnect(&self) {
         self.change(|inner| {
             if inner.end.is_some() || inner.is_shutting_down {
@@ -176,7 +185,7 @@ impl<S> ConnState<S> {
         });
     }
 
-    /// The actor's next command.
+    /// The actor's next command. Pending if there is none; the next one wakes the actor.
     pub(crate) fn poll_command(&self, cx: &Context<'_>) -> Poll<Command> {
         let (command, _replaced) = self.change(|inner| inner.next_command(cx.waker()));
         command.map_or(Poll::Pending, Poll::Ready)
@@ -187,7 +196,7 @@ impl<S> ConnState<S> {
         self.lock().oldest_unreported(last_reported)
     }
 
-    /// The break of this link.
+    /// The break of this link. If it is not remembered any more, one with an unspecific cause.
     pub(crate) fn fault(&self, generation: u64, op: Op) -> Arc<Fault> {
         self.lock().fault(generation, op)
     }
@@ -200,7 +209,8 @@ impl<S> ConnState<S> {
 
     // ===== links =====
 
-    /// Gives a new stream to the handles. Returns it if the connection was closed meanwhile.
+    /// Gives a new stream to the handles. Returns its socket for the actor to watch, if it is one, or the stream itself if
+    /// the connection was closed meanwhile.
     pub(crate) fn hand_over(&self, generation: u64, stream: S) -> Result<Option<Socket>, S>
     where
         S: 'static,
@@ -337,7 +347,7 @@ impl<S> ConnState<S> {
         self.ended().is_some_and(End::is_final)
     }
 
-    /// The error of an end.
+    /// The error with which operations report an end.
     pub(crate) fn end_error(&self, end: End) -> Error {
         match end {
             End::Closed | End::Finished => Error::ClosedConnection,
@@ -379,6 +389,7 @@ impl<S> ConnState<S> {
 
     // ===== the lock =====
 
+    /// Locks the state to look at it. Changes go through [`change`](Self::change).
     fn lock(&self) -> MutexGuard<'_, ConnStateInner<S>> {
         self.inner.lock()
     }

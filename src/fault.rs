@@ -16,9 +16,11 @@ use crate::{Error, Op};
 /// Why and when a link stopped being usable.
 #[derive(Debug)]
 pub(crate) struct Fault {
+    /// The number of the link that broke.
     pub(crate) generation: u64,
     /// The operation that noticed the break.
     pub(crate) op: Op,
+    /// Why it broke.
     pub(crate) cause: Cause,
     /// How long the link had been up.
     pub(crate) lived: Duration,
@@ -31,7 +33,7 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    /// A break whose record is gone.
+    /// A substitute for a break whose record is gone: a [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
     pub(crate) fn forgotten(generation: u64, op: Op) -> Self {
         let cause = io::Error::from(io::ErrorKind::ConnectionAborted).into();
         let (lived, byte_count) = (Duration::ZERO, Arc::default());

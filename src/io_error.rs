@@ -18,6 +18,7 @@ pub(crate) fn is_try_again(error: &io::Error) -> bool {
 pub(crate) struct SharedIoError(Arc<io::Error>);
 
 impl SharedIoError {
+    /// Shares this error.
     pub(crate) fn new(error: io::Error) -> Self {
         Self(Arc::new(error))
     }

@@ -27,8 +27,11 @@ mod unacknowledged;
 
 /// One reference to the stream of a link.
 pub(crate) struct Link<S> {
+    /// The number of the link.
     pub(crate) generation: u64,
+    /// Its stream.
     pub(crate) stream: StreamRef<S>,
+    /// The bytes that have passed over it, counted by the handles.
     pub(crate) byte_count: Arc<ByteCount>,
 }
 
@@ -107,6 +110,7 @@ impl<S> StreamRef<S> {
 }
 
 impl<S: 'static> StreamRef<S> {
+    /// The first reference to a new stream.
     pub(crate) fn new(stream: S) -> Self {
         match Socket::from_stream(stream) {
             Ok(socket) => Self::Socket(socket),
@@ -125,6 +129,7 @@ impl<S: 'static> StreamRef<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
+    /// Reads some bytes.
     #[inline]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -134,6 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
         }
     }
 
+    /// Writes some of these bytes.
     #[inline]
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bufs: WriteBufs<'_>) -> Poll<io::Result<usize>> {
         match self {
@@ -143,6 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
         }
     }
 
+    /// Whether a vectored write takes more than the first buffer.
     pub(crate) fn is_write_vectored(&self) -> bool {
         match self {
             Self::Socket(_) => true,
@@ -151,6 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
         }
     }
 
+    /// Hands everything that the stream has accepted to the kernel.
     #[inline]
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -161,6 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
         }
     }
 
+    /// Shuts the writing side down.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Socket(socket) => Poll::Ready(socket.shutdown_write()),
@@ -184,11 +193,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
 /// The bytes of one write.
 #[derive(Clone, Copy)]
 pub(crate) enum WriteBufs<'a> {
+    /// A single buffer.
     One(&'a [u8]),
+    /// The buffers of a vectored write.
     Many(&'a [IoSlice<'a>]),
 }
 
 impl WriteBufs<'_> {
+    /// How many bytes they have together.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -197,6 +209,7 @@ impl WriteBufs<'_> {
         }
     }
 
+    /// Writes them on a stream of the program.
     fn poll_write<S: AsyncWrite>(self, stream: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self {
             Self::One(bytes) => stream.poll_write(cx, bytes),

@@ -13,6 +13,7 @@ use std::sync::{MutexGuard, PoisonError};
 pub(crate) struct Mutex<T: ?Sized>(std::sync::Mutex<T>);
 
 impl<T> Mutex<T> {
+    /// An unlocked mutex.
     pub(crate) const fn new(value: T) -> Self {
         Self(std::sync::Mutex::new(value))
     }

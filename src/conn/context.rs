@@ -20,9 +20,13 @@ use crate::{Dial, Status, WhenDown};
 /// [`ConnState`].
 pub(crate) struct ConnContext<S> {
     pub(crate) conn_state: Arc<ConnState<S>>,
+    /// What an operation does that finds no link.
     pub(crate) when_down: WhenDown,
+    /// How long a read may wait without receiving anything.
     pub(crate) idle_timeout: Option<Duration>,
+    /// How many jobs a `SharedConn` queues.
     pub(crate) job_queue_size: usize,
+    /// The runtime of the actor. Timers and background tasks run there, whatever executor polls the handles.
     pub(crate) runtime: runtime::Handle,
     /// The dialer's check whether the peer has closed a stream that is not a socket.
     pub(super) is_closed: fn(&S) -> bool,
@@ -31,6 +35,7 @@ pub(crate) struct ConnContext<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ConnContext<S> {
+    /// The context of a connection whose links come from a dialer of type `D`.
     pub(crate) fn new<D: Dial<Stream = S>>(
         conn_state: Arc<ConnState<S>>,
         when_down: WhenDown,
@@ -63,7 +68,8 @@ impl<S> Drop for ConnContext<S> {
     }
 }
 
-/// Shuts a stream down now, or in a task of the runtime if the stream needs time.
+/// Shuts a stream down now, or in a task of the runtime if the stream needs time. The task ends with the link or the
+/// connection.
 fn shut_down_in_background<S>(mut stream: StreamRef<S>, context: &ConnContext<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -5,22 +5,16 @@
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, RawWakerVTable, Waker};
-use std::time::Duration;
-
-use tokio::runtime;
 
 use super::idle_timeout::IdleTimer;
 use super::timer::GenerationTimeout;
 use crate::conn_state::{ConnState, Direction};
 use crate::link::LastCheck;
 
-/// How long a read waits for the end of a broken link's stream that is not a socket but is built on one.
-///
-/// The kernel has already reported the break, so the stream normally ends at once. Only a stream that does not pass the
-/// end on needs the limit.
-const STREAM_END_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// The state of one direction of a handle.
+///
+/// A whole `Conn` has two of them, a half has one. It ties the operation under way to the link on which it began, so that
+/// the operation reports that link's break even if the other direction has reported it before.
 pub(super) struct DirectionState {
     pub(super) direction: Direction,
     /// The task whose waker the [`ConnState`] stores for this direction.
@@ -32,13 +26,13 @@ pub(super) struct DirectionState {
     /// The broken link for whose remaining bytes a read has yielded to the runtime.
     yielded_for: u64,
     /// Runs while a read waits for the end of a broken link's stream.
-    stream_end_timeout: GenerationTimeout,
+    pub(super) stream_end_timeout: GenerationTimeout,
     /// Runs while an operation waits for a link, if the program limits that wait. Keyed by the generation reported last.
-    link_timeout: GenerationTimeout,
+    pub(super) link_timeout: GenerationTimeout,
     /// Whether operations wait for a link for any time, whatever the program's `when_down` says.
     pub(super) ignores_when_down: bool,
-    /// Runs while a read waits for bytes, if there is an idle timeout.
-    idle_timer: Option<Box<IdleTimer>>,
+    /// Runs while a read waits for bytes, if there is an idle timeout. On the heap, as most connections have none.
+    pub(super) idle_timer: Option<Box<IdleTimer>>,
     /// When a write last asked the kernel whether the peer has closed.
     pub(super) last_check: LastCheck,
 }
@@ -55,10 +49,12 @@ struct RegisteredTask {
 }
 
 impl RegisteredTask {
+    /// Remembers the task of this waker.
     fn new(waker: &Waker) -> Self {
         Self { waker: waker.clone(), vtable: waker.vtable() }
     }
 
+    /// Whether this waker is the remembered task's.
     #[inline]
     fn has_waker(&self, waker: &Waker) -> bool {
         self.waker.data() == waker.data() && std::ptr::eq(self.vtable, waker.vtable())
@@ -66,6 +62,7 @@ impl RegisteredTask {
 }
 
 impl DirectionState {
+    /// A direction in which no operation has begun.
     pub(super) fn new(direction: Direction) -> Self {
         Self {
             direction,
@@ -128,6 +125,9 @@ impl DirectionState {
     // ===== waiting =====
 
     /// Prepares to wait for a stream: from now on, a break of its link wakes this task.
+    ///
+    /// Takes the lock of the [`ConnState`] only if another task waited here before. The caller must then check that the
+    /// link is still live: it may have broken before the waker was stored.
     #[inline]
     pub(super) fn begin_wait<S>(&mut self, generation: u64, conn_state: &ConnState<S>, cx: &Context<'_>) {
         self.pending_on = generation;
@@ -150,42 +150,5 @@ impl DirectionState {
         }
         // Polled once and dropped: this already schedules the task after the sockets.
         pin!(tokio::task::yield_now()).poll(cx)
-    }
-
-    /// A read waits for bytes. Ready when none have come for `limit`.
-    pub(super) fn poll_idle_timeout(
-        &mut self,
-        cx: &mut Context<'_>,
-        generation: u64,
-        limit: Duration,
-        runtime: &runtime::Handle,
-    ) -> Poll<()> {
-        self.idle_timer.get_or_insert_default().poll(cx, generation, limit, runtime)
-    }
-
-    /// A read waits for the end of a broken link's stream. Ready when the stream has taken too long.
-    pub(super) fn poll_stream_end_timeout(
-        &mut self,
-        cx: &mut Context<'_>,
-        generation: u64,
-        runtime: &runtime::Handle,
-    ) -> Poll<()> {
-        self.stream_end_timeout.poll(cx, generation, STREAM_END_TIMEOUT, runtime)
-    }
-
-    /// An operation waits for a link. Ready when `limit` has passed since the first wait of this outage.
-    pub(super) fn poll_link_timeout(
-        &mut self,
-        cx: &mut Context<'_>,
-        last_reported: u64,
-        limit: Duration,
-        runtime: &runtime::Handle,
-    ) -> Poll<()> {
-        self.link_timeout.poll(cx, last_reported, limit, runtime)
-    }
-
-    /// The wait for a link is over.
-    pub(super) fn end_link_wait(&mut self) {
-        self.link_timeout.stop();
     }
 }

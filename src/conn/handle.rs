@@ -12,7 +12,11 @@ use crate::fault::Fault;
 use crate::link::Link;
 
 /// What a whole `Conn` or one of its halves consists of, apart from its [`DirectionState`](super::DirectionState)s.
+///
+/// A handle keeps two promises. It uses no link that is not newer than `last_reported`. It takes no link while an older
+/// break is unreported. So its caller learns of every break before the first byte of the next link.
 pub(super) struct Handle<S> {
+    /// Keeps the connection open.
     pub(super) context: Arc<ConnContext<S>>,
     /// The same as in `context`, one pointer nearer.
     pub(super) conn_state: Arc<ConnState<S>>,
@@ -20,12 +24,14 @@ pub(super) struct Handle<S> {
     pub(super) link: OnceLock<Link<S>>,
     /// The newest generation whose break this handle has reported.
     pub(super) last_reported: u64,
+    /// Whether it is one of two halves, which share the link.
     is_half: bool,
     /// The writing side was shut down through this handle.
     pub(super) is_shut_down: bool,
 }
 
 impl<S> Handle<S> {
+    /// The handle of a whole connection, without a link.
     pub(super) fn new(context: Arc<ConnContext<S>>) -> Self {
         let conn_state = Arc::clone(&context.conn_state);
         Self { context, conn_state, link: OnceLock::new(), last_reported: 0, is_half: false, is_shut_down: false }
@@ -76,7 +82,10 @@ impl<S> Handle<S> {
 
     // ===== breaks =====
 
-    /// The first break after `last_reported` that this handle has reported, for another handle that has not.
+    /// The first break after `last_reported` that this handle has reported, for another user of the handle.
+    ///
+    /// A clone of a `SharedConn` reads through a handle that all clones share. If another clone has reported breaks through
+    /// it, this clone still has to report them one by one. A break that is not remembered any more is skipped.
     pub(super) fn fault_after(&self, last_reported: u64, op: Op) -> Arc<Fault> {
         let oldest = self.conn_state.oldest_unreported(last_reported);
         let remembered = oldest.filter(|fault| fault.generation <= self.last_reported);
@@ -86,6 +95,8 @@ impl<S> Handle<S> {
     // ===== splitting =====
 
     /// Divides the handle of a whole connection into the handles of its halves.
+    ///
+    /// Takes the live link first, so that each half has it and can report its break.
     pub(super) fn split(mut self) -> (Self, Self) {
         self.take_link(Direction::Read);
         let Self { context, conn_state, link, last_reported, is_shut_down, .. } = self;
@@ -107,6 +118,8 @@ impl<S> Handle<S> {
     }
 
     /// Joins the handles of two halves. The whole has reported what either half has.
+    ///
+    /// It keeps the newer link of the two, unless a half has reported that link's break.
     pub(super) fn join(self, other: Self) -> Self {
         let last_reported = self.last_reported.max(other.last_reported);
         let newest = match (self.link.into_inner(), other.link.into_inner()) {
@@ -136,6 +149,7 @@ impl<S> Handle<S> {
         }
     }
 
+    /// Whether both are handles of one connection.
     pub(super) fn is_same_connection(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.conn_state, &other.conn_state)
     }
@@ -151,6 +165,8 @@ impl<S> Handle<S> {
 
 impl<S: 'static> Handle<S> {
     /// The stream of the live link, if there is one and no break has to be reported before it.
+    ///
+    /// Fetches the link if the handle has none yet, which is why the link is in a cell.
     pub(super) fn get_ref(&self, direction: Direction) -> Option<&S> {
         if self.link.get().is_none() {
             if let Some(link) = self.conn_state.take_live(self.last_reported, self.claimant(direction)) {
@@ -163,6 +179,7 @@ impl<S: 'static> Handle<S> {
     }
 }
 
+/// A cell with this content, or an empty one.
 fn cell<T>(content: Option<T>) -> OnceLock<T> {
     content.map_or_else(OnceLock::new, OnceLock::from)
 }

@@ -29,12 +29,14 @@ use super::timer::{Timer, now};
 pub(super) struct IdleTimer {
     /// `None` unless a read has waited since the last byte.
     silence: Option<Silence>,
+    /// Fires at the end of this silence, or earlier if a byte came since it was set.
     timer: Option<Timer>,
 }
 
 /// A time in which nothing was received.
 #[derive(Clone, Copy)]
 struct Silence {
+    /// The link, which a silence does not outlive.
     generation: u64,
     /// The first wait since the last byte, or the wait that got the whole time once more.
     began: Instant,

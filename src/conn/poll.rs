@@ -9,6 +9,9 @@
 //! operation under way in the other direction (it waits, or has written a part of its bytes) is tied to its link by its
 //! [`DirectionState`]. It reports that link's break all the same.
 //!
+//! Each operation has the same shape. It tries the live link. If the stream is pending, it stores its waker and checks
+//! once more that the link is live. If there is no live link, the slow path decides.
+//!
 //! Next: [`slow_path`](super::slow_path), for a handle without a live link.
 
 use std::io;
@@ -29,10 +32,15 @@ use crate::io_error::is_try_again;
 use crate::link::{Link, Socket, WriteBufs};
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
+    /// Without a link: what the streams of this connection will answer.
     pub(super) fn is_write_vectored(&self) -> bool {
         self.link.get().map_or_else(Socket::is_socket::<S>, |link| link.stream.is_write_vectored())
     }
 
+    /// Reads from the live link. Reports a break only after everything that had arrived before it was read.
+    ///
+    /// On a live link this takes no lock (unless halves share a stream that is not a socket) and allocates nothing. The
+    /// loop turns only when the link breaks or is replaced.
     #[inline]
     pub(super) fn poll_read(
         &mut self,
@@ -73,6 +81,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         }
     }
 
+    /// Writes on the live link, after checking whether the peer has closed it.
+    ///
+    /// On a live link this takes no lock (unless halves share a stream that is not a socket) and allocates nothing. A
+    /// stream that takes no byte of a non-empty buffer counts as broken, as for tokio's `write_all`.
     #[inline]
     pub(super) fn poll_write(
         &mut self,
@@ -113,6 +125,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         }
     }
 
+    /// Flushes the stream of the live link.
+    ///
+    /// Without a live link it reports a break only if bytes may have been lost in a buffer of the stream. A socket has no
+    /// such buffer, so a flush on a broken socket succeeds and leaves the report to the next read or write.
     pub(super) fn poll_flush(&mut self, dir: &mut DirectionState, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(link) = self.live(dir) {
             let generation = link.generation;
@@ -139,6 +155,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     }
 
     /// Shuts down the writing side of the link, if there is one. No other link follows.
+    ///
+    /// The live link stays readable to the end of its stream. A break that is not reported yet is reported here, unless it
+    /// is the peer's close, which the reads still report.
     pub(super) fn poll_shutdown(&mut self, dir: &mut DirectionState, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_shut_down {
             return Poll::Ready(Ok(()));
@@ -202,7 +221,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         let _ = self.conn_state.record_break(generation, op, cause);
     }
 
-    /// The link to use, if it is live and the operation under way has no break to report.
+    /// The link to use, if it is live and the operation under way has no break to report. One atomic load.
     #[inline]
     fn live(&mut self, dir: &DirectionState) -> Option<&mut Link<S>> {
         self.live_with_context(dir).map(|(link, _)| link)
@@ -220,7 +239,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     #[inline]
     fn poll_idle_timeout(&mut self, dir: &mut DirectionState, cx: &mut Context<'_>, generation: u64) -> Poll<Duration> {
         let Some(limit) = self.context.idle_timeout else { return Poll::Pending };
-        dir.poll_idle_timeout(cx, generation, limit, &self.context.runtime).map(|()| limit)
+        let idle_timer = dir.idle_timer.get_or_insert_default();
+        idle_timer.poll(cx, generation, limit, &self.context.runtime).map(|()| limit)
     }
 
     /// Reads once more after the idle timeout has passed. `None`: nothing came, and the link is broken now.
@@ -253,6 +273,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     }
 
     /// Prepares to wait for the stream or the break of its link. False if the link has broken already.
+    ///
+    /// The check comes after the waker is stored. So a break that this check misses finds the waker.
     #[inline]
     pub(super) fn begin_wait(&self, dir: &mut DirectionState, generation: u64, cx: &Context<'_>) -> bool {
         dir.begin_wait(generation, &self.conn_state, cx);

@@ -45,6 +45,8 @@ impl<S> ReadHalf<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ReadHalf<S> {
     /// Waits for a live link and takes it. Returns its generation, or reports a break that comes before it.
+    ///
+    /// Also checks whether the peer has closed the link already, as a write would. So no conversation begins on it then.
     pub(crate) fn poll_live_link(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
         let Self { handle, dir, .. } = self;
         loop {
@@ -63,7 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ReadHalf<S> {
 }
 
 impl<S> WriteHalf<S> {
-    /// Skips the breaks of the links up to `generation`.
+    /// Skips the breaks of the links up to `generation`. The next write works on the link after them.
     #[must_use]
     pub(crate) fn skip_breaks(&mut self, generation: u64) -> Released<S> {
         self.handle.skip_breaks(&mut self.dir, generation)

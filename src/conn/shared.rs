@@ -1,5 +1,16 @@
 //! One connection for any number of tasks.
 //!
+//! A job goes from [`SharedConn::write_all`] to the link in one of three ways:
+//!
+//! ```text
+//! caller alone     WriteAll::poll_begin -> WritePermit::write_direct -> WriteHalf
+//! several callers  WriteAll::poll_begin -> Queue -> WriteTask::poll -> WritePermit::drive -> WriteHalf
+//! 16 KiB or more   WriteAll::poll_begin -> Queue -> its turn -> WriteAll::poll_queued -> WritePermit::drive -> WriteHalf
+//! ```
+//!
+//! Locks are taken in this order: the reader's mutex, the writer's state, the lock of the connection's state. Wakers are
+//! woken after the last of them is released.
+//!
 //! Next: [`write_all`], one job.
 
 use std::fmt;
@@ -93,9 +104,11 @@ pub struct SharedConn<S = TcpStream> {
 
 /// What the clones of a [`SharedConn`] share.
 struct SharedInner<S> {
+    /// The connection's state, which most methods ask.
     conn_state: Arc<ConnState<S>>,
     /// Locked for the whole of a read, so that reads are served in order.
     reader: Mutex<ReadHalf<S>>,
+    /// Shared with the write task.
     writer: Arc<Writer<S>>,
 }
 
@@ -103,6 +116,7 @@ struct SharedInner<S> {
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
+    /// Splits the connection and starts the write task.
     pub(super) fn new(conn: Conn<S>) -> Self {
         let capacity = conn.handle.context.job_queue_size;
         let (reader, mut half) = conn.into_split();

@@ -1,12 +1,19 @@
 //! The slow path of an operation: its handle has no live link.
 //!
-//! The operation reports a break, takes the next link, or waits.
+//! What comes first is decided under the lock of the connection's state, in this order:
+//!
+//! 1. The program has closed the connection: the operation fails.
+//! 2. A break is unreported: the operation reports it. A read first returns what had arrived on that link.
+//! 3. The connection has ended otherwise: the operation fails.
+//! 4. A link is up: the operation takes it and goes on there.
+//! 5. The operation waits, as [`WhenDown`] says.
 //!
 //! Next: [`conn_state`](crate::conn_state), which says what a handle does next.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -18,10 +25,17 @@ use crate::io_error::{SharedIoError, is_try_again};
 use crate::link::Link;
 use crate::{Error, Op, WhenDown};
 
+/// How long a read waits for the end of a broken link's stream that is not a socket but is built on one.
+///
+/// The kernel has already reported the break, so the stream normally ends at once. Only a stream that does not pass the
+/// end on needs the limit.
+const STREAM_END_TIMEOUT: Duration = Duration::from_secs(1);
+
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     /// Does what an operation without a live link has to do. `None`: there is a live link now.
     ///
-    /// For a reader with a buffer, the outcome can be bytes that had arrived before the break.
+    /// For a reader with a buffer, the outcome can be bytes that had arrived before the break. `op` is the operation that
+    /// an error names.
     #[cold]
     pub(super) fn poll_next_link(
         &mut self,
@@ -41,7 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
         Poll::Ready(match self.conn_state.next_step(self.last_reported, self.claimant(dir.direction), cx.waker()) {
             NextStep::Use(link) => {
-                dir.end_link_wait();
+                dir.link_timeout.stop();
                 self.link = OnceLock::from(link);
                 None
             }
@@ -78,13 +92,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
             WhenDown::Wait => return Poll::Pending,
             WhenDown::Fail => Error::Down { address: address() }.into(),
             WhenDown::WaitFor(limit) => {
-                ready!(dir.poll_link_timeout(cx, self.last_reported, limit, &self.context.runtime));
+                ready!(dir.link_timeout.poll(cx, self.last_reported, limit, &self.context.runtime));
                 Error::WaitTimeout { address: address(), limit }.into()
             }
         })
     }
 
-    /// Takes over a broken link that this reader never had.
+    /// Takes over a broken link that this reader never had, so that its bytes can be read.
     pub(super) fn adopt_leftover(&mut self, leftover: Option<Link<S>>) {
         if let Some(leftover) = leftover {
             self.link = OnceLock::from(leftover);
@@ -92,6 +106,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     }
 
     /// Reads what had arrived on a broken link. When nothing is left, reports the break.
+    ///
+    /// A socket is asked for its bytes without waiting. Any other stream may be built on a socket that the runtime has not
+    /// looked at yet, so its last bytes get some time:
+    ///
+    /// - If the kernel has reported the break, the stream is about to end. The read waits for that end, for at most
+    ///   [`STREAM_END_TIMEOUT`].
+    /// - Otherwise the read yields to the runtime once.
     fn poll_read_leftover(
         &mut self,
         dir: &mut DirectionState,
@@ -111,7 +132,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                     Poll::Ready(outcome) => arrived = Some(outcome),
                     Poll::Pending => {
                         dir.begin_wait(fault.generation, &self.conn_state, cx);
-                        ready!(dir.poll_stream_end_timeout(cx, fault.generation, &self.context.runtime));
+                        let runtime = &self.context.runtime;
+                        ready!(dir.stream_end_timeout.poll(cx, fault.generation, STREAM_END_TIMEOUT, runtime));
                     }
                 }
             } else {
@@ -173,6 +195,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     }
 
     /// Notes that the handle has reported this break and drops its link.
+    ///
+    /// From here on the handle may use the next link. In a whole `Conn` this counts for both directions.
     fn note_reported(&mut self, dir: &mut DirectionState, fault: &Fault) {
         // A watch shows the break no later than the operation reports it.
         self.conn_state.publish();
@@ -184,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     }
 }
 
-/// What a `TcpStream` returns for a write after its shutdown.
+/// What a `TcpStream` returns for a write after its shutdown: [`BrokenPipe`](io::ErrorKind::BrokenPipe).
 pub(super) fn write_after_shutdown() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, Error::ClosedConnection)
 }

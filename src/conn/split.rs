@@ -58,7 +58,9 @@ pub struct WriteHalf<S = TcpStream> {
 
 /// What a [`WriteHalf`] does when it is dropped.
 enum OnDrop {
+    /// It shuts the writing side down, as tokio's half does.
     Shutdown,
+    /// It leaves the connection as it is.
     Forget,
     /// It has become a part of a whole connection.
     Reunited,
@@ -83,6 +85,7 @@ impl<S> fmt::Display for ReuniteError<S> {
 impl<S> std::error::Error for ReuniteError<S> {}
 
 impl<S> ReadHalf<S> {
+    /// The half that reads through this handle.
     pub(super) fn new(handle: Handle<S>, dir: DirectionState) -> Self {
         Self { handle, dir, is_reunited: false }
     }
@@ -117,6 +120,7 @@ impl<S> ReadHalf<S> {
 }
 
 impl<S> WriteHalf<S> {
+    /// The half that writes through this handle.
     pub(super) fn new(handle: Handle<S>, dir: DirectionState) -> Self {
         Self { handle, dir, on_drop: OnDrop::Shutdown }
     }
@@ -153,7 +157,7 @@ impl<S> WriteHalf<S> {
     }
 }
 
-/// Joins the halves if they belong together.
+/// Joins the halves if they belong together. Their `Drop` then does nothing.
 fn reunite<S>(mut read: ReadHalf<S>, mut write: WriteHalf<S>) -> Result<Conn<S>, ReuniteError<S>> {
     if !read.handle.is_same_connection(&write.handle) {
         return Err(ReuniteError(read, write));
@@ -193,6 +197,8 @@ impl<S> Drop for WriteHalf<S> {
     }
 }
 
+/// A read that returns `Ok` and fills nothing, though there was room, reports the peer's close. The next read works on the next
+/// link, or waits for it. An error with an [`Error`] inside reports any other break or the end of the connection.
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for ReadHalf<S> {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -201,6 +207,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for ReadHalf<
     }
 }
 
+/// An error with an [`Error::IoError`] inside reports a break. The next write works on the next link, or waits for it. A flush
+/// on a connection over sockets has nothing to do: the kernel has every byte that a write has accepted.
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for WriteHalf<S> {
     write_methods!(dir);
 }

@@ -16,16 +16,19 @@ use tokio::time::{Instant, sleep_until};
 
 /// Ready once, at its deadline. Never ready if the runtime shuts down before or has no timers.
 pub(super) struct Timer {
+    /// When it fires, on the runtime's clock.
     pub(super) deadline: Instant,
-    /// `None` when it has ended.
+    /// The task that sleeps; `None` when it has ended.
     task: Option<JoinHandle<()>>,
 }
 
 impl Timer {
+    /// Starts a timer on this runtime.
     pub(super) fn new(deadline: Instant, runtime: &runtime::Handle) -> Self {
         Self { deadline, task: Some(runtime.spawn(async move { sleep_until(deadline).await })) }
     }
 
+    /// Ready once. Later polls are pending and wake nothing.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(task) = &mut self.task else { return Poll::Pending };
         let outcome = ready!(Pin::new(task).poll(cx));

@@ -1,5 +1,7 @@
 //! The part of the connection's state that is behind its lock.
 //!
+//! Its methods run under the lock, so they wake nothing and drop no stream. What they leave to do is in [`Deferred`].
+//!
 //! Next: [`Fault`], the record of a break.
 
 use std::collections::VecDeque;
@@ -41,6 +43,7 @@ pub(super) struct ConnStateInner<S> {
     commands: VecDeque<Command>,
     /// The actor's waker, while it waits for a command.
     actor: Option<Waker>,
+    /// Why there will be no further link, if that is so.
     pub(super) end: Option<End>,
     /// The wakers of the handles, one for each [`Direction`].
     wakers: [Option<Waker>; 2],
@@ -87,13 +90,16 @@ impl End {
 /// The two directions in which a handle can wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
+    /// Reads, and the wait of `Sessions` for a link.
     Read,
+    /// Writes, flushes and shutdowns.
     Write,
 }
 
 /// A handle that asks for a link.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claimant {
+    /// The direction whose waker is stored if it has to wait.
     pub(crate) direction: Direction,
     /// Whether the handle is one of two halves.
     pub(crate) is_half: bool,
@@ -109,7 +115,9 @@ impl Claimant {
 /// What a change leaves to do once the lock is released.
 #[must_use]
 pub(super) struct Deferred<S> {
+    /// The handles that have to look again.
     handles: [Option<Waker>; 2],
+    /// The actor, if a command is queued.
     actor: Option<Waker>,
     /// Dropping a stream runs code of the program.
     _discarded: Vec<Link<S>>,
@@ -123,6 +131,7 @@ impl<S> Deferred<S> {
 }
 
 impl<S> ConnStateInner<S> {
+    /// No link yet.
     pub(super) fn new() -> Self {
         Self {
             generation: 0,
@@ -165,7 +174,8 @@ impl<S> ConnStateInner<S> {
         self.wake_handles = true;
     }
 
-    /// Ends the newest link and remembers the break.
+    /// Ends the newest link and remembers the break. If the reader never took the link and it may have unread bytes, it is
+    /// kept for the reader; otherwise it is dropped.
     pub(super) fn break_link(&mut self, op: Op, cause: Cause) -> Arc<Fault> {
         let generation = self.generation;
         let (link, unacknowledged) = self.disconnect(matches!(cause, Cause::IdleTimeout(_)));
@@ -221,12 +231,16 @@ impl<S> ConnStateInner<S> {
         (self.link.take(), unacknowledged)
     }
 
+    /// Drops the leftover once the lock is released.
     fn discard_leftover(&mut self) {
         let leftover = self.leftover.take();
         self.discarded.extend(leftover);
     }
 
-    /// Takes the live link for a handle. A whole `Conn` gets a stream that is not a socket for itself.
+    /// Takes the live link for a handle.
+    ///
+    /// A whole `Conn` gets a stream that is not a socket for itself. Any other handle gets one more reference, and the link
+    /// stays here for the handles that have not taken it.
     pub(super) fn take(&mut self, claimant: Claimant) -> Option<Link<S>> {
         let is_owned = matches!(self.link, Some(Link { stream: StreamRef::Owned(_), .. }));
         let taken = if is_owned && !claimant.is_half { self.link.take() } else { self.share() }?;

@@ -38,11 +38,13 @@ impl Socket {
         self.has_close_flag() || (last.advance() && self.ask_kernel())
     }
 
+    /// Whether the runtime has seen the close.
     #[inline]
     fn has_close_flag(&self) -> bool {
         with_stream!(self, stream => stream.try_io(Interest::PRIORITY, || Ok(())).is_ok())
     }
 
+    /// Whether the kernel has seen the close. A system call.
     #[cold]
     fn ask_kernel(&self) -> bool {
         with_stream!(self, stream => is_closed_now(&**stream))

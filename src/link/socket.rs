@@ -28,7 +28,9 @@ use crate::fault::Cause;
 /// A socket of a type that tokio can use through a shared reference.
 #[derive(Clone, Debug)]
 pub(crate) enum Socket {
+    /// Over TCP, where unacknowledged bytes can be counted.
     Tcp(Arc<TcpStream>),
+    /// Of the Unix domain.
     #[cfg(unix)]
     Unix(Arc<UnixStream>),
 }
@@ -86,6 +88,7 @@ impl Socket {
         with_stream!(self, stream => &**stream)
     }
 
+    /// Reads some bytes. `Ok` with an unchanged buffer is the end of the stream.
     #[inline]
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // This takes from the task's budget itself and checks the readiness only inside `try_io`. Calling tokio's
@@ -111,6 +114,7 @@ impl Socket {
         })
     }
 
+    /// Writes some bytes. The kernel has what it returns.
     #[inline]
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, bufs: WriteBufs<'_>) -> Poll<io::Result<usize>> {
         let budget = ready!(coop::poll_proceed(cx));
@@ -142,7 +146,7 @@ impl Socket {
         with_stream!(self, stream => peek(SockRef::from(&**stream))).is_ok_and(|n| n > 0)
     }
 
-    /// Why the peer has closed this socket. Takes the kernel's pending error.
+    /// Why the peer has closed this socket. Takes the kernel's pending error, which the kernel returns only once.
     pub(crate) fn closing_cause(&self) -> Cause {
         let (pending, failed) = with_stream!(self, stream => {
             (stream.take_error(), stream.try_io(Interest::ERROR, || Ok(())).is_ok())
@@ -197,6 +201,7 @@ impl Socket {
         let _ = with_stream!(self, stream => SockRef::from(&**stream).set_linger(Some(std::time::Duration::ZERO)));
     }
 
+    /// shutdown(2), which tokio offers only for `&mut`.
     fn shutdown(&self, sides: Shutdown) -> io::Result<()> {
         with_stream!(self, stream => SockRef::from(&**stream).shutdown(sides))
     }

@@ -9,6 +9,9 @@
 //! fails, and so does a job that was taken and not flushed. The jobs after it go back into the buffer, to be sent whole on
 //! the next link.
 //!
+//! A job's number never changes, so its caller finds the outcome by it. The bytes in the buffer always belong to a run of
+//! admitted jobs in order; all positions follow from the jobs' lengths.
+//!
 //! Next: [`job`], a single job.
 
 use std::collections::VecDeque;
@@ -45,6 +48,7 @@ pub(super) struct Queue<F> {
 }
 
 impl<F> Queue<F> {
+    /// An open queue that admits `capacity` jobs at once.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             capacity,
@@ -62,6 +66,7 @@ impl<F> Queue<F> {
 
     // ===== questions =====
 
+    /// Whether no job is queued.
     pub(super) fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
@@ -100,11 +105,13 @@ impl<F> Queue<F> {
         index >= self.taken || self.jobs[index].storage == Storage::Large
     }
 
+    /// Whether this job is still in the queue. It must have been queued before.
     #[inline]
     fn is_queued(&self, number: u64) -> bool {
         self.jobs.front().is_some_and(|job| job.number <= number)
     }
 
+    /// Whether another job can be admitted.
     fn has_room(&self) -> bool {
         self.admitted < self.capacity
     }
@@ -331,6 +338,7 @@ impl<F> Queue<F> {
         self.clear(wakers);
     }
 
+    /// Removes all jobs and wakes their callers.
     fn clear(&mut self, wakers: &mut Vec<Waker>) {
         wakers.extend(self.jobs.drain(..).filter_map(|job| job.waker));
         (self.admitted, self.taken, self.written) = (0, 0, 0);

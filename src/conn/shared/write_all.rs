@@ -1,5 +1,8 @@
 //! The future of one call of `write_all`: one job.
 //!
+//! The first poll begins the job: its place in the order is fixed from then on. A caller that is alone writes its bytes
+//! directly and is usually done in that poll. Otherwise the job is queued, and later polls fetch its outcome.
+//!
 //! Next: [`writer`](super::writer), where the jobs of all callers meet.
 
 use std::future::Future;
@@ -18,8 +21,11 @@ use crate::conn::timer::GenerationTimeout;
 use crate::{Error, WhenDown};
 
 /// The future of [`SharedConn::write_all`](super::SharedConn::write_all).
+///
+/// Dropping it cancels the job if none of its bytes was taken. Otherwise the write task sends the rest.
 pub(super) struct WriteAll<'a, S> {
     writer: &'a Writer<S>,
+    /// The bytes of the job.
     bytes: &'a [u8],
     /// The number of the job, while it is in the queue.
     number: Option<u64>,
@@ -30,6 +36,7 @@ pub(super) struct WriteAll<'a, S> {
 }
 
 impl<'a, S> WriteAll<'a, S> {
+    /// A job that has not begun.
     pub(super) fn new(writer: &'a Writer<S>, bytes: &'a [u8]) -> Self {
         Self { writer, bytes, number: None, permit: None, link_timeout: GenerationTimeout::default() }
     }
@@ -50,6 +57,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for WriteAll<'_,
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
     /// The first poll: writes directly if the caller is alone, queues the job otherwise.
+    ///
+    /// A direct write that the link does not take whole becomes the first job of the queue, with the rest of its bytes.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let is_up = self.writer.check_link();
         let mut state = self.writer.lock();
@@ -98,6 +107,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
     }
 
     /// A later poll: the job is in the queue.
+    ///
+    /// Fetches the outcome. While there is none, it admits the job if there is room, and writes the bytes of a large job
+    /// whose turn it is.
     fn poll_queued(&mut self, number: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(permit) = &mut self.permit {
             if permit.drive(self.writer, Some((number, self.bytes)), cx).is_pending() {
@@ -149,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
         Poll::Ready(Err(Error::WaitTimeout { address, limit }.into()))
     }
 
-    /// Keeps the job from being sent. False if it is too late for that.
+    /// Keeps the job from being sent. False if it is too late: a writer has taken it, or it is partly written.
     fn cancel(&mut self) -> bool {
         let Some(number) = self.number else { return false };
         let mut wakers = Vec::new();

@@ -14,12 +14,17 @@ use crate::conn::WriteHalf;
 use crate::{Error, Op, WhenDown};
 
 /// The permit to write on the link, with the state that goes from owner to owner.
+///
+/// There is one for each `SharedConn`. It is in [`WriterState`](super::writer::WriterState) while nothing writes. Otherwise
+/// one caller or the write task owns it.
 pub(super) struct WritePermit<S> {
+    /// The half that all jobs are written through.
     half: WriteHalf<S>,
     /// What was taken out of the queue.
     buffer: Vec<u8>,
     /// How much of the buffer the stream has taken.
     offset: usize,
+    /// What was taken out of the queue and is not written yet.
     next_write: NextWrite,
     /// Whether the stream may hold bytes that the kernel does not have.
     pub(super) is_unflushed: bool,
@@ -38,6 +43,7 @@ pub(super) enum Stopped {
 }
 
 impl<S> WritePermit<S> {
+    /// The permit to write through this half.
     pub(super) fn new(half: WriteHalf<S>) -> Self {
         Self {
             half,
@@ -75,6 +81,9 @@ impl<S> WritePermit<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WritePermit<S> {
     /// Writes the bytes of the only caller, as far as the link takes them now. Returns how many the stream has taken.
+    ///
+    /// Fails only if a break cut the job, or if the job must not wait for a link. A break before the first byte does not
+    /// concern it: the loop goes on with the next link.
     pub(super) fn write_direct(&mut self, writer: &Writer<S>, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<usize> {
         let mut written = 0;
         while written < bytes.len() || self.is_unflushed {
@@ -107,7 +116,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WritePermit<S> {
         Ok(written)
     }
 
-    /// Writes what is queued. A caller with a job of its `own` writes only that job.
+    /// Writes what is queued. A caller with a job of its `own` (its number and bytes) writes only that job.
+    ///
+    /// Pending while the link takes nothing or is down: the waker is stored then. Ready when the owner should return the
+    /// permit. The outcome of each job is in the queue.
     pub(super) fn drive(
         &mut self,
         writer: &Writer<S>,
@@ -177,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WritePermit<S> {
         writer.unlock(state, self.wakers.drain(..));
     }
 
-    /// The link takes nothing now, or there is none.
+    /// The link takes nothing now, or there is none. In an outage, applies the program's `when_down` once.
     fn on_pending(&mut self, writer: &Writer<S>) -> Poll<Stopped> {
         let (is_up, generation) = (writer.is_up(), writer.context.conn_state.generation());
         let mut state = writer.lock();

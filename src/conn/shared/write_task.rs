@@ -1,5 +1,8 @@
 //! The task that writes the queued jobs of all callers.
 //!
+//! It sleeps until a job is admitted while the permit is free. Then it takes the permit and writes until the queue is
+//! empty, or until a large job's caller has to write.
+//!
 //! Next: [`conn`](crate::conn)'s `poll`, which writes the bytes on the link.
 
 use std::future::poll_fn;
@@ -23,6 +26,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 ///
 /// However it ends, no caller goes on waiting for it: see its `Drop`.
 pub(super) struct WriteTask<S> {
+    /// Shared with the callers.
     writer: Arc<Writer<S>>,
     /// The permit to write, while the task has it.
     permit: Option<Box<WritePermit<S>>>,
@@ -31,10 +35,12 @@ pub(super) struct WriteTask<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteTask<S> {
+    /// The task of this writer; it does nothing before it runs.
     pub(super) fn new(writer: Arc<Writer<S>>) -> Self {
         Self { writer, permit: None, has_yielded: false }
     }
 
+    /// Writes until every job is done and the last clone was dropped, or the connection has ended.
     pub(super) async fn run(mut self) {
         let writer = Arc::clone(&self.writer);
         let drain_limit = async {
@@ -50,6 +56,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteTask<S> {
         }
     }
 
+    /// Writes as far as the link takes bytes. Ready when no job can come any more.
+    ///
+    /// A panic of the stream breaks the link and does not end the task: the callers still depend on it.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let Some(permit) = &mut self.permit else {

@@ -43,6 +43,7 @@ pub(super) struct Writer<S> {
     state: Mutex<WriterState<S>>,
     /// Whether the streams are sockets: the kernel has every byte that a socket has taken.
     pub(super) is_socket: bool,
+    /// The connection's settings and state.
     pub(super) context: Arc<ConnContext<S>>,
     /// Notified when the queue is closing and its last job is gone.
     drained: Notify,
@@ -52,8 +53,9 @@ pub(super) struct Writer<S> {
 
 /// What a [`Writer`] keeps behind its lock.
 pub(super) struct WriterState<S> {
+    /// The jobs that are not written directly.
     pub(super) queue: Queue<io::Error>,
-    /// `None` while the task or a caller has it.
+    /// The permit to write; `None` while the task or a caller has it.
     pub(super) permit: Option<Box<WritePermit<S>>>,
     /// The write task's waker, while the task sleeps.
     pub(super) task: Option<Waker>,
@@ -96,6 +98,7 @@ impl<S: 'static> Writer<S> {
 impl<S> Writer<S> {
     // ===== the lock =====
 
+    /// Locks the state. Use [`unlock`](Self::unlock) after any change that another task may wait for.
     pub(super) fn lock(&self) -> MutexGuard<'_, WriterState<S>> {
         self.state.lock()
     }
@@ -136,6 +139,7 @@ impl<S> Writer<S> {
         }
     }
 
+    /// The error of a job that must not wait for a link.
     fn down_error(&self) -> io::Error {
         Error::Down { address: self.context.conn_state.address.clone() }.into()
     }
@@ -192,6 +196,9 @@ impl<S> Writer<S> {
 
 impl<S> WriterState<S> {
     /// Begins a direct write if the caller is alone: gives it the permit. Otherwise the caller has to queue.
+    ///
+    /// A caller is alone if the queue is empty and the newest calls all came from its task. A call from another task counts
+    /// as contention for [`CONTENTION_ROUNDS`] rounds.
     #[inline]
     pub(super) fn begin_direct_write(&mut self) -> Option<Box<WritePermit<S>>> {
         let caller = task::try_id();

@@ -12,8 +12,11 @@ const LARGE: usize = 16 << 10;
 /// What became of a job.
 #[derive(Debug)]
 pub(in super::super) enum Outcome<F> {
+    /// It is still in the queue.
     Pending,
+    /// The kernel has all its bytes.
     Done,
+    /// A break has cut it, or `when_down` lets no job wait.
     Failed(F),
     /// The queue was closed before the job was sent.
     Closed,
@@ -21,9 +24,11 @@ pub(in super::super) enum Outcome<F> {
 
 /// One call of `write_all` in the queue.
 pub(super) struct Job {
+    /// Its position in the order of all jobs.
     pub(super) number: u64,
     /// How many bytes it has.
     pub(super) length: usize,
+    /// Where its bytes are.
     pub(super) storage: Storage,
     /// Whether a caller waits for the outcome.
     pub(super) has_caller: bool,
