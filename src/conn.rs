@@ -88,8 +88,7 @@ mod timer;
 /// only its sending side and goes on reading counts as closed, too.
 ///
 /// Data in flight when the peer closes is lost, and the next operation reports the break. On Linux the error says how many
-/// bytes that may be, in `unacknowledged` of [`Error::IoError`]: all bytes before them have reached
-/// the peer's machine.
+/// bytes that may be, in `unacknowledged` of [`Error::IoError`]: all bytes before them have reached the peer's machine.
 ///
 /// A peer that vanishes silently is noticed when the kernel gives up on it, which takes a quarter of an hour or more. Set
 /// [`keepalive`](Builder::keepalive), [`user_timeout`](Builder::user_timeout) or [`idle_timeout`](Builder::idle_timeout) to
@@ -225,6 +224,30 @@ impl<S> Conn<S> {
     ///
     /// The halves share a socket without a lock, and any other stream behind one. Dropping the [`WriteHalf`] shuts the
     /// writing side down, as tokio's does. Dropping the last half closes the connection.
+    ///
+    /// ```
+    /// use perconn::Conn;
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// # let address = server.local_addr()?;
+    /// # tokio::spawn(async move {
+    /// #     let (mut stream, _) = server.accept().await?;
+    /// #     let (mut read, mut write) = stream.split();
+    /// #     tokio::io::copy(&mut read, &mut write).await
+    /// # });
+    /// let (mut reader, mut writer) = Conn::connect(address).await?.into_split();
+    /// let reading = tokio::spawn(async move {
+    ///     let mut echo = [0; 5];
+    ///     reader.read_exact(&mut echo).await.map(|_| echo)
+    /// });
+    /// writer.write_all(b"hello").await?;
+    /// assert_eq!(&reading.await??, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_split(self) -> (ReadHalf<S>, WriteHalf<S>) {
         let (read, write) = self.handle.split();
         (ReadHalf::new(read, self.read), WriteHalf::new(write, self.write))

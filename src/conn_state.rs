@@ -16,7 +16,8 @@
 //!
 //! # Why the lock is never held for long
 //!
-//! Only code of this module runs under it. Wakers are woken, and streams and wakers dropped, after it is released.
+//! Only code of this crate runs under it. Wakers are woken, and wakers, streams and their errors dropped, after it is
+//! released.
 //!
 //! # Lock order
 //!

@@ -53,9 +53,9 @@ mod writer;
 /// fail in an outage. Up to [`job_queue_size`](crate::Builder::job_queue_size) jobs wait in the queue. When it is full,
 /// callers wait for room, first come, first served.
 ///
-/// A job of 16 KiB or more is not copied: its caller writes it when its turn comes. A caller that waited for room also brings
-/// its bytes only when there is room. So keep polling the future of such a call, as you would keep moving while you hold the
-/// guard of a mutex: until then, the jobs after it wait.
+/// A job of 16 KiB or more is not copied: its caller writes it when its turn comes. A caller that waits for room hands over
+/// its bytes only when there is room. The future of such a call is like the guard of a mutex: do not keep it without polling
+/// it, because the jobs after it wait.
 ///
 /// A clone that only writes may never report a break. If the kernel had taken bytes that the peer never received, only
 /// [`on_event`](crate::Builder::on_event) or a clone that reads shows it. If the stream is not a socket, each job is flushed

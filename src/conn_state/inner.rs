@@ -1,6 +1,6 @@
 //! The part of the connection's state that is behind its lock.
 //!
-//! Its methods run under the lock, so they wake nothing and drop no stream. What they leave to do is in [`Deferred`].
+//! Its methods run under the lock, so they wake nothing, and drop no stream and no error. What they leave to do is in [`Deferred`].
 //!
 //! Next: [`Fault`], the record of a break.
 
@@ -51,6 +51,8 @@ pub(super) struct ConnStateInner<S> {
     wake_handles: bool,
     /// Links to drop once the lock is released.
     discarded: Vec<Link<S>>,
+    /// The break that is not remembered any more, to drop once the lock is released.
+    forgotten: Option<Arc<Fault>>,
 }
 
 /// What a handle asks of the actor.
@@ -121,10 +123,12 @@ pub(super) struct Deferred<S> {
     actor: Option<Waker>,
     /// Dropping a stream runs code of the program.
     _discarded: Vec<Link<S>>,
+    /// So does dropping an error of a stream.
+    _forgotten: Option<Arc<Fault>>,
 }
 
 impl<S> Deferred<S> {
-    /// Wakes the tasks, then drops the links.
+    /// Wakes the tasks, then drops the rest.
     pub(super) fn run(self) {
         self.handles.into_iter().flatten().chain(self.actor).for_each(wake);
     }
@@ -148,6 +152,7 @@ impl<S> ConnStateInner<S> {
             wakers: [None, None],
             wake_handles: false,
             discarded: Vec::new(),
+            forgotten: None,
         }
     }
 
@@ -189,7 +194,7 @@ impl<S> ConnStateInner<S> {
             is_last: self.is_shutting_down,
         });
         if self.faults.len() == REMEMBERED_FAULTS {
-            self.faults.pop_front();
+            self.forgotten = self.faults.pop_front();
         }
         self.faults.push_back(Arc::clone(&fault));
         self.discard_leftover();
@@ -324,6 +329,58 @@ impl<S> ConnStateInner<S> {
             handles: if std::mem::take(&mut self.wake_handles) { self.wakers.clone() } else { [None, None] },
             actor: if self.commands.is_empty() { None } else { self.actor.take() },
             _discarded: std::mem::take(&mut self.discarded),
+            _forgotten: self.forgotten.take(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::task::Context;
+    use std::time::Duration;
+    use std::{error, fmt, io, thread};
+
+    use super::*;
+    use crate::conn_state::ConnState;
+
+    /// An error of the program whose `Drop` looks at the connection.
+    struct LooksBack(Arc<ConnState<()>>);
+
+    impl fmt::Debug for LooksBack {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("LooksBack")
+        }
+    }
+
+    impl fmt::Display for LooksBack {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("it looks back")
+        }
+    }
+
+    impl error::Error for LooksBack {}
+
+    impl Drop for LooksBack {
+        fn drop(&mut self) {
+            self.0.status();
+        }
+    }
+
+    #[test]
+    fn error_of_a_forgotten_break_is_dropped_without_the_lock() {
+        let (done, is_done) = mpsc::channel();
+        thread::spawn(move || {
+            let conn_state = Arc::new(ConnState::new("a:1".to_owned()));
+            for generation in 1..=REMEMBERED_FAULTS as u64 + 1 {
+                conn_state.hand_over(generation, ()).unwrap();
+                let cause = || io::Error::other(LooksBack(Arc::clone(&conn_state))).into();
+                conn_state.record_break(generation, Op::Read, cause).unwrap();
+                // The actor has taken its command, and with it another reference to the break.
+                let _ = conn_state.poll_command(&Context::from_waker(Waker::noop()));
+            }
+            done.send(()).unwrap();
+        });
+        is_done.recv_timeout(Duration::from_secs(10)).expect("the drop of the oldest error does not wait for the lock");
     }
 }

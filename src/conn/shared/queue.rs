@@ -208,12 +208,11 @@ impl<F> Queue<F> {
     }
 
     /// Cancels a job whose caller has gone; `bytes` are the job's. A job that is partly written, or taken by a writer, is
-    /// sent to its end.
-    pub(super) fn cancel(&mut self, number: u64, bytes: &[u8], wakers: &mut Vec<Waker>) {
-        if !self.is_queued(number) {
-            // Forgets its failure.
-            self.outcome(number);
-            return;
+    /// sent to its end. Returns the outcome if there is one already, to be dropped without the lock.
+    pub(super) fn cancel(&mut self, number: u64, bytes: &[u8], wakers: &mut Vec<Waker>) -> Outcome<F> {
+        let outcome = self.outcome(number);
+        if !matches!(outcome, Outcome::Pending) {
+            return outcome;
         }
         let can_cancel = self.can_cancel(number);
         let index = self.index(number);
@@ -230,6 +229,7 @@ impl<F> Queue<F> {
             self.bytes.splice(..0, bytes[self.written..].iter().copied());
             self.taken = 0;
         }
+        outcome
     }
 
     /// Removes a job that is not partly written and that no writer has taken.

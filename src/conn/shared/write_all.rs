@@ -170,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
             return false;
         }
         self.number = None;
-        state.queue.cancel(number, self.bytes, &mut wakers);
+        let _pending = state.queue.cancel(number, self.bytes, &mut wakers);
         self.writer.unlock(state, wakers);
         self.release_permit();
         true
@@ -198,7 +198,8 @@ impl<S> Drop for WriteAll<'_, S> {
         if let Some(number) = self.number {
             let mut wakers = Vec::new();
             let mut state = self.writer.lock();
-            state.queue.cancel(number, self.bytes, &mut wakers);
+            // Dropped after the lock is released: a failure may hold an error of the program.
+            let _outcome = state.queue.cancel(number, self.bytes, &mut wakers);
             self.writer.unlock(state, wakers);
         }
         self.release_permit();
