@@ -179,7 +179,7 @@ impl<D: Dial> Actor<D> {
         let break_seen = async {
             let Some(socket) = socket else { return future::pending().await };
             socket.closed_by_peer().await;
-            match conn_state.report_seen(generation, || socket.closing_cause()) {
+            match conn_state.record_break_by_actor(generation, || socket.closing_cause()) {
                 Some(fault) => fault,
                 // A handle was faster, and its command is in the queue.
                 None => future::pending().await,
@@ -307,7 +307,7 @@ async fn until_command<S, T, L>(
     loop {
         tokio::select! {
             biased;
-            command = poll_fn(|cx| conn_state.poll_job(cx)) => {
+            command = poll_fn(|cx| conn_state.poll_command(cx)) => {
                 let event = ActorEvent::Command(command);
                 if state.step(event.input(), limits) != (state, Action::Continue) {
                     return Ok(event);

@@ -90,13 +90,13 @@ impl<S> SessionConn<S> {
     /// runs the program's own code.
     fn break_active_link(&mut self) -> [Released<S>; 2] {
         let Some(generation) = self.active_link.take() else { return [None, None] };
-        [self.write.hang_up(generation), self.read.pass_over(generation)]
+        [self.write.discard_link(generation), self.read.skip_breaks(generation)]
     }
 
     /// Lets go of all links, with the same result.
     fn release_links(&mut self) -> [Released<S>; 2] {
         let newest = self.read.generation();
-        [self.read.pass_over(newest), self.write.pass_over(newest)]
+        [self.read.skip_breaks(newest), self.write.skip_breaks(newest)]
     }
 }
 
@@ -105,8 +105,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SessionConn<S> {
     fn poll_fresh_link(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
         loop {
             // The read half gets the reports of all breaks. The write half need not report them again.
-            drop(self.write.pass_over(self.read.last_reported()));
-            match ready!(self.read.poll_link(cx)) {
+            drop(self.write.skip_breaks(self.read.last_reported()));
+            match ready!(self.read.poll_live_link(cx)) {
                 Err(error) if matches!(Error::of(&error), Some(Error::IoError { .. })) => {}
                 outcome => return Poll::Ready(outcome),
             }

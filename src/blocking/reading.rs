@@ -53,7 +53,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedHalf<ReadHalf<S>>
             let before = half.last_reported();
             if before > known && !half.is_closed() {
                 // Another handle has reported this break, and may have read on.
-                let (generation, outcome) = half.tell_again(known);
+                let (generation, outcome) = half.report_again(known);
                 handle.set_reported(generation);
                 return Poll::Ready(outcome);
             }

@@ -140,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedHalf<WriteState<S
             let before = state.half.last_reported();
             if before > known && !state.half.is_closed() {
                 // Another handle has reported this break.
-                let (generation, error) = state.half.tell_again(known);
+                let (generation, error) = state.half.report_again(known);
                 return Poll::Ready(Err(Failure { generation: Some(generation), error }));
             }
             let outcome = self.poll::<S, _>(|cx| poll(Pin::new(&mut state.half), cx));

@@ -218,7 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Session<
             return Poll::Ready(Ok(()));
         }
         let generation = me.generation;
-        let outcome = ready!(me.poll_write_half(cx, |write, cx| write.get_mut().poll_farewell(cx, generation)));
+        let outcome = ready!(me.poll_write_half(cx, |write, cx| write.get_mut().poll_shutdown_stream(cx, generation)));
         let is_done = outcome.as_ref().map_or_else(|error| failure_kind(error).is_some(), |()| true);
         if is_done {
             me.end = Some(SessionEnd::Shutdown);

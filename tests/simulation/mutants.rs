@@ -21,8 +21,8 @@ struct Mutant {
 const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a lost wake-up",
-        file: "src/conn_state/record.rs",
-        original: "self.is_news = true;\n        fault",
+        file: "src/conn_state/inner.rs",
+        original: "self.wake_handles = true;\n        fault",
         broken: "fault",
     },
     Mutant {
@@ -34,8 +34,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an operation that waits from one link into the next",
         file: "src/conn/direction.rs",
-        original: "self.waits_on = generation;",
-        broken: "self.waits_on = generation.min(0);",
+        original: "self.pending_on = generation;",
+        broken: "self.pending_on = generation.min(0);",
     },
     Mutant {
         name: "a break that is told twice",
@@ -45,27 +45,27 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a break that is not told",
-        file: "src/conn_state/record.rs",
+        file: "src/conn_state/inner.rs",
         original: "self.faults.iter().find(|fault| fault.generation > last_reported).cloned()",
         broken: "self.faults.iter().find(|fault| fault.generation > last_reported.max(1)).cloned()",
     },
     Mutant {
         name: "the newest break told for the oldest",
-        file: "src/conn_state/record.rs",
+        file: "src/conn_state/inner.rs",
         original: "self.faults.iter().find(|fault| fault.generation > last_reported).cloned()",
         broken: "self.faults.iter().rev().find(|fault| fault.generation > last_reported).cloned()",
     },
     Mutant {
         name: "a write into a link that is known to be closed",
         file: "src/conn/poll.rs",
-        original: "if link.stream.is_closed_by_peer(&mut dir.last_look, |stream| (context.is_closed)(stream)) {",
-        broken: "if generation == 0 && link.stream.is_closed_by_peer(&mut dir.last_look, |stream| (context.is_closed)(stream)) {",
+        original: "if link.stream.check_closed(&mut dir.last_check, |stream| (context.is_closed)(stream)) {",
+        broken: "if generation == 0 && link.stream.check_closed(&mut dir.last_check, |stream| (context.is_closed)(stream)) {",
     },
     Mutant {
         name: "last bytes that are not read before the break is told",
         file: "src/conn/slow_path.rs",
-        original: "Some(buf) => ready!(self.poll_rest(dir, cx, &fault, buf)),",
-        broken: "Some(_) => self.tell_reader(dir, &fault),",
+        original: "Some(buf) => ready!(self.poll_read_leftover(dir, cx, &fault, buf)),",
+        broken: "Some(_) => self.report_to_reader(dir, &fault),",
     },
     Mutant {
         name: "a backoff that is skipped after a short link",
@@ -100,8 +100,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an idle timeout that every look puts off",
         file: "src/conn/idle_timeout.rs",
-        original: "current.generation == generation",
-        broken: "current.generation > generation",
+        original: "silence.generation == generation",
+        broken: "silence.generation > generation",
     },
     Mutant {
         name: "a hook whose panic ends the actor",
@@ -124,7 +124,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a job whose rest goes to the next link",
         file: "src/conn/shared/queue.rs",
-        original: "self.bytes.drain(..job.length - begun);",
+        original: "self.bytes.drain(..job.length - written);",
         broken: "let _ = job.length;",
     },
     Mutant {
@@ -142,8 +142,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a caller of many bytes that leaves without a word",
         file: "src/conn/shared/queue.rs",
-        original: "} else if job.place == Place::Large {",
-        broken: "} else if job.place == Place::Large && bytes.is_empty() {",
+        original: "} else if job.storage == Storage::Large {",
+        broken: "} else if job.storage == Storage::Large && bytes.is_empty() {",
     },
 ];
 
