@@ -1,12 +1,13 @@
 //! A pool of connections to any number of addresses, within a budget of file descriptors.
 //!
-//! A program that talks to thousands of addresses, each now and then, cannot keep a socket to each of them. A [`Pool`] caps the
-//! number of open connections *across all addresses*. Each address has a [`Resource`], and its method [`get`](Resource::get)
-//! lends the connection to one caller at a time. It dials if the connection is not open. When the [`Guard`] is dropped, the
-//! connection goes back and stays open for the next time, until its slot is needed elsewhere: then the pool closes the
-//! connection that has been idle for longest.
+//! A program that talks to thousands of addresses, each now and then, cannot keep a socket to each of them. A [`Pool`]
+//! caps the number of open connections *across all addresses*. Each address has a [`Resource`], and its method
+//! [`get`](Resource::get) lends the connection to one caller at a time. It dials if the connection is not open. When
+//! the [`Guard`] is dropped, the connection goes back and stays open for the next time, until its slot is needed
+//! elsewhere: then the pool closes the connection that has been idle for longest.
 //!
-//! This is not a pool of interchangeable connections to one server, as bb8 and deadpool are: a resource is one connection.
+//! This is not a pool of interchangeable connections to one server, as bb8 and deadpool are: a resource is one
+//! connection.
 //!
 //! ```
 //! use perconn::pool::Pool;
@@ -36,48 +37,51 @@
 //!
 //! # Waiting
 //!
-//! A caller waits while other callers use the same resource, and for a slot while all slots are in use. Waiting callers are
-//! served in the order in which they came. A dropped future gives its place up. [`get_timeout`](Resource::get_timeout) limits the
-//! whole wait, [`try_get`](Resource::try_get) does not wait for other callers, and
-//! [`dial_timeout`](PoolBuilder::dial_timeout) limits a dial. If a dial fails, all callers that wait for that resource get its
-//! error at once.
+//! A caller waits while other callers use the same resource, and for a slot while all slots are in use. Waiting callers
+//! are served in the order in which they came. A dropped future gives its place up.
+//! [`get_timeout`](Resource::get_timeout) limits the whole wait, [`try_get`](Resource::try_get) does not wait for other
+//! callers, and [`dial_timeout`](PoolBuilder::dial_timeout) limits a dial. If a dial fails, all callers that wait for
+//! that resource get its error at once.
 //!
-//! There is one exception to the order. While the pool closes a connection to make room for a caller, a later caller may find
-//! another idle connection whose slot it can have, and is then served first.
+//! There is one exception to the order. While the pool closes a connection to make room for a caller, a later caller
+//! may find another idle connection whose slot it can have, and is then served first.
 //!
-//! A future of [`get`](Resource::get) that you keep without polling it keeps what it has: its turn, or its slot and its dial, even
-//! beyond the dial timeout. A caller that waits for a second connection while it holds a first one can deadlock with
-//! callers that do the same the other way round, as with mutexes: use [`get_timeout`](Resource::get_timeout).
+//! A future of [`get`](Resource::get) that you keep without polling it keeps what it has: its turn, or its slot and its
+//! dial, even beyond the dial timeout. A caller that waits for a second connection while it holds a first one can
+//! deadlock with callers that do the same the other way round, as with mutexes: use
+//! [`get_timeout`](Resource::get_timeout).
 //!
 //! # What is never lent
 //!
-//! The pool never lends a connection that its peer has closed, or on which something has arrived that nobody asked for, such as
-//! a late answer or a goodbye message. It asks the kernel before each reuse, which costs one system call and no wait. It closes
-//! such a connection and dials a new one in its place. A stream that is neither a `TcpStream` nor a `UnixStream`, such as a TLS
-//! stream, is read without waiting, which finds what the runtime has seen by then, and its dialer's [`Dial::is_closed`] is
-//! asked. Values that are not streams are not checked.
+//! The pool never lends a connection that its peer has closed, or on which something has arrived that nobody asked for,
+//! such as a late answer or a goodbye message. It asks the kernel before each reuse, which costs one system call and no
+//! wait. It closes such a connection and dials a new one in its place. A stream that is neither a `TcpStream` nor a
+//! `UnixStream`, such as a TLS stream, is read without waiting, which finds what the runtime has seen by then, and its
+//! dialer's [`Dial::is_closed`] is asked. Values that are not streams are not checked.
 //!
-//! No pool can know that a connection is in the middle of an exchange whose answer has not arrived yet. If a future that
-//! uses a [`Guard`] may be dropped half-way, let the guard [close on drop](Guard::close_on_drop) until the exchange is over.
+//! No pool can know that a connection is in the middle of an exchange whose answer has not arrived yet. If a future
+//! that uses a [`Guard`] may be dropped half-way, let the guard [close on drop](Guard::close_on_drop) until the
+//! exchange is over.
 //!
 //! # Several runtimes
 //!
-//! A connection belongs to the tokio runtime in which it was opened. That runtime has to report what arrives, whichever task uses
-//! the connection. Several runtimes may share a pool if all of them are driven. If nobody drives the runtime of a connection, a
-//! task of another runtime that uses the connection waits forever. Where each call drives a runtime of its own for a while
-//! (`block_on` of a current-thread runtime), give each runtime its own pool. The pool does not lend the connections of a runtime
-//! that is gone.
+//! A connection belongs to the tokio runtime in which it was opened. That runtime has to report what arrives, whichever
+//! task uses the connection. Several runtimes may share a pool if all of them are driven. If nobody drives the runtime
+//! of a connection, a task of another runtime that uses the connection waits forever. Where each call drives a runtime
+//! of its own for a while (`block_on` of a current-thread runtime), give each runtime its own pool. The pool does not
+//! lend the connections of a runtime that is gone.
 //!
 //! # How exact the budget is
 //!
-//! A slot is one open connection. A connection that has to make room is closed before the next one is dialed. A resource has one
-//! connection at a time, and callers wait while it is being closed. Only a dial to a name with several addresses may have more than
-//! one socket open for a moment: if one address does not answer, the dialer tries another one beside it every 250 ms (RFC 8305).
+//! A slot is one open connection. A connection that has to make room is closed before the next one is dialed. A
+//! resource has one connection at a time, and callers wait while it is being closed. Only a dial to a name with several
+//! addresses may have more than one socket open for a moment: if one address does not answer, the dialer tries another
+//! one beside it every 250 ms (RFC 8305).
 //!
 //! # Things other than connections
 //!
-//! The budget is one of descriptors, which a program also needs for other things. [`Pool::slot`] gives you a slot without a
-//! connection, and [`Pool::resource_fn`] keeps anything that is opened and is worth keeping open.
+//! The budget is one of descriptors, which a program also needs for other things. [`Pool::slot`] gives you a slot
+//! without a connection, and [`Pool::resource_fn`] keeps anything that is opened and is worth keeping open.
 //!
 //! Next: [`Resource`], which lends the connections.
 
@@ -145,9 +149,9 @@ impl Pool {
 
     /// Returns the pool of this process, which all parts of a program can share. It has the default settings.
     ///
-    /// Its size is the process's limit of descriptors, less 50 for other uses, or less half of the limit if that is fewer. On Linux
-    /// the limit is the soft `RLIMIT_NOFILE` at the time of the first call, so a program can raise it before. On other systems the
-    /// pool assumes a limit of 256.
+    /// Its size is the process's limit of descriptors, less 50 for other uses, or less half of the limit if that is
+    /// fewer. On Linux the limit is the soft `RLIMIT_NOFILE` at the time of the first call, so a program can raise it
+    /// before. On other systems the pool assumes a limit of 256.
     pub fn global() -> &'static Self {
         static GLOBAL: OnceLock<Pool> = OnceLock::new();
         GLOBAL.get_or_init(|| Self { inner: PoolInner::new(PoolBuilder::new(fd_limit::slots_of_this_process())) })
@@ -198,7 +202,8 @@ impl Pool {
 
     /// Adds a resource of any kind that takes a descriptor while it is open: a file, a process, a mapping.
     ///
-    /// It is lent again without a check, unless it is a TCP or Unix socket. As all resources, it is opened within a tokio runtime.
+    /// It is lent again without a check, unless it is a TCP or Unix socket. As all resources, it is opened within a
+    /// tokio runtime.
     ///
     /// ```
     /// use perconn::pool::Pool;
@@ -268,7 +273,8 @@ impl Pool {
 
     /// Returns how the slots are used at this moment, and what has happened so far.
     ///
-    /// This visits each resource of the pool. Callers that need a slot wait for that: about 10 µs for a thousand resources.
+    /// This visits each resource of the pool. Callers that need a slot wait for that: about 10 µs for a thousand
+    /// resources.
     pub fn stats(&self) -> Stats {
         self.inner.stats()
     }
@@ -280,8 +286,8 @@ impl Pool {
 
     /// Closes the pool.
     ///
-    /// All waiting and later callers get [`GetError::Closed`]. Idle connections are closed at once, those in use when they
-    /// are given back. Dials are cancelled.
+    /// All waiting and later callers get [`GetError::Closed`]. Idle connections are closed at once, those in use when
+    /// they are given back. Dials are cancelled.
     pub fn close(&self) {
         self.inner.close();
     }

@@ -1,8 +1,8 @@
 //! Connections to thousands of addresses under a limit of a few descriptors, while their servers are killed.
 //!
-//! The client is a process of its own because it has a limit of its own. Each server is one because it is killed. All of them
-//! run this test binary. It has no other tests: between fork and exec, a child process holds copies of descriptors that another
-//! thread closes.
+//! The client is a process of its own because it has a limit of its own. Each server is one because it is killed. All
+//! of them run this test binary. It has no other tests: between fork and exec, a child process holds copies of
+//! descriptors that another thread closes.
 
 #![cfg(target_os = "linux")]
 
@@ -36,8 +36,8 @@ const DESCRIPTORS: usize = 200;
 const ADDRESSES: usize = 5000;
 const SERVERS: usize = 8;
 const TASKS: usize = 300;
-/// The number of exchanges of each task with a few popular addresses. In addition, the tasks share the addresses among them, and
-/// visit each address once.
+/// The number of exchanges of each task with a few popular addresses. In addition, the tasks share the addresses among
+/// them, and visit each address once.
 const EXCHANGES: usize = 60;
 const KILLS: usize = 25;
 

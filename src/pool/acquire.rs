@@ -2,8 +2,8 @@
 //!
 //! It has three steps, which this file has from top to bottom:
 //!
-//! 1. [`Acquire::wait`] acquires the resource's entry in the [slot table](super::slots), and with it either an idle connection
-//!    or a slot. Other callers may be first.
+//! 1. [`Acquire::wait`] acquires the resource's entry in the [slot table](super::slots), and with it either an idle
+//!    connection or a slot. Other callers may be first.
 //! 2. [`Acquire::reuse`] checks the idle connection, and lends it if it is alive.
 //! 3. [`Acquire::open`] opens a connection in the slot, and lends it.
 //!
@@ -31,6 +31,7 @@ pub(super) struct Acquire<'a, T: Send + 'static> {
     holding: Holding,
 }
 
+/// What an [`Acquire`] gives back when it is dropped.
 #[derive(Clone, Copy)]
 enum Holding {
     Nothing,
@@ -46,6 +47,8 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
     // ===== step 1: the entry, with a connection or a slot =====
 
     /// Acquires the entry as soon as it is this caller's turn.
+    ///
+    /// Fails if the pool is closed, or if the dial that it waited for fails.
     pub(super) async fn wait(resource: &'a Arc<ResourceInner<T>>) -> Result<Self, GetError> {
         let mut acquire = Self { resource, holding: Holding::Nothing };
         poll_fn(|cx| acquire.poll_acquired(cx)).await?;
@@ -61,12 +64,14 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
         }
     }
 
+    /// One poll of [`wait`](Self::wait).
     #[inline]
     fn poll_acquired(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GetError>> {
         let grant = match self.holding {
             Holding::Nothing => {
                 let acquired = ready!(self.poll_request(cx));
-                // A loop of callers that never wait has to yield, too. Until the next poll this one keeps what it holds.
+                // A loop of callers that never wait has to yield, too. Until the next poll this one keeps what it
+                // holds.
                 ready!(coop::poll_proceed(cx)).made_progress();
                 return Poll::Ready(acquired);
             }
@@ -83,8 +88,8 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
     /// Asks for the entry the first time.
     #[inline]
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GetError>> {
-        // A clone of the waker costs time, so it is made only where the caller will probably wait. It is made and dropped
-        // without a lock, as it runs code of the program.
+        // A clone of the waker costs time, so it is made only where the caller will probably wait. It is made and
+        // dropped without a lock, as it runs code of the program.
         if !self.resource.is_in_use() {
             if let Poll::Ready(acquired) = self.request(None) {
                 return Poll::Ready(acquired);
@@ -104,7 +109,7 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
         Poll::Pending
     }
 
-    /// Waits in the queue.
+    /// Waits in the queue for a grant, and keeps the waker up to date.
     fn poll_grant(&self, waiter: WaiterId, cx: &Context<'_>) -> Poll<Grant> {
         let mut new_waker = None;
         loop {
@@ -182,7 +187,8 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
             let waiters = self.resource.entry.lock().fail_waiters(|| error.clone());
             wake_all(waiters);
         }
-        // The next caller needs both the entry and the opener, so the opener has to be unlocked before the entry is given back.
+        // The next caller needs both the entry and the opener, so the opener has to be unlocked before the entry is
+        // given back.
         drop(opener);
         dialed.map(|connection| self.lend(connection, false))
     }

@@ -1,4 +1,6 @@
 //! The settings of a pool.
+//!
+//! Next: [`PoolInner`], which keeps them.
 
 use std::fmt;
 use std::time::Duration;
@@ -32,10 +34,12 @@ pub struct PoolBuilder {
     pub(super) hooks: Hooks,
 }
 
-/// Thirty years: a limit that is at least as long is no limit. No process lives that long, and the clock may end before it.
+/// Thirty years: a limit that is at least as long is no limit. No process lives that long, and the clock may end before
+/// it.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
 
 impl PoolBuilder {
+    /// The default settings.
     pub(super) fn new(max: usize) -> Self {
         Self {
             max,
@@ -47,20 +51,22 @@ impl PoolBuilder {
         }
     }
 
-    /// Sets how long a dial may take, from the resolution of the name to the end of the session set-up. Defaults to 20 s; `None`
-    /// means no limit.
+    /// Sets how long a dial may take, from the resolution of the name to the end of the session set-up. Defaults to 20
+    /// s; `None` means no limit.
     ///
-    /// A limit needs a runtime with time enabled. Without that, each dial fails with [`GetError::Dial`](super::GetError::Dial).
+    /// A limit needs a runtime with time enabled. Without that, each dial fails with
+    /// [`GetError::Dial`](super::GetError::Dial).
     pub fn dial_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.dial_timeout = limit.into();
         self
     }
 
-    /// Sets how long a connection may be idle before it is closed. Defaults to `None`: it stays open until its slot is needed.
+    /// Sets how long a connection may be idle before it is closed. Defaults to `None`: it stays open until its slot is
+    /// needed.
     ///
-    /// A background task closes such connections, one on each runtime in which connections are given back. The runtime needs time
-    /// enabled. A connection that is given back outside of a runtime stays open until one of these tasks finds it. In any case, a
-    /// connection that was idle for longer than this is not lent again.
+    /// A background task closes such connections, one on each runtime in which connections are given back. The runtime
+    /// needs time enabled. A connection that is given back outside of a runtime stays open until one of these tasks
+    /// finds it. In any case, a connection that was idle for longer than this is not lent again.
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = limit.into();
         self
@@ -82,14 +88,14 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets a hook that receives an [`Event`] for each connection that is opened or closed, and for each dial that fails.
-    /// Defaults to none.
+    /// Sets a hook that receives an [`Event`] for each connection that is opened or closed, and for each dial that
+    /// fails. Defaults to none.
     ///
-    /// The task that opens, closes or dials calls the hook, so the hook must not block. A panic of the hook is caught and logged as
-    /// a warning on the target `perconn`.
+    /// The task that opens, closes or dials calls the hook, so the hook must not block. A panic of the hook is caught
+    /// and logged as a warning on the target `perconn`.
     ///
-    /// The hook may use the pool. If the hook closes a connection, it is called again for that within its own call. If it calls
-    /// [`Pool::close_idle`], the events may also follow after its own call.
+    /// The hook may use the pool. If the hook closes a connection, it is called again for that within its own call. If
+    /// it calls [`Pool::close_idle`], the events may also follow after its own call.
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hooks.on_event = Some(Box::new(hook));
         self

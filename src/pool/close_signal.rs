@@ -1,6 +1,8 @@
 //! The signal that ends all dials when their pool is closed.
 //!
 //! Each dial has a channel of its own, so that a waker that panics does not keep the signal from the others.
+//!
+//! Next: [`dial`](super::dial_attempt::dial), which listens.
 
 use slab::Slab;
 use tokio::sync::oneshot;
@@ -32,6 +34,7 @@ impl CloseSignal {
         Some(CloseListener { signal: self, id, receiver })
     }
 
+    /// Sends the signal to all listeners. From now on, there are no new ones.
     pub(super) fn send(&self) {
         let senders = self.0.lock().take();
         for (_, sender) in senders.into_iter().flatten() {

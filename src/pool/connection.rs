@@ -1,4 +1,6 @@
-//! An open connection of a pool, with what limits its use.
+//! An open connection of a pool, with the times that limit its use.
+//!
+//! Next: [`health`], the part of the check that asks the kernel.
 
 use tokio::time::Instant;
 
@@ -7,6 +9,7 @@ use crate::panics::catch;
 
 /// An open connection, in the hands of one caller or idle.
 pub(super) struct Connection<T> {
+    /// The socket, stream or other value that is lent.
     pub(super) value: T,
     pub(super) opened: Instant,
     /// Since when it has been idle, if the pool limits that.
@@ -14,6 +17,7 @@ pub(super) struct Connection<T> {
 }
 
 impl<T: 'static> Connection<T> {
+    /// A connection that a caller has just opened.
     pub(super) fn new(value: T, opened: Instant) -> Self {
         Self { value, opened, idle_since: None }
     }

@@ -1,4 +1,6 @@
 //! One dial of a resource, and the report of its outcome.
+//!
+//! Next: [`Open`], the dialer or closure behind it.
 
 use std::future::poll_fn;
 use std::io;
@@ -19,7 +21,8 @@ use crate::runtime::has_time;
 
 /// Opens a connection within the dial timeout, for the caller that has acquired the entry and a slot.
 ///
-/// The close of the pool ends it, and so does a drop of the future. Every outcome is counted and reported to the event hook.
+/// The close of the pool ends it, and so does a drop of the future. Every outcome is counted and reported to the event
+/// hook.
 pub(super) async fn dial<T: Send + 'static>(
     resource: &ResourceInner<T>,
     opener: &mut dyn Open<T>,
@@ -50,12 +53,14 @@ pub(super) async fn dial<T: Send + 'static>(
 struct DialAttempt<'a, T: Send + 'static> {
     resource: &'a ResourceInner<T>,
     opener: &'a mut dyn Open<T>,
-    /// The opener's own code runs.
+    /// The opener's own code runs, so a drop now means that it panicked.
     is_polled: bool,
+    /// The outcome was reported.
     is_over: bool,
 }
 
 impl<T: Send + 'static> DialAttempt<'_, T> {
+    /// Opens the connection within a limit.
     async fn run(&mut self, limit: Option<Duration>) -> io::Result<T> {
         let Self { opener, is_polled, .. } = self;
         *is_polled = true;
@@ -111,7 +116,8 @@ pub(super) fn check_runtime<T>(resource: &ResourceInner<T>) -> Result<(), GetErr
     check_runtime_for(&resource.name, resource.pool.settings.dial_timeout.is_some())
 }
 
-/// The same for a caller with a time limit of its own. Tokio's sockets and timers panic where the runtime lacks something.
+/// The same for a caller with a time limit of its own. Tokio's sockets and timers panic where the runtime lacks
+/// something.
 pub(super) fn check_runtime_for(name: &Arc<str>, has_limit: bool) -> Result<(), GetError> {
     let missing = if Handle::try_current().is_err() {
         "a connection can only be opened inside of a tokio runtime"

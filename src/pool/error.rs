@@ -1,4 +1,6 @@
 //! The error of a call that asks a pool for a connection or a slot.
+//!
+//! Next: [`dial`](super::dial_attempt::dial), which makes the most frequent one.
 
 use std::fmt;
 use std::io;
@@ -25,8 +27,8 @@ pub enum GetError {
         /// The limit.
         limit: Duration,
     },
-    /// [`try_get`](super::Resource::try_get) would have to wait: the resource is in use or being closed, or all slots are in
-    /// use.
+    /// [`try_get`](super::Resource::try_get) would have to wait: the resource is in use or being closed, or all slots
+    /// are in use.
     #[non_exhaustive]
     Busy {
         /// The address of the resource, or its name.
@@ -39,8 +41,8 @@ pub enum GetError {
 impl GetError {
     /// The kind of the [`io::Error`] that this error converts to.
     ///
-    /// It is the kind of the dial's error, [`TimedOut`](io::ErrorKind::TimedOut), [`WouldBlock`](io::ErrorKind::WouldBlock), or
-    /// [`NotConnected`](io::ErrorKind::NotConnected).
+    /// It is the kind of the dial's error, [`TimedOut`](io::ErrorKind::TimedOut),
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock), or [`NotConnected`](io::ErrorKind::NotConnected).
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Dial { source, .. } => source.kind(),

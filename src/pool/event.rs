@@ -1,4 +1,6 @@
 //! The events of a pool, as its hook receives them.
+//!
+//! Next: [`PoolInner::emit_closed`](super::state::PoolInner::emit_closed), which reports the most frequent one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -54,7 +56,8 @@ pub enum CloseReason {
     Dead,
     /// An operation on it had failed, or had reached the end of the stream.
     Failed,
-    /// Its user asked for it: [`Guard::close`](super::Guard::close), [`Guard::close_on_drop`](super::Guard::close_on_drop).
+    /// Its user asked for it: [`Guard::close`](super::Guard::close),
+    /// [`Guard::close_on_drop`](super::Guard::close_on_drop).
     Requested,
     /// [`Resource::schedule_close`](super::Resource::schedule_close) was called.
     Scheduled,

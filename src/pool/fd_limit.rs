@@ -1,4 +1,6 @@
 //! The number of connections that fit into the process's limit of file descriptors.
+//!
+//! Next: [`Pool::global`](super::Pool::global), which has this size.
 
 /// Descriptors that are left to files, pipes and listeners, but never more than half of all.
 const RESERVE: u64 = 50;

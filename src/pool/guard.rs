@@ -1,4 +1,6 @@
 //! A connection that is lent, until it is dropped.
+//!
+//! Next: [`ResourceInner::give_back`], by which it comes back.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -18,21 +20,21 @@ use crate::io_error::is_try_again;
 
 /// A connection that a pool has lent; made by [`Resource::get`](super::Resource::get).
 ///
-/// It reads and writes like the stream inside, and dereferences to it. When the guard is dropped, the connection goes back to
-/// the pool and stays open. It is closed instead in these cases:
+/// It reads and writes like the stream inside, and dereferences to it. When the guard is dropped, the connection goes
+/// back to the pool and stays open. It is closed instead in these cases:
 ///
 /// - a read or write through the guard failed, or reached the end of the stream;
 /// - the connection was shut down through the guard;
 /// - the thread panics while it drops the guard;
 /// - [`close_on_drop`](Guard::close_on_drop) says so.
 ///
-/// The guard does not see what you do to the stream itself, by `&mut *guard` or [`split`](TcpStream::split). After a shutdown of
-/// that kind, call [`close_on_drop`](Guard::close_on_drop).
+/// The guard does not see what you do to the stream itself, by `&mut *guard` or [`split`](TcpStream::split). After a
+/// shutdown of that kind, call [`close_on_drop`](Guard::close_on_drop).
 ///
 /// # Examples
 ///
-/// If the future of an exchange may be dropped between the question and the answer, the answer would reach the next user. So
-/// close the connection unless the exchange was completed:
+/// If the future of an exchange may be dropped between the question and the answer, the answer would reach the next
+/// user. So close the connection unless the exchange was completed:
 ///
 /// ```
 /// use std::io;
@@ -71,6 +73,7 @@ pub struct Guard<T: Send + 'static = TcpStream> {
 }
 
 impl<T: Send + 'static> Guard<T> {
+    /// Lends a connection. The caller leaves its entry and its slot to the guard.
     pub(super) fn new(resource: Arc<ResourceInner<T>>, connection: Connection<T>, is_reused: bool) -> Self {
         Self { resource, connection: Some(connection), is_reused, close_on_drop: false, close_reason: None }
     }
@@ -84,8 +87,8 @@ impl<T: Send + 'static> Guard<T> {
 
     /// Sets whether a drop of the guard closes the connection, instead of giving it back. Defaults to `false`.
     ///
-    /// Set it to `true` at the beginning of an exchange and to `false` at its end. A connection that failed or was shut down is
-    /// closed in any case.
+    /// Set it to `true` at the beginning of an exchange and to `false` at its end. A connection that failed or was shut
+    /// down is closed in any case.
     pub fn close_on_drop(&mut self, close_on_drop: bool) {
         self.close_on_drop = close_on_drop;
     }

@@ -1,8 +1,11 @@
-//! The health check of a connection before it is lent again: is it closed, or has it received bytes that nobody asked for?
+//! The health check of a connection before it is lent again: is it closed, or has it received bytes that nobody asked
+//! for?
 //!
-//! A socket's state comes from the kernel, by poll(2), and not from the runtime, which knows only what it saw in its last turn.
-//! Any other stream is read: unless the answer is "not yet", the connection is of no use any more. (So a TLS session processes
-//! records that are not for the program, such as tickets.)
+//! A socket's state comes from the kernel, by poll(2). The runtime knows only what it saw in its last turn, which may
+//! be long ago. Any other stream is read: unless the answer is "not yet", the connection is of no use any more. The
+//! read also lets a TLS session process the records that are not for the program, such as tickets.
+//!
+//! Next: [`Connection::check`](super::connection::Connection::check), which adds the time limits.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -32,7 +35,7 @@ pub(super) fn is_quiet<T: 'static>(value: &T) -> Option<bool> {
     None
 }
 
-/// The same for a stream that is not a socket.
+/// Whether a stream that is not a socket is open and silent, as far as its dialer and the runtime know.
 pub(super) fn is_quiet_stream<D: Dial>(stream: &mut D::Stream) -> bool {
     if D::is_closed(stream) {
         return false;
@@ -42,6 +45,7 @@ pub(super) fn is_quiet_stream<D: Dial>(stream: &mut D::Stream) -> bool {
     poll_once(poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buf))).is_none()
 }
 
+/// Whether the kernel has neither bytes nor a close nor an error for this socket.
 #[cfg(target_os = "linux")]
 fn is_quiet_now(stream: &impl std::os::fd::AsFd) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -58,11 +62,13 @@ fn is_writable(unix: &UnixStream) -> bool {
     send(unix, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok()
 }
 
+/// Elsewhere this is not known.
 #[cfg(all(unix, not(target_os = "linux")))]
 fn is_writable(_: &UnixStream) -> bool {
     true
 }
 
+/// The same where poll(2) has no flag for the peer's close: a peek that would block.
 #[cfg(not(target_os = "linux"))]
 fn is_quiet_now<'s, S>(stream: &'s S) -> bool
 where

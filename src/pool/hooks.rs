@@ -1,8 +1,13 @@
-//! The event hook of a pool. A pool has no logger: a panic of the hook goes to the program's `log` backend.
+//! The event hook of a pool.
+//!
+//! A pool has no logger: a panic of the hook goes to the program's `log` backend, as a warning.
+//!
+//! Next: [`Event`], which the hook receives.
 
 use super::Event;
 use crate::hooks::Logged;
 
+/// The hooks of one pool.
 pub(super) type Hooks = crate::hooks::Hooks<HookPanicked, Event>;
 
 /// A panic of the event hook, as it is logged.

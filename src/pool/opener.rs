@@ -1,4 +1,6 @@
 //! What opens the connections of a resource: a dialer or a closure, behind one trait.
+//!
+//! Next: [`dial`](super::dial_attempt::dial), which calls it.
 
 use std::future::Future;
 use std::io;

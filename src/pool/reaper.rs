@@ -1,8 +1,10 @@
 //! The tasks that close connections which have been idle for too long.
 //!
-//! Each runtime in which a connection is given back has one such task, because any runtime may end, or nobody may drive it. A
-//! task ends when no connection is idle. [`Connection::check`](super::connection::Connection::check) looks at the idle time as
-//! well, so a connection that was idle for too long is not lent even where no task runs.
+//! Each runtime in which a connection is given back has one such task, because any runtime may end, or nobody may drive
+//! it. A task ends when no connection is idle. [`Connection::check`](super::connection::Connection::check) looks at the
+//! idle time as well, so a connection that was idle for too long is not lent even where no task runs.
+//!
+//! Next: [`SlotTable::evict_idle_since`](super::slots::SlotTable::evict_idle_since), which takes the connections out.
 
 use std::future::pending;
 use std::mem;
@@ -44,6 +46,7 @@ pub(super) fn start_if_needed(
     ended
 }
 
+/// The task of one runtime.
 async fn reap(pool: Weak<PoolInner>, runtime: runtime::Id, limit: Duration) {
     // In a runtime without time there is nothing to do. The task stays all the same, so that no other one is started.
     if !has_time() {
@@ -65,12 +68,15 @@ async fn reap(pool: Weak<PoolInner>, runtime: runtime::Id, limit: Duration) {
     }
 }
 
+/// What a task does next.
 enum Step {
+    /// This connection is idle for too long.
     Close(Arc<PoolInner>, Evicted),
+    /// The oldest connection reaches its limit at this time.
     Sleep(Instant),
 }
 
-/// The next thing to do. `None`: the pool is gone or no connection is idle, and the task ends.
+/// Decides what to do next. `None`: the pool is gone or no connection is idle, and the task ends.
 fn next_step(pool: &Weak<PoolInner>, runtime: runtime::Id, limit: Duration) -> Option<Step> {
     let pool = pool.upgrade()?;
     let mut state = pool.lock();

@@ -1,4 +1,6 @@
 //! The public handle of one resource.
+//!
+//! Next: [`Acquire`], the way from [`Resource::get`] to a [`Guard`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,16 +19,18 @@ use super::state::PoolInner;
 use super::{CloseReason, GetError, Guard};
 use crate::Dial;
 
-/// One connection of a [`Pool`](super::Pool), whether it is open or not; made by [`Pool::resource`](super::Pool::resource),
-/// [`Pool::resource_with`](super::Pool::resource_with) and [`Pool::resource_fn`](super::Pool::resource_fn).
+/// One connection of a [`Pool`](super::Pool), whether it is open or not; made by
+/// [`Pool::resource`](super::Pool::resource), [`Pool::resource_with`](super::Pool::resource_with) and
+/// [`Pool::resource_fn`](super::Pool::resource_fn).
 ///
-/// One caller at a time uses it. Clones are the same resource. When the last clone is dropped, the connection is closed, as soon
-/// as no caller uses it.
+/// One caller at a time uses it. Clones are the same resource. When the last clone is dropped, the connection is
+/// closed, as soon as no caller uses it.
 pub struct Resource<T: Send + 'static = TcpStream> {
     handle: Arc<RemoveOnDrop<T>>,
 }
 
 impl<T: Send + 'static> Resource<T> {
+    /// Adds a resource to a pool. `is_quiet` checks a value that is not a socket.
     pub(super) fn new(
         pool: &Arc<PoolInner>,
         name: &str,
@@ -36,6 +40,7 @@ impl<T: Send + 'static> Resource<T> {
         Self { handle: Arc::new(RemoveOnDrop(ResourceInner::new(pool, name, opener, is_quiet))) }
     }
 
+    /// What all clones share.
     pub(super) fn inner(&self) -> &Arc<ResourceInner<T>> {
         &self.handle.0
     }
@@ -115,9 +120,9 @@ impl<T: Send + 'static> Resource<T> {
 
     /// Schedules a close: the connection is closed before it is lent again.
     ///
-    /// It is closed at once if no caller uses it, and otherwise when it is given back. This holds for one connection: the next one
-    /// stays open again. Use this when the program learns from elsewhere that the service has moved or that a configuration has
-    /// changed.
+    /// It is closed at once if no caller uses it, and otherwise when it is given back. This holds for one connection:
+    /// the next one stays open again. Use this when the program learns from elsewhere that the service has moved or
+    /// that a configuration has changed.
     pub fn schedule_close(&self) {
         let ResourceInner { pool, entry_id, .. } = &**self.inner();
         let idle = pool.lock().slots.schedule_close(*entry_id);

@@ -1,7 +1,10 @@
 //! One resource, as its handles, its callers and its pool share it.
 //!
-//! It connects the [rules](super::slots) with the connection itself: it takes the locks, wakes the waiters and closes what the
-//! rules say.
+//! It connects the [rules](super::slots) with the connection itself: it takes the locks, wakes the waiters and closes
+//! what the rules say.
+//!
+//! Next: [`Entry`](super::slots::Entry), whose lock it takes first, and [`PoolInner`], whose lock it takes if that is
+//! not enough.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,8 +26,10 @@ use crate::sync::Mutex;
 /// What all clones of a resource and the guards of its connections share.
 pub(super) struct ResourceInner<T> {
     pub(super) pool: Arc<PoolInner>,
+    /// The address, or the name that the program gave, for errors and events.
     pub(super) name: Arc<str>,
     pub(super) entry_id: EntryId,
+    /// Its part of the slot table.
     pub(super) entry: Arc<Mutex<Entry>>,
     /// The connection, while no caller uses it. Only the caller that has acquired the entry takes it.
     idle: Mutex<Option<Connection<T>>>,
@@ -39,6 +44,7 @@ pub(super) struct ResourceInner<T> {
 }
 
 impl<T: Send + 'static> ResourceInner<T> {
+    /// Adds a resource to the slot table.
     pub(super) fn new(
         pool: &Arc<PoolInner>,
         name: &str,
@@ -64,6 +70,7 @@ impl<T: Send + 'static> ResourceInner<T> {
         self.in_use.load(Ordering::Relaxed)
     }
 
+    /// Updates that hint.
     pub(super) fn set_in_use(&self, in_use: bool) {
         self.in_use.store(in_use, Ordering::Relaxed);
     }
@@ -166,7 +173,7 @@ impl<T: Send + 'static> ResourceInner<T> {
         self.pool.emit_closed(&self.name, opened, reason);
     }
 
-    /// The same for the idle connection, if there is one.
+    /// Closes the idle connection, if there is one, as [`discard`](Self::discard) does.
     pub(super) fn discard_idle(&self, reason: CloseReason) {
         if let Some(connection) = self.take_idle() {
             self.discard(connection, reason);

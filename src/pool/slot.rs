@@ -1,4 +1,6 @@
 //! A slot without a connection of the pool.
+//!
+//! Next: [`Acquire`], by which it gets its slot like any connection.
 
 use std::fmt;
 use std::future::ready;
@@ -17,12 +19,14 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Waits for a slot.
     pub(super) async fn wait(pool: &Arc<PoolInner>) -> Result<Self, GetError> {
         let resource = resource(pool);
         Acquire::wait(resource.inner()).await?.into_slot();
         Ok(Self { resource })
     }
 
+    /// Takes a slot if one is available without waiting.
     pub(super) fn try_now(pool: &Arc<PoolInner>) -> Result<Self, GetError> {
         let resource = resource(pool);
         Acquire::try_now(resource.inner())?.into_slot();
@@ -30,6 +34,7 @@ impl Slot {
     }
 }
 
+/// A resource that only one [`Slot`] knows. The name appears in [`GetError::Busy`].
 fn resource(pool: &Arc<PoolInner>) -> Resource<()> {
     Resource::new(pool, "a slot", ByFn(|| ready(Ok(()))), |()| true)
 }

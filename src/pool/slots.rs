@@ -1,20 +1,22 @@
 //! The slot table: the rules of a pool, as pure state. No I/O, no clock, no waking.
 //!
-//! A *slot* is the right to one open connection; the table has a fixed number of them. Each resource has an [`Entry`]. To use
-//! a resource's connection, a caller first *acquires* its entry, which only one caller at a time can have. If no connection is
-//! open, the caller also needs a slot: a free one, or the slot of the connection that has been idle for longest.
+//! A *slot* is the right to one open connection; the table has a fixed number of them. Each resource has an [`Entry`].
+//! To use a resource's connection, a caller first *acquires* its entry, which only one caller at a time can have. If no
+//! connection is open, the caller also needs a slot: a free one, or the slot of the connection that has been idle for
+//! longest.
 //!
-//! A caller that has to wait draws a *sequence number*. Whatever becomes free goes to the lowest number of all the waiters that
-//! it can serve. So nobody overtakes anybody, neither at one entry nor between entries. While a caller waits for a slot, there is
-//! neither a free slot nor an idle connection, or connections are being closed for all the waiters.
+//! A caller that has to wait draws a *sequence number*. Whatever becomes free goes to the lowest number of all the
+//! waiters that it can serve. So nobody overtakes anybody, neither at one entry nor between entries. While a caller
+//! waits for a slot, there is neither a free slot nor an idle connection, or connections are being closed for all the
+//! waiters.
 //!
 //! # Locks
 //!
-//! The pool has one lock around the whole table, and each entry has a lock of its own. Code that needs both takes the table's
-//! lock first, and it never holds the locks of two entries. Under an entry's lock alone, a connection goes from one caller to the
-//! next and the table does not take part. The [`Summary`] keeps that fair: a caller that waits for a slot first announces itself
-//! there, and then draws its number. Every caller with a higher number, at whatever entry, sees the announcement. While there is
-//! one, the table decides who is next.
+//! The pool has one lock around the whole table, and each entry has a lock of its own. Code that needs both takes the
+//! table's lock first, and it never holds the locks of two entries. Under an entry's lock alone, a connection goes from
+//! one caller to the next and the table does not take part. The [`Summary`] keeps that fair: a caller that waits for a
+//! slot first announces itself there, and then draws its number. Every caller with a higher number, at whatever entry,
+//! sees the announcement. While there is one, the table decides who is next.
 //!
 //! Next: [`Entry`], the table's unit of one resource.
 
@@ -48,11 +50,13 @@ pub(super) struct SlotTable<R, E> {
     free: usize,
     /// Slots whose connection is being closed.
     releasing: usize,
+    /// The resources, by [`EntryId`].
     entries: Slab<Arc<Mutex<Entry<R, E>>>>,
     /// The entries with an idle connection, and the resources that hold these.
     idle: Lru<R>,
     /// The entries whose caller waits for a slot, by sequence number.
     slot_waiters: BTreeMap<u64, EntryId>,
+    /// What callers and entries read without the lock of the table.
     summary: Arc<Summary>,
     /// The sum of [`Entry::reused`] over the entries that were removed.
     reused_by_removed: u64,
@@ -62,15 +66,18 @@ pub(super) struct SlotTable<R, E> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SlotCounts {
     pub(super) max: usize,
+    /// Slots whose connection is lent, being dialed, or checked.
     pub(super) in_use: usize,
     pub(super) idle: usize,
     pub(super) releasing: usize,
+    /// Callers that wait for an entry or for a slot.
     pub(super) waiting: usize,
     /// How often a connection came back that had been open before it was lent.
     pub(super) reused: u64,
 }
 
 impl<R, E> SlotTable<R, E> {
+    /// A table of free slots.
     pub(super) fn new(max: usize) -> Self {
         Self {
             max,
@@ -84,6 +91,7 @@ impl<R, E> SlotTable<R, E> {
         }
     }
 
+    /// The part that can be read without the lock.
     pub(super) fn summary(&self) -> Arc<Summary> {
         Arc::clone(&self.summary)
     }
@@ -96,8 +104,10 @@ impl<R, E> SlotTable<R, E> {
 
     // ===== for a caller that wants an entry =====
 
-    /// Acquires an entry, with its idle connection or with a slot. With a waker, which it takes, it queues the caller if need
-    /// be. (It neither clones nor drops a waker, as that runs code of the program.)
+    /// Acquires an entry, with its idle connection or with a slot.
+    ///
+    /// If the caller has to wait and gave a waker, the waker is taken and the caller queued. No waker is cloned or
+    /// dropped here, as that runs code of the program.
     pub(super) fn acquire(&mut self, id: EntryId, waker: &mut Option<Waker>) -> Admission<R, E> {
         let mut entry = self.entries[id].lock();
         if let Some(admission) = entry.enqueue(&self.summary, waker) {
@@ -172,8 +182,8 @@ impl<R, E> SlotTable<R, E> {
         self.return_slot()
     }
 
-    /// Notes that the connection of an entry is closed whose slot went to another entry. A caller that waited for this entry
-    /// needs a slot now: returns the waiter to wake, or another connection to close for it.
+    /// Notes that the connection of an entry is closed whose slot went to another entry. A caller that waited for this
+    /// entry needs a slot now: returns the waiter to wake, or another connection to close for it.
     pub(super) fn finish_eviction(&mut self, id: EntryId) -> (Option<Waker>, Option<Evicted<R>>) {
         self.releasing -= 1;
         self.leave(id);
@@ -192,13 +202,14 @@ impl<R, E> SlotTable<R, E> {
     /// Has the connection of an entry closed: at once if it is idle (it is returned), otherwise before its next use.
     pub(super) fn schedule_close(&mut self, id: EntryId) -> Option<Evicted<R>> {
         let mut entry = self.entries[id].lock();
-        // With no connection open or opening, the flag has no effect: `begin_dial` clears it.
+        // If the caller has not begun to dial, the flag has no effect: `begin_dial` clears it.
         entry.close_scheduled = entry.is_acquired;
         drop(entry);
         self.evict(id)
     }
 
-    /// Removes the entry of a resource that is gone, as soon as no caller has it. Returns its idle connection, to be closed.
+    /// Removes the entry of a resource that is gone, as soon as no caller has it. Returns its idle connection, to be
+    /// closed.
     pub(super) fn remove_entry(&mut self, id: EntryId) -> Option<Evicted<R>> {
         let mut entry = self.entries[id].lock();
         entry.is_removed = true;
@@ -216,7 +227,7 @@ impl<R, E> SlotTable<R, E> {
         self.evict(self.idle.oldest()?)
     }
 
-    /// The same if it has been idle since `then` or longer.
+    /// Takes it out only if it has been idle since `then` or longer.
     pub(super) fn evict_idle_since(&mut self, then: Instant) -> Option<Evicted<R>> {
         if self.oldest_idle_since()? <= then { self.evict_oldest() } else { None }
     }
@@ -226,6 +237,7 @@ impl<R, E> SlotTable<R, E> {
         self.idle.oldest_since()
     }
 
+    /// How many connections are idle.
     pub(super) fn idle_count(&self) -> usize {
         self.idle.len()
     }
@@ -284,6 +296,7 @@ impl<R, E> SlotTable<R, E> {
         self.summary.set_slot_waiters(self.slot_waiters.len());
     }
 
+    /// Removes an entry that nobody has or will ask for.
     fn forget(&mut self, id: EntryId) {
         let entry = self.entries.remove(id);
         self.reused_by_removed += entry.lock().reused;

@@ -1,4 +1,8 @@
 //! What all handles of a pool share: [`PoolInner`], and under its lock [`PoolState`].
+//!
+//! No code of the program runs under the lock: no hook, no waker, no dialer, no drop of a connection.
+//!
+//! Next: [`SlotTable`], which decides who gets which slot.
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard};
@@ -20,7 +24,9 @@ pub(super) struct PoolInner {
     state: Mutex<PoolState>,
     /// What can be known of the slots without the lock.
     pub(super) summary: Arc<Summary>,
+    /// Ends the dials.
     pub(super) close_signal: CloseSignal,
+    /// What the builder was given.
     pub(super) settings: PoolBuilder,
     pub(super) counters: Counters,
 }
@@ -34,11 +40,17 @@ pub(super) struct PoolState {
     closing_idle: HashMap<ThreadId, usize>,
 }
 
-/// The types of the [slot table](slots) as a pool uses it.
+// The types of the slot table as a pool uses it.
+
+/// See [`slots::Entry`].
 pub(super) type Entry = slots::Entry<Arc<dyn IdleResource>, GetError>;
+/// See [`slots::Grant`].
 pub(super) type Grant = slots::Grant<Arc<dyn IdleResource>, GetError>;
+/// See [`slots::Admission`].
 pub(super) type Admission = slots::Admission<Arc<dyn IdleResource>, GetError>;
+/// See [`slots::Waiter`].
 pub(super) type Waiter = slots::Waiter<Arc<dyn IdleResource>, GetError>;
+/// See [`slots::Evicted`].
 pub(super) type Evicted = slots::Evicted<Arc<dyn IdleResource>>;
 
 /// A resource, of whatever type, that holds an idle connection.
@@ -48,6 +60,7 @@ pub(super) trait IdleResource: Send + Sync {
 }
 
 impl PoolInner {
+    /// A pool with these settings, which were checked.
     pub(super) fn new(settings: PoolBuilder) -> Arc<Self> {
         let slots = SlotTable::new(settings.max);
         Arc::new(Self {
@@ -83,8 +96,8 @@ impl PoolInner {
 
     /// Closes as many connections as are idle now, the oldest first. Other callers go on meanwhile.
     ///
-    /// The event hook may call this again for each closed connection. That call only makes the loop of the first one go on, so
-    /// that the two do not recurse without end.
+    /// The event hook may call this again for each closed connection. That call only makes the loop of the first one go
+    /// on, so that the two do not recurse without end.
     pub(super) fn close_idle(&self, reason: CloseReason) {
         let thread = thread::current().id();
         let mut state = self.lock();
@@ -100,6 +113,7 @@ impl PoolInner {
         state.closing_idle.remove(&thread);
     }
 
+    /// Closes the pool: fails the waiters, ends the dials, closes the idle connections.
     pub(super) fn close(&self) {
         let waiters = self.lock().slots.close(|| GetError::Closed);
         wake_all(waiters);
@@ -107,6 +121,7 @@ impl PoolInner {
         self.close_idle(CloseReason::Gone);
     }
 
+    /// The figures at this moment.
     pub(super) fn stats(&self) -> Stats {
         let slots = self.lock().slots.counts();
         self.counters.with(slots)
@@ -135,6 +150,7 @@ impl Drop for PoolInner {
 }
 
 impl PoolState {
+    /// The next connection for a thread inside of [`PoolInner::close_idle`].
     fn next_to_close(&mut self, thread: ThreadId) -> Option<Evicted> {
         let left = self.closing_idle.get_mut(&thread)?;
         *left = left.checked_sub(1)?;

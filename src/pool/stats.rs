@@ -1,4 +1,6 @@
 //! The figures of a pool.
+//!
+//! Next: [`SlotTable::counts`](super::slots::SlotTable::counts), which has the other half of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,6 +42,7 @@ pub(super) struct Counters {
     pub(super) found_dead: AtomicU64,
 }
 
+/// Adds one. The order relative to other memory does not matter.
 pub(super) fn increment(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

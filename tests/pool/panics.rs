@@ -97,6 +97,40 @@ async fn panic_of_a_waker_does_not_stop_the_close_of_the_pool() {
     assert_all_given_back(&pool);
 }
 
+#[tokio::test]
+async fn panic_of_the_drop_of_a_dialer_does_not_reach_the_caller_that_evicts() {
+    /// A connection that drops the last handle of its own resource.
+    struct Last(Arc<Mutex<Option<Resource<Self>>>>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            let handle = self.0.lock().unwrap().take();
+            drop(handle);
+        }
+    }
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            quiet_panic("the drop of a dialer");
+        }
+    }
+    let pool = Pool::new(1).unwrap();
+    let (handle, bomb) = (Arc::new(Mutex::new(None)), Bomb);
+    let resource = pool.resource_fn("a bomb", {
+        let handle = Arc::clone(&handle);
+        move || {
+            let _held_by_the_closure = &bomb;
+            std::future::ready(Ok(Last(Arc::clone(&handle))))
+        }
+    });
+    drop(resource.get().await.unwrap());
+    *handle.lock().unwrap() = Some(resource);
+    let other = number(&pool, "other");
+    drop(other.get().await.unwrap());
+    assert!(handle.lock().unwrap().is_none(), "the eviction has dropped the connection");
+    assert_eq!((pool.stats().evicted, pool.stats().idle), (1, 1));
+    assert_all_given_back(&pool);
+}
+
 /// The logger panics on a line that contains this.
 const UNLOGGABLE: &str = "unloggable";
 

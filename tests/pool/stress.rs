@@ -1,4 +1,5 @@
-//! Many callers at once: no more open connections than slots, one caller for each connection, no lost slot, no endless wait.
+//! Many callers at once: no more open connections than slots, one caller for each connection, no lost slot, no endless
+//! wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

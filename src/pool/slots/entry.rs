@@ -1,15 +1,15 @@
 //! The entry of one resource: whether a caller has acquired it, and which callers wait for it.
 //!
-//! An entry has a lock of its own, so that callers of different resources meet only where a slot changes hands. These steps need
-//! no other lock:
+//! An entry has a lock of its own, so that callers of different resources meet only where a slot changes hands. These
+//! steps need no other lock:
 //!
 //! - a caller joins the queue of an entry that another caller has acquired;
 //! - a waiter takes what it was granted, or leaves the queue;
 //! - a connection that comes back goes to the first waiter of the queue.
 //!
-//! Every other step needs the [table's](super) lock as well, and so does each change of `is_acquired`. In the middle of such a
-//! step the entry's lock may be free for a moment. A caller that locks the entry then finds it acquired and joins the queue, or it
-//! has to wait for the table's lock.
+//! Every other step needs the [table's](super) lock as well, and so does each change of `is_acquired`. In the middle of
+//! such a step the entry's lock may be free for a moment. A caller that locks the entry then finds it acquired and
+//! joins the queue, or it has to wait for the table's lock.
 //!
 //! Next: [`WaitQueue`], which holds the waiters.
 
@@ -31,6 +31,7 @@ pub(in crate::pool) struct Entry<R, E> {
     pub(super) is_removed: bool,
     /// How often a connection came back that had been open before it was lent.
     pub(super) reused: u64,
+    /// The waiters, and what they were granted.
     queue: WaitQueue<R, E>,
     /// The caller that has acquired the entry and waits for a slot.
     slot_waiter: Option<WaiterId>,
@@ -48,6 +49,7 @@ pub(in crate::pool) enum GivenBack {
 }
 
 impl<R, E> Entry<R, E> {
+    /// The entry of a new resource: nobody has it, and no connection is open.
     pub(super) fn new() -> Self {
         Self {
             is_acquired: false,
@@ -61,8 +63,8 @@ impl<R, E> Entry<R, E> {
 
     // ===== under its own lock =====
 
-    /// Queues a caller if another one has the entry, and takes its waker; without a waker, it answers [`Admission::Busy`].
-    /// `None`: nobody has the entry, and the table has to be asked.
+    /// Queues a caller and takes its waker, if another caller has the entry. Without a waker, the answer is
+    /// [`Admission::Busy`]. `None`: nobody has the entry, and the table has to be asked.
     pub(in crate::pool) fn enqueue(&mut self, summary: &Summary, waker: &mut Option<Waker>) -> Option<Admission<R, E>> {
         if !self.is_acquired {
             return None;
@@ -81,6 +83,7 @@ impl<R, E> Entry<R, E> {
         Some(self.queue.grant(waiter, Grant::Reuse))
     }
 
+    /// Whether a caller waits for the entry.
     pub(in crate::pool) fn has_waiters(&self) -> bool {
         self.queue.len() > 0
     }
@@ -108,8 +111,8 @@ impl<R, E> Entry<R, E> {
         self.queue.set_waker(waiter, waker)
     }
 
-    /// Takes out a waiter that gives up. What it was granted before that is still its own. `None`: it waits for a slot, and
-    /// the table has to [cancel](super::SlotTable::cancel) that.
+    /// Takes out a waiter that gives up. What it was granted before that is still its own. `None`: it waits for a slot,
+    /// and the table has to [cancel](super::SlotTable::cancel) that.
     pub(in crate::pool) fn cancel(&mut self, waiter: WaiterId) -> Option<Waiter<R, E>> {
         if self.slot_waiter == Some(waiter) { None } else { Some(self.queue.remove(waiter)) }
     }
@@ -123,8 +126,8 @@ impl<R, E> Entry<R, E> {
         wakers
     }
 
-    /// Notes that the caller that has the entry and a slot begins to open a connection. A close that was scheduled before was
-    /// not for this connection.
+    /// Notes that the caller that has the entry and a slot begins to open a connection. A close that was scheduled
+    /// before was not for this connection.
     pub(in crate::pool) fn begin_dial(&mut self) {
         self.close_scheduled = false;
     }
@@ -157,8 +160,8 @@ impl<R, E> Entry<R, E> {
         self.queue.remove(waiter)
     }
 
-    /// Takes back a connection. `first_slot_waiter` is the lowest sequence number that waits for a slot,
-    /// at other entries.
+    /// Takes back a connection. `first_slot_waiter` is the lowest sequence number of the waiters for
+    /// a slot at other entries.
     pub(super) fn give_back(&mut self, is_closed: bool, first_slot_waiter: u64) -> GivenBack {
         if is_closed || self.is_removed {
             return GivenBack::Close(CloseReason::Gone);
@@ -178,8 +181,8 @@ impl<R, E> Entry<R, E> {
         }
     }
 
-    /// Takes back the entry without a connection. The first waiter, if there is one, acquires it and waits for a slot: returns
-    /// its sequence number.
+    /// Takes back the entry without a connection. The first waiter, if there is one, acquires it and waits for a slot:
+    /// returns its sequence number.
     pub(super) fn leave(&mut self) -> Option<u64> {
         self.close_scheduled = false;
         let next = self.queue.pop();
@@ -195,6 +198,7 @@ impl<R, E> Entry<R, E> {
         self.queue.first_seq()
     }
 
+    /// Asserts what always has to hold.
     #[cfg(test)]
     pub(super) fn check(&self) {
         self.queue.check();

@@ -1,13 +1,16 @@
 //! What the slot table answers to a caller that wants an entry.
+//!
+//! Next: [`Acquire`](crate::pool::acquire::Acquire), which acts on the answers.
 
 use super::WaiterId;
 
 /// The number of an entry in its table.
 pub(in crate::pool) type EntryId = usize;
 
-/// The answer at once.
+/// The answer to a caller that asks.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::pool) enum Admission<R, E> {
+    /// The caller gets this now.
     Granted(Grant<R, E>),
     /// The caller has to wait, and is in the queue with this number.
     Queued(WaiterId),
@@ -30,8 +33,8 @@ pub(in crate::pool) enum Grant<R, E> {
 
 /// An idle connection that the table has taken out, to be closed.
 ///
-/// Its entry stays acquired until it is closed. A caller that asks for the same resource meanwhile waits, and never opens a
-/// second connection beside it.
+/// Its entry stays acquired until it is closed. A caller that asks for the same resource meanwhile waits, and never
+/// opens a second connection beside it.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::pool) struct Evicted<R> {
     /// The resource that holds the connection.

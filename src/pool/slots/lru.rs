@@ -1,4 +1,8 @@
-//! The idle entries in the order in which they became idle: a doubly linked list whose nodes are found by entry.
+//! The idle entries in the order in which they became idle.
+//!
+//! It is a doubly linked list whose nodes are found by entry, so each operation takes constant time.
+//!
+//! Next: [`SlotTable::evict_oldest`](super::SlotTable::evict_oldest), which takes connections out.
 
 use tokio::time::Instant;
 
@@ -21,6 +25,7 @@ struct Node<R> {
     resource: R,
     /// Since when it has been idle, if that was noted.
     since: Option<Instant>,
+    /// The neighbours in the list.
     older: Option<EntryId>,
     newer: Option<EntryId>,
 }
@@ -30,14 +35,17 @@ impl<R> Lru<R> {
         Self { nodes: Vec::new(), len: 0, oldest: None, newest: None }
     }
 
+    /// How many entries are idle.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
+    /// The entry that has been idle for longest.
     pub(super) fn oldest(&self) -> Option<EntryId> {
         self.oldest
     }
 
+    /// Since when that one has been idle, if that was noted.
     pub(super) fn oldest_since(&self) -> Option<Instant> {
         self.nodes[self.oldest?].as_ref()?.since
     }
@@ -77,6 +85,7 @@ impl<R> Lru<R> {
         std::iter::successors(self.oldest, |id| self.nodes[*id].as_ref()?.newer)
     }
 
+    /// The node of an idle entry.
     fn node(&mut self, id: EntryId) -> &mut Node<R> {
         self.nodes[id].as_mut().expect("a neighbour in the list has a node")
     }

@@ -1,4 +1,9 @@
 //! The waiters of one entry.
+//!
+//! A waiter stays here until it takes its grant or gives up, so its number stays valid while another caller grants it
+//! something.
+//!
+//! Next: [`Grant`], what a waiter gets.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -14,13 +19,16 @@ pub(in crate::pool) type WaiterId = usize;
 /// One caller that waits, or was granted something and has not taken it yet.
 #[derive(Debug)]
 pub(in crate::pool) enum Waiter<R, E> {
+    /// It waits with this sequence number.
     Waiting { seq: u64, waker: Waker },
+    /// It was granted this, and was woken.
     Granted(Grant<R, E>),
 }
 
 /// The waiters of an entry, and the order in which they get the entry.
 #[derive(Debug)]
 pub(super) struct WaitQueue<R, E> {
+    /// All waiters, by [`WaiterId`].
     waiters: Slab<Waiter<R, E>>,
     /// The waiters for the entry itself with their sequence numbers, the lowest first.
     order: VecDeque<(u64, WaiterId)>,
@@ -98,6 +106,7 @@ impl<R, E> WaitQueue<R, E> {
         removed
     }
 
+    /// Asserts that the order is one of sequence numbers, and of waiters that wait.
     #[cfg(test)]
     pub(super) fn check(&self) {
         assert!(self.order.iter().is_sorted());

@@ -76,7 +76,8 @@ impl Model {
         }
     }
 
-    /// A new caller asks for an entry. The entry may be asked before the table or not, as the hint for that may be out of date.
+    /// A new caller asks for an entry. The entry may be asked before the table or not, as the hint for that may be out
+    /// of date.
     fn acquire(&mut self, caller: u32, entry: EntryId, may_wait: bool, yields: bool, asks_entry: bool) {
         let waker = &mut may_wait.then(|| Waker::noop().clone());
         let admission = if asks_entry { self.entries[entry].lock().enqueue(&self.table.summary, waker) } else { None };

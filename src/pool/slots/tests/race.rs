@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-/// A caller that has the entry lets another one wait, and hands the connection over to it. Returns the sequence number of that
-/// waiter, if the entry decided alone.
+/// A caller that has the entry lets another one wait, and hands the connection over to it. Returns the sequence number
+/// of that waiter, if the entry decided alone.
 fn pass_on(entry: &TestEntry, summary: &Summary) -> Option<u64> {
     let Some(Admission::Queued(next)) = entry.lock().enqueue(summary, &mut waker()) else {
         panic!("the entry is acquired")
