@@ -1,4 +1,4 @@
-//! What the tests share: servers that answer, and a record of what happens.
+//! What the tests of the pool share: a server that answers, and a record of closed connections.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::soon;
 
-/// Answers each byte with the same, on any number of connections, until it is stopped.
+/// A server that sends back each byte, on any number of connections, until it is stopped.
 pub struct EchoServer {
     pub address: SocketAddr,
     task: JoinHandle<()>,
@@ -37,15 +37,16 @@ impl EchoServer {
         Self { address, task }
     }
 
-    /// Everything is closed when this returns.
+    /// Stops the server. All its connections are closed when this returns.
     pub async fn stop(self) {
         self.task.abort();
         let _ = self.task.await;
     }
 }
 
+/// One exchange with an [`EchoServer`].
 pub async fn echo(conn: &mut Guard) {
-    soon("an echo", async {
+    soon("the echo", async {
         conn.write_all(b"ping").await.unwrap();
         let mut answer = [0; 4];
         conn.read_exact(&mut answer).await.unwrap();
@@ -54,11 +55,12 @@ pub async fn echo(conn: &mut Guard) {
     .await;
 }
 
-/// Why connections were closed, in order.
+/// Why connections were closed, in the order of the events.
 #[derive(Clone, Default)]
-pub struct Closings(Arc<Mutex<Vec<CloseReason>>>);
+pub struct CloseReasons(Arc<Mutex<Vec<CloseReason>>>);
 
-impl Closings {
+impl CloseReasons {
+    /// Builds a pool and records its closed connections.
     pub fn watch(&self, builder: PoolBuilder) -> Pool {
         let record = self.clone();
         let hook = move |event: &Event| {
@@ -74,9 +76,9 @@ impl Closings {
     }
 }
 
-/// All slots are free or idle, and nobody waits.
+/// Asserts that all slots are free or idle, and that no caller waits.
 #[track_caller]
-pub fn nobody_has_anything(pool: &Pool) {
+pub fn assert_all_given_back(pool: &Pool) {
     let stats = pool.stats();
     assert_eq!((stats.in_use, stats.releasing, stats.waiting), (0, 0, 0), "{stats:?}");
 }

@@ -1,4 +1,4 @@
-//! What is never handed out.
+//! Which connections are never lent again.
 
 use std::io;
 use std::time::Duration;
@@ -8,43 +8,43 @@ use perconn::{Dial, TcpDialer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 
+use crate::fixtures::{CloseReasons, EchoServer, echo};
 use crate::support::{Server, reset, soon};
-use crate::world::{Closings, EchoServer, echo};
 
 #[tokio::test]
-async fn connection_that_its_peer_has_closed_is_not_handed_out() {
+async fn connection_that_its_peer_has_closed_is_not_lent() {
     let server = Server::start().await;
-    let closings = Closings::default();
-    let pool = closings.watch(Pool::builder(1));
+    let reasons = CloseReasons::default();
+    let pool = reasons.watch(Pool::builder(1));
     let resource = pool.resource(server.address).unwrap();
     for end in [drop::<TcpStream>, reset] {
         let (conn, peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
         drop(conn.unwrap());
         end(peer);
-        // (Loopback: it has arrived when the call returns. The runtime has not looked at its sockets since.)
+        // On the loopback the close has arrived when the call returns. The runtime has not polled its sockets since.
     }
     let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     assert!(!conn.unwrap().is_reused());
-    assert_eq!(closings.list(), [CloseReason::Dead, CloseReason::Dead]);
+    assert_eq!(reasons.list(), [CloseReason::Dead, CloseReason::Dead]);
     assert_eq!(pool.stats().found_dead, 2);
 }
 
 #[tokio::test]
-async fn connection_with_bytes_that_nobody_asked_for_is_not_handed_out() {
+async fn connection_with_unexpected_bytes_is_not_lent() {
     let server = Server::start().await;
-    let closings = Closings::default();
-    let pool = closings.watch(Pool::builder(1));
+    let reasons = CloseReasons::default();
+    let pool = reasons.watch(Pool::builder(1));
     let resource = pool.resource(server.address).unwrap();
     let (conn, mut peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     drop(conn.unwrap());
     peer.write_all(b"an answer that came too late").await.unwrap();
     let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     assert!(!conn.unwrap().is_reused());
-    assert_eq!(closings.list(), [CloseReason::Dead]);
+    assert_eq!(reasons.list(), [CloseReason::Dead]);
 }
 
 #[tokio::test]
-async fn connection_whose_bytes_were_all_read_is_handed_out() {
+async fn connection_whose_bytes_were_all_read_is_lent() {
     let server = EchoServer::start().await;
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource(server.address).unwrap();
@@ -56,7 +56,7 @@ async fn connection_whose_bytes_were_all_read_is_handed_out() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn unix_connection_is_looked_at_as_well() {
+async fn unix_connection_is_checked_as_well() {
     let folder = std::env::temp_dir().join(format!("perconn-pool-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join("socket");
@@ -80,7 +80,7 @@ async fn unix_connection_is_looked_at_as_well() {
 }
 
 #[tokio::test]
-async fn dialer_is_asked_about_streams_of_its_own() {
+async fn dialer_is_asked_whether_a_stream_of_its_own_is_closed() {
     struct Buffered(TcpDialer);
     impl Dial for Buffered {
         type Stream = BufStream<TcpStream>;
@@ -101,7 +101,7 @@ async fn dialer_is_asked_about_streams_of_its_own() {
 }
 
 #[tokio::test]
-async fn after_a_fail_over_each_user_pays_one_dial_and_no_error() {
+async fn after_a_failover_each_caller_dials_once_and_gets_no_error() {
     let server = EchoServer::start().await;
     let address = server.address;
     let pool = Pool::new(20).unwrap();
@@ -117,15 +117,15 @@ async fn after_a_fail_over_each_user_pays_one_dial_and_no_error() {
     assert_eq!((pool.stats().opened, pool.stats().found_dead), (40, 20));
 }
 
-/// A connection that is no socket: only its time counts.
+/// A resource that is not a socket: only the time limits apply to it.
 fn timed(pool: &Pool) -> perconn::pool::Resource<u8> {
     pool.resource_fn("a byte", || std::future::ready(Ok(1)))
 }
 
 #[tokio::test(start_paused = true)]
-async fn connection_that_is_too_old_is_not_handed_out() {
-    let closings = Closings::default();
-    let pool = closings.watch(Pool::builder(1).max_age(Duration::from_secs(60)));
+async fn connection_that_is_too_old_is_not_lent() {
+    let reasons = CloseReasons::default();
+    let pool = reasons.watch(Pool::builder(1).max_age(Duration::from_secs(60)));
     let resource = timed(&pool);
     drop(resource.get().await.unwrap());
     tokio::time::sleep(Duration::from_secs(59)).await;
@@ -133,23 +133,23 @@ async fn connection_that_is_too_old_is_not_handed_out() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let conn = resource.get().await.unwrap();
     assert!(!conn.is_reused());
-    // Nor is one kept that has become too old in use.
+    // A connection that has become too old in use is closed as well.
     tokio::time::sleep(Duration::from_secs(61)).await;
     drop(conn);
-    assert_eq!(closings.list(), [CloseReason::Aged, CloseReason::Aged]);
+    assert_eq!(reasons.list(), [CloseReason::Aged, CloseReason::Aged]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn connection_that_is_idle_for_too_long_is_closed() {
-    let closings = Closings::default();
-    let pool = closings.watch(Pool::builder(2).idle_timeout(Duration::from_secs(60)));
+    let reasons = CloseReasons::default();
+    let pool = reasons.watch(Pool::builder(2).idle_timeout(Duration::from_secs(60)));
     let (one, two) = (timed(&pool), timed(&pool));
     drop(one.get().await.unwrap());
     tokio::time::sleep(Duration::from_secs(30)).await;
     drop(two.get().await.unwrap());
     tokio::time::sleep(Duration::from_secs(31)).await;
-    assert_eq!((pool.stats().idle, closings.list()), (1, vec![CloseReason::Idle]));
-    // What is used stays.
+    assert_eq!((pool.stats().idle, reasons.list()), (1, vec![CloseReason::Idle]));
+    // A connection in use stays open.
     for _ in 0..10 {
         drop(two.get().await.unwrap());
         tokio::time::sleep(Duration::from_secs(50)).await;
@@ -157,10 +157,10 @@ async fn connection_that_is_idle_for_too_long_is_closed() {
     assert_eq!(pool.stats().idle, 1);
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(pool.stats().idle, 0);
-    // The task that did it has ended; another one begins.
+    // The task that closed it has ended; another one begins.
     drop(one.get().await.unwrap());
     tokio::time::sleep(Duration::from_secs(61)).await;
-    assert_eq!((pool.stats().idle, closings.list().len()), (0, 3));
+    assert_eq!((pool.stats().idle, reasons.list().len()), (0, 3));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn idle_connections_are_closed_by_the_next_runtime_when_one_is_gone() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         drop(resource.get().await.unwrap());
-        soon("the end", async {
+        soon("the close", async {
             while pool.stats().idle > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -186,7 +186,7 @@ fn idle_connections_are_closed_by_the_next_runtime_when_one_is_gone() {
 }
 
 #[tokio::test]
-async fn read_that_fills_its_buffer_exactly_leaves_a_connection_fit_for_use() {
+async fn connection_is_lent_again_after_a_read_that_fills_its_buffer_exactly() {
     let server = Server::start().await;
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource(server.address).unwrap();
@@ -199,7 +199,7 @@ async fn read_that_fills_its_buffer_exactly_leaves_a_connection_fit_for_use() {
 }
 
 #[test]
-fn connections_of_a_runtime_that_is_gone_are_not_handed_out() {
+fn connections_of_a_runtime_that_is_gone_are_not_lent() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let pool = Pool::new(2).unwrap();
@@ -218,7 +218,7 @@ fn connections_of_a_runtime_that_is_gone_are_not_handed_out() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn connection_with_an_urgent_byte_is_not_handed_out() {
+async fn connection_with_an_urgent_byte_is_not_lent() {
     let server = Server::start().await;
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource(server.address).unwrap();
@@ -230,7 +230,7 @@ async fn connection_with_an_urgent_byte_is_not_handed_out() {
 }
 
 #[tokio::test]
-async fn layered_connection_with_bytes_that_nobody_asked_for_is_not_handed_out() {
+async fn layered_connection_with_unexpected_bytes_is_not_lent() {
     let server = Server::start().await;
     let pool = Pool::new(1).unwrap();
     let address = server.address;
@@ -240,14 +240,14 @@ async fn layered_connection_with_bytes_that_nobody_asked_for_is_not_handed_out()
     drop(conn.unwrap());
     assert!(soon("get", resource.get()).await.unwrap().is_reused());
     peer.write_all(b"an answer that came too late").await.unwrap();
-    // Until the runtime has seen it.
+    // The runtime has to see the bytes first.
     tokio::time::sleep(Duration::from_millis(1)).await;
     let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     assert!(!conn.unwrap().is_reused());
 }
 
 #[test]
-fn connection_that_was_idle_for_too_long_is_not_handed_out_though_nobody_closed_it() {
+fn connection_that_was_idle_for_too_long_is_not_lent_even_if_no_task_has_closed_it() {
     let limit = Duration::from_millis(20);
     let pool = Pool::builder(1).idle_timeout(limit).build().unwrap();
     let resource = timed(&pool);
@@ -260,7 +260,7 @@ fn connection_that_was_idle_for_too_long_is_not_handed_out_though_nobody_closed_
 }
 
 #[tokio::test]
-async fn look_that_panics_means_dead() {
+async fn panic_of_the_health_check_means_dead() {
     struct Panics;
     impl Dial for Panics {
         type Stream = tokio::io::DuplexStream;
@@ -268,7 +268,7 @@ async fn look_that_panics_means_dead() {
             Ok(tokio::io::duplex(1).0)
         }
         fn is_closed(_: &Self::Stream) -> bool {
-            std::panic::resume_unwind(Box::new("meant to be"))
+            std::panic::resume_unwind(Box::new("on purpose"))
         }
     }
     let pool = Pool::new(1).unwrap();
@@ -280,7 +280,7 @@ async fn look_that_panics_means_dead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn others_have_their_turn_while_many_idle_connections_are_closed() {
+async fn task_that_closes_many_idle_connections_yields() {
     let limit = Duration::from_secs(60);
     let pool = Pool::builder(200).idle_timeout(limit).build().unwrap();
     let resources: Vec<_> = (0..200).map(|_| timed(&pool)).collect();
@@ -294,14 +294,14 @@ async fn others_have_their_turn_while_many_idle_connections_are_closed() {
     while before > 0 {
         tokio::task::yield_now().await;
         let idle = pool.stats().idle;
-        assert!(before - idle <= 50, "{} were closed in one go", before - idle);
+        assert!(before - idle <= 50, "{} were closed without a yield", before - idle);
         before = idle;
     }
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn unix_connection_whose_peer_reads_no_more_is_not_handed_out() {
+async fn unix_connection_whose_peer_has_stopped_reading_is_not_lent() {
     let (peers, mut dialed) = tokio::sync::mpsc::unbounded_channel();
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource_fn("a pair", move || {
@@ -314,7 +314,7 @@ async fn unix_connection_whose_peer_reads_no_more_is_not_handed_out() {
     drop(resource.get().await.unwrap());
     let peer = dialed.recv().await.unwrap();
     assert!(resource.get().await.unwrap().is_reused());
-    // The look has sent nothing.
+    // The check has sent nothing.
     assert_eq!(peer.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     socket2::SockRef::from(&peer).shutdown(std::net::Shutdown::Read).unwrap();
     assert!(!resource.get().await.unwrap().is_reused());

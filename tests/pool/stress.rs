@@ -1,4 +1,5 @@
-//! Many users: never more open than there are slots, never two with one connection, nobody left waiting, nothing lost.
+//! Many callers at once: no more open connections than slots, one caller for each connection, no lost slot, no endless
+//! wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,31 +12,32 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::fixtures::assert_all_given_back;
 use crate::support::soon;
-use crate::world::nobody_has_anything;
 
-/// Counts what is open, and knows its user.
+/// Counts the open connections.
 #[derive(Debug, Default)]
-struct Census {
+struct OpenCount {
     open: AtomicUsize,
     most: AtomicUsize,
 }
 
+/// A connection that counts itself and its users.
 struct Token {
-    census: Arc<Census>,
+    open_count: Arc<OpenCount>,
     users: AtomicUsize,
 }
 
 impl Token {
-    fn open(census: &Arc<Census>) -> Self {
-        let open = census.open.fetch_add(1, Ordering::SeqCst) + 1;
-        census.most.fetch_max(open, Ordering::SeqCst);
-        Self { census: Arc::clone(census), users: AtomicUsize::new(0) }
+    fn open(open_count: &Arc<OpenCount>) -> Self {
+        let open = open_count.open.fetch_add(1, Ordering::SeqCst) + 1;
+        open_count.most.fetch_max(open, Ordering::SeqCst);
+        Self { open_count: Arc::clone(open_count), users: AtomicUsize::new(0) }
     }
 
-    /// Until what is returned is dropped, it has a user.
+    /// Uses the connection until the returned value is dropped.
     fn use_it(&self) -> Use<'_> {
-        assert_eq!(self.users.fetch_add(1, Ordering::SeqCst), 0, "two users have one connection");
+        assert_eq!(self.users.fetch_add(1, Ordering::SeqCst), 0, "two callers have one connection");
         Use(self)
     }
 }
@@ -50,14 +52,14 @@ impl Drop for Use<'_> {
 
 impl Drop for Token {
     fn drop(&mut self) {
-        self.census.open.fetch_sub(1, Ordering::SeqCst);
+        self.open_count.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-fn token(pool: &Pool, census: &Arc<Census>) -> Resource<Token> {
-    let census = Arc::clone(census);
+fn token(pool: &Pool, open_count: &Arc<OpenCount>) -> Resource<Token> {
+    let open_count = Arc::clone(open_count);
     pool.resource_fn("a token", move || {
-        let token = Token::open(&census);
+        let token = Token::open(&open_count);
         async move {
             tokio::task::yield_now().await;
             Ok(token)
@@ -67,18 +69,18 @@ fn token(pool: &Pool, census: &Arc<Census>) -> Resource<Token> {
 
 const CAPACITY: usize = 10;
 
-/// Under, at, one over and far over the capacity.
-const CROWDS: [usize; 7] = [1, 2, 9, 10, 11, 31, 113];
+/// Numbers of callers: below, at, just above and far above the capacity.
+const CALLERS: [usize; 7] = [1, 2, 9, 10, 11, 31, 113];
 
-/// Each user goes through so many cycles with the resource of its own, or with one of a few that all share.
-async fn cycles(users: usize, resources: usize, closes: bool) {
-    let (pool, census) = (Pool::new(CAPACITY).unwrap(), Arc::new(Census::default()));
-    let resources: Vec<_> = (0..resources).map(|_| token(&pool, &census)).collect();
+/// Runs many cycles of get and drop in each of `callers` tasks, which share `resources` resources.
+async fn cycles(callers: usize, resources: usize, closes: bool) {
+    let (pool, open_count) = (Pool::new(CAPACITY).unwrap(), Arc::new(OpenCount::default()));
+    let resources: Vec<_> = (0..resources).map(|_| token(&pool, &open_count)).collect();
     let mut tasks = JoinSet::new();
-    for user in 0..users {
-        let resource = resources[user % resources.len()].clone();
+    for caller in 0..callers {
+        let resource = resources[caller % resources.len()].clone();
         tasks.spawn(async move {
-            for cycle in 0..3000 / users.max(10) {
+            for cycle in 0..3000 / callers.max(10) {
                 let token = resource.get().await.unwrap();
                 let in_use = token.use_it();
                 if cycle % 3 == 0 {
@@ -92,55 +94,55 @@ async fn cycles(users: usize, resources: usize, closes: bool) {
         });
     }
     soon("all cycles", async { while tasks.join_next().await.transpose().unwrap().is_some() {} }).await;
-    nobody_has_anything(&pool);
-    let most = census.most.load(Ordering::SeqCst);
+    assert_all_given_back(&pool);
+    let most = open_count.most.load(Ordering::SeqCst);
     assert!(most <= CAPACITY.min(resources.len()), "{most} were open at once");
-    assert_eq!(census.open.load(Ordering::SeqCst), pool.stats().idle);
+    assert_eq!(open_count.open.load(Ordering::SeqCst), pool.stats().idle);
     assert!(!closes || pool.stats().idle == 0);
     drop(resources);
-    assert_eq!((census.open.load(Ordering::SeqCst), pool.stats().idle), (0, 0));
+    assert_eq!((open_count.open.load(Ordering::SeqCst), pool.stats().idle), (0, 0));
 }
 
 async fn all_cycles() {
-    for users in CROWDS {
+    for callers in CALLERS {
         for closes in [false, true] {
-            cycles(users, users, closes).await;
-            cycles(users, users.div_ceil(8), closes).await;
+            cycles(callers, callers, closes).await;
+            cycles(callers, callers.div_ceil(8), closes).await;
         }
     }
 }
 
 #[tokio::test]
-async fn cycles_of_get_and_put_on_one_thread() {
+async fn cycles_of_get_and_drop_on_one_thread() {
     all_cycles().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn cycles_of_get_and_put_on_one_worker() {
+async fn cycles_of_get_and_drop_on_one_worker() {
     all_cycles().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cycles_of_get_and_put_on_two_workers() {
+async fn cycles_of_get_and_drop_on_two_workers() {
     all_cycles().await;
 }
 
-const MEANT: &str = "meant to be";
+const ON_PURPOSE: &str = "on purpose";
 
-/// A panic that prints nothing.
+/// Panics without a message on the terminal.
 fn quiet_panic() -> ! {
-    std::panic::resume_unwind(Box::new(MEANT))
+    std::panic::resume_unwind(Box::new(ON_PURPOSE))
 }
 
-/// A resource whose dials take their time, fail, hang, panic.
-fn moody(pool: &Pool, census: &Arc<Census>, seed: u64) -> Resource<Token> {
-    let (census, mut rng) = (Arc::clone(census), SmallRng::seed_from_u64(seed));
-    pool.resource_fn("a moody one", move || {
-        let (mood, delay) = (rng.random_range(0..10), Duration::from_millis(rng.random_range(0..20)));
-        let token = Token::open(&census);
+/// A resource whose dials are slow, fail, hang, or panic.
+fn unreliable(pool: &Pool, open_count: &Arc<OpenCount>, seed: u64) -> Resource<Token> {
+    let (open_count, mut rng) = (Arc::clone(open_count), SmallRng::seed_from_u64(seed));
+    pool.resource_fn("unreliable", move || {
+        let (outcome, delay) = (rng.random_range(0..10), Duration::from_millis(rng.random_range(0..20)));
+        let token = Token::open(&open_count);
         async move {
             sleep(delay).await;
-            match mood {
+            match outcome {
                 0 => Err(std::io::ErrorKind::ConnectionRefused.into()),
                 1 => std::future::pending().await,
                 2 => quiet_panic(),
@@ -150,8 +152,8 @@ fn moody(pool: &Pool, census: &Arc<Census>, seed: u64) -> Resource<Token> {
     })
 }
 
-/// One user: asks, waits or not, uses, and ends in one of many ways.
-async fn user(pool: Pool, resources: Vec<Resource<Token>>, seed: u64) {
+/// One caller: it asks, waits or not, uses the connection, and ends in one of many ways.
+async fn caller(pool: Pool, resources: Vec<Resource<Token>>, seed: u64) {
     let mut rng = SmallRng::seed_from_u64(seed);
     for _ in 0..20 {
         let resource = resources.choose(&mut rng).expect("there are some");
@@ -195,7 +197,7 @@ async fn user(pool: Pool, resources: Vec<Resource<Token>>, seed: u64) {
                     _ => {}
                 }
             }
-            Err(GetError::Closed) => panic!("nobody closes it"),
+            Err(GetError::Closed) => panic!("nothing closes the pool"),
             Err(_) => {}
         }
     }
@@ -206,39 +208,40 @@ async fn simulate(seed: u64) {
     let capacity = rng.random_range(1..8);
     let idle_timeout = rng.random_bool(0.5).then(|| Duration::from_millis(rng.random_range(1..50)));
     let builder = Pool::builder(capacity).dial_timeout(Duration::from_millis(100)).idle_timeout(idle_timeout);
-    let (pool, census) = (builder.build().unwrap(), Arc::new(Census::default()));
-    let resources: Vec<_> = (0..rng.random_range(1..12)).map(|n| moody(&pool, &census, seed ^ (n << 32))).collect();
-    let mut users = JoinSet::new();
+    let (pool, open_count) = (builder.build().unwrap(), Arc::new(OpenCount::default()));
+    let resources: Vec<_> =
+        (0..rng.random_range(1..12)).map(|n| unreliable(&pool, &open_count, seed ^ (n << 32))).collect();
+    let mut callers = JoinSet::new();
     for number in 0..rng.random_range(1..16) {
-        users.spawn(user(pool.clone(), resources.clone(), seed ^ (number << 48)));
+        callers.spawn(caller(pool.clone(), resources.clone(), seed ^ (number << 48)));
     }
-    // Some are cut short at any moment.
+    // Some callers are aborted at a random moment.
     for _ in 0..rng.random_range(0..4) {
         let number = rng.random_range(0..16);
-        let victim = users.spawn(user(pool.clone(), resources.clone(), seed ^ (number << 40)));
+        let victim = callers.spawn(caller(pool.clone(), resources.clone(), seed ^ (number << 40)));
         let life = Duration::from_millis(rng.random_range(0..400));
-        users.spawn(async move {
+        callers.spawn(async move {
             sleep(life).await;
             victim.abort();
         });
     }
     let all = async {
-        while let Some(outcome) = users.join_next().await {
+        while let Some(outcome) = callers.join_next().await {
             let panic = outcome.err().filter(|error| error.is_panic()).map(|error| error.into_panic());
-            let said = panic.as_ref().map(|panic| panic.downcast_ref::<&str>().copied());
-            assert!(said.is_none_or(|said| said == Some(MEANT)), "seed {seed}: a user panicked");
+            let message = panic.as_ref().map(|panic| panic.downcast_ref::<&str>().copied());
+            assert!(message.is_none_or(|message| message == Some(ON_PURPOSE)), "seed {seed}: an unexpected panic");
         }
     };
-    assert!(timeout(Duration::from_secs(3600), all).await.is_ok(), "seed {seed}: somebody waits for ever");
+    assert!(timeout(Duration::from_secs(3600), all).await.is_ok(), "seed {seed}: a caller waits forever");
     let stats = pool.stats();
     assert_eq!((stats.in_use, stats.releasing, stats.waiting), (0, 0, 0), "seed {seed}: {stats:?}");
-    let (open, most) = (census.open.load(Ordering::SeqCst), census.most.load(Ordering::SeqCst));
+    let (open, most) = (open_count.open.load(Ordering::SeqCst), open_count.most.load(Ordering::SeqCst));
     assert_eq!(open, stats.idle, "seed {seed}");
     assert!(most <= capacity, "seed {seed}: {most} of {capacity} were open at once");
-    // All slots are there.
+    // No slot is lost.
     let slots: Vec<_> = (0..capacity).map(|_| pool.try_slot().unwrap()).collect();
     assert!(pool.try_slot().is_err(), "seed {seed}");
-    assert_eq!((slots.len(), census.open.load(Ordering::SeqCst)), (capacity, 0), "seed {seed}");
+    assert_eq!((slots.len(), open_count.open.load(Ordering::SeqCst)), (capacity, 0), "seed {seed}");
 }
 
 #[test]

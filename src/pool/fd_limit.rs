@@ -1,9 +1,11 @@
-//! How many connections a process can have.
+//! The number of connections that fit into the process's limit of file descriptors.
+//!
+//! Next: [`Pool::global`](super::Pool::global), which has this size.
 
-/// What is left to files, pipes and listeners: so much, but never more than half.
+/// Descriptors that are left to files, pipes and listeners, but never more than half of all.
 const RESERVE: u64 = 50;
 
-/// What is assumed where the limit cannot be asked for: the soft limit that macOS starts a program with.
+/// The limit that is assumed where the program cannot ask for it: the soft limit with which macOS starts a program.
 #[cfg(not(target_os = "linux"))]
 const ASSUMED: u64 = 256;
 
@@ -16,7 +18,7 @@ pub(super) fn slots_of_this_process() -> usize {
     slots_within(descriptors)
 }
 
-/// `None`: there is no limit.
+/// The number of slots within a limit of descriptors. `None`: there is no limit.
 fn slots_within(descriptors: Option<u64>) -> usize {
     let descriptors = descriptors.unwrap_or(u64::MAX);
     let slots = (descriptors - RESERVE.min(descriptors / 2)).max(1);
