@@ -10,6 +10,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{SslMode, SslNegotiation};
 
 use super::Error;
+use crate::Dial;
 use crate::dial::{BoxedDialer, BoxedStream};
 use crate::sync::Mutex;
 use crate::{Tls, TlsDialer, dial_fn};
