@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use perconn::Conn;
 use perconn::acceptor::{Acceptor, Stream};
-use support::{Server, generation_up, reset, soon};
+use support::{Server, in_time, reset, wait_for_generation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, MutexGuard};
@@ -53,18 +53,18 @@ async fn conn_outlives_the_panics() {
         let lines = LINES.load(Ordering::SeqCst);
         server.stop();
         reset(peer);
-        assert!(soon("read", conn.read_u8()).await.is_err());
+        assert!(in_time("read", conn.read_u8()).await.is_err());
         // A line for the break, and one for a failed dial.
         while LINES.load(Ordering::SeqCst) < lines + 2 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         server.restart().await;
         peer = server.accept().await;
-        generation_up(&conn, generation + 1).await;
-        soon("write", conn.write_all(b"A")).await.unwrap();
-        assert_eq!(soon("peer", peer.read_u8()).await.unwrap(), b'A');
+        wait_for_generation(&conn, generation + 1).await;
+        in_time("write", conn.write_all(b"A")).await.unwrap();
+        assert_eq!(in_time("peer", peer.read_u8()).await.unwrap(), b'A');
     }
-    soon("close", conn.close()).await;
+    in_time("close", conn.close()).await;
 }
 
 async fn acceptor_outlives_the_panics() {
@@ -80,9 +80,9 @@ async fn acceptor_outlives_the_panics() {
     for _ in 0..3 {
         let lines = LINES.load(Ordering::SeqCst);
         for (byte, is_served) in [(b'!', false), (b'A', true)] {
-            let mut client = soon("connect", TcpStream::connect(acceptor.local_addr().unwrap())).await.unwrap();
-            soon("write", client.write_u8(byte)).await.unwrap();
-            let answer = soon("answer", client.read_u8()).await;
+            let mut client = in_time("connect", TcpStream::connect(acceptor.local_addr().unwrap())).await.unwrap();
+            in_time("write", client.write_u8(byte)).await.unwrap();
+            let answer = in_time("answer", client.read_u8()).await;
             assert_eq!(answer.ok(), is_served.then_some(byte));
         }
         assert!(LINES.load(Ordering::SeqCst) > lines, "the panic of the handler is logged");

@@ -24,7 +24,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 use crate::fixtures::assert_all_given_back;
-use crate::support::soon;
+use crate::support::in_time;
 
 #[path = "pool/fixtures.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the other tests of the pool need more of it")]
@@ -95,7 +95,7 @@ async fn start(port: u16) -> (Child, u16) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-    let line = soon("the server listens", lines.next_line()).await.unwrap().unwrap_or_default();
+    let line = in_time("the server listens", lines.next_line()).await.unwrap().unwrap_or_default();
     let port = line
         .strip_prefix("port ")
         .unwrap_or_else(|| panic!("expected \"port <number>\" from the server: {line:?}"))
@@ -116,7 +116,7 @@ struct Outcomes {
 async fn exchange(resource: &Resource, server: &Server, outcomes: &Outcomes) {
     let begun = server.kills_begun.load(Ordering::SeqCst);
     let was_up = begun == server.kills_ended.load(Ordering::SeqCst);
-    let mut conn = match soon("get", resource.get()).await {
+    let mut conn = match in_time("get", resource.get()).await {
         Ok(conn) => conn,
         Err(GetError::Dial { source, .. }) => {
             // A listener that dies resets the connections that it has not accepted yet.
@@ -129,7 +129,7 @@ async fn exchange(resource: &Resource, server: &Server, outcomes: &Outcomes) {
         Err(other) => panic!("{other:?}"),
     };
     let is_reused = conn.is_reused();
-    let outcome = soon("an exchange", async {
+    let outcome = in_time("an exchange", async {
         conn.close_on_drop(true);
         conn.write_all(b"question").await?;
         let mut answer = [0; 8];
@@ -199,7 +199,7 @@ async fn client() {
         let server = &servers[index];
         server.kills_begun.fetch_add(1, Ordering::SeqCst);
         let mut process = processes.remove(&index).unwrap();
-        soon("the death of the server", process.kill()).await.unwrap();
+        in_time("the death of the server", process.kill()).await.unwrap();
         server.kills_ended.fetch_add(1, Ordering::SeqCst);
         kills += 1;
         processes.insert(index, start(server.port).await.0);

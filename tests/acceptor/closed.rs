@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::common::{LONG, client, echo, figures, local, rest, served};
-use crate::support::soon;
+use crate::support::in_time;
 
 /// A runtime with this many workers; 0 for one that runs on the calling thread.
 fn runtime(workers: usize) -> Runtime {
@@ -93,8 +93,10 @@ async fn closed_waits_for_the_stop_and_the_last_connection() {
     assert!(is_open(&acceptor).await);
     let stop = acceptor.stop(LONG);
     let others = async {
-        soon("the port is free", async { while TcpStream::connect(acceptor.local_addr().unwrap()).await.is_ok() {} })
-            .await;
+        in_time("the port is free", async {
+            while TcpStream::connect(acceptor.local_addr().unwrap()).await.is_ok() {}
+        })
+        .await;
         assert!(is_open(&acceptor).await, "a connection is open");
         let closed = async {
             acceptor.closed().await.unwrap();
@@ -104,7 +106,7 @@ async fn closed_waits_for_the_stop_and_the_last_connection() {
         let (text, ()) = tokio::join!(rest(&mut stream), closed);
         assert_eq!(text.unwrap(), "done");
     };
-    soon("the end", async { tokio::join!(stop, others) }).await;
+    in_time("the end", async { tokio::join!(stop, others) }).await;
     assert!(!is_open(&acceptor).await);
     acceptor.closed().await.unwrap();
     assert_eq!(reports.count(), (0, 0));
@@ -134,20 +136,20 @@ fn runtime_that_shuts_down_is_reported_once_and_wakes_waiters() {
             drop(own);
             elsewhere.block_on(async {
                 for waiter in waiters {
-                    let cause = soon("a waiter", waiter).await.unwrap().unwrap_err();
+                    let cause = in_time("a waiter", waiter).await.unwrap().unwrap_err();
                     assert!(matches!(*cause, Error::RuntimeShutDown), "{cause:?}");
                     assert_eq!(acceptor.stats().busy, 0);
                     // The hooks were called before.
                     assert_eq!(reports.count(), (1, 1), "{workers} workers, round {round}");
                     assert!(Arc::ptr_eq(&cause, &reports.events.lock().unwrap()[0]));
                 }
-                let again = soon("a later call", acceptor.closed()).await.unwrap_err();
+                let again = in_time("a later call", acceptor.closed()).await.unwrap_err();
                 assert!(matches!(*again, Error::RuntimeShutDown));
                 let refused = TcpStream::connect(acceptor.local_addr().unwrap()).await.unwrap_err();
                 assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
                 // A stop has nothing to do, and does not change the cause.
-                assert_eq!(soon("stop", acceptor.stop(LONG)).await, Default::default());
-                soon("after the stop", acceptor.closed()).await.unwrap_err();
+                assert_eq!(in_time("stop", acceptor.stop(LONG)).await, Default::default());
+                in_time("after the stop", acceptor.closed()).await.unwrap_err();
             });
             assert_eq!(reports.count(), (1, 1));
             drop(stream);
@@ -169,7 +171,7 @@ fn runtime_that_shuts_down_after_a_stop_is_no_error() {
             (acceptor, stream)
         });
         drop(own);
-        elsewhere.block_on(soon("the end", acceptor.closed())).unwrap();
+        elsewhere.block_on(in_time("the end", acceptor.closed())).unwrap();
         assert_eq!(reports.count(), (0, 0));
     }
 }
@@ -193,8 +195,8 @@ async fn dropped_waiters_change_nothing() {
     }
     dropped.abort();
     assert_eq!(acceptor.stats().busy, 1);
-    soon("stop", acceptor.stop(LONG)).await;
-    soon("the waiter", kept).await.unwrap().unwrap();
+    in_time("stop", acceptor.stop(LONG)).await;
+    in_time("the waiter", kept).await.unwrap().unwrap();
 }
 
 /// Stops an acceptor while clients connect: once it is closed, nothing more is accepted, and every connection has ended.
@@ -207,20 +209,20 @@ where
         clients.spawn(connect());
     }
     // The first of them are served; the others are on their way.
-    soon("some clients", async {
+    in_time("some clients", async {
         while acceptor.stats().accepted < 3 {
             tokio::task::yield_now().await;
         }
     })
     .await;
     let (stopped, closed) =
-        soon("the end", async { tokio::join!(acceptor.stop(Duration::from_millis(1)), acceptor.closed()) }).await;
+        in_time("the end", async { tokio::join!(acceptor.stop(Duration::from_millis(1)), acceptor.closed()) }).await;
     closed.unwrap();
     let stats = acceptor.stats();
     assert_eq!((stats.busy, open.load(Ordering::SeqCst)), (0, 0), "{stopped:?} {stats:?}");
     sleep(Duration::from_millis(5)).await;
     assert_eq!(acceptor.stats().accepted, stats.accepted);
-    soon("the clients", clients.join_all()).await;
+    in_time("the clients", clients.join_all()).await;
 }
 
 /// Counts the open connections.

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{interval, sleep};
 
 use crate::common::{client, echo, event, exchange, figures, local, recorder, rest};
-use crate::support::soon;
+use crate::support::in_time;
 
 const LIMIT: Duration = Duration::from_millis(200);
 /// A limit that clients must not reach, even on a machine that stalls for a moment.
@@ -35,7 +35,7 @@ async fn send_slowly(stream: &mut TcpStream, pause: Duration) -> Duration {
     let mut ticks = interval(pause);
     let (mut reader, mut writer) = stream.split();
     let mut byte = [0];
-    soon("the server closes", async {
+    in_time("the server closes", async {
         loop {
             tokio::select! {
                 end = reader.read(&mut byte) => if !matches!(end, Ok(1..)) { return },
@@ -155,7 +155,7 @@ async fn timeout_that_a_connection_survives_is_not_its_end_reason() {
         .build()
         .unwrap();
     let mut stream = client(&acceptor).await;
-    soon("the message", stream.read_exact(&mut [0; 14])).await.unwrap();
+    in_time("the message", stream.read_exact(&mut [0; 14])).await.unwrap();
     stream.write_all(b"x").await.unwrap();
     let stats = figures(&acceptor, "it is gone", |stats| stats.busy == 0).await;
     assert_eq!((stats.failed, stats.timed_out), (1, 0));

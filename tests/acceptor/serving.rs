@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::common::{client, echo, event, exchange, figures, local, recorder, rest, served};
-use crate::support::soon;
+use crate::support::in_time;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_clients_are_served_at_once() {
@@ -27,7 +27,7 @@ async fn many_clients_are_served_at_once() {
             stream
         });
     }
-    let streams = soon("all clients", clients.join_all()).await;
+    let streams = in_time("all clients", clients.join_all()).await;
     assert_eq!(acceptor.stats().busy, 200);
     drop(streams);
     let stats = figures(&acceptor, "all are gone", |stats| stats.busy == 0).await;
@@ -166,9 +166,9 @@ async fn stream_in_another_task_keeps_its_slot() {
         .build()
         .unwrap();
     let mut peer = client(&acceptor).await;
-    let mut stream = soon("the stream", receiver).await.unwrap();
+    let mut stream = in_time("the stream", receiver).await.unwrap();
     peer.write_all(b"x").await.unwrap();
-    assert_eq!(soon("a byte", stream.read_u8()).await.unwrap(), b'x');
+    assert_eq!(in_time("a byte", stream.read_u8()).await.unwrap(), b'x');
     assert_eq!(acceptor.stats().busy, 1);
     drop(stream);
     assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.finished, 1);

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use crate::support::{SHORT, Server, alone, broken_generation, fill, reset, soon, spawn, spawn_waiting, until};
+use crate::support::{SHORT, Server, alone, broken_generation, fill, in_time, reset, spawn, spawn_waiting, until};
 
 #[test]
 fn break_reported_by_a_write_is_not_reported_by_the_next_read() {
@@ -102,7 +102,7 @@ fn rest_of_a_write_is_never_sent_on_the_next_link() {
     (&peer).read_exact(&mut [0; 100_000]).unwrap();
     reset(peer);
     let mut peer = server.accept();
-    let (mut conn, outcome) = soon("the write fails", &writer);
+    let (mut conn, outcome) = in_time("the write fails", &writer);
     assert_eq!(broken_generation(&outcome.unwrap_err()), 1);
     conn.write_all(&[2; 10]).unwrap();
     let mut bytes = [0; 10];
@@ -142,6 +142,6 @@ fn waiting_read_and_write_of_one_handle_both_end_with_the_break() {
     let write = spawn_waiting(move || (&*for_write).write_all(&vec![0; 50_000_000]));
     reset(peer);
     let _peer = server.accept();
-    assert_eq!(broken_generation(&soon("the read", &read).unwrap_err()), 1);
-    assert_eq!(broken_generation(&soon("the write", &write).unwrap_err()), 1);
+    assert_eq!(broken_generation(&in_time("the read", &read).unwrap_err()), 1);
+    assert_eq!(broken_generation(&in_time("the write", &write).unwrap_err()), 1);
 }

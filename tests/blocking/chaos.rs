@@ -13,7 +13,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::support::{
-    HANG, Server, alone, broken_generation, is_closed, length, read_record, record, reset, soon, spawn,
+    HANG, Server, alone, broken_generation, in_time, is_closed, length, read_record, record, reset, spawn,
 };
 
 /// Threads write records and read replies while the server is killed in the middle of the stream, stopped, and started again.
@@ -112,12 +112,12 @@ fn chaos(seed: u64) {
     });
     let mut failed = Vec::new();
     for writer in &writers {
-        let (numbers, reported) = soon("a writer", writer);
+        let (numbers, reported) = in_time("a writer", writer);
         assert!(reported.is_sorted_by(|a, b| a < b), "a break was reported twice or out of order: {reported:?}");
         failed.push(numbers);
     }
     conn.close();
-    let links = soon("the reader", &reader);
+    let links = in_time("the reader", &reader);
     assert!(links.len() as u64 <= conn.generation(), "the reader reported more breaks than there were");
     let mut greeting = 0;
     for bytes in links {
@@ -128,7 +128,7 @@ fn chaos(seed: u64) {
             assert!(rest.iter().all(|byte| *byte == 200), "bytes of two links came as those of one");
         }
     }
-    let received = soon("the server", &server);
+    let received = in_time("the server", &server);
     let mut last = HashMap::new();
     for (thread, number) in received {
         assert!(

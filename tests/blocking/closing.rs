@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::mpsc;
 
-use crate::support::{HANG, Server, alone, fill, is_closed, soon, spawn, spawn_waiting, until};
+use crate::support::{HANG, Server, alone, fill, in_time, is_closed, spawn, spawn_waiting, until};
 
 #[test]
 fn close_wakes_every_waiting_reader_and_writer() {
@@ -19,9 +19,9 @@ fn close_wakes_every_waiting_reader_and_writer() {
         waiting.push(spawn_waiting(move || writer.write_all(&vec![0; 50_000_000])));
     }
     let mut other = conn.try_clone().unwrap();
-    soon("close", &spawn(move || conn.close()));
+    in_time("close", &spawn(move || conn.close()));
     for outcome in &waiting {
-        assert!(is_closed(&soon("a waiting operation", outcome).unwrap_err()));
+        assert!(is_closed(&in_time("a waiting operation", outcome).unwrap_err()));
     }
     assert!(is_closed(&other.read(&mut [0]).unwrap_err()));
     assert!(is_closed(&other.write(b"x").unwrap_err()));
@@ -41,9 +41,9 @@ fn close_during_an_outage_wakes_every_wait_for_a_link() {
         spawn_waiting(move || writer.write_all(b"x")),
         spawn_waiting(move || up.connected(None)),
     ];
-    soon("close", &spawn(move || conn.close()));
+    in_time("close", &spawn(move || conn.close()));
     for outcome in &waiting {
-        assert!(is_closed(&soon("a waiting operation", outcome).unwrap_err()));
+        assert!(is_closed(&in_time("a waiting operation", outcome).unwrap_err()));
     }
 }
 
@@ -56,7 +56,7 @@ fn shutdown_ends_the_writing_side_and_a_waiting_write() {
     let mut writer = conn.try_clone().unwrap();
     let write = spawn_waiting(move || writer.write_all(&vec![0; 50_000_000]));
     conn.shutdown().unwrap();
-    assert_eq!(soon("the write", &write).unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(in_time("the write", &write).unwrap_err().kind(), ErrorKind::BrokenPipe);
     let server = spawn(move || {
         io::copy(&mut peer, &mut io::sink()).unwrap();
         peer.write_all(b"bye").unwrap();
@@ -64,7 +64,7 @@ fn shutdown_ends_the_writing_side_and_a_waiting_write() {
     let mut bytes = Vec::new();
     (&conn).read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes, b"bye");
-    soon("the server", &server);
+    in_time("the server", &server);
     assert!(is_closed(&(&conn).read(&mut [0]).unwrap_err()));
 }
 
@@ -89,7 +89,7 @@ fn waiting_read_reports_a_forced_reconnect() {
     let mut reader = conn.try_clone().unwrap();
     let read = spawn_waiting(move || (reader.read(&mut [0; 8]), reader));
     conn.reconnect();
-    let (outcome, mut reader) = soon("the read", &read);
+    let (outcome, mut reader) = in_time("the read", &read);
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionAborted);
     server.accept().write_all(b"x").unwrap();
     assert_eq!(reader.read(&mut [0; 8]).unwrap(), 1);

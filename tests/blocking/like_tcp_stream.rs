@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use perconn::Error;
 use perconn::blocking::Conn;
 
-use crate::support::{SHORT, Server, alone, broken_generation, soon, spawn, until};
+use crate::support::{SHORT, Server, alone, broken_generation, in_time, spawn, until};
 
 #[test]
 fn connection_works_with_the_tools_of_std() {
@@ -25,7 +25,7 @@ fn connection_works_with_the_tools_of_std() {
     let mut rest = Vec::new();
     assert_eq!(io::copy(&mut &conn, &mut rest).unwrap(), 3);
     assert_eq!(rest, b"abc");
-    assert_eq!(soon("the echo ends", &echo).unwrap(), 13);
+    assert_eq!(in_time("the echo ends", &echo).unwrap(), 13);
 }
 
 #[test]

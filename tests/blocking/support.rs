@@ -57,7 +57,7 @@ fn stat_of_this_thread() -> std::path::PathBuf {
 }
 
 /// The outcome of a thread. Fails the test if it does not come, instead of hanging it.
-pub fn soon<T>(what: &str, outcome: &Receiver<T>) -> T {
+pub fn in_time<T>(what: &str, outcome: &Receiver<T>) -> T {
     match outcome.recv_timeout(HANG) {
         Ok(value) => value,
         Err(RecvTimeoutError::Timeout) => panic!("hangs: {what}"),

@@ -9,7 +9,7 @@ use perconn::blocking::Conn;
 use perconn::{Error, WhenDown, dial_fn};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::support::{SHORT, Server, alone, broken_generation, is_closed, soon, spawn, spawn_waiting};
+use crate::support::{SHORT, Server, alone, broken_generation, in_time, is_closed, spawn, spawn_waiting};
 
 /// A stream with a buffer of its own that never becomes empty.
 struct Stuck;
@@ -41,10 +41,10 @@ fn waiting_flush_delays_no_write_and_no_shutdown() {
     let conn = perconn::Conn::builder("stuck").dialer(dialer).connect_blocking().unwrap();
     let [flushing, writing, ending] = [(); 3].map(|()| conn.try_clone().unwrap());
     let flush = spawn_waiting(move || (&flushing).flush());
-    assert_eq!(soon("the write", &spawn(move || (&writing).write(b"x"))).unwrap(), 1);
-    soon("the shutdown", &spawn(move || ending.shutdown())).unwrap();
+    assert_eq!(in_time("the write", &spawn(move || (&writing).write(b"x"))).unwrap(), 1);
+    in_time("the shutdown", &spawn(move || ending.shutdown())).unwrap();
     conn.close();
-    assert!(is_closed(&soon("the flush", &flush).unwrap_err()));
+    assert!(is_closed(&in_time("the flush", &flush).unwrap_err()));
 }
 
 /// A connection to a server that is down, and whose redial comes only after the test.
@@ -76,7 +76,7 @@ fn threads_that_wait_for_a_link_wait_at_the_same_time() {
         })
         .collect();
     for wait in &waits {
-        found_no_link(soon("a wait", wait), LIMIT);
+        found_no_link(in_time("a wait", wait), LIMIT);
     }
     assert!(start.elapsed() >= LIMIT);
     // In turn, the eight waits of a direction would take eight times as long.
@@ -116,9 +116,9 @@ fn wait_for_a_link_ends_when_the_link_is_up_even_if_another_write_goes_first() {
     std::thread::sleep(LIMIT + SHORT);
     let server = spawn(move || peer.read_exact(&mut vec![0; 2 * SIZE]));
     for write in &writes {
-        assert_eq!(soon("a write", write).unwrap(), SIZE);
+        assert_eq!(in_time("a write", write).unwrap(), SIZE);
     }
-    soon("the server", &server).unwrap();
+    in_time("the server", &server).unwrap();
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn break_is_reported_however_short_the_wait_for_a_link_is() {
     let read = spawn_waiting(move || (reader.read(&mut [0]), reader));
     server.stop();
     drop(peer);
-    let (outcome, mut reader) = soon("the read", &read);
+    let (outcome, mut reader) = in_time("the read", &read);
     assert_eq!(outcome.unwrap(), 0);
     found_no_link(reader.read(&mut [0]), Duration::ZERO);
     assert_eq!(broken_generation(&conn.write(b"x").unwrap_err()), 1);

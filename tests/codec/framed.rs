@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio_util::codec::LinesCodec;
 
-use super::support::{Server, reset, soon};
+use super::support::{Server, in_time, reset};
 use super::{Numbered, broken, next, next_break, next_frame};
 
 /// Ends the link, and waits until the connection has noticed.
@@ -18,13 +18,13 @@ async fn end(framed: &Framed<Numbered>, peer: TcpStream, is_clean: bool) {
     } else {
         reset(peer);
     }
-    soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
+    in_time("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
 }
 
 /// Asserts that these bytes arrive.
 async fn expect(peer: &mut TcpStream, bytes: &[u8]) {
     let mut buf = vec![0; bytes.len()];
-    soon("the peer", peer.read_exact(&mut buf)).await.unwrap();
+    in_time("the peer", peer.read_exact(&mut buf)).await.unwrap();
     assert_eq!(buf, bytes);
 }
 
@@ -35,7 +35,7 @@ async fn sink_with_nothing_unconfirmed_does_not_report_what_the_stream_reported(
     let mut framed = Framed::with_factory(conn, Numbered::new);
     for generation in 1..=6 {
         let bytes = Numbered::new().bytes(b"ping");
-        soon("send", framed.send(&b"ping"[..])).await.unwrap();
+        in_time("send", framed.send(&b"ping"[..])).await.unwrap();
         expect(&mut peer, &bytes).await;
         peer.write_all(&bytes).await.unwrap();
         assert_eq!(next_frame(&mut framed).await, "ping");
@@ -52,9 +52,9 @@ async fn broken_link_is_released_even_if_the_sink_is_never_used() {
     let mut framed = Framed::new(conn, LinesCodec::new());
     for generation in 1..=3 {
         // Ends the server's side only: the read returns when the client has closed the socket, too.
-        soon("shutdown", peer.shutdown()).await.unwrap();
+        in_time("shutdown", peer.shutdown()).await.unwrap();
         assert_eq!(next_break(&mut framed).await.0, generation);
-        assert_eq!(soon("the client lets go", peer.read(&mut [0])).await.unwrap(), 0);
+        assert_eq!(in_time("the client lets go", peer.read(&mut [0])).await.unwrap(), 0);
         peer = server.accept().await;
     }
 }
@@ -64,13 +64,13 @@ async fn sink_reports_once_a_break_that_took_its_frames() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let mut framed = Framed::with_factory(conn, Numbered::new);
-    soon("feed", framed.feed(&b"lost"[..])).await.unwrap();
+    in_time("feed", framed.feed(&b"lost"[..])).await.unwrap();
     end(&framed, peer, false).await;
     assert_eq!(next_break(&mut framed).await.0, 1);
-    let flush = soon("flush", SinkExt::<&[u8]>::flush(&mut framed)).await;
+    let flush = in_time("flush", SinkExt::<&[u8]>::flush(&mut framed)).await;
     assert_eq!(broken(flush.unwrap_err()).0, 1);
     let mut peer = server.accept().await;
-    soon("send", framed.send(&b"kept"[..])).await.unwrap();
+    in_time("send", framed.send(&b"kept"[..])).await.unwrap();
     let bytes = Numbered::new().bytes(b"kept");
     expect(&mut peer, &bytes).await;
     peer.write_all(&bytes).await.unwrap();
@@ -82,16 +82,16 @@ async fn frame_sent_after_an_unreported_loss_is_reported_lost_with_it() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let mut framed = Framed::with_factory(conn, Numbered::new);
-    soon("feed", framed.feed(&b"lost"[..])).await.unwrap();
+    in_time("feed", framed.feed(&b"lost"[..])).await.unwrap();
     // Ready before the break, used after it.
     std::future::poll_fn(|cx| SinkExt::<&[u8]>::poll_ready_unpin(&mut framed, cx)).await.unwrap();
     end(&framed, peer, true).await;
     assert_eq!(next_break(&mut framed).await.0, 1);
     framed.start_send_unpin(&b"lost as well"[..]).unwrap();
-    let flush = soon("flush", SinkExt::<&[u8]>::flush(&mut framed)).await;
+    let flush = in_time("flush", SinkExt::<&[u8]>::flush(&mut framed)).await;
     assert_eq!(broken(flush.unwrap_err()).0, 1);
     let mut peer = server.accept().await;
-    soon("send", framed.send(&b"kept"[..])).await.unwrap();
+    in_time("send", framed.send(&b"kept"[..])).await.unwrap();
     expect(&mut peer, &Numbered::new().bytes(b"kept")).await;
 }
 
@@ -105,9 +105,9 @@ async fn frames_for_the_next_link_survive_breaks_that_are_known() {
         end(&framed, peer, true).await;
         assert_eq!(next_break(&mut framed).await.0, generation);
         peer = server.accept().await;
-        soon("the link", framed.get_ref().connected()).await.unwrap();
+        in_time("the link", framed.get_ref().connected()).await.unwrap();
     }
-    soon("send", framed.send(&b"kept"[..])).await.unwrap();
+    in_time("send", framed.send(&b"kept"[..])).await.unwrap();
     expect(&mut peer, &Numbered::new().bytes(b"kept")).await;
 }
 
@@ -126,11 +126,11 @@ async fn break_that_the_sink_met_first_keeps_its_place_in_the_stream() {
     // Not read from the socket yet.
     peer.write_all(&rest).await.unwrap();
     end(&framed, peer, true).await;
-    assert_eq!(broken(soon("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, 1);
+    assert_eq!(broken(in_time("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, 1);
     // The sink goes on with the next link, whose codec is another than the stream's.
     let mut peer = server.accept().await;
     let mut codec = Numbered::new();
-    soon("send", framed.send(&b"kept"[..])).await.unwrap();
+    in_time("send", framed.send(&b"kept"[..])).await.unwrap();
     expect(&mut peer, &codec.bytes(b"kept")).await;
     assert_eq!(framed.codec().received, 1);
     assert_eq!(next_frame(&mut framed).await, "two");
@@ -139,7 +139,7 @@ async fn break_that_the_sink_met_first_keeps_its_place_in_the_stream() {
     assert_eq!(next_break(&mut framed).await.0, 1);
     // One codec for both directions again.
     assert_eq!((framed.codec().sent, framed.codec().received), (1, 0));
-    soon("send", framed.send(&b"more"[..])).await.unwrap();
+    in_time("send", framed.send(&b"more"[..])).await.unwrap();
     expect(&mut peer, &codec.bytes(b"more")).await;
 }
 
@@ -154,9 +154,9 @@ async fn sink_may_be_many_breaks_ahead_of_the_stream() {
             assert_eq!(next_frame(&mut framed).await, "of 1");
         }
         end(&framed, peer, true).await;
-        assert_eq!(broken(soon("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, generation);
+        assert_eq!(broken(in_time("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, generation);
         peer = server.accept().await;
-        soon("send", framed.send(&b"kept"[..])).await.unwrap();
+        in_time("send", framed.send(&b"kept"[..])).await.unwrap();
         expect(&mut peer, &Numbered::new().bytes(b"kept")).await;
     }
     peer.write_all(&Numbered::new().bytes(b"of 4")).await.unwrap();
@@ -170,7 +170,7 @@ async fn sink_may_be_many_breaks_ahead_of_the_stream() {
     // Bytes on the links between the one in use and the last broken one are dropped, as on every handle.
     assert_eq!(breaks, [1, 2, 3]);
     assert_eq!(framed.codec().sent, 1);
-    soon("send", framed.send(&b"more"[..])).await.unwrap();
+    in_time("send", framed.send(&b"more"[..])).await.unwrap();
     let mut codec = Numbered::new();
     codec.sent = 1;
     expect(&mut peer, &codec.bytes(b"more")).await;
@@ -183,20 +183,20 @@ async fn own_halves_keep_the_frames_of_the_whole() {
     let mut framed = Framed::new(conn, LinesCodec::new());
     peer.write_all(b"one\ntwo\n").await.unwrap();
     assert_eq!(next_frame(&mut framed).await, "one");
-    soon("feed", framed.feed("first")).await.unwrap();
+    in_time("feed", framed.feed("first")).await.unwrap();
     let (mut read, mut write) = framed.into_split();
     assert_eq!(next_frame(&mut read).await, "two");
-    soon("send", write.send("second")).await.unwrap();
+    in_time("send", write.send("second")).await.unwrap();
     expect(&mut peer, b"first\nsecond\n").await;
     // Each half reports the break.
     let mut status = write.get_ref().watch_status();
     reset(peer);
-    soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
-    assert_eq!(broken(soon("send", write.send("lost")).await.unwrap_err()).0, 1);
+    in_time("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
+    assert_eq!(broken(in_time("send", write.send("lost")).await.unwrap_err()).0, 1);
     assert_eq!(next_break(&mut read).await.0, 1);
     let conn = read.into_inner().reunite(write.into_inner()).unwrap();
     let _peer = server.accept().await;
-    soon("link", conn.connected()).await.unwrap();
+    in_time("link", conn.connected()).await.unwrap();
     assert_eq!(conn.last_reported(), 1);
 }
 
@@ -216,7 +216,7 @@ async fn halves_of_futures_wake_each_other_in_two_tasks() {
         reported
     });
     for generation in 1..=10 {
-        while let Err(error) = soon("send", sink.send("ping")).await {
+        while let Err(error) = in_time("send", sink.send("ping")).await {
             assert!(broken(error).0 < generation);
         }
         expect(&mut peer, b"ping\n").await;
@@ -224,7 +224,7 @@ async fn halves_of_futures_wake_each_other_in_two_tasks() {
         reset(peer);
         peer = server.accept().await;
     }
-    assert_eq!(soon("the reader", reader).await.unwrap(), (1..=10).collect::<Vec<_>>());
+    assert_eq!(in_time("the reader", reader).await.unwrap(), (1..=10).collect::<Vec<_>>());
 }
 
 #[test]

@@ -12,10 +12,12 @@ mod support;
 // The promises of the README.
 mod breaks_reported_once;
 mod cancel_safety;
+mod good_neighbour;
 mod no_lost_wakeups;
 mod no_torn_frames;
 mod nothing_hangs;
 mod unacknowledged_bytes;
+mod when_down;
 mod writes_after_close;
 
 // The handles.
@@ -24,9 +26,13 @@ mod like_tcp_stream;
 mod shared;
 mod split;
 
-// Dials and streams.
+// Settings, hooks, dials and streams.
+mod bad_input;
 mod custom_streams;
+mod dialers;
+mod events;
 mod failed_dials;
+mod liveness;
 
 // Everything together.
 mod chaos;

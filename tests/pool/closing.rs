@@ -8,7 +8,7 @@ use perconn::pool::{CloseReason, Event, GetError, Pool, PoolBuilder, Resource};
 use tokio_test::task::spawn;
 
 use crate::fixtures::{CloseReasons, EchoServer, assert_all_given_back, echo};
-use crate::support::{HANG, soon};
+use crate::support::{HANG_LIMIT, in_time};
 
 fn number(pool: &Pool, name: &str) -> Resource<u8> {
     pool.resource_fn(name, || std::future::ready(Ok(1)))
@@ -20,7 +20,7 @@ async fn scheduled_close_closes_an_idle_connection_at_once() {
     let reasons = CloseReasons::default();
     let pool = reasons.watch(Pool::builder(1));
     let resource = pool.resource(server.address).unwrap();
-    echo(&mut soon("get", resource.get()).await.unwrap()).await;
+    echo(&mut in_time("get", resource.get()).await.unwrap()).await;
     resource.schedule_close();
     assert_eq!((reasons.list(), pool.stats().idle), (vec![CloseReason::Scheduled], 0));
 }
@@ -31,20 +31,20 @@ async fn scheduled_close_closes_a_connection_in_use_when_it_comes_back_and_only_
     let reasons = CloseReasons::default();
     let pool = reasons.watch(Pool::builder(1));
     let resource = pool.resource(server.address).unwrap();
-    let mut conn = soon("get", resource.get()).await.unwrap();
+    let mut conn = in_time("get", resource.get()).await.unwrap();
     resource.schedule_close();
     echo(&mut conn).await;
     drop(conn);
     assert_eq!(reasons.list(), [CloseReason::Scheduled]);
     for is_reused in [false, true, true] {
-        let conn = soon("get", resource.get()).await.unwrap();
+        let conn = in_time("get", resource.get()).await.unwrap();
         assert_eq!(conn.is_reused(), is_reused);
     }
     // For a resource that is not open, the call has no effect, now or later.
     resource.schedule_close();
     resource.schedule_close();
     for is_reused in [false, true] {
-        assert_eq!(soon("get", resource.get()).await.unwrap().is_reused(), is_reused);
+        assert_eq!(in_time("get", resource.get()).await.unwrap().is_reused(), is_reused);
     }
 }
 
@@ -92,7 +92,7 @@ async fn close_of_the_pool_fails_all_waiters_and_closes_what_comes_back() {
     assert!(waiting.iter_mut().all(|call| call.poll().is_pending()));
     pool.close();
     for call in waiting {
-        assert!(matches!(soon("closed", call).await, Err(GetError::Closed)));
+        assert!(matches!(in_time("closed", call).await, Err(GetError::Closed)));
     }
     assert!(matches!(idle.get().await, Err(GetError::Closed)));
     assert!(matches!(pool.try_slot(), Err(GetError::Closed)));
@@ -144,7 +144,7 @@ async fn scheduled_close_has_no_effect_on_a_connection_that_does_not_exist_yet()
     assert!(waits.poll().is_pending());
     a.schedule_close();
     drop(slot);
-    drop(soon("get", waits).await.unwrap());
+    drop(in_time("get", waits).await.unwrap());
     assert!(a.get().await.unwrap().is_reused());
     // Or on the next connection, if the dial that it was for is cancelled.
     let hung = pool.resource_fn("hangs once", {
@@ -177,8 +177,8 @@ async fn close_of_the_pool_ends_dials_and_revokes_grants() {
     drop(conn);
     assert!(same.is_woken());
     pool.close();
-    assert!(matches!(soon("the dial", dials).await, Err(GetError::Closed)));
-    assert!(matches!(soon("the granted call", same).await, Err(GetError::Closed)));
+    assert!(matches!(in_time("the dial", dials).await, Err(GetError::Closed)));
+    assert!(matches!(in_time("the granted call", same).await, Err(GetError::Closed)));
     assert_eq!(pool.stats().idle, 0);
     assert_all_given_back(&pool);
 }
@@ -194,7 +194,7 @@ fn dropped_pool_leaves_no_task_behind() {
             drop(kept.get().await.unwrap());
             tokio::task::yield_now().await;
         }
-        soon("no task is left", async {
+        in_time("no task is left", async {
             while runtime.metrics().num_alive_tasks() > 0 {
                 tokio::task::yield_now().await;
             }
@@ -213,7 +213,7 @@ async fn scheduled_close_reaches_a_waiter_that_was_granted_the_connection_and_no
     assert!(next.poll().is_pending());
     drop(first);
     resource.schedule_close();
-    let conn = soon("the next", next).await.unwrap();
+    let conn = in_time("the next", next).await.unwrap();
     assert_eq!((conn.is_reused(), reasons.list()), (false, vec![CloseReason::Scheduled]));
     drop(conn);
     assert!(resource.get().await.unwrap().is_reused());
@@ -235,10 +235,10 @@ async fn scheduled_close_reaches_a_caller_whose_task_had_to_yield() {
         assert_eq!(pool.stats().in_use, 1);
         if closes_pool {
             pool.close();
-            assert!(matches!(soon("get", yields).await, Err(GetError::Closed)));
+            assert!(matches!(in_time("get", yields).await, Err(GetError::Closed)));
         } else {
             resource.schedule_close();
-            assert!(!soon("get", yields).await.unwrap().is_reused());
+            assert!(!in_time("get", yields).await.unwrap().is_reused());
         }
     }
     assert_eq!(reasons.list(), [CloseReason::Scheduled, CloseReason::Gone]);
@@ -251,7 +251,7 @@ async fn scheduled_close_ends_when_the_connection_it_was_for_is_found_dead() {
     let address = server.address;
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource(address).unwrap();
-    let mut first = soon("get", resource.get()).await.unwrap();
+    let mut first = in_time("get", resource.get()).await.unwrap();
     echo(&mut first).await;
     let mut next = spawn(resource.get());
     assert!(next.poll().is_pending());
@@ -260,8 +260,8 @@ async fn scheduled_close_ends_when_the_connection_it_was_for_is_found_dead() {
     // The waiter is granted the connection before the close is scheduled, and checks it after that.
     drop(first);
     resource.schedule_close();
-    drop(soon("the next", next).await.unwrap());
-    assert!(soon("get", resource.get()).await.unwrap().is_reused());
+    drop(in_time("the next", next).await.unwrap());
+    assert!(in_time("get", resource.get()).await.unwrap().is_reused());
 }
 
 #[tokio::test]
@@ -273,7 +273,7 @@ async fn scheduled_close_has_no_effect_on_a_caller_that_has_a_slot_and_has_not_d
     assert!(next.poll().is_pending());
     drop(slot);
     resource.schedule_close();
-    drop(soon("the next", next).await.unwrap());
+    drop(in_time("the next", next).await.unwrap());
     assert!(resource.get().await.unwrap().is_reused());
 }
 
@@ -310,13 +310,13 @@ where
         let (pool, resource) = (pool.clone(), resource.clone());
         move || close(&pool, &resource)
     });
-    has_begun.recv_timeout(HANG).expect("the close begins");
+    has_begun.recv_timeout(HANG_LIMIT).expect("the close begins");
     drop(slot); // So the next call lacks no slot.
     let mut next = spawn(resource.get());
     let is_early = next.poll().is_ready() || resource.try_get().await.is_ok();
     end.send(()).unwrap();
     assert!(!is_early, "the resource has two connections");
-    assert!(!soon("the next", next).await.unwrap().is_reused());
+    assert!(!in_time("the next", next).await.unwrap().is_reused());
     closer.join().unwrap();
     assert_all_given_back(&pool);
 }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::support::soon;
+use crate::support::in_time;
 
 /// A server that sends back each byte, on any number of connections, until it is stopped.
 pub struct EchoServer {
@@ -46,7 +46,7 @@ impl EchoServer {
 
 /// One exchange with an [`EchoServer`].
 pub async fn echo(conn: &mut Guard) {
-    soon("the echo", async {
+    in_time("the echo", async {
         conn.write_all(b"ping").await.unwrap();
         let mut answer = [0; 4];
         conn.read_exact(&mut answer).await.unwrap();

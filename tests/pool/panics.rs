@@ -13,7 +13,7 @@ use perconn::pool::{Pool, Resource};
 use tokio_test::task::spawn;
 
 use crate::fixtures::assert_all_given_back;
-use crate::support::soon;
+use crate::support::in_time;
 
 /// Panics without a message on the terminal.
 fn quiet_panic(text: &'static str) -> ! {
@@ -67,7 +67,7 @@ async fn connection_of_a_dial_whose_drop_panics_is_closed() {
             move || PanickingDrop(Some(Counted::new(&open)))
         });
         let caller = tokio::spawn(async move { resource.get().await.map(drop) });
-        assert!(soon("the panic", caller).await.unwrap_err().is_panic());
+        assert!(in_time("the panic", caller).await.unwrap_err().is_panic());
         assert_all_given_back(&pool);
         assert_eq!((open.load(SeqCst), pool.stats().idle), (0, 0));
     }
@@ -93,7 +93,7 @@ async fn panic_of_a_waker_does_not_stop_the_close_of_the_pool() {
     assert_eq!(pool.stats().idle, 0);
     assert!(dials_too.is_woken());
     assert!(dials_too.poll().is_ready());
-    assert!(soon("the dial", dials).await.is_err());
+    assert!(in_time("the dial", dials).await.is_err());
     assert_all_given_back(&pool);
 }
 

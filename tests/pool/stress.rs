@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::fixtures::assert_all_given_back;
-use crate::support::soon;
+use crate::support::in_time;
 
 /// Counts the open connections.
 #[derive(Debug, Default)]
@@ -93,7 +93,7 @@ async fn cycles(callers: usize, resources: usize, closes: bool) {
             }
         });
     }
-    soon("all cycles", async { while tasks.join_next().await.transpose().unwrap().is_some() {} }).await;
+    in_time("all cycles", async { while tasks.join_next().await.transpose().unwrap().is_some() {} }).await;
     assert_all_given_back(&pool);
     let most = open_count.most.load(Ordering::SeqCst);
     assert!(most <= CAPACITY.min(resources.len()), "{most} were open at once");

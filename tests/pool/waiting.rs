@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tokio_test::task::spawn;
 
 use crate::fixtures::assert_all_given_back;
-use crate::support::{Server, refused_address, soon};
+use crate::support::{Server, in_time, refused_address};
 
 fn number(pool: &Pool, name: &str) -> Resource<u8> {
     pool.resource_fn(name, || std::future::ready(Ok(1)))
@@ -35,10 +35,10 @@ async fn callers_of_one_resource_are_served_in_order() {
     assert!(second.is_woken() && !third.is_woken());
     // A later call does not overtake them.
     assert!(resource.try_get().await.is_err());
-    let second = soon("the second", second).await.unwrap();
+    let second = in_time("the second", second).await.unwrap();
     assert!(third.poll().is_pending());
     drop(second);
-    assert!(soon("the third", third).await.unwrap().is_reused());
+    assert!(in_time("the third", third).await.unwrap().is_reused());
 }
 
 #[tokio::test]
@@ -51,10 +51,10 @@ async fn first_waiter_gets_the_slot_even_if_the_connection_would_serve_a_later_o
     let mut same = spawn(a.get());
     assert!(same.poll().is_pending());
     drop(first);
-    let other = soon("the first waiter", other).await.unwrap();
+    let other = in_time("the first waiter", other).await.unwrap();
     assert!(same.poll().is_pending());
     drop(other);
-    assert!(!soon("the second", same).await.unwrap().is_reused());
+    assert!(!in_time("the second", same).await.unwrap().is_reused());
     assert_all_given_back(&pool);
 }
 
@@ -70,7 +70,7 @@ async fn waiter_that_gives_up_does_not_block_others() {
         assert!(waits.poll().is_pending());
         drop(gives_up);
         drop(first);
-        drop(soon("the waiter", waits).await.unwrap());
+        drop(in_time("the waiter", waits).await.unwrap());
     }
     // A waiter that was granted the connection, and is dropped without a poll.
     let first = a.get().await.unwrap();
@@ -81,7 +81,7 @@ async fn waiter_that_gives_up_does_not_block_others() {
     drop(first);
     assert!(gives_up.is_woken() && !waits.is_woken());
     drop(gives_up);
-    drop(soon("the waiter", waits).await.unwrap());
+    drop(in_time("the waiter", waits).await.unwrap());
     assert_all_given_back(&pool);
 }
 
@@ -95,7 +95,7 @@ async fn error_of_a_refused_dial_reaches_all_waiters_at_once() {
         let resource = resource.clone();
         callers.spawn(async move { resource.get_timeout(Duration::from_secs(3600)).await.map(drop) });
     }
-    while let Some(outcome) = soon("an error", callers.join_next()).await {
+    while let Some(outcome) = in_time("an error", callers.join_next()).await {
         let error = outcome.unwrap().unwrap_err();
         assert!(matches!(error, GetError::Dial { .. }), "{error:?}");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
@@ -158,7 +158,7 @@ async fn dropped_dial_frees_its_slot_and_the_next_caller_dials_again() {
     let mut next = spawn(resource.get());
     assert!(next.poll().is_pending());
     drop(hung);
-    drop(soon("the next", next).await.unwrap());
+    drop(in_time("the next", next).await.unwrap());
     assert_eq!(dials.load(Ordering::SeqCst), 2);
 }
 
@@ -178,7 +178,7 @@ async fn resource_works_after_a_dial_that_panicked() {
         async move { resource.get().await.map(drop) }
     });
     assert!(caller.await.unwrap_err().is_panic());
-    drop(soon("the next", resource.get()).await.unwrap());
+    drop(in_time("the next", resource.get()).await.unwrap());
     assert_all_given_back(&pool);
 }
 
@@ -194,7 +194,7 @@ async fn session_setup_that_hangs_ends_at_the_dial_timeout() {
     use perconn::Dial;
     let dialer = perconn::TcpDialer::new(silent.address).and_then(greeting);
     let resource = pool.resource_with("silent", dialer).unwrap();
-    let error = soon("the dial timeout", resource.get()).await.unwrap_err();
+    let error = in_time("the dial timeout", resource.get()).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     assert_all_given_back(&pool);
 }
@@ -246,7 +246,7 @@ async fn resource_works_after_refused_dials_of_many_tasks() {
             }
         });
     }
-    soon("all callers", callers.join_all()).await;
+    in_time("all callers", callers.join_all()).await;
     assert_all_given_back(&pool);
 }
 
@@ -275,7 +275,7 @@ async fn next_address_is_dialed_after_a_cancelled_dial() {
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource_with("two addresses", dialer).unwrap();
     assert!(resource.get_timeout(Duration::from_millis(50)).await.is_err());
-    let conn = soon("the second address", resource.get()).await.unwrap();
+    let conn = in_time("the second address", resource.get()).await.unwrap();
     assert_eq!(conn.peer_addr().unwrap(), good.address);
 }
 
@@ -291,7 +291,7 @@ async fn failure_of_a_borrowed_dialer_reaches_no_other_caller() {
     let mut other = spawn(resource.get());
     assert!(other.poll().is_pending());
     drop(slot);
-    let (one, other) = soon("both", async { tokio::join!(one, other) }).await;
+    let (one, other) = in_time("both", async { tokio::join!(one, other) }).await;
     assert_eq!(one.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     drop(other.unwrap());
 }
@@ -366,7 +366,7 @@ fn waker_that_uses_the_pool_when_it_is_dropped_does_not_deadlock() {
         drop(call);
         sender.send(()).unwrap();
     });
-    assert!(done.recv_timeout(crate::support::HANG).is_ok(), "deadlock");
+    assert!(done.recv_timeout(crate::support::HANG_LIMIT).is_ok(), "deadlock");
 }
 
 #[tokio::test]
@@ -383,7 +383,7 @@ async fn callers_in_one_task_are_served_in_order() {
             tokio::task::yield_now().await;
         }
     });
-    soon("all callers", futures_util::future::join_all(callers)).await;
+    in_time("all callers", futures_util::future::join_all(callers)).await;
     assert!(served.into_inner().unwrap().is_sorted());
 }
 
@@ -405,9 +405,9 @@ async fn caller_whose_task_yields_keeps_its_turn_until_it_is_dropped() {
         if gives_up {
             drop(yields);
         } else {
-            assert!(soon("the first", yields).await.unwrap().is_reused());
+            assert!(in_time("the first", yields).await.unwrap().is_reused());
         }
-        drop(soon("the second", waits).await.unwrap());
+        drop(in_time("the second", waits).await.unwrap());
         drop(resource.get().await.unwrap());
     }
     assert_all_given_back(&pool);

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::helpers::{EventLog, next, on_one_and_two_threads, outage, payload, quick, until};
 use crate::scripted_server::{ScriptedServer, error_response, notification};
-use crate::support::soon;
+use crate::support::in_time;
 
 /// A stream with a fault that the test sets.
 struct FaultyStream(TcpStream, Arc<Mutex<StreamFault>>);
@@ -105,7 +105,7 @@ fn stream_that_panics_at_the_final_message_is_closed_and_closed_is_reported() {
         let _peer = scripted.accept_login().await;
         until("up", async || listener.is_connected()).await;
         *fault.lock().unwrap() = StreamFault::Panic;
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
         until("it is reported", async || event_log.kinds().last().is_some_and(|kind| kind == "closed")).await;
     });
 }
@@ -153,6 +153,6 @@ fn everything_that_has_arrived_is_read_although_writes_fail() {
         }
         let Message::Lost { cause, .. } = next(&mut listener).await else { panic!("expected a loss") };
         assert_eq!(cause.code().unwrap().code(), "57P01");
-        assert!(soon("the ping", pinging).await.unwrap().is_err());
+        assert!(in_time("the ping", pinging).await.unwrap().is_err());
     });
 }

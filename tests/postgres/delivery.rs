@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::delivery_check::{Entry, ReceivedLog, Sent, check_delivery, mutants};
 use crate::server::{Plain, Postgres};
-use crate::support::soon;
+use crate::support::in_time;
 
 /// The failures of the server in each run.
 const FAILURES: usize = 25;
@@ -67,9 +67,9 @@ async fn run(server: &Arc<Postgres>, threads: usize) {
         .on_event(move |event| counts.count(event))
         .logger(|_| {})
         .connect();
-    let listener = soon("connect", listener).await.unwrap();
+    let listener = in_time("connect", listener).await.unwrap();
     for channel in &CHANNELS[..CHANNELS.len() - 1] {
-        soon("listen", listener.listen(channel)).await.unwrap();
+        in_time("listen", listener.listen(channel)).await.unwrap();
     }
     let up = Instant::now();
     let handle = listener.handle();
@@ -91,7 +91,7 @@ async fn run(server: &Arc<Postgres>, threads: usize) {
             wait_until_received(server, &logs[PROBE], &mut seen).await;
             assert!(seen.borrow().outages > outages, "no marker for failure {number}");
             let enough = seen.borrow().delivered + random.random_range(0..200);
-            soon("notifications", seen.wait_for(|seen| seen.delivered >= enough)).await.unwrap();
+            in_time("notifications", seen.wait_for(|seen| seen.delivered >= enough)).await.unwrap();
         }
         if number % 5 == 4 {
             let (delivered, time) = (seen.borrow().delivered, began.elapsed().as_secs_f64());
@@ -100,17 +100,17 @@ async fn run(server: &Arc<Postgres>, threads: usize) {
     }
     // The mutants need this many notifications on the last connection.
     let enough = seen.borrow().delivered + 1000;
-    soon("notifications", seen.wait_for(|seen| seen.delivered >= enough)).await.unwrap();
+    in_time("notifications", seen.wait_for(|seen| seen.delivered >= enough)).await.unwrap();
     is_done.store(true, Ordering::Relaxed);
-    soon("the writers", writers.join_all()).await;
+    in_time("the writers", writers.join_all()).await;
     let client = server.client().await;
     for (writer, log) in logs.iter().enumerate() {
         send(&client, writer, log, &[0]).await.unwrap();
     }
     let all = logs.iter().map(|log| log.lock().unwrap().len()).collect::<Vec<_>>();
-    soon("the last of each writer", seen.wait_for(|seen| seen.next[..] == all)).await.unwrap();
-    soon("close", handle.close()).await;
-    let received = soon("the reader", reader).await.unwrap();
+    in_time("the last of each writer", seen.wait_for(|seen| seen.next[..] == all)).await.unwrap();
+    in_time("close", handle.close()).await;
+    let received = in_time("the reader", reader).await.unwrap();
 
     let sent: Vec<Vec<Sent>> = logs.iter().map(|log| log.lock().unwrap().clone()).collect();
     let summary = check_delivery(&sent, &received).unwrap();
@@ -161,7 +161,7 @@ async fn wait_until_received(server: &Postgres, log: &Log, seen: &mut watch::Rec
             }
         }
     };
-    soon("the reader receives again", received).await;
+    in_time("the reader receives again", received).await;
 }
 
 async fn read(mut listener: Listener, mut received: ReceivedLog, progress: watch::Sender<Progress>) -> ReceivedLog {

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::helpers::{EventLog, on_one_and_two_threads, quick, until};
 use crate::scripted_server::ScriptedServer;
-use crate::support::{refused_address, soon};
+use crate::support::{in_time, refused_address};
 
 /// What the listener is doing when it is closed.
 const MOMENTS: [&str; 7] = ["at once", "dialing", "waiting", "starting up", "listening", "querying", "connected"];
@@ -34,7 +34,7 @@ async fn at(
                 pending::<std::io::Result<TcpStream>>()
             });
             let listener = builder.dialer(dialer).build().unwrap();
-            soon("it dials", dialed.recv()).await.unwrap();
+            in_time("it dials", dialed.recv()).await.unwrap();
             (listener, None)
         }
         "waiting" => {
@@ -89,10 +89,10 @@ fn close_is_prompt_at_any_moment() {
             let listen = tokio::spawn(async move { handle.listen("waiting").await });
             tokio::task::yield_now().await;
             let begin = Instant::now();
-            soon(moment, listener.close()).await;
+            in_time(moment, listener.close()).await;
             assert!(begin.elapsed() < Duration::from_secs(5), "{moment}: {:?}", begin.elapsed());
-            assert!(matches!(soon(moment, listen).await.unwrap(), Err(Error::Closed)), "{moment}");
-            assert!(matches!(soon(moment, listener.recv()).await, Err(Error::Closed)), "{moment}");
+            assert!(matches!(in_time(moment, listen).await.unwrap(), Err(Error::Closed)), "{moment}");
+            assert!(matches!(in_time(moment, listener.recv()).await, Err(Error::Closed)), "{moment}");
             assert!(matches!(listener.listen("a").await, Err(Error::Closed)), "{moment}");
             assert!(matches!(listener.unlisten("a").await, Err(Error::Closed)), "{moment}");
             assert!(matches!(listener.ping().await, Err(Error::Closed)), "{moment}");
@@ -100,7 +100,7 @@ fn close_is_prompt_at_any_moment() {
             if let Some(mut peer) = peer {
                 peer.wait_for_close().await;
             }
-            soon(moment, listener.close()).await;
+            in_time(moment, listener.close()).await;
             until("the last event is Closed", async || event_log.kinds().last().is_some_and(|kind| kind == "closed"))
                 .await;
             assert_eq!(event_log.count("closed"), 1);
@@ -118,7 +118,7 @@ fn drop_ends_it_at_any_moment() {
             let handle = listener.handle();
             drop(listener);
             assert!(matches!(handle.listen("a").await, Err(Error::Closed)), "{moment}");
-            soon(moment, handle.close()).await;
+            in_time(moment, handle.close()).await;
             if let Some(mut peer) = peer {
                 peer.wait_for_close().await;
             }
@@ -131,8 +131,8 @@ fn server_gets_the_final_message_when_no_query_is_pending() {
     on_one_and_two_threads(async || {
         let (scripted, event_log) = (ScriptedServer::start().await, EventLog::default());
         let (listener, peer) = at("connected", &scripted, &event_log).await;
-        soon("close", listener.close()).await;
-        assert_eq!(soon("the final message", peer.unwrap().read_message()).await, Some((b'X', vec![])));
+        in_time("close", listener.close()).await;
+        assert_eq!(in_time("the final message", peer.unwrap().read_message()).await, Some((b'X', vec![])));
     });
 }
 
@@ -141,10 +141,10 @@ fn stream_returns_its_error_once_and_ends() {
     on_one_and_two_threads(async || {
         let (scripted, event_log) = (ScriptedServer::start().await, EventLog::default());
         let (mut listener, _peer) = at("connected", &scripted, &event_log).await;
-        soon("close", listener.close()).await;
-        assert!(matches!(soon("the error", listener.next()).await, Some(Err(Error::Closed))));
-        assert!(soon("the end", listener.next()).await.is_none());
-        assert!(soon("the end", listener.next()).await.is_none());
+        in_time("close", listener.close()).await;
+        assert!(matches!(in_time("the error", listener.next()).await, Some(Err(Error::Closed))));
+        assert!(in_time("the end", listener.next()).await.is_none());
+        assert!(in_time("the end", listener.next()).await.is_none());
     });
 }
 
@@ -157,7 +157,7 @@ async fn loop_over_calls_that_fail_at_once_yields_to_other_tasks() {
         let mut listener = quick(config.clone()).build().unwrap();
         let handle = listener.handle();
         if is_closed {
-            soon("close", listener.close()).await;
+            in_time("close", listener.close()).await;
         }
         let calling = tokio::spawn(async move {
             loop {
@@ -194,9 +194,9 @@ fn after_the_last_retry_the_reader_gets_what_was_received_and_then_the_error() {
         drop(peer);
         let handle = listener.handle();
         until("given up", async || handle.status().is_final()).await;
-        assert!(matches!(soon("the loss", listener.recv()).await, Ok(Message::Lost { generation: 1, .. })));
+        assert!(matches!(in_time("the loss", listener.recv()).await, Ok(Message::Lost { generation: 1, .. })));
         for _ in 0..2 {
-            let error = soon("the end", listener.recv()).await.unwrap_err();
+            let error = in_time("the end", listener.recv()).await.unwrap_err();
             let Error::GaveUp { source: Some(source), .. } = &error else { panic!("{error:?}") };
             assert!(matches!(**source, Error::Connect { .. }), "{source:?}");
             assert!(error.is_final());
@@ -204,7 +204,7 @@ fn after_the_last_retry_the_reader_gets_what_was_received_and_then_the_error() {
         assert!(matches!(handle.listen("a").await, Err(Error::GaveUp { .. })));
         assert!(matches!(handle.ping().await, Err(Error::GaveUp { .. })));
         assert_eq!(event_log.kinds(), ["connected", "disconnected", "attempt", "attempt", "gave"]);
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
         assert!(matches!(listener.recv().await, Err(Error::Closed)));
     });
 }
@@ -223,9 +223,9 @@ fn runtime_shutdown_ends_the_listener_with_its_own_error() {
         let handle = listener.handle();
         runtime.shutdown_timeout(Duration::from_secs(10));
         on_one_thread(async {
-            assert!(matches!(soon("recv", listener.recv()).await, Err(Error::RuntimeShutdown)));
-            assert!(matches!(soon("listen", handle.listen("a")).await, Err(Error::RuntimeShutdown)));
-            soon("close", listener.close()).await;
+            assert!(matches!(in_time("recv", listener.recv()).await, Err(Error::RuntimeShutdown)));
+            assert!(matches!(in_time("listen", handle.listen("a")).await, Err(Error::RuntimeShutdown)));
+            in_time("close", listener.close()).await;
             assert!(matches!(listener.recv().await, Err(Error::Closed)));
         });
     }

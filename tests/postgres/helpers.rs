@@ -8,7 +8,7 @@ use std::time::Duration;
 use perconn::postgres::{Error, Event, Listener, ListenerBuilder, Message, ServerConfig};
 
 use crate::server::{Plain, Postgres};
-use crate::support::soon;
+use crate::support::in_time;
 
 /// A builder with short delays that logs nothing.
 pub fn quick(config: impl Into<ServerConfig>) -> ListenerBuilder {
@@ -36,7 +36,7 @@ pub async fn connected(builder: ListenerBuilder) -> Listener {
 
 /// The next message.
 pub async fn next(listener: &mut Listener) -> Message {
-    soon("a message", listener.recv()).await.unwrap()
+    in_time("a message", listener.recv()).await.unwrap()
 }
 
 /// The payload of the next message, which must be a notification.
@@ -64,7 +64,7 @@ pub async fn terminate(client: &Plain, name: &str) {
 
 /// Waits until a condition holds.
 pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    soon(what, async {
+    in_time(what, async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -9,7 +9,7 @@ use perconn::postgres::{Error, Event, Message};
 
 use crate::helpers::{EventLog, on_one_and_two_threads, outage, payload, quick, until};
 use crate::scripted_server::{ScriptedServer, notification};
-use crate::support::{HANG, soon};
+use crate::support::{HANG_LIMIT, in_time};
 
 #[test]
 fn panic_of_the_event_hook_goes_to_the_logger_and_the_listener_continues() {
@@ -39,7 +39,7 @@ fn panic_of_the_event_hook_goes_to_the_logger_and_the_listener_continues() {
         outage(&mut listener).await;
         peer.send(&notification("a", "after the panics")).await;
         assert_eq!(payload(&mut listener).await, "after the panics");
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
         until("closed is reported", async || logged.lock().unwrap().len() >= 5).await;
         let expected = [
             "event: at connected",
@@ -67,7 +67,7 @@ fn panic_of_the_logger_stops_neither_the_events_nor_the_listener() {
         outage(&mut listener).await;
         let (pong, _) = tokio::join!(listener.ping(), peer.answer_query());
         pong.unwrap();
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
         until("closed is reported", async || event_log.count("closed") == 1).await;
         assert_eq!(event_log.kinds(), ["attempt", "connected", "disconnected", "reconnected", "closed"]);
     });
@@ -86,11 +86,11 @@ fn hooks_that_all_panic_do_no_harm() {
             until("connected", async || listener.generation() == generation).await;
             drop(peer);
             if generation > 1 {
-                assert!(matches!(soon("Resynced", listener.recv()).await, Ok(Message::Resynced { .. })));
+                assert!(matches!(in_time("Resynced", listener.recv()).await, Ok(Message::Resynced { .. })));
             }
-            assert!(matches!(soon("a loss", listener.recv()).await, Ok(Message::Lost { .. })));
+            assert!(matches!(in_time("a loss", listener.recv()).await, Ok(Message::Lost { .. })));
         }
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
     });
 }
 
@@ -109,10 +109,10 @@ fn close_does_not_wait_for_a_hook_that_blocks() {
         let listener = builder.build().unwrap();
         let _peer = scripted.accept_login().await;
         // The blocked worker may be the one that drives the timers: no time limit of the runtime would run out.
-        blocked.recv_timeout(HANG).unwrap();
+        blocked.recv_timeout(HANG_LIMIT).unwrap();
         let (done, is_done) = mpsc::channel::<()>();
         let watchdog = std::thread::spawn(move || {
-            let is_hanging = is_done.recv_timeout(HANG) == Err(mpsc::RecvTimeoutError::Timeout);
+            let is_hanging = is_done.recv_timeout(HANG_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);
             drop(release);
             is_hanging
         });
@@ -141,7 +141,7 @@ fn socket_is_closed_when_close_returns_although_a_hook_blocks() {
         // Read without the runtime: the hook may have blocked the worker that drives the sockets.
         let mut peer = peer.0.into_std().unwrap();
         peer.set_nonblocking(false).unwrap();
-        peer.set_read_timeout(Some(HANG)).unwrap();
+        peer.set_read_timeout(Some(HANG_LIMIT)).unwrap();
         let mut rest = Vec::new();
         peer.read_to_end(&mut rest).expect("the socket is closed");
         drop(release);

@@ -11,14 +11,14 @@ use crate::helpers::{
 };
 use crate::scripted_server::{ScriptedServer, command_complete, error_response, notification, ready_for_query};
 use crate::server::Postgres;
-use crate::support::soon;
+use crate::support::in_time;
 
 #[test]
 fn listener_survives_every_kind_of_server_failure() {
     let Some(server) = Postgres::start("listener_survives_every_kind_of_server_failure") else { return };
     on_one_and_two_threads(async || {
         let mut listener = connected(named(&server, "survivor")).await;
-        soon("listen", listener.listen("orders")).await.unwrap();
+        in_time("listen", listener.listen("orders")).await.unwrap();
         for (number, failure) in ["terminated", "killed", "shut down", "cut off"].into_iter().enumerate() {
             let client = server.client().await;
             client.notify("orders", failure).await.unwrap();
@@ -84,7 +84,7 @@ fn any_error_is_a_loss() {
                     });
                     peer.read_query().await.unwrap();
                     peer.send(&error_response("FATAL", "57P02")).await;
-                    let error = soon("the ping", ping).await.unwrap().unwrap_err();
+                    let error = in_time("the ping", ping).await.unwrap().unwrap_err();
                     assert!(matches!(error, Error::Lost { .. }), "{error:?}");
                     assert_eq!(error.code().unwrap().code(), "57P02");
                 }
@@ -164,7 +164,7 @@ fn losses_are_not_merged_and_after_32_the_next_attempt_waits_for_the_reader() {
         };
         assert!(has_stopped);
         assert!(scripted.sees_no_dial(Duration::from_millis(200)).await);
-        soon("close is prompt all the same", async { assert!(listener.ping().await.is_err()) }).await;
+        in_time("close is prompt all the same", async { assert!(listener.ping().await.is_err()) }).await;
         for generation in 1..32 {
             assert!(matches!(next(&mut listener).await, Message::Lost { generation: lost, .. } if lost == generation));
             assert!(
@@ -172,7 +172,7 @@ fn losses_are_not_merged_and_after_32_the_next_attempt_waits_for_the_reader() {
             );
         }
         let (_peer, _) = tokio::join!(scripted.accept_login(), outage(&mut listener));
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
     });
 }
 
@@ -194,7 +194,7 @@ fn thousand_channels_come_back_in_one_query_under_load() {
             })
             .collect();
         for listen in listens {
-            soon("listen", listen).await.unwrap().unwrap();
+            in_time("listen", listen).await.unwrap().unwrap();
         }
         let load = server.client().await;
         let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));

@@ -13,7 +13,7 @@ use crate::in_a_lab::in_a_lab;
 use crate::lab::SERVER;
 use crate::net::{LATE, Net, T, limits_since};
 use crate::server::{Plain, Postgres, Setup, is_installed};
-use crate::support::soon;
+use crate::support::in_time;
 
 const PORT: u16 = 5432;
 
@@ -47,14 +47,14 @@ async fn listening(server: &Postgres) -> Listener {
             }
         }
     };
-    let listener = soon("connect", connect).await;
-    soon("listen", listener.listen("news")).await.unwrap();
+    let listener = in_time("connect", connect).await;
+    in_time("listen", listener.listen("news")).await.unwrap();
     listener
 }
 
 /// The next message, which must be a notification.
 async fn received(listener: &mut Listener) -> String {
-    match soon("a notification", listener.recv()).await.unwrap() {
+    match in_time("a notification", listener.recv()).await.unwrap() {
         Message::Notification(news) => format!("{}: {}", news.channel(), news.payload()),
         other => panic!("{other:?}"),
     }
@@ -62,7 +62,7 @@ async fn received(listener: &mut Listener) -> String {
 
 /// Takes the next message, which must be `Lost`. Returns the cause.
 async fn lost(listener: &mut Listener) -> String {
-    match soon("Lost", listener.recv()).await.unwrap() {
+    match in_time("Lost", listener.recv()).await.unwrap() {
         Message::Lost { generation: 1, cause, .. } => format!("{cause:?}"),
         other => panic!("{other:?}"),
     }
@@ -70,7 +70,7 @@ async fn lost(listener: &mut Listener) -> String {
 
 /// Takes the next message, which must be `Resynced`. Returns the length of the outage.
 async fn resynced(listener: &mut Listener) -> Duration {
-    match soon("Resynced", listener.recv()).await.unwrap() {
+    match in_time("Resynced", listener.recv()).await.unwrap() {
         Message::Resynced { outage, .. } => outage,
         other => panic!("{other:?}"),
     }
@@ -98,7 +98,7 @@ async fn idle(net: &Net, cut: fn(&Net), repair: fn(&Net)) {
     net.say(format_args!("back {:.2} T after the partition, an outage of {outage:.1?}", limits_since(healed)));
     writer.notify("news", "two").await.unwrap();
     assert_eq!(received(&mut listener).await, "news: two");
-    soon("close", listener.close()).await;
+    in_time("close", listener.close()).await;
 }
 
 #[test]
@@ -143,13 +143,13 @@ fn listener_that_keeps_writing_finds_a_partition_and_its_listen_returns_after_it
         assert!(!listening.is_finished(), "nothing can have acknowledged it");
         net.heal();
         resynced(&mut listener).await;
-        soon("the listen", listening).await.unwrap().unwrap();
+        in_time("the listen", listening).await.unwrap().unwrap();
         for channel in ["news", "more"] {
             writer.notify(channel, "two").await.unwrap();
             assert_eq!(received(&mut listener).await, format!("{channel}: two"));
         }
-        soon("close", listener.close()).await;
-        net.say(format_args!("{} pings ended", soon("the pings", pinging).await.unwrap()));
+        in_time("close", listener.close()).await;
+        net.say(format_args!("{} pings ended", in_time("the pings", pinging).await.unwrap()));
     });
 }
 

@@ -12,7 +12,7 @@ use crate::scripted_server::{
     ScriptedServer, authentication_ok, command_complete, error_response, notification, ready_for_query,
 };
 use crate::server::Postgres;
-use crate::support::soon;
+use crate::support::in_time;
 
 #[test]
 fn end_that_arrives_with_the_answer_to_the_listen_is_not_missed() {
@@ -41,7 +41,7 @@ fn end_that_arrives_with_the_answer_to_the_listen_is_not_missed() {
                 }
             }
         };
-        assert_eq!(soon("the notification", received).await.payload(), "received");
+        assert_eq!(in_time("the notification", received).await.payload(), "received");
     });
 }
 
@@ -55,7 +55,7 @@ fn everything_received_is_delivered_although_queries_are_sent_meanwhile() {
         let mut config = server.config();
         config.application_name("queried meanwhile");
         let mut listener = crate::helpers::connected(quick(config)).await;
-        soon("listen", listener.listen("a")).await.unwrap();
+        in_time("listen", listener.listen("a")).await.unwrap();
         client.batch("SELECT pg_notify('a', n::text) FROM generate_series(0, 9999) n").await.unwrap();
         // The server may end a session before it sends anything. Once it has begun to send, it sends everything.
         assert_eq!(payload(&mut listener).await, "0");
@@ -113,7 +113,7 @@ fn listener_conn_that_is_lost_before_its_use_is_lost() {
             });
             // It may also have ended before its login was complete.
             let Ok(mut conn) = conn else { continue };
-            let error = soon("the end", conn.recv()).await.unwrap_err();
+            let error = in_time("the end", conn.recv()).await.unwrap_err();
             assert!(matches!(error, Error::Lost { .. }), "{error:?}");
             assert!(matches!(conn.error(), Some(Error::Lost { .. })));
         }
@@ -151,7 +151,7 @@ fn unread_losses_stop_the_attempts_and_are_a_backlog() {
             drop(peer);
             until("down", async || !handle.is_connected()).await;
         }
-        assert!(matches!(soon("listen", handle.listen("a")).await, Err(Error::Backlog { .. })));
+        assert!(matches!(in_time("listen", handle.listen("a")).await, Err(Error::Backlog { .. })));
         for _ in 1..32 {
             outage(&mut listener).await;
         }
@@ -168,14 +168,14 @@ fn listener_conn_continues_after_a_refused_listen_and_refuses_a_zero_byte() {
     };
     on_one_and_two_threads(async || {
         drop(server.client().await);
-        let conn = soon("connect", perconn::postgres::ListenerConn::connect(server.config())).await.unwrap();
+        let conn = in_time("connect", perconn::postgres::ListenerConn::connect(server.config())).await.unwrap();
         let zero = conn.simple_query("SELECT 1\0").await.unwrap_err();
         assert!(matches!(zero, Error::InvalidConfig(_)), "{zero:?}");
         assert!(conn.simple_query("BEGIN; SELECT 1/0").await.is_err());
-        let refused = soon("listen", conn.listen("a")).await.unwrap_err();
+        let refused = in_time("listen", conn.listen("a")).await.unwrap_err();
         assert_eq!(refused.code().unwrap().code(), "25P02");
-        soon("rollback", conn.simple_query("ROLLBACK")).await.unwrap();
-        soon("listen", conn.listen("a")).await.unwrap();
+        in_time("rollback", conn.simple_query("ROLLBACK")).await.unwrap();
+        in_time("listen", conn.listen("a")).await.unwrap();
         assert!(conn.error().is_none());
     });
 }
@@ -234,7 +234,7 @@ fn queries_are_sent_although_more_arrives_than_the_reader_takes() {
         for name in ["b", "c", "d"] {
             let handle = handle.clone();
             calls.spawn(async move { handle.listen(name).await });
-            assert_eq!(soon("it is sent", queries.recv()).await.unwrap(), format!("LISTEN \"{name}\"\0"));
+            assert_eq!(in_time("it is sent", queries.recv()).await.unwrap(), format!("LISTEN \"{name}\"\0"));
         }
         for task in [load, reader, receiver] {
             task.abort();
@@ -252,8 +252,8 @@ fn final_message_is_sent_with_a_full_queue_too() {
             let mut peer = scripted.accept_login().await;
             peer.send(&notification("a", "x").repeat(1000)).await;
             until("full", async || matches!(listener.ping().await, Err(Error::Backlog { .. }))).await;
-            soon("close", listener.close()).await;
-            match soon("the final message", peer.read_message()).await {
+            in_time("close", listener.close()).await;
+            match in_time("the final message", peer.read_message()).await {
                 Some((b'X', _)) => return,
                 // A ping was sent before the queue was full. While it is unanswered, there is no final message.
                 Some((b'Q', _)) | None => {}

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_postgres::Config;
 
-use crate::support::soon;
+use crate::support::in_time;
 
 pub struct ScriptedServer {
     listener: TcpListener,
@@ -37,7 +37,7 @@ impl ScriptedServer {
 
     /// Accepts the next connection and reads nothing from it.
     pub async fn accept(&self) -> ServerConn {
-        ServerConn(soon("accept", self.listener.accept()).await.unwrap().0)
+        ServerConn(in_time("accept", self.listener.accept()).await.unwrap().0)
     }
 
     /// Accepts the next connection and completes its login.
@@ -64,14 +64,14 @@ impl ServerConn {
     }
 
     pub async fn read_startup(&mut self) {
-        let length = soon("a startup message", self.0.read_u32()).await.unwrap();
+        let length = in_time("a startup message", self.0.read_u32()).await.unwrap();
         let mut message = vec![0; length as usize - 4];
-        soon("a startup message", self.0.read_exact(&mut message)).await.unwrap();
+        in_time("a startup message", self.0.read_exact(&mut message)).await.unwrap();
     }
 
     /// Reads the next query. `None` if the client has ended the session or the connection.
     pub async fn read_query(&mut self) -> Option<String> {
-        let (kind, body) = soon("a message", self.read_message()).await?;
+        let (kind, body) = in_time("a message", self.read_message()).await?;
         (kind == b'Q').then(|| String::from_utf8(body[..body.len() - 1].to_vec()).unwrap())
     }
 
@@ -85,7 +85,7 @@ impl ServerConn {
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
-        soon("a write", self.0.write_all(bytes)).await.unwrap();
+        in_time("a write", self.0.write_all(bytes)).await.unwrap();
     }
 
     /// Reads a query, and answers that all of its statements are complete. Returns the query.
@@ -101,7 +101,7 @@ impl ServerConn {
 
     /// Reads until the client has closed the connection.
     pub async fn wait_for_close(&mut self) {
-        soon("the end", async { while self.read_message().await.is_some() {} }).await;
+        in_time("the end", async { while self.read_message().await.is_some() {} }).await;
     }
 }
 

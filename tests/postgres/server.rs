@@ -22,7 +22,7 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::real_server::{RealServer, program};
-use crate::support::HANG;
+use crate::support::HANG_LIMIT;
 
 pub const USER: &str = "perconn";
 pub const PASSWORD: &str = "secret";

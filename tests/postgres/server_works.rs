@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, NoTls};
 
 use crate::server::{Plain, Postgres, Setup};
-use crate::support::soon;
+use crate::support::in_time;
 
 #[tokio::test]
 async fn server_keeps_its_data_when_it_is_killed_frozen_or_shut_down() {
@@ -26,7 +26,7 @@ async fn server_keeps_its_data_when_it_is_killed_frozen_or_shut_down() {
             3 => server.shut_down_immediately(),
             _ => server.kill_and_restart(),
         }
-        assert!(soon("the end", client.batch("SELECT 1")).await.is_err(), "{number}");
+        assert!(in_time("the end", client.batch("SELECT 1")).await.is_err(), "{number}");
         server.start_again();
         let row = server.client().await.query_one("SELECT count(*) FROM kept", &[]).await.unwrap();
         assert_eq!(row.get::<_, i64>(0), number);
@@ -37,7 +37,7 @@ async fn server_keeps_its_data_when_it_is_killed_frozen_or_shut_down() {
     tokio::pin!(query);
     assert!(tokio::time::timeout(Duration::from_millis(200), &mut query).await.is_err(), "it is frozen");
     server.thaw();
-    soon("the answer", query).await.unwrap();
+    in_time("the answer", query).await.unwrap();
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn notifications_and_the_end_of_a_session_arrive_over_the_unix_socket_too(
         }
     };
     let received = tokio::select! {
-        received = soon("the notification", receive) => received,
+        received = in_time("the notification", receive) => received,
         () = listen => unreachable!(),
     };
     assert_eq!((received.channel(), received.payload()), ("news", "one"));
@@ -71,7 +71,7 @@ async fn notifications_and_the_end_of_a_session_arrive_over_the_unix_socket_too(
     assert!(listeners.len() == 1 && listeners[0] != received.process_id(), "{listeners:?}");
     assert!(writer.terminate(listeners[0]).await.unwrap());
     // tokio-postgres returns the server's final error.
-    let error = soon("the end", poll_fn(|cx| connection.poll_message(cx))).await.unwrap().unwrap_err();
+    let error = in_time("the end", poll_fn(|cx| connection.poll_message(cx))).await.unwrap().unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::ADMIN_SHUTDOWN));
     let refused = Plain::connect(server.config().password("wrong")).await.err().expect("the password is wrong");
     let refused = refused.downcast_ref::<tokio_postgres::Error>().unwrap();

@@ -9,7 +9,7 @@ use perconn::postgres::Error;
 use crate::helpers::{EventLog, connected, on_one_and_two_threads, outage, payload, quick};
 use crate::scripted_server::{ScriptedServer, command_complete, notification};
 use crate::server::Postgres;
-use crate::support::soon;
+use crate::support::in_time;
 
 const BEAT: Duration = Duration::from_millis(400);
 const LIMIT: Duration = Duration::from_millis(600);
@@ -19,7 +19,7 @@ fn frozen_server_is_found_and_is_back_when_it_continues() {
     let Some(server) = Postgres::start("frozen_server_is_found_and_is_back_when_it_continues") else { return };
     on_one_and_two_threads(async || {
         let mut listener = connected(quick(server.config()).heartbeat(BEAT).ping_timeout(LIMIT)).await;
-        soon("listen", listener.listen("a")).await.unwrap();
+        in_time("listen", listener.listen("a")).await.unwrap();
         server.freeze();
         let begin = Instant::now();
         // Bytes that this side sends are no sign of life.
@@ -29,7 +29,7 @@ fn frozen_server_is_found_and_is_back_when_it_continues() {
                 let _ = tokio::time::timeout(Duration::from_millis(50), handle.listen("b")).await;
             }
         });
-        soon("the loss", sending).await.unwrap();
+        in_time("the loss", sending).await.unwrap();
         let took = begin.elapsed();
         println!("found after {took:?}, the limit is {LIMIT:?}");
         assert!(took >= LIMIT, "{took:?}");
@@ -64,7 +64,7 @@ fn ping_without_a_connection_fails_at_once() {
     on_one_and_two_threads(async || {
         let scripted = ScriptedServer::start().await;
         let listener = quick(scripted.config()).build().unwrap();
-        assert!(matches!(soon("ping", listener.ping()).await, Err(Error::Down)));
+        assert!(matches!(in_time("ping", listener.ping()).await, Err(Error::Down)));
     });
 }
 
@@ -118,11 +118,11 @@ fn suspended_program_does_not_drop_the_connection() {
                 .map(|_| tokio::spawn(async { std::thread::sleep(BEAT + LIMIT + Duration::from_millis(200)) }))
                 .collect();
             for blocked in blocked {
-                soon("it runs again", blocked).await.unwrap();
+                in_time("it runs again", blocked).await.unwrap();
             }
         }
         assert_eq!(event_log.kinds(), ["connected"]);
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
         assert!(listener.recv().await.is_err());
         let _ = server.join().unwrap();
     });

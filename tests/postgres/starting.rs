@@ -12,7 +12,7 @@ use crate::helpers::{
 };
 use crate::scripted_server::{ScriptedServer, error_response};
 use crate::server::{PASSWORD, Postgres, Setup, USER};
-use crate::support::{refused_address, soon};
+use crate::support::{in_time, refused_address};
 
 #[tokio::test]
 async fn invalid_settings_are_named_by_build() {
@@ -65,7 +65,7 @@ fn connect_returns_the_error_of_the_first_attempt_and_makes_no_second() {
             (server.config().dbname("nothing"), "3D000"),
         ] {
             let event_log = EventLog::default();
-            let error = soon("connect", quick(config).on_event(event_log.hook()).connect()).await.unwrap_err();
+            let error = in_time("connect", quick(config).on_event(event_log.hook()).connect()).await.unwrap_err();
             assert!(matches!(&error, Error::Connect { host, .. } if *host == server.address.to_string()), "{error:?}");
             assert_eq!(error.code().unwrap().code(), code);
             assert_eq!(event_log.kinds(), ["attempt"]);
@@ -73,9 +73,9 @@ fn connect_returns_the_error_of_the_first_attempt_and_makes_no_second() {
         let refused = refused_address().await;
         let error = Listener::connect(format!("postgres://u@{refused}/d")).await.unwrap_err();
         assert_eq!(error.to_string(), format!("connecting to {refused} failed"));
-        let listener = soon("connect", Listener::connect(server.url())).await.unwrap();
+        let listener = in_time("connect", Listener::connect(server.url())).await.unwrap();
         assert_eq!(listener.generation(), 1);
-        soon("ping", listener.ping()).await.unwrap();
+        in_time("ping", listener.ping()).await.unwrap();
     });
 }
 
@@ -86,7 +86,7 @@ fn changed_password_is_refused_with_delays_between_the_attempts() {
         let event_log = EventLog::default();
         let builder = named(&server, "locked out").retry_max(Duration::from_secs(1)).on_event(event_log.hook());
         let mut listener = connected(builder).await;
-        soon("listen", listener.listen("a")).await.unwrap();
+        in_time("listen", listener.listen("a")).await.unwrap();
         let client = server.client().await;
         client.batch(&format!("ALTER ROLE {USER} PASSWORD 'other'")).await.unwrap();
         terminate(&client, "locked out").await;
@@ -126,13 +126,13 @@ fn hosts_are_tried_in_order_within_one_attempt() {
         };
         let (listener, ()) = tokio::join!(quick(config.clone()).on_event(event_log.hook()).connect(), refusal);
         let listener = listener.unwrap();
-        soon("ping", listener.ping()).await.unwrap();
+        in_time("ping", listener.ping()).await.unwrap();
         assert_eq!(event_log.kinds(), ["connected"]);
         // If all fail, the error has the reason of each.
         let mut config = server.config_without_host();
         config.password("wrong").host(refused.ip().to_string()).port(refused.port());
         config.host(server.address.ip().to_string()).port(server.address.port());
-        let error = soon("connect", quick(config).connect()).await.unwrap_err();
+        let error = in_time("connect", quick(config).connect()).await.unwrap_err();
         let text = std::error::Error::source(&error).unwrap().to_string();
         assert!(text.contains(&refused.to_string()) && text.contains("refused"), "{text}");
         assert_eq!(error.code().unwrap().code(), "28P01");
@@ -152,9 +152,9 @@ fn silent_host_does_not_use_up_the_whole_time_of_an_attempt() {
         let begin = Instant::now();
         // The second host has half of it, which is enough on a busy machine.
         let limit = Duration::from_secs(12);
-        let listener = soon("connect", quick(config).dial_timeout(limit).connect()).await.unwrap();
+        let listener = in_time("connect", quick(config).dial_timeout(limit).connect()).await.unwrap();
         assert!(begin.elapsed() >= limit / 2 && begin.elapsed() < limit, "{:?}", begin.elapsed());
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
     });
 }
 
@@ -185,9 +185,9 @@ fn session_attributes_choose_the_host() {
                 for server in order {
                     config.host(server.address.ip().to_string()).port(server.address.port());
                 }
-                let listener = soon("connect", quick(config).connect()).await.unwrap();
+                let listener = in_time("connect", quick(config).connect()).await.unwrap();
                 assert_eq!(found.client().await.sessions_named("chosen").await.unwrap().len(), 1);
-                soon("close", listener.close()).await;
+                in_time("close", listener.close()).await;
                 let client = found.client().await;
                 until("gone", async || client.sessions_named("chosen").await.unwrap().is_empty()).await;
             }
@@ -203,7 +203,7 @@ fn unix_socket_works_too() {
     let Some(server) = Postgres::start("unix_socket_works_too") else { return };
     on_one_and_two_threads(async || {
         let mut listener = connected(quick(server.unix_config())).await;
-        soon("listen", listener.listen("a")).await.unwrap();
+        in_time("listen", listener.listen("a")).await.unwrap();
         server.client().await.notify("a", "1").await.unwrap();
         assert_eq!(payload(&mut listener).await, "1");
         server.kill_and_restart();
@@ -235,7 +235,7 @@ fn custom_dialer_makes_the_connections() {
         let address = server.address;
         let dialer = perconn::dial_fn(move || tokio::net::TcpStream::connect(address));
         let mut listener = connected(quick(server.config_without_host()).dialer(dialer)).await;
-        soon("listen", listener.listen("a")).await.unwrap();
+        in_time("listen", listener.listen("a")).await.unwrap();
         server.client().await.notify("a", "1").await.unwrap();
         assert!(matches!(next(&mut listener).await, Message::Notification(_)));
         let panicking =

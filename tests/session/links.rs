@@ -6,7 +6,7 @@ use std::time::Duration;
 use perconn::{Sessions, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::support::{Server, reset, soon, told_generation};
+use super::support::{Server, in_time, reported_generation, reset};
 use super::{exchange, start};
 
 #[tokio::test]
@@ -16,8 +16,8 @@ async fn link_that_is_up_serves_the_first_session_and_a_fresh_one_the_next() {
     exchange(&mut session, &mut peer).await;
     assert_eq!(session.generation(), 1);
     drop(peer);
-    assert_eq!(soon("the end", session.read(&mut [0; 4])).await.unwrap(), 0);
-    let mut session = soon("the next session", sessions.next()).await.unwrap();
+    assert_eq!(in_time("the end", session.read(&mut [0; 4])).await.unwrap(), 0);
+    let mut session = in_time("the next session", sessions.next()).await.unwrap();
     exchange(&mut session, &mut server.accept().await).await;
     assert_eq!(session.generation(), 2);
 }
@@ -27,15 +27,15 @@ async fn session_that_reported_its_break_touches_no_other_link() {
     let server = Server::start().await;
     let (mut sessions, mut session, peer) = start(&server).await;
     reset(peer);
-    let error = soon("read", session.read(&mut [0; 4])).await.unwrap_err();
-    assert_eq!((error.kind(), told_generation(&error)), (ErrorKind::ConnectionReset, 1));
+    let error = in_time("read", session.read(&mut [0; 4])).await.unwrap_err();
+    assert_eq!((error.kind(), reported_generation(&error)), (ErrorKind::ConnectionReset, 1));
     let mut peer = server.accept().await;
     for _ in 0..3 {
-        assert_eq!(soon("write", session.write(b"old")).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
-        assert_eq!(soon("read", session.read(&mut [0; 4])).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
-        assert!(soon("shutdown", session.shutdown()).await.is_ok());
+        assert_eq!(in_time("write", session.write(b"old")).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(in_time("read", session.read(&mut [0; 4])).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert!(in_time("shutdown", session.shutdown()).await.is_ok());
     }
-    let mut next = soon("the next session", sessions.next()).await.unwrap();
+    let mut next = in_time("the next session", sessions.next()).await.unwrap();
     exchange(&mut next, &mut peer).await;
     drop(session);
     exchange(&mut next, &mut peer).await;
@@ -49,12 +49,12 @@ async fn end_of_the_stream_stays_the_end_and_writes_fail() {
     peer.write_all(b"last bytes").await.unwrap();
     drop(peer);
     let mut bytes = String::new();
-    soon("read", session.read_to_string(&mut bytes)).await.unwrap();
+    in_time("read", session.read_to_string(&mut bytes)).await.unwrap();
     assert_eq!(bytes, "last bytes");
     let _peer = server.accept().await;
     for _ in 0..3 {
-        assert_eq!(soon("read", session.read(&mut [0; 4])).await.unwrap(), 0);
-        assert_eq!(soon("write", session.write(b"old")).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!(in_time("read", session.read(&mut [0; 4])).await.unwrap(), 0);
+        assert_eq!(in_time("write", session.write(b"old")).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
     }
 }
 
@@ -71,21 +71,21 @@ async fn what_had_arrived_is_read_after_a_write_reported_the_break() {
             drop(peer);
         }
         let mut peer = server.accept().await; // So the break was noticed.
-        let error = soon("write", session.write(b"old")).await.unwrap_err();
-        assert_eq!(told_generation(&error), 1);
+        let error = in_time("write", session.write(b"old")).await.unwrap_err();
+        assert_eq!(reported_generation(&error), 1);
         for _ in 0..3 {
-            assert_eq!(soon("write", session.write(b"old")).await.unwrap_err().kind(), error.kind());
-            assert!(soon("shutdown", session.shutdown()).await.is_ok());
+            assert_eq!(in_time("write", session.write(b"old")).await.unwrap_err().kind(), error.kind());
+            assert!(in_time("shutdown", session.shutdown()).await.is_ok());
         }
         let mut bytes = Vec::new();
-        let outcome = soon("read", session.read_to_end(&mut bytes)).await;
+        let outcome = in_time("read", session.read_to_end(&mut bytes)).await;
         assert_eq!(bytes, b"go away");
         match is_reset {
-            true => assert_eq!(told_generation(&outcome.unwrap_err()), 1),
+            true => assert_eq!(reported_generation(&outcome.unwrap_err()), 1),
             false => drop(outcome.unwrap()),
         }
-        assert!(soon("write", session.write(b"old")).await.is_err());
-        let mut next = soon("the next session", sessions.next()).await.unwrap();
+        assert!(in_time("write", session.write(b"old")).await.is_err());
+        let mut next = in_time("the next session", sessions.next()).await.unwrap();
         exchange(&mut next, &mut peer).await;
     }
 }
@@ -97,10 +97,10 @@ async fn what_had_arrived_is_read_after_the_next_links_have_come_and_gone() {
         let (conn, mut peer) = server.pair().await;
         let mut status = conn.watch_status();
         let mut sessions = Sessions::new(conn);
-        let mut session = soon("the first session", sessions.next()).await.unwrap();
+        let mut session = in_time("the first session", sessions.next()).await.unwrap();
         if first == 2 {
             drop(session);
-            session = soon("the next session", sessions.next()).await.unwrap();
+            session = in_time("the next session", sessions.next()).await.unwrap();
             peer = server.accept().await;
         }
         peer.write_all(b"go away").await.unwrap();
@@ -109,11 +109,11 @@ async fn what_had_arrived_is_read_after_the_next_links_have_come_and_gone() {
             let mut peer = server.accept().await;
             let is_up =
                 |status: &Status| matches!(status, Status::Connected { generation: up, .. } if *up == generation);
-            soon("the next link", status.wait_for(is_up)).await.unwrap();
+            in_time("the next link", status.wait_for(is_up)).await.unwrap();
             peer.write_all(b"go away, too").await.unwrap();
         }
         let mut bytes = String::new();
-        soon("read", session.read_to_string(&mut bytes)).await.unwrap();
+        in_time("read", session.read_to_string(&mut bytes)).await.unwrap();
         assert_eq!(bytes, "go away");
     }
 }
@@ -132,11 +132,11 @@ async fn what_a_session_left_unread_is_not_read_by_the_next() {
             // The session is dropped before the link ends.
             3 => drop(session),
             _ => {
-                assert!(soon("the unread bytes", session.read(&mut [0])).await.is_ok());
+                assert!(in_time("the unread bytes", session.read(&mut [0])).await.is_ok());
                 reset(peer);
             }
         }
-        session = soon("the next session", sessions.next()).await.unwrap();
+        session = in_time("the next session", sessions.next()).await.unwrap();
         peer = server.accept().await;
     }
     exchange(&mut session, &mut peer).await;
@@ -147,13 +147,13 @@ async fn flush_after_the_end_fails_only_if_there_is_something_to_flush() {
     let server = Server::start().await;
     for is_flushed in [false, true] {
         let (_sessions, mut session, peer) = start(&server).await;
-        soon("write", session.write_all(b"unflushed")).await.unwrap();
+        in_time("write", session.write_all(b"unflushed")).await.unwrap();
         if is_flushed {
-            soon("flush", session.flush()).await.unwrap();
+            in_time("flush", session.flush()).await.unwrap();
         }
         reset(peer);
-        soon("read", session.read(&mut [0; 4])).await.unwrap_err();
-        assert_eq!(soon("flush", session.flush()).await.is_ok(), is_flushed);
+        in_time("read", session.read(&mut [0; 4])).await.unwrap_err();
+        assert_eq!(in_time("flush", session.flush()).await.is_ok(), is_flushed);
     }
 }
 
@@ -163,7 +163,7 @@ async fn break_between_two_sessions_is_reported_by_neither() {
     let (mut sessions, session, peer) = start(&server).await;
     drop(session);
     reset(peer);
-    let mut session = soon("the next session", sessions.next()).await.unwrap();
+    let mut session = in_time("the next session", sessions.next()).await.unwrap();
     exchange(&mut session, &mut server.accept().await).await;
 }
 
@@ -173,13 +173,13 @@ async fn break_noticed_between_two_operations_is_reported_by_the_session() {
     let (conn, peer) = server.pair().await;
     let mut status = conn.watch_status();
     let mut sessions = Sessions::new(conn);
-    let mut session = soon("the first session", sessions.next()).await.unwrap();
+    let mut session = in_time("the first session", sessions.next()).await.unwrap();
     reset(peer);
-    soon("the next link", status.wait_for(|status| matches!(status, Status::Connected { generation: 2, .. })))
+    in_time("the next link", status.wait_for(|status| matches!(status, Status::Connected { generation: 2, .. })))
         .await
         .unwrap();
-    let error = soon("write", session.write(b"old")).await.unwrap_err();
-    assert_eq!(told_generation(&error), 1);
+    let error = in_time("write", session.write(b"old")).await.unwrap_err();
+    assert_eq!(reported_generation(&error), 1);
 }
 
 #[tokio::test]

@@ -4,14 +4,12 @@
 //! They stay spread out at the maximum and start over only after a link has lived for `stable_after`. Most tests run under
 //! paused time, so that hours pass at once and every delay is exact.
 
-mod support;
-
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::{Recorder, next_event};
 use perconn::{Builder, Conn, Dial, Event, dial_fn};
-use support::{Recorder, event};
 use tokio::io::DuplexStream;
 use tokio::time::Instant;
 
@@ -113,7 +111,7 @@ async fn server_that_accepts_and_closes_is_dialed_with_the_backoff() {
 /// The same over real sockets and in real time: the time that has passed limits the number of dials.
 #[tokio::test]
 async fn server_that_accepts_and_closes_is_not_hammered() {
-    let server = support::Server::start().await;
+    let server = crate::support::Server::start().await;
     let min = Duration::from_millis(40);
     let start = std::time::Instant::now();
     let builder = Conn::builder(server.address).retry_min(min).retry_max(3 * min).logger(|_| {});
@@ -197,7 +195,7 @@ async fn reconnect_cuts_the_delay_short_and_does_nothing_during_a_dial() {
     let conn = conn(refusing(&dials)).retry_min(3600 * S).retry_max(3600 * S).on_event(recorder.hook());
     let conn = conn.build().unwrap();
     for attempt in 1..=5 {
-        event(&mut events, |event| {
+        next_event(&mut events, |event| {
             matches!(event, Event::DialFailed { attempt: n, .. } if *n == attempt).then_some(())
         })
         .await;
@@ -254,7 +252,7 @@ async fn failed_dials_and_short_links_count_as_retries() {
         let (recorder, mut events) = Recorder::new();
         let dials = Dials::default();
         let conn = counted(refusing(&dials), max, &recorder);
-        event(&mut events, |event| matches!(event, Event::GaveUp { .. }).then_some(())).await;
+        next_event(&mut events, |event| matches!(event, Event::GaveUp { .. }).then_some(())).await;
         assert_eq!(dials.count() as u32, max + 1);
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert_eq!(dials.count() as u32, max + 1);
@@ -264,7 +262,7 @@ async fn failed_dials_and_short_links_count_as_retries() {
         let dials = Dials::default();
         let flapping = counted(closing(&dials, |_| Duration::ZERO), max, &recorder);
         let reader = tokio::spawn(read_until_error(flapping));
-        event(&mut events, |event| matches!(event, Event::GaveUp { .. }).then_some(())).await;
+        next_event(&mut events, |event| matches!(event, Event::GaveUp { .. }).then_some(())).await;
         assert_eq!(dials.count() as u32, max + 1);
         reader.await.unwrap();
     }
@@ -287,7 +285,7 @@ async fn dial_timeout_covers_the_whole_dial() {
     });
     let start = Instant::now();
     let conn = conn(dialer).dial_timeout(5 * S).on_event(recorder.hook()).build().unwrap();
-    let cause = event(&mut events, |event| match event {
+    let cause = next_event(&mut events, |event| match event {
         Event::DialFailed { cause, .. } => Some(Arc::clone(cause)),
         _ => None,
     });

@@ -1,14 +1,12 @@
 //! Events, logger and status: complete, in order, and never ahead of an operation. Hooks that panic end nothing.
 
-mod support;
-
 use std::panic::panic_any;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::{Recorder, Server, in_time, next_event, quick, reset};
 use perconn::acceptor::{Acceptor, Stream};
 use perconn::{Conn, Error, Event, Status};
-use support::{Recorder, Server, event, quick, reset, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -24,12 +22,12 @@ async fn events_are_complete_and_in_order() {
     let mut conn = conn.unwrap();
     server.stop();
     reset(peer);
-    assert!(soon("read", conn.read_u8()).await.is_err());
-    event(&mut events, |event| matches!(event, Event::DialFailed { attempt: 2, .. }).then_some(())).await;
+    assert!(in_time("read", conn.read_u8()).await.is_err());
+    next_event(&mut events, |event| matches!(event, Event::DialFailed { attempt: 2, .. }).then_some(())).await;
     server.restart().await;
     let _peer = server.accept().await;
-    soon("connected", conn.connected()).await.unwrap();
-    soon("close", conn.close()).await;
+    in_time("connected", conn.connected()).await.unwrap();
+    in_time("close", conn.close()).await;
 
     let events = recorder.events();
     assert!(matches!(events[0], Event::Connected { generation: 1, attempt: 1, .. }), "{:?}", events[0]);
@@ -61,14 +59,14 @@ async fn break_that_several_handles_notice_has_one_event() {
     for generation in 2..=10 {
         reset(peer);
         let both = async { tokio::join!(read.read_u8(), write.write_all(b"x")) };
-        assert!(soon("both halves", both).await.0.is_err());
+        assert!(in_time("both halves", both).await.0.is_err());
         peer = server.accept().await;
-        event(&mut events, |event| {
+        next_event(&mut events, |event| {
             matches!(event, Event::Reconnected { generation: g, .. } if *g == generation).then_some(())
         })
         .await;
         // A write that came before the reset reports the break only now.
-        while soon("write", write.write_all(b"x")).await.is_err() {}
+        while in_time("write", write.write_all(b"x")).await.is_err() {}
     }
     let mut is_up = false;
     for event in recorder.events() {
@@ -89,7 +87,7 @@ async fn status_is_never_connected_after_an_operation_has_reported_the_break() {
         assert_eq!(conn.generation(), generation);
         assert!(conn.is_connected());
         reset(peer);
-        assert!(soon("read", conn.read_u8()).await.is_err());
+        assert!(in_time("read", conn.read_u8()).await.is_err());
         // The actor has not run since then: the operation itself has set this status.
         match status.current() {
             Status::Connected { generation: g, .. } => assert!(g > generation),
@@ -97,7 +95,7 @@ async fn status_is_never_connected_after_an_operation_has_reported_the_break() {
             other => panic!("{other:?}"),
         }
         peer = server.accept().await;
-        soon("connected", conn.connected()).await.unwrap();
+        in_time("connected", conn.connected()).await.unwrap();
     }
 }
 
@@ -108,19 +106,19 @@ async fn slow_hook_delays_the_redial_and_nothing_else() {
     let may_leave = Mutex::new(may_leave);
     let builder = server.client().on_event(move |event| {
         if matches!(event, Event::Disconnected { .. }) {
-            let _ = may_leave.lock().unwrap().recv_timeout(support::HANG);
+            let _ = may_leave.lock().unwrap().recv_timeout(crate::support::HANG_LIMIT);
         }
     });
     let (conn, peer) = tokio::join!(builder.connect(), server.accept());
     let (mut read, mut write) = conn.unwrap().into_split();
     reset(peer);
     // Both halves report the break while the hook sleeps.
-    assert!(soon("read", read.read_u8()).await.is_err());
-    assert!(soon("write", write.write_all(b"x")).await.is_err());
+    assert!(in_time("read", read.read_u8()).await.is_err());
+    assert!(in_time("write", write.write_all(b"x")).await.is_err());
     assert!(!read.is_connected());
     leave.send(()).unwrap();
     let _peer = server.accept().await;
-    soon("connected", read.connected()).await.unwrap();
+    in_time("connected", read.connected()).await.unwrap();
 }
 
 #[tokio::test]
@@ -155,17 +153,17 @@ fn explode<T>(_: &T) {
 async fn conn_outlives_the_bombs() {
     let server = Server::start().await;
     let builder = server.client().on_event(explode).logger(explode);
-    let (conn, mut peer) = tokio::join!(soon("connect", builder.connect()), server.accept());
+    let (conn, mut peer) = tokio::join!(in_time("connect", builder.connect()), server.accept());
     let mut conn = conn.unwrap();
     for generation in 1..4 {
         reset(peer);
-        assert!(soon("read", conn.read_u8()).await.is_err());
+        assert!(in_time("read", conn.read_u8()).await.is_err());
         peer = server.accept().await;
-        support::generation_up(&conn, generation + 1).await;
-        soon("write", conn.write_all(b"A")).await.unwrap();
-        assert_eq!(soon("peer", peer.read_u8()).await.unwrap(), b'A');
+        crate::support::wait_for_generation(&conn, generation + 1).await;
+        in_time("write", conn.write_all(b"A")).await.unwrap();
+        assert_eq!(in_time("peer", peer.read_u8()).await.unwrap(), b'A');
     }
-    soon("close", conn.close()).await;
+    in_time("close", conn.close()).await;
 }
 
 async fn acceptor_outlives_the_bombs() {
@@ -176,9 +174,9 @@ async fn acceptor_outlives_the_bombs() {
     });
     let acceptor = acceptor.build().unwrap();
     for byte in 0..4 {
-        let mut client = soon("connect", TcpStream::connect(acceptor.local_addr().unwrap())).await.unwrap();
-        soon("write", client.write_u8(byte)).await.unwrap();
-        assert_eq!(soon("answer", client.read_u8()).await.unwrap(), byte);
+        let mut client = in_time("connect", TcpStream::connect(acceptor.local_addr().unwrap())).await.unwrap();
+        in_time("write", client.write_u8(byte)).await.unwrap();
+        assert_eq!(in_time("answer", client.read_u8()).await.unwrap(), byte);
     }
 }
 

@@ -3,14 +3,12 @@
 //! The idle timeout is implemented in this crate and tested here under paused time. `partitions` tests what the kernel does
 //! when packets are dropped.
 
-mod support;
-
 use std::io;
 use std::time::Duration;
 
+use crate::support::{Server, in_time, perconn_error, quick, reported_generation};
 use perconn::{Conn, Error, Keepalive, dial_fn};
 use socket2::SockRef;
-use support::{Server, inside, quick, soon, told_generation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
@@ -26,13 +24,13 @@ async fn with_idle_timeout() -> (Conn<DuplexStream>, mpsc::UnboundedReceiver<Dup
         std::future::ready(Ok(near))
     });
     let builder = quick(Conn::builder("memory").dialer(dialer)).idle_timeout(LIMIT);
-    (soon("connect", builder.connect()).await.unwrap(), peers)
+    (in_time("connect", builder.connect()).await.unwrap(), peers)
 }
 
 fn assert_silent(error: &io::Error, generation: u64) {
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-    assert_eq!(told_generation(error), generation);
-    let cause = std::error::Error::source(inside(error)).unwrap().to_string();
+    assert_eq!(reported_generation(error), generation);
+    let cause = std::error::Error::source(perconn_error(error)).unwrap().to_string();
     assert_eq!(cause, "nothing was received for 10s");
 }
 
@@ -161,9 +159,9 @@ async fn urgent_data_hides_neither_bytes_nor_silence() {
     SockRef::from(&peer).send_out_of_band(b"!").unwrap();
     peer.write_all(b"def").await.unwrap();
     let mut text = [0; 6];
-    soon("read", conn.read_exact(&mut text)).await.unwrap();
+    in_time("read", conn.read_exact(&mut text)).await.unwrap();
     assert_eq!(&text, b"abcdef");
-    assert_eq!(soon("the timeout", conn.read_u8()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(in_time("the timeout", conn.read_u8()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
 }
 
 /// Bytes that the peer had not received at the timeout must not reach it later, although an idle half holds the socket.
@@ -178,10 +176,10 @@ async fn link_is_aborted_at_the_timeout_although_the_other_half_holds_it() {
     while let Ok(n) = timeout(Duration::from_millis(50), write.write(&[7; 100_000])).await {
         written += n.unwrap();
     }
-    assert_eq!(soon("the timeout", read.read_u8()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(in_time("the timeout", read.read_u8()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     // The write half has not been used since then.
     let mut received = Vec::new();
-    let end = soon("the peer's end", peer.read_to_end(&mut received)).await;
+    let end = in_time("the peer's end", peer.read_to_end(&mut received)).await;
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     assert!(received.len() < written, "all of {written} bytes have arrived");
 }
@@ -232,7 +230,7 @@ async fn byte_that_came_while_the_runtime_was_blocked_counts() {
     peer.write_u8(7).await.unwrap();
     // Blocks the only thread for longer than the limit.
     std::thread::sleep(limit * 3 / 2);
-    assert_eq!(soon("read", conn.read_u8()).await.unwrap(), 7);
+    assert_eq!(in_time("read", conn.read_u8()).await.unwrap(), 7);
     assert_eq!(conn.generation(), 1);
 }
 
@@ -253,8 +251,8 @@ async fn options_are_set_again_on_every_link() {
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_millis(12_345)));
         conn.reconnect();
         peer = server.accept().await;
-        support::generation_up(&conn, generation + 1).await;
-        assert_eq!(told_generation(&conn.read_u8().await.unwrap_err()), generation);
+        crate::support::wait_for_generation(&conn, generation + 1).await;
+        assert_eq!(reported_generation(&conn.read_u8().await.unwrap_err()), generation);
     }
     drop(peer);
 }
