@@ -39,7 +39,7 @@ mod socket;
 /// # }
 /// ```
 #[must_use = "a builder does nothing by itself, use `.build()` or `.connect()`"]
-#[doc(alias("options", "config", "settings"))]
+#[doc(alias("reconnect", "auto_reconnect", "options", "config", "settings"))]
 pub struct Builder<D = TcpDialer> {
     address: Address,
     dialer: D,

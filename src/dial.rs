@@ -1,7 +1,7 @@
 //! Dialers: how links are made.
 //!
 //! A dial is one attempt to make a link: resolve the name, connect, set up the session. [`Dial`] is the trait,
-//! [`TcpDialer`] the default. `happy_eyeballs` tries the addresses of one name, [`TlsDialer`](crate::TlsDialer) adds TLS.
+//! [`TcpDialer`] the default. `happy_eyeballs` tries the addresses of one name, `TlsDialer` adds TLS.
 //! Next: the actor in `actor.rs`, which decides when to dial.
 
 use std::any::Any;

@@ -81,7 +81,7 @@ impl<D> Builder<D> {
     /// Bytes that were not acknowledged by then are not sent any more, so that they cannot arrive after the bytes of the
     /// next link. This holds for TCP on Linux. Elsewhere, and on a stream that is not a socket, the kernel may go on
     /// sending them until the last handle drops the link.
-    #[doc(alias("read_timeout", "heartbeat", "liveness", "inactivity_timeout"))]
+    #[doc(alias("keepalive", "read_timeout", "heartbeat", "liveness", "inactivity_timeout"))]
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = limit.into();
         self
