@@ -1,11 +1,11 @@
-//! A client without a runtime, for a line protocol: a question, an answer. Its server dies again and again.
+//! A client without a runtime, for a line protocol of requests and answers. Its server dies again and again.
 //!
 //! ```text
 //! cargo run --features blocking --example blocking_client                            # starts its own server
 //! cargo run --features blocking --example blocking_client -- --connect 192.0.2.1:7777   # an echo server of yours
 //! ```
 //!
-//! What has no answer is asked again: see `ask`.
+//! The client repeats a request that got no answer: see `ask`.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -72,9 +72,9 @@ fn ask(conn: &mut BufReader<Conn>, question: &str) -> io::Result<String> {
             // It is over: closed, or given up.
             Err(error) if Error::of(&error).is_some_and(Error::is_final) => return Err(error),
             Err(error) => {
-                say(format_args!("told: {}", chain(&error)))?;
+                say(format_args!("error: {}", chain(&error)))?;
                 if error.kind() == ErrorKind::WouldBlock {
-                    // An answer that comes late must not pass for the next one's; the next operation is told of this.
+                    // A late answer must not be taken for the next one. The next operation reports this break.
                     conn.get_ref().reconnect();
                 }
                 // What is left of the old link's bytes must not pass for the new link's.
@@ -92,13 +92,13 @@ fn ask_once(conn: &mut BufReader<Conn>, question: &str) -> io::Result<String> {
     let mut answer = String::new();
     conn.read_line(&mut answer)?;
     if !answer.ends_with('\n') {
-        // The server has closed in good order, which is a break like any other.
+        // The server has closed the connection, which is a break like any other.
         return Err(io::Error::new(ErrorKind::UnexpectedEof, "the stream ended before the answer did"));
     }
     Ok(answer)
 }
 
-/// An error and its causes, each of which tells of its own level only.
+/// An error and its causes. Each one says only its own part.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let levels = std::iter::successors(Some(error), |&error| error.source());
     levels.map(ToString::to_string).collect::<Vec<_>>().join(": ")

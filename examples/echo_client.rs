@@ -6,10 +6,10 @@
 //! cargo run --example echo_client -- --help
 //! ```
 //!
-//! A [`Conn`] tells of each break of its link once, by an ordinary error or the end of the stream, and the next
-//! operation works on a fresh link. What it cannot know is which of the sent bytes have arrived. So this client
-//! numbers its messages and takes the echo of a message as the proof; when it is told of a break, it sends the message
-//! that has no echo again. See `Client::deliver`.
+//! A [`Conn`] reports each break of its link once, by an ordinary error or the end of the stream, and the next
+//! operation works on a fresh link. It cannot know which of the sent bytes have arrived. So this client numbers its
+//! messages and takes the echo of a message as the proof. After a break it repeats the message that has no echo yet. See
+//! `Client::deliver`.
 //!
 //! The demo's server dies five times, the last time for seconds. In the end the client counts the messages for which
 //! no echo came; the exit status is 0 if there are none.
@@ -99,7 +99,7 @@ async fn demo(screen: &Arc<Screen>) -> io::Result<ExitCode> {
 
 async fn talk(address: impl Into<Address>, screen: &Arc<Screen>, plan: Plan) -> io::Result<ExitCode> {
     let mut client = Client::new(address.into(), screen)?;
-    // Who comes first drops the others at an await. For the client that is the end, so it need not be cancel safe.
+    // The first one that is ready drops the others at an await. The client ends then, so it need not be cancel safe.
     let (is_success, ending) = tokio::select! {
         outcome = client.converse(&plan) => match outcome {
             Ok(()) => (true, "done".to_owned()),
@@ -142,7 +142,7 @@ struct Tally {
     sent: u64,
     resent: u64,
     echoed: u64,
-    errors_told: u64,
+    errors: u64,
     /// The messages begun whose echo has not come.
     unanswered: BTreeSet<u64>,
 }
@@ -155,7 +155,7 @@ impl Client {
             .retry_min(Duration::from_millis(100))
             .retry_max(Duration::from_secs(1))
             .stable_after(Duration::from_millis(500))
-            // The events tell the same as the default logger, and more.
+            // The events say what the default logger says, and more.
             .logger(|_| {})
             .on_event(move |event| show(event, &event_screen))
             // Not `connect()`, for which the first dial must succeed: a server that is not up yet is waited for, too.
@@ -178,8 +178,8 @@ impl Client {
         let line = format!("message {number}\n");
         let mut is_repeat = false;
         while let Err(error) = self.exchange(&line, &mut is_repeat).await {
-            self.tally.errors_told += 1;
-            self.say(Color::Red, "told", format_args!("{} [message {number}]", chain(&error)));
+            self.tally.errors += 1;
+            self.say(Color::Red, "error", format_args!("{} [message {number}]", chain(&error)));
             if self.conn.get_ref().status().is_final() {
                 // Not here, but `max_retries` would put an end to it.
                 return Err(error);
@@ -222,7 +222,7 @@ impl Client {
                 return Ok(());
             }
             if !text.ends_with('\n') {
-                // A read of no bytes: the server has closed in good order, which is a break like any other.
+                // A read of no bytes: the server has closed the connection, which is a break like any other.
                 let rest = if text.is_empty() { String::new() } else { format!(" after half a line, {text:?}") };
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the stream ended{rest}")));
             }
@@ -238,12 +238,12 @@ impl Client {
 impl Tally {
     /// Returns how many messages were lost.
     fn sum_up(&self, ending: &str, reconnects: u64, screen: &Screen) -> usize {
-        let Self { sent, resent, echoed, errors_told, unanswered } = self;
+        let Self { sent, resent, echoed, errors, unanswered } = self;
         let lost = unanswered.len();
         let color = if lost == 0 { Color::Green } else { Color::Red };
         screen.line("summary", color, ending);
         let messages = format!("messages sent: {sent}, resent: {resent}, echoed: {echoed}");
-        let breaks = format!("errors told: {errors_told}, reconnects: {reconnects}");
+        let breaks = format!("errors: {errors}, reconnects: {reconnects}");
         screen.line("summary", color, format_args!("{messages}, {breaks}, lost: {lost}"));
         lost
     }
@@ -258,7 +258,7 @@ fn show(event: &Event, screen: &Screen) {
     screen.line("link", color, event);
 }
 
-/// An error and its causes, each of which tells of its own level only.
+/// An error and its causes. Each one says only its own part.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let levels = std::iter::successors(Some(error), |&error| error.source());
     levels.map(ToString::to_string).collect::<Vec<_>>().join(": ")
@@ -268,7 +268,7 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Death {
-    /// In good order, but with a line unanswered.
+    /// An orderly close, with a line unanswered.
     Close,
     /// As in a crash: the client's end of the socket fails with "connection reset".
     Reset,
@@ -367,8 +367,8 @@ async fn echo(stream: &mut BufReader<Stream>, lines: u64) -> io::Result<()> {
 impl Death {
     fn describe(self) -> &'static str {
         match self {
-            Self::Close => "closes in good order, with a line unanswered",
-            Self::Idle => "closes in good order, with nothing under way",
+            Self::Close => "closes, with a line unanswered",
+            Self::Idle => "closes, with nothing in flight",
             Self::Reset => "crashes, which resets the connection",
             Self::HalfLine => "dies in the middle of an echo",
         }
@@ -400,8 +400,8 @@ impl Screen {
         Self { start: Instant::now(), has_color: io::stdout().is_terminal() && !is_unwanted }
     }
 
-    fn line(&self, who: &str, color: Color, text: impl Display) {
-        let start = format!("{:>7.3}s  {who:<7}", self.start.elapsed().as_secs_f64());
+    fn line(&self, source: &str, color: Color, text: impl Display) {
+        let start = format!("{:>7.3}s  {source:<7}", self.start.elapsed().as_secs_f64());
         match self.has_color {
             true => self.print(format_args!("{start}  \x1b[{}m{text}\x1b[0m", color as u8)),
             false => self.print(format_args!("{start}  {text}")),

@@ -6,8 +6,8 @@
 //! cargo run --features acceptor,tls --example echo_server -- --help
 //! ```
 //!
-//! Ctrl-C, or a SIGTERM, stops it: no more clients are accepted, lines that have begun are answered, and after five seconds what is left is
-//! cut. A second one does not wait for that.
+//! Ctrl-C or SIGTERM stops it: it accepts no more clients, answers the lines that have begun, and after five seconds
+//! aborts what is left. A second signal aborts at once.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ Options:
   --tls CERTIFICATE KEY  speak TLS, with a certificate (or a chain of them) and its private key in PEM files; they can be
                          replaced while it runs
   --unix PATH            listen on a socket of the Unix domain instead
-  --acceptors N          so many clients at a time (4 unless given), and as many again if they are needed
+  --acceptors N          up to N clients at once (4 unless given), and twice that under load
   --idle SECONDS         how long a client may take for a line (300 unless given)
   -h, --help             print this text
 
@@ -33,7 +33,7 @@ Clients to try it with:
   cargo run --example echo_client -- --connect 127.0.0.1:7777
   cargo run --features session --example tls_client -- 127.0.0.1:7777 cert.pem";
 
-/// How long a stop waits for those who are busy.
+/// How long a stop waits for the clients that are being served.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 struct Args {
@@ -53,7 +53,7 @@ async fn main() -> ExitCode {
     let args = match parse(args) {
         Ok(args) => args,
         Err(text) => {
-            complain(&format!("{text}\nTry --help."));
+            print_error(&format!("{text}\nTry --help."));
             return ExitCode::from(2);
         }
     };
@@ -61,7 +61,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-            complain(&format!("{error}{}", cause.unwrap_or_default()));
+            print_error(&format!("{error}{}", cause.unwrap_or_default()));
             ExitCode::FAILURE
         }
     }
@@ -107,11 +107,11 @@ async fn serve(args: Args) -> Result<(), perconn::acceptor::Error> {
         Ok(address) => say(format_args!("listening on {address}")),
         Err(_) => say("listening"),
     }
-    told_to_stop().await;
+    stop_signal().await;
     say(format_args!("stopping; in {DEADLINE:?} at the latest"));
     let stopped = tokio::select! {
         stopped = acceptor.stop(DEADLINE) => stopped,
-        () = told_to_stop() => acceptor.stop(Duration::ZERO).await,
+        () = stop_signal() => acceptor.stop(Duration::ZERO).await,
     };
     say(format_args!("stopped; busy and finished: {}, idle: {}, cut: {}", stopped.finished, stopped.idle, stopped.cut));
     let stats = acceptor.stats();
@@ -129,10 +129,10 @@ fn settings(args: Args) -> AcceptorBuilder {
         .idle_timeout(idle)
         .nodelay(true)
         .on_event(|event| say(event))
-        .logger(|error| complain(&error.to_string()))
+        .logger(|error| print_error(&error.to_string()))
         .line_handler(async |line, conn| {
             if line == b"quit" {
-                conn.send("goodbye").await?;
+                conn.send("bye").await?;
                 conn.close();
                 return Ok(());
             }
@@ -145,14 +145,14 @@ fn settings(args: Args) -> AcceptorBuilder {
 }
 
 /// Waits for Ctrl-C or, as service managers do it, SIGTERM.
-async fn told_to_stop() {
+async fn stop_signal() {
     tokio::select! {
-        () = heard(tokio::signal::ctrl_c()) => {}
-        () = heard(terminated()) => {}
+        () = received(tokio::signal::ctrl_c()) => {}
+        () = received(terminated()) => {}
     }
 }
 
-async fn heard(signal: impl Future<Output = io::Result<()>>) {
+async fn received(signal: impl Future<Output = io::Result<()>>) {
     if signal.await.is_err() {
         // No handler could be installed, so the signal ends the process by itself.
         std::future::pending::<()>().await;
@@ -180,7 +180,7 @@ fn say(text: impl std::fmt::Display) {
     }
 }
 
-fn complain(text: &str) {
+fn print_error(text: &str) {
     // Unlike `eprintln!`, this cannot panic if nobody reads.
     let _ = writeln!(io::stderr(), "echo_server: {text}");
 }

@@ -1,11 +1,11 @@
-//! A poller that asks many agents how they are, again and again, and never has more than a few connections open.
+//! A poller that asks many agents for their state, again and again, with only a few connections open.
 //!
 //! ```text
 //! cargo run --features pool --example fleet_poller
 //! cargo run --features pool --example fleet_poller -- --slots 8 192.0.2.1:4000 192.0.2.2:4000
 //! ```
 //!
-//! By itself it starts a fleet of 1,000 agents, of which some die and come back, polls it four times through 64 slots, and
+//! By itself it starts a fleet of 1,000 agents, some of which die and come back, polls it four times through 64 slots, and
 //! ends. Given addresses, it polls these every ten seconds until Ctrl-C.
 
 use std::io::{self, IsTerminal, Write};
@@ -29,8 +29,8 @@ until Ctrl-C. An agent answers each line with a line.";
 
 const FLEET: usize = 1000;
 const ROUNDS: usize = 4;
-/// How long one agent may take, with the wait for a slot.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one poll may take, with the wait for a slot.
+const POLL_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -86,7 +86,7 @@ async fn run(slots: &str, addresses: &[&str]) -> Result<(), Box<dyn std::error::
             _ => {}
         }
         poll_all(&pool, &agents, round).await;
-        // Those who were asked last still have their connections, and come first the next time.
+        // The agents that were polled last still have their connections, and come first in the next round.
         agents.reverse();
     }
     let stats = pool.stats();
@@ -104,7 +104,7 @@ async fn poll_all(pool: &Pool, agents: &[Resource], round: usize) {
     for agent in agents {
         let agent = agent.clone();
         polls.spawn(async move {
-            let outcome = timeout(PATIENCE, poll(&agent)).await;
+            let outcome = timeout(POLL_TIMEOUT, poll(&agent)).await;
             outcome.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer")))
         });
     }
@@ -139,10 +139,10 @@ async fn poll_all(pool: &Pool, agents: &[Resource], round: usize) {
     ));
 }
 
-/// One question, one answer.
+/// One request, one answer.
 async fn poll(agent: &Resource) -> io::Result<String> {
     let mut conn = agent.get().await?;
-    // If this future is dropped between the two, the answer would meet the next question.
+    // If this future were dropped before the answer came, the next request would read it.
     conn.close_on_drop(true);
     conn.write_all(b"how are you?\n").await?;
     let mut answer = String::new();
@@ -151,7 +151,7 @@ async fn poll(agent: &Resource) -> io::Result<String> {
     Ok(answer)
 }
 
-/// One of the fleet: it answers each line with a line.
+/// One agent of the fleet. It answers each line with a line.
 struct Agent {
     address: SocketAddr,
     /// `None`: it is dead, and its connections with it.
@@ -162,7 +162,7 @@ impl Agent {
     fn start(address: SocketAddr) -> io::Result<Self> {
         let acceptor = Acceptor::builder(address)
             .line_handler(async |_question, conn| {
-                // It has to think about it.
+                // An answer takes time.
                 sleep(Duration::from_millis(50)).await;
                 conn.send("fine, thank you").await
             })

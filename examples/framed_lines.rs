@@ -4,9 +4,9 @@
 //! cargo run --example framed_lines --features codec
 //! ```
 //!
-//! [`Framed`] is a stream of lines and a sink for lines. It tells of each break once, drops what the break cut, and goes
-//! on with the next link, on which this program subscribes again. The example's server dies in the middle of a line,
-//! by a reset and in good order by turns. After a few seconds the program ends by itself.
+//! [`Framed`] is a stream of lines and a sink for lines. It reports each break once, drops the line that the break cut, and
+//! goes on with the next link, on which this program subscribes again. The example's server dies in the middle of a line,
+//! by a reset and by an orderly close in turn. After a few seconds the program ends by itself.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio_util::codec::{LinesCodec, LinesCodecError};
 
 const USAGE: &str = "\
-Hears lines from a server of its own, which keeps dying, and never sees half a line. Ends after a few seconds.
+Receives lines from a server of its own, which keeps dying, and never sees half a line. Ends after a few seconds.
 
 Usage: framed_lines";
 
@@ -68,36 +68,36 @@ async fn run() -> Result<(), Box<dyn Error>> {
             Ok(line) if line == "bye" => lines.get_ref().close().await,
             Ok(line) => say(format_args!("received  {line}")),
             Err(error @ FramedError::Break { .. }) => {
-                say(format_args!("told      {error}: {}", chain(&error)));
+                say(format_args!("error     {error}: {}", chain(&error)));
                 subscribe(&mut lines).await?;
             }
             Err(error @ FramedError::Codec(_)) => {
-                say(format_args!("told      {error}: {}", chain(&error)));
-                // Whatever comes after a line that is none. (Nothing, if the link has ended anyway.)
+                say(format_args!("error     {error}: {}", chain(&error)));
+                // After a bad line the rest of this link cannot be trusted.
                 lines.reconnect();
             }
-            Err(error) => say(format_args!("told      {error}: {}", chain(&error))),
+            Err(error) => say(format_args!("error     {error}: {}", chain(&error))),
         }
     }
     Ok(())
 }
 
-/// Says once on each link what the program wishes to hear.
+/// Subscribes, once on each link.
 async fn subscribe(lines: &mut Lines) -> Result<(), FramedError<LinesCodecError>> {
     match lines.send("subscribe").await {
-        // The stream will come to this break as well, and bring the program here again.
+        // The stream reports this break as well, and the program comes here again.
         Err(FramedError::Break { .. }) => Ok(()),
         outcome => outcome,
     }
 }
 
-/// What an error says of its causes.
+/// The causes of an error.
 fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Sends three lines to each subscriber and dies in the fourth; takes leave of the last.
+/// Sends three lines to each subscriber and dies in the fourth. The last subscriber gets a `bye`.
 async fn serve(stream: Stream, _: Peer) -> io::Result<()> {
     let life = stream.id();
     let mut stream = BufReader::new(stream);
@@ -108,7 +108,7 @@ async fn serve(stream: Stream, _: Peer) -> io::Result<()> {
     }
     stream.write_all(if life == 5 { b"bye\n" } else { b"line 4 of li" }).await?;
     if life % 2 == 1 && life < 5 {
-        // As in a crash of the machine; dropped without it, the socket is closed in good order, as in one of the program.
+        // A reset, as after a crash of the machine. Without it, dropping the socket is an orderly close.
         stream.get_ref().tcp().map_or(Ok(()), TcpStream::set_zero_linger)?;
     }
     Ok(())

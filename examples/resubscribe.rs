@@ -4,8 +4,8 @@
 //! cargo run --example resubscribe      # starts its own server; about 3 seconds
 //! ```
 //!
-//! The set-up of a link runs before anyone sees it, and shares the list of topics with the program. While the server is
-//! away, the program adds a topic and drops another; the next link knows. A topic that is added while a link is up is
+//! The set-up of a link runs before the program can use the link. It shares the list of topics with the program. While the
+//! server is down, the program adds a topic and drops another, and the next link subscribes to the new list. A topic that is added while a link is up is
 //! subscribed at once: if that write fails, the next link's set-up makes up for it.
 
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ Subscribes to topics at a server of its own, which closes again and again. Ends 
 
 Usage: resubscribe";
 
-/// What the program wants to hear about.
+/// The topics that the program subscribes to.
 #[derive(Clone, Default)]
 struct Topics(Arc<Mutex<BTreeSet<String>>>);
 
@@ -112,7 +112,7 @@ async fn run() -> io::Result<()> {
     Ok(())
 }
 
-/// Answers subscriptions, says a word about them, and closes.
+/// Answers subscriptions, sends one line of news, and closes.
 async fn serve(stream: Stream, _: Peer) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut topics = Vec::new();

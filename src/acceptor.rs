@@ -1,4 +1,4 @@
-//! A server's side: a pool of acceptors on a port, each of which serves one connection at a time.
+//! The server's side: an acceptor that listens on an address and serves a limited number of connections at once.
 //!
 //! ```
 //! use std::time::Duration;
@@ -21,7 +21,7 @@
 //! conn.read_exact(&mut echo).await?;
 //! assert_eq!(&echo, b"hello");
 //!
-//! let stopped = acceptor.stop(Duration::from_secs(5)).await; // the connection is idle, so this does not take as long
+//! let stopped = acceptor.stop(Duration::from_secs(5)).await; // at once, as the connection is idle
 //! assert_eq!((stopped.idle, stopped.cut), (1, 0));
 //! # Ok(())
 //! # }
@@ -29,25 +29,31 @@
 //!
 //! # The design
 //!
-//! - One task accepts, and does nothing else: it waits for no client. Each connection is a task of its own, which runs the
-//!   handler, catches its panic, and can be cut at any moment.
-//! - An acceptor is a right to serve, not a task; how many there are, when they grow and shrink, is a pure book. A connection
-//!   gives its right back when its handler has ended *and* its stream is dropped.
-//! - The limits of a connection are in its [`Stream`]: a pure account of patience, which waiting spends, and which bytes earn
-//!   back slowly. There is no timer before an operation has to wait, and none without a limit.
-//! - What goes wrong on one connection costs the loop nothing. When the kernel gives out no connections (mostly for want of
-//!   descriptors), the loop tries again after 5 ms, and ever more slowly up to 100 ms; that is told once.
+//! - One task accepts, and does nothing else: it waits for no client. Each connection is a task of its own. It runs the
+//!   handler, catches its panic, and can be cut at any await.
+//! - An acceptor in the sense of [`acceptors`](AcceptorBuilder::acceptors) is a *slot*: the right to serve one connection. A
+//!   connection frees its slot when its handler has ended and its stream is dropped.
+//! - The limits of a connection are part of its [`Stream`]: a time budget that waiting spends and that bytes earn back slowly.
+//!   There is no timer until an operation has to wait, and none without a limit.
+//! - A failure of one connection does not delay the loop. When accept(2) fails, usually because the process is out of file
+//!   descriptors, the loop pauses for 5 ms, and for longer after each further failure, up to 100 ms. It reports that once.
+//! - An acceptor that ends by itself is reported: by [`Event::Ended`], to the logger, and by [`Acceptor::closed`].
 //!
 //! # What a client gets
 //!
+//! To *cut* a connection is to end it by force: its handler is dropped, and every operation on its stream fails.
+//!
 //! | when | the client sees |
 //! |---|---|
-//! | there is an acceptor | the handler |
-//! | there is none, [`Overflow::Refuse`], or [`Overflow::Grow`] at its maximum | the [refusal](AcceptorBuilder::refusal), then the end of the stream |
-//! | there is none, [`Overflow::Wait`] | silence, until there is one |
-//! | it is silent or slow for too long | what the handler says to the read's error, and the end of the stream |
-//! | its handler panics | the end of the stream, or a reset if something from it lay unread |
-//! | the acceptor stops | the end of the stream when nothing is under way; at the deadline, as for a panic |
+//! | a slot is free | the handler |
+//! | no slot is free, [`Overflow::Refuse`], or [`Overflow::Grow`] at its maximum | the [refusal](AcceptorBuilder::refusal), then the end of the stream |
+//! | no slot is free, [`Overflow::Wait`] | silence, until a slot is free |
+//! | it is silent or slow for too long | what the handler sends after the read's error, then the end of the stream |
+//! | its handler panics | the end of the stream, or a reset if data from the client was unread |
+//! | the acceptor stops | the end of the stream as soon as nothing is under way; at the deadline it is cut, which looks like a panic |
+//!
+//! Next: [`AcceptorBuilder`], for the settings, and [`Stream`], for what a handler gets. In the source, `accept_loop` begins the
+//! way of a connection.
 
 use std::fmt;
 use std::io;
@@ -58,14 +64,14 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use self::shared::{Phase, Shared};
+use self::registry::Registry;
 
 pub use self::builder::AcceptorBuilder;
+pub use self::capacity::Overflow;
 pub use self::error::Error;
 pub use self::event::{EndReason, Event};
 pub use self::line::LineConn;
 pub use self::listen::Listen;
-pub use self::overflow::Overflow;
 pub use self::peer::Peer;
 pub use self::stats::Stats;
 pub use self::stream::Stream;
@@ -73,70 +79,71 @@ pub use self::stream::Stream;
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::tls::ServerTls;
 
+mod abandoned_write;
+mod accept_backoff;
+mod accept_loop;
 mod builder;
+mod capacity;
+mod conn_record;
 mod connection;
 mod error;
 mod event;
-mod given_up;
-mod guarded;
 mod hooks;
-mod io_stream;
 mod line;
 mod listen;
-mod overflow;
-mod patience;
-mod pause;
+mod listener;
 mod peer;
-mod seat;
-mod serve;
+mod registry;
+mod run_handler;
 mod service;
 mod settings;
-mod shared;
-mod socket;
 mod stats;
 mod stream;
+mod time_budget;
 #[cfg(feature = "tls")]
 mod tls;
+mod transport;
 #[cfg(unix)]
 mod unix;
-mod waiting;
+mod wait_clock;
 
-/// Accepts connections, and serves so many at a time; see [the module](self).
+/// Accepts connections and serves a limited number of them at once; see [the module](self).
 ///
-/// Dropped, it stops as soon as its runtime has a turn: nothing more is accepted, the port is free, and the open connections are
-/// cut. [`stop`](Self::stop) is the kinder way, and waits for that.
-#[must_use = "dropped, it stops"]
+/// Drop it to stop it by force: it accepts nothing more, its port becomes free, and its open connections are cut. That happens
+/// as soon as its runtime runs its tasks. To let connections finish, call [`stop`](Self::stop) first.
+#[must_use = "an acceptor stops when it is dropped"]
 pub struct Acceptor {
-    shared: Arc<Shared>,
+    registry: Arc<Registry>,
     local_addr: Option<SocketAddr>,
     #[cfg(feature = "tls")]
-    tls: Option<Arc<tls::Sessions>>,
+    tls: Option<Arc<tls::Handshaker>>,
 }
 
 /// How the connections ended that were open when an acceptor was stopped; by [`Acceptor::stop`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stopped {
-    /// Something was under way, and the handler came to its end.
+    /// Connections on which something was under way, and whose handler ran to its end.
     pub finished: usize,
-    /// Nothing was under way, and the handler came to its end.
+    /// Connections on which nothing was under way, and whose handler ran to its end.
     pub idle: usize,
-    /// They were cut at the deadline.
+    /// Connections that were [cut](self#what-a-client-gets) at the deadline.
     pub cut: usize,
 }
 
-/// How long what is cut has to go. Only a handler that blocks its thread takes longer, and a runtime that is not driven.
-const CUT: Duration = Duration::from_secs(1);
+/// How long `stop` waits for connections to end after it has cut them. Only a handler that blocks its thread takes longer, or a
+/// runtime that does not run.
+const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Acceptor {
-    /// Begins the settings of an acceptor that listens on an address, or on a listener that the program has made.
+    /// Returns a builder for an acceptor that listens on an address, a path, or a listener that your program has made.
     ///
-    /// The address is checked when it is built.
+    /// The address is checked by [`build`](AcceptorBuilder::build).
     pub fn builder(listen: impl Into<Listen>) -> AcceptorBuilder {
         AcceptorBuilder::new(listen.into())
     }
 
-    /// The address that it listens on, with the port that the kernel chose if 0 was given.
+    /// Returns the address that it listens on. For the port 0, this has the port that the kernel has chosen.
     ///
     /// # Errors
     ///
@@ -146,66 +153,102 @@ impl Acceptor {
         self.local_addr.ok_or_else(unsupported)
     }
 
-    /// How the acceptors are used at this moment, and what has happened so far.
+    /// Returns how the slots are used at this moment, and what has happened so far.
     pub fn stats(&self) -> Stats {
-        self.shared.stats()
+        self.registry.stats()
     }
 
-    /// Reads the certificates' files at once, for the sessions that begin from now on. If something is wrong with them, those in
-    /// use stay.
+    /// Loads the certificate files at once, for sessions that begin from now on. If they are not usable, the old certificates
+    /// stay in use.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] says what is wrong; also if the acceptor has no TLS. (It is shared with the event hook.)
+    /// [`Error::InvalidConfig`] if the files are not usable, if the acceptor has no TLS, or if its runtime shuts down. The event
+    /// hook receives the same error.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, they are read nevertheless.
+    /// If the future is dropped, the files are loaded nevertheless.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub async fn reload_tls(&self) -> Result<(), Arc<Error>> {
-        let (shared, sessions) = (Arc::clone(&self.shared), self.tls.clone());
-        let reload = tokio::task::spawn_blocking(move || tls::reload::reload(&shared, sessions.as_deref()));
-        // It ends early only if the runtime does.
+        let (registry, handshaker) = (Arc::clone(&self.registry), self.tls.clone());
+        let reload = tokio::task::spawn_blocking(move || tls::reload::reload(&registry, handshaker.as_deref()));
+        // The blocking task fails only if the runtime shuts down.
         reload.await.unwrap_or_else(|error| Err(Arc::new(Error::InvalidConfig(format!("not reloaded: {error}")))))
     }
 
-    /// Stops: closes the listener, lets those connections finish on which something is under way, ends the others, and cuts
-    /// what is left when `deadline` is over.
+    /// Stops the acceptor: closes the listener, lets busy connections finish, ends idle ones, and cuts what is left after
+    /// `deadline`.
     ///
     /// A connection ends at its next read that finds nothing under way: the read returns `Ok(0)`, as if the peer had closed.
-    /// [`Stream`] says what counts as under way. With a deadline of zero, everything is cut at once. Clients that the kernel had
-    /// accepted, but this acceptor had not, are reset.
+    /// [`Stream`] defines what is under way. With a deadline of zero, every connection is cut at once. Clients in the kernel's
+    /// queue are reset. Clients in a TLS handshake are closed.
     ///
-    /// A second call waits for the same end, with a deadline of its own, and reports the same connections. A handler that stops
-    /// its own acceptor must not wait for it in its own task, as its connection is one of those that are waited for: spawn
-    /// the call.
+    /// It waits until all connections have ended, but at most one second after it has cut them. A second call waits for the same
+    /// end, with a deadline of its own, and returns the same figures.
+    ///
+    /// A handler must not wait for this in its own task, as the stop waits for that handler. Spawn the call instead.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the acceptor goes on stopping, but nothing is cut when the time is over. Call it again for
-    /// that.
+    /// If the future is dropped, the acceptor goes on stopping, but nothing is cut at the deadline. Call it again for that.
     pub async fn stop(&self, deadline: Duration) -> Stopped {
-        let shared = &self.shared;
-        shared.drain();
-        let over = async {
-            // (It cannot fail, as the sender is here.)
-            let _ = shared.phase.subscribe().wait_for(|phase| *phase == Phase::Closed).await;
-            shared.emptied().await;
-        };
-        let mut over = pin!(over);
-        if timeout(deadline, &mut over).await.is_err() {
-            shared.cut();
-            let _ = timeout(CUT, over).await;
+        let registry = &self.registry;
+        registry.drain();
+        let mut closed = pin!(registry.closed());
+        if timeout(deadline, &mut closed).await.is_err() {
+            registry.cut();
+            let _ = timeout(CUT_TIMEOUT, closed).await;
         }
-        shared.stopped()
+        registry.stopped()
+    }
+
+    /// Waits until the acceptor has ended: it accepts no more connections, its port is free, and all of its connections are gone.
+    ///
+    /// It only waits and stops nothing. The acceptor ends because the program [stops](Self::stop) it, or by itself: its runtime
+    /// shuts down, or its accept loop panics. An acceptor that has ended by itself lets its open connections go on; call `stop`
+    /// to end them. [`Event::Ended`] reports such an end at once, and the logger receives it as well.
+    ///
+    /// A client in a TLS handshake, and one that is being [refused](AcceptorBuilder::refusal), does not count as a connection.
+    ///
+    /// It can be called any number of times, at any time, from any runtime. Once the acceptor has ended, it returns at once. A
+    /// handler must not wait for this in its own task, as its own connection is one of those that are waited for.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use perconn::acceptor::Acceptor;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let acceptor = Acceptor::builder("127.0.0.1:0").handler(async |_stream, _peer| Ok(())).build()?;
+    /// # let shutdown_signal = async {};
+    /// tokio::select! {
+    ///     // The server cannot serve any more; a supervisor may start it again.
+    ///     ended = acceptor.closed() => ended?,
+    ///     () = shutdown_signal => drop(acceptor.stop(Duration::from_secs(5)).await),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The cause, if the acceptor ended by itself: [`Error::RuntimeShutDown`] or [`Error::AcceptPanicked`]. The event hook
+    /// receives the same error. `Ok` if the program stopped it.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing changes.
+    pub async fn closed(&self) -> Result<(), Arc<Error>> {
+        self.registry.closed().await
     }
 }
 
 impl Drop for Acceptor {
     fn drop(&mut self) {
-        self.shared.drain();
-        self.shared.cut();
+        self.registry.drain();
+        self.registry.cut();
     }
 }
 

@@ -1,15 +1,15 @@
-//! The reconnect actor: one task per connection that works the jobs of its handles.
+//! The reconnect actor: one task per connection that dials, waits and redials.
 //!
-//! It is the only place that spawns, sleeps and dials. What to do is decided by the [rules]; what the handles
-//! may know is in the [`ConnState`]; the actor carries facts to the rules and their actions out into the world:
+//! A connection dials and backs off nowhere else. The [rules] decide what to do, and the [`ConnState`] holds what the
+//! handles may know. The actor gives facts to the rules and carries out their actions:
 //!
 //! ```text
-//! handles --Command--> actor --Input--> rules --Action--> actor --> dial, delay, hooks, conn_state
+//! handles --Command--> actor --Input--> rules --Action--> actor --> dial, delay, hooks, ConnState
 //! ```
 //!
-//! It waits in one place at a time and always for jobs as well, so that a close is heard in the middle of a dial, a
-//! set-up or a delay. While a link is up it also waits for the peer's close, so that a break is noticed, and the
-//! redial begun, without anybody reading or writing.
+//! Whatever the actor waits for, it also waits for commands. So a close takes effect in the middle of a dial, a set-up or
+//! a delay. While a link is up, the actor also waits for the peer's close. So it notices a break and redials while nothing
+//! reads or writes. Next: [`rules`], then [`Dial`].
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -20,7 +20,7 @@ use std::{future, io};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use self::catch_unwind::CatchUnwind;
+use self::panic_as_error::PanicAsError;
 pub(crate) use self::rules::Limits;
 use self::rules::{Action, ActorState, Input, Outage, Pace};
 use crate::backoff::Backoff;
@@ -33,33 +33,45 @@ use crate::link::Socket;
 use crate::panics::ignore;
 use crate::{Error, Event, SocketOptions};
 
-mod catch_unwind;
+mod panic_as_error;
 mod rules;
 
-/// The task's belongings.
+/// Everything that the task owns.
 pub(crate) struct Actor<D: Dial> {
+    /// Makes the streams.
     pub(crate) dialer: D,
+    /// The limit of one dial; `None`: no limit.
     pub(crate) dial_timeout: Option<Duration>,
-    /// What is to be set after each dial. (Boxed, as most connections have none.)
+    /// Socket options to set after each dial. Boxed, as most connections have none.
     pub(crate) options: Option<Box<SocketOptions>>,
+    /// The settings of the rules.
     pub(crate) limits: Limits,
+    /// Draws the delays between dials.
     pub(crate) backoff: Backoff,
+    /// The logger and the event hook of the program.
     pub(crate) hooks: Hooks<Error, Event>,
+    /// The state that the actor shares with the handles.
     pub(crate) conn_state: Arc<ConnState<D::Stream>>,
-    /// Who waits for the outcome of the first dial, if anyone.
-    pub(crate) first_dial: Option<oneshot::Sender<Result<(), Error>>>,
+    /// Receives the outcome of the first dial, if a `connect()` waits for it.
+    pub(crate) first_outcome: Option<oneshot::Sender<Result<(), Error>>>,
 }
 
 /// What happened while the actor waited.
 enum ActorEvent<S> {
+    /// A handle has sent a command.
     Command(Command),
+    /// The dial has made this stream.
     Dialed(S),
+    /// The dial has failed with this error.
     DialFailed(SharedIoError),
-    Rested,
+    /// The delay before the next dial has passed.
+    DelayElapsed,
+    /// The actor itself has noticed the break.
     Broken(Arc<Fault>),
 }
 
 impl<S> ActorEvent<S> {
+    /// The event as the rules see it.
     fn input(&self) -> Input {
         match self {
             Self::Command(Command::Redial(fault)) | Self::Broken(fault) => {
@@ -69,57 +81,60 @@ impl<S> ActorEvent<S> {
             Self::Command(Command::Close) => Input::Close,
             Self::Dialed(_) => Input::Dialed,
             Self::DialFailed(_) => Input::DialFailed,
-            Self::Rested => Input::Rested,
+            Self::DelayElapsed => Input::DelayElapsed,
         }
     }
 }
 
 impl<D: Dial> Actor<D> {
-    /// The task. Whatever becomes of it, even if it is dropped before it ever runs, the end is in the conn_state.
+    /// The task. However it ends, even by a drop before its first poll, it records the end in the `ConnState`.
     pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
         let end = EndGuard(Arc::clone(&self.conn_state));
         async move {
             let _end = end;
-            self.work().await;
+            self.drive().await;
         }
     }
 
-    async fn work(&mut self) {
+    /// The loop: waits for an event, asks the rules, and carries out the action. Returns at the end of the connection.
+    ///
+    /// The state decides what to wait for. Waiting changes nothing that the handles see; acting does.
+    async fn drive(&mut self) {
         let mut state = ActorState::new();
         let mut delay = Duration::ZERO;
         let mut socket = None;
         loop {
             let event = match state {
                 ActorState::Dialing(outage) => self.dial(state, outage).await,
-                ActorState::Resting(_) => self.rest(state, delay).await,
-                ActorState::Up { generation, .. } => self.watch(state, generation, &socket).await,
-                ActorState::Over => return,
+                ActorState::BackingOff(_) => self.back_off(state, delay).await,
+                ActorState::Up { generation, .. } => self.watch_link(state, generation, &socket).await,
+                ActorState::Ended => return,
             };
             let (next, action) = state.step(event.input(), &self.limits);
             let before = std::mem::replace(&mut state, next);
-            // A handle may have entered something and left it to this task to show it.
+            // Handles that cannot publish a change themselves leave that to the actor.
             self.conn_state.publish();
             match action {
                 Action::Continue | Action::Dial => {}
-                Action::Rest(pace) => {
+                Action::BackOff(pace) => {
                     socket = None;
                     delay = self.next_delay(pace);
-                    self.tell(before, event, Some(delay));
+                    self.report_failure(before, event, Some(delay));
                 }
                 Action::HandOver { generation } => socket = self.hand_over(before, generation, event),
                 Action::GiveUp => {
-                    self.tell(before, event, None);
+                    self.report_failure(before, event, None);
                     self.give_up(before.attempts());
                 }
-                Action::Fail => {
+                Action::FailConnect => {
                     self.conn_state.end(End::Closed);
-                    self.tell(before, event, None);
-                    self.event(&Event::Closed);
+                    self.report_failure(before, event, None);
+                    self.emit(&Event::Closed);
                 }
-                // The end is in the conn_state already: that is how the actor came to know.
+                // The end is in the `ConnState` already: the command or the break comes from there.
                 Action::Stop => {
-                    self.tell(before, event, None);
-                    self.event(&Event::Closed);
+                    self.report_failure(before, event, None);
+                    self.emit(&Event::Closed);
                 }
             }
             self.conn_state.publish();
@@ -128,85 +143,98 @@ impl<D: Dial> Actor<D> {
 
     // ===== waiting =====
 
-    /// One dial.
+    /// Dials once. A command that changes the state drops the dial.
     async fn dial(&mut self, state: ActorState, outage: Outage) -> ActorEvent<D::Stream> {
         log::debug!(target: "perconn", "dial {} to {}", outage.attempt, self.conn_state.address);
-        let dial = whole_dial(&mut self.dialer, self.dial_timeout, self.options.as_deref().copied());
-        let event = until_job(&self.conn_state, state, &self.limits, dial).await;
+        let dial = dial_and_set_up(&mut self.dialer, self.dial_timeout, self.options.as_deref().copied());
+        let event = until_command(&self.conn_state, state, &self.limits, dial).await;
         event.unwrap_or_else(|outcome| match outcome {
             Ok(stream) => ActorEvent::Dialed(stream),
             Err(error) => {
-                tell_of_failure(&mut self.dialer);
+                // A panic of the program's dialer changes nothing: the dial has failed already.
+                ignore(|| self.dialer.dial_failed());
                 ActorEvent::DialFailed(SharedIoError::new(error))
             }
         })
     }
 
-    /// The delay before the next dial.
-    async fn rest(&mut self, state: ActorState, delay: Duration) -> ActorEvent<D::Stream> {
-        let event = until_job(&self.conn_state, state, &self.limits, sleep(delay)).await;
-        event.unwrap_or_else(|()| ActorEvent::Rested)
+    /// Waits before the next dial. A reconnect or a close cuts the delay short.
+    async fn back_off(&mut self, state: ActorState, delay: Duration) -> ActorEvent<D::Stream> {
+        let delay = Box::pin(tokio::time::sleep(delay));
+        let event = until_command(&self.conn_state, state, &self.limits, delay).await;
+        event.unwrap_or_else(|()| ActorEvent::DelayElapsed)
     }
 
-    /// The life of a link.
-    async fn watch(&mut self, state: ActorState, generation: u64, socket: &Option<Socket>) -> ActorEvent<D::Stream> {
+    /// Waits for the break of a link.
+    ///
+    /// Only a socket can be watched for the peer's close. Breaks of other streams are noticed by the handles, whose
+    /// command arrives here.
+    async fn watch_link(
+        &mut self,
+        state: ActorState,
+        generation: u64,
+        socket: &Option<Socket>,
+    ) -> ActorEvent<D::Stream> {
         let conn_state = Arc::clone(&self.conn_state);
         let break_seen = async {
             let Some(socket) = socket else { return future::pending().await };
             socket.closed_by_peer().await;
-            match conn_state.report_seen(generation, || socket.closing_cause()) {
+            match conn_state.record_break_by_actor(generation, || socket.closing_cause()) {
                 Some(fault) => fault,
-                // A handle was faster, and its job is in the queue.
+                // A handle was faster, and its command is in the queue.
                 None => future::pending().await,
             }
         };
-        let event = until_job(&self.conn_state, state, &self.limits, pin!(break_seen)).await;
+        let event = until_command(&self.conn_state, state, &self.limits, pin!(break_seen)).await;
         event.unwrap_or_else(ActorEvent::Broken)
     }
 
     // ===== acting =====
 
+    /// Draws the delay before the next dial. After a stable link, the backoff starts over.
     fn next_delay(&mut self, pace: Pace) -> Duration {
         match pace {
             Pace::Jitter => {
                 self.backoff.reset();
-                self.backoff.jitter()
+                self.backoff.first_delay()
             }
             Pace::Backoff => self.backoff.next().unwrap_or_default(),
         }
     }
 
-    /// Announces a link and gives it to the handles. Returns what there is to watch.
+    /// Emits the event of a new link and gives the link to the handles. Returns its socket, to be watched.
     fn hand_over(&mut self, before: ActorState, generation: u64, event: ActorEvent<D::Stream>) -> Option<Socket> {
         let ActorEvent::Dialed(stream) = event else { return None };
         let attempt = before.attempts();
-        self.event(&match generation {
+        self.emit(&match generation {
             1 => Event::Connected { generation, attempt },
             _ => Event::Reconnected { generation, attempt },
         });
-        // If it was closed meanwhile, the job that says so is in the queue, and the stream is dropped here.
+        // If the connection was closed meanwhile, that command is in the queue, and the stream is dropped here.
         let socket = self.conn_state.hand_over(generation, stream).unwrap_or(None);
         self.conn_state.publish();
-        if let Some(waiting) = self.first_dial.take() {
-            let _ = waiting.send(Ok(()));
+        if let Some(sender) = self.first_outcome.take() {
+            let _ = sender.send(Ok(()));
         }
         socket
     }
 
+    /// Ends the connection, as the retries are used up. Every operation then returns [`Error::GaveUp`].
     fn give_up(&self, attempts: u32) {
         let end = End::GaveUp { attempts };
-        // It may have been closed while the last failure was told.
+        // The connection can have been closed while the hooks ran.
         if self.conn_state.end(end) {
             self.conn_state.publish();
             self.log(&self.conn_state.end_error(end));
-            self.event(&Event::GaveUp { attempts });
+            self.emit(&Event::GaveUp { attempts });
         } else {
-            self.event(&Event::Closed);
+            self.emit(&Event::Closed);
         }
     }
 
-    /// Tells the logger and the event hook of a break or a failed dial.
-    fn tell(&mut self, before: ActorState, event: ActorEvent<D::Stream>, retry_in: Option<Duration>) {
+    /// Reports a break or a failed dial to the logger and the event hook, and a failed first dial to `connect()`. Does
+    /// nothing for other events.
+    fn report_failure(&mut self, before: ActorState, event: ActorEvent<D::Stream>, retry_in: Option<Duration>) {
         let address = &self.conn_state.address;
         match event {
             ActorEvent::DialFailed(source) => {
@@ -214,18 +242,18 @@ impl<D: Dial> Actor<D> {
                 let error = || Error::DialFailure { address: address.clone(), attempt, source: source.to_io() };
                 let cause = Arc::new(error());
                 self.log(&cause);
-                self.event(&Event::DialFailed { attempt, cause, retry_in });
-                if let Some(waiting) = self.first_dial.take() {
-                    let _ = waiting.send(Err(error()));
+                self.emit(&Event::DialFailed { attempt, cause, retry_in });
+                if let Some(sender) = self.first_outcome.take() {
+                    let _ = sender.send(Err(error()));
                 }
             }
-            // The end of the last link is what the program waits for, if it comes in good order.
+            // A clean end of the last link is no failure: the program has asked for it.
             ActorEvent::Command(Command::Redial(fault)) | ActorEvent::Broken(fault)
                 if fault.is_last && matches!(fault.cause, Cause::PeerClosed) => {}
             ActorEvent::Command(Command::Redial(fault)) | ActorEvent::Broken(fault) => {
                 let cause = Arc::new(fault.error(fault.op, address));
                 self.log(&cause);
-                self.event(&Event::Disconnected {
+                self.emit(&Event::Disconnected {
                     generation: fault.generation,
                     cause,
                     lived: fault.lived,
@@ -234,38 +262,43 @@ impl<D: Dial> Actor<D> {
                     retry_in,
                 });
             }
-            ActorEvent::Command(_) | ActorEvent::Dialed(_) | ActorEvent::Rested => {}
+            ActorEvent::Command(_) | ActorEvent::Dialed(_) | ActorEvent::DelayElapsed => {}
         }
     }
 
+    /// Calls the logger.
     fn log(&self, error: &Error) {
-        self.away(|| self.hooks.log(error));
+        self.run_hook(|| self.hooks.log(error));
     }
 
-    fn event(&self, event: &Event) {
-        self.away(|| self.hooks.emit(|| event));
+    /// Calls the event hook.
+    fn emit(&self, event: &Event) {
+        self.run_hook(|| self.hooks.emit(|| event));
     }
 
-    /// Calls the program's code. A close that waits for the actor need not wait for that.
-    fn away(&self, call: impl FnOnce()) {
-        self.conn_state.set_actor_away(true);
-        call();
-        self.conn_state.set_actor_away(false);
+    /// Runs a hook of the program, which can take any time. A close does not wait for it.
+    fn run_hook(&self, hook: impl FnOnce()) {
+        self.conn_state.set_actor_detached(true);
+        hook();
+        self.conn_state.set_actor_detached(false);
     }
 }
 
 impl ActorState {
-    /// Dials since the last stable link.
+    /// The number of dials since the last stable link, for events and errors.
     fn attempts(self) -> u32 {
         match self {
-            Self::Dialing(outage) | Self::Resting(outage) | Self::Up { ended: outage, .. } => outage.attempt,
-            Self::Over => 0,
+            Self::Dialing(outage) | Self::BackingOff(outage) | Self::Up { ended: outage, .. } => outage.attempt,
+            Self::Ended => 0,
         }
     }
 }
 
-/// Waits for `other`, or for the first job that makes a difference in this state.
-async fn until_job<S, T, L>(
+/// Waits for `other`, or for the first command that changes something in this state.
+///
+/// Returns `Ok` for a command and `Err` for the outcome of `other`. Commands that change nothing are dropped: they come
+/// late or twice. A command goes first, so that a close wins against a dial that is ready at the same moment.
+async fn until_command<S, T, L>(
     conn_state: &ConnState<L>,
     state: ActorState,
     limits: &Limits,
@@ -274,8 +307,8 @@ async fn until_job<S, T, L>(
     loop {
         tokio::select! {
             biased;
-            job = poll_fn(|cx| conn_state.poll_job(cx)) => {
-                let event = ActorEvent::Command(job);
+            command = poll_fn(|cx| conn_state.poll_command(cx)) => {
+                let event = ActorEvent::Command(command);
                 if state.step(event.input(), limits) != (state, Action::Continue) {
                     return Ok(event);
                 }
@@ -285,15 +318,15 @@ async fn until_job<S, T, L>(
     }
 }
 
-/// A dial with its set-up and socket options, within the dial timeout.
+/// One dial within the dial timeout, with the socket options set afterwards.
 ///
-/// On the heap, like the [`sleep`]: an idle connection does not keep the room that a dial or a timer needs.
-fn whole_dial<D: Dial>(
+/// It is on the heap, like the delay: so an idle connection does not hold the memory that a dial or a timer needs.
+fn dial_and_set_up<D: Dial>(
     dialer: &mut D,
     limit: Option<Duration>,
     options: Option<SocketOptions>,
 ) -> Pin<Box<impl Future<Output = io::Result<D::Stream>> + Send>> {
-    let dial = CatchUnwind::new(async move { dialer.dial().await });
+    let dial = PanicAsError::new(async move { dialer.dial().await });
     Box::pin(async move {
         let stream = match limit {
             Some(limit) => tokio::time::timeout(limit, dial).await.unwrap_or_else(|_| {
@@ -306,17 +339,8 @@ fn whole_dial<D: Dial>(
     })
 }
 
-/// A panic of the program's dialer is nobody's concern here: the dial has failed already.
-fn tell_of_failure(dialer: &mut impl Dial) {
-    ignore(|| dialer.dial_failed());
-}
-
-fn sleep(delay: Duration) -> Pin<Box<tokio::time::Sleep>> {
-    Box::pin(tokio::time::sleep(delay))
-}
-
-/// Sets the options that the dialer has not taken. The builder has seen to it that the stream is a `TcpStream` if there
-/// are any.
+/// Sets the options that the dialer has not taken. If there are any, the builder has checked that the stream is a
+/// `TcpStream`.
 fn set_options<S: 'static>(stream: S, options: Option<SocketOptions>) -> io::Result<S> {
     let tcp = (&stream as &dyn std::any::Any).downcast_ref::<TcpStream>();
     if let (Some(options), Some(tcp)) = (options, tcp) {
@@ -325,7 +349,7 @@ fn set_options<S: 'static>(stream: S, options: Option<SocketOptions>) -> io::Res
     Ok(stream)
 }
 
-/// Enters the end when the task ends, however it ends: the runtime drops it when it shuts down.
+/// Records the end of the task, however it ends: a runtime that shuts down drops it.
 struct EndGuard<S>(Arc<ConnState<S>>);
 
 impl<S> Drop for EndGuard<S> {
@@ -334,6 +358,6 @@ impl<S> Drop for EndGuard<S> {
             self.0.end(End::RuntimeShutdown);
         }
         self.0.publish();
-        self.0.set_actor_away(true);
+        self.0.set_actor_detached(true);
     }
 }

@@ -1,4 +1,6 @@
-//! The address of a peer, checked before anything is dialed.
+//! The address of a peer: host and port, checked before the first dial.
+//!
+//! Next: [`TcpDialer`](crate::TcpDialer), which resolves and dials it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -7,8 +9,8 @@ use crate::Error;
 
 /// Where to dial: a host and a port.
 ///
-/// Made from whatever names an address: `"host:port"`, `"192.0.2.1:80"`, `"[2001:db8::1]:80"`, a [`SocketAddr`], or a
-/// pair of host and port. It is text until [`Builder::build`](crate::Builder::build) checks it.
+/// Converts from `"host:port"`, `"192.0.2.1:80"`, `"[2001:db8::1]:80"`, a [`SocketAddr`], or a pair of host and port.
+/// It is plain text until [`Builder::build`](crate::Builder::build) checks it.
 ///
 /// ```
 /// use perconn::Address;
@@ -27,38 +29,39 @@ impl Address {
         &self.0
     }
 
-    /// Splits the address into a host (without brackets) and a port, or says what is wrong with it.
+    /// Splits the address into a host without brackets and a port. The error names the address and the reason.
     pub(crate) fn parse(&self) -> Result<(String, u16), Error> {
-        let wrong = |why: &str| {
+        let invalid = |reason: &str| {
             Error::InvalidConfig(format!(
-                "address {:?}: {why}; expected \"host:port\", \"192.0.2.1:port\" or \"[2001:db8::1]:port\"",
+                "address {:?}: {reason}; expected \"host:port\", \"192.0.2.1:port\" or \"[2001:db8::1]:port\"",
                 self.0
             ))
         };
         if self.0.is_empty() {
-            return Err(wrong("it is empty"));
+            return Err(invalid("it is empty"));
         }
         if self.0.contains("://") {
-            return Err(wrong("it is a URL"));
+            return Err(invalid("it is a URL"));
         }
-        let (host, port) = self.0.rsplit_once(':').ok_or_else(|| wrong("it has no port"))?;
+        let (host, port) = self.0.rsplit_once(':').ok_or_else(|| invalid("it has no port"))?;
         if host.starts_with('[') && !host.ends_with(']') {
-            return Err(wrong("it has no port, or its bracket is not closed"));
+            return Err(invalid("it has no port, or its bracket is not closed"));
         }
-        check_host(host).map_err(wrong)?;
+        check_host(host).map_err(invalid)?;
         let port = match port.parse::<u16>() {
-            _ if port.is_empty() => return Err(wrong("it has no port")),
-            _ if !port.bytes().all(|b| b.is_ascii_digit()) => return Err(wrong("the port is not a number")),
-            Ok(0) => return Err(wrong("port 0 cannot be dialed")),
+            _ if port.is_empty() => return Err(invalid("it has no port")),
+            _ if !port.bytes().all(|b| b.is_ascii_digit()) => return Err(invalid("the port is not a number")),
+            Ok(0) => return Err(invalid("port 0 cannot be dialed")),
             Ok(port) => port,
-            Err(_) => return Err(wrong("the port is above 65535")),
+            Err(_) => return Err(invalid("the port is above 65535")),
         };
         Ok((host.trim_matches(['[', ']']).to_owned(), port))
     }
 }
 
-/// Checks the form of a host: a name (RFC 1123, with underscores, as the resolver decides what exists), an IPv4
-/// address, or an IPv6 address in brackets, with a zone (RFC 4007) or without.
+/// Checks the form of a host: a name, an IPv4 address, or an IPv6 address in brackets with or without a zone (RFC 4007).
+///
+/// A name has the form of RFC 1123. Underscores are allowed as well, as the resolver decides which names exist.
 fn check_host(host: &str) -> Result<(), &'static str> {
     if let Some(inside) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         let (address, zone) = inside.split_once('%').unwrap_or((inside, "1"));
@@ -67,7 +70,7 @@ fn check_host(host: &str) -> Result<(), &'static str> {
         }
         return match address.parse::<Ipv6Addr>() {
             Ok(_) => Ok(()),
-            Err(_) => Err("what stands in brackets is not an IPv6 address"),
+            Err(_) => Err("the text in brackets is not an IPv6 address"),
         };
     }
     if host.is_empty() {
@@ -91,7 +94,9 @@ fn check_host(host: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The name of an interface (on Linux 15 bytes at most, netdevice(7); elsewhere there are longer ones), or its number.
+/// Whether a text can be an IPv6 zone: the number or the name of a network interface.
+///
+/// A name has at most 15 bytes on Linux (netdevice(7)); other systems allow longer ones.
 fn is_zone(zone: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_graphic() && !b"%[]/:".contains(&b);
     (1..=63).contains(&zone.len()) && zone.bytes().all(allowed)
@@ -159,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_of_every_form_are_taken_apart() {
+    fn hosts_of_every_form_are_parsed() {
         for (address, host, port) in [
             ("localhost:80", "localhost", 80),
             ("my_service.ns.svc.cluster.local.:65535", "my_service.ns.svc.cluster.local.", 65535),

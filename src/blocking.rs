@@ -1,4 +1,6 @@
-//! A connection for programs without a runtime: [`Conn`] is [`Read`](io::Read) and [`Write`](io::Write).
+//! Connections for programs without an async runtime.
+//!
+//! [`Conn`] implements [`Read`](io::Read) and [`Write`](io::Write).
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -17,137 +19,145 @@
 //! assert_eq!(&echo, b"hello");
 //! # Ok::<(), std::io::Error>(())
 //! ```
+//!
+//! Next: [`Conn`], which says what several threads, timeouts and hooks may expect.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use self::background::User;
-use self::deadline::{Deadline, Patience};
-use self::reading::Reading;
-use self::time_limit::TimeLimit;
-use self::writing::{Told, Writing};
-use crate::{Address, Builder, TcpDialer};
+use self::background::BackgroundRef;
+use self::call_timeouts::{CallTimeouts, LinkTimeout};
+use self::handle_state::HandleState;
+use self::handle_timeout::HandleTimeout;
+use self::shared_half::SharedHalf;
+use self::write_claim::WriteState;
+use crate::{Address, Builder, ReadHalf, TcpDialer};
 
 mod background;
 mod builder;
-mod deadline;
-mod guard;
+mod call_timeouts;
 mod handle;
-mod news;
-mod parts;
+mod handle_state;
+mod handle_timeout;
 mod reading;
+mod runtime_context;
+mod shared_half;
 mod std_traits;
-mod time_limit;
+mod wait;
+mod write_claim;
 mod writing;
 
 /// A connection that outlives its sockets, read and written like a [`std::net::TcpStream`].
 ///
-/// It is the blocking form of [`perconn::Conn`](crate::Conn), with the same settings and promises: when the socket under it
-/// dies, one operation is told with an ordinary [`io::Error`] (or a read with `Ok(0)`, if the peer closed in good order),
-/// and the next one works on a fresh socket, or waits for it as [`Builder::when_down`] says. What is said there of
+/// It is the blocking form of [`perconn::Conn`](crate::Conn), with the same settings and promises. When a link breaks, one
+/// operation returns an ordinary [`io::Error`], or `Ok(0)` from a read if the peer closed cleanly. The next operation works
+/// on a fresh link, or waits for it as [`Builder::when_down`] says. What `perconn::Conn` says of
 /// [reconnection](crate::Conn#reconnection), [data loss](crate::Conn#data-loss) and
 /// [buffers on top](crate::Conn#buffers-on-top) holds here, too.
 ///
-/// All settings are those of the core's [`Builder`], which ends with
-/// [`connect_blocking`](Builder::connect_blocking) or [`build_blocking`](Builder::build_blocking).
+/// All settings are those of the core's [`Builder`]. It ends with [`connect_blocking`](Builder::connect_blocking) or
+/// [`build_blocking`](Builder::build_blocking).
 ///
-/// `docs/tcp_stream.md` lists what else differs from a `TcpStream` of std's: `shutdown` takes no argument, options of the
-/// socket are set by the builder, and there is no `peek`, no `set_nonblocking` and no descriptor to take.
+/// `docs/tcp_stream.md` lists what else differs from std's `TcpStream`: `shutdown` takes no argument, the builder sets the
+/// options of the socket, and there is no `peek`, no `set_nonblocking` and no access to the descriptor.
 ///
 /// # Several threads
 ///
-/// As with a `TcpStream`, `&Conn` can be read and written, and [`try_clone`](Conn::try_clone) makes another handle on the
-/// same connection. A waiting read never keeps a write waiting. Give each thread a handle of its own: each handle is told of
-/// each break exactly once, by its next operation, reading or writing, before it touches the next link.
+/// As with a `TcpStream`, you can read and write `&Conn`, and [`try_clone`](Conn::try_clone) makes another handle on the
+/// same connection. A waiting read never keeps a write waiting.
 ///
-/// If several threads read, each call gets some of the bytes, and no two get the same. The bytes of one call of `write` (and
-/// so of `write_all`) stand on the link in one piece, as a call takes all the bytes that it is given, unless its time is up
-/// or the link breaks before. What `write!` writes are several calls: format it into a `String` first, or use a
+/// Give each thread a handle of its own. Each handle reports each break exactly once: its next operation, a read or a write,
+/// returns it before the handle touches the next link.
+///
+/// If several threads read, each call gets some of the bytes, and no byte goes to two calls. The bytes of one `write` call,
+/// and so of one `write_all`, stand on the link in one piece: a call takes all its bytes, unless its timeout passes or the
+/// link breaks first. `write!` makes several calls: format into a `String` first, or use a
 /// [`BufWriter`](std::io::BufWriter).
 ///
-/// Where one handle is used by two threads, a read and a write that both wait when the link breaks both end with the error;
-/// a direction in which nothing was under way may not be told.
+/// If two threads share one handle, and a read and a write both wait when the link breaks, both return the error. A
+/// direction in which no operation was under way may not report that break.
 ///
-/// If a handle is told of a break by a *write*, its next read drops what had arrived on that link and was not read. A reader
-/// with a handle of its own reads it, if it comes first.
+/// If a *write* reports a break, the handle's next read drops what had arrived on that link and was not read. A reader with a
+/// handle of its own reads those bytes, if it reads before another handle drops them.
 ///
 /// # Timeouts
 ///
 /// [`set_read_timeout`](Conn::set_read_timeout) and [`set_write_timeout`](Conn::set_write_timeout) limit the operations of
-/// this handle, and the clones made of it later. An operation whose time is up fails with
-/// [`WouldBlock`](io::ErrorKind::WouldBlock), as those of a `TcpStream` do on Unix; no break has that kind. It is no break:
-/// no byte is lost, and the operation can be tried again. A `write` that has sent a part returns `Ok` with its length, and
-/// until its rest is sent, other handles can come between. (`write_all` and `read_exact` do not say how far they came.)
-/// The wait for a link counts. [`WhenDown::WaitFor`](crate::WhenDown::WaitFor) limits that wait as well, of each call by itself,
-/// and fails with [`TimedOut`](io::ErrorKind::TimedOut).
+/// this handle, and those of clones made later. The wait for a link counts. An operation that times out fails with
+/// [`WouldBlock`](io::ErrorKind::WouldBlock), as on a `TcpStream` on Unix. No break has that kind.
 ///
-/// After a `write` that has sent a part, the handle's next one is taken for its rest, and belongs to the same link: if that
-/// has broken, it fails with the break's error, even if a read has told of the break. So a program that gives the rest up
-/// and writes something new may be told of that break once more; then it writes again. (A [clone](Conn::try_clone) has no
-/// rest to send.)
+/// A timeout is not a break: no byte is lost, and you can try the operation again. A `write` that has sent a part returns
+/// `Ok` with the length of the part. Until you send the rest, writes of other handles can come between. (`write_all` and
+/// `read_exact` do not say how far they came.)
+///
+/// [`WhenDown::WaitFor`](crate::WhenDown::WaitFor) limits each call's wait for a link as well. That limit fails with
+/// [`TimedOut`](io::ErrorKind::TimedOut).
+///
+/// After a `write` that has sent a part, the handle's next write counts as the rest, which belongs to the same link. If that
+/// link has broken, the next write fails with the break's error, even if a read has already reported the break. A program that
+/// drops the rest and writes something new may therefore see that break once more; then it writes again. A
+/// [clone](Conn::try_clone) has no rest to send.
 ///
 /// # The background thread
 ///
-/// Reads and writes are made on the thread that calls them. Dialing, timers, and the hooks of the [`Builder`] run on one
-/// thread, `perconn-blocking`, which all blocking connections of the process share; it is started by the first and ends with
-/// the last. A hook that blocks it holds them all up. If a hook (or a dialer) itself uses a blocking connection, what does
-/// not need to wait works, and what would have to wait fails with [`Deadlock`](io::ErrorKind::Deadlock). Names are resolved
-/// on further threads, `perconn-resolver`: one for each name that is being resolved at the same time, for ten seconds after
-/// the last.
+/// Reads and writes run on the thread that calls them. Dialing, timers, and the hooks of the [`Builder`] run on one thread,
+/// `perconn-blocking`, which all blocking connections of the process share. It starts with the first connection and ends
+/// with the last. A hook that blocks this thread holds up all of them.
 ///
-/// A lock is not noticed. A log that is sent over a blocking connection behind a mutex comes to a standstill in an outage, if
-/// the connection logs there as well, as it does by default: a thread waits for the link with the mutex in its hands, and the
-/// background thread, which would dial, for the mutex. Such a connection needs `.logger(|_| {})`, or a write timeout.
+/// A hook or a dialer may itself use a blocking connection. Operations that need not wait work there; those that would have
+/// to wait fail with [`Deadlock`](io::ErrorKind::Deadlock).
 ///
-/// An operation that need not wait costs a lock more than that of a `TcpStream`. One that waits is woken by way of the
-/// background thread, where the kernel would wake it directly: a round trip of 64 bytes over the loopback took 1.4 times as
-/// long (`cargo bench --features blocking --bench blocking`).
+/// Names are resolved on further threads, `perconn-resolver`: one for each name that is being resolved at the same time. Each
+/// ends ten seconds after its last name.
+///
+/// A deadlock through a mutex of your own is not detected. Suppose that a log goes over a blocking connection behind a mutex,
+/// and that the connection logs there as well, as it does by default. In an outage, a thread holds the mutex and waits for a
+/// link, while the background thread, which would dial, waits for the mutex. Give such a connection `.logger(|_| {})`, or a
+/// write timeout.
+///
+/// An operation that need not wait costs one mutex lock more than on a `TcpStream`. One that waits is woken by the
+/// background thread, not directly by the kernel: a round trip of 64 bytes over the loopback took 1.4 times as long
+/// (`cargo bench --features blocking --bench blocking`).
 ///
 /// # Within an async runtime
 ///
-/// A call blocks its thread, and with it the other tasks of that thread; it does not panic, and it does not depend on that
-/// runtime. If what the peer needs in order to answer runs on the same thread, it waits for ever: an async program should
-/// use [`perconn::Conn`](crate::Conn), or call from [`spawn_blocking`](tokio::task::spawn_blocking). And a call that waits on
-/// a thread which runs tasks looks every 10 ms whether it can go on, as the runtime may keep a wake-up back; elsewhere it
+/// A call blocks its thread, and with it the other tasks of that thread. It does not panic, and it does not depend on that
+/// runtime. If the peer's answer depends on a task of the same thread, the call waits for ever. An async program should use
+/// [`perconn::Conn`](crate::Conn), or call from [`spawn_blocking`](tokio::task::spawn_blocking).
+///
+/// A call that waits on a thread which runs tasks tries again every 10 ms, as the runtime may defer a wake-up. Elsewhere it
 /// sleeps until it is woken.
 ///
 /// # Closing
 ///
-/// [`close`](Conn::close) ends everything at once, from any thread: what waits ends with
+/// [`close`](Conn::close) ends everything at once, from any thread: waiting operations fail with
 /// [`Error::ClosedConnection`](crate::Error::ClosedConnection). Dropping the last handle closes, too.
 pub struct Conn<S = TcpStream> {
     shared: Arc<Shared<S>>,
-    /// The newest break that this handle was told of.
-    last_reported: AtomicU64,
-    /// See [`Told::rest`].
-    rest: AtomicU64,
-    read_timeout: TimeLimit,
-    write_timeout: TimeLimit,
+    state: HandleState,
+    read_timeout: HandleTimeout,
+    write_timeout: HandleTimeout,
 }
 
-// The handles share the two halves of one connection. This is the one place where the module uses more of the core than any
-// program can: `tell_again` of a half repeats a break, with its error, for each handle that has not been told when another one
-// was, and `is_closed` says that the connection was closed instead; and `policy` and `address` of the builder are read, so that
-// each call can have its own wait for a link.
+/// What all handles of one connection share.
 struct Shared<S> {
-    reading: Reading<S>,
-    writing: Writing<S>,
-    patience: Option<Patience>,
-    /// The last field, as it is dropped last: what the halves leave to be done needs the thread.
-    _user: User,
+    reader: SharedHalf<ReadHalf<S>>,
+    writer: SharedHalf<WriteState<S>>,
+    link_timeout: Option<LinkTimeout>,
+    /// The last field, as it is dropped last: the drop of the halves still needs the thread.
+    _background: BackgroundRef,
 }
 
 impl Conn {
     /// Connects to an address with the default settings.
     ///
-    /// Like [`std::net::TcpStream::connect`], this waits for the outcome of the first dial, for 20 seconds at most. Later
-    /// dials are made in the background.
+    /// Like [`std::net::TcpStream::connect`], it waits for the outcome of the first dial, for 20 seconds at most. The
+    /// background thread makes the later dials.
     ///
     /// # Errors
     ///
@@ -156,7 +166,7 @@ impl Conn {
         Self::builder(address).connect_blocking()
     }
 
-    /// Begins the settings of a connection to an address: the same as [`perconn::Conn::builder`](crate::Conn::builder).
+    /// Begins the settings of a connection to an address, as [`perconn::Conn::builder`](crate::Conn::builder) does.
     ///
     /// ```
     /// use std::time::Duration;
@@ -176,7 +186,7 @@ impl Conn {
     ///
     /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.look(TcpStream::peer_addr)
+        self.with_stream(TcpStream::peer_addr)
     }
 
     /// The address of this end of the live link.
@@ -185,55 +195,57 @@ impl Conn {
     ///
     /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no live link that this handle may use.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.look(TcpStream::local_addr)
+        self.with_stream(TcpStream::local_addr)
     }
 
-    /// Looks at the stream, by the half that has been told of as much as this handle.
-    fn look<T>(&self, look: impl Fn(&TcpStream) -> io::Result<T>) -> io::Result<T> {
-        let last_reported = self.last_reported.load(Ordering::SeqCst);
-        let half = self.shared.reading.half();
+    /// Asks the stream, through a half that has reported no more breaks than this handle.
+    fn with_stream<T>(&self, ask: impl Fn(&TcpStream) -> io::Result<T>) -> io::Result<T> {
+        let last_reported = self.state.last_reported();
+        let half = self.shared.reader.lock();
         if let Some(stream) = half.get_ref().filter(|_| half.last_reported() <= last_reported) {
-            return look(stream);
+            return ask(stream);
         }
         drop(half);
-        let seat = self.shared.writing.seat();
-        let stream = seat.half.get_ref().filter(|_| seat.half.last_reported() <= last_reported);
-        look(stream.ok_or(io::ErrorKind::NotConnected)?)
+        let half = &self.shared.writer.lock().half;
+        let stream = half.get_ref().filter(|_| half.last_reported() <= last_reported);
+        ask(stream.ok_or(io::ErrorKind::NotConnected)?)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conn<S> {
-    fn new(conn: crate::Conn<S>, patience: Option<Patience>, mut user: User) -> Self {
-        user.set_farewell(conn.close());
+    fn new(conn: crate::Conn<S>, link_timeout: Option<LinkTimeout>, mut background: BackgroundRef) -> Self {
+        background.set_last_future(conn.close());
         let (reader, writer) = conn.into_split();
-        let last_reported = AtomicU64::new(reader.last_reported());
+        let state = HandleState::new(reader.last_reported());
         let shared = Shared {
-            reading: Reading::new(reader, user.runtime().clone()),
-            writing: Writing::new(writer, user.runtime().clone()),
-            patience,
-            _user: user,
+            reader: SharedHalf::new(reader, background.runtime().clone()),
+            writer: SharedHalf::new(WriteState::new(writer), background.runtime().clone()),
+            link_timeout,
+            _background: background,
         };
-        let (read_timeout, write_timeout) = Default::default();
-        Self { shared: Arc::new(shared), last_reported, rest: AtomicU64::new(0), read_timeout, write_timeout }
+        Self {
+            shared: Arc::new(shared),
+            state,
+            read_timeout: HandleTimeout::default(),
+            write_timeout: HandleTimeout::default(),
+        }
     }
 
-    /// Ends the conversation, as [`shutdown`](tokio::io::AsyncWriteExt::shutdown) does on a
-    /// [`perconn::Conn`](crate::Conn#shutdown): the writing side is closed, reads go on until the end of the stream, and
-    /// nothing is dialed any more. A write that waits in another thread fails.
+    /// Shuts the writing side down, as [`shutdown`](tokio::io::AsyncWriteExt::shutdown) does on a
+    /// [`perconn::Conn`](crate::Conn#shutdown).
+    ///
+    /// Reads go on until the end of the stream, and nothing is dialed any more. A write that waits in another thread fails.
     ///
     /// # Errors
     ///
-    /// The link's, if it has broken; the conversation is over all the same.
+    /// The link's, if it has broken. The shutdown holds all the same.
     pub fn shutdown(&self) -> io::Result<()> {
-        self.shared.writing.shutdown(&self.memory(), self.deadline(&self.write_timeout))
+        self.shared.writer.shutdown(&self.state, self.timeouts(&self.write_timeout))
     }
 
-    fn deadline(&self, limit: &TimeLimit) -> Deadline<'_> {
-        limit.deadline(self.shared.patience.as_ref())
-    }
-
-    fn memory(&self) -> Told<'_> {
-        Told { last_reported: &self.last_reported, rest: &self.rest }
+    /// The timeouts of a call that begins now.
+    fn timeouts(&self, timeout: &HandleTimeout) -> CallTimeouts<'_> {
+        timeout.for_call(self.shared.link_timeout.as_ref())
     }
 }
 

@@ -1,4 +1,7 @@
 //! The settings of a connection.
+//!
+//! `socket` has the settings of the sockets, `build` checks all of them and starts the connection. Next:
+//! [`Builder::build`], in `builder/build.rs`.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,12 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 #[cfg(doc)]
 use crate::Conn;
 use crate::actor::Limits;
-use crate::backoff::Shape;
+use crate::backoff::Jitter;
 use crate::hooks::Hooks;
 use crate::{Address, AndThen, Dial, Error, Event, SocketOptions, TcpDialer, WhenDown};
 
-mod liveness;
-mod start;
+mod build;
+mod socket;
 
 /// The settings of a [`Conn`]; made by [`Conn::builder`].
 ///
@@ -36,6 +39,7 @@ mod start;
 /// # }
 /// ```
 #[must_use = "a builder does nothing by itself, use `.build()` or `.connect()`"]
+#[doc(alias("reconnect", "auto_reconnect", "options", "config", "settings"))]
 pub struct Builder<D = TcpDialer> {
     address: Address,
     dialer: D,
@@ -49,10 +53,11 @@ pub struct Builder<D = TcpDialer> {
     idle_timeout: Option<Duration>,
     options: SocketOptions,
     jitter_seed: Option<u64>,
-    delays: Shape,
+    jitter: Jitter,
 }
 
 impl Builder {
+    /// The defaults, which the docs of each setting name.
     pub(crate) fn new(address: Address) -> Self {
         Self {
             dialer: TcpDialer::new(address.clone()),
@@ -60,26 +65,29 @@ impl Builder {
             dial_timeout: Some(Duration::from_secs(20)),
             retry_min: Duration::from_secs(1),
             retry_max: Duration::from_secs(60),
-            limits: Limits { stable_after: Duration::from_secs(10), max_retries: None, is_first_final: false },
+            limits: Limits { stable_after: Duration::from_secs(10), max_retries: None, is_first_dial_final: false },
             hooks: Hooks::default(),
             job_queue_size: 10,
             when_down: WhenDown::default(),
             idle_timeout: None,
             options: SocketOptions::default(),
             jitter_seed: None,
-            delays: Shape::Spread,
+            jitter: Jitter::Full,
         }
     }
 }
 
 impl Builder {
-    /// Several addresses of one service, in place of the one that the builder was made with; that one then only names the
-    /// connection, and may be any text.
+    /// Dials several addresses of one service instead of the builder's own address.
     ///
-    /// Each dial is to one of them. A dial that fails, in its set-up too, is followed by a dial to the next in the list;
-    /// after a break, the last good one comes first. ([`connect`](Builder::connect) waits for the first dial only, to the
-    /// first address; [`build`](Builder::build) and [`connected`](crate::Conn::connected) go on to the others.) See
-    /// [`TcpDialer::with_addresses`].
+    /// The address that the builder was made with then only names the connection in errors, and may be any text.
+    ///
+    /// Each dial is to one of them. After a failed dial or a failed set-up, the next dial is to the next address in the
+    /// list. After a break, the address of the broken link comes first. [`connect`](Builder::connect) waits for the first
+    /// dial only, to the first address; [`build`](Builder::build) and [`connected`](crate::Conn::connected) go on to the
+    /// others. See [`TcpDialer::with_addresses`].
+    ///
+    /// An empty list is not valid. Defaults to the address that the builder was made with.
     ///
     /// ```
     /// use perconn::Conn;
@@ -91,27 +99,31 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("failover", "cluster", "hosts"))]
     pub fn addresses<A: Into<Address>>(self, addresses: impl IntoIterator<Item = A>) -> Self {
         self.dialer(TcpDialer::with_addresses(addresses))
     }
 }
 
 impl<D> Builder<D> {
-    /// The longest that one dial may take, from the resolution of the name to the end of the session set-up.
+    /// How long one dial may take, from the resolution of the name to the end of the session set-up.
     ///
-    /// Defaults to 20 seconds. `None`: no limit but the operating system's. Zero is not valid.
+    /// Defaults to 20 seconds. `None` sets no limit but that of the operating system. Zero is not valid.
+    #[doc(alias("connect_timeout", "connection_timeout", "timeout"))]
     pub fn dial_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.dial_timeout = limit.into();
         self
     }
 
-    /// The shortest delay before a dial, once a dial has failed. The first redial after a
-    /// [stable](Builder::stable_after) link, and the first of a connection that has had no failed dial, comes after a
-    /// random part of it.
+    /// The shortest delay before a dial, once a dial has failed.
     ///
     /// Defaults to 1 second. Zero is not valid. The n-th delay in a row is random, between `retry_min` and
-    /// `retry_min * 2^n`, [`retry_max`](Builder::retry_max) at most; if the two are equal, nothing is left to chance
-    /// and a crowd of clients stays a crowd.
+    /// `retry_min * 2^n`, and at most [`retry_max`](Builder::retry_max). If the two are equal, the delays are not random,
+    /// and clients that lost their links together dial together.
+    ///
+    /// The first redial after a [stable](Builder::stable_after) link comes sooner: after a random part of `retry_min`. So
+    /// does the first redial of a connection without a failed dial before.
+    #[doc(alias("backoff", "retry", "reconnect", "auto_reconnect", "exponential_backoff", "jitter", "delay"))]
     pub fn retry_min(mut self, delay: Duration) -> Self {
         self.retry_min = delay;
         self
@@ -119,92 +131,101 @@ impl<D> Builder<D> {
 
     /// The longest delay before a dial.
     ///
-    /// Defaults to 60 seconds. Must not be below [`retry_min`](Builder::retry_min). Delays stay random, between
-    /// `retry_min` and this, however long the outage lasts.
+    /// Defaults to 60 seconds. Must not be below [`retry_min`](Builder::retry_min). In a long outage, delays stay random
+    /// between `retry_min` and `retry_max`.
+    #[doc(alias("backoff", "retry", "reconnect", "auto_reconnect", "exponential_backoff", "max_delay"))]
     pub fn retry_max(mut self, delay: Duration) -> Self {
         self.retry_max = delay;
         self
     }
 
-    /// How long a link must live for the delays and [`max_retries`](Builder::max_retries) to start over.
+    /// How long a link must live before the delays and [`max_retries`](Builder::max_retries) start over.
     ///
-    /// Defaults to 10 seconds. A server that accepts and closes is dialed at the pace of the backoff, as one that
-    /// refuses is. With zero, every link counts as stable.
+    /// Defaults to 10 seconds. A server that accepts and closes at once is thus dialed with the same backoff as one that
+    /// refuses. With zero, every link counts as stable.
+    #[doc(alias("reset_after", "backoff_reset"))]
     pub fn stable_after(mut self, life: Duration) -> Self {
         self.limits.stable_after = life;
         self
     }
 
-    /// How many redials in a row, without a [stable](Builder::stable_after) link between them, are made before the
-    /// actor gives up.
+    /// How many redials in a row, without a [stable](Builder::stable_after) link between them, the actor makes before it
+    /// gives up.
     ///
-    /// Defaults to `None`: it never does. The first dial of a connection does not count; with `Some(0)` there is no
-    /// other. After the last redial has failed, every operation fails with [`Error::GaveUp`].
+    /// Defaults to `None`: it never gives up. The first dial of a connection does not count; with `Some(0)` there is no
+    /// other dial. After the last redial has failed, every operation fails with [`Error::GaveUp`].
+    #[doc(alias("max_attempts", "retry", "give_up"))]
     pub fn max_retries(mut self, retries: impl Into<Option<u32>>) -> Self {
         self.limits.max_retries = retries.into();
         self
     }
 
-    /// Is told of each failed dial ([`Error::DialFailure`]), each break ([`Error::IoError`], once per link) and of
-    /// giving up ([`Error::GaveUp`]).
+    /// Calls `logger` for each failed dial ([`Error::DialFailure`]), once for each break ([`Error::IoError`]), and when
+    /// the actor gives up ([`Error::GaveUp`]).
     ///
-    /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes. Runs on the
-    /// actor's task, and so on a thread of the runtime, which it must not block; a slow logger delays this connection's
-    /// next link, and nothing else of it. If it panics, the panic is caught and logged.
+    /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes.
     ///
-    /// If the program's log itself is sent over this connection, the default would write to it from the task on which its
-    /// redial depends, and could wait for ever, say for a lock: give such a connection a logger that does not, `|_| {}`.
+    /// The logger runs on the actor's task, on a thread of the runtime: it must not block. A slow logger delays the next
+    /// link of this connection, and nothing else. A panic of the logger is caught and logged.
+    ///
+    /// If the program sends its own log over this connection, set a logger that does not write to it, such as `|_| {}`.
+    /// The default would log from the task that redials, and could wait for ever, for example for a lock.
+    #[doc(alias("log", "on_error"))]
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.hooks.logger = Box::new(logger);
         self
     }
 
-    /// Is told of each [`Event`], in order.
+    /// Calls `hook` for each [`Event`], in order.
     ///
-    /// Defaults to nothing. Runs on the actor's task, and so on a thread of the runtime, which it must not block; a slow
-    /// hook delays this connection's next link, the first one included, and nothing else of it. If it panics, the panic
-    /// is caught and told to the [`logger`](Builder::logger) as [`Error::HookPanicked`].
+    /// Defaults to none. The hook runs on the actor's task, on a thread of the runtime: it must not block. A slow hook
+    /// delays the next link of this connection, the first one included, and nothing else. A panic of the hook is caught,
+    /// and the [`logger`](Builder::logger) gets an [`Error::HookPanicked`].
+    #[doc(alias("callback", "metrics", "on_reconnect", "on_disconnect", "on_connected"))]
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hooks.on_event = Some(Box::new(hook));
         self
     }
 
-    /// How many jobs of a [`SharedConn`](crate::SharedConn) may wait in its queue; when it is full, callers wait for a
-    /// place.
+    /// How many jobs of a [`SharedConn`](crate::SharedConn) fit into its queue. When it is full, a write waits for a free
+    /// slot.
     ///
-    /// Defaults to 10. Zero is not valid. The reads and writes of a `Conn` and its halves do not pass through a queue.
+    /// Defaults to 10; from 1 to 2^32 - 1. The reads and writes of a `Conn` and its halves use no queue.
+    #[doc(alias("capacity", "backpressure", "buffer_size"))]
     pub fn job_queue_size(mut self, size: usize) -> Self {
         self.job_queue_size = size;
         self
     }
 
-    /// What an operation does that finds no link.
+    /// What an operation does when there is no link.
     ///
     /// Defaults to [`WhenDown::Wait`].
+    #[doc(alias("fail_fast", "offline", "outage"))]
     pub fn when_down(mut self, policy: WhenDown) -> Self {
         self.when_down = policy;
         self
     }
 
-    /// Makes the random delays repeatable, for tests: equal seeds draw equal delays.
+    /// Makes the random delays repeatable, for tests: equal seeds give equal delays.
     ///
-    /// Defaults to a seed of the operating system's. Clients that share a seed redial in step.
+    /// Defaults to a seed from the operating system. Clients with the same seed redial at the same time.
     pub fn jitter_seed(mut self, seed: u64) -> Self {
         self.jitter_seed = Some(seed);
         self
     }
 
-    /// The delays of a client to which each moment counts.
+    /// Sets the delays of a client that has to be back soon after an outage; see [`Jitter::Equal`].
     #[cfg(feature = "postgres")]
-    pub(crate) fn eager(mut self) -> Self {
-        self.delays = Shape::Eager;
+    pub(crate) fn equal_jitter(mut self) -> Self {
+        self.jitter = Jitter::Equal;
         self
     }
 
-    /// Makes the links with a dialer of your own.
+    /// Makes the links with your own dialer.
     ///
-    /// Defaults to a [`TcpDialer`] for the address. The address given to the builder then only names the connection
-    /// in errors and may be any text.
+    /// The address given to the builder then only names the connection in errors, and may be any text. Defaults to a
+    /// [`TcpDialer`] for the address.
+    #[doc(alias("connector", "transport", "proxy"))]
     pub fn dialer<T: Dial>(self, dialer: T) -> Builder<T> {
         self.map_dialer(|_| dialer)
     }
@@ -221,6 +242,7 @@ impl<D> Builder<D> {
         self.when_down
     }
 
+    /// Replaces the dialer by one made from it.
     pub(crate) fn map_dialer<T>(self, map: impl FnOnce(D) -> T) -> Builder<T> {
         Builder {
             address: self.address,
@@ -235,15 +257,16 @@ impl<D> Builder<D> {
             idle_timeout: self.idle_timeout,
             options: self.options,
             jitter_seed: self.jitter_seed,
-            delays: self.delays,
+            jitter: self.jitter,
         }
     }
 }
 
 impl<D: Dial> Builder<D> {
-    /// Runs a session set-up on each fresh stream, before anyone sees it: a login, a greeting, subscriptions.
+    /// Runs a session set-up on each new stream before any handle gets it: a login, a greeting, subscriptions.
     ///
-    /// Short for a [`dialer`](Builder::dialer) with [`Dial::and_then`], where more is said.
+    /// If it fails, the dial fails. It shares the dial timeout. Short for a [`dialer`](Builder::dialer) with
+    /// [`Dial::and_then`], whose docs say more.
     ///
     /// ```
     /// use perconn::Conn;
@@ -262,6 +285,7 @@ impl<D: Dial> Builder<D> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("on_connect", "handshake", "login", "after_connect", "setup"))]
     pub fn and_then<F, Fut, T>(self, set_up: F) -> Builder<AndThen<D, F>>
     where
         F: FnMut(D::Stream) -> Fut + Send + 'static,

@@ -1,23 +1,28 @@
-//! The bytes that have passed over one link.
+//! The number of bytes that have passed over one link.
+//!
+//! Next: [`fault`](crate::fault), which carries the count to the event hook.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts the bytes of one link.
+/// Counts the bytes of one link in each direction.
 ///
-/// Each direction has one handle that adds to it, so a load and a store do for what would otherwise be a locked
-/// addition; and they are a cache line apart, as reader and writer may be on different cores.
+/// Only one handle adds to each direction, so a load and a store replace a locked addition. The two counters are a cache
+/// line apart because reader and writer may run on different cores.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct ByteCount {
     read: Counter,
-    _apart: [u64; 7],
+    /// Keeps the counters on different cache lines of 64 bytes.
+    _padding: [u64; 7],
     written: Counter,
 }
 
+/// A counter with a single writer and any number of readers.
 #[derive(Debug, Default)]
 struct Counter(AtomicU64);
 
 impl Counter {
+    /// Adds to the counter. Must not run on two threads at once.
     #[inline]
     fn add(&self, n: usize) {
         let sum = self.0.load(Ordering::Relaxed).wrapping_add(n as u64);
@@ -26,20 +31,24 @@ impl Counter {
 }
 
 impl ByteCount {
+    /// The reading handle has read `n` bytes.
     #[inline]
     pub(crate) fn add_read(&self, n: usize) {
         self.read.add(n);
     }
 
+    /// The writing handle has written `n` bytes.
     #[inline]
     pub(crate) fn add_written(&self, n: usize) {
         self.written.add(n);
     }
 
+    /// Bytes read so far.
     pub(crate) fn read(&self) -> u64 {
         self.read.0.load(Ordering::Relaxed)
     }
 
+    /// Bytes written so far.
     pub(crate) fn written(&self) -> u64 {
         self.written.0.load(Ordering::Relaxed)
     }

@@ -1,9 +1,11 @@
-//! An error and its causes in one line.
+//! An error and its causes, in one line of text or as an iterator.
+//!
+//! Next: [`Error::with_causes`](crate::Error::with_causes), the public form.
 
 use std::error::Error;
 use std::fmt;
 
-/// Displays an error and, after a colon each, everything that its [`source`](Error::source) leads to.
+/// Displays an error and the chain of its [`source`](Error::source)s, each after a colon.
 pub(crate) struct WithCauses<'a>(pub(crate) &'a (dyn Error + 'static));
 
 impl fmt::Display for WithCauses<'_> {

@@ -1,4 +1,17 @@
-//! The connection itself.
+//! The connection: `Conn`, its halves and `SharedConn`.
+//!
+//! What passes through here:
+//!
+//! ```text
+//! write    Conn::poll_write -> Handle::poll_write -> StreamRef::poll_write -> Socket::poll_write -> kernel
+//! read     Conn::poll_read  -> Handle::poll_read  -> StreamRef::poll_read  -> Socket::poll_read  <- kernel
+//! break    Handle::break_on_error -> ConnState::record_break -> Command::Redial -> actor
+//! outage   Handle::poll_next_link -> ConnState::next_step: report the break, take the next link, or wait
+//! ```
+//!
+//! A read or write on a live link involves no actor, no lock and no allocation.
+//!
+//! Next: [`handle`], what each of these types consists of.
 
 use std::fmt;
 use std::future::Future;
@@ -21,13 +34,13 @@ use self::handle::Handle;
 use crate::UnixDialer;
 use crate::builder::Builder;
 use crate::conn_state::Direction;
-use crate::link::Bytes;
+use crate::link::WriteBufs;
 use crate::{Address, Error, Status, StatusWatch, TcpDialer};
 
 pub(crate) use self::context::ConnContext;
+use self::methods::{handle_methods, state_methods, tcp_methods, write_methods};
 #[cfg(feature = "session")]
-pub(crate) use self::lending::Released;
-use self::methods::{common_methods, tcp_methods, write_methods};
+pub(crate) use self::session_halves::Released;
 pub use self::shared::SharedConn;
 pub use self::split::{ReadHalf, ReuniteError, WriteHalf};
 
@@ -35,10 +48,10 @@ mod context;
 mod direction;
 mod handle;
 mod idle_timeout;
-#[cfg(feature = "session")]
-mod lending;
 mod methods;
 mod poll;
+#[cfg(feature = "session")]
+mod session_halves;
 mod shared;
 mod slow_path;
 mod split;
@@ -46,76 +59,77 @@ mod timer;
 
 /// A connection that outlives its sockets.
 ///
-/// It is read and written like a [`TcpStream`]. When the socket under it dies, one operation is told with an ordinary
-/// [`io::Error`] (or a read with `Ok(0)`, if the peer closed in good order), and a background actor dials again; the
-/// next operation works on a fresh socket, or waits for it as [`Builder::when_down`] says.
+/// Read and write it like a [`TcpStream`]. When the socket under it dies, one operation reports the break: with an ordinary
+/// [`io::Error`], or with `Ok(0)` from a read if the peer closed cleanly. A background actor dials again. The next operation
+/// works on a new socket, or waits for one as [`Builder::when_down`] says.
 ///
 /// # Reconnection
 ///
-/// Each socket that was up is a *link*, numbered by its [`generation`](Conn::generation). A break of a link is any
-/// error on it, of whatever kind, the peer's close or reset, and [`reconnect`](Conn::reconnect). On Linux the actor
-/// notices the peer's close at once, even if nobody reads or writes; elsewhere the next operation does.
+/// Each socket that was up is a *link*, numbered by its [`generation`](Conn::generation). A *break* ends a link: any I/O
+/// error on it, the peer's close or reset, an idle timeout, or [`reconnect`](Conn::reconnect). From then until the next
+/// link is up there is an *outage*. On Linux the actor notices the peer's close at once, even if no task reads or writes.
+/// On other platforms the next operation notices it.
 ///
-/// The connection is told of every break exactly once, before it touches the next link: a caller that gets no error
-/// is still talking to the peer that it was talking to. If it slept through several links, it is told of one break
-/// after the other (of the last 16 at most). No bytes of two links ever meet in one read, and the rest of a failed
-/// `write_all` is never sent on the next link.
+/// The connection reports every break exactly once, before it touches the next link. As long as you get no error, you talk
+/// to the same peer as before. A connection that slept through several links reports one break after the other, up to the
+/// last 16. No read returns bytes of two links, and the rest of a failed `write_all` is never sent on the next link.
 ///
-/// What has to be repeated on each fresh socket (a login, subscriptions) goes into a
-/// [session set-up](crate::Dial::and_then), or the caller does it whenever it was told of a break.
+/// Work that each new socket needs (a login, subscriptions) belongs in a [session set-up](crate::Dial::and_then). Or do it
+/// whenever an operation has reported a break.
 ///
 /// # Data loss
 ///
-/// A write that returned `Ok` has handed its bytes to the kernel, as on a `TcpStream` (on a stream that is no socket, such
-/// as one of TLS, a flush has); only an answer from the peer proves more. Once the peer's close or reset has reached this machine, the next write fails instead of vanishing. Each
-/// write looks at what the runtime has been told by the kernel; and, on Linux, the first write in each tick of the
-/// kernel's coarse clock (1 to 10 ms) asks the kernel itself, so that a busy runtime hides no close for longer than that.
-/// A peer that closes only its sending side and goes on reading counts as closed, too.
+/// A write that returned `Ok` has handed its bytes to the kernel, as on a `TcpStream`. (On a stream that is not a socket,
+/// such as one of TLS, a flush has.) Only an answer from the peer proves more.
 ///
-/// A close that is still on its way cannot be seen. A write that crosses it is lost, and the next operation is told of
-/// the break; on Linux the error says how many bytes may be lost, in `unacknowledged` of
-/// [`Error::IoError`](crate::Error::IoError): all before them have reached the peer's machine.
+/// Once the peer's close or reset has reached this machine, the next write fails instead of losing its bytes. Each write
+/// checks what the kernel has reported to the runtime. On Linux, the first write in each tick of the kernel's coarse clock
+/// (1 to 10 ms) also asks the kernel itself, so a busy runtime hides a close for no longer than that. A peer that closes
+/// only its sending side and goes on reading counts as closed, too.
 ///
-/// A peer that vanishes without a word is noticed when the kernel gives up on it, which takes a quarter of an hour or
-/// more, unless [`keepalive`](Builder::keepalive), [`user_timeout`](Builder::user_timeout) or
-/// [`idle_timeout`](Builder::idle_timeout) say otherwise.
+/// Data in flight when the peer closes is lost, and the next operation reports the break. On Linux the error says how many
+/// bytes that may be, in `unacknowledged` of [`Error::IoError`]: all bytes before them have reached the peer's machine.
 ///
-/// A read is given what had arrived before the break first, then told. (If the connection slept through several links,
-/// that holds for the one it had in use and for the newest broken one.) But if the whole connection is told by a
-/// *write*, what had arrived and was not read is gone with the link. Where that matters, use
-/// [`into_split`](Conn::into_split): the [`ReadHalf`] reads to the end whatever the other half was told.
+/// A peer that vanishes silently is noticed when the kernel gives up on it, which takes a quarter of an hour or more. Set
+/// [`keepalive`](Builder::keepalive), [`user_timeout`](Builder::user_timeout) or [`idle_timeout`](Builder::idle_timeout) to
+/// notice it sooner.
+///
+/// A read returns what had arrived before the break, and reports the break after that. If the connection slept through
+/// several links, this holds for the link it had in use and for the newest broken one. But if a *write* reports the break
+/// on a whole connection, what had arrived and was not read is lost with the link. Where that matters, use
+/// [`into_split`](Conn::into_split): the [`ReadHalf`] reads to the end, whatever the other half has reported.
 ///
 /// # Buffers on top
 ///
-/// What keeps bytes of its own between calls (a [`BufReader`](tokio::io::BufReader) and its `lines`, a `Framed` of
-/// tokio-util) keeps them across a break, and would put half a line of one link before the first line of the next.
-/// So does what has bytes yet to write (a `BufWriter`, the sink of a `Framed`): its next flush would send the rest of the
-/// old message first. After it has passed a break on, throw the buffered bytes away, or make a new one; and take an end
-/// of the stream in the middle of a line for what it is. A tunnel
-/// ([`copy_bidirectional`](tokio::io::copy_bidirectional)) has nobody to tell and should not run over a `Conn`.
+/// A wrapper that keeps bytes between calls keeps them across a break. A [`BufReader`](tokio::io::BufReader) with its
+/// `lines`, or a `Framed` of tokio-util, would put half a line of one link before the first line of the next. A `BufWriter`
+/// or the sink of a `Framed` would send the rest of the old message first at its next flush.
+///
+/// After such a wrapper has reported a break, discard its buffered bytes or make a new one. Take an end of the stream in
+/// the middle of a line for a break. A tunnel ([`copy_bidirectional`](tokio::io::copy_bidirectional)) has no caller to
+/// report to and should not run over a `Conn`.
 ///
 /// # Two tasks
 ///
-/// A whole connection is one handle. By [`tokio::io::split`] two tasks can share it, and get a weaker form of the
-/// promise: an operation that was already waiting when the link broke ends with the error in each direction, but a
-/// direction in which nothing was under way may not be told. [`into_split`](Conn::into_split) makes two handles, of
-/// which each is told of everything.
+/// A whole connection is one handle. With [`tokio::io::split`] two tasks can share it, but the promise is weaker: each
+/// operation that waited when the link broke ends with the error, and a direction in which no operation was under way may
+/// not report the break. [`into_split`](Conn::into_split) makes two handles, and each reports every break.
 ///
-/// Tokio's traits do not show whether an operation under way goes on or a new one has begun. If a read that waited was
-/// cancelled, and a write was then told of the break, the next read is told of the same break once more; and so with a
+/// tokio's traits do not show whether a poll continues an operation or begins another one. Suppose a waiting read is
+/// cancelled and a write then reports the break: the next read reports the same break once more. The same holds for a
 /// write that was cancelled while it waited or after a part of its bytes.
 ///
 /// # Shutdown
 ///
-/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends the conversation as on a `TcpStream`: the writing side is
-/// closed, reads go on until the end of the stream (which is told once, as `Ok(0)`; then they fail with
-/// [`Error::ClosedConnection`]), and nothing is dialed any more. [`close`](Conn::close) ends
-/// everything at once. Dropping the last handle closes, too.
+/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) works as on a `TcpStream`: it closes the writing side, and reads go on
+/// until the end of the stream. A read returns that end once, as `Ok(0)`; later reads fail with
+/// [`Error::ClosedConnection`]. After a shutdown the connection does not dial again. [`close`](Conn::close) ends everything
+/// at once. Dropping the last handle closes the connection, too.
 ///
 /// # Cancel safety
 ///
-/// The futures of tokio's `read`, `write`, `flush` and `shutdown` on a connection may be dropped at any await; no
-/// byte is lost or sent twice for it. As everywhere, `write_all` and `read_exact` lose count of what they had done.
+/// The futures of tokio's `read`, `write`, `flush` and `shutdown` on a connection may be dropped at any await: no byte is
+/// lost or sent twice because of it. As on any stream, `write_all` and `read_exact` lose count of what they had done.
 /// Dropping an operation that waits for a link does not stop the redial.
 ///
 /// # Examples
@@ -143,15 +157,16 @@ mod timer;
 /// ```
 pub struct Conn<S = TcpStream> {
     handle: Handle<S>,
+    /// The reads through the handle.
     read: DirectionState,
+    /// The writes through the handle.
     write: DirectionState,
 }
 
 impl Conn {
     /// Connects to an address with the default settings.
     ///
-    /// Like [`TcpStream::connect`], this waits for the outcome of the first dial. Later dials are made in the
-    /// background.
+    /// Like [`TcpStream::connect`], this waits for the outcome of the first dial. Later dials run in the background.
     ///
     /// # Errors
     ///
@@ -159,12 +174,12 @@ impl Conn {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a dropped future takes its dial with it.
+    /// Cancel safe: dropping the future stops its dial.
     pub async fn connect(address: impl Into<Address>) -> Result<Self, Error> {
         Self::builder(address).connect().await
     }
 
-    /// Begins the settings of a connection to an address.
+    /// Makes a builder for a connection to an address.
     pub fn builder(address: impl Into<Address>) -> Builder<TcpDialer> {
         Builder::new(address.into())
     }
@@ -172,7 +187,7 @@ impl Conn {
 
 #[cfg(unix)]
 impl Conn<UnixStream> {
-    /// Begins the settings of a connection to a socket of the Unix domain. Unix only.
+    /// Makes a builder for a connection to a Unix domain socket. Unix only.
     ///
     /// ```no_run
     /// use perconn::Conn;
@@ -190,6 +205,7 @@ impl Conn<UnixStream> {
 }
 
 impl<S> Conn<S> {
+    /// A connection without a link yet.
     pub(crate) fn new(context: ConnContext<S>) -> Self {
         Self {
             handle: Handle::new(Arc::new(context)),
@@ -198,16 +214,40 @@ impl<S> Conn<S> {
         }
     }
 
-    /// Takes the link that is up in hand.
+    /// Takes the link that is up, so that what arrives on it can be read even after a break.
     pub(crate) fn begin(mut self) -> Self {
         self.handle.take_link(Direction::Read);
         self
     }
 
-    /// Divides the connection into halves for two tasks. Each is a handle of its own and told of every break.
+    /// Divides the connection into halves for two tasks. Each half is a handle of its own and reports every break.
     ///
-    /// A socket is shared by the halves without a lock, and any other stream behind one. Dropping the [`WriteHalf`]
-    /// shuts the writing side down, as tokio's does; the last half that is dropped closes the connection.
+    /// The halves share a socket without a lock, and any other stream behind one. Dropping the [`WriteHalf`] shuts the
+    /// writing side down, as tokio's does. Dropping the last half closes the connection.
+    ///
+    /// ```
+    /// use perconn::Conn;
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// # let address = server.local_addr()?;
+    /// # tokio::spawn(async move {
+    /// #     let (mut stream, _) = server.accept().await?;
+    /// #     let (mut read, mut write) = stream.split();
+    /// #     tokio::io::copy(&mut read, &mut write).await
+    /// # });
+    /// let (mut reader, mut writer) = Conn::connect(address).await?.into_split();
+    /// let reading = tokio::spawn(async move {
+    ///     let mut echo = [0; 5];
+    ///     reader.read_exact(&mut echo).await.map(|_| echo)
+    /// });
+    /// writer.write_all(b"hello").await?;
+    /// assert_eq!(&reading.await??, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_split(self) -> (ReadHalf<S>, WriteHalf<S>) {
         let (read, write) = self.handle.split();
         (ReadHalf::new(read, self.read), WriteHalf::new(write, self.write))
@@ -217,20 +257,23 @@ impl<S> Conn<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conn<S> {
     /// Makes a connection that any number of tasks can use at once.
     ///
-    /// This starts a task on the connection's runtime, which writes for the others when there are several.
+    /// This starts a task on the connection's runtime. It writes for the others when several tasks write.
     pub fn into_shared(self) -> SharedConn<S> {
         SharedConn::new(self)
     }
 }
 
 impl<S> Conn<S> {
-    common_methods!(Direction::Read);
+    handle_methods!(Direction::Read);
+    state_methods!(self => self.handle.conn_state);
 }
 
 impl Conn {
     tcp_methods!();
 }
 
+/// A read that returns `Ok` and fills nothing, though there was room, reports the peer's close. The next read works on the next
+/// link, or waits for it. An error with an [`Error`] inside reports any other break or the end of the connection.
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Conn<S> {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -239,6 +282,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Conn<S> {
     }
 }
 
+/// An error with an [`Error::IoError`] inside reports a break. The next write works on the next link, or waits for it. A flush
+/// on a connection over sockets has nothing to do: the kernel has every byte that a write has accepted.
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Conn<S> {
     write_methods!(write);
 }

@@ -1,25 +1,37 @@
-//! What the handles of a connection and its actor know in common.
+//! The state that the handles of a connection and its actor share.
 //!
-//! The conn_state says which links there have been, which of them are broken and why, and whether there will be another.
-//! Whoever notices a break enters it here first and sends the job second, so that no handle takes a link for live
-//! after an error on it has been told.
+//! It records which links there have been, which of them are broken and why, and whether another one will follow. A break
+//! is recorded here first and the actor's command is sent second. So no handle takes a link for live after an error on it
+//! has been reported.
 //!
-//! On a live link a handle asks one question, [`ConnState::is_live`]: one atomic load. Everything else is behind a lock
-//! that is taken only when something has happened, or when a handle begins to wait.
+//! On a live link a handle asks only [`ConnState::is_live`], which is one atomic load. Everything else is behind a lock,
+//! which is taken only when something has happened or when a handle begins to wait.
 //!
 //! # Why no wake-up is lost
 //!
-//! A handle that is about to wait stores its waker under the lock, and a change collects the wakers under the same
-//! lock. Either the waker was there when the change came, and is woken, or the change was there when the waker came,
-//! and the handle looks again before it waits. A waker stays until the handle's next task replaces it: a handle that
-//! waits again and again in one task stores it once.
+//! A handle that is about to wait stores its waker under the lock. A change collects the wakers under the same lock. So
+//! either the change finds the waker and wakes it, or the handle stores its waker after the change. In the second case the
+//! handle looks again before it waits. A waker stays stored until another task's waker replaces it: a handle that waits
+//! again and again in one task stores it once.
 //!
-//! # Why nothing waits for a lock for long
+//! # Why the lock is never held for long
 //!
-//! Nothing that is not the conn_state's own runs under its lock: wakers are woken, and streams and wakers dropped, after
-//! it is released. The watch channel of the [`Status`] has a lock of its own, which the program holds as long as it
-//! looks at a status. So the status is published outside of the conn_state's lock, and only by the actor and by
-//! operations that tell of a break: `reconnect()` and a drop never wait for somebody who looks.
+//! Only code of this crate runs under it. Wakers are woken, and wakers, streams and their errors dropped, after it is
+//! released.
+//!
+//! # Lock order
+//!
+//! This lock is the last one that the crate takes: a holder of it takes no other. The locks that may be held before are
+//! the watch channel's, the writer's state of a `SharedConn`, and those of `Sessions` and `blocking` around a half. A lock
+//! around a stream that is not a socket is never held together with this one.
+//!
+//! # Two ways to wait
+//!
+//! A [`Notify`] serves the crate's own waits: it wakes the waiters in their order, and each checks the state under the
+//! lock. A watch channel serves the program's [`StatusWatch`] and exists only once the program has asked for one. The
+//! channel has a lock of its own, so [`ConnState::publish`] sends to it only after this module's lock is released.
+//!
+//! Next: [`inner`], the part behind the lock.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, OnceLock};
@@ -27,301 +39,302 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::sync::{Notify, watch};
 
-use self::record::Record;
-pub(crate) use self::record::{Claimant, Command, Direction, End};
+use self::inner::ConnStateInner;
+pub(crate) use self::inner::{Claimant, Command, Direction, End};
 use crate::fault::{Cause, Fault};
 use crate::link::{Link, Socket, StreamRef};
-use crate::panics::wake;
 use crate::sync::Mutex;
 use crate::{Error, Op, Status, StatusWatch};
 
-mod record;
+mod inner;
 
-/// The common record of one connection.
+/// The shared state of one connection.
 pub(crate) struct ConnState<S> {
+    /// The address as the program gave it, for errors and logs.
     pub(crate) address: String,
     /// The newest generation that is known to be broken; `u64::MAX` once no link may be used any more.
     broken: AtomicU64,
-    state: Mutex<Record<S>>,
-    /// What the program sees, if it looks; it lags behind the state until the next [`ConnState::publish`].
+    /// Everything that needs the lock.
+    inner: Mutex<ConnStateInner<S>>,
+    /// The status that the program watches. It may lag behind `inner` until the next [`ConnState::publish`].
     status: OnceLock<watch::Sender<Status>>,
-    /// Told when that may have changed. (A watch channel wakes those who wait in a random order; this one in theirs.)
-    published: Notify,
-    /// Whether the actor is in the program's own code, which can take any time, or has ended.
+    /// Notified when the status may have changed, and when the actor goes away.
+    changed: Notify,
+    /// Whether the actor is away: it runs a hook of the program, which can take any time, or it has ended.
     actor_away: AtomicBool,
-    actor_left: Notify,
 }
 
-/// What a handle has to do next when it has no live link in its hands.
-pub(crate) enum Next<S> {
-    /// Tell the caller of this break. A reader reads what had arrived on the link before.
-    Tell(Arc<Fault>, Option<Link<S>>),
+/// What a handle without a live link does next.
+pub(crate) enum NextStep<S> {
+    /// Report this break to the caller. A reader first reads what had arrived on the link, if that is still there.
+    Report(Arc<Fault>, Option<Link<S>>),
     /// Go on with this link.
     Use(Link<S>),
-    /// Tell the caller that it is over.
-    Over(End),
+    /// Report that the connection has ended.
+    Ended(End),
     /// Wait; the waker is stored.
     Wait,
 }
 
-/// What becomes of a report.
-pub(crate) enum Report {
-    /// The link is broken; this is the record, from this report or an earlier one.
-    Broken(Arc<Fault>),
-    /// The connection is over, and the link with it.
-    Over(End),
-}
-
 impl<S> ConnState<S> {
+    /// The state of a connection whose first link is not up yet.
     pub(crate) fn new(address: String) -> Self {
         Self {
             address,
             broken: AtomicU64::new(0),
-            state: Mutex::new(Record::new()),
+            inner: Mutex::new(ConnStateInner::new()),
             status: OnceLock::new(),
-            published: Notify::new(),
+            changed: Notify::new(),
             actor_away: AtomicBool::new(false),
-            actor_left: Notify::new(),
         }
     }
 
-    /// Whether the link may be used, as far as anyone here knows.
+    // ===== status =====
+
+    /// Whether the link may be used, as far as this machine knows. One atomic load.
     #[inline]
     pub(crate) fn is_live(&self, generation: u64) -> bool {
         self.broken.load(Ordering::Acquire) < generation
     }
 
+    /// The number of the newest link, 0 before the first.
     pub(crate) fn generation(&self) -> u64 {
         self.lock().generation
     }
 
     /// The status at this moment.
     pub(crate) fn status(&self) -> Status {
-        let state = self.lock();
-        state.status(self.is_live(state.generation))
+        let inner = self.lock();
+        inner.status(self.is_live(inner.generation))
     }
 
-    /// The status as the program sees it, now and from now on.
+    /// A watch on the status for the program.
     pub(crate) fn watch_status(&self) -> StatusWatch {
-        let shown = self.status.get_or_init(|| watch::Sender::new(self.status()));
-        // What changed while nobody could publish it.
+        let published = self.status.get_or_init(|| watch::Sender::new(self.status()));
+        // The state may have changed before the channel existed.
         self.publish();
-        StatusWatch::new(shown.subscribe())
+        StatusWatch::new(published.subscribe())
     }
 
-    /// Shows the program the status at this moment.
+    /// Publishes the status at this moment and wakes the waits that depend on it.
     pub(crate) fn publish(&self) {
-        if let Some(shown) = self.status.get() {
-            shown.send_if_modified(|shown| {
+        if let Some(published) = self.status.get() {
+            published.send_if_modified(|published| {
                 let now = self.status();
-                std::mem::replace(shown, now) != now
+                std::mem::replace(published, now) != now
             });
         }
-        self.published.notify_waiters();
+        self.changed.notify_waiters();
     }
 
     /// Waits until a link is up.
     pub(crate) async fn connected(&self) -> Result<(), Error> {
-        loop {
-            let mut published = std::pin::pin!(self.published.notified());
-            published.as_mut().enable();
-            // What is shown can be older than what is known.
-            if self.status().is_connected() {
-                return Ok(());
-            }
-            if let Some(end) = self.ended() {
-                return Err(self.end_error(end));
-            }
-            published.await;
-        }
+        self.changed_until(|| match self.status() {
+            Status::Connected { .. } => Some(Ok(())),
+            _ => self.ended().map(|end| Err(self.end_error(end))),
+        })
+        .await
     }
 
     // ===== breaks =====
 
-    /// Enters a break and sets the actor to work. If the break of this link is known already, `cause` is not asked and
-    /// nothing changes.
-    pub(crate) fn report(&self, generation: u64, op: Op, cause: impl FnOnce() -> Cause) -> Report {
-        self.change(|state| {
+    /// Records a break and sends the actor the command to redial. Returns the recorded break, or the end of the
+    /// connection that took the link away.
+    ///
+    /// If this link's break is recorded already, `cause` is not called and nothing changes.
+    pub(crate) fn record_break(
+        &self,
+        generation: u64,
+        op: Op,
+        cause: impl FnOnce() -> Cause,
+    ) -> Result<Arc<Fault>, End> {
+        self.change(|inner| {
             if !self.is_live(generation) {
-                return match state.end {
-                    Some(end @ (End::Closed | End::RuntimeShutdown)) => Report::Over(end),
-                    _ => Report::Broken(state.fault(generation, op)),
+                return match inner.end {
+                    Some(end) if end.is_final() => Err(end),
+                    _ => Ok(inner.fault(generation, op)),
                 };
             }
-            // The cause is taken under the lock: nobody can see a socket whose error has been taken, and no break.
-            let fault = self.enter(state, generation, op, cause());
-            state.send(Command::Redial(Arc::clone(&fault)));
-            Report::Broken(fault)
+            // `cause` may take the socket's error. Under the lock, no handle can see a socket whose error was taken and
+            // no recorded break.
+            let fault = self.break_newest(inner, op, cause());
+            inner.send(Command::Redial(Arc::clone(&fault)));
+            Ok(fault)
         })
     }
 
-    /// Enters a break that the actor itself has seen. `None`: it is known already, and the job is on its way.
-    pub(crate) fn report_seen(&self, generation: u64, cause: impl FnOnce() -> Cause) -> Option<Arc<Fault>> {
-        self.change(|state| {
-            let live = self.is_live(generation);
-            live.then(|| self.enter(state, generation, Op::Read, cause()))
+    /// Records a break that the actor itself has noticed. `None`: it is recorded already, and the command is queued.
+    pub(crate) fn record_break_by_actor(&self, generation: u64, cause: impl FnOnce() -> Cause) -> Option<Arc<Fault>> {
+        self.change(|inner| {
+            let is_live = self.is_live(generation);
+            is_live.then(|| self.break_newest(inner, Op::Read, cause()))
         })
     }
 
-    /// Breaks the live link on purpose, or asks the actor to dial at once.
+    /// Breaks the live link on purpose, or asks the actor to dial at once. Does nothing after a shutdown or an end.
     pub(crate) fn reconnect(&self) {
-        self.change(|state| {
-            if state.end.is_some() || state.finishing {
+        self.change(|inner| {
+            if inner.end.is_some() || inner.is_shutting_down {
                 return;
             }
-            let generation = state.generation;
-            if self.is_live(generation) {
-                let fault = self.enter(state, generation, Op::Read, Cause::Requested);
-                state.send(Command::Redial(fault));
+            if self.is_live(inner.generation) {
+                let fault = self.break_newest(inner, Op::Read, Cause::Requested);
+                inner.send(Command::Redial(fault));
             } else {
-                state.send(Command::Reconnect);
+                inner.send(Command::Reconnect);
             }
         });
     }
 
-    /// The next job, for the actor.
-    pub(crate) fn poll_job(&self, cx: &Context<'_>) -> Poll<Command> {
-        let (job, _replaced) = self.change(|state| state.next_job(cx.waker()));
-        job.map_or(Poll::Pending, Poll::Ready)
+    /// The actor's next command. Pending if there is none; the next one wakes the actor.
+    pub(crate) fn poll_command(&self, cx: &Context<'_>) -> Poll<Command> {
+        let (command, _replaced) = self.change(|inner| inner.next_command(cx.waker()));
+        command.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// The oldest break that is remembered of those after `told`.
-    pub(crate) fn first_untold(&self, last_reported: u64) -> Option<Arc<Fault>> {
-        self.lock().first_untold(last_reported)
+    /// The oldest remembered break of a link after `last_reported`.
+    pub(crate) fn oldest_unreported(&self, last_reported: u64) -> Option<Arc<Fault>> {
+        self.lock().oldest_unreported(last_reported)
     }
 
-    /// The record of a break.
+    /// The break of this link. If it is not remembered any more, one with an unspecific cause.
     pub(crate) fn fault(&self, generation: u64, op: Op) -> Arc<Fault> {
         self.lock().fault(generation, op)
     }
 
-    fn enter(&self, state: &mut Record<S>, generation: u64, op: Op, cause: Cause) -> Arc<Fault> {
-        self.broken.store(generation, Ordering::Release);
-        state.break_link(op, cause)
+    /// Marks the newest link as broken and records why.
+    fn break_newest(&self, inner: &mut ConnStateInner<S>, op: Op, cause: Cause) -> Arc<Fault> {
+        self.broken.store(inner.generation, Ordering::Release);
+        inner.break_link(op, cause)
     }
 
     // ===== links =====
 
-    /// Gives a fresh stream to the handles. It comes back if the connection was closed meanwhile.
+    /// Gives a new stream to the handles. Returns its socket for the actor to watch, if it is one, or the stream itself if
+    /// the connection was closed meanwhile.
     pub(crate) fn hand_over(&self, generation: u64, stream: S) -> Result<Option<Socket>, S>
     where
         S: 'static,
     {
-        self.change(|state| {
-            if state.end.is_some() {
+        self.change(|inner| {
+            if inner.end.is_some() {
                 return Err(stream);
             }
-            debug_assert!(state.generation < generation, "a late link must not replace a newer one");
+            debug_assert!(inner.generation < generation, "link {generation} must not replace {}", inner.generation);
             let stream = StreamRef::new(stream);
             let socket = stream.socket().cloned();
-            state.begin_link(generation, stream);
+            inner.begin_link(generation, stream);
             Ok(socket)
         })
     }
 
-    /// What a handle does next that has been told of all breaks up to `told`. Stores the waker if it has to wait.
-    pub(crate) fn next(&self, last_reported: u64, claimant: Claimant, waker: &Waker) -> Next<S> {
-        let (next, _replaced) = self.change(|state| {
-            // Who closed the connection knows about it, and what was left unread is not wanted any more.
-            if let Some(end @ (End::Closed | End::RuntimeShutdown)) = state.end {
-                return (Next::Over(end), None);
+    /// What a handle does next that has reported all breaks up to `last_reported`. Stores the waker if it has to wait.
+    pub(crate) fn next_step(&self, last_reported: u64, claimant: Claimant, waker: &Waker) -> NextStep<S> {
+        let (step, _replaced) = self.change(|inner| {
+            // After a close there is nothing left to report or to read.
+            if let Some(end) = inner.end.filter(|end| end.is_final()) {
+                return (NextStep::Ended(end), None);
             }
-            if let Some(fault) = state.first_untold(last_reported) {
-                let leftover = state.take_leftover(claimant, fault.generation);
-                return (Next::Tell(fault, leftover), None);
+            if let Some(fault) = inner.oldest_unreported(last_reported) {
+                let leftover = inner.take_leftover(claimant, fault.generation);
+                return (NextStep::Report(fault, leftover), None);
             }
-            match (state.end, state.take(claimant)) {
-                (Some(end), _) => (Next::Over(end), None),
-                (None, Some(link)) => (Next::Use(link), None),
-                (None, None) => (Next::Wait, state.register(claimant.direction, waker)),
+            match (inner.end, inner.take(claimant)) {
+                (Some(end), _) => (NextStep::Ended(end), None),
+                (None, Some(link)) => (NextStep::Use(link), None),
+                (None, None) => (NextStep::Wait, inner.register(claimant.direction, waker)),
             }
         });
-        next
+        step
     }
 
-    /// The reading handle does not want what is left of the links up to `told`.
+    /// The reading handle skips the breaks up to `last_reported` and what is left to read on their links.
     #[cfg(feature = "session")]
-    pub(crate) fn pass_over(&self, last_reported: u64) {
-        self.change(|state| state.pass_over(last_reported));
+    pub(crate) fn skip_breaks(&self, last_reported: u64) {
+        self.change(|inner| inner.skip_breaks(last_reported));
     }
 
-    /// The live link for a handle that has been told of everything, without waiting for one.
+    /// The live link, for a handle that has reported every break. Does not wait for one.
     pub(crate) fn take_live(&self, last_reported: u64, claimant: Claimant) -> Option<Link<S>> {
-        self.change(|state| if state.first_untold(last_reported).is_none() { state.take(claimant) } else { None })
+        self.change(|inner| match inner.oldest_unreported(last_reported) {
+            Some(_) => None,
+            None => inner.take(claimant),
+        })
     }
 
-    /// The live link for whoever ends the conversation on it, told or not. The handles can take it as before.
-    pub(crate) fn share_last(&self) -> Option<Link<S>> {
-        self.change(Record::share)
+    /// Another reference to the live link, for its shutdown. The handles can still take the link.
+    pub(crate) fn share_live(&self) -> Option<Link<S>> {
+        self.change(ConnStateInner::share)
     }
 
     /// Turns a link that two halves shared back into one that a whole `Conn` owns.
     pub(crate) fn unshare(&self, link: Link<S>) -> Link<S> {
-        self.change(|state| {
-            if state.generation == link.generation && link.stream.socket().is_none() {
-                // The copy that was kept for the other half.
-                state.link = None;
+        self.change(|inner| {
+            if inner.generation == link.generation && link.stream.socket().is_none() {
+                // The reference that was kept for the other half.
+                inner.link = None;
             }
         });
         link.unshare()
     }
 
-    /// Stores a waker; the caller must look again whether it still has to wait.
+    /// Stores a waker. The caller must then check again whether it still has to wait.
     pub(crate) fn register(&self, direction: Direction, waker: &Waker) {
-        let _replaced = self.change(|state| state.register(direction, waker));
+        let _replaced = self.change(|inner| inner.register(direction, waker));
     }
 
-    /// Forgets a direction whose handle is gone.
-    pub(crate) fn retire(&self, direction: Direction) {
-        let _waker = self.change(|state| state.retire(direction));
+    /// Removes a direction whose handle was dropped.
+    pub(crate) fn unregister(&self, direction: Direction) {
+        let _waker = self.change(|inner| inner.unregister(direction));
     }
 
     // ===== the end =====
 
-    /// Begins the end of the conversation: the link that is live is the last one, and its socket's writing side is
-    /// shut down. Returns the live link's generation and, if it is a socket, what the shutdown said.
+    /// Begins the shutdown of the connection: the live link becomes the last one, and its socket's writing side is shut
+    /// down. Returns the live link's generation and, if it is a socket, the outcome of the shutdown.
     ///
-    /// All of it happens under the lock: the peer may answer with its own close at once, and that must not look like a
-    /// break with a redial to follow.
-    pub(crate) fn finish(&self) -> Option<(u64, Option<std::io::Result<()>>)> {
-        self.change(|state| {
-            let generation = state.generation;
-            if state.end.is_none() && self.is_live(generation) {
-                state.finishing = true;
-                return Some((generation, state.socket().map(Socket::shutdown_write)));
+    /// All of it happens under the lock: the peer may answer with its own close at once, and that must not count as a
+    /// break that a redial follows.
+    pub(crate) fn begin_shutdown(&self) -> Option<(u64, Option<std::io::Result<()>>)> {
+        self.change(|inner| {
+            if inner.end.is_some() {
+                return None;
             }
-            if state.end.is_none() {
-                state.end(End::Finished);
-                state.send(Command::Close);
+            let generation = inner.generation;
+            if self.is_live(generation) {
+                inner.is_shutting_down = true;
+                return Some((generation, inner.socket().map(Socket::shutdown_write)));
             }
+            inner.end(End::Finished);
+            inner.send(Command::Close);
             None
         })
     }
 
-    /// Ends the connection at once for everyone, and sets the actor to end too.
+    /// Ends the connection at once for all handles, and the actor too.
     pub(crate) fn close(&self) {
         if self.end(End::Closed) {
-            self.change(|state| state.send(Command::Close));
+            self.change(|inner| inner.send(Command::Close));
         }
     }
 
-    /// Enters the end. The first end stays, but for a close or the runtime's end, which also take away the link.
-    /// Returns whether this one was entered.
+    /// Records the end. Returns whether it was recorded.
+    ///
+    /// The first end stays, with one exception: a close or the runtime's shutdown replaces the two others and takes the
+    /// link away.
     pub(crate) fn end(&self, end: End) -> bool {
-        self.change(|state| {
-            let is_final = matches!(end, End::Closed | End::RuntimeShutdown);
-            let entered = match state.end {
+        self.change(|inner| {
+            let is_recorded = match inner.end {
                 None => true,
-                Some(End::Closed | End::RuntimeShutdown) => false,
-                Some(End::Finished | End::GaveUp { .. }) => is_final,
+                Some(earlier) => end.is_final() && !earlier.is_final(),
             };
-            if entered {
-                if is_final {
+            if is_recorded {
+                if end.is_final() {
                     self.broken.store(u64::MAX, Ordering::Release);
                 }
-                state.end(end);
+                inner.end(end);
             }
-            entered
+            is_recorded
         })
     }
 
@@ -330,12 +343,12 @@ impl<S> ConnState<S> {
         self.lock().end
     }
 
-    /// Whether the program, or the runtime, has ended the connection: then there is nothing to tell but that.
+    /// Whether the program or its runtime has closed the connection. Then no break is reported any more.
     pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.ended(), Some(End::Closed | End::RuntimeShutdown))
+        self.ended().is_some_and(End::is_final)
     }
 
-    /// The error of an end.
+    /// The error with which operations report an end.
     pub(crate) fn end_error(&self, end: End) -> Error {
         match end {
             End::Closed | End::Finished => Error::ClosedConnection,
@@ -344,49 +357,51 @@ impl<S> ConnState<S> {
         }
     }
 
-    /// The actor enters (or leaves) code that can take any time.
-    pub(crate) fn set_actor_away(&self, away: bool) {
-        self.actor_away.store(away, Ordering::SeqCst);
-        if away {
-            self.actor_left.notify_waiters();
+    /// Notes that the actor runs code of the program, which can take any time, or is back.
+    pub(crate) fn set_actor_detached(&self, is_away: bool) {
+        self.actor_away.store(is_away, Ordering::SeqCst);
+        if is_away {
+            self.changed.notify_waiters();
         }
     }
 
-    /// Waits until the actor has ended, or at least can do nothing but the program's own code before it ends.
+    /// Waits until the actor is away. Then it dials no more if the connection was closed before.
     pub(crate) async fn actor_gone(&self) {
-        self.actor_away_and(|| true).await;
+        self.changed_until(|| self.actor_away.load(Ordering::SeqCst).then_some(())).await;
     }
 
-    /// Waits until there will be no link any more, and the actor is gone.
-    pub(crate) async fn over(&self) {
-        self.actor_away_and(|| self.ended().is_some()).await;
+    /// Waits until there will be no further link and the actor is away.
+    pub(crate) async fn end_reached(&self) -> End {
+        self.changed_until(|| self.ended().filter(|_| self.actor_away.load(Ordering::SeqCst))).await
     }
 
-    async fn actor_away_and(&self, is_it: impl Fn() -> bool) {
+    /// Waits until `check` returns a value. It is called now and after each change.
+    async fn changed_until<T>(&self, check: impl Fn() -> Option<T>) -> T {
         loop {
-            let mut left = std::pin::pin!(self.actor_left.notified());
-            left.as_mut().enable();
-            if self.actor_away.load(Ordering::SeqCst) && is_it() {
-                return;
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // From here on, no change is missed.
+            changed.as_mut().enable();
+            if let Some(value) = check() {
+                return value;
             }
-            left.await;
+            changed.await;
         }
     }
 
     // ===== the lock =====
 
-    fn lock(&self) -> MutexGuard<'_, Record<S>> {
-        // Nothing panics while the lock is held; a poisoned one would still hold a sound state.
-        self.state.lock()
+    /// Locks the state to look at it. Changes go through [`change`](Self::change).
+    fn lock(&self) -> MutexGuard<'_, ConnStateInner<S>> {
+        self.inner.lock()
     }
 
-    /// Changes the state under the lock; afterwards wakes whoever is concerned and drops what is not needed any more.
-    fn change<T>(&self, change: impl FnOnce(&mut Record<S>) -> T) -> T {
-        let mut state = self.lock();
-        let result = change(&mut state);
-        let (wakers, actor, _discarded) = state.take_aftermath();
-        drop(state);
-        wakers.into_iter().flatten().chain(actor).for_each(wake);
+    /// Changes the state under the lock. Then, without the lock, wakes the tasks and drops the links concerned.
+    fn change<T>(&self, change: impl FnOnce(&mut ConnStateInner<S>) -> T) -> T {
+        let mut inner = self.lock();
+        let result = change(&mut inner);
+        let deferred = inner.take_deferred();
+        drop(inner);
+        deferred.run();
         result
     }
 }

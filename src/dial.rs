@@ -1,4 +1,8 @@
-//! How links are made.
+//! Dialers: how links are made.
+//!
+//! A dial is one attempt to make a link: resolve the name, connect, set up the session. [`Dial`] is the trait,
+//! [`TcpDialer`] the default. `happy_eyeballs` tries the addresses of one name, `TlsDialer` adds TLS.
+//! Next: the actor in `actor.rs`, which decides when to dial.
 
 use std::any::Any;
 use std::future::Future;
@@ -14,6 +18,11 @@ pub use self::tls::{Tls, TlsDialer};
 #[cfg(unix)]
 pub use self::unix::UnixDialer;
 
+#[cfg(feature = "postgres")]
+pub(crate) use self::boxed::{BoxedDialer, BoxedStream};
+
+#[cfg(feature = "postgres")]
+mod boxed;
 mod happy_eyeballs;
 mod tcp;
 #[cfg(feature = "tls")]
@@ -21,22 +30,22 @@ mod tls;
 #[cfg(unix)]
 mod unix;
 
-/// Makes one link after the other: resolve, connect, set up the session.
+/// Makes links: resolves, connects, sets up the session.
 ///
-/// Implemented by [`TcpDialer`], by closures (see [`dial_fn`]), and by what [`and_then`](Dial::and_then) makes of
-/// them. One call is one dial. The actor makes one at a time, and the whole of it has to fit into
-/// [`dial_timeout`](crate::Builder::dial_timeout); an error is a failed dial, told to the logger as
-/// [`Error::DialFailure`], and the next dial follows after the backoff.
+/// [`TcpDialer`], closures (see [`dial_fn`]) and the results of [`and_then`](Dial::and_then) implement it. One call of
+/// [`dial`](Dial::dial) is one dial. The actor runs one dial at a time. The whole dial has to fit into
+/// [`dial_timeout`](crate::Builder::dial_timeout). After an error, the logger gets an [`Error::DialFailure`], and the
+/// next dial follows after the backoff.
 ///
 /// # Cancel safety
 ///
-/// The future of a dial is dropped, at whatever await it stands, when the dial timeout has passed, when the connection
-/// is closed, when its last handle is dropped, and when the runtime shuts down. It must leave nothing behind that
-/// disturbs the next dial, which starts with a new call. A dial that panics counts as failed.
+/// The future of a dial can be dropped at any await: when the dial timeout passes, when the connection is closed, when
+/// its last handle is dropped, and when the runtime shuts down. It must leave nothing behind that disturbs the next
+/// dial, which starts with a new call. A dial that panics counts as failed.
 ///
 /// # Examples
 ///
-/// A greeting is read before anyone sees the link:
+/// Read a greeting before any handle gets the link:
 ///
 /// ```
 /// use perconn::{Conn, Dial, TcpDialer};
@@ -57,22 +66,23 @@ mod unix;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("connector", "connect", "transport"))]
 pub trait Dial: Send + 'static {
-    /// What a dial makes.
+    /// The stream of a link.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// Dials once.
     ///
     /// # Errors
     ///
-    /// Whatever kept the link from coming up. Any error is followed by another dial.
+    /// The reason why there is no link. Another dial follows after any error.
     ///
     /// # Cancel safety
     ///
     /// See [the trait](Dial#cancel-safety): the future may be dropped at any await.
     fn dial(&mut self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
-    /// Checks the dialer's own settings when the connection is built. The default finds no fault.
+    /// Checks the dialer's own settings when the connection is built. The default returns `Ok`.
     ///
     /// # Errors
     ///
@@ -81,29 +91,28 @@ pub trait Dial: Send + 'static {
         Ok(())
     }
 
-    /// Takes the [`SocketOptions`] that the builder was given, to set them on each socket before it connects. Returns
-    /// whether the dialer does that.
+    /// Takes the [`SocketOptions`] of the builder, to set them on each socket before it connects. Returns whether the
+    /// dialer does so.
     ///
-    /// The default says `false`. Then they are set on the finished stream if that is a `TcpStream`, but for the local
-    /// address, for which it is too late; any other stream cannot have them, and `build` says so.
+    /// The default returns `false`. If the stream is a `TcpStream`, the options are then set after the dial, except for
+    /// the local address, which makes `build` fail. If it is of another type, `build` fails if any option is set.
     fn take_socket_options(&mut self, options: &SocketOptions) -> bool {
         let _ = options;
         false
     }
 
-    /// Hears that the last dial has failed, be it that a set-up on top of this dialer's stream failed, or that its time
-    /// had run out.
+    /// Called after the last dial has failed: in this dialer, in a set-up on top of its stream, or by the dial timeout.
     ///
-    /// For dialers with a choice to make, such as a [`TcpDialer`] of several addresses, which moves on to the next one.
-    /// One that is built on top of another passes this on. The default does nothing.
+    /// For dialers that can choose, such as a [`TcpDialer`] with several addresses, which moves on to the next one. A
+    /// dialer on top of another one passes the call on. The default does nothing.
     fn dial_failed(&mut self) {}
 
-    /// Whether the peer is known to have closed `stream`. Asked before each write, so that it fails instead of being
-    /// lost; it should cost next to nothing, and it must not block.
+    /// Whether the peer is known to have closed `stream`. Called before each write, so that a write to a closed stream
+    /// fails instead of being lost. It should be cheap and must not block.
     ///
-    /// Not asked of a `TcpStream` or a `UnixStream`, of which more is known. The default knows nothing and says `false`.
-    /// For a stream on top of TCP, such as one of TLS, [`TcpDialer::is_closed`](TcpDialer) asks the kernel about the
-    /// socket beneath:
+    /// Not called for a `TcpStream` or a `UnixStream`: there the connection asks the kernel itself. The default returns
+    /// `false`. For a stream on top of TCP, such as a TLS session, call [`TcpDialer::is_closed`](TcpDialer), which asks
+    /// the kernel about the socket below:
     ///
     /// ```
     /// use std::io;
@@ -130,13 +139,14 @@ pub trait Dial: Send + 'static {
         false
     }
 
-    /// Runs a session set-up on each fresh stream, which may also turn it into a stream of another type.
+    /// Runs a session set-up on each new stream, which may also turn it into a stream of another type.
     ///
     /// If the type stays the same, the dialer's [`is_closed`](Dial::is_closed) stays in use.
     ///
-    /// The set-up is part of the dial: it shares the dial timeout, and if it fails, the dial has failed. It should hear
-    /// the peer's answer before it returns, and must leave no bytes behind in a buffer of its own (a `BufReader` may have
-    /// read on beyond the answer).
+    /// The set-up is part of the dial: it shares the dial timeout, and if it fails, the dial fails. It should read the
+    /// peer's answer before it returns. It must leave no bytes in a buffer of its own: a `BufReader` may have read beyond
+    /// the answer.
+    #[doc(alias("on_connect", "handshake", "login", "after_connect"))]
     fn and_then<F, Fut, T>(self, set_up: F) -> AndThen<Self, F>
     where
         Self: Sized,
@@ -148,7 +158,7 @@ pub trait Dial: Send + 'static {
     }
 }
 
-/// A closure that makes a stream is a dialer.
+/// A closure that returns a future of a stream is a dialer.
 impl<F, Fut, S> Dial for F
 where
     F: FnMut() -> Fut + Send + 'static,
@@ -164,8 +174,8 @@ where
 
 /// Makes a dialer from a closure.
 ///
-/// A closure is a dialer as it stands; through this function the compiler also finds the types of one that is written
-/// in place.
+/// Every closure of the right type is a dialer. Passing it through this function helps the compiler to infer its types
+/// where it is written in place.
 ///
 /// ```
 /// use perconn::{Conn, dial_fn};
@@ -175,7 +185,7 @@ where
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 /// # let (from, to) = ("127.0.0.1:0".parse()?, server.local_addr()?);
-/// // From a certain address of this machine.
+/// // Dial from a given address of this machine.
 /// let dialer = dial_fn(move || async move {
 ///     let socket = TcpSocket::new_v4()?;
 ///     socket.bind(from)?;

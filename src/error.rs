@@ -1,6 +1,7 @@
-//! What can go wrong, and how it looks as an [`io::Error`].
+//! The errors of a connection, also as an [`io::Error`].
 //!
-//! Every message says its own level only; the cause is in [`source`](std::error::Error::source).
+//! Each text describes its own level only; the cause is in [`source`](std::error::Error::source). Next: `fault.rs`, the
+//! record of a break from which each [`Error::IoError`] is made.
 
 use std::time::Duration;
 use std::{fmt, io};
@@ -8,10 +9,10 @@ use std::{fmt, io};
 use crate::causes::WithCauses;
 use crate::hooks::Logged;
 
-/// Everything that a [`Conn`](crate::Conn) and its relatives report.
+/// An error of a [`Conn`](crate::Conn) or of one of its other handles.
 ///
-/// A read or a write returns an [`io::Error`] of the kernel's own [`ErrorKind`](io::ErrorKind) with this type inside,
-/// so that code written for a `TcpStream` goes on working and code that wants to know more can ask:
+/// A read or a write returns an [`io::Error`] with the kernel's own [`ErrorKind`](io::ErrorKind) and this type inside.
+/// Code written for a `TcpStream` goes on working, and [`Error::of`] gives the details:
 ///
 /// ```
 /// use perconn::Error;
@@ -28,55 +29,58 @@ use crate::hooks::Logged;
 #[non_exhaustive]
 pub enum Error {
     /// A dial failed: the name did not resolve, the peer refused or did not answer in time, or the session set-up
-    /// failed. The actor dials again, unless this was the first dial of a `connect()` or the last of
+    /// failed.
+    ///
+    /// The actor dials again, unless this was the first dial of a `connect()` or the last of
     /// [`max_retries`](crate::Builder::max_retries).
     #[error("dial {attempt} to {address} failed")]
     #[non_exhaustive]
     DialFailure {
         /// The address as given to the builder.
         address: String,
-        /// The number of this dial, from 1; it starts over after a link has been stable.
+        /// The number of this dial, from 1. It starts over after a stable link.
         attempt: u32,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
 
-    /// A link broke. Each handle is told once for each broken link.
+    /// A link broke. Each handle reports each break once.
     #[error("{op} on link {generation} to {address} failed")]
     #[non_exhaustive]
     IoError {
-        /// The operation that was told; in the logger and in events, the one that noticed.
+        /// The operation that returned this error. In the logger and in events: the operation that noticed the break.
         op: Op,
-        /// The generation of the link that is gone.
+        /// The generation of the broken link.
         generation: u64,
-        /// How many of the bytes that were written on this link the peer's kernel had not acknowledged when it broke:
-        /// at most these did not reach the peer's machine. (They may have, and only the acknowledgement was lost; so
-        /// what is sent again can arrive twice.) All bytes before them did, which does not mean that the peer's program
-        /// has read them. What the session set-up wrote is counted, too.
+        /// How many of the bytes written on this link the peer's kernel had not acknowledged when it broke.
         ///
-        /// Known for TCP on Linux; `None` elsewhere, and for streams that are not a `TcpStream`.
+        /// At most these bytes did not reach the peer's machine. They may have arrived with only the acknowledgement
+        /// lost, so bytes that you send again can arrive twice. All bytes before them did arrive, but the peer's
+        /// *program* may not have read them. Bytes of the session set-up are counted, too.
+        ///
+        /// Known for TCP on Linux. `None` elsewhere, and for streams that are not a `TcpStream`.
         unacknowledged: Option<u64>,
         /// The address as given to the builder.
         address: String,
-        /// Why, with the kernel's error kind and number where it came from the kernel.
+        /// The reason. An error of the kernel keeps its kind and number.
         source: io::Error,
     },
 
-    /// The connection was closed by this program: by `close()`, or by `shutdown()` once the conversation had ended.
+    /// This program closed the connection: by `close()`, or by `shutdown()` after which the last link ended.
     #[error("the connection is closed")]
     ClosedConnection,
 
-    /// The actor has stopped dialing because [`max_retries`](crate::Builder::max_retries) are used up.
+    /// The actor stopped dialing: [`max_retries`](crate::Builder::max_retries) are used up.
     #[error("gave up on {address}, dials made: {attempts}")]
     #[non_exhaustive]
     GaveUp {
         /// The address as given to the builder.
         address: String,
-        /// Dials since the last stable link.
+        /// How many dials were made since the last stable link.
         attempts: u32,
     },
 
-    /// There is no link at the moment, and [`WhenDown::Fail`](crate::WhenDown::Fail) asks not to wait for one.
+    /// There is no link at the moment, and [`WhenDown::Fail`](crate::WhenDown::Fail) is set.
     #[error("no link to {address} at the moment")]
     #[non_exhaustive]
     Down {
@@ -84,21 +88,21 @@ pub enum Error {
         address: String,
     },
 
-    /// No link came up in the time that [`WhenDown::WaitFor`](crate::WhenDown::WaitFor) allows.
+    /// No link came up within the limit of [`WhenDown::WaitFor`](crate::WhenDown::WaitFor).
     #[error("no link to {address} within {limit:?}")]
     #[non_exhaustive]
     WaitTimeout {
         /// The address as given to the builder.
         address: String,
-        /// The time that was allowed.
+        /// The limit.
         limit: Duration,
     },
 
-    /// A setting that cannot work. The text names the value and what was expected.
+    /// A setting is invalid. The text names the value and what was expected.
     #[error("invalid configuration: {0}")]
     InvalidConfig(String),
 
-    /// The program's own logger or event hook panicked. The connection goes on without harm.
+    /// The program's own logger or event hook panicked. The connection goes on unharmed.
     #[error("the {hook} hook panicked: {message}")]
     #[non_exhaustive]
     HookPanicked {
@@ -108,19 +112,22 @@ pub enum Error {
         message: String,
     },
 
-    /// The runtime on which the connection was built has shut down, and its actor with it. (A runtime that was built
-    /// without timers or I/O cannot keep an actor alive, either.)
+    /// The runtime on which the connection was built has shut down, and the actor with it.
+    ///
+    /// Also the error of a connection on a runtime without timers or I/O, where the actor cannot run.
     #[error("the connection's runtime has shut down, or lacks timers or I/O")]
     RuntimeShutdown,
 }
 
 impl Error {
-    /// The kind that this error has as an [`io::Error`].
+    /// The kind of this error as an [`io::Error`].
     ///
-    /// A failed dial and a broken link have the kind of their cause; a wait that was too long is
-    /// [`TimedOut`](io::ErrorKind::TimedOut); a bad setting is [`InvalidInput`](io::ErrorKind::InvalidInput); what
-    /// says that there is no link, now or for ever, is [`NotConnected`](io::ErrorKind::NotConnected). (Only a write after
-    /// the program's own `shutdown()` is a [`BrokenPipe`](io::ErrorKind::BrokenPipe), as on a `TcpStream`.)
+    /// - A failed dial and a broken link: the kind of their cause.
+    /// - A wait that took too long: [`TimedOut`](io::ErrorKind::TimedOut).
+    /// - An invalid setting: [`InvalidInput`](io::ErrorKind::InvalidInput).
+    /// - No link, now or ever again: [`NotConnected`](io::ErrorKind::NotConnected). One exception: a write after the
+    ///   program's own `shutdown()` returns a [`BrokenPipe`](io::ErrorKind::BrokenPipe), as on a `TcpStream`.
+    /// - A panic of a hook: [`Other`](io::ErrorKind::Other).
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::DialFailure { source, .. } | Self::IoError { source, .. } => source.kind(),
@@ -135,12 +142,12 @@ impl Error {
 }
 
 impl Error {
-    /// The error of this crate that an [`io::Error`] carries, if it does.
+    /// The error of this crate inside an [`io::Error`]. `None` if it carries no such error.
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
 
-    /// This error and its causes in one line, for a log.
+    /// Displays this error and its causes in one line, for a log.
     ///
     /// ```
     /// use perconn::Conn;
@@ -156,7 +163,7 @@ impl Error {
         WithCauses(self)
     }
 
-    /// Whether it is over: no later operation on the same connection can succeed.
+    /// Whether the connection has ended: no later operation on it can succeed.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::ClosedConnection | Self::GaveUp { .. } | Self::RuntimeShutdown)
     }
@@ -178,13 +185,13 @@ impl From<Error> for io::Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Op {
-    /// A read, or the actor's own look at an idle link.
+    /// A read. Also the actor's watch of an idle link.
     Read,
     /// A write.
     Write,
     /// A flush.
     Flush,
-    /// A shutdown of the writing side.
+    /// A shutdown of the write side.
     Shutdown,
 }
 
@@ -206,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_says_its_own_level_and_the_cause_is_in_source() {
+    fn text_describes_its_own_level_and_the_cause_is_in_source() {
         let error = Error::IoError {
             op: Op::Write,
             generation: 3,

@@ -1,4 +1,6 @@
 //! The events of a connection, for [`Builder::on_event`](crate::Builder::on_event).
+//!
+//! The actor emits them. Next: [`Error`], the causes that they carry.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,24 +8,25 @@ use std::time::Duration;
 
 use crate::Error;
 
-/// A turn in the life of a connection.
+/// A change in the state of a connection.
 ///
-/// Events come in order and one at a time. [`Connected`](Event::Connected) or [`Reconnected`](Event::Reconnected)
-/// begins a link's life; [`Disconnected`](Event::Disconnected) or [`Closed`](Event::Closed) ends it. After
-/// [`GaveUp`](Event::GaveUp) or `Closed` there are no more. (A runtime that shuts down takes the actor with it, without
-/// an event.)
+/// Events come in order and one at a time. A link begins with [`Connected`](Event::Connected) or
+/// [`Reconnected`](Event::Reconnected) and ends with [`Disconnected`](Event::Disconnected) or
+/// [`Closed`](Event::Closed). After [`GaveUp`](Event::GaveUp) or `Closed` there are no more events. A runtime that shuts
+/// down ends the actor without an event.
 ///
-/// They are told by the actor, in its own time: a handle can have been told of a break before the event of it, or after.
-/// A new link is announced before any handle gets it.
+/// The actor emits them: a handle can report a break before its event or after it. A new link has its event before any
+/// handle gets the link.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[doc(alias("hook", "callback", "metrics", "on_reconnect", "on_disconnect"))]
 pub enum Event {
     /// The first link is up.
     #[non_exhaustive]
     Connected {
-        /// The number of the link: 1.
+        /// The number of the link: always 1.
         generation: u64,
-        /// How many dials it took.
+        /// How many dials were needed.
         attempt: u32,
     },
     /// A link broke.
@@ -31,16 +34,18 @@ pub enum Event {
     Disconnected {
         /// The number of the link.
         generation: u64,
-        /// Why: an [`Error::IoError`].
+        /// The reason: an [`Error::IoError`].
         cause: Arc<Error>,
         /// How long the link had been up.
         lived: Duration,
-        /// How many bytes the program had read from it. (What had arrived before the break can still be read after it.)
+        /// How many bytes the program had read from it. Bytes that arrived before the break can still be read after it.
         bytes_read: u64,
-        /// How many bytes the program had written on it. (What a session set-up had read and written is not counted here;
-        /// it is in the `unacknowledged` of [`Error::IoError`], so that the two may overlap.)
+        /// How many bytes the program had written on it.
+        ///
+        /// Bytes of a session set-up are not counted here. The `unacknowledged` of [`Error::IoError`] does count them, so
+        /// it can be the larger number.
         bytes_written: u64,
-        /// The delay before the next dial; `None` if there will be none.
+        /// The delay before the next dial; `None` if there is no next dial.
         retry_in: Option<Duration>,
     },
     /// A link is up again after an outage.
@@ -48,7 +53,7 @@ pub enum Event {
     Reconnected {
         /// The number of the new link.
         generation: u64,
-        /// The dial that succeeded, counted from the last stable link.
+        /// The number of the dial that succeeded, counted from the last stable link.
         attempt: u32,
     },
     /// A dial failed.
@@ -56,15 +61,15 @@ pub enum Event {
     DialFailed {
         /// The number of the dial, counted from the last stable link.
         attempt: u32,
-        /// Why: an [`Error::DialFailure`].
+        /// The reason: an [`Error::DialFailure`].
         cause: Arc<Error>,
-        /// The delay before the next dial; `None` if there will be none.
+        /// The delay before the next dial; `None` if there is no next dial.
         retry_in: Option<Duration>,
     },
-    /// [`max_retries`](crate::Builder::max_retries) are used up; there will be no more dials.
+    /// [`max_retries`](crate::Builder::max_retries) are used up; there are no more dials.
     #[non_exhaustive]
     GaveUp {
-        /// Dials since the last stable link.
+        /// How many dials were made since the last stable link.
         attempts: u32,
     },
     /// The program closed the connection or dropped its last handle.
@@ -79,8 +84,8 @@ impl fmt::Display for Event {
                 write!(f, "connected: generation {generation}, dial {attempt}")
             }
             Self::Disconnected { generation, lived, retry_in, cause, .. } => {
-                let (why, next) = (Reason(cause), Next(*retry_in));
-                write!(f, "disconnected: generation {generation} after {lived:.1?}: {why}, {next}")
+                let (reason, next) = (Reason(cause), Next(*retry_in));
+                write!(f, "disconnected: generation {generation} after {lived:.1?}: {reason}, {next}")
             }
             Self::Reconnected { generation, attempt } => {
                 write!(f, "reconnected: generation {generation}, dial {attempt}")
@@ -94,7 +99,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// What an event's error does not say itself: its cause.
+/// Displays the cause of an event's error, as the event's own text says the rest.
 struct Reason<'a>(&'a Error);
 
 impl fmt::Display for Reason<'_> {
@@ -106,6 +111,7 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
+/// Displays when the next dial is.
 struct Next(Option<Duration>);
 
 impl fmt::Display for Next {

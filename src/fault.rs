@@ -1,4 +1,9 @@
-//! The record of one break, from which every handle, the logger and the event hook are told.
+//! The record of one break.
+//!
+//! Each handle, the logger and the event hook report a break from this one record. [`Fault::seen_as`] is the only place
+//! that decides which of two causes of the same break a handle reports.
+//!
+//! Next: [`conn_state`](crate::conn_state), which keeps the records of the newest breaks.
 
 use std::io;
 use std::sync::Arc;
@@ -11,85 +16,102 @@ use crate::{Error, Op};
 /// Why and when a link stopped being usable.
 #[derive(Debug)]
 pub(crate) struct Fault {
+    /// The number of the link that broke.
     pub(crate) generation: u64,
-    /// The operation that noticed.
+    /// The operation that noticed the break.
     pub(crate) op: Op,
+    /// Why it broke.
     pub(crate) cause: Cause,
     /// How long the link had been up.
     pub(crate) lived: Duration,
-    /// What had passed over it. (A call that is still under way on another thread adds its bytes when it returns.)
+    /// The bytes that had passed over the link. A call still running on another thread adds its bytes when it returns.
     pub(crate) byte_count: Arc<ByteCount>,
     /// How many written bytes the peer's kernel had not acknowledged, where that is known.
     pub(crate) unacknowledged: Option<u64>,
-    /// The program had ended the conversation: there will not be another link.
+    /// The program had shut the connection down: no further link follows.
     pub(crate) is_last: bool,
 }
 
 impl Fault {
-    /// A break whose record is gone.
+    /// A substitute for a break whose record is gone: a [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
     pub(crate) fn forgotten(generation: u64, op: Op) -> Self {
         let cause = io::Error::from(io::ErrorKind::ConnectionAborted).into();
         let (lived, byte_count) = (Duration::ZERO, Arc::default());
         Self { generation, op, cause, lived, byte_count, unacknowledged: None, is_last: false }
     }
 
-    /// The same break as a handle has seen it: of two causes, the one that says more.
+    /// The same break as one handle reports it, whose own stream has shown the cause `seen`.
+    ///
+    /// The first operation that notices a break records its cause. A handle that then meets another cause on its stream
+    /// reports the more precise of the two. The recorded break does not change.
+    ///
+    /// | recorded | seen | reported | reason |
+    /// |---|---|---|---|
+    /// | `Requested`, `IdleTimeout` | anything | recorded | what the stream shows after our own break is its echo |
+    /// | any other | `Failed` | seen | the stream knows best why it failed |
+    /// | `DialerSaysClosed` | `PeerClosed` | seen | the dialer knows that the stream is closed, the read that it ended cleanly |
+    /// | any other | any other | recorded | an error says more than the end of the stream that follows it |
     pub(crate) fn seen_as(self: &Arc<Self>, seen: Cause) -> Arc<Self> {
-        let says_more = match (&self.cause, &seen) {
-            // What comes after a break of our own making is its echo.
-            (Cause::Requested | Cause::Silent(_), _) => false,
-            // The stream knows better than the first report why it failed.
+        let is_better = match (&self.cause, &seen) {
+            (Cause::Requested | Cause::IdleTimeout(_), _) => false,
             (_, Cause::Failed(_)) => true,
-            // The dialer knew only that it was closed.
-            (Cause::SaidClosed, Cause::PeerClosed) => true,
+            (Cause::DialerSaysClosed, Cause::PeerClosed) => true,
             _ => false,
         };
-        if says_more {
+        if is_better {
             Arc::new(Self { cause: seen, byte_count: Arc::clone(&self.byte_count), ..**self })
         } else {
             Arc::clone(self)
         }
     }
 
-    /// The error for a handle that learns of this break through `op`.
+    /// The error of this break for a handle that reports it from the operation `op`.
     pub(crate) fn error(&self, op: Op, address: &str) -> Error {
         let source = match &self.cause {
             // What the kernel says to a write after the peer has gone.
-            Cause::PeerClosed | Cause::SaidClosed if op != Op::Read => {
-                io::Error::new(io::ErrorKind::BrokenPipe, PeerClosed)
+            Cause::PeerClosed | Cause::DialerSaysClosed if op != Op::Read => {
+                io::Error::new(io::ErrorKind::BrokenPipe, PeerClosedText)
             }
-            Cause::PeerClosed | Cause::SaidClosed => io::Error::new(io::ErrorKind::UnexpectedEof, PeerClosed),
-            Cause::Requested => io::Error::new(io::ErrorKind::ConnectionAborted, ReconnectRequested),
-            Cause::Silent(limit) => io::Error::new(io::ErrorKind::TimedOut, Silent(*limit)),
+            Cause::PeerClosed | Cause::DialerSaysClosed => io::Error::new(io::ErrorKind::UnexpectedEof, PeerClosedText),
+            Cause::Requested => io::Error::new(io::ErrorKind::ConnectionAborted, RequestedText),
+            Cause::IdleTimeout(limit) => io::Error::new(io::ErrorKind::TimedOut, IdleTimeoutText(*limit)),
             Cause::Failed(source) => source.to_io(),
         };
         let (generation, unacknowledged) = (self.generation, self.unacknowledged);
         Error::IoError { op, generation, unacknowledged, address: address.to_owned(), source }
     }
+
+    /// What a read returns for this break: the peer's close is the end of the stream, anything else an error.
+    pub(crate) fn read_outcome(&self, address: &str) -> io::Result<()> {
+        match self.cause {
+            Cause::PeerClosed => Ok(()),
+            _ => Err(self.error(Op::Read, address).into()),
+        }
+    }
 }
 
-/// The causes of a break.
+/// Why a link broke.
 #[derive(Debug)]
 pub(crate) enum Cause {
-    /// The peer ended the stream in an orderly way; a reader sees the end of the file.
+    /// The peer ended the stream cleanly; a read returns `Ok(0)`.
     PeerClosed,
-    /// The dialer says that the peer has closed; whether in an orderly way is not known.
-    SaidClosed,
+    /// The dialer's `is_closed` says that the peer has closed. Whether it closed cleanly is not known.
+    DialerSaysClosed,
     /// The program called `reconnect()`.
     Requested,
-    /// Nothing was received for this long.
-    Silent(Duration),
+    /// A read received nothing for this long.
+    IdleTimeout(Duration),
     /// An I/O error.
     Failed(SharedIoError),
 }
 
 impl Cause {
-    /// Whether the kernel has told of it: then a stream that is built on a socket is about to come to its end.
-    pub(crate) fn is_of_the_kernel(&self) -> bool {
+    /// Whether the kernel has reported it. Then a stream built on a socket will soon return its end or an error.
+    pub(crate) fn is_from_kernel(&self) -> bool {
         match self {
-            Self::SaidClosed => true,
+            Self::DialerSaysClosed => true,
             Self::Failed(error) => error.is_from_kernel(),
-            Self::PeerClosed | Self::Requested | Self::Silent(_) => false,
+            Self::PeerClosed | Self::Requested | Self::IdleTimeout(_) => false,
         }
     }
 }
@@ -100,29 +122,91 @@ impl From<io::Error> for Cause {
     }
 }
 
-/// The text of an orderly end, where it has to be an error.
+/// The text of a peer's close, where it has to be an error.
 #[derive(Debug, thiserror::Error)]
 #[error("the peer closed the connection")]
-struct PeerClosed;
+struct PeerClosedText;
 
-/// The text of a break on purpose.
+/// The text of a break that the program requested.
 #[derive(Debug, thiserror::Error)]
 #[error("a reconnect was requested")]
-struct ReconnectRequested;
+struct RequestedText;
 
 /// The text of an idle timeout.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing was received for {0:?}")]
-struct Silent(Duration);
+struct IdleTimeoutText(Duration);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(3);
+
+    fn fault(cause: Cause) -> Arc<Fault> {
+        Arc::new(Fault { cause, ..Fault::forgotten(1, Op::Read) })
+    }
+
+    fn failed(kind: io::ErrorKind) -> Cause {
+        io::Error::from(kind).into()
+    }
+
     #[test]
-    fn an_orderly_close_is_a_broken_pipe_to_a_writer() {
-        let fault = Fault { cause: Cause::PeerClosed, ..Fault::forgotten(1, Op::Read) };
+    fn peer_close_is_the_end_of_the_stream_to_a_reader_and_a_broken_pipe_to_a_writer() {
+        let fault = fault(Cause::PeerClosed);
         assert_eq!(fault.error(Op::Write, "a:1").kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(fault.error(Op::Read, "a:1").kind(), io::ErrorKind::UnexpectedEof);
+        assert!(fault.read_outcome("a:1").is_ok());
+    }
+
+    #[test]
+    fn seen_as_reports_the_cause_that_its_table_names() {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        type Make = fn() -> Cause;
+        const CLOSED: (&str, Make) = ("PeerClosed", || Cause::PeerClosed);
+        const DIALER: (&str, Make) = ("DialerSaysClosed", || Cause::DialerSaysClosed);
+        const REQUESTED: (&str, Make) = ("Requested", || Cause::Requested);
+        const IDLE: (&str, Make) = ("IdleTimeout(3s)", || Cause::IdleTimeout(LIMIT));
+        const RESET: (&str, Make) = ("ConnectionReset", || failed(ConnectionReset));
+        const PIPE: (&str, Make) = ("BrokenPipe", || failed(BrokenPipe));
+        // (recorded, seen, reported)
+        let table = [
+            // A break of our own keeps its cause.
+            (REQUESTED, CLOSED, REQUESTED),
+            (REQUESTED, DIALER, REQUESTED),
+            (REQUESTED, REQUESTED, REQUESTED),
+            (REQUESTED, IDLE, REQUESTED),
+            (REQUESTED, PIPE, REQUESTED),
+            (IDLE, CLOSED, IDLE),
+            (IDLE, DIALER, IDLE),
+            (IDLE, REQUESTED, IDLE),
+            (IDLE, IDLE, IDLE),
+            (IDLE, PIPE, IDLE),
+            // An error on the handle's own stream replaces every other cause.
+            (CLOSED, PIPE, PIPE),
+            (DIALER, PIPE, PIPE),
+            (RESET, PIPE, PIPE),
+            // The end of the stream replaces only what the dialer said.
+            (DIALER, CLOSED, CLOSED),
+            (RESET, CLOSED, RESET),
+            (CLOSED, CLOSED, CLOSED),
+            // Nothing else replaces a recorded cause.
+            (DIALER, DIALER, DIALER),
+            (DIALER, REQUESTED, DIALER),
+            (DIALER, IDLE, DIALER),
+            (CLOSED, DIALER, CLOSED),
+            (CLOSED, REQUESTED, CLOSED),
+            (CLOSED, IDLE, CLOSED),
+            (RESET, DIALER, RESET),
+            (RESET, REQUESTED, RESET),
+            (RESET, IDLE, RESET),
+        ];
+        for (recorded, seen, reported) in table {
+            let found = match &fault(recorded.1()).seen_as(seen.1()).cause {
+                Cause::Failed(error) => format!("{:?}", error.to_io().kind()),
+                cause => format!("{cause:?}"),
+            };
+            assert_eq!(found, reported.0, "recorded {}, seen {}", recorded.0, seen.0);
+        }
     }
 }

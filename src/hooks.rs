@@ -1,4 +1,7 @@
 //! The logger and the event hook of the program.
+//!
+//! One type for every part of the crate: connection, acceptor, pool and listener. Next: `panics.rs`, which keeps a panic
+//! of a hook from the task that called it.
 
 use std::borrow::Borrow;
 use std::error::Error;
@@ -9,20 +12,25 @@ use crate::panics::{catch, ignore};
 
 /// The logger and the event hook of a connection, an acceptor, a pool or a listener.
 ///
-/// They run on the task that has something to report: a slow one delays that task and nothing else. A panic in one is
-/// caught and reported, so that it can end neither the task nor anyone who waits for it.
+/// They run on the task that calls them: a slow hook delays that task and nothing else. A panic of a hook is caught and
+/// reported, and so ends neither the task nor an operation that waits for it.
 pub(crate) struct Hooks<E, V> {
+    /// Gets each error that is to be logged.
     pub(crate) logger: Hook<E>,
+    /// Gets each event. `None`: no events are made.
     pub(crate) on_event: Option<Hook<V>>,
 }
 
+/// A function of the program.
 pub(crate) type Hook<T> = Box<dyn Fn(&T) + Send + Sync>;
 
-/// What a logger receives; a panic of a hook is one of these errors.
+/// The error type of a logger. It has an error for a panic of a hook.
 pub(crate) trait Logged: Error + 'static {
+    /// `hook` is `"logger"` or `"event"`.
     fn hook_panicked(hook: &'static str, message: String) -> Self;
 }
 
+/// A warning through the `log` crate, and no event hook.
 impl<E: Logged, V> Default for Hooks<E, V> {
     fn default() -> Self {
         Self { logger: Box::new(|error| warn(WithCauses(error))), on_event: None }
@@ -30,13 +38,14 @@ impl<E: Logged, V> Default for Hooks<E, V> {
 }
 
 impl<E: Logged, V> Hooks<E, V> {
+    /// Calls the logger. Its panic goes to the `log` crate.
     pub(crate) fn log(&self, error: &E) {
         if let Err(message) = catch(|| (self.logger)(error)) {
             warn(WithCauses(&E::hook_panicked("logger", message)));
         }
     }
 
-    /// Calls the event hook, if there is one. `event` is made only then.
+    /// Calls the event hook. Its panic goes to the logger. Without a hook, `event` is not called.
     pub(crate) fn emit<B: Borrow<V>>(&self, event: impl FnOnce() -> B) {
         let Some(hook) = &self.on_event else { return };
         if let Err(message) = catch(|| hook(event().borrow())) {
@@ -47,7 +56,7 @@ impl<E: Logged, V> Hooks<E, V> {
 
 /// Logs a warning on the target `perconn`.
 ///
-/// The program's backend of `log` may panic, too. Then there is no way left to report anything.
+/// The program's backend of `log` can panic, too. Then nothing is left to report it to.
 pub(crate) fn warn(text: impl Display) {
     ignore(|| log::warn!(target: "perconn", "{text}"));
 }
@@ -69,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn panic_of_the_event_hook_goes_to_the_logger_and_one_of_the_logger_nowhere() {
+    fn panic_of_the_event_hook_goes_to_the_logger_and_a_panic_of_the_logger_is_caught() {
         let logged: Arc<Mutex<Vec<String>>> = Arc::default();
         let log = Arc::clone(&logged);
         let hooks = Hooks {

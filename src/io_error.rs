@@ -1,28 +1,39 @@
-//! I/O errors: copies of one error for several handles, and the two kinds that are not a failure.
+//! Copies of I/O errors, and the two kinds that are not failures.
+//!
+//! Next: [`fault`](crate::fault), which keeps the I/O error of a break for every handle.
 
 use std::sync::Arc;
 use std::{error, fmt, io};
 
-/// Whether a stream asks to be called again: the two kinds that do not break a link. (No stream of tokio returns them.)
+/// Whether an error means "call again": [`WouldBlock`](io::ErrorKind::WouldBlock) or
+/// [`Interrupted`](io::ErrorKind::Interrupted).
+///
+/// These two kinds do not break a link. No stream of tokio returns them, but a stream of the program may.
 pub(crate) fn is_try_again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// An [`io::Error`] for several handles; `io::Error` itself cannot be cloned.
+/// One [`io::Error`] for several handles; `io::Error` itself cannot be cloned.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedIoError(Arc<io::Error>);
 
 impl SharedIoError {
+    /// Shares this error.
     pub(crate) fn new(error: io::Error) -> Self {
         Self(Arc::new(error))
     }
 
-    /// One more error of the same kind, operating-system code and text.
+    /// Makes another error with the same kind, operating-system code, text and cause.
     pub(crate) fn to_io(&self) -> io::Error {
         match self.0.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
             None => io::Error::new(self.0.kind(), self.clone()),
         }
+    }
+
+    /// Whether the kernel returned this error.
+    pub(crate) fn is_from_kernel(&self) -> bool {
+        self.0.raw_os_error().is_some()
     }
 }
 
@@ -35,13 +46,6 @@ impl fmt::Display for SharedIoError {
 impl error::Error for SharedIoError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         self.0.source()
-    }
-}
-
-impl SharedIoError {
-    /// Whether the kernel gave this error.
-    pub(crate) fn is_from_kernel(&self) -> bool {
-        self.0.raw_os_error().is_some()
     }
 }
 

@@ -36,6 +36,7 @@ pub mod pool;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub mod postgres;
+#[cfg(any(feature = "acceptor", feature = "pool"))]
 mod runtime;
 #[cfg(feature = "session")]
 mod session;

@@ -1,38 +1,42 @@
 //! One live stream with the peer, and how a handle reaches it.
 //!
-//! A `TcpStream` or a `UnixStream` can be read, written and watched through a shared reference, so every handle and
-//! the actor hold the same [`Socket`] and nobody needs a lock. Any other stream needs `&mut` for everything: a whole
-//! `Conn` owns it, and the halves of `into_split` share it behind a lock.
+//! A `TcpStream` or `UnixStream` can be read, written and watched through a shared reference. So every handle and the
+//! actor hold the same [`Socket`], and no lock is needed. Any other stream needs `&mut` for everything: a whole `Conn`
+//! owns it, and the halves of `into_split` share it behind a lock.
+//!
+//! Next: [`Socket`], which reads and writes the kernel's sockets.
 
 use std::any::Any;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub(crate) use self::peer_close::{LastLook, is_closed_now};
-pub(crate) use self::socket::{Parting, Socket};
-use crate::sync::Mutex;
-
+pub(crate) use self::peer_close::{LastCheck, is_closed_now};
+pub(crate) use self::socket::{Disconnect, Socket};
 use crate::byte_count::ByteCount;
 use crate::poll_once::poll_once;
+use crate::sync::Mutex;
 
 mod peer_close;
 mod socket;
 mod unacknowledged;
 
-/// A stream and the number of its link.
+/// One reference to the stream of a link.
 pub(crate) struct Link<S> {
+    /// The number of the link.
     pub(crate) generation: u64,
+    /// Its stream.
     pub(crate) stream: StreamRef<S>,
+    /// The bytes that have passed over it, counted by the handles.
     pub(crate) byte_count: Arc<ByteCount>,
 }
 
 impl<S> Link<S> {
-    /// Two links on one stream.
+    /// Makes a second reference to the same stream.
     pub(crate) fn share(self) -> (Self, Self) {
         let Self { generation, stream, byte_count } = self;
         let (one, other) = stream.share();
@@ -42,20 +46,24 @@ impl<S> Link<S> {
         )
     }
 
-    /// The only link on its stream, if nobody else holds it.
+    /// Takes the stream out of its lock if this is the only reference.
     pub(crate) fn unshare(self) -> Self {
         Self { stream: self.stream.unshare(), ..self }
     }
 }
 
-/// How a handle holds the stream of a link.
+/// A reference to the stream of a link.
 pub(crate) enum StreamRef<S> {
+    /// A kernel socket, which needs no lock.
     Socket(Socket),
+    /// Any other stream, with one handle.
     Owned(S),
+    /// Any other stream, shared by the halves of a connection.
     Locked(Arc<Mutex<S>>),
 }
 
 impl<S> StreamRef<S> {
+    /// The socket, if the stream is one.
     pub(crate) fn socket(&self) -> Option<&Socket> {
         match self {
             Self::Socket(socket) => Some(socket),
@@ -63,12 +71,12 @@ impl<S> StreamRef<S> {
         }
     }
 
-    /// Whether bytes that have arrived on a broken link wait to be read. Of a stream that is no socket this is not known.
+    /// Whether bytes may have arrived that were not read. For a stream that is not a socket this is not known, so true.
     pub(crate) fn has_unread(&self) -> bool {
         self.socket().is_none_or(Socket::has_unread)
     }
 
-    /// Two grips on one stream.
+    /// Makes a second reference to the same stream.
     fn share(self) -> (Self, Self) {
         match self {
             Self::Socket(socket) => (Self::Socket(socket.clone()), Self::Socket(socket)),
@@ -77,7 +85,7 @@ impl<S> StreamRef<S> {
         }
     }
 
-    /// Takes the stream out of its lock if nobody else holds it.
+    /// Takes the stream out of its lock if this is the only reference.
     fn unshare(self) -> Self {
         match self {
             Self::Locked(stream) => match Arc::try_unwrap(stream) {
@@ -90,18 +98,19 @@ impl<S> StreamRef<S> {
 }
 
 impl<S> StreamRef<S> {
-    /// Whether the peer is known to have closed. `of_other` tells it of a stream that is no socket.
+    /// Checks whether the peer is known to have closed. `is_closed` answers for a stream that is not a socket.
     #[inline]
-    pub(crate) fn is_closed_by_peer(&self, last: &mut LastLook, of_other: impl FnOnce(&S) -> bool) -> bool {
+    pub(crate) fn check_closed(&self, last: &mut LastCheck, is_closed: impl FnOnce(&S) -> bool) -> bool {
         match self {
-            Self::Socket(socket) => socket.is_closed_by_peer(last),
-            Self::Owned(stream) => of_other(stream),
-            Self::Locked(stream) => of_other(&lock(stream)),
+            Self::Socket(socket) => socket.check_closed(last),
+            Self::Owned(stream) => is_closed(stream),
+            Self::Locked(stream) => is_closed(&stream.lock()),
         }
     }
 }
 
 impl<S: 'static> StreamRef<S> {
+    /// The first reference to a new stream.
     pub(crate) fn new(stream: S) -> Self {
         match Socket::from_stream(stream) {
             Ok(socket) => Self::Socket(socket),
@@ -109,7 +118,7 @@ impl<S: 'static> StreamRef<S> {
         }
     }
 
-    /// The stream itself, where it can be seen without a lock.
+    /// The stream itself, if it is not behind a lock.
     pub(crate) fn get_ref(&self) -> Option<&S> {
         match self {
             Self::Socket(socket) => socket.as_any().downcast_ref(),
@@ -120,51 +129,56 @@ impl<S: 'static> StreamRef<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
+    /// Reads some bytes.
     #[inline]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Socket(socket) => socket.poll_read(cx, buf),
             Self::Owned(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Locked(stream) => Pin::new(&mut *lock(stream)).poll_read(cx, buf),
+            Self::Locked(stream) => Pin::new(&mut *stream.lock()).poll_read(cx, buf),
         }
     }
 
+    /// Writes some of these bytes.
     #[inline]
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: Bytes<'_>) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bufs: WriteBufs<'_>) -> Poll<io::Result<usize>> {
         match self {
-            Self::Socket(socket) => socket.poll_write(cx, bytes),
-            Self::Owned(stream) => bytes.poll_write(Pin::new(stream), cx),
-            Self::Locked(stream) => bytes.poll_write(Pin::new(&mut *lock(stream)), cx),
+            Self::Socket(socket) => socket.poll_write(cx, bufs),
+            Self::Owned(stream) => bufs.poll_write(Pin::new(stream), cx),
+            Self::Locked(stream) => bufs.poll_write(Pin::new(&mut *stream.lock()), cx),
         }
     }
 
+    /// Whether a vectored write takes more than the first buffer.
     pub(crate) fn is_write_vectored(&self) -> bool {
         match self {
             Self::Socket(_) => true,
             Self::Owned(stream) => stream.is_write_vectored(),
-            Self::Locked(stream) => lock(stream).is_write_vectored(),
+            Self::Locked(stream) => stream.lock().is_write_vectored(),
         }
     }
 
+    /// Hands everything that the stream has accepted to the kernel.
     #[inline]
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            // A socket has no buffer of its own outside the kernel.
+            // Every byte that a socket has accepted is with the kernel.
             Self::Socket(_) => Poll::Ready(Ok(())),
             Self::Owned(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Locked(stream) => Pin::new(&mut *lock(stream)).poll_flush(cx),
+            Self::Locked(stream) => Pin::new(&mut *stream.lock()).poll_flush(cx),
         }
     }
 
+    /// Shuts the writing side down.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Socket(socket) => Poll::Ready(socket.shutdown_write()),
             Self::Owned(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Locked(stream) => Pin::new(&mut *lock(stream)).poll_shutdown(cx),
+            Self::Locked(stream) => Pin::new(&mut *stream.lock()).poll_shutdown(cx),
         }
     }
 
-    /// Reads what has already arrived, without waiting. `None`: nothing has, as far as the stream knows.
+    /// Reads what has arrived, without waiting. `None`: nothing has, as far as the stream knows.
     pub(crate) fn read_arrived(&mut self, buf: &mut ReadBuf<'_>) -> Option<io::Result<()>> {
         if let Self::Socket(socket) = self {
             return match socket.read_arrived(buf) {
@@ -176,14 +190,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
     }
 }
 
-/// What a write has to send.
+/// The bytes of one write.
 #[derive(Clone, Copy)]
-pub(crate) enum Bytes<'a> {
+pub(crate) enum WriteBufs<'a> {
+    /// A single buffer.
     One(&'a [u8]),
+    /// The buffers of a vectored write.
     Many(&'a [IoSlice<'a>]),
 }
 
-impl Bytes<'_> {
+impl WriteBufs<'_> {
+    /// How many bytes they have together.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -192,16 +209,13 @@ impl Bytes<'_> {
         }
     }
 
+    /// Writes them on a stream of the program.
     fn poll_write<S: AsyncWrite>(self, stream: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self {
             Self::One(bytes) => stream.poll_write(cx, bytes),
             Self::Many(parts) => stream.poll_write_vectored(cx, parts),
         }
     }
-}
-
-fn lock<S>(stream: &Mutex<S>) -> MutexGuard<'_, S> {
-    stream.lock()
 }
 
 /// Whether `S` is the type `T`.

@@ -1,33 +1,34 @@
-//! Panics of the program's own code: hooks, wakers, dialers, handlers, what a stream does when it is dropped.
+//! Panics of the program's own code: hooks, wakers, dialers, handlers, and destructors of streams.
 //!
-//! Everything in this crate that calls such code and has to go on calls it through [`catch`].
+//! A task of this crate that calls such code and has to go on afterwards calls it through [`catch`]. Next: `hooks.rs` and
+//! `actor/panic_as_error.rs`, which do so.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-/// Calls the program's own code. A panic becomes its message.
+/// Calls the program's own code. A panic becomes an error with its message.
 ///
 /// The caller must not use a value that the code may have left half changed.
 pub(crate) fn catch<T>(code: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(code)).map_err(message)
 }
 
-/// The same where nothing can be done about a panic, and nobody wants its message.
+/// [`catch`] for code whose panic needs no report.
 pub(crate) fn ignore(code: impl FnOnce()) {
     let _ = catch(code);
 }
 
-/// Wakes a task. A waker is code of the program or of its executor.
+/// Wakes a task. The waker is code of the program or of its executor, and can panic.
 pub(crate) fn wake(waker: Waker) {
     ignore(|| waker.wake());
 }
 
-/// The message of a panic.
+/// The message of a panic, if it has one as text.
 pub(crate) fn message(payload: Box<dyn Any + Send>) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned();
-    // A payload may panic when it is dropped, and so may the payload of that panic. The second one is leaked.
+    // A payload can panic when it is dropped, and so can the payload of that panic. The second one is leaked.
     if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(another);
     }
@@ -58,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn payload_that_panics_when_it_is_dropped_does_no_harm() {
+    fn payload_that_panics_when_it_is_dropped_is_contained() {
         for depth in 0..5 {
             assert_eq!(catch(|| panic_any(Bomb(depth))), Err::<(), _>("no message".to_owned()));
         }

@@ -1,11 +1,13 @@
 //! A pool of connections to any number of addresses, within a budget of file descriptors.
 //!
-//! A program that talks to thousands of addresses, each now and then, cannot keep a socket to each. A [`Pool`] is the right
-//! to so many open connections *across all addresses*. Each address has a [`Resource`]; [`get`](Resource::get) lends its
-//! connection to one user at a time, dialing if there is none; dropped, the [`Guard`] gives it back. The connection stays
-//! open for the next time, until its slot is needed elsewhere: then the one that has been idle for longest is closed.
+//! A program that talks to thousands of addresses, each now and then, cannot keep a socket to each of them. A [`Pool`]
+//! caps the number of open connections *across all addresses*. Each address has a [`Resource`], and its method
+//! [`get`](Resource::get) lends the connection to one caller at a time. It dials if the connection is not open. When
+//! the [`Guard`] is dropped, the connection goes back and stays open for the next time, until its slot is needed
+//! elsewhere: then the pool closes the connection that has been idle for longest.
 //!
-//! (It is not a pool of interchangeable connections to one server, as bb8 and deadpool are: a resource is one connection.)
+//! This is not a pool of interchangeable connections to one server, as bb8 and deadpool are: a resource is one
+//! connection.
 //!
 //! ```
 //! use perconn::pool::Pool;
@@ -23,7 +25,7 @@
 //! let pool = Pool::new(64)?;
 //! let agent = pool.resource(address)?; // nothing is dialed yet
 //! for _ in 0..3 {
-//!     let mut conn = agent.get().await?; // the first time a dial, then the same connection
+//!     let mut conn = agent.get().await?; // a dial the first time, then the same connection
 //!     conn.write_all(b"status?").await?;
 //!     let mut answer = [0; 7];
 //!     conn.read_exact(&mut answer).await?;
@@ -33,49 +35,55 @@
 //! # }
 //! ```
 //!
-//! # Who waits, and for how long
+//! # Waiting
 //!
-//! A user waits for others of the same resource, and for a slot if all are in use; of those who wait, whoever came first is
-//! served first. Dropping the future gives the place up. [`get_timeout`](Resource::get_timeout) limits the whole,
-//! [`try_get`](Resource::try_get) does not wait for anyone, and a dial is limited by
-//! [`dial_timeout`](PoolBuilder::dial_timeout). If a dial fails, its error is told at once, to all who were waiting for that
-//! resource.
+//! A caller waits while other callers use the same resource, and for a slot while all slots are in use. Waiting callers
+//! are served in the order in which they came. A dropped future gives its place up.
+//! [`get_timeout`](Resource::get_timeout) limits the whole wait, [`try_get`](Resource::try_get) does not wait for other
+//! callers, and [`dial_timeout`](PoolBuilder::dial_timeout) limits a dial. If a dial fails, all callers that wait for
+//! that resource get its error at once.
 //!
-//! One exception: while a connection is being closed to make room, one who comes later is served before him who waits for
-//! that, if he finds another connection idle whose slot he can have.
+//! There is one exception to the order. While the pool closes a connection to make room for a caller, a later caller
+//! may find another idle connection whose slot it can have, and is then served first.
 //!
-//! A future of [`get`](Resource::get) that is held and not polled keeps what it has: its turn, or its slot and its dial,
-//! whatever the dial timeout. And who waits for a second connection with a first one in his hands, as others do the other way
-//! round, may wait for ever, as with mutexes: use [`get_timeout`](Resource::get_timeout).
+//! A future of [`get`](Resource::get) that you keep without polling it keeps what it has: its turn, or its slot and its
+//! dial, even beyond the dial timeout. A caller that waits for a second connection while it holds a first one can
+//! deadlock with callers that do the same the other way round, as with mutexes: use
+//! [`get_timeout`](Resource::get_timeout).
 //!
-//! # What is never handed out
+//! # What is never lent
 //!
-//! A connection that its peer has closed, or on which something has arrived that nobody asked for (an answer that came too
-//! late, a farewell). Each hand-out asks the kernel, which is one system call and no wait; one that is found so is closed,
-//! and a new one dialed in its place. A stream that is neither a `TcpStream` nor a `UnixStream`, such as
-//! one of TLS, is read without waiting, which finds what the runtime has seen by then, and its dialer's [`Dial::is_closed`] is
-//! asked. Of anything that is no stream, nothing is known.
+//! The pool never lends a connection that its peer has closed, or on which something has arrived that nobody asked for,
+//! such as a late answer or a goodbye message. It asks the kernel before each reuse, which costs one system call and no
+//! wait. It closes such a connection and dials a new one in its place. A stream that is neither a `TcpStream` nor a
+//! `UnixStream`, such as a TLS stream, is read without waiting, which finds what the runtime has seen by then, and its
+//! dialer's [`Dial::is_closed`] is asked. Values that are not streams are not checked.
 //!
-//! No pool can know that a connection is in the middle of an exchange whose answer has not arrived yet. If a future that
-//! uses a [`Guard`] may be dropped half-way, let it [close on drop](Guard::close_on_drop) until the exchange is over.
+//! No pool can know that a connection is in the middle of an exchange whose answer has not arrived yet. If a future
+//! that uses a [`Guard`] may be dropped half-way, let the guard [close on drop](Guard::close_on_drop) until the
+//! exchange is over.
 //!
 //! # Several runtimes
 //!
-//! A connection belongs to the tokio runtime in which it was opened: whoever uses it, that one must tell it what has arrived.
-//! Several runtimes may share a pool, if all of them are driven; on a connection of one that nobody drives, a user in another
-//! waits for ever. Where each call drives a runtime of its own for a while (`block_on` of a current-thread runtime), give
-//! each runtime its own pool. A connection of a runtime that is gone is not handed out.
+//! A connection belongs to the tokio runtime in which it was opened. That runtime has to report what arrives, whichever
+//! task uses the connection. Several runtimes may share a pool if all of them are driven. If nobody drives the runtime
+//! of a connection, a task of another runtime that uses the connection waits forever. Where each call drives a runtime
+//! of its own for a while (`block_on` of a current-thread runtime), give each runtime its own pool. The pool does not
+//! lend the connections of a runtime that is gone.
 //!
 //! # How exact the budget is
 //!
-//! A slot is one open connection, and one that has to make room is closed before the next is dialed. A resource has one
-//! connection at a time: while it is being closed, who asks for it waits. Only a dial to a name with several addresses may
-//! have more than one socket open for a moment: if one does not answer, another is tried beside it every 250 ms (RFC 8305).
+//! A slot is one open connection. A connection that has to make room is closed before the next one is dialed. A
+//! resource has one connection at a time, and callers wait while it is being closed. Only a dial to a name with several
+//! addresses may have more than one socket open for a moment: if one address does not answer, the dialer tries another
+//! one beside it every 250 ms (RFC 8305).
 //!
-//! # Other things than connections
+//! # Things other than connections
 //!
-//! The budget is one of descriptors, and a program has other uses for these. [`slot`](Pool::slot) gives out the bare
-//! right to one, and [`resource_fn`](Pool::resource_fn) keeps anything that can be opened and is worth to be kept open.
+//! The budget is one of descriptors, which a program also needs for other things. [`Pool::slot`] gives you a slot
+//! without a connection, and [`Pool::resource_fn`] keeps anything that is opened and is worth keeping open.
+//!
+//! Next: [`Resource`], which lends the connections.
 
 use std::fmt;
 use std::future::Future;
@@ -84,8 +92,8 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::net::TcpStream;
 
-use self::make::{Dialed, Made};
-use self::shared::Shared;
+use self::opener::{ByDialer, ByFn};
+use self::state::PoolInner;
 use crate::{Address, Dial, Error, TcpDialer};
 
 pub use self::builder::PoolBuilder;
@@ -96,35 +104,36 @@ pub use self::resource::Resource;
 pub use self::slot::Slot;
 pub use self::stats::Stats;
 
-mod book;
+mod acquire;
 mod builder;
-mod claim;
-mod dialing;
+mod close_signal;
+mod connection;
+mod dial_attempt;
 mod error;
 mod event;
+mod fd_limit;
 mod guard;
+mod health;
 mod hooks;
-mod inner;
-mod limit;
-mod look;
-mod make;
-mod notice;
+mod opener;
 mod reaper;
 mod resource;
-mod shared;
+mod resource_inner;
 mod slot;
+mod slots;
+mod state;
 mod stats;
 
-/// The right to so many open connections across all addresses; see [the module](self).
+/// A cap on the number of open connections across all addresses; see [the module](self), which has an example.
 ///
-/// Clones are the same pool. It lives as long as a clone or a resource of it does.
+/// Clones are the same pool. It lives as long as one of its clones or resources.
 #[derive(Clone)]
 pub struct Pool {
-    shared: Arc<Shared>,
+    inner: Arc<PoolInner>,
 }
 
 impl Pool {
-    /// A pool of `max` slots, with the default settings.
+    /// Makes a pool of `max` slots with the default settings.
     ///
     /// # Errors
     ///
@@ -138,32 +147,33 @@ impl Pool {
         PoolBuilder::new(max)
     }
 
-    /// The pool of this process, which all parts of a program share.
+    /// Returns the pool of this process, which all parts of a program can share. It has the default settings.
     ///
-    /// Its size is the limit of descriptors (on Linux, the soft `RLIMIT_NOFILE` at the time of the first call, so that a
-    /// program may raise it before) less 50 for other uses, or less the half, if that is fewer. Elsewhere than on Linux, a
-    /// limit of 256 is assumed. It has the default settings.
+    /// Its size is the process's limit of descriptors, less 50 for other uses, or less half of the limit if that is
+    /// fewer. On Linux the limit is the soft `RLIMIT_NOFILE` at the time of the first call, so a program can raise it
+    /// before. On other systems the pool assumes a limit of 256.
     pub fn global() -> &'static Self {
         static GLOBAL: OnceLock<Pool> = OnceLock::new();
-        GLOBAL.get_or_init(|| Self { shared: Shared::new(PoolBuilder::new(limit::slots_of_this_process())) })
+        GLOBAL.get_or_init(|| Self { inner: PoolInner::new(PoolBuilder::new(fd_limit::slots_of_this_process())) })
     }
 
-    /// A resource for an address, dialed by a [`TcpDialer`]. Nothing is dialed yet.
+    /// Adds a resource for an address, which a [`TcpDialer`] dials. Nothing is dialed yet.
     ///
-    /// Two resources for the same address are two connections; clone one to share it.
+    /// Two resources for the same address are two connections. Clone a resource to share its connection.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] if the address cannot be one.
+    /// [`Error::InvalidConfig`] if the address is malformed.
     pub fn resource(&self, address: impl Into<Address>) -> Result<Resource<TcpStream>, Error> {
         let address = address.into();
         let mut dialer = TcpDialer::new(address.clone());
-        dialer.take_socket_options(&self.shared.settings.socket_options);
+        dialer.take_socket_options(&self.inner.settings.socket_options);
         self.resource_with(address.as_str(), dialer)
     }
 
-    /// A resource whose connections a dialer of your own makes: TLS, Unix sockets, a session set-up. The name is for errors
-    /// and events.
+    /// Adds a resource whose connections your own dialer makes: for TLS, for Unix sockets, for a session set-up.
+    ///
+    /// The name appears in errors and events.
     ///
     /// ```
     /// use perconn::{Dial, TcpDialer};
@@ -184,15 +194,15 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// What the dialer's [`check`](Dial::check) says.
+    /// The error of the dialer's [`check`](Dial::check).
     pub fn resource_with<D: Dial>(&self, name: &str, dialer: D) -> Result<Resource<D::Stream>, Error> {
         dialer.check()?;
-        Ok(Resource::new(&self.shared, name, Dialed(dialer), look::is_quiet_stream::<D>))
+        Ok(Resource::new(&self.inner, name, ByDialer(dialer), health::is_quiet_stream::<D>))
     }
 
-    /// A resource of any kind that takes a descriptor while it is open: a file, a process, a mapping.
+    /// Adds a resource of any kind that takes a descriptor while it is open: a file, a process, a mapping.
     ///
-    /// It is handed out again without a look, unless it is a TCP or Unix socket. As with all resources, it is opened within a
+    /// It is lent again without a check, unless it is a TCP or Unix socket. As all resources, it is opened within a
     /// tokio runtime.
     ///
     /// ```
@@ -219,47 +229,67 @@ impl Pool {
         Fut: Future<Output = io::Result<T>> + Send + 'static,
         T: Send + 'static,
     {
-        Resource::new(&self.shared, name, Made(open), |_| true)
+        Resource::new(&self.inner, name, ByFn(open), |_| true)
     }
 
-    /// Waits for the bare right to one descriptor, for a use that the pool knows nothing of. An idle connection is closed
-    /// for it if need be.
+    /// Waits for a slot without a connection: the right to one descriptor, for a use outside of the pool.
+    ///
+    /// The pool closes an idle connection for it if need be.
     ///
     /// # Errors
     ///
-    /// [`GetError::Closed`].
+    /// [`GetError::Closed`] if the pool is closed.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: dropping the future gives up the place among those who wait.
+    /// Cancel safe: a dropped future gives up its place in the queue.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use perconn::pool::Pool;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let slot = Pool::global().slot().await?;
+    /// let manifest = tokio::fs::read("Cargo.toml").await?;
+    /// drop(slot); // the file is closed again
+    /// # drop(manifest);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn slot(&self) -> Result<Slot, GetError> {
-        Slot::wait(&self.shared).await
+        Slot::wait(&self.inner).await
     }
 
-    /// The same, if there is one without waiting for anybody.
+    /// Returns a slot without a connection if one is available without waiting.
     ///
     /// # Errors
     ///
-    /// [`GetError::Busy`], [`GetError::Closed`].
+    /// [`GetError::Busy`] if all slots are in use, [`GetError::Closed`] if the pool is closed.
     pub fn try_slot(&self) -> Result<Slot, GetError> {
-        Slot::take(&self.shared)
+        Slot::try_now(&self.inner)
     }
 
-    /// How the slots are used at this moment, and what has happened so far. This asks each resource of the pool in turn, and
-    /// who needs a slot waits for the end of that: 10 µs or so for a thousand of them.
+    /// Returns how the slots are used at this moment, and what has happened so far.
+    ///
+    /// This visits each resource of the pool. Callers that need a slot wait for that: about 10 µs for a thousand
+    /// resources.
     pub fn stats(&self) -> Stats {
-        self.shared.stats()
+        self.inner.stats()
     }
 
-    /// Closes all connections that are idle. Those in use are not touched.
+    /// Closes all connections that are idle. Connections in use stay open.
     pub fn close_idle(&self) {
-        self.shared.close_idle(CloseReason::Requested);
+        self.inner.close_idle(CloseReason::Requested);
     }
 
-    /// Closes the pool: who waits, or asks from now on, gets [`GetError::Closed`]; idle connections are closed at once, those
-    /// in use when they come back.
+    /// Closes the pool.
+    ///
+    /// All waiting and later callers get [`GetError::Closed`]. Idle connections are closed at once, those in use when
+    /// they are given back. Dials are cancelled.
     pub fn close(&self) {
-        self.shared.close();
+        self.inner.close();
     }
 }
 

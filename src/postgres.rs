@@ -1,8 +1,8 @@
-//! A PostgreSQL `LISTEN`/`NOTIFY` listener that survives the server.
+//! A PostgreSQL `LISTEN`/`NOTIFY` listener that survives the loss of its server.
 //!
-//! A [`Listener`] listens to channels on one connection. When that is lost, by whatever error, another is made in the
-//! background, listens to all channels again, and the reader is told in between: notifications that were sent meanwhile did
-//! not reach it, and what they tell of has to be looked up.
+//! A [`Listener`] listens to channels on one connection. When that connection is lost, by any error, a background task makes
+//! another one and listens to all channels again. The reader receives markers in between: notifications sent during the
+//! outage did not reach it, and what they would have reported must be looked up in the database.
 //!
 //! ```no_run
 //! use perconn::postgres::{Listener, Message};
@@ -22,61 +22,74 @@
 //! # }
 //! ```
 //!
-//! It is also a [`Stream`](futures_core::Stream). Other tasks use a [`ListenerHandle`].
+//! A listener is also a [`Stream`](futures_core::Stream). Other tasks use a [`ListenerHandle`].
 //!
-//! The `SELECT` needs a connection of its own, as any query does: by `tokio-postgres` (a dependency of yours, with its feature
-//! `runtime`; the re-export here has no `connect`), or by what the rest of the program uses.
+//! The `SELECT` needs a connection of its own, as any query does. Open it with `tokio-postgres` (your own dependency, with its
+//! feature `runtime`; the re-export here has no `connect`), or with whatever the rest of the program uses.
 //!
-//! # What a reader is told
+//! # What a reader receives
 //!
-//! All that was received on one connection, then [`Lost`](Message::Lost), then [`Resynced`](Message::Resynced), then what
-//! comes on the next one. The markers never overtake a notification, and each lost connection has its own two. They are not
-//! part of the [queue](ListenerBuilder::queue)'s size. If a reader leaves 32 losses untaken, the next attempt waits for it.
+//! Everything received on one connection, then [`Lost`](Message::Lost), then [`Resynced`](Message::Resynced), then everything
+//! received on the next connection. The markers never overtake a notification, and each lost connection has its own two. They
+//! do not count towards the size of the [queue](ListenerBuilder::queue). If the reader leaves the markers of 32 losses
+//! unread, the next attempt waits for the reader.
 //!
-//! The first connection has no markers: what there is to look up at the start, is looked up after `listen` has returned.
+//! The first connection has no markers. If a program has to look something up at the start, it does so after `listen` has
+//! returned.
 //!
-//! When `Resynced` is told, all channels are in force: they are taken up by one query, which is one transaction. What is
-//! committed after it was told, arrives; so look up then, and not before, what may have been missed.
+//! When `Resynced` arrives, all channels are in force: one query, which is one transaction, listens to all of them. Everything
+//! committed after `Resynced` arrives. So look up what may have been missed when you receive `Resynced`, not earlier.
 //!
-//! # What is a loss
+//! # What counts as a loss
 //!
-//! Any error of the connection: a reset, an end, a timeout, a shutdown of the server or of the session
-//! (`pg_terminate_backend`), an alert of TLS, an answer that makes no sense. And silence: if nothing comes in for the time of the
-//! [`heartbeat`](ListenerBuilder::heartbeat), the server is asked; if then nothing comes in for
-//! [`ping_timeout`](ListenerBuilder::ping_timeout), the connection is given up. What this side sends is no sign of life, and
-//! what it does not read, as the queue is full, is no silence.
+//! Any error of the connection: a reset, an end of stream, a timeout, a shutdown of the server or of the session
+//! (`pg_terminate_backend`), a TLS alert, an answer that violates the protocol.
 //!
-//! # How it comes back
+//! Silence counts too. If nothing arrives for the [`heartbeat`](ListenerBuilder::heartbeat) interval, the listener sends an
+//! empty query. If then nothing arrives within [`ping_timeout`](ListenerBuilder::ping_timeout), it drops the connection. Bytes
+//! that this side sends are no sign of life. While this side does not read because its queue is full, silence is not counted.
 //!
-//! As a [`Conn`](crate::Conn) does: jittered delays that grow and start over after a stable connection. They are shorter than
-//! those, and grow [later](ListenerBuilder::retry_min), as all that is notified meanwhile is missed. The login and the listening
-//! are a part of each attempt and of its time limit. A wrong password, a server that is starting up or has no place
-//! left, a standby that refuses to listen: each is an attempt that failed, told to
-//! [`on_event`](ListenerBuilder::on_event) with the server's words, and after the last host of the configuration the delay follows.
-//! `connect()` returns the first attempt's error; what fails later is tried again until
+//! # Reconnection
+//!
+//! The listener reconnects as a [`Conn`](crate::Conn) does: with jittered delays that grow, and that start over after a stable
+//! connection. The delays are shorter than those of a `Conn` and start to grow [later](ListenerBuilder::retry_min), because
+//! everything notified in the meantime is missed.
+//!
+//! The login and the `LISTEN`s are part of each attempt and of its time limit. A wrong password, a server that is starting up
+//! or has no free session, a standby that refuses `LISTEN`: each of them is a failed attempt. Failed attempts are reported to
+//! [`on_event`](ListenerBuilder::on_event) with the server's message. The delay follows after the last host of the
+//! configuration. `connect()` returns the error of the first attempt. Later failures are retried until
 //! [`max_retries`](ListenerBuilder::max_retries) are used up.
 //!
-//! # What is honoured of the configuration
+//! # Which settings of the configuration apply
 //!
-//! Several hosts are tried in order within one attempt, each for an equal part of the time that is left; the first one is that of the
-//! last connection, or the one after the host in whose turn the time ran out. `host` (a name, an address, a folder with a Unix
-//! socket), `hostaddr`, `port`, `connect_timeout`, `keepalives*`, `tcp_user_timeout`, `target_session_attrs`, `sslmode`,
-//! `sslnegotiation`, and what concerns the session. `load_balance_hosts=random` shuffles the hosts anew at each attempt; the
-//! addresses of one name are tried as a [`TcpDialer`](crate::TcpDialer) does. TLS is that of this crate
-//! ([`tls`](ListenerBuilder::tls), feature `tls`), so that there is no channel binding: `channel_binding=require` is an error.
+//! One attempt tries several hosts in order, each for an equal part of the remaining time. It begins with the host of the last
+//! connection, or with the host after the one that was being tried when the time ran out.
+//!
+//! These settings apply: `host` (a name, an address, or the folder of a Unix socket), `hostaddr`, `port`, `connect_timeout`,
+//! `keepalives*`, `tcp_user_timeout`, `target_session_attrs`, `sslmode`, `sslnegotiation`, and the settings of the session.
+//! `load_balance_hosts=random` shuffles the hosts for each attempt. A [`TcpDialer`](crate::TcpDialer) tries the addresses of
+//! one name. TLS is the TLS of this crate ([`tls`](ListenerBuilder::tls), feature `tls`), so channel binding is not available:
+//! `channel_binding=require` is an error.
 //!
 //! # Limits
 //!
-//! - A notification that is committed while there is no connection is lost. So says PostgreSQL; `Resynced` tells when to look.
-//! - The channels must have been acknowledged once to be a part of the next connection's beginning. One whose first `LISTEN` is
-//!   still on the way when the connection is lost is listened to soon after `Resynced`, and its `listen` returns then.
-//! - A task that waits in [`listen`](Listener::listen) does not read. With [`WhenFull::Wait`] and a full queue, the answer lies
-//!   behind notifications that nobody takes, and the call ends with [`Error::Backlog`]: let another task call it.
-//! - While a queue is full and waits, the end of the connection is not seen, either; it is told after what was received. But if
-//!   the reader is more than a second behind with what has arrived, a question (`listen`, `ping` and the like) is sent without
-//!   waiting for it; and if the server has gone by then, what its machine has not sent yet is lost with the connection.
-//! - With [`WhenFull::Wait`] and more arriving than the reader takes, for good, each question takes a second to be sent.
-//! - It speaks to PostgreSQL itself. A pooler in transaction mode, such as PgBouncer, does not keep a session's `LISTEN`.
+//! - A notification that is committed while there is no connection is lost. PostgreSQL keeps none for absent listeners;
+//!   `Resynced` marks the time to look.
+//! - Only channels that the server has acknowledged once are part of the login of the next connection. If the connection is
+//!   lost before the first `LISTEN` of a channel is acknowledged, the channel is listened to soon after `Resynced`, and its
+//!   `listen` returns then.
+//! - A task that waits in [`listen`](Listener::listen) does not read. With [`WhenFull::Wait`] and a full queue, the answer is
+//!   behind notifications that nobody takes, and the call ends with [`Error::Backlog`]. Call it from another task.
+//! - While a queue is full and waits, the end of the connection is not noticed either. It is reported after everything received
+//!   before it. But if the reader is more than a second behind, a query (`listen`, `ping` and the like) is sent without waiting
+//!   for the reader. If the server has gone by then, what its machine has not sent yet is lost with the connection.
+//! - With [`WhenFull::Wait`], if notifications keep arriving faster than the reader takes them, each query takes a second to be
+//!   sent.
+//! - The listener speaks to PostgreSQL itself. A pooler in transaction mode, such as PgBouncer, does not keep the `LISTEN` of a
+//!   session.
+//!
+//! Next: [`Listener`], the type that a program reads from, and [`ListenerBuilder`], its settings.
 
 pub use tokio_postgres;
 
@@ -89,29 +102,31 @@ pub use self::listener_conn::ListenerConn;
 pub use self::message::{Message, Notification, WhenFull};
 pub use self::server_config::ServerConfig;
 
-mod attempts;
+mod attempt_observer;
 mod builder;
+mod cause;
 mod channels;
-mod dialer;
-mod end;
+mod connection;
+mod decoder;
+mod end_reason;
 mod error;
 mod event;
-mod frames;
 mod handle;
 mod heartbeat;
 mod hooks;
 mod hosts;
-mod link;
 mod listener;
 mod listener_conn;
+mod listener_shared;
 mod login;
+mod login_dialer;
 mod message;
-mod outbox;
-mod questions;
+mod pending_queries;
+mod queue;
+mod reply;
 mod server_config;
-mod shared;
 mod start;
+mod stream;
 mod task;
 #[cfg(feature = "tls")]
 mod tls;
-mod wire;

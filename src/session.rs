@@ -1,10 +1,12 @@
-//! One connection for client libraries that take a stream by value.
+//! A connection that hands out one stream per link, for client libraries that take a stream by value.
+//!
+//! Next: [`stream`], the stream of one session.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,16 +20,15 @@ pub use self::stream::Session;
 
 mod stream;
 
-/// A connection that is lent to one client after the other.
+/// A connection for clients that take their stream by value: one [`Session`] after another, each on a link of its own.
 ///
-/// A client of HTTP, PostgreSQL, Redis, WebSocket or TLS takes its stream by value, and what it knows of the peer (who
-/// is logged in, what was prepared, which answer comes next) is true on one link only. After a break it has to begin
-/// anew, with a handshake of its own. [`next`](Sessions::next) lends such a client the stream for one such conversation, a
-/// [`Session`]. When the client fails, drop it and make another over the next session; the redial was in the
-/// connection's hands all the while.
+/// A client of HTTP, PostgreSQL, Redis, WebSocket or TLS takes its stream by value. What it knows of the peer is true on one
+/// link only: the login, the prepared statements, which answer comes next. After a break it has to start over with a
+/// handshake of its own. [`next`](Sessions::next) returns a stream for one such conversation. When the client fails, drop it
+/// and make another one over the next session; the connection has been redialing in the meantime.
 ///
-/// Without this type, a `Conn` in the hands of a client ends with the client; and a client that goes on after its error (a
-/// last message, a `shutdown`) would do so on the next link, where nobody has shaken hands.
+/// Without this type, a client that owns a `Conn` ends the connection when it is dropped. And a client that goes on after its
+/// error (a last message, a `shutdown`) would do so on the next link, without a handshake there.
 ///
 /// # Examples
 ///
@@ -67,45 +68,46 @@ mod stream;
 /// # }
 /// ```
 pub struct Sessions<S = TcpStream> {
-    slot: Arc<Mutex<Slot<S>>>,
+    conn: Arc<Mutex<SessionConn<S>>>,
 }
 
-/// What the sessions of a connection share.
-struct Slot<S> {
-    // Halves, as a whole connection that a write was told of cannot read on.
+/// The connection that all sessions share.
+struct SessionConn<S> {
+    // Halves, because a whole connection drops unread bytes once a write has reported the break.
     read: ReadHalf<S>,
     write: WriteHalf<S>,
-    /// The session that may use the connection.
-    number: u64,
+    /// The number of the session that may use the connection.
+    current: u64,
     /// The link on which that session has a conversation under way.
-    busy: Option<u64>,
+    active_link: Option<u64>,
 }
 
-impl<S> Slot<S> {
-    /// Ends the conversation that is under way: the peer is in the middle of it, so that its link is of no more use.
+impl<S> SessionConn<S> {
+    /// Breaks the link of the conversation that is under way: the peer is in the middle of it, so nobody else can use the
+    /// link.
     ///
-    /// Nobody is to be told of it any more. A stream that is no socket ends when what is returned is dropped; that is to be
-    /// done when the slot is unlocked, as it is the program's own code.
-    fn hang_up(&mut self) -> [Released<S>; 2] {
-        let Some(generation) = self.busy.take() else { return [None, None] };
-        [self.write.hang_up(generation), self.read.pass_over(generation)]
+    /// No operation reports that break. Drop the result after the unlock: a stream that is not a socket ends then, and that
+    /// runs the program's own code.
+    fn break_active_link(&mut self) -> [Released<S>; 2] {
+        let Some(generation) = self.active_link.take() else { return [None, None] };
+        [self.write.discard_link(generation), self.read.skip_breaks(generation)]
     }
 
-    /// Lets go of all links.
-    fn let_go(&mut self) -> [Released<S>; 2] {
+    /// Lets go of all links, with the same result.
+    fn release_links(&mut self) -> [Released<S>; 2] {
         let newest = self.read.generation();
-        [self.read.pass_over(newest), self.write.pass_over(newest)]
+        [self.read.skip_breaks(newest), self.write.skip_breaks(newest)]
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Slot<S> {
-    /// Takes the next link in hand: one on which nothing was said. Gives its number.
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SessionConn<S> {
+    /// Takes the next link on which nothing was read or written, and returns its number.
     fn poll_fresh_link(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
         loop {
-            // The reading half is told of what is to be told; the other one has no need to be.
-            drop(self.write.pass_over(self.read.last_reported()));
-            match ready!(self.read.poll_link(cx)) {
-                Err(error) if is_break(&error) => {}
+            // The read half gets the reports of all breaks. The write half need not report them again.
+            drop(self.write.skip_breaks(self.read.last_reported()));
+            match ready!(self.read.poll_live_link(cx)) {
+                Err(error) if matches!(Error::of(&error), Some(Error::IoError { .. })) => {}
                 outcome => return Poll::Ready(outcome),
             }
         }
@@ -113,61 +115,61 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Slot<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Sessions<S> {
-    /// Takes a connection to lend. A link that is up is used for the first session.
+    /// Takes a connection. If a link is up, the first session uses it.
     ///
-    /// What has been read or written on the link by then belongs to the first session, too.
+    /// What has been read or written on that link before belongs to the first session, too.
     pub fn new(conn: Conn<S>) -> Self {
         let (read, write) = conn.into_split();
-        Self { slot: Arc::new(Mutex::new(Slot { read, write, number: 0, busy: None })) }
+        Self { conn: Arc::new(Mutex::new(SessionConn { read, write, current: 0, active_link: None })) }
     }
 
-    /// Begins the next session, on a link that none has used before.
+    /// Begins the next session, on a link that no session has used before.
     ///
-    /// The session before is over from the first poll on: its operations fail, and if it still had a live link, that
-    /// link is broken as by [`Conn::reconnect`], so that its peer is not left in the middle of a conversation. The redial
-    /// keeps to the backoff.
+    /// From the first poll on, the previous session is over: its operations fail. If it still has a live link, that link
+    /// is broken as by [`Conn::reconnect`], so that its peer is not left in the middle of a conversation. The redial keeps
+    /// to the backoff.
     ///
     /// # Errors
     ///
     /// [`Error::Down`] or [`Error::WaitTimeout`] if there is no link and [`when_down`](crate::Builder::when_down) says not to
-    /// wait (any longer); [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be none.
-    /// They are inside the `io::Error`; see [`Error::of`].
+    /// wait, or no longer. [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be no
+    /// link. They are inside the `io::Error`; see [`Error::of`].
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: once polled, the session before is over; apart from that, dropping the future only ends the wait.
+    /// Cancel safe: dropping the future only ends the wait. Once it was polled, the previous session is over.
     pub async fn next(&mut self) -> io::Result<Session<S>> {
         let (number, released) = {
-            let mut slot = lock(&self.slot);
-            slot.number += 1;
-            (slot.number, slot.hang_up())
+            let mut conn = self.conn.lock();
+            conn.current += 1;
+            (conn.current, conn.break_active_link())
         };
         drop(released);
         let generation = poll_fn(|cx| {
-            let mut slot = lock(&self.slot);
-            let generation = ready!(slot.poll_fresh_link(cx))?;
-            slot.busy = Some(generation);
+            let mut conn = self.conn.lock();
+            let generation = ready!(conn.poll_fresh_link(cx))?;
+            conn.active_link = Some(generation);
             Poll::Ready(io::Result::Ok(generation))
         })
         .await?;
-        Ok(Session::new(Arc::clone(&self.slot), number, generation))
+        Ok(Session::new(Arc::clone(&self.conn), number, generation))
     }
 
-    /// Closes the connection, and with it the session that is in use; see [`Conn::close`].
+    /// Closes the connection, and with it the current session; see [`Conn::close`].
     ///
-    /// Dropping the `Sessions` closes it as well, as soon as the session in use is dropped.
+    /// Dropping the `Sessions` and the current session closes the connection as well.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: once polled, the connection is closed, and dropping the future only ends the wait.
     pub fn close(&self) -> impl Future<Output = ()> + use<S> {
-        let slot = Arc::downgrade(&self.slot);
-        let close = lock(&self.slot).write.close();
+        let conn = Arc::downgrade(&self.conn);
+        let close = self.conn.lock().write.close();
         async move {
             let mut close = pin!(close);
-            // From the first poll on, it is closed.
+            // The first poll closes. The links are released before the rest of the wait.
             let polled = poll_fn(|cx| Poll::Ready(close.as_mut().poll(cx))).await;
-            let released = slot.upgrade().map(|slot| lock(&slot).let_go());
+            let released = conn.upgrade().map(|conn| conn.lock().release_links());
             drop(released);
             if polled.is_pending() {
                 close.await;
@@ -178,16 +180,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Sessions<S> {
 
 impl<S> fmt::Debug for Sessions<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sessions").field("status", &lock(&self.slot).write.status()).finish_non_exhaustive()
+        f.debug_struct("Sessions").field("status", &self.conn.lock().write.status()).finish_non_exhaustive()
     }
-}
-
-/// (A panic of the stream in another task has been seen there.)
-fn lock<S>(slot: &Mutex<Slot<S>>) -> MutexGuard<'_, Slot<S>> {
-    slot.lock()
-}
-
-/// Whether an error tells of a link's break.
-fn is_break(error: &io::Error) -> bool {
-    matches!(Error::of(error), Some(Error::IoError { .. }))
 }

@@ -1,4 +1,7 @@
-//! Options of a TCP socket that are set again on every link.
+//! Options of a TCP socket, set again on every link.
+//!
+//! The builder collects them, and [`TcpDialer`](crate::TcpDialer) sets them before it connects. Next: `builder/socket.rs`,
+//! where the public docs of each option are.
 
 use std::io;
 use std::net::IpAddr;
@@ -8,11 +11,11 @@ use socket2::SockRef;
 
 use crate::Error;
 
-/// What is set on the TCP socket of every link, before it connects.
+/// Options that are set on the TCP socket of every link before it connects.
 ///
-/// What is not set here is left to the operating system. [`Builder::socket_options`](crate::Builder::socket_options) takes
-/// all of them, the most common ones have methods of their own there; a [`TcpDialer`](crate::TcpDialer) sets them, and so
-/// does whatever is built on top of one.
+/// An option that is not set keeps the operating system's default. Pass them to
+/// [`Builder::socket_options`](crate::Builder::socket_options); the builder has methods of its own for the most common
+/// ones. A [`TcpDialer`](crate::TcpDialer) sets them, and so does every dialer on top of one.
 ///
 /// ```
 /// use perconn::{Conn, SocketOptions};
@@ -22,7 +25,8 @@ use crate::Error;
 /// # drop(builder);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use = "they do nothing until they are given to `Builder::socket_options`"]
+#[must_use = "they do nothing until they are passed to `Builder::socket_options`"]
+#[doc(alias("setsockopt", "SO_SNDBUF", "SO_RCVBUF", "TCP_NODELAY", "bind"))]
 pub struct SocketOptions {
     nodelay: Option<bool>,
     keepalive: Option<Keepalive>,
@@ -33,7 +37,7 @@ pub struct SocketOptions {
 }
 
 impl SocketOptions {
-    /// Options of which none is set.
+    /// No option is set.
     pub const fn new() -> Self {
         Self {
             nodelay: None,
@@ -63,44 +67,48 @@ impl SocketOptions {
         self
     }
 
-    /// The address of this machine from which is dialed. The port is the system's to choose: a given one could not be
-    /// used again for minutes after a link (`TIME_WAIT`).
+    /// The local IP address to dial from.
     ///
-    /// Addresses of the peer that are of the other IP version are left out.
+    /// The system chooses the port: a fixed one could not be used again for minutes after a link (`TIME_WAIT`). The
+    /// peer's addresses of the other IP version are not dialed.
+    #[doc(alias = "bind")]
     pub fn local_address(mut self, address: impl Into<IpAddr>) -> Self {
         self.local_address = Some(address.into());
         self
     }
 
-    /// The size of the kernel's send buffer (`SO_SNDBUF`), in bytes, from 1 to 2^31 - 1; socket(7) says what Linux makes
-    /// of it. It turns the kernel's own tuning off.
+    /// The size of the kernel's send buffer (`SO_SNDBUF`), from 1 to 2^31 - 1 bytes.
+    ///
+    /// Linux doubles the value and caps it (socket(7)). Setting it turns the kernel's own tuning off.
     pub const fn send_buffer_size(mut self, bytes: usize) -> Self {
         self.send_buffer_size = Some(bytes);
         self
     }
 
-    /// The size of the kernel's receive buffer (`SO_RCVBUF`), in bytes, from 1 to 2^31 - 1. Being set before the socket
-    /// connects, it is also what the peer is offered (the window scale of RFC 7323).
+    /// The size of the kernel's receive buffer (`SO_RCVBUF`), from 1 to 2^31 - 1 bytes.
+    ///
+    /// It is set before the socket connects, so that it also decides the window scale offered to the peer (RFC 7323).
     pub const fn recv_buffer_size(mut self, bytes: usize) -> Self {
         self.recv_buffer_size = Some(bytes);
         self
     }
 }
 
-/// How the kernel finds out whether an idle peer is still there; see [`Builder::keepalive`](crate::Builder::keepalive).
+/// How the kernel probes an idle peer; see [`Builder::keepalive`](crate::Builder::keepalive).
 ///
-/// Made from a [`Duration`], which sets the first two times, or in detail:
+/// A [`Duration`] converts into one and sets the idle time and the interval. Or set each value:
 ///
 /// ```
 /// use std::time::Duration;
 /// use perconn::{Conn, Keepalive};
 ///
 /// let keepalive = Keepalive::new(Duration::from_secs(60)).interval(Duration::from_secs(10)).probes(4);
-/// let builder = Conn::builder("gateway.example:7000").keepalive(keepalive); // a dead peer is found in 100 s
+/// let builder = Conn::builder("gateway.example:7000").keepalive(keepalive); // a dead peer is found after 100 s
 /// # drop(builder);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "it does nothing until it is given to `Builder::keepalive`"]
+#[must_use = "it does nothing until it is passed to `Builder::keepalive`"]
+#[doc(alias("SO_KEEPALIVE", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "heartbeat"))]
 pub struct Keepalive {
     idle: Duration,
     interval: Duration,
@@ -108,9 +116,9 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    /// The first probe is sent after `idle` without a packet from the peer, the next ones every `idle`, three in all.
+    /// Sends the first probe after `idle` without a packet from the peer, and two more, each after another `idle`.
     ///
-    /// The kernel counts in seconds: parts of one are rounded up. From 1 to 32,767 seconds.
+    /// From 1 to 32,767 seconds. The kernel counts whole seconds; fractions are rounded up.
     pub const fn new(idle: Duration) -> Self {
         Self { idle, interval: idle, probes: 3 }
     }
@@ -120,7 +128,7 @@ impl Keepalive {
         Self { interval, ..self }
     }
 
-    /// How many probes in a row go unanswered before the link is broken. Defaults to 3; from 1 to 127.
+    /// How many probes in a row may go unanswered before the link breaks. Defaults to 3; from 1 to 127.
     pub const fn probes(self, probes: u32) -> Self {
         Self { probes, ..self }
     }
@@ -134,7 +142,7 @@ impl From<Duration> for Keepalive {
 
 /// The largest time that Linux takes for a keepalive, in seconds (`MAX_TCP_KEEPIDLE` in its `net/tcp.h`).
 const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
-/// And the largest number of probes (`MAX_TCP_KEEPCNT`).
+/// The largest number of probes that Linux takes (`MAX_TCP_KEEPCNT`).
 const PROBES_MAX: u32 = 127;
 /// The largest size of a buffer: a C `int` (socket(7)).
 const BUFFER_MAX: usize = i32::MAX as usize;
@@ -142,7 +150,7 @@ const BUFFER_MAX: usize = i32::MAX as usize;
 const USER_TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 
 impl SocketOptions {
-    /// These, and where one is not set, that of `others`.
+    /// These options; where one is not set, that of `others`.
     pub(crate) fn or(self, others: Self) -> Self {
         Self {
             nodelay: self.nodelay.or(others.nodelay),
@@ -154,7 +162,7 @@ impl SocketOptions {
         }
     }
 
-    /// The name of an option that is set, if any is.
+    /// The name of the first option that is set.
     pub(crate) fn first_name(&self) -> Option<&'static str> {
         let set = [
             self.nodelay.map(|_| "nodelay"),
@@ -167,12 +175,12 @@ impl SocketOptions {
         set.into_iter().flatten().next()
     }
 
-    /// The address to dial from.
-    pub(crate) fn source(&self) -> Option<IpAddr> {
+    /// The local IP address to bind the socket to.
+    pub(crate) fn bind_address(&self) -> Option<IpAddr> {
         self.local_address
     }
 
-    /// Finds what no kernel would take, or not this one.
+    /// Checks that this platform has the options and takes their values.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if let Some(Keepalive { idle, interval, probes }) = self.keepalive {
             if SET_KEEPALIVE.is_none() {
@@ -204,7 +212,7 @@ impl SocketOptions {
         Ok(())
     }
 
-    /// Sets them, but for the local address, on a socket that is connected or not.
+    /// Sets all options but the local address. The socket may be connected or not.
     pub(crate) fn apply<'s>(&self, socket: impl Into<SockRef<'s>>) -> io::Result<()> {
         let socket = &socket.into();
         if let Some(nodelay) = self.nodelay {
@@ -226,11 +234,12 @@ impl SocketOptions {
     }
 }
 
+/// The error of a bad value.
 fn invalid(text: String) -> Result<(), Error> {
     Err(Error::InvalidConfig(text))
 }
 
-/// How an option is set on this platform; `None` where it does not exist.
+/// Sets one option. `None` below means that the platform does not have the option.
 type Setter<T> = fn(&SockRef<'_>, T) -> io::Result<()>;
 
 #[cfg(any(

@@ -1,4 +1,6 @@
-//! The status of a connection, now and as it changes.
+//! The status of a connection, at one moment and as it changes.
+//!
+//! Next: [`conn_state`](crate::conn_state), which computes and publishes it.
 
 use tokio::sync::watch;
 
@@ -6,33 +8,33 @@ use tokio::sync::watch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
-    /// The first link is not up yet; the actor is dialing, or waiting before it dials again.
+    /// The first link is not up yet: the actor dials, or waits before the next dial.
     Connecting,
     /// A link is up, as far as this machine knows.
     #[non_exhaustive]
     Connected {
-        /// Its number.
+        /// The number of the link.
         generation: u64,
     },
-    /// The last link broke; the actor is dialing, or waiting before it dials again.
+    /// The last link broke: the actor dials, or waits before the next dial.
     #[non_exhaustive]
     Disconnected {
         /// The number of the link that broke.
         generation: u64,
     },
-    /// [`max_retries`](crate::Builder::max_retries) are used up.
+    /// The [`max_retries`](crate::Builder::max_retries) are used up.
     GaveUp,
-    /// Closed by the program, or by the end of its runtime.
+    /// The program closed the connection, or its runtime shut down.
     Closed,
 }
 
 impl Status {
-    /// Whether a link is up.
+    /// Whether a link is up, as far as this machine knows.
     pub fn is_connected(&self) -> bool {
         matches!(self, Self::Connected { .. })
     }
 
-    /// Whether there will be no link any more.
+    /// Whether there will be no further link.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::GaveUp | Self::Closed)
     }
@@ -40,9 +42,9 @@ impl Status {
 
 /// Watches the status of a connection; made by [`Conn::watch_status`](crate::Conn::watch_status).
 ///
-/// It sees the newest status, and may miss some in between: a program that has to see each change uses
-/// [`Builder::on_event`](crate::Builder::on_event). It does not keep the connection open, and it blocks nobody, however
-/// long you keep it.
+/// A watch sees the newest status and may miss some in between. To see each change, use
+/// [`Builder::on_event`](crate::Builder::on_event). A watch does not keep the connection open. You can keep it for any
+/// time; it blocks nothing.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -66,6 +68,7 @@ impl Status {
 #[derive(Clone, Debug)]
 pub struct StatusWatch {
     receiver: watch::Receiver<Status>,
+    /// The status that this watch returned last.
     seen: Status,
 }
 
@@ -80,21 +83,22 @@ impl StatusWatch {
         *self.receiver.borrow()
     }
 
-    /// Waits for a status other than the one that this watch returned last (or, the first time, the one at its making).
+    /// Waits for a status other than the one that this watch returned last.
     ///
-    /// Returns `None` when there will be no other: the last one was [final](Status::is_final).
+    /// The first call waits for a status other than the one at the time the watch was made. Returns `None` when no other
+    /// status will follow, because the last one was [final](Status::is_final).
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a dropped future has seen nothing, and the next call returns what it would have returned.
+    /// Cancel safe: the next call returns what a dropped future would have returned.
     pub async fn changed(&mut self) -> Option<Status> {
         let seen = self.seen;
         self.wait_for(|status| *status != seen).await
     }
 
-    /// Waits until the status fulfils a condition; ready at once if it does so now.
+    /// Waits until the status meets a condition. Returns at once if it does so now.
     ///
-    /// Returns `None` when it never will: the status is [final](Status::is_final), and does not fulfil it.
+    /// Returns `None` if it never will: the status is [final](Status::is_final) and does not meet the condition.
     ///
     /// # Cancel safety
     ///
@@ -106,7 +110,7 @@ impl StatusWatch {
                 self.seen = status;
                 return Some(status);
             }
-            // The channel closes when the last handle and the actor are gone.
+            // The channel closes when the last handle is dropped and the actor has ended.
             if status.is_final() || self.receiver.changed().await.is_err() {
                 return None;
             }

@@ -1,11 +1,12 @@
-//! A backend of `log` that panics, as those do that print to where nobody reads. In a process of its own, as that has one.
+//! A backend of `log` that panics, as one does that prints to a closed pipe. A process has one backend, so this test has a
+//! process of its own.
 
 mod support;
 
 use std::time::Duration;
 
 use perconn::acceptor::{Acceptor, AcceptorBuilder, Event};
-use support::soon;
+use support::in_time;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
@@ -25,7 +26,7 @@ impl log::Log for Panics {
 
 static PANICS: Panics = Panics;
 
-/// Its hook panics, which is told to the default logger.
+/// An acceptor whose event hook panics, which the default logger reports.
 fn acceptor(panics_at: fn(&Event) -> bool) -> AcceptorBuilder {
     let _ = log::set_logger(&PANICS);
     log::set_max_level(log::LevelFilter::Trace);
@@ -33,10 +34,10 @@ fn acceptor(panics_at: fn(&Event) -> bool) -> AcceptorBuilder {
     builder.on_event(move |event| assert!(!panics_at(event), "the hook"))
 }
 
-/// The end of the stream, or a reset.
+/// Connects and waits for the end of the stream, or a reset.
 async fn visit(acceptor: &Acceptor) {
-    let mut stream = soon("connect", TcpStream::connect(acceptor.local_addr().unwrap())).await.unwrap();
-    let _ = soon("its end", stream.read(&mut [0])).await;
+    let mut stream = in_time("connect", TcpStream::connect(acceptor.local_addr().unwrap())).await.unwrap();
+    let _ = in_time("its end", stream.read(&mut [0])).await;
 }
 
 async fn all_gone(acceptor: &Acceptor, accepted: u64) {
@@ -45,11 +46,11 @@ async fn all_gone(acceptor: &Acceptor, accepted: u64) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    soon("all are gone", wait).await;
+    in_time("all are gone", wait).await;
 }
 
 #[tokio::test]
-async fn logger_that_panics_at_the_end_of_a_connection_leaks_no_acceptor() {
+async fn logger_that_panics_at_the_end_of_a_connection_leaks_no_slot() {
     let acceptor = acceptor(|event| matches!(event, Event::Closed { .. })).build().unwrap();
     for _ in 0..6 {
         visit(&acceptor).await;
@@ -58,7 +59,7 @@ async fn logger_that_panics_at_the_end_of_a_connection_leaks_no_acceptor() {
 }
 
 #[tokio::test]
-async fn logger_that_panics_at_the_beginning_of_a_connection_does_not_end_the_accept_loop() {
+async fn logger_that_panics_at_the_start_of_a_connection_does_not_end_the_accept_loop() {
     let acceptor = acceptor(|event| matches!(event, Event::Accepted { .. })).build().unwrap();
     for _ in 0..3 {
         visit(&acceptor).await;

@@ -1,4 +1,4 @@
-//! Without a logger of the program's, failures go to the `log` facade. In a process of its own, as that has one logger.
+//! The default logger writes failures to the `log` crate. In a process of its own, as a process has one log backend.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! The account of one connection: everything that its client, its events and its server have seen is entered here, and
-//! once all sides of a link are there they are held against each other.
+//! The account of one connection: what its client, its events and its server have seen. Once all sides of a link are
+//! there, [`compare`] checks them against each other.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use perconn::{Error, Event};
 
-use crate::settle::{Client, Loss, Reading, Served, Writing, settle};
+use crate::compare::{Client, Loss, Reading, Served, Writing, compare};
 use crate::totals::{BreakKind, DialFailure, Totals};
 
 /// No operation, no outage and no dial is meant to take longer; one that does hangs.
@@ -31,12 +31,12 @@ pub(crate) struct Account {
     pub(crate) connection: usize,
     /// The newest generation that an event announced.
     announced: AtomicU64,
-    /// The newest generation of which an event or a handle was told that it is broken.
+    /// The newest generation whose break an event or a handle has reported.
     known_broken: AtomicU64,
-    book: Mutex<Book>,
+    state: Mutex<AccountState>,
 }
 
-struct Book {
+struct AccountState {
     totals: Totals,
     violations: Vec<String>,
     /// By generation.
@@ -52,10 +52,10 @@ struct Book {
     last_event: Instant,
 }
 
-/// One link as its different witnesses saw it.
+/// One link as its sides saw it.
 #[derive(Default)]
 struct LinkSides {
-    /// The client's port, and when the event before the link was told. The server cannot have accepted it earlier; one
+    /// The client's port, and when the event before the link came. The server cannot have accepted it earlier; one
     /// that it did is an earlier link from the same port, or a dial that failed.
     dialed: Option<(u16, Instant)>,
     loss: Option<Loss>,
@@ -64,7 +64,7 @@ struct LinkSides {
 
 impl Account {
     pub(crate) fn new(connection: usize) -> Self {
-        let book = Book {
+        let state = AccountState {
             totals: Totals::default(),
             violations: Vec::new(),
             links: BTreeMap::new(),
@@ -76,25 +76,25 @@ impl Account {
             down_since: Instant::now(),
             last_event: Instant::now(),
         };
-        Self { connection, announced: AtomicU64::new(0), known_broken: AtomicU64::new(0), book: Mutex::new(book) }
+        Self { connection, announced: AtomicU64::new(0), known_broken: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
     /// A promise was broken.
     pub(crate) fn violation(&self, text: impl Display) {
-        self.book().violation(text);
+        self.state().violation(text);
     }
 
-    /// Adds to the ledger.
+    /// Adds to the numbers of the summary.
     pub(crate) fn count(&self, add: impl FnOnce(&mut Totals)) {
-        add(&mut self.book().totals);
+        add(&mut self.state().totals);
     }
 
     pub(crate) fn totals(&self) -> Totals {
-        self.book().totals.clone()
+        self.state().totals.clone()
     }
 
     pub(crate) fn violations(&self) -> Vec<String> {
-        self.book().violations.clone()
+        self.state().violations.clone()
     }
 
     pub(crate) fn announced(&self) -> u64 {
@@ -105,56 +105,56 @@ impl Account {
         self.known_broken.load(Ordering::SeqCst)
     }
 
-    /// The newest generation whose break was told by an event.
+    /// The newest generation whose break an event has reported.
     pub(crate) fn newest_break(&self) -> u64 {
-        self.book().newest_break
+        self.state().newest_break
     }
 
     /// From now on, no handle may write on this link any more.
-    pub(crate) fn know_broken(&self, generation: u64) {
+    pub(crate) fn mark_broken(&self, generation: u64) {
         self.known_broken.fetch_max(generation, Ordering::SeqCst);
     }
 
-    // ===== the witnesses =====
+    // ===== what the sides have seen =====
 
     /// A dial has connected from this port, by which the server's side of the link is found.
     pub(crate) fn dialed_from(&self, port: u16) {
-        self.book().port = port;
+        self.state().port = port;
     }
 
     /// The event hook. It runs on the connection's own task, so it must be quick.
     pub(crate) fn event(&self, event: &Event) {
-        let mut book = self.book();
-        if std::mem::replace(&mut book.is_closed, matches!(event, Event::Closed)) {
-            book.violation(format_args!("an event after the last one: {event}"));
+        let mut state = self.state();
+        if std::mem::replace(&mut state.is_closed, matches!(event, Event::Closed)) {
+            state.violation(format_args!("an event after the last one: {event}"));
         }
-        let event_before = std::mem::replace(&mut book.last_event, Instant::now());
+        let event_before = std::mem::replace(&mut state.last_event, Instant::now());
         match event {
             Event::Connected { generation, .. } | Event::Reconnected { generation, .. } => {
                 let is_first = matches!(event, Event::Connected { .. });
                 let expected = self.announced.swap(*generation, Ordering::SeqCst) + 1;
-                if book.is_up || *generation != expected || is_first != (expected == 1) {
-                    book.violation(format_args!("out of turn, expected generation {expected}: {event}"));
+                if state.is_up || *generation != expected || is_first != (expected == 1) {
+                    state.violation(format_args!("out of turn, expected generation {expected}: {event}"));
                 }
-                book.begin_link(*generation, event_before);
+                state.begin_link(*generation, event_before);
             }
             Event::Disconnected { generation, cause, bytes_read, bytes_written, retry_in, .. } => {
-                book.check_delay(*retry_in, Duration::ZERO);
-                if !book.is_up || *generation != self.announced() {
-                    book.violation(format_args!("out of turn, the newest is {}: {event}", self.announced()));
+                state.check_delay(*retry_in, Duration::ZERO);
+                if !state.is_up || *generation != self.announced() {
+                    state.violation(format_args!("out of turn, the newest is {}: {event}", self.announced()));
                 }
-                self.know_broken(*generation);
+                self.mark_broken(*generation);
                 let Error::IoError { unacknowledged, .. } = &**cause else {
-                    return book.violation(format_args!("a break without an IoError: {cause:?}"));
+                    return state.violation(format_args!("a break without an IoError: {cause:?}"));
                 };
                 let kind = BreakKind::of(cause.kind());
                 let (unacknowledged, written, read) = (*unacknowledged, *bytes_written, *bytes_read);
-                book.end_link(*generation, Loss { kind, unacknowledged, written, read });
+                state.end_link(*generation, Loss { kind, unacknowledged, written, read });
             }
             Event::DialFailed { cause, retry_in, .. } => {
-                book.check_delay(*retry_in, RETRY_MIN);
-                if book.is_up {
-                    book.violation(format_args!("a failed dial while the link was up: {event}"));
+                state.check_delay(*retry_in, RETRY_MIN);
+                if state.is_up {
+                    state.violation(format_args!("a failed dial while the link was up: {event}"));
                 }
                 let failure = match cause.kind() {
                     ErrorKind::ConnectionRefused => DialFailure::Refused,
@@ -162,60 +162,60 @@ impl Account {
                     // A reset can also hit the handshake, but nearly all come while the greeting is read.
                     _ => DialFailure::SetUp,
                 };
-                book.totals.dials_failed[failure as usize] += 1;
+                state.totals.dials_failed[failure as usize] += 1;
             }
             Event::Closed => {}
-            other => book.violation(format_args!("not expected: {other}")),
+            other => state.violation(format_args!("not expected: {other}")),
         }
     }
 
-    /// A writer has been told that a link is over, or has come to its end.
+    /// A writer has got the error of a break, or has come to its end.
     pub(crate) fn written(&self, generation: u64, writing: Writing) {
-        self.book().enter(generation, |link| link.client.writing = Some(writing));
+        self.state().enter(generation, |link| link.client.writing = Some(writing));
     }
 
     /// The same of a reader.
     pub(crate) fn read(&self, generation: u64, reading: Reading) {
-        self.book().enter(generation, |link| link.client.reading = Some(reading));
+        self.state().enter(generation, |link| link.client.reading = Some(reading));
     }
 
     /// The server has ended a link.
     pub(crate) fn served(&self, port: u16, served: Served) {
-        let mut book = self.book();
-        book.served.push_back((port, served));
-        if book.served.len() > MOST_UNSETTLED {
-            book.forget_oldest_served();
+        let mut state = self.state();
+        state.served.push_back((port, served));
+        if state.served.len() > MOST_UNSETTLED {
+            state.forget_oldest_served();
         }
-        let complete: Vec<_> = book.links.iter().filter(|(_, link)| link.is_entered()).map(|(n, _)| *n).collect();
-        complete.into_iter().for_each(|generation| book.enter(generation, |_| {}));
+        let complete: Vec<_> = state.links.iter().filter(|(_, link)| link.is_entered()).map(|(n, _)| *n).collect();
+        complete.into_iter().for_each(|generation| state.enter(generation, |_| {}));
     }
 
     /// Everything has ended: settles what is left.
     pub(crate) fn close(&self) {
-        let mut book = self.book();
-        if !book.is_closed {
-            book.violation("closed, but not told so by an event");
+        let mut state = self.state();
+        if !state.is_closed {
+            state.violation("closed, but no event said so");
         }
-        if book.is_up {
-            book.totals.links_closed += 1;
-        } else if book.down_since.elapsed() > HANG {
-            let outage = book.down_since.elapsed();
-            book.violation(format_args!("no link for {outage:.1?} at the end"));
+        if state.is_up {
+            state.totals.links_closed += 1;
+        } else if state.down_since.elapsed() > HANG {
+            let outage = state.down_since.elapsed();
+            state.violation(format_args!("no link for {outage:.1?} at the end"));
         }
-        for (generation, link) in std::mem::take(&mut book.links) {
-            book.settle(generation, link);
+        for (generation, link) in std::mem::take(&mut state.links) {
+            state.compare(generation, link);
         }
-        while !book.served.is_empty() {
-            book.forget_oldest_served();
+        while !state.served.is_empty() {
+            state.forget_oldest_served();
         }
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().expect("nothing panics while it is locked")
+    fn state(&self) -> MutexGuard<'_, AccountState> {
+        self.state.lock().expect("nothing panics while it is locked")
     }
 }
 
-impl Book {
+impl AccountState {
     fn violation(&mut self, text: impl Display) {
         self.totals.violations += 1;
         if self.violations.len() < MOST_TEXTS {
@@ -241,7 +241,7 @@ impl Book {
         self.enter(generation, |link| link.dialed = dialed);
         while self.links.len() > MOST_UNSETTLED {
             if let Some((generation, oldest)) = self.links.pop_first() {
-                self.settle(generation, oldest);
+                self.compare(generation, oldest);
             }
         }
     }
@@ -260,7 +260,7 @@ impl Book {
         enter(link);
         if link.is_entered() && self.served.iter().any(|(port, served)| link.is_served_by(*port, served)) {
             let link = self.links.remove(&generation).expect("it has just been entered");
-            self.settle(generation, link);
+            self.compare(generation, link);
         }
     }
 
@@ -272,10 +272,10 @@ impl Book {
         }
     }
 
-    fn settle(&mut self, generation: u64, link: LinkSides) {
+    fn compare(&mut self, generation: u64, link: LinkSides) {
         let place = self.served.iter().position(|(port, served)| link.is_served_by(*port, served));
         let served = place.and_then(|place| self.served.remove(place)).map(|(_, served)| served);
-        for violation in settle(generation, link.loss.as_ref(), link.client, served, &mut self.totals) {
+        for violation in compare(generation, link.loss.as_ref(), link.client, served, &mut self.totals) {
             self.violation(format_args!("generation {generation}: {violation}"));
         }
     }

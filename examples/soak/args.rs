@@ -17,7 +17,7 @@ Options:
                    The sockets and the scheduler are real, so a seed repeats the plan and not every interleaving.
   -h, --help       print this text
 
-Ctrl-C ends it early, with the ledger. On a terminal a line of progress is rewritten in place, with the number of
+Ctrl-C ends it early, with the summary. On a terminal a line of progress is rewritten in place, with the number of
 broken promises in red, unless NO_COLOR is set; elsewhere a line is printed now and then. It ends when nobody reads.
 
 Exit status: 0 if every promise was kept, 1 if one was broken, 2 if an argument is wrong.";

@@ -12,10 +12,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::account::{Account, HANG, RETRY_MAX, RETRY_MIN};
+use crate::compare::{Reading, Writing};
 use crate::plan::Habits;
 use crate::record::{Parser, Record};
 use crate::server::GREETING;
-use crate::settle::{Reading, Writing};
 
 /// A connection with the settings that its habits ask for.
 pub(crate) fn builder(
@@ -87,10 +87,10 @@ impl Waits {
     pub(crate) async fn wait<T>(
         &mut self,
         what: &str,
-        patience: Option<Duration>,
+        time_limit: Option<Duration>,
         operation: impl Future<Output = T>,
     ) -> Waited<T> {
-        let outcome = timeout(patience.unwrap_or(HANG), operation).await;
+        let outcome = timeout(time_limit.unwrap_or(HANG), operation).await;
         match outcome {
             Ok(value) => {
                 self.since = Instant::now();
@@ -179,7 +179,7 @@ impl Outgoing {
     }
 
     /// The link is over. What is left of the record belongs to it, and is not sent on another.
-    pub(crate) fn turn_page(&mut self, generation: u64) {
+    pub(crate) fn next_link(&mut self, generation: u64) {
         self.bytes.clear();
         self.done = 0;
         self.account.written(generation, std::mem::take(&mut self.page));
@@ -221,7 +221,7 @@ impl Incoming {
     }
 
     /// The link is over: half a record is no record.
-    pub(crate) fn turn_page(&mut self, generation: u64, must_be_complete: bool) {
+    pub(crate) fn next_link(&mut self, generation: u64, must_be_complete: bool) {
         self.parser.clear();
         (self.link, self.records) = (None, 0);
         let bytes = std::mem::take(&mut self.bytes);

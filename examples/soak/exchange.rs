@@ -15,14 +15,14 @@ use tokio::time::sleep;
 use crate::account::Account;
 use crate::client::{Incoming, Outgoing, Waited, Waits};
 use crate::plan::{Habits, pause, payload};
-use crate::told::{Direction, News, Told};
+use crate::reports::{Direction, Outcome, Reports};
 
 pub(crate) struct Exchange {
     conn: Conn,
     habits: Habits,
     random: SmallRng,
     account: Arc<Account>,
-    told: Told,
+    reports: Reports,
     waits: Waits,
     outgoing: Outgoing,
     incoming: Incoming,
@@ -35,7 +35,7 @@ pub(crate) struct Exchange {
 impl Exchange {
     pub(crate) fn new(conn: Conn, habits: Habits, account: &Arc<Account>, random: SmallRng) -> Self {
         Self {
-            told: Told::new(&conn, account),
+            reports: Reports::new(&conn, account),
             waits: Waits::new(account),
             outgoing: Outgoing::new(account),
             incoming: Incoming::new(account),
@@ -49,36 +49,36 @@ impl Exchange {
     }
 
     /// Goes on until the connection is closed.
-    pub(crate) async fn run(mut self) -> Told {
-        // More than one request under way makes sense only for who does not wait for each answer.
+    pub(crate) async fn run(mut self) -> Reports {
+        // Only a client that does not wait for each answer has more than one request in flight.
         let most_waiting = if self.habits.cancels { 3 } else { 1 };
         loop {
             if !self.outgoing.is_under_way() && self.waiting.len() < most_waiting {
                 self.pause().await;
                 self.begin();
             }
-            // Who cancels does a bit of this and a bit of that, as a `select!` loop does; most of all in mid-record.
+            // A client that cancels alternates between reads and writes, as a `select!` loop does, mostly in mid-record.
             let reads_first = if self.outgoing.is_begun() { 0.8 } else { 0.3 };
             let prefers_reading = self.habits.cancels && self.random.random_bool(reads_first);
             let is_writing = self.outgoing.is_under_way() && !prefers_reading;
             let news = if is_writing { self.write().await } else { self.read().await };
             match news {
-                None | Some(News::Again) => {}
-                Some(News::Break(generation)) => {
+                None | Some(Outcome::Again) => {}
+                Some(Outcome::Break(generation)) => {
                     if !is_writing && self.outgoing.is_begun() {
-                        self.insist().await;
+                        self.write_rest().await;
                     }
-                    self.turn_page(generation);
+                    self.next_link(generation);
                 }
-                Some(News::NoLink) => self.wait_for_link().await,
-                Some(News::Over) => break,
+                Some(Outcome::NoLink) => self.wait_for_link().await,
+                Some(Outcome::Over) => break,
             }
         }
-        let last = self.told.current();
+        let last = self.reports.current();
         self.account.count(|totals| totals.waiting += self.waiting.len() as u64 + self.to_repeat);
-        self.outgoing.turn_page(last);
-        self.incoming.turn_page(last, false);
-        self.told
+        self.outgoing.next_link(last);
+        self.incoming.next_link(last, false);
+        self.reports
     }
 
     async fn pause(&mut self) {
@@ -91,7 +91,7 @@ impl Exchange {
     }
 
     fn begin(&mut self) {
-        let number = self.outgoing.begin(self.told.current(), payload(&mut self.random));
+        let number = self.outgoing.begin(self.reports.current(), payload(&mut self.random));
         self.waiting.push_back(number);
         let is_repeat = self.to_repeat > 0;
         self.to_repeat -= u64::from(is_repeat);
@@ -101,37 +101,37 @@ impl Exchange {
         });
     }
 
-    fn patience(&mut self) -> Option<Duration> {
+    fn time_limit(&mut self) -> Option<Duration> {
         self.habits.cancels.then(|| Duration::from_millis(self.random.random_range(0..15)))
     }
 
     /// One write. `None`: it did its work, or was cancelled.
-    async fn write(&mut self) -> Option<News> {
-        let patience = self.patience();
-        let write = self.outgoing.write(&mut self.conn, self.told.current());
-        let outcome = self.waits.wait("a write", patience, write).await;
+    async fn write(&mut self) -> Option<Outcome> {
+        let time_limit = self.time_limit();
+        let write = self.outgoing.write(&mut self.conn, self.reports.current());
+        let outcome = self.waits.wait("a write", time_limit, write).await;
         match &outcome {
-            Waited::Done(Ok(())) if !self.outgoing.is_under_way() => self.told.complete(Direction::Write),
-            Waited::Done(Ok(())) | Waited::Cancelled => self.told.loosen(Direction::Write),
+            Waited::Done(Ok(())) if !self.outgoing.is_under_way() => self.reports.complete(Direction::Write),
+            Waited::Done(Ok(())) | Waited::Cancelled => self.reports.mark_partial(Direction::Write),
             Waited::Done(Err(_)) | Waited::Hung => {}
         }
         self.news(outcome, Direction::Write)
     }
 
     /// One read.
-    async fn read(&mut self) -> Option<News> {
-        let patience = self.patience();
+    async fn read(&mut self) -> Option<Outcome> {
+        let time_limit = self.time_limit();
         let mut buf = [0; 8 * 1024];
-        let outcome = match self.waits.wait("a read", patience, self.conn.read(&mut buf)).await {
-            Waited::Done(Ok(0)) => return Some(self.told.end_of_stream(&self.conn)),
+        let outcome = match self.waits.wait("a read", time_limit, self.conn.read(&mut buf)).await {
+            Waited::Done(Ok(0)) => return Some(self.reports.end_of_stream(&self.conn)),
             Waited::Done(Ok(n)) => {
-                self.told.complete(Direction::Read);
+                self.reports.complete(Direction::Read);
                 self.take_answers(&buf[..n]);
                 return None;
             }
             Waited::Done(Err(error)) => Waited::Done(Err(error)),
             Waited::Cancelled => {
-                self.told.loosen(Direction::Read);
+                self.reports.mark_partial(Direction::Read);
                 return None;
             }
             Waited::Hung => Waited::Hung,
@@ -139,45 +139,45 @@ impl Exchange {
         self.news(outcome, Direction::Read)
     }
 
-    fn news(&mut self, outcome: Waited<io::Result<()>>, direction: Direction) -> Option<News> {
+    fn news(&mut self, outcome: Waited<io::Result<()>>, direction: Direction) -> Option<Outcome> {
         match outcome {
             Waited::Done(Ok(())) | Waited::Cancelled => None,
-            Waited::Done(Err(error)) => Some(self.told.error(&error, direction, &self.conn)),
-            Waited::Hung => Some(News::Over),
+            Waited::Done(Err(error)) => Some(self.reports.error(&error, direction, &self.conn)),
+            Waited::Hung => Some(Outcome::Over),
         }
     }
 
     /// The server answers in order.
     fn take_answers(&mut self, bytes: &[u8]) {
-        let Self { incoming, waiting, account, told, .. } = self;
-        incoming.feed(bytes, told.current(), |record| {
+        let Self { incoming, waiting, account, reports, .. } = self;
+        incoming.feed(bytes, reports.current(), |record| {
             if waiting.pop_front() != Some(record.answers) {
-                account.violation(format_args!("not the answer that was waited for: {record:?}"));
+                account.violation(format_args!("not the expected answer: {record:?}"));
             }
             account.count(|totals| totals.answered += 1);
         });
     }
 
-    /// A read was told of the break while a record was written in part. Who does not know that yet, as a `write_all`
-    /// under way in another future, writes the rest, and must be told, too.
-    async fn insist(&mut self) {
+    /// A read has reported the break while a record was half written. A `write_all` in another future does not know that
+    /// yet: it writes the rest, and must get the error, too.
+    async fn write_rest(&mut self) {
         let rest = self.outgoing.rest().to_vec();
         if let Waited::Done(outcome) = self.waits.wait("a write", None, self.conn.write(&rest)).await {
-            let news = outcome.map_err(|error| self.told.error(&error, Direction::Write, &self.conn));
-            if !matches!(news, Err(News::Again | News::Over)) {
+            let news = outcome.map_err(|error| self.reports.error(&error, Direction::Write, &self.conn));
+            if !matches!(news, Err(Outcome::Again | Outcome::Over)) {
                 self.account.violation(format_args!("the rest of a record was not refused after a break: {news:?}"));
             }
         }
     }
 
-    fn turn_page(&mut self, generation: u64) {
-        self.outgoing.turn_page(generation);
-        self.incoming.turn_page(generation, false);
+    fn next_link(&mut self, generation: u64) {
+        self.outgoing.next_link(generation);
+        self.incoming.next_link(generation, false);
         self.to_repeat += self.waiting.drain(..).len() as u64;
     }
 
     async fn wait_for_link(&mut self) {
-        // An end is told by the next operation as well.
+        // If the connection has ended, the next operation fails as well.
         let _ = self.waits.wait("connected()", None, self.conn.connected()).await;
     }
 }

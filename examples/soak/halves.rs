@@ -12,11 +12,11 @@ use tokio::time::sleep;
 use crate::account::Account;
 use crate::client::{Incoming, Outgoing, Waited, Waits};
 use crate::plan::{Habits, pause, payload};
-use crate::told::{Direction, Handle, News, Told};
+use crate::reports::{Direction, Handle, Outcome, Reports};
 
 /// Writes records until the connection is closed.
-pub(crate) async fn write(mut half: WriteHalf, habits: Habits, account: Arc<Account>, mut random: SmallRng) -> Told {
-    let mut told = Told::new(&half, &account);
+pub(crate) async fn write(mut half: WriteHalf, habits: Habits, account: Arc<Account>, mut random: SmallRng) -> Reports {
+    let mut reports = Reports::new(&half, &account);
     let mut waits = Waits::new(&account);
     let mut outgoing = Outgoing::new(&account);
     loop {
@@ -27,61 +27,61 @@ pub(crate) async fn write(mut half: WriteHalf, habits: Habits, account: Arc<Acco
                 account.count(|totals| totals.reconnects += 1);
                 half.reconnect();
             }
-            outgoing.begin(told.current(), payload(&mut random));
+            outgoing.begin(reports.current(), payload(&mut random));
         }
-        let patience = habits.cancels.then(|| Duration::from_millis(random.random_range(0..15)));
-        let news = match waits.wait("a write", patience, outgoing.write(&mut half, told.current())).await {
+        let time_limit = habits.cancels.then(|| Duration::from_millis(random.random_range(0..15)));
+        let news = match waits.wait("a write", time_limit, outgoing.write(&mut half, reports.current())).await {
             Waited::Done(Ok(())) | Waited::Cancelled => continue,
-            Waited::Done(Err(error)) => told.error(&error, Direction::Write, &half),
+            Waited::Done(Err(error)) => reports.error(&error, Direction::Write, &half),
             Waited::Hung => break,
         };
         match news {
-            News::Break(generation) => outgoing.turn_page(generation),
-            News::NoLink => {
-                // An end is told by the next operation as well.
+            Outcome::Break(generation) => outgoing.next_link(generation),
+            Outcome::NoLink => {
+                // If the connection has ended, the next operation fails as well.
                 let _ = waits.wait("connected()", None, half.connected()).await;
             }
-            News::Again => unreachable!("only whole connections are told again"),
-            News::Over => break,
+            Outcome::Again => unreachable!("only whole connections report a break twice"),
+            Outcome::Over => break,
         }
     }
-    outgoing.turn_page(told.current());
-    told
+    outgoing.next_link(reports.current());
+    reports
 }
 
 /// Reads the server's records until the connection is closed.
-pub(crate) async fn read(mut half: ReadHalf, habits: Habits, account: Arc<Account>, mut random: SmallRng) -> Told {
-    let mut told = Told::new(&half, &account);
+pub(crate) async fn read(mut half: ReadHalf, habits: Habits, account: Arc<Account>, mut random: SmallRng) -> Reports {
+    let mut reports = Reports::new(&half, &account);
     let mut waits = Waits::new(&account);
     let mut incoming = Incoming::new(&account);
     let mut buf = vec![0; 16 * 1024];
     loop {
-        let patience = habits.cancels.then(|| Duration::from_millis(random.random_range(0..15)));
+        let time_limit = habits.cancels.then(|| Duration::from_millis(random.random_range(0..15)));
         let room = random.random_range(1..buf.len());
-        let news = match waits.wait("a read", patience, half.read(&mut buf[..room])).await {
-            Waited::Done(Ok(0)) => told.end_of_stream(&half),
+        let news = match waits.wait("a read", time_limit, half.read(&mut buf[..room])).await {
+            Waited::Done(Ok(0)) => reports.end_of_stream(&half),
             Waited::Done(Ok(n)) => {
-                incoming.feed(&buf[..n], told.current(), |_| {});
+                incoming.feed(&buf[..n], reports.current(), |_| {});
                 continue;
             }
             Waited::Cancelled => continue,
-            Waited::Done(Err(error)) => told.error(&error, Direction::Read, &half),
+            Waited::Done(Err(error)) => reports.error(&error, Direction::Read, &half),
             Waited::Hung => break,
         };
         match news {
-            News::Break(generation) => {
+            Outcome::Break(generation) => {
                 // Of links that it slept through, only the newest is read to its end.
                 let (newest, is_up) = half.newest();
                 let has_kept_up = newest == generation || (newest == generation + 1 && is_up);
-                incoming.turn_page(generation, has_kept_up);
+                incoming.next_link(generation, has_kept_up);
             }
-            News::NoLink => {
+            Outcome::NoLink => {
                 let _ = waits.wait("connected()", None, half.connected()).await;
             }
-            News::Again => unreachable!("only whole connections are told again"),
-            News::Over => break,
+            Outcome::Again => unreachable!("only whole connections report a break twice"),
+            Outcome::Over => break,
         }
     }
-    incoming.turn_page(told.current(), false);
-    told
+    incoming.next_link(reports.current(), false);
+    reports
 }

@@ -1,6 +1,6 @@
 //! What the process takes of the machine, by which a leak would show.
 
-/// One look. What the platform does not tell is `None`.
+/// What the process uses at one moment. `None`: the platform does not say.
 #[derive(Clone, Copy)]
 pub(crate) struct Usage {
     /// Resident memory, in kB.

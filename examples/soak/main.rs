@@ -1,5 +1,5 @@
-//! A program to leave running for an hour or a night: connections under random faults, and a ledger of what became of
-//! every link, byte and record.
+//! A soak test, to leave running for an hour or a night: connections under random faults, and a summary of what became
+//! of every link, byte and record.
 //!
 //! ```text
 //! cargo run --release --example soak                                              # 30 seconds
@@ -7,18 +7,18 @@
 //! cargo run --release --example soak -- --help
 //! ```
 //!
-//! It shows what the promises of the README come to in the long run. Each connection has a server of its own, which
+//! It checks the promises of the README in the long run. Each connection has a server of its own, which
 //! draws a fault for each link: an orderly close, a close with unread bytes, a reset, a stall, a greeting that is cut
 //! off, refused dials, half a record, slow reads. The clients are whole connections that send requests and halves in
 //! two tasks; some cancel what takes long, some call `reconnect()`. All records are numbered, marked with their link
-//! and checksummed, and both ends keep account of each link. What they say is held against each other when it is over.
+//! and checksummed, and both ends count what they saw on each link. When the link is over, the counts are compared.
 //!
-//! - [`plan`]: what is left to chance, by the seed
+//! - [`plan`]: the random choices, by the seed
 //! - [`exchange`], [`halves`]: the two kinds of client, which show how to live with breaks; [`client`]: what they share
 //! - [`server`], [`peer`]: the server of one connection, and its end of one link
-//! - [`told`]: what a handle was told, held against the promise
-//! - [`account`], [`settle`]: the witnesses of a link, held against each other
-//! - [`totals`], [`ledger`]: the numbers and their table
+//! - [`reports`]: the breaks that a handle has reported, checked against the promise
+//! - [`account`], [`compare`]: what the sides of a link have seen, and whether it agrees
+//! - [`totals`], [`summary`]: the numbers and their table
 //! - [`args`], [`screen`], [`machine`], [`record`]: the rest
 
 use std::collections::HashSet;
@@ -38,25 +38,25 @@ use crate::args::Args;
 use crate::exchange::Exchange;
 use crate::machine::Usage;
 use crate::plan::{Habits, Role, generator};
+use crate::reports::Reports;
 use crate::screen::Screen;
 use crate::server::Server;
-use crate::told::Told;
 use crate::totals::Totals;
 
 mod account;
 mod args;
 mod client;
+mod compare;
 mod exchange;
 mod halves;
-mod ledger;
 mod machine;
 mod peer;
 mod plan;
 mod record;
+mod reports;
 mod screen;
 mod server;
-mod settle;
-mod told;
+mod summary;
 mod totals;
 
 /// How long the connections may take to close. (A server may take longer: it sleeps through a part of its faults.)
@@ -95,9 +95,9 @@ async fn soak(args: &Args, screen: &Screen) -> io::Result<bool> {
     screen.line(format_args!("soak: seed {seed}, {connections} connections, {time:?}"));
     let mut interrupt = watch_for_interrupt().await;
     let at_start = Usage::now();
-    let mut crew = Crew::default();
+    let mut running = Running::default();
     for connection in 0..connections {
-        crew.hire(connection, seed)?;
+        running.start(connection, seed)?;
     }
     let start = Instant::now();
     let mut at_tenth = None;
@@ -111,22 +111,22 @@ async fn soak(args: &Args, screen: &Screen) -> io::Result<bool> {
         if at_tenth.is_none() && start.elapsed() >= time / 10 {
             at_tenth = Some(Usage::now());
         }
-        for violation in crew.new_violations() {
+        for violation in running.new_violations() {
             screen.end_progress();
             screen.line(screen.alarming(violation));
         }
-        screen.progress(progress(start.elapsed(), &crew.totals(), screen));
+        screen.progress(progress(start.elapsed(), &running.totals(), screen));
     }
     screen.end_progress();
-    let mut violations = crew.dismiss().await;
+    let mut violations = running.close().await;
     let at_end = settled_usage(at_start).await;
     if !at_end.is_back_at(&at_start) {
         violations.push("more descriptors or tasks than at the start".to_owned());
     }
-    let totals = crew.totals();
-    violations.extend(ledger::wrong_sums(&totals));
+    let totals = running.totals();
+    violations.extend(summary::wrong_sums(&totals));
     screen.line(format_args!("\nafter {:.1?}, seed {seed}, {connections} connections\n", start.elapsed()));
-    screen.line(ledger::table(&totals, [Some(at_start), at_tenth, Some(at_end)]));
+    screen.line(summary::table(&totals, [Some(at_start), at_tenth, Some(at_end)]));
     if violations.is_empty() {
         screen.line("every promise held");
     } else {
@@ -164,11 +164,11 @@ async fn settled_usage(expected: Usage) -> Usage {
     usage
 }
 
-/// All connections, with their servers.
+/// The connections that run, with their servers.
 #[derive(Default)]
-struct Crew {
+struct Running {
     accounts: Vec<Arc<Account>>,
-    clients: JoinSet<Told>,
+    clients: JoinSet<Reports>,
     servers: JoinSet<io::Result<()>>,
     closes: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
     stop: watch::Sender<bool>,
@@ -176,9 +176,9 @@ struct Crew {
     shown: HashSet<String>,
 }
 
-impl Crew {
+impl Running {
     /// Starts one connection and its server.
-    fn hire(&mut self, connection: usize, seed: u64) -> io::Result<()> {
+    fn start(&mut self, connection: usize, seed: u64) -> io::Result<()> {
         let account = Arc::new(Account::new(connection));
         let habits = Habits::of(connection);
         let random = |role| generator(seed, connection, role);
@@ -222,7 +222,7 @@ impl Crew {
     }
 
     /// Closes everything while it is at work, and returns what went wrong, in the end or before.
-    async fn dismiss(&mut self) -> Vec<String> {
+    async fn close(&mut self) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut closing = JoinSet::new();
         std::mem::take(&mut self.closes).into_iter().for_each(|close| drop(closing.spawn(close)));
@@ -232,7 +232,7 @@ impl Crew {
         let clients = timeout(CLOSING, async {
             while let Some(outcome) = self.clients.join_next().await {
                 match outcome {
-                    Ok(told) => told.finish(),
+                    Ok(reports) => reports.finish(),
                     Err(error) => wrong.push(format!("a client ended by {error}")),
                 }
             }

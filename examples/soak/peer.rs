@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::account::Account;
+use crate::compare::Served;
 use crate::record::{HEADER, Parser, Record};
-use crate::settle::Served;
 
 /// Answers are short, so that a client which is still writing its requests need not read meanwhile.
 const LONGEST_ANSWER: usize = 500;

@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::record::MAX_PAYLOAD;
 
-/// Who draws. Each has a generator of its own, so that one's draws do not depend on the others' timing.
+/// What a generator is for. Each use has its own, so that one's draws do not depend on the others' timing.
 #[derive(Clone, Copy)]
 pub(crate) enum Role {
     Server,
@@ -58,7 +58,7 @@ impl Habits {
         }
     }
 
-    /// With buffers this small at both ends, a server that does not read soon stops a client's write, be it in the
+    /// With buffers this small at both ends, a server that does not read soon stops a client's write, even in the
     /// middle.
     pub(crate) fn buffer(&self) -> Option<u32> {
         self.has_small_buffers.then_some(8 * 1024)

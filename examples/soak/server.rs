@@ -13,9 +13,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::account::Account;
+use crate::compare::Served;
 use crate::peer::Peer;
 use crate::plan::{Fault, FaultKind, Habits};
-use crate::settle::Served;
 
 pub(crate) const GREETING: &[u8; 15] = b"welcome, client";
 

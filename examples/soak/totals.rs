@@ -38,7 +38,7 @@ impl DialFailure {
     pub(crate) const NAMES: [&str; 3] = ["refused", "set-up failed", "timed out"];
 }
 
-/// Who is told of breaks.
+/// The kinds of handle that report breaks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum HandleKind {
     Whole,
@@ -50,22 +50,22 @@ impl HandleKind {
     pub(crate) const NAMES: [&str; 3] = ["whole", "read half", "write half"];
 }
 
-/// What handles of one kind were told.
+/// The breaks that handles of one kind have reported.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tellings {
-    pub(crate) told: [u64; 5],
-    /// The exception for whole connections: once more, to a call after one that was cancelled.
-    pub(crate) told_again: u64,
+pub(crate) struct ReportCounts {
+    pub(crate) reports: [u64; 5],
+    /// The exception for whole connections: once more, by the call after a cancelled one.
+    pub(crate) repeated: u64,
     /// More than 16 breaks ago.
     pub(crate) slept_through: u64,
     /// It was closed first.
     pub(crate) closed_first: u64,
 }
 
-impl Tellings {
+impl ReportCounts {
     /// The breaks of their connections.
     pub(crate) fn all(&self) -> u64 {
-        self.told.iter().sum::<u64>() + self.slept_through + self.closed_first
+        self.reports.iter().sum::<u64>() + self.slept_through + self.closed_first
     }
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct Totals {
     pub(crate) never_accepted: u64,
     pub(crate) dials_failed: [u64; 3],
     pub(crate) longest_outage: Duration,
-    pub(crate) tellings: [Tellings; 3],
+    pub(crate) reports: [ReportCounts; 3],
 
     /// Reads and writes that came to an end, and those that were dropped.
     pub(crate) operations: u64,
@@ -126,9 +126,9 @@ impl Totals {
         let sum = |mine: &mut [u64], others: &[u64]| mine.iter_mut().zip(others).for_each(|(a, b)| *a += b);
         sum(&mut self.breaks, &other.breaks);
         sum(&mut self.dials_failed, &other.dials_failed);
-        for (mine, others) in self.tellings.iter_mut().zip(&other.tellings) {
-            sum(&mut mine.told, &others.told);
-            mine.told_again += others.told_again;
+        for (mine, others) in self.reports.iter_mut().zip(&other.reports) {
+            sum(&mut mine.reports, &others.reports);
+            mine.repeated += others.repeated;
             mine.slept_through += others.slept_through;
             mine.closed_first += others.closed_first;
         }

@@ -1,4 +1,4 @@
-//! Any text for an address: it is taken, or refused with an error that names it. Nothing panics.
+//! Fuzz target: any text as an address. Next: `tests/fuzz_corpus/address.rs`, the check.
 #![no_main]
 
 #[path = "../../tests/fuzz_corpus/address.rs"]

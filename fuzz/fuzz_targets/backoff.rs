@@ -1,4 +1,4 @@
-//! Any delays and limits: they are refused with an error, or every delay of a long outage keeps the law.
+//! Fuzz target: any delays and limits of retries. Next: `tests/fuzz_corpus/backoff.rs`, the check.
 #![no_main]
 
 #[path = "../../tests/fuzz_corpus/backoff.rs"]

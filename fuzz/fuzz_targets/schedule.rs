@@ -1,4 +1,6 @@
-//! Schedules of operations and faults, by the simulation in `tests/simulation`; the fuzzer draws instead of a seed.
+//! Fuzz target: the schedules of `tests/simulation`, with the decisions of the fuzzer instead of a seed.
+//!
+//! Next: `tests/simulation/main.rs`.
 #![no_main]
 #![allow(unreachable_pub, dead_code)]
 
@@ -12,8 +14,8 @@ mod choices;
 mod client;
 #[path = "../../tests/simulation/journal.rs"]
 mod journal;
-#[path = "../../tests/simulation/judge.rs"]
-mod judge;
+#[path = "../../tests/simulation/checker.rs"]
+mod checker;
 #[path = "../../tests/simulation/message.rs"]
 mod message;
 #[path = "../../tests/simulation/network.rs"]
@@ -23,7 +25,7 @@ mod schedule;
 #[path = "../../tests/simulation/server.rs"]
 mod server;
 
-/// libFuzzer takes any panic for a finding, also one that is caught; those of the plan are not.
+/// libFuzzer counts every panic as a crash, even a caught one. This silences the intended ones.
 static QUIET: Once = Once::new();
 
 fuzz_target!(|bytes: &[u8]| {
@@ -36,6 +38,6 @@ fuzz_target!(|bytes: &[u8]| {
         }));
     });
     let record = schedule::run(&choices::Choices::from_bytes(bytes));
-    let verdict = judge::Verdict::on(&record);
-    assert!(verdict.is_clean(), "{}", judge::report(&record, &verdict));
+    let findings = checker::Findings::on(&record);
+    assert!(findings.is_clean(), "{}", checker::report(&record, &findings));
 });

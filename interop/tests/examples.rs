@@ -248,7 +248,7 @@ async fn bad_values_are_named_at_the_start() {
         ("echo_server", &["nohost"], &["\"nohost\"", "host:port"]),
         ("echo_server", &["192.0.2.1:7777"], &["cannot listen on 192.0.2.1:7777: "]),
         ("echo_server", &["--acceptors", "0"], &["0 acceptors: expected at least 1"]),
-        ("echo_server", &["--idle", "soon"], &["--idle \"soon\": expected a number"]),
+        ("echo_server", &["--idle", "in_time"], &["--idle \"in_time\": expected a number"]),
         ("echo_server", &["--tls", certificate, "none.pem"], &["private key \"none.pem\": "]),
         ("blocking_client", &["--connect", "nohost"], &["\"nohost\"", "no port"]),
         ("echo_client", &["--connect", "nohost"], &["\"nohost\"", "no port"]),

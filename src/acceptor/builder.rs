@@ -1,4 +1,6 @@
-//! The settings of an acceptor.
+//! The builder of an acceptor: its settings, their defaults and their limits.
+//!
+//! Next: [`start`], which checks the settings and starts the acceptor.
 
 use std::fmt;
 use std::future::Future;
@@ -7,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hooks::Hooks;
-use super::service::{Start, Work};
+use super::service::{HandlerFuture, StartHandler};
 use super::{Error, Event, LineConn, Listen, Overflow, Peer, Stream, line};
 
 mod start;
@@ -30,7 +32,7 @@ mod tls;
 ///     .first_byte_timeout(Duration::from_secs(10))
 ///     .idle_timeout(Duration::from_secs(120))
 ///     .on_event(|event| println!("{event}"))
-///     .handler(async |mut stream, peer| stream.write_all(format!("good day, {peer}\n").as_bytes()).await)
+///     .handler(async |mut stream, peer| stream.write_all(format!("hello, {peer}\n").as_bytes()).await)
 ///     .build()?;
 /// # drop(acceptor);
 /// # Ok(())
@@ -54,17 +56,19 @@ pub struct AcceptorBuilder {
     max_handshakes: usize,
     #[cfg(feature = "tls")]
     handshake_timeout: Option<Duration>,
-    handler: Option<Serving>,
+    handler: Option<HandlerKind>,
     hooks: Hooks,
 }
 
-enum Serving {
-    Streams(Start),
-    /// Wants to know the maximum.
-    Lines(Box<dyn FnOnce(usize) -> Start + Send>),
+/// The handler that was given last.
+enum HandlerKind {
+    Streams(StartHandler),
+    /// Takes the maximum length of a line, which may be set after the handler.
+    Lines(Box<dyn FnOnce(usize) -> StartHandler + Send>),
 }
 
 impl AcceptorBuilder {
+    /// The defaults. Each setter documents its own.
     pub(super) fn new(listen: Listen) -> Self {
         Self {
             listen,
@@ -88,16 +92,16 @@ impl AcceptorBuilder {
         }
     }
 
-    /// What serves a connection: an async closure, or a function, that gets the stream and who is at its other end. The
-    /// connection is over when it returns and has dropped the stream.
+    /// Sets the handler of connections: an async closure or function that receives the stream and its peer.
     ///
-    /// An error that it returns is told to [`on_event`](Self::on_event) and counted, and harms nobody else; nor does a panic,
-    /// which goes to the [`logger`](Self::logger) as well.
+    /// The connection is over when the handler has returned and its stream is dropped. An error that it returns ends only its
+    /// own connection; it is counted and reported to [`on_event`](Self::on_event). So is a panic, which the
+    /// [`logger`](Self::logger) receives as well.
     ///
-    /// There is one handler: this one or that of lines; the last one given counts.
+    /// An acceptor has one handler, of connections or of lines: the last one that was set.
     ///
-    /// What the connections share goes into a closure that returns an async block (an async closure that keeps something for
-    /// itself can only be called once at a time, and the compiler refuses it):
+    /// To share state between connections, use a closure that returns an async block. An async closure cannot own shared state,
+    /// as it can then be called only once at a time, and the compiler rejects it.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -126,19 +130,19 @@ impl AcceptorBuilder {
         F: Fn(Stream, Peer) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = io::Result<()>> + Send + 'static,
     {
-        self.handler = Some(Serving::Streams(Arc::new(move |stream, peer| Box::pin(handler(stream, peer)))));
+        self.handler = Some(HandlerKind::Streams(Arc::new(move |stream, peer| Box::pin(handler(stream, peer)))));
         self
     }
 
-    /// What serves each line: an async closure, or a function, that gets the line and the connection it came from.
+    /// Sets the handler of lines: an async closure or function that receives each line and its connection.
     ///
-    /// Lines end with a line feed, before which there may be a carriage return; neither is part of the line that the handler
-    /// gets. It gets bytes, as not every line is UTF-8. The lines of one connection are handled one after the other. At the end
-    /// of the stream, what has no line feed is dropped: it may be half a line.
+    /// A line ends with a line feed, which a carriage return may precede. The handler receives the bytes before that, which
+    /// need not be UTF-8. The lines of one connection are handled one after the other. At the end of the stream, bytes without
+    /// a line feed are dropped, as they may be a part of a line.
     ///
-    /// If the handler returns an error, the connection is closed; so it is when a [`send`](LineConn::send) has failed. When the
-    /// acceptor stops, the line that is being handled and those of which something has been read are handled, and the next is
-    /// not. For what the lines share, see [`handler`](Self::handler).
+    /// An error that the handler returns closes the connection; so does a [`send`](LineConn::send) that fails. When the
+    /// acceptor stops, it still handles the present line and every line of which it has read something. To share state between
+    /// lines, see [`handler`](Self::handler).
     ///
     /// ```
     /// use perconn::acceptor::Acceptor;
@@ -166,99 +170,111 @@ impl AcceptorBuilder {
         F: Fn(Vec<u8>, LineConn) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = io::Result<()>> + Send + 'static,
     {
-        self.handler = Some(Serving::Lines(Box::new(move |max| {
+        self.handler = Some(HandlerKind::Lines(Box::new(move |max| {
             let handler = Arc::new(handler);
-            Arc::new(move |stream: Stream, _| -> Work { Box::pin(line::serve(stream, max, Arc::clone(&handler))) })
+            Arc::new(move |stream: Stream, _| -> HandlerFuture {
+                Box::pin(line::serve(stream, max, Arc::clone(&handler)))
+            })
         })));
         self
     }
 
-    /// How long a line may be, in bytes, without its end. Defaults to 8192. A client that sends a longer one is seen off, and
-    /// its connection counted as failed. A connection keeps about twice as much of what has come, at most, and 8 KiB.
+    /// Sets the maximum length of a line in bytes, without its end. Defaults to 8192; at least 1.
+    ///
+    /// A longer line closes its connection, which counts as failed. The read buffer of a connection takes up to about twice
+    /// this length and 8 KiB.
     pub fn max_line_length(mut self, bytes: usize) -> Self {
         self.max_line_length = bytes;
         self
     }
 
-    /// How many connections are served at the same time. Defaults to 1024.
+    /// Sets the number of acceptor slots: up to `n` connections are served at once. Defaults to 1024; at least 1.
     ///
-    /// Each takes a descriptor. Above the process's limit of these (`ulimit -n`), clients have to wait, whatever
-    /// [`overflow`](Self::overflow) says.
+    /// Each connection takes a file descriptor. At the process's limit of descriptors (`ulimit -n`), clients wait in the
+    /// kernel's queue, whatever [`overflow`](Self::overflow) is.
     pub fn acceptors(mut self, n: usize) -> Self {
         self.acceptors = n;
         self
     }
 
-    /// What happens to a client that comes when all acceptors are busy. Defaults to [`Overflow::Wait`].
+    /// Sets what happens to a client that connects while all slots are busy. Defaults to [`Overflow::Wait`].
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
         self
     }
 
-    /// What a client that is refused is sent before its connection is closed. Defaults to nothing.
+    /// Sets the text that a refused client receives before its connection is closed. Defaults to nothing.
     ///
-    /// The close is orderly, so that the text arrives: the client has a second to read it. While more than 256 clients are
-    /// being refused, those beyond are sent it as well, but closed at once.
+    /// The client has one second to read it and to close. While 256 clients are being refused, further ones are sent the text
+    /// and closed at once, so that it may be lost.
     pub fn refusal(mut self, text: impl Into<Vec<u8>>) -> Self {
         self.refusal = text.into();
         self
     }
 
-    /// How many connections the kernel keeps that have not been accepted yet. Defaults to 1024; the kernel may have a lower
-    /// limit (`net.core.somaxconn`). Of no effect on a listener that was given.
+    /// Sets how many connections the kernel queues until they are accepted. Defaults to 1024; at least 1.
+    ///
+    /// The kernel may have a lower limit (`net.core.somaxconn`). This has no effect on a listener that your program has made.
     pub fn backlog(mut self, n: u32) -> Self {
         self.backlog = n;
         self
     }
 
-    /// Sets `TCP_NODELAY` on each socket: small writes are sent at once. Unless it is given, the system's default stays.
+    /// Sets `TCP_NODELAY` on each accepted socket: with `true`, small writes are sent at once. Defaults to the system's default.
     pub fn nodelay(mut self, nodelay: bool) -> Self {
         self.nodelay = Some(nodelay);
         self
     }
 
-    /// How long a client may be silent at first. Defaults to `None`: without limit.
+    /// Sets how long a client may take until its first byte. Defaults to `None`: no limit. It must not be zero.
     ///
-    /// For a handler of streams, it is the time until the first byte; from then on, [`idle_timeout`](Self::idle_timeout)
-    /// carries on. For a handler of lines, it is the time until the first whole line. With TLS, it begins when the handshake
-    /// has ended.
+    /// For a handler of lines, it is the time until the first whole line. With TLS, it starts after the handshake. Like
+    /// [`idle_timeout`](Self::idle_timeout), it runs while a read waits.
     pub fn first_byte_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.first_byte_timeout = limit.into();
         self
     }
 
-    /// How long a client is waited for. Defaults to `None`: without limit.
+    /// Sets how long a client may keep a read or a write waiting. Defaults to `None`: no limit. It must not be zero.
     ///
-    /// The time runs while a read or a write waits. It starts over when the handler writes something that the kernel takes
-    /// at once, or calls [`message_done`](Stream::message_done); a byte that comes gives only a little back, see
-    /// [`min_rate`](Self::min_rate). So does a byte that is taken after a write had to wait. When it is over, the read or the
-    /// write returns an error of the kind `TimedOut`. For a handler of lines, only a whole line starts it over.
+    /// The time runs only while a read or a write waits, separately for each direction. When it is over, the operation returns
+    /// an error of the kind [`TimedOut`](io::ErrorKind::TimedOut).
     ///
-    /// When a read that waits is given up (in a `select!`, or by a timeout), the acceptor is not told, and counts on until the
-    /// next one begins; but what was given up for longer than the limit counts for nothing. Likewise for a write.
+    /// - It starts over when the handler writes data that the kernel takes at once, or calls
+    ///   [`message_done`](Stream::message_done).
+    /// - A byte that arrives gives back only a little, see [`min_rate`](Self::min_rate). So does a byte that the kernel takes
+    ///   after the write had to wait.
+    /// - For a handler of lines, only a whole line starts it over.
+    ///
+    /// If you drop a read that waits (in a `select!`, or by a timeout), the time runs on until the next read. A pause longer
+    /// than the limit is ignored. The same goes for a write.
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = limit.into();
         self
     }
 
-    /// How many bytes a second keep a client alive that is in the middle of something. Defaults to 10; with `None`, each byte
-    /// starts the idle limit over.
+    /// Sets the rate, in bytes a second, at which a slow client stays within the [`idle_timeout`](Self::idle_timeout). Defaults
+    /// to 10; at least 1.
     ///
-    /// Each byte that comes gives back one second divided by this of the [`idle_timeout`](Self::idle_timeout).
+    /// Each byte gives back one second divided by this rate. With `None`, each byte starts the idle limit over.
     pub fn min_rate(mut self, bytes_per_second: impl Into<Option<u32>>) -> Self {
         self.min_rate = bytes_per_second.into();
         self
     }
 
-    /// Is told of each turn in the acceptor's life, by the task that does it. It must not block. A panic in it is caught, and
-    /// told to the logger.
+    /// Sets a hook that receives each [`Event`], on the task that causes it. Defaults to none.
+    ///
+    /// The hook must not block. The acceptor catches a panic in it and reports it to the [`logger`](Self::logger).
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hooks.on_event = Some(Box::new(hook));
         self
     }
 
-    /// Is told what the server's operator should know: accepts that fail, handlers that panic. Defaults to `log::warn!` on
-    /// the target `perconn`. It must not block.
+    /// Sets the logger: a hook that receives each [`Error`] that an operator should know of. Defaults to `log::warn!` on the
+    /// target `perconn`.
+    ///
+    /// Such errors are accepts that fail, handlers that panic, an acceptor that ends by itself, and certificates that cannot be
+    /// used. The logger must not block.
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.hooks.logger = Box::new(logger);
         self

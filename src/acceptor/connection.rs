@@ -1,4 +1,6 @@
-//! One connection, from its acceptance to its end.
+//! The task of one connection, from its acceptance to its end.
+//!
+//! Next: [`super::run_handler`], which runs the handler, and [`super::stream`], which the handler gets.
 
 #[cfg(feature = "tls")]
 use std::future::Future;
@@ -12,114 +14,129 @@ use tokio::time::timeout;
 
 #[cfg(feature = "tls")]
 use super::Overflow;
-use super::guarded::{End, Guarded};
-use super::io_stream::Io;
+#[cfg(feature = "tls")]
+use super::registry::Rejected;
+use super::registry::{Registration, Registry};
+use super::run_handler::{HandlerEnd, RunHandler};
 use super::service::Service;
-#[cfg(feature = "tls")]
-use super::shared::Phase;
-use super::shared::{Place, Shared};
-#[cfg(feature = "tls")]
-use super::socket::Socket;
 use super::stats::count;
 #[cfg(feature = "tls")]
-use super::tls::{Entrant, Sessions};
+use super::tls::{Handshaker, PendingSession};
+#[cfg(feature = "tls")]
+use super::transport::Socket;
+use super::transport::Transport;
 use super::{EndReason, Error, Event, Peer, Stream};
 
-/// How long a client that gets no further service is waited for.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a lingering close waits for the client.
+const LINGER: Duration = Duration::from_secs(1);
 
-/// Runs the handler of a connection.
-pub(super) async fn run(io: Io, place: Arc<Place>, service: Arc<Service>) {
-    let (shared, seat) = (&place.shared, &place.seat);
+/// Runs the handler of a connection, and notes how it ended.
+///
+/// The slot is free when this has returned and the stream is dropped.
+pub(super) async fn run(transport: Transport, registration: Arc<Registration>, service: Arc<Service>) {
+    let (registry, record) = (&registration.registry, &registration.record);
     let handler = &service.handler;
-    let stream = Stream::new(io, &place, handler.writes_are_answers);
-    let reason = match Guarded::new(|| (handler.start)(stream, seat.peer), seat).await {
-        End::Returned(Ok(())) => EndReason::Finished,
-        End::Returned(Err(error)) => EndReason::Failed(Arc::new(error)),
-        End::Panicked(message) => {
-            shared.settings.hooks.log(&Error::HandlerPanicked { peer: seat.peer, message });
+    let stream = Stream::new(transport, &registration, handler.writes_are_answers);
+    let reason = match RunHandler::new(|| (handler.start)(stream, record.peer), record).await {
+        HandlerEnd::Returned(Ok(())) => EndReason::Finished,
+        HandlerEnd::Returned(Err(error)) => EndReason::Failed(Arc::new(error)),
+        HandlerEnd::Panicked(message) => {
+            registry.settings.hooks.log(&Error::HandlerPanicked { peer: record.peer, message });
             EndReason::Panicked
         }
-        End::Cut => EndReason::Cut,
+        HandlerEnd::Cut => EndReason::Cut,
     };
-    seat.ended(reason);
+    record.handler_ended(reason);
 }
 
-/// Sends away a client for whom there is no acceptor, without waiting for it here.
-pub(super) fn refuse(shared: &Shared, service: &Arc<Service>, mut io: Io, peer: Peer) {
-    count(&shared.tally.refused);
-    shared.settings.hooks.emit(|| Event::Refused { peer });
-    match Arc::clone(&service.refusing).try_acquire_owned() {
+/// Refuses a client because all slots are busy.
+///
+/// The lingering close runs in a task of its own. There are up to 256 such tasks; a client beyond that is closed at once.
+pub(super) fn refuse(registry: &Registry, service: &Arc<Service>, mut transport: Transport, peer: Peer) {
+    count(&registry.counters.refused);
+    registry.settings.hooks.emit(|| Event::Refused { peer });
+    match Arc::clone(&service.refusals).try_acquire_owned() {
         Ok(permit) => {
             let service = Arc::clone(service);
             tokio::spawn(async move {
                 let _permit = permit;
-                see_off(&mut io, &service.refusal).await;
+                lingering_close(&mut transport, &service.refusal).await;
             });
         }
-        // Too many at once. It is told, but whether it hears it, is not waited for.
-        Err(_) => io.say_at_once(&service.refusal),
+        // There are too many to wait for this one. It is sent the text, which a reset may overtake.
+        Err(_) => transport.try_send_final(&service.refusal),
     }
 }
 
-/// Sends the last words, ends the sending side, and waits for the peer to do the same: were the socket closed with something
-/// unread in it, the kernel would send a reset, which makes the peer forget what it has not read.
-pub(super) async fn see_off(io: &mut (impl AsyncRead + AsyncWrite + Unpin), last_words: &[u8]) {
-    let farewell = async {
-        io.write_all(last_words).await?;
-        io.shutdown().await?;
-        let mut rest = [0; 1024];
-        while io.read(&mut rest).await? > 0 {}
+/// A lingering close: sends the final bytes, ends the sending side, and waits for the peer to do the same.
+///
+/// If the socket were closed with unread data in it, the kernel would send a reset, and the peer would lose what it has not
+/// read. It gives up after [`LINGER`].
+pub(super) async fn lingering_close(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), bytes: &[u8]) {
+    let close = async {
+        stream.write_all(bytes).await?;
+        stream.shutdown().await?;
+        let mut discarded = [0; 1024];
+        while stream.read(&mut discarded).await? > 0 {}
         std::io::Result::Ok(())
     };
-    // Whatever happens, it is over then.
-    let _ = timeout(FAREWELL, farewell).await;
+    // The connection ends here, whether that has worked or not.
+    let _ = timeout(LINGER, close).await;
 }
 
-/// A connection from its acceptance on. Until it has an acceptor, it has the permit.
+/// Serves a TLS connection from its acceptance on: handshake, slot, handler.
+///
+/// It has the permit until it gets a slot. While it has none, a stop closes it at once.
 #[cfg(feature = "tls")]
-pub(super) fn serve_tls(
-    shared: Arc<Shared>,
+pub(super) fn run_tls(
+    registry: Arc<Registry>,
     service: Arc<Service>,
-    sessions: Arc<Sessions>,
+    handshaker: Arc<Handshaker>,
     socket: Socket,
     peer: Peer,
     permit: OwnedSemaphorePermit,
 ) -> impl Future<Output = ()> + Send {
-    let entrant = Entrant::new(&sessions, &shared.tally, permit);
+    let pending = PendingSession::new(&handshaker, &registry.counters, permit);
     async move {
-        let mut phase = shared.phase.subscribe();
-        let (io, place) = tokio::select! {
+        let mut phase = registry.phase.subscribe();
+        let session = tokio::select! {
             biased;
-            _ = phase.wait_for(|phase| *phase != Phase::Accepting) => return,
-            ready = get_ready(&shared, &sessions, socket, peer, &entrant) => match ready {
-                Some(ready) => ready,
-                None => return,
-            },
+            _ = phase.wait_for(|phase| !phase.is_accepting()) => return,
+            session = establish(&registry, &handshaker, socket, peer, &pending) => session,
         };
-        drop(entrant);
-        match place {
-            Some(place) => run(io, place, service).await,
-            None => refuse(&shared, &service, io, peer),
+        drop(pending);
+        match session {
+            Some((transport, Ok(registration))) => run(transport, registration, service).await,
+            Some((transport, Err(Rejected::Full))) => refuse(&registry, &service, transport, peer),
+            Some((_, Err(Rejected::Closed))) | None => {}
         }
     }
 }
 
-/// The session, and the place of it, if there is one.
+/// A TLS session, and its slot if it got one.
 #[cfg(feature = "tls")]
-async fn get_ready(
-    shared: &Arc<Shared>,
-    sessions: &Sessions,
+type Established = (Transport, Result<Arc<Registration>, Rejected>);
+
+/// Makes the TLS session and takes a slot for it. `None` if the handshake fails, which is reported here.
+#[cfg(feature = "tls")]
+async fn establish(
+    registry: &Arc<Registry>,
+    handshaker: &Handshaker,
     socket: Socket,
     peer: Peer,
-    entrant: &Entrant,
-) -> Option<(Io, Option<Arc<Place>>)> {
-    match sessions.handshake(socket, entrant).await {
-        Ok(io) if shared.settings.overflow == Overflow::Wait => Some((io, Some(shared.enter_when_free(peer).await))),
-        Ok(io) => Some((io, shared.enter(peer).ok())),
+    pending: &PendingSession,
+) -> Option<Established> {
+    match handshaker.handshake(socket, pending).await {
+        Ok(transport) => {
+            let slot = match registry.settings.overflow {
+                Overflow::Wait => registry.register_when_free(peer).await,
+                Overflow::Refuse | Overflow::Grow { .. } => registry.register(peer),
+            };
+            Some((transport, slot))
+        }
         Err(error) => {
-            count(&shared.tally.handshakes_failed);
-            shared.settings.hooks.emit(|| Event::HandshakeFailed { peer, cause: Arc::new(error) });
+            count(&registry.counters.handshakes_failed);
+            registry.settings.hooks.emit(|| Event::HandshakeFailed { peer, cause: Arc::new(error) });
             None
         }
     }

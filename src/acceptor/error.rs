@@ -1,13 +1,15 @@
-//! What can go wrong with an acceptor itself.
+//! The errors of an acceptor itself.
+//!
+//! Next: [`super::event`], for what goes wrong on one connection.
 
 use std::io;
 
 use super::Peer;
 
-/// Why an acceptor could not be made, and what its logger is told.
+/// Why an acceptor could not be built, why it ended by itself, and what its logger receives.
 ///
-/// Every message says its own level only; the cause is in [`source`](std::error::Error::source). What goes wrong on one
-/// connection is not here but in [`Event::Closed`](super::Event::Closed): it is the rule, not an exception.
+/// Every message names its own level only; the cause is its [`source`](std::error::Error::source). A failure of one connection
+/// is not an error of the acceptor: [`Event::Closed`](super::Event::Closed) reports it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -15,46 +17,60 @@ pub enum Error {
     #[error("invalid configuration: {0}")]
     InvalidConfig(String),
 
-    /// The address cannot be listened on: it is in use, not ours, or not permitted.
+    /// The address cannot be listened on: it is in use, belongs to another machine, or is not permitted.
     #[error("cannot listen on {address}")]
     #[non_exhaustive]
     Listen {
         /// The address as given to the builder.
         address: String,
-        /// Why, with the kernel's error kind and number.
+        /// The cause, with the kernel's error kind and number.
         source: io::Error,
     },
 
-    /// The kernel gives out no connections at the moment, mostly as the process or the machine has no descriptor left. The
-    /// acceptor tries again, at least ten times a second. This is told once per outage, and at most once in ten seconds.
+    /// accept(2) fails, usually because the process or the machine is out of file descriptors.
+    ///
+    /// The acceptor tries again, at least ten times a second. It reports this once per outage, and at most once in ten seconds.
     #[error("cannot accept connections at the moment")]
     #[non_exhaustive]
     Accept {
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 
-    /// A handler panicked. Its connection is closed; the others do not notice.
+    /// A handler panicked. Its connection is closed; the others go on.
     #[error("the handler of {peer} panicked: {message}")]
     #[non_exhaustive]
     HandlerPanicked {
-        /// Whose connection it was.
+        /// The other end of its connection.
         peer: Peer,
         /// The panic's message, if it was text.
         message: String,
     },
 
-    /// New certificates were not taken, as something is wrong with them. The old ones stay in use.
+    /// The runtime of the acceptor shut down before the program stopped it.
+    #[error("the acceptor's runtime shut down")]
+    RuntimeShutDown,
+
+    /// The accept loop panicked, so that no more connections are accepted. It runs no code of the program, so this is a bug of
+    /// this crate or of the runtime.
+    #[error("the accept loop panicked: {message}")]
+    #[non_exhaustive]
+    AcceptPanicked {
+        /// The panic's message, if it was text.
+        message: String,
+    },
+
+    /// The certificate files have changed and are not usable. The old certificates stay in use.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    #[error("the new certificates are not taken, and the old ones stay")]
+    #[error("the new certificates are not usable; the old ones stay in use")]
     #[non_exhaustive]
     CertificatesKept {
-        /// Why: an [`Error::InvalidConfig`].
+        /// The cause: an [`Error::InvalidConfig`].
         source: std::sync::Arc<Self>,
     },
 
-    /// The program's own logger or event hook panicked. The acceptor goes on without harm.
+    /// The program's own logger or event hook panicked. The acceptor goes on.
     #[error("the {hook} hook panicked: {message}")]
     #[non_exhaustive]
     HookPanicked {
@@ -66,15 +82,18 @@ pub enum Error {
 }
 
 impl Error {
-    /// The kind that this error has as an [`io::Error`]: that of its cause, if it has one;
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a bad setting.
+    /// The kind of this error as an [`io::Error`]: that of its cause, if it has one;
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a bad setting; else [`Other`](io::ErrorKind::Other).
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::InvalidConfig(_) => io::ErrorKind::InvalidInput,
             Self::Listen { source, .. } | Self::Accept { source } => source.kind(),
             #[cfg(feature = "tls")]
             Self::CertificatesKept { source } => source.kind(),
-            Self::HandlerPanicked { .. } | Self::HookPanicked { .. } => io::ErrorKind::Other,
+            Self::HandlerPanicked { .. }
+            | Self::RuntimeShutDown
+            | Self::AcceptPanicked { .. }
+            | Self::HookPanicked { .. } => io::ErrorKind::Other,
         }
     }
 

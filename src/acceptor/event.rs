@@ -1,4 +1,6 @@
-//! What happens at an acceptor, as told to its hook.
+//! The events of an acceptor, as its event hook receives them.
+//!
+//! Next: [`super::registry`], which emits most of them.
 
 use std::fmt;
 use std::io;
@@ -7,14 +9,25 @@ use std::time::Duration;
 
 use super::Peer;
 
-/// A turn in the life of an acceptor, as told to [`AcceptorBuilder::on_event`](super::AcceptorBuilder::on_event).
+/// Something that has happened at an acceptor; for the hook of [`AcceptorBuilder::on_event`](super::AcceptorBuilder::on_event).
 ///
 /// Of one connection, [`Accepted`](Event::Accepted) comes first and [`Closed`](Event::Closed) last. Events of different
-/// connections come from different tasks, at the same time if need be.
+/// connections come from different tasks, possibly at the same time. An event prints as one line for a log.
+///
+/// ```
+/// use perconn::acceptor::{Acceptor, Event};
+///
+/// let builder = Acceptor::builder("127.0.0.1:0").on_event(|event| match event {
+///     Event::Closed { peer, reason, bytes_read, .. } => println!("{peer} sent {bytes_read} bytes: {reason}"),
+///     Event::Ended { cause, .. } => eprintln!("the server is down: {cause}"),
+///     other => println!("{other}"),
+/// });
+/// # drop(builder);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A connection has an acceptor; its handler is started. With TLS, the handshake is over.
+    /// A connection has got an acceptor slot, and its handler starts. With TLS, the handshake is done.
     #[non_exhaustive]
     Accepted {
         /// The number of the connection, from 1.
@@ -22,7 +35,7 @@ pub enum Event {
         /// Its other end.
         peer: Peer,
     },
-    /// A connection is over. Its acceptor is free when the hook has returned.
+    /// A connection has ended. Its slot is free when the hook has returned.
     #[non_exhaustive]
     Closed {
         /// The number of the connection.
@@ -31,14 +44,14 @@ pub enum Event {
         peer: Peer,
         /// How it ended.
         reason: EndReason,
-        /// How long it had an acceptor.
+        /// How long it had its slot.
         lived: Duration,
-        /// How many bytes the handler has read.
+        /// The number of bytes that the handler has read.
         bytes_read: u64,
-        /// How many bytes the handler has written.
+        /// The number of bytes that the handler has written.
         bytes_written: u64,
     },
-    /// A connection was refused, as all acceptors were busy.
+    /// A connection was refused, as all slots were busy.
     #[non_exhaustive]
     Refused {
         /// Its other end.
@@ -49,49 +62,61 @@ pub enum Event {
     HandshakeFailed {
         /// Its other end.
         peer: Peer,
-        /// Why; of the kind `TimedOut` if it took too long.
+        /// The cause; of the kind [`TimedOut`](io::ErrorKind::TimedOut) if it took too long.
         cause: Arc<io::Error>,
     },
-    /// There are more acceptors now. (Two changes at the same moment may be told in either order;
-    /// [`stats`](super::Acceptor::stats) has the number.)
+    /// The number of slots has grown. Two changes at the same moment may be reported in either order;
+    /// [`stats`](super::Acceptor::stats) has the present number.
     #[non_exhaustive]
     Grown {
-        /// How many.
+        /// The number of slots.
         acceptors: usize,
     },
-    /// There are fewer acceptors now; see [`Grown`](Event::Grown).
+    /// The number of slots has shrunk; see [`Grown`](Event::Grown).
     #[non_exhaustive]
     Shrunk {
-        /// How many.
+        /// The number of slots.
         acceptors: usize,
     },
-    /// No connection can be accepted at the moment; see [`Error::Accept`](super::Error::Accept), which is told as often.
+    /// No connection can be accepted at the moment. Reported as often as [`Error::Accept`](super::Error::Accept).
     #[non_exhaustive]
     Paused {
-        /// Why.
+        /// The cause.
         cause: Arc<io::Error>,
     },
-    /// Connections are accepted again; told after each `Paused`.
+    /// Connections are accepted again. Comes once after each `Paused`.
     #[non_exhaustive]
     Resumed {
-        /// How long none could be.
+        /// How long none could be accepted.
         after: Duration,
     },
-    /// New TLS sessions have new certificates.
+    /// New TLS sessions get new certificates.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     CertificatesReloaded,
-    /// New certificates were not taken, as something is wrong with them.
+    /// The certificate files have changed and are not usable. The old certificates stay in use.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     #[non_exhaustive]
     CertificatesKept {
-        /// Why: an [`Error::InvalidConfig`](super::Error::InvalidConfig).
+        /// The cause: an [`Error::InvalidConfig`](super::Error::InvalidConfig).
         cause: Arc<super::Error>,
     },
-    /// No more connections are accepted, by [`stop`](super::Acceptor::stop) or as the [`Acceptor`](super::Acceptor) was
-    /// dropped. Those that are open end after this. (One that was accepted at the same moment may be told after it.)
+    /// No more connections are accepted: [`stop`](super::Acceptor::stop) was called, or the [`Acceptor`](super::Acceptor) was
+    /// dropped. Open connections end after this event. A connection that was accepted at the same moment may be reported after
+    /// it.
     Stopping,
+    /// The acceptor has ended by itself: no more connections are accepted, though the program has not stopped it. Comes at most
+    /// once, after the listener is closed.
+    ///
+    /// Open connections go on, unless their runtime shuts down as well. [`Acceptor::closed`](super::Acceptor::closed) returns
+    /// the same cause.
+    #[non_exhaustive]
+    Ended {
+        /// The cause: an [`Error::RuntimeShutDown`](super::Error::RuntimeShutDown) or
+        /// [`Error::AcceptPanicked`](super::Error::AcceptPanicked).
+        cause: Arc<super::Error>,
+    },
 }
 
 /// How a connection ended.
@@ -102,7 +127,7 @@ pub enum EndReason {
     Finished,
     /// Its handler returned this error.
     Failed(Arc<io::Error>),
-    /// It was silent, or slow, for longer than [`first_byte_timeout`](super::AcceptorBuilder::first_byte_timeout) or
+    /// It was silent or slow for longer than [`first_byte_timeout`](super::AcceptorBuilder::first_byte_timeout) or
     /// [`idle_timeout`](super::AcceptorBuilder::idle_timeout) allows.
     TimedOut,
     /// Its handler panicked.
@@ -117,7 +142,7 @@ impl fmt::Display for EndReason {
         match self {
             Self::Finished => f.write_str("finished"),
             Self::Failed(error) => write!(f, "failed: {error}"),
-            Self::TimedOut => f.write_str("silent for too long"),
+            Self::TimedOut => f.write_str("silent or slow for too long"),
             Self::Panicked => f.write_str("its handler panicked"),
             Self::Cut => f.write_str("cut"),
         }
@@ -143,6 +168,7 @@ impl fmt::Display for Event {
             #[cfg(feature = "tls")]
             Self::CertificatesKept { cause } => write!(f, "certificates not reloaded: {cause}"),
             Self::Stopping => f.write_str("stopping"),
+            Self::Ended { cause } => write!(f, "ended: {cause}"),
         }
     }
 }

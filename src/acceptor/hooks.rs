@@ -1,4 +1,6 @@
 //! The logger and the event hook of an acceptor.
+//!
+//! Next: [`super::event`] and [`super::error`], which they receive.
 
 use super::{Error, Event};
 use crate::hooks::Logged;

@@ -1,4 +1,6 @@
-//! A handler for each line.
+//! A handler of lines: it reads lines from a stream and calls the program's handler for each.
+//!
+//! Next: [`reader`], which finds the lines, and [`writer`], which sends the answers.
 
 use std::future::Future;
 use std::io;
@@ -7,179 +9,213 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::{Mutex, Notify};
 
-use self::outlet::Outlet;
 use self::reader::LineReader;
-use super::connection::see_off;
-use super::seat::{BUSY, CUT, DRAINED, Seat};
+use self::writer::LineWriter;
+use super::conn_record::ConnRecord;
+use super::connection::lingering_close;
 use super::{Peer, Stream};
+use crate::io_error::SharedIoError;
 
-mod outlet;
 mod reader;
+mod writer;
 
-/// The connection that a line came from: what the handler of [`AcceptorBuilder::line_handler`] answers by.
+/// The connection that a line came from: the handler of [`AcceptorBuilder::line_handler`] answers through it.
 ///
-/// Clones are the same connection. They can be kept and used by other tasks, as long as the connection is open; they do not
-/// keep it open.
+/// Clones are the same connection. Other tasks can keep and use them while the connection is open. They do not keep it open.
+///
+/// ```
+/// use perconn::acceptor::{Acceptor, LineConn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), perconn::acceptor::Error> {
+/// let acceptor = Acceptor::builder("127.0.0.1:0")
+///     .line_handler(async |line, conn: LineConn| {
+///         // The answer comes later, from a task of its own.
+///         tokio::spawn(async move { conn.send(line).await });
+///         Ok(())
+///     })
+///     .build()?;
+/// # drop(acceptor);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// [`AcceptorBuilder::line_handler`]: super::AcceptorBuilder::line_handler
 #[derive(Clone, Debug)]
 pub struct LineConn {
-    inner: Arc<Inner>,
+    /// Shared by all clones.
+    shared: Arc<LineConnShared>,
 }
 
+/// What all clones of a [`LineConn`] share.
 #[derive(Debug)]
-struct Inner {
+struct LineConnShared {
     id: u64,
     peer: Peer,
-    /// Whose turn it is to send.
-    turn: Mutex<()>,
-    out: Outlet,
-    is_closing: AtomicBool,
-    close: Notify,
-    /// Why a `send` has failed, which the handler may not know of: another task may have sent.
-    failure: crate::sync::Mutex<Option<io::Error>>,
+    /// Held by the task that is sending a line.
+    send_lock: Mutex<()>,
+    writer: LineWriter,
+    /// Set by `close`, and by the end of the connection.
+    is_closed: AtomicBool,
+    /// Wakes the task that waits for a line.
+    close_requested: Notify,
+    /// The first error of a `send`. The handler may not know of it, as another task may have sent.
+    send_error: crate::sync::Mutex<Option<SharedIoError>>,
 }
 
 impl LineConn {
     /// The number of the connection, from 1, as in the events.
     pub fn id(&self) -> u64 {
-        self.inner.id
+        self.shared.id
     }
 
     /// The other end.
     pub fn peer(&self) -> Peer {
-        self.inner.peer
+        self.shared.peer
     }
 
-    /// Sends a line: these bytes, and a line feed.
+    /// Sends a line: these bytes and a line feed.
     ///
-    /// Lines of several tasks come one after the other. If the peer does not read, this waits; for how long,
-    /// [`idle_timeout`](super::AcceptorBuilder::idle_timeout) says.
+    /// Lines of several tasks are sent one after the other. If the peer does not read, this waits, for as long as
+    /// [`idle_timeout`](super::AcceptorBuilder::idle_timeout) allows.
     ///
     /// # Errors
     ///
-    /// What the socket says, `TimedOut` if the peer takes nothing, and [`NotConnected`](io::ErrorKind::NotConnected) if the
-    /// connection has ended.
+    /// - the error of the socket;
+    /// - [`TimedOut`](io::ErrorKind::TimedOut) if the peer takes no data;
+    /// - [`NotConnected`](io::ErrorKind::NotConnected) if the connection has ended.
+    ///
+    /// An error ends the connection.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the line is sent as a whole or not at all. What is left of one that has begun to be sent goes
+    /// If the future is dropped, the line is sent as a whole or not at all. The rest of a line that is partly sent is sent
     /// before the next line.
     pub async fn send(&self, line: impl AsRef<[u8]>) -> io::Result<()> {
-        let inner = &*self.inner;
-        let _turn = inner.turn.lock().await;
-        let outcome = inner.out.send(line.as_ref()).await;
-        if let Err(error) = &outcome {
-            // A line may have been cut in two, and nothing may follow that.
-            drop(inner.out.take());
-            if error.kind() != io::ErrorKind::NotConnected {
-                let copy = io::Error::new(error.kind(), error.to_string());
-                inner.failure.lock().get_or_insert(copy);
-            }
-            self.close();
-        }
-        outcome
+        let shared = &*self.shared;
+        let _sending = shared.send_lock.lock().await;
+        let Err(error) = shared.writer.send(line.as_ref()).await else { return Ok(()) };
+        // A line may be sent in part, and nothing may follow that.
+        drop(shared.writer.take());
+        let error = if error.kind() == io::ErrorKind::NotConnected {
+            error
+        } else {
+            let error = SharedIoError::new(error);
+            shared.send_error.lock().get_or_insert_with(|| error.clone());
+            error.to_io()
+        };
+        self.close();
+        Err(error)
     }
 
-    /// Ends the connection in good order: what was sent arrives, but no more lines are read. If a handler is at work, it comes
-    /// to its end before that. A client that has not read everything a second later, and has not closed either, may lose what
-    /// is left.
+    /// Ends the connection cleanly: what was sent arrives, and no more lines are read.
+    ///
+    /// A handler at work runs to its end first. The client then has one second to read everything and to close. What it has
+    /// not read by then may be lost.
     pub fn close(&self) {
-        self.inner.is_closing.store(true, Ordering::SeqCst);
-        self.inner.close.notify_one();
+        self.shared.is_closed.store(true, Ordering::SeqCst);
+        self.shared.close_requested.notify_one();
     }
 
     /// Whether [`close`](Self::close) was called, or the connection has ended.
     pub fn is_closed(&self) -> bool {
-        self.inner.is_closing.load(Ordering::SeqCst)
+        self.shared.is_closed.load(Ordering::SeqCst)
     }
 }
 
-/// Serves a connection line by line.
+/// Serves a connection line by line, and closes it cleanly.
+///
+/// Fails with the error of the handler or of a read. If there is none, it fails with the first error of a `send`.
 pub(super) async fn serve<F, Fut>(stream: Stream, max: usize, handler: Arc<F>) -> io::Result<()>
 where
     F: Fn(Vec<u8>, LineConn) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
 {
-    let (id, peer, seat) = (stream.id(), stream.peer(), stream.seat());
-    let (read_half, half) = tokio::io::split(stream);
+    let (id, peer, record) = (stream.id(), stream.peer(), Arc::clone(stream.record()));
+    let (read_half, write_half) = tokio::io::split(stream);
     let conn = LineConn {
-        inner: Arc::new(Inner {
+        shared: Arc::new(LineConnShared {
             id,
             peer,
-            turn: Mutex::new(()),
-            out: Outlet::new(half),
-            is_closing: AtomicBool::new(false),
-            close: Notify::new(),
-            failure: crate::sync::Mutex::new(None),
+            send_lock: Mutex::new(()),
+            writer: LineWriter::new(write_half),
+            is_closed: AtomicBool::new(false),
+            close_requested: Notify::new(),
+            send_error: crate::sync::Mutex::new(None),
         }),
     };
-    // However this ends, it is the end of the connection, and of the clones' use.
-    let _end = End { conn: conn.clone(), seat: Arc::downgrade(&seat) };
+    let _end = EndOnDrop { conn: conn.clone(), record: Arc::downgrade(&record) };
     let mut reader = LineReader::new(read_half, max);
-    let outcome = converse(&mut reader, &conn, &seat, &*handler).await;
-    conn.inner.is_closing.store(true, Ordering::SeqCst);
-    // (If it is gone, a send has failed.)
-    if let Some((half, rest)) = conn.inner.out.take() {
-        let mut stream = reader.into_inner().unsplit(half);
-        see_off(stream.io(), &rest).await;
+    let outcome = handle_lines(&mut reader, &conn, &record, &*handler).await;
+    conn.shared.is_closed.store(true, Ordering::SeqCst);
+    // `None` if a send has failed.
+    if let Some((write_half, unsent)) = conn.shared.writer.take() {
+        let mut stream = reader.into_inner().unsplit(write_half);
+        lingering_close(stream.transport(), &unsent).await;
     }
-    let failure = conn.inner.failure.lock().take();
-    outcome.and_then(|()| failure.map_or(Ok(()), Err))
+    let send_error = conn.shared.send_error.lock().take();
+    outcome.and_then(|()| send_error.map_or(Ok(()), |error| Err(error.to_io())))
 }
 
-async fn converse<F, Fut>(reader: &mut LineReader, conn: &LineConn, seat: &Seat, handler: &F) -> io::Result<()>
+/// Reads and handles lines until the connection is to end: at the end of the stream, after `close`, or at a stop.
+async fn handle_lines<F, Fut>(
+    reader: &mut LineReader,
+    conn: &LineConn,
+    record: &ConnRecord,
+    handler: &F,
+) -> io::Result<()>
 where
     F: Fn(Vec<u8>, LineConn) -> Fut,
     Fut: Future<Output = io::Result<()>>,
 {
-    // Once the acceptor stops: how many lines are handled still.
-    let mut last = None;
+    // Once the acceptor stops: how many more lines to handle.
+    let mut left = None;
     while !conn.is_closed() {
-        if seat.has(DRAINED) {
-            let last = last.get_or_insert_with(|| reader.count());
-            if *last == 0 {
+        if record.is_draining() {
+            let left = left.get_or_insert_with(|| reader.count());
+            if *left == 0 {
                 break;
             }
-            *last -= 1;
+            *left -= 1;
         }
         let line = tokio::select! {
             biased;
-            () = conn.inner.close.notified() => continue,
+            () = conn.shared.close_requested.notified() => continue,
             line = reader.next() => line?,
         };
         let Some(line) = line else { break };
         handler(line, conn.clone()).await?;
-        // What a `send` that was dropped has left; unless another is at it.
-        if let Ok(_turn) = conn.inner.turn.try_lock() {
-            conn.inner.out.write_rest().await?;
+        // Sends what a dropped `send` has left, unless another task is sending, which does it first.
+        if let Ok(_sending) = conn.shared.send_lock.try_lock() {
+            conn.shared.writer.write_unsent().await?;
         }
-        seat.is_done();
-        if reader.has_begun() {
-            seat.set(BUSY);
+        record.message_done();
+        if reader.has_partial() {
+            record.request_received();
         }
     }
     Ok(())
 }
 
-/// What ends a connection whose client sends a longer line.
+/// The error of a connection whose client sends too long a line.
 #[derive(Debug, thiserror::Error)]
-#[error("a line of more than {0} bytes")]
+#[error("line too long: expected at most {0} bytes")]
 struct LineTooLong(usize);
 
-struct End {
+/// Ends a connection for all of its clones, however [`serve`] ends: by a return, a panic, or a drop of its future.
+struct EndOnDrop {
     conn: LineConn,
-    seat: Weak<Seat>,
+    record: Weak<ConnRecord>,
 }
 
-impl Drop for End {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
         self.conn.close();
-        // However many clones there are, nothing of the connection is left.
-        drop(self.conn.inner.out.take());
-        // A `send` of another task that waits is ended by this.
-        if let Some(seat) = self.seat.upgrade() {
-            seat.call(CUT);
+        // Closes the socket, no matter how many clones are kept.
+        drop(self.conn.shared.writer.take());
+        // Ends a `send` of another task that waits.
+        if let Some(record) = self.record.upgrade() {
+            record.end();
         }
     }
 }

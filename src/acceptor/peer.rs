@@ -1,4 +1,6 @@
-//! Who is at the other end.
+//! The peer of an accepted connection.
+//!
+//! Next: [`super::listener`], which finds out who it is.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,15 +14,15 @@ pub enum Peer {
     /// A process on this machine, as the kernel knew it when it connected.
     #[non_exhaustive]
     Unix {
-        /// The user it ran as.
+        /// The user that it ran as.
         uid: Option<u32>,
-        /// The process, where the platform tells.
+        /// Its process ID, on the platforms that report it.
         pid: Option<i32>,
     },
 }
 
 impl Peer {
-    /// Its address, if it is on the network.
+    /// The peer's address, if it is on the network.
     pub fn addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) => Some(*address),

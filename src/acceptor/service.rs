@@ -1,4 +1,9 @@
-//! What is served, and how. The accept loop and a connection's task know it; a stream does not.
+//! The service: the handler of the program, and what a client gets that the handler does not serve.
+//!
+//! The accept loop and the tasks of connections share it. A stream does not know it, so that a kept stream does not keep the
+//! program's handler.
+//!
+//! Next: [`super::run_handler`], which runs the handler.
 
 use std::future::Future;
 use std::io;
@@ -9,33 +14,39 @@ use tokio::sync::Semaphore;
 
 use super::{Peer, Stream};
 
-/// What a handler is at work with.
-pub(super) type Work = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+/// A handler at work on one connection.
+pub(super) type HandlerFuture = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
-pub(super) type Start = Arc<dyn Fn(Stream, Peer) -> Work + Send + Sync>;
+/// Makes the handler of one connection.
+pub(super) type StartHandler = Arc<dyn Fn(Stream, Peer) -> HandlerFuture + Send + Sync>;
 
 /// What serves a connection.
 pub(super) struct Handler {
-    pub(super) start: Start,
-    /// See `Stream`.
+    /// Calls the program's closure.
+    pub(super) start: StartHandler,
+    /// Whether a write means that everything received so far is handled. Lines say so by `message_done` only.
     pub(super) writes_are_answers: bool,
 }
 
-/// So many refused clients are seen off at the same time; those beyond are not waited for. More than tokio lets the accept loop
-/// accept in one go (128), so that a burst alone does not reach it.
-const REFUSED_AT_ONCE: usize = 256;
+/// How many refused clients are waited for at once. It is more than tokio lets the accept loop accept in one turn (128), so
+/// that a burst alone does not reach it.
+const MAX_REFUSALS: usize = 256;
 
+/// What an acceptor serves.
 pub(super) struct Service {
     pub(super) handler: Handler,
+    /// The text for a client that is refused.
     pub(super) refusal: Vec<u8>,
-    pub(super) refusing: Arc<Semaphore>,
+    /// One permit for each refused client that is waited for.
+    pub(super) refusals: Arc<Semaphore>,
     pub(super) nodelay: Option<bool>,
     #[cfg(feature = "tls")]
-    pub(super) tls: Option<Arc<super::tls::Sessions>>,
+    pub(super) tls: Option<Arc<super::tls::Handshaker>>,
 }
 
 impl Service {
-    pub(super) fn refusing() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(REFUSED_AT_ONCE))
+    /// All permits are free.
+    pub(super) fn refusals() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(MAX_REFUSALS))
     }
 }

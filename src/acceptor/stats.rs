@@ -1,21 +1,35 @@
-//! Figures of an acceptor.
+//! The figures of an acceptor.
+//!
+//! Next: [`super::registry`], which counts.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// How the acceptors are used at one moment, and what has happened so far; by
-/// [`Acceptor::stats`](super::Acceptor::stats).
+/// How the slots of an acceptor are used, and what has happened so far; by [`Acceptor::stats`](super::Acceptor::stats).
 ///
-/// Each connection that was accepted is counted once, at its end, as `finished`, `failed`, `timed_out`, `panicked` or `cut`.
+/// Each accepted connection is counted once more at its end, as `finished`, `failed`, `timed_out`, `panicked` or `cut`.
+///
+/// ```
+/// use perconn::acceptor::Acceptor;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), perconn::acceptor::Error> {
+/// let acceptor = Acceptor::builder("127.0.0.1:0").acceptors(10).handler(async |_stream, _peer| Ok(())).build()?;
+/// let stats = acceptor.stats();
+/// assert_eq!((stats.acceptors, stats.busy, stats.accepted), (10, 0, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// How many connections can be served at once: what was given, and what it has grown by.
+    /// Acceptor slots: how many connections can be served at once. With
+    /// [`Overflow::Grow`](super::Overflow::Grow), this includes the extra slots of the moment.
     pub acceptors: usize,
-    /// How many are.
+    /// Connections that are being served now.
     pub busy: usize,
-    /// How many TLS handshakes are going on, or have ended and wait for an acceptor.
+    /// TLS handshakes that are going on, or have ended and wait for a slot.
     pub handshaking: usize,
-    /// Connections that have got an acceptor.
+    /// Connections that have got a slot.
     pub accepted: u64,
     /// Connections that were refused.
     pub refused: u64,
@@ -27,17 +41,17 @@ pub struct Stats {
     pub timed_out: u64,
     /// Connections whose handler panicked.
     pub panicked: u64,
-    /// Connections that were cut.
+    /// Connections that were [cut](super#what-a-client-gets).
     pub cut: u64,
     /// TLS handshakes that failed, or took too long.
     pub handshakes_failed: u64,
-    /// Accepts that failed, for whatever reason.
+    /// Calls of accept(2) that failed, for any reason.
     pub accepts_failed: u64,
 }
 
-/// What is counted on the way.
+/// The counters behind [`Stats`], with the same names.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     pub(super) accepted: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) finished: AtomicU64,
@@ -50,12 +64,14 @@ pub(super) struct Tally {
     pub(super) handshaking: AtomicUsize,
 }
 
+/// Adds one.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-impl Tally {
-    pub(super) fn with(&self, acceptors: usize, busy: usize) -> Stats {
+impl Counters {
+    /// Their values, beside the use of the slots.
+    pub(super) fn snapshot(&self, acceptors: usize, busy: usize) -> Stats {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             acceptors,

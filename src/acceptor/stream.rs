@@ -1,10 +1,11 @@
-//! The stream that a handler gets.
+//! The stream that a handler gets: a transport with time limits, which ends when the acceptor stops.
+//!
+//! Next: [`super::line`], a handler of lines on top of it.
 
 use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,75 +15,129 @@ use tokio::net::UnixStream;
 use tokio::task::coop;
 
 use super::Peer;
-use super::given_up::Question;
-use super::io_stream::Io;
-use super::seat::{BUSY, CUT, DONE, DRAINED, STUCK, Seat, TIMED_OUT, WAS_IDLE, WRITING, Who};
-use super::shared::Place;
-use super::socket::Socket;
-use super::waiting::Waiting;
+use super::abandoned_write::AbandonedProbe;
+use super::conn_record::{ConnRecord, StopState, StreamTotals, Waiter};
+use super::registry::Registration;
+use super::transport::{Socket, Transport};
+use super::wait_clock::WaitClock;
 
-/// An accepted connection: a TCP or Unix socket, or a TLS session on one.
+/// An accepted connection: a TCP or Unix socket, or a TLS session over one.
 ///
-/// It is read and written like a `TcpStream`; with TLS, flush what is written before anything but a read. For two tasks, there
-/// is [`tokio::io::split`]. Drop it to close it; its acceptor is free when it is dropped and its handler has ended.
+/// It is read and written like a `TcpStream`. With TLS, flush what you have written before you do anything but read. To read
+/// and write in two tasks, use [`tokio::io::split`]. Drop it to close it. Its acceptor slot is free when it is dropped and its
+/// handler has ended.
 ///
 /// # When it ends by itself
 ///
 /// A read that has to wait longer than the time limits allow returns an error of the kind
-/// [`TimedOut`](io::ErrorKind::TimedOut), a write likewise. The stream still works, so that the handler can say goodbye.
+/// [`TimedOut`](io::ErrorKind::TimedOut); so does a write. The stream still works after that, so that the handler can send a
+/// final message.
 ///
-/// While the acceptor [stops](super::Acceptor::stop), a read returns `Ok(0)`, as if the peer had closed, as soon as nothing is
-/// under way: nothing has come since the last write, or since [`message_done`](Self::message_done), and no write waits. When
-/// the deadline is over, every operation fails with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and the handler
-/// is dropped.
+/// While the acceptor [stops](super::Acceptor::stop), a read returns `Ok(0)` as soon as nothing is under way, as if the peer
+/// had closed. Nothing is under way if both are true:
+///
+/// - no data has arrived since the last write or [`message_done`](Self::message_done);
+/// - no write waits for the peer.
+///
+/// When the deadline is over, the connection is cut: every operation fails with
+/// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and the handler is dropped.
+///
+/// # Cancel safety
+///
+/// Reads and writes are as cancel safe as those of a `TcpStream`: a dropped `read` has read nothing, and a dropped `write` has
+/// written nothing. With TLS, a dropped `write` may have sent a part of what earlier writes have left.
+///
+/// # Examples
+///
+/// ```
+/// use perconn::acceptor::{Acceptor, Peer, Stream};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// /// Answers each byte with the next one, until the client closes or the acceptor stops.
+/// async fn successor(mut stream: Stream, _peer: Peer) -> std::io::Result<()> {
+///     let mut byte = [0];
+///     while stream.read(&mut byte).await? > 0 {
+///         stream.write_all(&[byte[0].wrapping_add(1)]).await?;
+///     }
+///     Ok(())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), perconn::acceptor::Error> {
+/// let acceptor = Acceptor::builder("127.0.0.1:0").handler(successor).build()?;
+/// # drop(acceptor);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Stream {
-    io: Io,
-    reading: Waiting,
-    writing: Waiting,
-    question: Question,
-    /// Writes say that what has come is done with; else only `message_done` does, as with lines.
+    transport: Transport,
+    /// How long reads have waited.
+    read_clock: WaitClock,
+    /// How long writes have waited.
+    write_clock: WaitClock,
+    /// Used by reads, while the acceptor stops.
+    abandoned: AbandonedProbe,
+    /// Whether a write means that everything received so far is handled. Lines say so by `message_done` only.
     writes_are_answers: bool,
-    read: u64,
-    written: u64,
-    seat: Arc<Seat>,
-    _place: Arc<Place>,
+    /// What the handler has read.
+    bytes_read: u64,
+    /// What the handler has written.
+    bytes_written: u64,
+    /// A read ran out of time, and nothing has arrived since.
+    read_timed_out: bool,
+    /// A write ran out of time, and the peer has taken nothing since.
+    write_timed_out: bool,
+    /// What the handler's task and the acceptor see of this stream.
+    record: Arc<ConnRecord>,
+    /// Keeps the slot. The last field, so that the transport is closed before the slot is free.
+    _registration: Arc<Registration>,
 }
 
 impl Stream {
-    pub(super) fn new(io: Io, place: &Arc<Place>, writes_are_answers: bool) -> Self {
-        let (reading, writing) = place.shared.settings.patience(writes_are_answers);
-        let (seat, _place) = (Arc::clone(&place.seat), Arc::clone(place));
-        let (reading, writing) = (Waiting::new(reading), Waiting::new(writing));
-        let question = Question::default();
-        Self { io, reading, writing, question, writes_are_answers, read: 0, written: 0, seat, _place }
+    /// The stream of a registered connection.
+    pub(super) fn new(transport: Transport, registration: &Arc<Registration>, writes_are_answers: bool) -> Self {
+        let (reads, writes) = registration.registry.settings.time_budgets(writes_are_answers);
+        Self {
+            transport,
+            read_clock: WaitClock::new(reads),
+            write_clock: WaitClock::new(writes),
+            abandoned: AbandonedProbe::default(),
+            writes_are_answers,
+            bytes_read: 0,
+            bytes_written: 0,
+            read_timed_out: false,
+            write_timed_out: false,
+            record: Arc::clone(&registration.record),
+            _registration: Arc::clone(registration),
+        }
     }
 
     /// The number of the connection, from 1, as in the events.
     pub fn id(&self) -> u64 {
-        self.seat.id
+        self.record.id
     }
 
     /// The other end.
     pub fn peer(&self) -> Peer {
-        self.seat.peer
+        self.record.peer
     }
 
-    /// Says that what was received so far is whole and done with.
+    /// Marks what was received so far as whole and handled.
     ///
-    /// The idle limit starts over, and if the acceptor is stopping, the next read ends the connection. A write says the
-    /// same, so this is for handlers that take what comes and do not answer.
+    /// The idle limit starts over. If the acceptor is stopping, the next read ends the connection. A write has the same effect,
+    /// so this is for handlers that take data and do not answer.
     pub fn message_done(&self) {
-        self.seat.is_done();
+        self.record.message_done();
     }
 
-    /// Whether the acceptor is stopping, so that the connection should come to an end.
+    /// Whether the acceptor is stopping, so that the connection should end.
     pub fn is_stopping(&self) -> bool {
-        self.seat.has(DRAINED | CUT)
+        self.record.stop_state() != StopState::Open
     }
 
-    /// The socket, for its options; also the one beneath TLS. `None` if it is a Unix socket.
+    /// The socket, for its options; also the socket under TLS. `None` if it is a Unix socket.
     pub fn tcp(&self) -> Option<&TcpStream> {
-        match self.io.socket() {
+        match self.transport.socket() {
             Socket::Tcp(stream) => Some(stream),
             #[cfg(unix)]
             Socket::Unix(_) => None,
@@ -92,192 +147,188 @@ impl Stream {
     /// The socket, if it is a Unix socket.
     #[cfg(unix)]
     pub fn unix(&self) -> Option<&UnixStream> {
-        match self.io.socket() {
+        match self.transport.socket() {
             Socket::Unix(stream) => Some(stream),
             Socket::Tcp(_) => None,
         }
-    }
-
-    pub(super) fn seat(&self) -> Arc<Seat> {
-        Arc::clone(&self.seat)
     }
 
     /// The TLS session, for its protocol (ALPN) and the client's certificates. `None` without TLS.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn tls(&self) -> Option<&tokio_rustls::rustls::ServerConnection> {
-        match &self.io {
-            Io::Tls(stream) => Some(stream.get_ref().1),
-            Io::Plain(_) => None,
+        match &self.transport {
+            Transport::Tls(stream) => Some(stream.get_ref().1),
+            Transport::Plain(_) => None,
         }
     }
 
-    /// What is beneath, without limits and stops.
-    pub(super) fn io(&mut self) -> &mut Io {
-        &mut self.io
+    /// The record of the connection.
+    pub(super) fn record(&self) -> &Arc<ConnRecord> {
+        &self.record
     }
 
-    /// What every operation fails with once the connection is cut.
-    fn poll_cut<T>(&self, cx: &mut Context<'_>) -> Option<Poll<io::Result<T>>> {
-        let cut = || Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the acceptor has cut the connection"));
-        self.seat.has(CUT).then(|| poll_say(cx, cut))
+    /// The transport, without limits and stops.
+    pub(super) fn transport(&mut self) -> &mut Transport {
+        &mut self.transport
     }
 
-    /// Whether the stop ends the connection now. If that is not certain yet, the task is woken when it is.
-    fn is_drained(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.seat.has(DRAINED) || self.seat.has(BUSY) {
-            return false;
-        }
-        if !self.seat.has(WRITING) && !self.question.is_open() {
-            return true;
-        }
-        let is_given_up = self.question.is_given_up(&self.seat, cx);
-        if is_given_up {
-            self.seat.set(WAS_IDLE);
-        }
-        is_given_up
+    /// The error of every operation once the connection is over.
+    fn poll_over<T>(&self, cx: &mut Context<'_>) -> Option<Poll<io::Result<T>>> {
+        let aborted = || Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the acceptor cut the connection"));
+        self.record.is_over().then(|| poll_without_io(cx, aborted))
     }
 
-    /// Sends on what was written and did not all go to the kernel. Whether there is still something.
+    /// `Ready` if the stop ends the connection now. `Pending` if it does not, or not yet; the task is woken when that changes.
+    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.record.is_draining() {
+            return Poll::Pending;
+        }
+        let activity = self.record.activity();
+        if activity.has_request() {
+            return Poll::Pending;
+        }
+        if activity.has_write() || self.abandoned.is_running() {
+            ready!(self.abandoned.poll_abandoned(&self.record, cx));
+            self.record.set_was_idle();
+        }
+        Poll::Ready(())
+    }
+
+    /// Sends what completed writes have left in the TLS session. `Ready` when the kernel has everything.
     ///
-    /// With TLS, a program that waits for the answer to what it wrote has no other chance to send the rest.
-    fn is_sending(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.io.has_unsent() {
-            return false;
+    /// A program that waits for the answer to its write has no other chance to send the rest.
+    fn poll_send_pending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.transport.has_unsent() {
+            return Poll::Ready(());
         }
-        self.seat.park(Who::Reader, cx);
-        // A write of another task may wait for the same, so that everyone is woken.
-        let everyone = Waker::from(Arc::clone(&self.seat));
-        let sent = Pin::new(&mut self.io).poll_flush(&mut Context::from_waker(&everyone));
-        sent.is_pending() && self.io.has_unsent()
+        self.record.set_waker(Waiter::Reader, cx);
+        // A write of another task may wait for the same socket, so that all waiters are woken.
+        let all_waiters = Waker::from(Arc::clone(&self.record));
+        let flushed = Pin::new(&mut self.transport).poll_flush(&mut Context::from_waker(&all_waiters));
+        if flushed.is_pending() && self.transport.has_unsent() { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    fn timed_out(&self, flag: u16, what: &str) -> io::Error {
-        self.seat.set(flag);
-        io::Error::new(io::ErrorKind::TimedOut, what)
-    }
-
-    fn received(&mut self, bytes: usize) {
-        self.reading.end();
+    /// Accounts for a read that has completed with this many bytes, or failed.
+    fn note_read(&mut self, bytes: usize) {
+        self.read_clock.stop();
         if bytes == 0 {
             return;
         }
-        self.read += bytes as u64;
-        self.seat.clear(TIMED_OUT);
-        if !self.seat.has(BUSY) {
-            self.seat.set(BUSY);
-        }
-        self.reading.earn(bytes);
+        self.bytes_read += bytes as u64;
+        self.read_timed_out = false;
+        self.record.request_received();
+        self.read_clock.earn(bytes);
         if self.writes_are_answers {
-            self.reading.first_has_come();
+            self.read_clock.first_arrived();
         }
     }
 
-    fn see_what_is_done(&mut self) {
-        if self.seat.clear(DONE) {
-            self.reading.first_has_come();
-            self.reading.renew();
+    /// Accounts for a write, flush or shutdown that has succeeded.
+    fn note_written(&mut self, bytes: usize, has_waited: bool) {
+        self.bytes_written += bytes as u64;
+        if bytes > 0 {
+            self.write_timed_out = false;
         }
+        match has_waited {
+            true => self.write_clock.earn(bytes),
+            false => self.write_clock.refill(),
+        }
+        if bytes > 0 && self.writes_are_answers {
+            self.read_clock.refill();
+        }
+        self.record.wake_if_now_idle();
     }
 
-    /// Polls an operation that writes, with everything that belongs to it.
+    /// Polls an operation that writes, within its time limit. `bytes` says how much it has written.
     fn poll_writing<T>(
         &mut self,
         cx: &mut Context<'_>,
-        poll: impl FnOnce(Pin<&mut Io>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        poll: impl FnOnce(Pin<&mut Transport>, &mut Context<'_>) -> Poll<io::Result<T>>,
         bytes: impl FnOnce(&T) -> usize,
     ) -> Poll<io::Result<T>> {
-        if let Some(cut) = self.poll_cut(cx) {
-            return cut;
+        if let Some(over) = self.poll_over(cx) {
+            return over;
         }
-        let outcome = match self.io.may_keep_some() {
-            false => poll(Pin::new(&mut self.io), cx),
-            true => {
-                // If this write is given up, or is the last, a read of another task has to send the rest.
-                self.seat.park(Who::Writer, cx);
-                let everyone = Waker::from(Arc::clone(&self.seat));
-                poll(Pin::new(&mut self.io), &mut Context::from_waker(&everyone))
-            }
+        let outcome = if self.transport.buffers_writes() {
+            // If this write is abandoned, or is the last, a read of another task has to send the rest.
+            self.record.set_waker(Waiter::Writer, cx);
+            let all_waiters = Waker::from(Arc::clone(&self.record));
+            poll(Pin::new(&mut self.transport), &mut Context::from_waker(&all_waiters))
+        } else {
+            poll(Pin::new(&mut self.transport), cx)
         };
         if let Poll::Ready(outcome) = outcome {
-            let has_waited = self.seat.clear(WRITING);
-            self.writing.end();
-            let Ok(done) = &outcome else { return Poll::Ready(outcome) };
-            let bytes = bytes(done);
-            self.written += bytes as u64;
-            if bytes > 0 {
-                self.seat.clear(STUCK);
-            }
-            match has_waited {
-                true => self.writing.earn(bytes),
-                false => self.writing.renew(),
-            }
-            if bytes > 0 && self.writes_are_answers {
-                self.seat.clear(BUSY);
-                self.reading.renew();
-            }
-            if self.seat.has(DRAINED) {
-                // A read of another task may have waited for this.
-                self.seat.call(DRAINED);
+            let written = outcome.as_ref().map_or(0, bytes);
+            let has_waited = self.record.write_ended(written > 0 && self.writes_are_answers);
+            self.write_clock.stop();
+            if outcome.is_ok() {
+                self.note_written(written, has_waited);
             }
             return Poll::Ready(outcome);
         }
-        self.seat.set(WRITING);
-        self.seat.park(Who::Writer, cx);
-        if let Some(cut) = self.poll_cut(cx) {
-            return cut;
+        self.record.write_blocked();
+        self.record.set_waker(Waiter::Writer, cx);
+        if let Some(over) = self.poll_over(cx) {
+            return over;
         }
-        if self.writing.is_over(cx) {
-            return poll_say(cx, || Err(self.timed_out(STUCK, "the peer takes nothing")));
-        }
-        Poll::Pending
+        ready!(self.write_clock.poll_expired(cx));
+        poll_without_io(cx, || {
+            self.write_timed_out = true;
+            Err(io::Error::new(io::ErrorKind::TimedOut, "the peer took no data within the time limit"))
+        })
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        if let Some(cut) = me.poll_cut(cx) {
-            return cut;
+        if let Some(over) = me.poll_over(cx) {
+            return over;
         }
-        me.see_what_is_done();
-        let is_sending = me.is_sending(cx);
-        if !is_sending && me.is_drained(cx) {
-            return poll_say(cx, || Ok(()));
+        if me.record.take_message_done() {
+            me.read_clock.first_arrived();
+            me.read_clock.refill();
+        }
+        let all_is_sent = me.poll_send_pending(cx).is_ready();
+        if all_is_sent && me.poll_drained(cx).is_ready() {
+            return poll_without_io(cx, || Ok(()));
         }
         let before = buf.filled().len();
-        if let Poll::Ready(outcome) = Pin::new(&mut me.io).poll_read(cx, buf) {
+        if let Poll::Ready(outcome) = Pin::new(&mut me.transport).poll_read(cx, buf) {
             let bytes = buf.filled().len() - before;
-            me.received(bytes);
+            me.note_read(bytes);
             return match outcome {
-                // A TLS session that has ended says so without asking its socket.
-                Ok(()) if bytes == 0 => poll_say(cx, || Ok(())),
+                // A TLS session that has ended returns this without polling its socket.
+                Ok(()) if bytes == 0 => poll_without_io(cx, || Ok(())),
                 outcome => Poll::Ready(outcome),
             };
         }
-        me.seat.park(Who::Reader, cx);
-        if let Some(cut) = me.poll_cut(cx) {
-            return cut;
+        me.record.set_waker(Waiter::Reader, cx);
+        // The state may have changed before the waker was there.
+        if let Some(over) = me.poll_over(cx) {
+            return over;
         }
-        if !is_sending && me.is_drained(cx) {
-            return poll_say(cx, || Ok(()));
+        if all_is_sent && me.poll_drained(cx).is_ready() {
+            return poll_without_io(cx, || Ok(()));
         }
-        if me.reading.is_over(cx) {
-            return poll_say(cx, || Err(me.timed_out(TIMED_OUT, "nothing, or too little, has come from the peer")));
-        }
-        Poll::Pending
+        ready!(me.read_clock.poll_expired(cx));
+        poll_without_io(cx, || {
+            me.read_timed_out = true;
+            Err(io::Error::new(io::ErrorKind::TimedOut, "the peer sent nothing, or too little, within the time limit"))
+        })
     }
 }
 
-/// Gives what no socket has given. A loop over such things must yield, too.
-fn poll_say<T>(cx: &mut Context<'_>, outcome: impl FnOnce() -> io::Result<T>) -> Poll<io::Result<T>> {
+/// Returns an outcome that no socket has produced. It uses up the cooperative budget, so that a loop over such outcomes yields.
+fn poll_without_io<T>(cx: &mut Context<'_>, outcome: impl FnOnce() -> io::Result<T>) -> Poll<io::Result<T>> {
     ready!(coop::poll_proceed(cx)).made_progress();
     Poll::Ready(outcome())
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_writing(cx, |io, cx| io.poll_write(cx, buf), |n| *n)
+        self.get_mut().poll_writing(cx, |transport, cx| transport.poll_write(cx, buf), |n| *n)
     }
 
     fn poll_write_vectored(
@@ -285,29 +336,32 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_writing(cx, |io, cx| io.poll_write_vectored(cx, bufs), |n| *n)
+        self.get_mut().poll_writing(cx, |transport, cx| transport.poll_write_vectored(cx, bufs), |n| *n)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.transport.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_writing(cx, |io, cx| io.poll_flush(cx), |()| 0)
+        self.get_mut().poll_writing(cx, |transport, cx| transport.poll_flush(cx), |()| 0)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_writing(cx, |io, cx| io.poll_shutdown(cx), |()| 0)
+        self.get_mut().poll_writing(cx, |transport, cx| transport.poll_shutdown(cx), |()| 0)
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.seat.bytes_read.store(self.read, Ordering::Relaxed);
-        self.seat.bytes_written.store(self.written, Ordering::Relaxed);
-        // What was cut short must not look as if it had come to its end.
-        if !self.seat.has(CUT) && !std::thread::panicking() {
-            self.io.say_goodbye();
+        self.record.stream_dropped(StreamTotals {
+            bytes_read: self.bytes_read,
+            bytes_written: self.bytes_written,
+            timed_out: self.read_timed_out || self.write_timed_out,
+        });
+        // A connection that is cut, or whose handler panicked, must not look as if it had ended cleanly.
+        if !self.record.is_over() && !std::thread::panicking() {
+            self.transport.send_close_notify();
         }
     }
 }

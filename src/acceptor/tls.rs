@@ -1,4 +1,6 @@
-//! TLS: sessions, and their handshakes, off the accept loop.
+//! TLS: handshakes off the accept loop, and certificates that can be replaced.
+//!
+//! Next: [`handshakes`], which limits them, and [`reload`], which replaces the certificates.
 
 use std::future::pending;
 use std::io;
@@ -9,40 +11,44 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
-pub(super) use self::handshakes::Entrant;
-use self::handshakes::Handshakes;
+use self::handshakes::HandshakeLimit;
+pub(super) use self::handshakes::PendingSession;
 pub use self::settings::ServerTls;
 use super::Error;
-use super::io_stream::Io;
-use super::socket::Socket;
+use super::transport::{Socket, Transport};
 use crate::sync::Mutex;
 
 mod handshakes;
 pub(super) mod reload;
 mod settings;
 
-/// TLS at work.
-pub(super) struct Sessions {
+/// Makes TLS sessions, with the certificates of the moment.
+pub(super) struct Handshaker {
     settings: ServerTls,
+    /// The configuration of new sessions. A leaf lock.
     current: Mutex<Arc<ServerConfig>>,
-    pub(super) handshakes: Handshakes,
+    /// Where the accept loop gets a permit for each session.
+    pub(super) limit: HandshakeLimit,
+    /// The limit of one handshake; `None` for no limit.
     timeout: Option<Duration>,
 }
 
-impl Sessions {
+impl Handshaker {
+    /// Loads the certificates for the first time.
     pub(super) fn new(settings: ServerTls, max: usize, timeout: Option<Duration>) -> Result<Self, Error> {
         let current = Mutex::new(settings.load()?);
-        Ok(Self { settings, current, handshakes: Handshakes::new(max), timeout })
+        Ok(Self { settings, current, limit: HandshakeLimit::new(max), timeout })
     }
 
-    /// Takes what is in the files now, if it is good.
+    /// Takes what is in the files now, if it is usable.
     fn reload(&self) -> Result<(), Error> {
         let config = self.settings.load()?;
         *self.current.lock() = config;
         Ok(())
     }
 
-    pub(super) async fn handshake(&self, socket: Socket, entrant: &Entrant) -> io::Result<Io> {
+    /// Makes a session, within the time limit. Fails with the kind `TimedOut` after it, and if the handshake is evicted.
+    pub(super) async fn handshake(&self, socket: Socket, pending_session: &PendingSession) -> io::Result<Transport> {
         let config = Arc::clone(&self.current.lock());
         let deadline = async {
             match self.timeout {
@@ -50,14 +56,14 @@ impl Sessions {
                 None => pending().await,
             }
         };
-        let late = |text: String| Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        let timed_out = |text: String| Err(io::Error::new(io::ErrorKind::TimedOut, text));
         let outcome = tokio::select! {
             biased;
             outcome = TlsAcceptor::from(config).accept(socket) => outcome,
-            () = deadline => late(format!("not done within {:?}", self.timeout.unwrap_or_default())),
-            () = entrant.given_up() => late("given up for others, which could not begin".into()),
+            () = deadline => timed_out(format!("no handshake within {:?}", self.timeout.unwrap_or_default())),
+            () = pending_session.evicted() => timed_out("the handshake was ended to make room for another".into()),
         };
-        entrant.is_done();
-        Ok(Io::Tls(Box::new(outcome?)))
+        pending_session.handshake_ended();
+        Ok(Transport::Tls(Box::new(outcome?)))
     }
 }

@@ -1,4 +1,6 @@
-//! Sockets of the Unix domain, which are files as well.
+//! Sockets of the Unix domain, and their files.
+//!
+//! Next: [`super::listener`], which owns the file of a listener.
 
 use std::fs;
 use std::io;
@@ -11,38 +13,44 @@ use socket2::{Domain, SockAddr, Socket, Type};
 #[cfg(target_os = "linux")]
 mod lock;
 
-/// The file of a listener. It has to be dropped before the listener: once nobody listens, others may put theirs in its place.
+/// The file of a listener, which is removed on drop.
+///
+/// Drop it before the listener: once the listener is closed, another process may put its own file in this place.
 #[derive(Debug)]
 pub(super) struct SocketFile {
+    /// Absolute.
     path: PathBuf,
+    /// Device and inode; `None` if the file could not be looked at.
     identity: Option<(u64, u64)>,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody may have put another in its place nevertheless.
+        // Another process may have replaced it nevertheless.
         if self.identity.is_some() && identity(&self.path) == self.identity {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
+/// Tells a file from another one at the same path.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let metadata = fs::symlink_metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
 
+/// Listens at a path. A stale socket file is replaced. It may block for up to a second, for the lock of the folder.
 pub(super) fn bind(path: &Path, backlog: u32) -> io::Result<(UnixListener, SocketFile)> {
-    // The program may be in another folder when the file is to be removed. (To listen, it is used as it was given: the
-    // kernel takes short ones only.)
+    // The program may have changed its folder by the time the file is to be removed. The bind takes the path as it was given,
+    // because the kernel takes short paths only.
     let file = std::path::absolute(path)?;
-    // Between its bind and its listen, a socket looks like one that was left behind.
+    // A socket that is bound and does not listen yet looks like a stale one.
     #[cfg(target_os = "linux")]
-    let _lock = file.parent().map(lock::Lock::wait);
+    let _lock = file.parent().map(lock::FolderLock::acquire);
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let address = SockAddr::unix(path)?;
     match socket.bind(&address) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path, &address) => {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path, &address) => {
             fs::remove_file(path)?;
             socket.bind(&address)?;
         }
@@ -54,10 +62,10 @@ pub(super) fn bind(path: &Path, backlog: u32) -> io::Result<(UnixListener, Socke
     Ok((socket.into(), file))
 }
 
-/// Whether it is a socket that nobody listens on: one of a process that was killed.
-fn is_left_over(path: &Path, address: &SockAddr) -> bool {
+/// Whether the path is a socket that no process listens on, as a killed process leaves it.
+fn is_stale(path: &Path, address: &SockAddr) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    // If the queue of one who listens is full, this must not wait.
+    // A blocking connect would wait for a listener whose queue is full.
     let connect = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;

@@ -1,128 +1,132 @@
 //! The one thread on which the actors of all blocking connections run.
 //!
-//! It is started with the first connection and ends with the last. A thread for each connection would cost a stack and three
-//! descriptors each; in return, a hook that blocks would hold up only its own connection.
+//! It starts with the first connection and ends with the last. A thread for each connection would cost a stack and three
+//! descriptors each. In return, a hook that blocks would hold up only its own connection.
+//!
+//! Next: [`wait`](super::wait), where the threads that call wait for what happens here.
 
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{MutexGuard, mpsc};
+use std::sync::mpsc;
 use std::thread;
 
-use crate::sync::Mutex;
 use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 
-/// The thread that runs at the moment, if one does.
+use crate::sync::Mutex;
+
+/// The thread that runs at the moment, if any.
 static CURRENT: Mutex<Option<Background>> = Mutex::new(None);
 
+/// The running thread and how many connections need it.
 struct Background {
     runtime: Handle,
-    users: usize,
+    /// The number of [`BackgroundRef`]s, and of the last futures that still run.
+    refs: usize,
     /// Dropped to end the thread.
     _stop: oneshot::Sender<()>,
 }
 
 thread_local! {
+    /// True on the background thread itself.
     static IS_BACKGROUND: Cell<bool> = const { Cell::new(false) };
 }
 
-type Farewell = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// What a connection leaves to the thread when it is dropped.
+type LastFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Keeps the thread alive.
-pub(super) struct User {
+/// A connection's reference to the thread, which lives as long as there is one.
+pub(super) struct BackgroundRef {
     runtime: Handle,
-    /// What has to run to its end first. (Behind a lock only to be `Sync`.)
-    farewell: Mutex<Option<Farewell>>,
+    /// The mutex only makes the field `Sync`.
+    last_future: Mutex<Option<LastFuture>>,
 }
 
-impl User {
-    /// Starts the thread if nobody has.
-    pub(super) fn new() -> io::Result<Self> {
-        let mut current = lock();
+impl BackgroundRef {
+    /// Takes a reference to the thread, and starts the thread if it does not run.
+    pub(super) fn acquire() -> io::Result<Self> {
+        let mut current = CURRENT.lock();
         if let Some(background) = &mut *current {
-            background.users += 1;
-            return Ok(Self { runtime: background.runtime.clone(), farewell: Mutex::default() });
+            background.refs += 1;
+            return Ok(Self { runtime: background.runtime.clone(), last_future: Mutex::default() });
         }
         let (runtime, stop) = start()?;
-        *current = Some(Background { runtime: runtime.clone(), users: 1, _stop: stop });
-        Ok(Self { runtime, farewell: Mutex::default() })
+        *current = Some(Background { runtime: runtime.clone(), refs: 1, _stop: stop });
+        Ok(Self { runtime, last_future: Mutex::default() })
     }
 
+    /// The runtime of the thread.
     pub(super) fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
-    /// Lets the thread live until this has run, after the user is dropped.
-    pub(super) fn set_farewell(&mut self, farewell: impl Future<Output = ()> + Send + 'static) {
-        self.farewell = Mutex::new(Some(Box::pin(farewell)));
+    /// Sets a future that runs when this reference is dropped. The thread lives until it is done.
+    pub(super) fn set_last_future(&mut self, future: impl Future<Output = ()> + Send + 'static) {
+        self.last_future = Mutex::new(Some(Box::pin(future)));
     }
 }
 
-impl Drop for User {
+impl Drop for BackgroundRef {
     fn drop(&mut self) {
-        match self.farewell.get_mut().take() {
-            Some(farewell) => {
+        match self.last_future.get_mut().take() {
+            Some(last_future) => {
                 self.runtime.spawn(async move {
-                    let _leave = Leave;
-                    farewell.await;
+                    let _release = ReleaseOnDrop;
+                    last_future.await;
                 });
             }
-            None => drop(Leave),
+            None => drop(ReleaseOnDrop),
         }
     }
 }
 
-/// Ends the thread when the last user leaves. (If a farewell panics, or is dropped, its user has left as well.)
-struct Leave;
+/// Gives one reference back; the last one ends the thread. A guard, as a last future may panic or be dropped.
+struct ReleaseOnDrop;
 
-impl Drop for Leave {
+impl Drop for ReleaseOnDrop {
     fn drop(&mut self) {
-        let mut current = lock();
+        let mut current = CURRENT.lock();
         if let Some(background) = &mut *current {
-            background.users -= 1;
-            if background.users == 0 {
+            background.refs -= 1;
+            if background.refs == 0 {
                 *current = None;
             }
         }
     }
 }
 
+/// Starts the thread. It ends when the sender is dropped.
 fn start() -> io::Result<(Handle, oneshot::Sender<()>)> {
     let (stop, stopped) = oneshot::channel::<()>();
-    let (answer, started) = mpsc::sync_channel(1);
-    // The runtime is made, and dropped, on its own thread: within another runtime it could not be dropped.
+    let (started, outcome) = mpsc::sync_channel(1);
+    // The runtime is made and dropped on its own thread: within another runtime it could not be dropped.
     thread::Builder::new().name("perconn-blocking".into()).spawn(move || {
         IS_BACKGROUND.set(true);
         let runtime =
             runtime::Builder::new_current_thread().enable_io().enable_time().thread_name("perconn-resolver").build();
         match runtime {
             Ok(runtime) => {
-                let _ = answer.send(Ok(runtime.handle().clone()));
+                let _ = started.send(Ok(runtime.handle().clone()));
                 let _ = runtime.block_on(stopped);
-                // A name that is being resolved is not waited for.
+                // Does not wait for names that are being resolved.
                 runtime.shutdown_background();
             }
-            Err(error) => drop(answer.send(Err(error))),
+            Err(error) => drop(started.send(Err(error))),
         }
     })?;
-    match started.recv() {
+    match outcome.recv() {
         Ok(runtime) => Ok((runtime?, stop)),
-        Err(_) => Err(io::Error::other("the background thread of the blocking connections has ended")),
+        Err(_) => Err(io::Error::other("the background thread of the blocking connections ended while it started")),
     }
 }
 
-/// Fails on the background thread itself: whoever waits there waits for himself.
-pub(super) fn check_that_waiting_is_safe() -> io::Result<()> {
+/// Fails on the background thread itself, which would wait for itself.
+pub(super) fn check_may_wait() -> io::Result<()> {
     if IS_BACKGROUND.get() {
-        let text =
-            "a hook or a dialer of a blocking connection waits for one; it runs on the thread that serves them all";
+        let text = "a hook or a dialer of a blocking connection cannot wait for one: it runs on the thread that serves them all";
         return Err(io::Error::new(io::ErrorKind::Deadlock, text));
     }
     Ok(())
-}
-
-fn lock() -> MutexGuard<'static, Option<Background>> {
-    CURRENT.lock()
 }

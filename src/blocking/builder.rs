@@ -1,19 +1,21 @@
-//! Blocking connections from the settings of the core.
+//! The two methods of the core's [`Builder`] that make a blocking connection.
+//!
+//! Next: [`background`](super::background), on whose runtime both build the connection.
 
 use std::io;
 use std::pin::pin;
 
 use super::Conn;
-use super::background::User;
-use super::background::check_that_waiting_is_safe;
-use super::deadline::Patience;
-use super::news::block_on;
+use super::background::{BackgroundRef, check_may_wait};
+use super::call_timeouts::LinkTimeout;
+use super::wait::block_on;
 use crate::{Builder, Dial};
 
 #[cfg_attr(docsrs, doc(cfg(feature = "blocking")))]
 impl<D: Dial> Builder<D> {
-    /// Like [`build`](Builder::build), for a program without a runtime: checks the settings and returns at once; the
-    /// background thread dials until it succeeds.
+    /// Makes a connection for a program without a runtime, as [`build`](Builder::build) does for an async one.
+    ///
+    /// It checks the settings and returns at once. The background thread dials until it succeeds.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -24,19 +26,20 @@ impl<D: Dial> Builder<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`](crate::Error::InvalidConfig) if a setting cannot work; the operating system's error if the
-    /// background thread cannot be started.
+    /// [`Error::InvalidConfig`](crate::Error::InvalidConfig) if a setting cannot work. The operating system's error if
+    /// the background thread cannot be started.
     pub fn build_blocking(self) -> io::Result<Conn<D::Stream>> {
-        let user = User::new()?;
-        let (builder, patience) = Patience::take_over(self);
+        let background = BackgroundRef::acquire()?;
+        let (builder, link_timeout) = LinkTimeout::take_from(self);
         let conn = {
-            let _guard = user.runtime().enter();
+            let _context = background.runtime().enter();
             builder.build()?
         };
-        Ok(Conn::new(conn, patience, user))
+        Ok(Conn::new(conn, link_timeout, background))
     }
 
-    /// Like [`connect`](Builder::connect), for a program without a runtime: waits for the outcome of the first dial.
+    /// Makes a connection for a program without a runtime and waits for the outcome of the first dial, as
+    /// [`connect`](Builder::connect) does.
     ///
     /// ```no_run
     /// let conn = perconn::Conn::builder("metrics.example:4000").nodelay(true).connect_blocking()?;
@@ -45,17 +48,17 @@ impl<D: Dial> Builder<D> {
     ///
     /// # Errors
     ///
-    /// As for [`build_blocking`](Builder::build_blocking), and [`Error::DialFailure`](crate::Error::DialFailure) if the
-    /// first dial fails: then there is no second. [`Deadlock`](io::ErrorKind::Deadlock) in a hook or a dialer of a blocking
-    /// connection.
+    /// As for [`build_blocking`](Builder::build_blocking). [`Error::DialFailure`](crate::Error::DialFailure) if the
+    /// first dial fails: then there is no second. [`Deadlock`](io::ErrorKind::Deadlock) in a hook or a dialer of a
+    /// blocking connection.
     pub fn connect_blocking(self) -> io::Result<Conn<D::Stream>> {
-        check_that_waiting_is_safe()?;
-        let user = User::new()?;
-        let (builder, patience) = Patience::take_over(self);
+        check_may_wait()?;
+        let background = BackgroundRef::acquire()?;
+        let (builder, link_timeout) = LinkTimeout::take_from(self);
         let conn = {
-            let _guard = user.runtime().enter();
+            let _context = background.runtime().enter();
             block_on(pin!(builder.connect()), None)??
         };
-        Ok(Conn::new(conn, patience, user))
+        Ok(Conn::new(conn, link_timeout, background))
     }
 }

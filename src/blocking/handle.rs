@@ -1,20 +1,22 @@
-//! What a handle does besides reading and writing.
+//! The methods of a handle besides reading and writing.
+//!
+//! Next: [`handle_state`](super::handle_state), which a clone copies.
 
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Conn;
-use super::news::block_on;
+use super::handle_state::HandleState;
+use super::wait::block_on;
 use crate::Status;
 
 impl<S> Conn<S> {
-    /// Another handle on the same connection, which has been told of what this one has, and has the same timeouts.
+    /// Makes another handle on the same connection, with the same timeouts.
     ///
-    /// The connection closes when the last handle is dropped. The clone starts at the beginning of a message: if this handle
-    /// has the rest of a write to send, the clone knows nothing of it.
+    /// The clone has reported the breaks that this handle has reported. It has no rest of a write to send, even if this
+    /// handle has: its first write is a new one. The connection closes when the last handle is dropped.
     ///
     /// ```
     /// use std::io::{BufRead, BufReader, Write};
@@ -37,7 +39,7 @@ impl<S> Conn<S> {
     /// let printer = std::thread::spawn(move || {
     ///     let mut line = String::new();
     ///     loop {
-    ///         // At a break, what had come of a line is dropped.
+    ///         // A break drops a half-received line.
     ///         line.clear();
     ///         match reader.read_line(&mut line) {
     ///             Ok(_) if line.ends_with('\n') => {
@@ -53,7 +55,7 @@ impl<S> Conn<S> {
     /// conn.write_all(b"hello\n")?;
     /// # let _peer = server.join().unwrap()?;
     /// # assert_eq!([seen.recv().unwrap(), seen.recv().unwrap()], ["one\n", "two\n"]);
-    /// // What still waits in the other thread ends.
+    /// // Ends the read that waits in the other thread.
     /// conn.close();
     /// printer.join().unwrap();
     /// # Ok::<(), std::io::Error>(())
@@ -61,20 +63,19 @@ impl<S> Conn<S> {
     ///
     /// # Errors
     ///
-    /// None; it is a `Result` as [`std::net::TcpStream::try_clone`] is.
+    /// None. It returns a `Result` as [`std::net::TcpStream::try_clone`] does.
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
             shared: Arc::clone(&self.shared),
-            last_reported: AtomicU64::new(self.last_reported.load(Ordering::SeqCst)),
-            rest: AtomicU64::new(0),
+            state: HandleState::new(self.state.last_reported()),
             read_timeout: self.read_timeout.clone(),
             write_timeout: self.write_timeout.clone(),
         })
     }
 
-    /// How long a read of this handle may wait: for bytes, and for a link. `None`, the default: for ever.
+    /// Sets how long a read of this handle may wait for bytes or for a link.
     ///
-    /// See [timeouts](Conn#timeouts).
+    /// The default is `None`: no limit. See [timeouts](Conn#timeouts).
     ///
     /// ```
     /// use std::io::{ErrorKind, Read};
@@ -84,90 +85,95 @@ impl<S> Conn<S> {
     /// # let address = server.local_addr()?;
     /// let mut conn = perconn::blocking::Conn::connect(address)?;
     /// conn.set_read_timeout(Some(Duration::from_millis(10)))?;
-    /// // The server says nothing.
+    /// // The server sends nothing.
     /// assert_eq!(conn.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a time of zero.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a limit of zero.
     pub fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
         self.read_timeout.set("read", limit)
     }
 
-    /// How long a write, flush or shutdown of this handle may wait: for room, for its turn, and for a link. `None`, the
-    /// default: for ever. See [timeouts](Conn#timeouts).
+    /// Sets how long a write, flush or shutdown of this handle may wait: for room, for another thread's write, or for a
+    /// link.
+    ///
+    /// The default is `None`: no limit. See [timeouts](Conn#timeouts).
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a time of zero.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a limit of zero.
     pub fn set_write_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
         self.write_timeout.set("write", limit)
     }
 
-    /// The time set by [`set_read_timeout`](Conn::set_read_timeout).
+    /// The limit set by [`set_read_timeout`](Conn::set_read_timeout).
     ///
     /// # Errors
     ///
-    /// None; it is a `Result` as std's is.
+    /// None. It returns a `Result` as std's does.
     pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
         Ok(self.read_timeout.get())
     }
 
-    /// The time set by [`set_write_timeout`](Conn::set_write_timeout).
+    /// The limit set by [`set_write_timeout`](Conn::set_write_timeout).
     ///
     /// # Errors
     ///
-    /// None; it is a `Result` as std's is.
+    /// None. It returns a `Result` as std's does.
     pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
         Ok(self.write_timeout.get())
     }
 
     /// The number of the newest link: 1 for the first, 0 before there is one.
     pub fn generation(&self) -> u64 {
-        self.shared.reading.half().generation()
+        self.shared.reader.lock().generation()
     }
 
     /// Whether a link is up, as far as this machine knows.
     pub fn is_connected(&self) -> bool {
-        self.shared.reading.half().is_connected()
+        self.shared.reader.lock().is_connected()
     }
 
     /// The status of the connection at this moment.
     pub fn status(&self) -> Status {
-        self.shared.reading.half().status()
+        self.shared.reader.lock().status()
     }
 
-    /// Waits until a link is up, for `limit` at most; with `None`, for ever.
+    /// Waits until a link is up, for `limit` at most; `None` means no limit.
     ///
-    /// A break that has not been told yet is still told by the next operation.
+    /// It reports no break: one that this handle has not reported yet is reported by its next operation.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if the time is up, [`Deadlock`](io::ErrorKind::Deadlock) on the
-    /// [background thread](Conn#the-background-thread). [`Error::ClosedConnection`](crate::Error::ClosedConnection) or
-    /// [`Error::GaveUp`](crate::Error::GaveUp) if there will be no link.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no link within `limit`. [`Deadlock`](io::ErrorKind::Deadlock)
+    /// on the [background thread](Conn#the-background-thread).
+    /// [`Error::ClosedConnection`](crate::Error::ClosedConnection) or [`Error::GaveUp`](crate::Error::GaveUp) if there
+    /// will be no link.
     pub fn connected(&self, limit: impl Into<Option<Duration>>) -> io::Result<()> {
-        let connected = self.shared.reading.half().connected();
+        let connected = self.shared.reader.lock().connected();
         Ok(block_on(pin!(connected), limit.into())??)
     }
 
-    /// Breaks the link on purpose, or, during an outage, dials at once; see
+    /// Breaks the link on purpose, or dials at once during an outage; see
     /// [`perconn::Conn::reconnect`](crate::Conn::reconnect).
     pub fn reconnect(&self) {
-        self.shared.reading.half().reconnect();
+        self.shared.reader.lock().reconnect();
     }
 
     /// Closes the connection for all its handles, at any moment, from any thread.
     ///
-    /// The socket is shut down at once, what waits in other threads ends with
-    /// [`Error::ClosedConnection`](crate::Error::ClosedConnection), and so does every later operation. Bytes that the kernel
-    /// had accepted are still delivered, unless received bytes were left unread. When this returns, nothing dials any more.
-    /// (Called by a hook of a blocking connection, it does not wait for that.)
+    /// It shuts the socket down at once. Operations that wait in other threads, and all later ones, fail with
+    /// [`Error::ClosedConnection`](crate::Error::ClosedConnection). Bytes that the kernel has accepted are still delivered,
+    /// unless received bytes are left unread.
+    ///
+    /// When it returns, nothing dials any more. In a hook of a blocking connection it closes as well, but does not wait for
+    /// that.
     pub fn close(&self) {
-        let closing = self.shared.reading.half().close();
-        // Closed by the first look at it. On the background thread that is all, and what follows cannot be waited for.
-        let _ = block_on(pin!(closing), None);
+        let close = self.shared.reader.lock().close();
+        // The first poll closes. The background thread gets an error instead of the wait that follows.
+        let _ = block_on(pin!(close), None);
     }
 }

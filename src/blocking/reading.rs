@@ -1,106 +1,85 @@
-//! The reading half, as all handles of a blocking connection share it.
+//! The reads of all handles.
+//!
+//! Next: [`writing`](super::writing), the same for writes.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard};
-use std::task::{Poll, Waker};
+use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::runtime;
 
-use super::deadline::Deadline;
-use super::guard::enter_for;
-use super::news::{News, attempt};
+use super::call_timeouts::CallTimeouts;
+use super::handle_state::HandleState;
+use super::shared_half::SharedHalf;
 use crate::ReadHalf;
-use crate::sync::Mutex;
 
-pub(super) struct Reading<S> {
-    /// Locked for one attempt at a time, never while somebody waits.
-    half: Mutex<ReadHalf<S>>,
-    news: Arc<News>,
-    waker: Waker,
-    runtime: runtime::Handle,
-}
-
-impl<S> Reading<S> {
-    pub(super) fn new(half: ReadHalf<S>, runtime: runtime::Handle) -> Self {
-        let (news, waker) = News::new();
-        Self { half: Mutex::new(half), news, waker, runtime }
-    }
-
-    pub(super) fn half(&self) -> MutexGuard<'_, ReadHalf<S>> {
-        // An attempt that panicked (in a stream that is not a socket) leaves a sound half.
-        self.half.lock()
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Reading<S> {
-    /// Reads for a handle that has been told of all breaks up to `told`.
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedHalf<ReadHalf<S>> {
+    /// Reads some bytes for a handle, on the calling thread.
     pub(super) fn read(
         &self,
         buf: &mut [u8],
-        last_reported: &AtomicU64,
-        mut deadline: Deadline<'_>,
+        handle: &HandleState,
+        mut timeouts: CallTimeouts<'_>,
     ) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);
         }
-        // What it knew when the read began: a read that waits is told of the break of its link, even if another thread that
-        // uses the same handle for writing is told first.
-        let known = last_reported.load(Ordering::SeqCst);
+        // As it was when the read began: a read that waits reports the break of its link, even if another thread writes
+        // through the same handle and reports the break first.
+        let known = handle.last_reported();
         loop {
-            let seen = self.news.count();
-            let mut half = self.half();
-            if let Poll::Ready(outcome) = self.attempt(&mut half, buf, known, last_reported) {
+            let seen = self.wakes.count();
+            let mut half = self.lock();
+            if let Poll::Ready(outcome) = self.try_read(&mut half, buf, known, handle) {
                 return outcome;
             }
-            // (A break that is still to be told is not the outage yet.)
-            deadline.is_for_a_link(|| !half.is_connected() && half.generation() == half.last_reported());
+            // An unreported break comes before the wait for the next link.
+            timeouts.set_waiting_for_link(|| !half.is_connected() && half.generation() == half.last_reported());
             drop(half);
-            self.news.wait(seen, &mut deadline)?;
+            self.wakes.wait(seen, &mut timeouts)?;
         }
     }
 
+    /// Reads without waiting, for a handle that has reported all breaks up to `known`.
     #[inline]
-    fn attempt(
+    fn try_read(
         &self,
         half: &mut ReadHalf<S>,
         buf: &mut [u8],
         known: u64,
-        last_reported: &AtomicU64,
+        handle: &HandleState,
     ) -> Poll<io::Result<usize>> {
         loop {
             let before = half.last_reported();
             if before > known && !half.is_closed() {
-                // Another handle was told, and may have read on.
-                let (generation, outcome) = half.tell_again(known);
-                last_reported.fetch_max(generation, Ordering::SeqCst);
+                // Another handle has reported this break, and may have read on.
+                let (generation, outcome) = half.report_again(known);
+                handle.set_reported(generation);
                 return Poll::Ready(outcome);
             }
             if before < known {
-                // A write has told this handle of a link that nobody has read to its end. What is left on it is not for
-                // this handle any more.
-                match self.poll(half, &mut [0; 1024]) {
+                // A write of this handle has reported the break of a link that is not read to its end. What is left
+                // there is not for this handle any more.
+                match self.poll_read(half, &mut [0; 1024]) {
                     Poll::Ready(Err(error)) if half.last_reported() == before => return Poll::Ready(Err(error)),
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(_) => {}
                 }
             } else {
-                let outcome = self.poll(half, buf);
+                let outcome = self.poll_read(half, buf);
                 if half.last_reported() > known {
-                    last_reported.fetch_max(half.last_reported(), Ordering::SeqCst);
+                    handle.set_reported(half.last_reported());
                 }
                 return outcome;
             }
         }
     }
 
+    /// Polls the half once, and returns how many bytes it has read.
     #[inline]
-    fn poll(&self, half: &mut ReadHalf<S>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let _guard = enter_for::<S>(&self.runtime);
+    fn poll_read(&self, half: &mut ReadHalf<S>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(buf);
-        let outcome = attempt(&self.waker, |cx| Pin::new(&mut *half).poll_read(cx, &mut buf));
+        let outcome = self.poll::<S, _>(|cx| Pin::new(&mut *half).poll_read(cx, &mut buf));
         outcome.map_ok(|()| buf.filled().len())
     }
 }

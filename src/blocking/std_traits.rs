@@ -1,4 +1,6 @@
-//! Reading and writing through std's traits, also by a shared reference, as a `TcpStream` can be.
+//! Std's `Read` and `Write` for a connection, and for a shared reference to one, as a `TcpStream` has them.
+//!
+//! Next: [`reading`](super::reading) and [`writing`](super::writing).
 
 use std::io::{self, IoSlice, Read, Write};
 
@@ -8,7 +10,7 @@ use super::Conn;
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Read for &Conn<S> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.shared.reading.read(buf, &self.last_reported, self.deadline(&self.read_timeout))
+        self.shared.reader.read(buf, &self.state, self.timeouts(&self.read_timeout))
     }
 }
 
@@ -18,11 +20,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Write for &Conn<S> {
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.shared.writing.write(parts, &self.memory(), self.deadline(&self.write_timeout))
+        self.shared.writer.write(parts, &self.state, self.timeouts(&self.write_timeout))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.shared.writing.flush(&self.memory(), self.deadline(&self.write_timeout))
+        self.shared.writer.flush(&self.state, self.timeouts(&self.write_timeout))
     }
 }
 

@@ -1,65 +1,78 @@
-//! The codecs of a whole connection, whose two sides share one as long as they are on the same link.
+//! The codecs of a whole connection.
+//!
+//! Both directions share one codec while they are on the same link. Only while the sink is on a later link than the stream,
+//! there are two.
+//!
+//! Next: [`factory`](super::factory), where they come from.
 
-use super::factory::Factory;
+use super::factory::CodecFactory;
 
+/// The codecs of a [`Framed`](super::Framed).
 pub(super) struct Codecs<C> {
-    /// That of the link on which the stream is, and the sink too unless it is ahead.
+    /// The codec of the stream's link, and of the sink too if it is on the same link.
     stream: C,
-    /// The sink's, if it has been told of a break that the stream has not come to.
-    ahead: Option<C>,
-    /// The newest break of which the stream has told.
+    /// The sink's codec, if the sink has reported a break that the stream has not come to.
+    sink_ahead: Option<C>,
+    /// The newest break that the stream has reported.
     last_reported: u64,
-    factory: Factory<C>,
+    factory: CodecFactory<C>,
 }
 
 impl<C> Codecs<C> {
-    pub(super) fn new(last_reported: u64, factory: Factory<C>) -> Self {
-        Self { stream: factory.make(), ahead: None, last_reported, factory }
+    pub(super) fn new(last_reported: u64, factory: CodecFactory<C>) -> Self {
+        Self { stream: factory.make(), sink_ahead: None, last_reported, factory }
     }
 
-    pub(super) fn of_stream(&self) -> &C {
+    /// The codec that decodes.
+    pub(super) fn stream(&self) -> &C {
         &self.stream
     }
 
-    pub(super) fn of_stream_mut(&mut self) -> &mut C {
+    /// The codec that decodes.
+    pub(super) fn stream_mut(&mut self) -> &mut C {
         &mut self.stream
     }
 
-    pub(super) fn of_sink_mut(&mut self) -> &mut C {
-        self.ahead.as_mut().unwrap_or(&mut self.stream)
+    /// The codec that encodes.
+    pub(super) fn sink_mut(&mut self) -> &mut C {
+        self.sink_ahead.as_mut().unwrap_or(&mut self.stream)
     }
 
-    /// One for each side.
-    pub(super) fn into_split(self) -> (C, C, Factory<C>) {
-        let sink = self.ahead.unwrap_or_else(|| self.factory.make());
+    /// One codec for each direction: the stream's, the sink's.
+    pub(super) fn into_split(self) -> (C, C, CodecFactory<C>) {
+        let sink = self.sink_ahead.unwrap_or_else(|| self.factory.make());
         (self.stream, sink, self.factory)
     }
 
-    /// The stream comes to a break, when the sink has been told of all up to `sink`. If the factory panics, nothing is done.
+    /// Moves the stream past the break of `generation`; the sink is past all breaks up to `sink`.
+    ///
+    /// If the factory panics, nothing has changed.
     pub(super) fn advance_stream(&mut self, generation: u64, sink: u64) {
-        let ahead = self.ahead.take_if(|_| sink == generation);
+        let ahead = self.sink_ahead.take_if(|_| sink == generation);
         self.stream = ahead.unwrap_or_else(|| self.factory.make());
         if sink <= generation {
-            self.ahead = None;
+            self.sink_ahead = None;
         }
         self.last_reported = generation;
     }
 
-    /// The sink has been told of the break `sink`, and what the codec had encoded is thrown away.
+    /// Moves the sink past the break of `sink`. What its codec has encoded is dropped.
     pub(super) fn advance_sink(&mut self, sink: u64) {
-        // Otherwise the stream came to it first.
+        // If the stream came to that break first, its codec is fresh already.
         if sink > self.last_reported {
-            self.ahead = Some(self.factory.make());
+            self.sink_ahead = Some(self.factory.make());
         }
     }
 
-    /// What the codec had encoded for the next link is thrown away. `is_late`: frames may have been decoded since.
-    pub(super) fn renew_sink(&mut self, is_late: bool) {
+    /// Gives the sink a fresh codec on the same link, as what the old one has encoded is dropped.
+    ///
+    /// `may_have_decoded`: the stream may have decoded frames with the shared codec since the loss, and keeps it then.
+    pub(super) fn renew_sink(&mut self, may_have_decoded: bool) {
         let fresh = self.factory.make();
-        if self.ahead.is_none() && !is_late {
+        if self.sink_ahead.is_none() && !may_have_decoded {
             self.stream = fresh;
         } else {
-            self.ahead = Some(fresh);
+            self.sink_ahead = Some(fresh);
         }
     }
 }

@@ -1,4 +1,6 @@
-//! What a framed stream or sink tells instead of a frame.
+//! What a framed stream or sink returns instead of a frame.
+//!
+//! Next: [`inbound`](super::inbound) and [`outbound`](super::outbound), which return it.
 
 use std::convert::Infallible;
 use std::io;
@@ -9,45 +11,45 @@ use crate::Error;
 ///
 /// | variant | the stream | the sink |
 /// |---|---|---|
-/// | [`Break`](FramedError::Break) | goes on with the next link | what no flush had confirmed is dropped; goes on |
-/// | [`Codec`](FramedError::Codec) | goes on as the codec does | the frame was not taken, the others stay |
-/// | [`Down`](FramedError::Down) | there is no link yet | what no flush had confirmed is dropped |
-/// | [`End`](FramedError::End) | ends: `None` from now on | every call fails with it |
+/// | [`Break`](FramedError::Break) | goes on with the next link | drops what no flush has confirmed; goes on |
+/// | [`Codec`](FramedError::Codec) | goes on as the codec does | has not taken this frame, keeps the others |
+/// | [`Down`](FramedError::Down) | has no link yet | drops what no flush has confirmed |
+/// | [`End`](FramedError::End) | ends: `None` from now on | fails every call with it |
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FramedError<E> {
-    /// A link broke. What it had left unfinished is dropped, in both directions; the next frame belongs to a later link.
+    /// A link broke. Unfinished frames are dropped, in both directions; the next frame belongs to a later link.
     #[error("link {generation} broke")]
     #[non_exhaustive]
     Break {
         /// The number of the link that is gone.
         generation: u64,
-        /// Why: the error of the read or write that was told, with [`Error::IoError`] inside. Or
-        /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) without one, if the peer closed in good order.
+        /// The cause: the error of the read or write that reported it, with [`Error::IoError`] inside. If the peer
+        /// closed cleanly, an [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) without one.
         source: io::Error,
     },
 
-    /// The codec failed. The link stands.
+    /// The codec failed. The link stays up.
     #[error("the codec failed")]
     Codec(#[source] E),
 
-    /// There is no link at the moment, and [`when_down`](crate::Builder::when_down) says not to wait (any longer):
+    /// There is no link at the moment, and [`when_down`](crate::Builder::when_down) says not to wait, or no longer:
     /// [`Error::Down`] or [`Error::WaitTimeout`].
     #[error("no frame passes without a link")]
     Down(#[source] Error),
 
-    /// It is over: [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`].
+    /// The connection has ended: [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`].
     #[error("there will be no further link")]
     End(#[source] Error),
 }
 
 impl<E> FramedError<E> {
-    /// Whether it is over: no frame can pass any more.
+    /// Whether the connection has ended, so that no further frame can pass.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::End(_))
     }
 
-    /// The number of the link that broke, if that is what this tells.
+    /// The number of the link that broke, if this is a [`Break`](FramedError::Break).
     pub fn broken_generation(&self) -> Option<u64> {
         match self {
             Self::Break { generation, .. } => Some(*generation),
@@ -55,14 +57,16 @@ impl<E> FramedError<E> {
         }
     }
 
-    /// The break that a read tells by the end of the stream.
+    /// The break that a read reports by the end of the stream.
     pub(super) fn peer_closed(generation: u64) -> Self {
-        Self::Break { generation, source: io::Error::new(io::ErrorKind::UnexpectedEof, PeerClosed) }
+        let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection");
+        Self::Break { generation, source }
     }
 
-    /// What the error of a connection tells. `None`: nothing, the operation can be tried again (`WouldBlock` and
-    /// `Interrupted`, which some streams return; all others come with the crate's own error inside).
-    pub(super) fn of(error: io::Error) -> Option<Self> {
+    /// The error to return for one of the connection's. `None` if it only says "try again".
+    ///
+    /// Some streams return `WouldBlock` or `Interrupted` for that. All other errors have the crate's own inside.
+    pub(super) fn from_conn(error: io::Error) -> Option<Self> {
         match Error::of(&error)? {
             Error::IoError { generation, .. } => Some(Self::Break { generation: *generation, source: error }),
             _ => {
@@ -73,11 +77,12 @@ impl<E> FramedError<E> {
     }
 }
 
-/// What is still to be told. (No codec fails later than it is asked.)
-pub(super) type Untold = FramedError<Infallible>;
+/// An error of the connection: any but the codec's.
+pub(super) type ConnError = FramedError<Infallible>;
 
-impl Untold {
-    pub(super) fn widen<E>(self) -> FramedError<E> {
+impl ConnError {
+    /// The same error for a codec whose own error is `E`.
+    pub(super) fn with_codec_error<E>(self) -> FramedError<E> {
         match self {
             Self::Break { generation, source } => FramedError::Break { generation, source },
             Self::Codec(never) => match never {},
@@ -86,8 +91,3 @@ impl Untold {
         }
     }
 }
-
-/// The text of an orderly end.
-#[derive(Debug, thiserror::Error)]
-#[error("the peer closed the connection")]
-struct PeerClosed;

@@ -1,4 +1,6 @@
-//! Both directions in one value.
+//! A whole connection as a stream and a sink of frames.
+//!
+//! Next: [`inbound`](super::inbound) and [`outbound`](super::outbound), its two directions.
 
 use std::fmt;
 use std::pin::Pin;
@@ -11,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::codecs::Codecs;
-use super::factory::Factory;
+use super::factory::CodecFactory;
 use super::inbound::Inbound;
 use super::outbound::{Operation, Outbound};
 use super::{FramedError, FramedRead, FramedWrite};
@@ -19,23 +21,23 @@ use crate::{Conn, ReadHalf, WriteHalf};
 
 /// A [`Conn`] as a stream and a sink of frames, which goes on with the next link after a break.
 ///
-/// See [the module](super) for what is told, what is dropped, and what a loop over it looks like.
+/// See [the module](super) for what is reported, what is dropped, and what a loop over it looks like.
 ///
 /// # Breaks
 ///
 /// The stream yields every break once, at its place: between the last frame of the old link and the first of the next.
-/// The sink is told of a break if it meets it before the stream has yielded it, or if the break took frames that no flush had
-/// confirmed. So a program that is told by the stream, and has nothing unconfirmed, sends on the next link without another
-/// error; and one that is told by the sink still sees the break in the stream, with the same generation.
+/// The sink reports a break if it meets it before the stream has yielded it, or if the break took frames that no flush had
+/// confirmed. So if the stream reports a break and nothing is unconfirmed, the next send goes to the next link without
+/// another error. If the sink reports a break, the stream still yields it, with the same generation.
 ///
-/// That holds as well if two tasks use it through `futures_util::StreamExt::split`; but its `SplitSink` has room for one frame
-/// of its own, which it may send after it has passed on an error. [`into_split`](Framed::into_split) has no such room and no
-/// lock, and its sink is told of every break.
+/// That also holds if two tasks use it through `futures_util::StreamExt::split`. But a `SplitSink` has room for one frame of
+/// its own, which it may send after it has returned an error. [`into_split`](Framed::into_split) has no such room and no
+/// lock, and its sink reports every break.
 ///
 /// # Cancel safety
 ///
-/// The future of `next()` may be dropped at any await: no frame is lost. If the future of `send(frame)` is dropped, the
-/// frame was either not taken yet, or it is in the sink and leaves with the next flush, whole.
+/// You may drop the future of `next()` at any await: no frame is lost. If you drop the future of `send(frame)`, the
+/// frame is either not taken yet, or it is in the sink and leaves whole with the next flush.
 pub struct Framed<C, S = TcpStream> {
     read: ReadHalf<S>,
     write: WriteHalf<S>,
@@ -45,20 +47,20 @@ pub struct Framed<C, S = TcpStream> {
 }
 
 impl<C: Clone + Send + 'static, S> Framed<C, S> {
-    /// Frames by `codec`, of which every link gets a clone.
+    /// Encodes and decodes frames with a clone of `codec` for each link.
     ///
     /// The value itself is never used, so it should be as it is at the start of a link.
     pub fn new(conn: Conn<S>, codec: C) -> Self {
-        Self::build(conn, Factory::prototype(codec))
+        Self::build(conn, CodecFactory::clone_of(codec))
     }
 }
 
 impl<C, S> Framed<C, S> {
-    /// Frames by codecs that `make` makes: one at once, and one after each break.
+    /// Encodes and decodes frames with codecs that `make` makes: one at once, and one after each break.
     ///
-    /// One codec serves both directions of a link. (Only when the sink has been told of a break that the stream has not
-    /// come to yet, two are in use.) If `make` panics, the call that needed the codec does; the next one tries again, and then
-    /// tells what this one had to tell.
+    /// One codec serves both directions of a link. Two are in use only while the sink has reported a break that the stream
+    /// has not come to yet. If `make` panics, so does the call that needed the codec. The next call tries again, and then
+    /// reports what this one had to report.
     ///
     /// ```
     /// use perconn::codec::Framed;
@@ -73,59 +75,62 @@ impl<C, S> Framed<C, S> {
     /// # }
     /// ```
     pub fn with_factory(conn: Conn<S>, make: impl FnMut() -> C + Send + 'static) -> Self {
-        Self::build(conn, Factory::new(make))
+        Self::build(conn, CodecFactory::new(make))
     }
 
-    fn build(conn: Conn<S>, factory: Factory<C>) -> Self {
+    fn build(conn: Conn<S>, factory: CodecFactory<C>) -> Self {
         let last_reported = conn.last_reported();
-        // Halves, so that a break which the sink meets first takes nothing that has arrived from the stream.
+        // Halves, so that the stream still gets what arrived before a break that the sink meets first.
         let (read, write) = conn.into_split();
         let (inbound, outbound) = (Inbound::new(), Outbound::new(last_reported));
         Self { read, write, inbound, outbound, codecs: Codecs::new(last_reported, factory) }
     }
 
-    /// The connection, by its reading half: `generation()`, `status()`, `connected()`, `close()`, `get_ref()`.
+    /// The read half of the connection, for `generation()`, `status()`, `connected()`, `close()` and `get_ref()`.
     ///
     /// To break the link on purpose, use [`reconnect`](Framed::reconnect) instead of the half's own.
     pub fn get_ref(&self) -> &ReadHalf<S> {
         &self.read
     }
 
-    /// The codec of the link on which the stream is.
+    /// The codec of the stream's link.
     pub fn codec(&self) -> &C {
-        self.codecs.of_stream()
+        self.codecs.stream()
     }
 
     /// Breaks the stream's link on purpose and drops what was received on it: the stream's next item is the
     /// [`Break`](FramedError::Break), unless the end of the connection comes before it.
     ///
-    /// For a caller who cannot make sense of what he receives. ([`Conn::reconnect`] alone lets the reader have the bytes
-    /// that had arrived.) If that link has broken already, nothing is done to a newer one. The redial keeps to the backoff.
+    /// For a program that cannot make sense of what it receives. ([`Conn::reconnect`] alone leaves the bytes that had arrived
+    /// to the reader.) If that link has broken already, a newer one is left alone. The redial keeps to the backoff.
     ///
-    /// In an outage, the next dial is made at once. But not as long as the stream has still to tell of the break and has
-    /// received something on that link: a server that says nonsense and closes would be redialed without a delay. The
-    /// `reconnect` of the [half](Framed::get_ref) does it even then.
+    /// In an outage, the next dial is made at once, with one exception: the stream has not yielded the break yet, and bytes
+    /// had arrived on that link. Otherwise a server that sends nonsense and closes would be redialed without a delay. The
+    /// `reconnect` of the [half](Framed::get_ref) dials even then.
     pub fn reconnect(&mut self) {
         self.inbound.reconnect(&self.read);
     }
 
-    /// How many bytes of frames that are not flushed the sink takes before it has to write: 8 KiB unless
-    /// [set](Framed::set_backpressure_boundary).
+    /// How many bytes of unwritten frames the sink holds before it has to write.
+    ///
+    /// The default is 8 KiB; [`set_backpressure_boundary`](Framed::set_backpressure_boundary) changes it.
     pub fn backpressure_boundary(&self) -> usize {
         self.outbound.boundary()
     }
 
-    /// Sets how many bytes the sink takes before it has to write. The last frame may go beyond it. With zero, every frame
-    /// waits until the one before it is flushed.
+    /// Sets how many bytes of unwritten frames the sink holds before it has to write.
+    ///
+    /// The last frame may go beyond the boundary. With zero, every frame waits until the one before it is flushed.
     pub fn set_backpressure_boundary(&mut self, boundary: usize) {
         self.outbound.set_boundary(boundary);
     }
 
-    /// Gives the connection back. What was received and not yielded, and accepted and not written, is dropped: do it
-    /// after a flush and a break, or what is read next may begin within a frame.
+    /// Gives the connection back. Bytes received and not yielded, and frames accepted and not written, are dropped.
     ///
-    /// That holds for a break as well: if the peer has closed, and the stream has yielded what was left before it but not the
-    /// break itself, then no operation tells of it any more. [`Conn::told`] shows it.
+    /// Call it after a flush and a break, or the next read may begin in the middle of a frame.
+    ///
+    /// A break may be dropped as well: if the peer has closed, and the stream has yielded the last frame but not the break,
+    /// then no operation reports that break any more. Only [`Conn::last_reported`] shows it.
     pub fn into_inner(self) -> Conn<S> {
         match self.read.reunite(self.write) {
             Ok(conn) => conn,
@@ -133,10 +138,10 @@ impl<C, S> Framed<C, S> {
         }
     }
 
-    /// Divides it for two tasks. Each side is told of every break.
+    /// Splits it for two tasks. Each side reports every break.
     ///
     /// Frames that were received or accepted already go with their side. The reading side keeps the codec; the writing
-    /// side gets a fresh one. So if a codec carries something from one frame to the next, split before the first.
+    /// side gets a fresh one. So if your codec carries state from one frame to the next, split before the first frame.
     pub fn into_split(self) -> (FramedRead<C, S>, FramedWrite<C, S>) {
         let (read, write, factory) = self.codecs.into_split();
         let write = FramedWrite::from_parts(self.write, self.outbound, write, factory.clone());
@@ -145,15 +150,17 @@ impl<C, S> Framed<C, S> {
 }
 
 impl<C, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Framed<C, S> {
+    /// Runs an operation. After a loss, makes a fresh codec before it reports the loss.
     fn poll_sink<E>(&mut self, cx: &mut Context<'_>, operation: Operation) -> Poll<Result<(), FramedError<E>>> {
-        let is_late = self.outbound.loss().is_some();
+        // A loss of an earlier call, whose codec could not be made then.
+        let is_retry = self.outbound.loss().is_some();
         ready!(self.outbound.poll(operation, &mut self.write, cx));
         match self.outbound.loss() {
-            Some(FramedError::Break { .. }) => self.codecs.advance_sink(self.outbound.position()),
-            Some(_) => self.codecs.renew_sink(is_late),
+            Some(FramedError::Break { .. }) => self.codecs.advance_sink(self.outbound.known()),
+            Some(_) => self.codecs.renew_sink(is_retry),
             None => {}
         }
-        Poll::Ready(self.outbound.tell())
+        Poll::Ready(self.outbound.take_outcome())
     }
 }
 
@@ -169,11 +176,11 @@ where
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let me = self.get_mut();
-        let item = ready!(me.inbound.poll_next(&mut me.read, me.codecs.of_stream_mut(), cx));
+        let item = ready!(me.inbound.poll_next(&mut me.read, me.codecs.stream_mut(), cx));
         let (codecs, outbound) = (&mut me.codecs, &mut me.outbound);
-        Poll::Ready(me.inbound.tell(item, |generation| {
-            codecs.advance_stream(generation, outbound.position());
-            outbound.learn(generation);
+        Poll::Ready(me.inbound.report(item, |generation| {
+            codecs.advance_stream(generation, outbound.known());
+            outbound.set_known(generation);
         }))
     }
 }
@@ -201,7 +208,7 @@ where
 
     fn start_send(self: Pin<&mut Self>, frame: I) -> Result<(), Self::Error> {
         let me = self.get_mut();
-        me.outbound.start_send(me.codecs.of_sink_mut(), frame)
+        me.outbound.start_send(me.codecs.sink_mut(), frame)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

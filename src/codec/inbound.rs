@@ -1,4 +1,6 @@
-//! The receiving side: bytes of one link at a time, and where the reader stands between two links.
+//! The receiving side: the bytes of one link, and the reader's place between two links.
+//!
+//! Next: [`outbound`](super::outbound), the sending side.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,53 +10,62 @@ use tokio_util::bytes::BytesMut;
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
-use super::error::Untold;
+use super::error::ConnError;
 use super::{FramedError, INITIAL_CAPACITY};
 use crate::{ReadHalf, Status};
 
-/// What has been received of one link and not been decoded yet.
+/// What was received on one link and is not decoded yet.
 ///
-/// Before each read, the codec has taken every whole frame. So when a break is told, what is left is at most a part of
-/// one.
+/// Before each read, the codec has taken every whole frame. So when a break is reported, at most a part of a frame is
+/// left.
 pub(super) struct Inbound {
     buffer: BytesMut,
-    state: State,
-    /// How long the buffer was when the codec last failed, if it has not succeeded since.
+    state: InboundState,
+    /// The length of the buffer when the codec last failed, if it has not succeeded since.
     failed_at: Option<usize>,
-    /// Something has come of this link.
+    /// Whether bytes have arrived on this link.
     has_received: bool,
-    /// A break for which there is no codec yet.
-    untold: Option<Untold>,
+    /// A break that the half has reported, but for which there is no fresh codec yet.
+    unreported: Option<ConnError>,
 }
 
+/// What the reader does next.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum State {
-    /// The codec wants more bytes.
+enum InboundState {
+    /// Reads: the codec wants more bytes. Then `Decode`, `DecodeEof`, or the next link.
     Read,
-    /// There may be a frame in the buffer.
+    /// Asks the codec: there may be a frame in the buffer. Then `Read`, when there is none.
     Decode,
-    /// What still comes from this link is not wanted.
+    /// Reads and drops what is left on this link, up to its break.
     Discard,
-    /// The peer has closed; the codec has the last word about what it left.
-    LastFrames,
-    /// The peer's close is to be told.
-    TellClose,
-    /// It was told that there will be no further link.
+    /// Asks the codec what it makes of the rest: the peer has closed. Then `ReportClose`.
+    DecodeEof,
+    /// Reports the peer's close. Then `Read`, on the next link.
+    ReportClose,
+    /// Yields `None`: the end of the connection is reported.
     Ended,
 }
 
+/// A frame, or why there is none.
 type Item<C> = Result<<C as Decoder>::Item, FramedError<<C as Decoder>::Error>>;
 
 impl Inbound {
     pub(super) fn new() -> Self {
-        Self { buffer: BytesMut::new(), state: State::Read, failed_at: None, has_received: false, untold: None }
+        Self {
+            buffer: BytesMut::new(),
+            state: InboundState::Read,
+            failed_at: None,
+            has_received: false,
+            unreported: None,
+        }
     }
 
+    /// Whether the stream has ended.
     pub(super) fn is_ended(&self) -> bool {
-        self.state == State::Ended
+        self.state == InboundState::Ended
     }
 
-    /// The next item, to be passed on by [`tell`](Inbound::tell). After a `Break` the caller passes a fresh codec.
+    /// Gets the next item, which the caller passes through [`report`](Inbound::report).
     pub(super) fn poll_next<C, S>(
         &mut self,
         half: &mut ReadHalf<S>,
@@ -65,18 +76,18 @@ impl Inbound {
         C: Decoder,
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        if let Some(error) = self.untold.take() {
-            return Poll::Ready(Some(Err(error.widen())));
+        if let Some(error) = self.unreported.take() {
+            return Poll::Ready(Some(Err(error.with_codec_error())));
         }
         loop {
             match self.state {
-                State::Ended => return Poll::Ready(None),
-                State::Decode => match codec.decode(&mut self.buffer) {
+                InboundState::Ended => return Poll::Ready(None),
+                InboundState::Decode => match codec.decode(&mut self.buffer) {
                     Ok(frame) => {
                         self.failed_at = None;
                         match frame {
                             Some(frame) => return Poll::Ready(Some(Ok(frame))),
-                            None => self.state = State::Read,
+                            None => self.state = InboundState::Read,
                         }
                     }
                     // It cannot get past these bytes, and would fail for ever.
@@ -86,24 +97,24 @@ impl Inbound {
                         return Poll::Ready(Some(Err(FramedError::Codec(error))));
                     }
                 },
-                State::LastFrames => match codec.decode_eof(&mut self.buffer) {
+                InboundState::DecodeEof => match codec.decode_eof(&mut self.buffer) {
                     Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
-                    Ok(None) => self.state = State::TellClose,
+                    Ok(None) => self.state = InboundState::ReportClose,
                     Err(error) => {
-                        self.state = State::TellClose;
+                        self.state = InboundState::ReportClose;
                         return Poll::Ready(Some(Err(FramedError::Codec(error))));
                     }
                 },
-                State::TellClose => {
-                    self.begin_link();
+                InboundState::ReportClose => {
+                    self.start_link();
                     return Poll::Ready(Some(Err(FramedError::peer_closed(half.last_reported()))));
                 }
-                State::Read | State::Discard => match ready!(self.poll_read(half, cx)) {
+                InboundState::Read | InboundState::Discard => match ready!(self.poll_read(half, cx)) {
                     None => {}
                     Some(error) => {
-                        self.begin_link();
+                        self.start_link();
                         if error.is_final() {
-                            self.state = State::Ended;
+                            self.state = InboundState::Ended;
                         }
                         return Poll::Ready(Some(Err(error)));
                     }
@@ -112,43 +123,44 @@ impl Inbound {
         }
     }
 
-    /// Passes an item on. Before a break is told, `renew` makes the codec for what comes after it. If that panics, the next
-    /// item is the break again.
-    pub(super) fn tell<F, E>(
+    /// Passes an item on to the program. For a break, `renew` makes the codec of the next link first.
+    ///
+    /// If `renew` panics, the next item is the break again.
+    pub(super) fn report<F, E>(
         &mut self,
         item: Option<Result<F, FramedError<E>>>,
         renew: impl FnOnce(u64),
     ) -> Option<Result<F, FramedError<E>>> {
         match item {
             Some(Err(FramedError::Break { generation, source })) => {
-                self.untold = Some(Untold::Break { generation, source });
+                self.unreported = Some(ConnError::Break { generation, source });
                 renew(generation);
-                self.untold.take().map(|error| Err(error.widen()))
+                self.unreported.take().map(|error| Err(error.with_codec_error()))
             }
             item => item,
         }
     }
 
-    /// Reads once and says what to do next: that is in the state, or the error to tell.
+    /// Reads once, and either sets the next state or returns the error to yield.
     fn poll_read<S, E>(&mut self, half: &mut ReadHalf<S>, cx: &mut Context<'_>) -> Poll<Option<FramedError<E>>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let is_wanted = self.state == State::Read;
+        let is_wanted = self.state == InboundState::Read;
         if self.buffer.capacity() == 0 {
             self.buffer.reserve(INITIAL_CAPACITY);
         }
-        // A read into no room at all would look like the end of the stream.
+        // A read into an empty space would look like the end of the stream.
         self.buffer.reserve(1);
         let outcome = ready!(poll_read_buf(Pin::new(half), cx, &mut self.buffer));
         self.has_received |= outcome.as_ref().is_ok_and(|n| *n > 0);
         match outcome {
-            Ok(0) if is_wanted => self.state = State::LastFrames,
-            Ok(0) => self.state = State::TellClose,
-            Ok(_) if is_wanted => self.state = State::Decode,
+            Ok(0) if is_wanted => self.state = InboundState::DecodeEof,
+            Ok(0) => self.state = InboundState::ReportClose,
+            Ok(_) if is_wanted => self.state = InboundState::Decode,
             Ok(_) => self.buffer.clear(),
             Err(error) => {
-                let error = FramedError::of(error);
+                let error = FramedError::from_conn(error);
                 if error.is_none() {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -159,45 +171,45 @@ impl Inbound {
         Poll::Ready(None)
     }
 
-    /// Breaks the link on which the reader is and drops what came of it; in an outage, dials at once.
+    /// Breaks the reader's link and drops what was received on it. In an outage, dials at once.
     pub(super) fn reconnect<S>(&mut self, half: &ReadHalf<S>) {
         match self.state {
-            State::Ended | State::TellClose => return,
-            // The half has been told already: a link that is up now is the next one.
-            _ if self.untold.is_some() => return,
-            State::LastFrames => {
-                self.state = State::TellClose;
+            InboundState::Ended | InboundState::ReportClose => return,
+            // The half has reported this break already: a link that is up now is the next one.
+            _ if self.unreported.is_some() => return,
+            InboundState::DecodeEof => {
+                self.state = InboundState::ReportClose;
                 return;
             }
-            State::Read | State::Decode | State::Discard => {}
+            InboundState::Read | InboundState::Decode | InboundState::Discard => {}
         }
         self.buffer.clear();
         self.failed_at = None;
         let last_reported = half.last_reported();
         let newest = half.generation();
         if newest == last_reported {
-            // There is nothing of a link to discard.
-            self.state = State::Read;
+            // There is no link whose bytes to discard.
+            self.state = InboundState::Read;
             half.reconnect();
             return;
         }
-        self.state = State::Discard;
-        let shall_redial = match half.status() {
+        self.state = InboundState::Discard;
+        let should_redial = match half.status() {
             Status::Connected { generation, .. } => generation == last_reported + 1,
-            // The reader's link has broken already. If it has said something, that may be what the caller complains of, and
-            // a server that says it and closes must not be dialed without a delay.
+            // The reader's link has broken already. If bytes arrived on it, the program may object to these, and a server
+            // that sends nonsense and closes must not be dialed without a delay.
             _ => !self.has_received,
         };
-        if shall_redial {
+        if should_redial {
             half.reconnect();
         }
     }
 
-    /// Nothing of the old link is left. (Nor its memory: one large frame may have made it grow.)
-    fn begin_link(&mut self) {
+    /// Starts over for the next link. Frees the buffer as well, which one large frame may have made grow.
+    fn start_link(&mut self) {
         self.buffer = BytesMut::new();
         self.failed_at = None;
         self.has_received = false;
-        self.state = State::Read;
+        self.state = InboundState::Read;
     }
 }

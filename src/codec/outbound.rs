@@ -1,4 +1,6 @@
-//! The sending side: whole frames of one link at a time.
+//! The sending side: whole frames of one link.
+//!
+//! Next: [`framed`](super::framed), where both sides meet.
 
 use std::io;
 use std::pin::Pin;
@@ -9,26 +11,26 @@ use tokio_util::bytes::BytesMut;
 use tokio_util::codec::Encoder;
 use tokio_util::io::poll_write_buf;
 
-use super::error::Untold;
+use super::error::ConnError;
 use super::{FramedError, INITIAL_CAPACITY};
 use crate::WriteHalf;
 
 /// Frames that were accepted and are not written yet.
 ///
-/// After every error but the codec's, it is empty: what the caller was told may be lost will never be sent.
+/// After every error but the codec's, it is empty: a frame that was reported as possibly lost is never sent later.
 pub(super) struct Outbound {
     buffer: BytesMut,
     boundary: usize,
-    /// The newest break that the caller knows of, be it from the other side. New frames are for the links after it.
-    position: u64,
-    /// Frames were accepted since the last flush that succeeded.
+    /// The newest break that the program knows of, from either direction. New frames are for the links after it.
+    known: u64,
+    /// Whether frames were accepted since the last flush that succeeded.
     is_unconfirmed: bool,
-    /// Frames were lost in a break that is still to be told: one after this.
+    /// Set if a break after this one took frames, and the sink has not reported that yet.
     lost_after: Option<u64>,
-    /// A close tells of this when the conversation is shut down.
-    close_error: Option<Untold>,
-    /// The outcome of an operation, until it is told.
-    untold: Option<Untold>,
+    /// What a close returns once the writing side is shut down.
+    close_error: Option<ConnError>,
+    /// The error of an operation, until [`take_outcome`](Outbound::take_outcome) returns it.
+    unreported: Option<ConnError>,
 }
 
 /// What a sink does, besides accepting frames.
@@ -40,20 +42,22 @@ pub(super) enum Operation {
 }
 
 impl Outbound {
+    /// A sink on a half that has reported all breaks up to `last_reported`.
     pub(super) fn new(last_reported: u64) -> Self {
         Self {
             buffer: BytesMut::new(),
             boundary: INITIAL_CAPACITY,
-            position: last_reported,
+            known: last_reported,
             is_unconfirmed: false,
             lost_after: None,
             close_error: None,
-            untold: None,
+            unreported: None,
         }
     }
 
-    pub(super) fn position(&self) -> u64 {
-        self.position
+    /// The newest break that the program knows of.
+    pub(super) fn known(&self) -> u64 {
+        self.known
     }
 
     pub(super) fn boundary(&self) -> usize {
@@ -64,74 +68,74 @@ impl Outbound {
         self.boundary = boundary;
     }
 
-    /// The other side of a whole `Framed` has told of this break.
-    pub(super) fn learn(&mut self, generation: u64) {
-        if generation <= self.position {
+    /// Notes a break that the stream of the same connection has reported.
+    pub(super) fn set_known(&mut self, generation: u64) {
+        if generation <= self.known {
             return;
         }
         if self.is_unconfirmed {
-            self.empty();
-            self.lost_after = Some(self.position);
+            self.clear();
+            self.lost_after = Some(self.known);
         }
-        self.position = generation;
+        self.known = generation;
     }
 
-    /// Does an operation, whose outcome [`tell`](Outbound::tell) gives.
+    /// Runs an operation, whose outcome [`take_outcome`](Outbound::take_outcome) returns.
     ///
-    /// Before that, the caller makes a fresh codec if there is a [`loss`](Outbound::loss). If that panics, the next call comes
-    /// back here, and tells of it then.
+    /// In between, the caller makes a fresh codec if there is a [`loss`](Outbound::loss). If that panics, the next operation
+    /// does nothing but return the same outcome.
     pub(super) fn poll<S>(&mut self, operation: Operation, half: &mut WriteHalf<S>, cx: &mut Context<'_>) -> Poll<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        if self.untold.is_none() {
+        if self.unreported.is_none() {
             let outcome = ready!(match operation {
                 Operation::Ready if self.lost_after.is_none() && self.buffer.len() < self.boundary =>
                     return Poll::Ready(()),
                 Operation::Ready | Operation::Flush => self.poll_flush(half, cx),
                 Operation::Close => self.poll_close(half, cx),
             });
-            self.untold = outcome.err();
+            self.unreported = outcome.err();
         }
         Poll::Ready(())
     }
 
-    /// What is to be told, if with it everything was thrown away that the codec had encoded.
-    pub(super) fn loss(&self) -> Option<&Untold> {
-        self.untold.as_ref().filter(|error| !error.is_final())
+    /// The error to return, if with it all that the codec has encoded was dropped.
+    pub(super) fn loss(&self) -> Option<&ConnError> {
+        self.unreported.as_ref().filter(|error| !error.is_final())
     }
 
-    pub(super) fn tell<E>(&mut self) -> Result<(), FramedError<E>> {
-        self.untold.take().map_or(Ok(()), |error| Err(error.widen()))
+    /// Takes the outcome of the last operation.
+    pub(super) fn take_outcome<E>(&mut self) -> Result<(), FramedError<E>> {
+        self.unreported.take().map_or(Ok(()), |error| Err(error.with_codec_error()))
     }
 
+    /// Encodes a frame into the buffer.
     pub(super) fn start_send<C, I>(&mut self, codec: &mut C, item: I) -> Result<(), FramedError<C::Error>>
     where
         C: Encoder<I>,
     {
-        if self.lost_after.is_some() || self.untold.is_some() {
-            // The sink was ready before the break. This frame is one of those that the next call tells may be lost.
+        if self.lost_after.is_some() || self.unreported.is_some() {
+            // The sink was ready before the break. The next call reports this frame as lost together with the others.
             return Ok(());
         }
-        let mut frame = Frame { begin: self.buffer.len(), buffer: &mut self.buffer };
+        let mut frame = PartialFrame { start: self.buffer.len(), buffer: &mut self.buffer };
         codec.encode(item, frame.buffer).map_err(FramedError::Codec)?;
-        frame.begin = frame.buffer.len();
+        frame.start = frame.buffer.len();
         self.is_unconfirmed = true;
         Ok(())
     }
 
-    fn poll_flush<S>(&mut self, half: &mut WriteHalf<S>, cx: &mut Context<'_>) -> Poll<Result<(), Untold>>
+    /// Writes the buffer and flushes the stream. Before that, reports frames that a known break has taken.
+    fn poll_flush<S>(&mut self, half: &mut WriteHalf<S>, cx: &mut Context<'_>) -> Poll<Result<(), ConnError>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         loop {
             let outcome = if self.lost_after.is_some() {
-                // The half has not been told of that break yet, so that this returns its error and writes nothing.
+                // The half has not reported that break yet, so this returns its error and writes nothing.
                 let outcome = ready!(Pin::new(&mut *half).poll_write(cx, &[]));
-                debug_assert!(
-                    outcome.is_err(),
-                    "the half has been last_reported of a break that its sink does not know"
-                );
+                debug_assert!(outcome.is_err(), "the half has reported a break that its sink does not know");
                 outcome.map(|_| self.lost_after = None)
             } else if self.buffer.is_empty() {
                 let outcome = ready!(Pin::new(&mut *half).poll_flush(cx));
@@ -151,14 +155,15 @@ impl Outbound {
         }
     }
 
-    fn poll_close<S>(&mut self, half: &mut WriteHalf<S>, cx: &mut Context<'_>) -> Poll<Result<(), Untold>>
+    /// Flushes and shuts the writing side down, even if the flush fails.
+    fn poll_close<S>(&mut self, half: &mut WriteHalf<S>, cx: &mut Context<'_>) -> Poll<Result<(), ConnError>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         if self.close_error.is_none() {
             match ready!(self.poll_flush(half, cx)) {
                 Err(error) if error.is_final() => return Poll::Ready(Err(error)),
-                // The conversation ends all the same.
+                // Kept for the end of the shutdown.
                 outcome => self.close_error = outcome.err(),
             }
         }
@@ -171,37 +176,41 @@ impl Outbound {
         Poll::Ready(self.close_error.take().map_or(Ok(()), Err))
     }
 
-    /// What to tell of an error. `None`: the caller knows of it already.
-    fn poll_error(&mut self, error: io::Error, cx: &Context<'_>) -> Poll<Option<Untold>> {
-        let Some(error) = Untold::of(error) else {
+    /// The error to return for one of the half's; `None` if the program knows of that break already.
+    fn poll_error(&mut self, error: io::Error, cx: &Context<'_>) -> Poll<Option<ConnError>> {
+        let Some(error) = ConnError::from_conn(error) else {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         };
-        if let Untold::Break { generation, .. } = &error {
-            if *generation <= self.lost_after.unwrap_or(self.position) {
+        if let ConnError::Break { generation, .. } = &error {
+            if *generation <= self.lost_after.unwrap_or(self.known) {
                 return Poll::Ready(None);
             }
-            self.position = self.position.max(*generation);
+            self.known = self.known.max(*generation);
         }
-        self.empty();
+        self.clear();
         Poll::Ready(Some(error))
     }
 
-    fn empty(&mut self) {
+    /// Drops all frames, and frees the buffer, which one large frame may have made grow.
+    fn clear(&mut self) {
         self.buffer = BytesMut::new();
         self.is_unconfirmed = false;
         self.lost_after = None;
     }
 }
 
-/// A frame that is being encoded. Unless it gets whole, none of it must go out before the next one, even if the encoder panics.
-struct Frame<'a> {
+/// A frame that is being encoded.
+///
+/// Unless it becomes whole, dropping it removes its bytes, so that none of them is sent. That holds even if the encoder
+/// panics.
+struct PartialFrame<'a> {
     buffer: &'a mut BytesMut,
-    begin: usize,
+    start: usize,
 }
 
-impl Drop for Frame<'_> {
+impl Drop for PartialFrame<'_> {
     fn drop(&mut self) {
-        self.buffer.truncate(self.begin);
+        self.buffer.truncate(self.start);
     }
 }

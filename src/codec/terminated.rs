@@ -1,18 +1,20 @@
-//! A frame is whole only when its own end has come.
+//! A codec wrapper for which the end of a link ends no frame.
+//!
+//! Next: [`inbound`](super::inbound), which calls `decode_eof`.
 
 use std::io;
 
 use tokio_util::bytes::BytesMut;
 use tokio_util::codec::{Decoder, Encoder};
 
-/// A codec that takes no end of a link for the end of a frame.
+/// A codec that never takes the end of a link for the end of a frame.
 ///
-/// Some codecs do, such as [`LinesCodec`](tokio_util::codec::LinesCodec): what stands after the last line feed is a line
-/// to it when the peer closes. But the kernel also closes in good order what a killed process had open, in mid-line if
-/// that is where it was. With this around it, the rest is no frame but an error, which is told before the break.
+/// Some codecs do, such as [`LinesCodec`](tokio_util::codec::LinesCodec): when the peer closes, what follows the last line feed
+/// is a line to it. But the kernel also closes the sockets of a killed process cleanly, in the middle of a line if that is
+/// how far it came. With this wrapper, such a rest is an error, which is returned before the break.
 ///
-/// It sees only what the codec has left in the buffer. `LengthDelimitedCodec` takes a head out of it at once, so that a link
-/// which ends right after a head ends without an error.
+/// It sees only what the codec has left in the buffer. `LengthDelimitedCodec` takes a frame's head out of the buffer at once,
+/// so a link that ends right after a head ends without an error.
 ///
 /// ```
 /// use perconn::codec::Terminated;
@@ -37,7 +39,7 @@ impl<C: Decoder> Decoder for Terminated<C> {
     fn decode_eof(&mut self, bytes: &mut BytesMut) -> Result<Option<C::Item>, C::Error> {
         match self.0.decode(bytes)? {
             None if !bytes.is_empty() => {
-                let text = format!("the link ended within a frame, of which {} bytes had come", bytes.len());
+                let text = format!("the link ended in the middle of a frame, with {} bytes left over", bytes.len());
                 Err(io::Error::new(io::ErrorKind::UnexpectedEof, text).into())
             }
             frame => Ok(frame),

@@ -1,4 +1,6 @@
-//! What keeps a connection alive.
+//! What all handles of a connection share.
+//!
+//! Next: [`handle`](super::handle), which holds it.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -12,20 +14,28 @@ use crate::link::StreamRef;
 use crate::poll_once::poll_once;
 use crate::{Dial, Status, WhenDown};
 
-/// What all handles of a connection hold; when the last one lets go, the connection closes.
+/// The settings and the state that all handles of a connection share.
+///
+/// Dropping it closes the connection, so the connection lives as long as its last handle. The actor holds only the
+/// [`ConnState`].
 pub(crate) struct ConnContext<S> {
     pub(crate) conn_state: Arc<ConnState<S>>,
+    /// What an operation does that finds no link.
     pub(crate) when_down: WhenDown,
+    /// How long a read may wait without receiving anything.
     pub(crate) idle_timeout: Option<Duration>,
+    /// How many jobs a `SharedConn` queues.
     pub(crate) job_queue_size: usize,
+    /// The runtime of the actor. Timers and background tasks run there, whatever executor polls the handles.
     pub(crate) runtime: runtime::Handle,
-    /// The dialer's own look at a stream that is not a socket.
+    /// The dialer's check whether the peer has closed a stream that is not a socket.
     pub(super) is_closed: fn(&S) -> bool,
-    /// See [`ConnContext::shut`]; a function, as a half is dropped where the stream's traits are not known.
-    shut: fn(StreamRef<S>, &Self),
+    /// See [`ConnContext::shut_down`]. A function pointer, because a half can be dropped where `S` has no trait bounds.
+    shut_down: fn(StreamRef<S>, &Self),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ConnContext<S> {
+    /// The context of a connection whose links come from a dialer of type `D`.
     pub(crate) fn new<D: Dial<Stream = S>>(
         conn_state: Arc<ConnState<S>>,
         when_down: WhenDown,
@@ -40,15 +50,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ConnContext<S> {
             job_queue_size,
             runtime,
             is_closed: D::is_closed,
-            shut: shut_in_background,
+            shut_down: shut_down_in_background,
         }
     }
 }
 
 impl<S> ConnContext<S> {
-    /// Shuts the writing side of a stream down on behalf of a handle that does not wait for it.
-    pub(super) fn shut(&self, stream: StreamRef<S>) {
-        (self.shut)(stream, self);
+    /// Shuts down the writing side of a stream for a handle that does not wait for it.
+    pub(super) fn shut_down(&self, stream: StreamRef<S>) {
+        (self.shut_down)(stream, self);
     }
 }
 
@@ -58,19 +68,21 @@ impl<S> Drop for ConnContext<S> {
     }
 }
 
-fn shut_in_background<S>(mut stream: StreamRef<S>, context: &ConnContext<S>)
+/// Shuts a stream down now, or in a task of the runtime if the stream needs time. The task ends with the link or the
+/// connection.
+fn shut_down_in_background<S>(mut stream: StreamRef<S>, context: &ConnContext<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     if poll_once(poll_fn(|cx| stream.poll_shutdown(cx))).is_some() {
         return;
     }
-    // It has something to send first, such as a farewell of its protocol.
+    // The stream has to send something first, such as the closing message of its protocol.
     let mut status = context.conn_state.watch_status();
     context.runtime.spawn(async move {
         tokio::select! {
             _ = poll_fn(|cx| stream.poll_shutdown(cx)) => {}
-            // The link or the connection is over.
+            // The link or the connection has ended.
             _ = status.wait_for(Status::is_final) => {}
         }
     });

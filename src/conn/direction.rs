@@ -1,201 +1,154 @@
-//! One direction of a handle, and the operation that is under way in it.
+//! One direction of a handle, and the operation under way in it.
+//!
+//! Next: [`poll`](super::poll), the operations that use it.
 
 use std::future::Future;
 use std::pin::pin;
-use std::task::{Context, Poll, RawWakerVTable, Waker, ready};
-use std::time::Duration;
-
-use tokio::runtime;
+use std::task::{Context, Poll, RawWakerVTable, Waker};
 
 use super::idle_timeout::IdleTimer;
-use super::timer::{Timer, now};
+use super::timer::GenerationTimeout;
 use crate::conn_state::{ConnState, Direction};
-use crate::link::LastLook;
+use crate::link::LastCheck;
 
-/// How long a stream that is not a socket, but has lost one beneath it, may take to come to its end.
-const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
-
-/// One direction of a handle.
+/// The state of one direction of a handle.
+///
+/// A whole `Conn` has two of them, a half has one. It ties the operation under way to the link on which it began, so that
+/// the operation reports that link's break even if the other direction has reported it before.
 pub(super) struct DirectionState {
     pub(super) direction: Direction,
-    /// Whose waker the conn_state keeps for this direction.
-    caller: Option<Caller>,
+    /// The task whose waker the [`ConnState`] stores for this direction.
+    registered: Option<RegisteredTask>,
     /// The link on which an operation waits, 0 if none does.
-    waits_on: u64,
-    /// The link on which a write has written a part of its bytes, 0 if none has: the rest belongs to that link only.
-    half_written_on: u64,
-    /// The broken link for whose last bytes a read has given the runtime a turn.
-    turn_given: u64,
-    /// Runs while a read waits for the end of a stream whose link has broken; and which link.
-    last_words: Option<Box<(u64, Timer)>>,
-    /// Runs while an operation waits for a link.
-    patience: Option<Patience>,
-    /// It waits for a link, whatever the program's policy.
-    pub(super) is_patient: bool,
-    /// Runs while a read waits for bytes, if there is an idle timeout.
-    silence: Option<Box<IdleTimer>>,
+    pending_on: u64,
+    /// The link on which the last write took only a part of its bytes, 0 if it took all. The rest belongs to that link.
+    partial_write_on: u64,
+    /// The broken link for whose remaining bytes a read has yielded to the runtime.
+    yielded_for: u64,
+    /// Runs while a read waits for the end of a broken link's stream.
+    pub(super) stream_end_timeout: GenerationTimeout,
+    /// Runs while an operation waits for a link, if the program limits that wait. Keyed by the generation reported last.
+    pub(super) link_timeout: GenerationTimeout,
+    /// Whether operations wait for a link for any time, whatever the program's `when_down` says.
+    pub(super) ignores_when_down: bool,
+    /// Runs while a read waits for bytes, if there is an idle timeout. On the heap, as most connections have none.
+    pub(super) idle_timer: Option<Box<IdleTimer>>,
     /// When a write last asked the kernel whether the peer has closed.
-    pub(super) last_look: LastLook,
+    pub(super) last_check: LastCheck,
 }
 
-/// The end of a wait.
-struct Patience {
-    /// Which outage it belongs to: the generation that was told last when it began.
-    last_reported: u64,
-    timer: Timer,
-}
-
-/// A task, known by its waker.
+/// A task, identified by its waker.
 ///
-/// [`Waker::will_wake`] alone would not do: the waker that `block_on` polls with and its clone may differ in the address of
-/// their table of functions, and each wait would look like another task's.
-struct Caller {
-    /// Keeps what the waker points to, so that nothing else gets its address.
+/// [`Waker::will_wake`] alone would not do: the waker that `block_on` polls with and its clone may differ in the address
+/// of their vtable. Then each wait would look like another task's.
+struct RegisteredTask {
+    /// Keeps alive what the waker points to, so that no other waker gets its address.
     waker: Waker,
-    /// The table of the waker that was lent, not of the clone.
-    table: &'static RawWakerVTable,
+    /// The vtable of the original waker, not of the clone.
+    vtable: &'static RawWakerVTable,
 }
 
-impl Caller {
+impl RegisteredTask {
+    /// Remembers the task of this waker.
     fn new(waker: &Waker) -> Self {
-        Self { waker: waker.clone(), table: waker.vtable() }
+        Self { waker: waker.clone(), vtable: waker.vtable() }
     }
 
+    /// Whether this waker is the remembered task's.
     #[inline]
-    fn is(&self, waker: &Waker) -> bool {
-        self.waker.data() == waker.data() && std::ptr::eq(self.table, waker.vtable())
+    fn has_waker(&self, waker: &Waker) -> bool {
+        self.waker.data() == waker.data() && std::ptr::eq(self.vtable, waker.vtable())
     }
 }
 
 impl DirectionState {
+    /// A direction in which no operation has begun.
     pub(super) fn new(direction: Direction) -> Self {
         Self {
             direction,
-            caller: None,
-            waits_on: 0,
-            half_written_on: 0,
-            turn_given: 0,
-            last_words: None,
-            patience: None,
-            is_patient: false,
-            silence: None,
-            last_look: LastLook::default(),
+            registered: None,
+            pending_on: 0,
+            partial_write_on: 0,
+            yielded_for: 0,
+            stream_end_timeout: GenerationTimeout::default(),
+            link_timeout: GenerationTimeout::default(),
+            ignores_when_down: false,
+            idle_timer: None,
+            last_check: LastCheck::default(),
         }
     }
 
-    /// The operation that waited is done.
+    // ===== the operation under way =====
+
+    /// The operation that waited has finished.
     #[inline]
     pub(super) fn finish(&mut self) {
-        self.waits_on = 0;
+        self.pending_on = 0;
     }
 
-    /// A write is done; the caller may have a rest to write on the same link.
+    /// A write has finished. If it took only a part, the caller may write the rest, on the same link only.
     #[inline]
     pub(super) fn finish_write(&mut self, generation: u64, has_rest: bool) {
-        self.waits_on = 0;
-        self.half_written_on = if has_rest { generation } else { 0 };
+        self.pending_on = 0;
+        self.partial_write_on = if has_rest { generation } else { 0 };
     }
 
     /// A read has received something.
     #[inline]
     pub(super) fn finish_read(&mut self) {
-        self.waits_on = 0;
-        if let Some(silence) = &mut self.silence {
-            silence.end();
+        self.pending_on = 0;
+        if let Some(idle_timer) = &mut self.idle_timer {
+            idle_timer.reset();
         }
     }
 
-    /// Nothing is under way any more.
-    pub(super) fn forget(&mut self) {
-        self.waits_on = 0;
-        self.half_written_on = 0;
+    /// No operation is under way any more.
+    pub(super) fn clear(&mut self) {
+        self.pending_on = 0;
+        self.partial_write_on = 0;
     }
 
-    /// Nothing is under way any more, and there is no link to wait for the end of.
+    /// No operation is under way any more, and none waits for the end of a broken link.
     #[cfg(feature = "session")]
-    pub(super) fn forget_link(&mut self) {
-        self.forget();
-        self.last_words = None;
+    pub(super) fn clear_link(&mut self) {
+        self.clear();
+        self.stream_end_timeout.stop();
     }
 
-    /// A read waits for bytes. Ready when none have come for `limit`.
-    pub(super) fn poll_silence(
-        &mut self,
-        cx: &mut Context<'_>,
-        generation: u64,
-        limit: Duration,
-        runtime: &runtime::Handle,
-    ) -> Poll<()> {
-        self.silence.get_or_insert_default().poll(cx, generation, limit, runtime)
-    }
-
-    /// The link whose break the operation under way has to be told of, though the handle has been told.
+    /// The broken link on which an operation of this direction was under way, if the handle has reported that break
+    /// already. The other direction of a whole `Conn` has reported it, and this operation must report it too.
     #[inline]
-    pub(super) fn owes(&self, last_reported: u64) -> Option<u64> {
-        [self.half_written_on, self.waits_on].into_iter().find(|link| (1..=last_reported).contains(link))
+    pub(super) fn interrupted_link(&self, last_reported: u64) -> Option<u64> {
+        [self.partial_write_on, self.pending_on].into_iter().find(|link| (1..=last_reported).contains(link))
     }
 
-    /// Prepares to wait for a stream: from now on, a break of its link wakes this task as well.
+    // ===== waiting =====
+
+    /// Prepares to wait for a stream: from now on, a break of its link wakes this task.
+    ///
+    /// Takes the lock of the [`ConnState`] only if another task waited here before. The caller must then check that the
+    /// link is still live: it may have broken before the waker was stored.
     #[inline]
-    pub(super) fn wait<S>(&mut self, generation: u64, conn_state: &ConnState<S>, cx: &Context<'_>) {
-        self.waits_on = generation;
-        self.patience = None;
-        if self.caller.as_ref().is_none_or(|caller| !caller.is(cx.waker())) {
+    pub(super) fn begin_wait<S>(&mut self, generation: u64, conn_state: &ConnState<S>, cx: &Context<'_>) {
+        self.pending_on = generation;
+        self.link_timeout.stop();
+        if self.registered.as_ref().is_none_or(|registered| !registered.has_waker(cx.waker())) {
             conn_state.register(self.direction, cx.waker());
-            self.is_registered(cx);
+            self.note_registered(cx);
         }
     }
 
-    /// The conn_state has stored this task's waker.
-    pub(super) fn is_registered(&mut self, cx: &Context<'_>) {
-        self.caller = Some(Caller::new(cx.waker()));
+    /// Notes that the [`ConnState`] stores this task's waker.
+    pub(super) fn note_registered(&mut self, cx: &Context<'_>) {
+        self.registered = Some(RegisteredTask::new(cx.waker()));
     }
 
-    /// Lets the runtime look at its sockets, once for each broken link.
-    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>, generation: u64) -> Poll<()> {
-        if std::mem::replace(&mut self.turn_given, generation) == generation {
+    /// Yields once for each broken link, so that the runtime looks at its sockets.
+    pub(super) fn poll_yield_once(&mut self, cx: &mut Context<'_>, generation: u64) -> Poll<()> {
+        if std::mem::replace(&mut self.yielded_for, generation) == generation {
             return Poll::Ready(());
         }
-        // Polled once and dropped: it has arranged for this task to be polled again after the sockets.
+        // Polled once and dropped: this already schedules the task after the sockets.
         pin!(tokio::task::yield_now()).poll(cx)
-    }
-
-    /// Waits until a stream that is about to end has said so, for a time that only a strange one needs.
-    pub(super) fn poll_last_words(
-        &mut self,
-        cx: &mut Context<'_>,
-        generation: u64,
-        runtime: &runtime::Handle,
-    ) -> Poll<()> {
-        let current = self.last_words.take().filter(|wait| wait.0 == generation);
-        let begin = || Box::new((generation, Timer::new(now(runtime) + LAST_WORDS_LIMIT, runtime)));
-        let wait = self.last_words.insert(current.unwrap_or_else(begin));
-        ready!(wait.1.poll(cx));
-        self.last_words = None;
-        Poll::Ready(())
-    }
-
-    /// The wait for a link is over.
-    pub(super) fn end_patience(&mut self) {
-        self.patience = None;
-    }
-
-    /// Waits for `limit`, counted from the first wait of this outage.
-    pub(super) fn poll_patience(
-        &mut self,
-        cx: &mut Context<'_>,
-        last_reported: u64,
-        limit: Duration,
-        runtime: &runtime::Handle,
-    ) -> Poll<()> {
-        let current = self.patience.take().filter(|patience| patience.last_reported == last_reported);
-        // A limit beyond all times is none.
-        let Some(deadline) = now(runtime).checked_add(limit) else { return Poll::Pending };
-        let patience = self
-            .patience
-            .insert(current.unwrap_or_else(|| Patience { last_reported, timer: Timer::new(deadline, runtime) }));
-        ready!(patience.timer.poll(cx));
-        self.patience = None;
-        Poll::Ready(())
     }
 }

@@ -1,4 +1,6 @@
-//! A holder's place in the connection: the link it uses, and what its caller has been told.
+//! A handle: the link it uses, and the breaks it has reported.
+//!
+//! Next: [`poll`](super::poll), its operations on a live link.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -9,27 +11,35 @@ use crate::conn_state::{Claimant, ConnState, Direction};
 use crate::fault::Fault;
 use crate::link::Link;
 
-/// A handle's place in the connection.
+/// What a whole `Conn` or one of its halves consists of, apart from its [`DirectionState`](super::DirectionState)s.
+///
+/// A handle keeps two promises. It uses no link that is not newer than `last_reported`. It takes no link while an older
+/// break is unreported. So its caller learns of every break before the first byte of the next link.
 pub(super) struct Handle<S> {
+    /// Keeps the connection open.
     pub(super) context: Arc<ConnContext<S>>,
+    /// The same as in `context`, one pointer nearer.
     pub(super) conn_state: Arc<ConnState<S>>,
-    /// The link in use. It can be broken already; [`Handle::live`] tells. A cell, so that looking at the stream
-    /// through a shared reference can fetch it.
+    /// The link in use; it may be broken already. A cell, so that `get_ref(&self)` can fetch the link.
     pub(super) link: OnceLock<Link<S>>,
-    /// The newest generation whose break the caller has been told of.
+    /// The newest generation whose break this handle has reported.
     pub(super) last_reported: u64,
+    /// Whether it is one of two halves, which share the link.
     is_half: bool,
-    /// The writing side has been shut down through this handle.
-    pub(super) is_finished: bool,
+    /// The writing side was shut down through this handle.
+    pub(super) is_shut_down: bool,
 }
 
 impl<S> Handle<S> {
+    /// The handle of a whole connection, without a link.
     pub(super) fn new(context: Arc<ConnContext<S>>) -> Self {
         let conn_state = Arc::clone(&context.conn_state);
-        Self { context, conn_state, link: OnceLock::new(), last_reported: 0, is_half: false, is_finished: false }
+        Self { context, conn_state, link: OnceLock::new(), last_reported: 0, is_half: false, is_shut_down: false }
     }
 
-    /// Takes the live link in hand, so that what arrives on it is this handle's to read even if it breaks before the
+    // ===== the link =====
+
+    /// Takes the live link, if there is one. Then this handle can read what arrives on it, even if it breaks before the
     /// first operation.
     pub(super) fn take_link(&mut self, direction: Direction) {
         if self.link.get().is_none() {
@@ -38,17 +48,65 @@ impl<S> Handle<S> {
         }
     }
 
-    /// Divides a whole handle in two.
+    /// This handle, as it asks the [`ConnState`] for a link.
+    pub(super) fn claimant(&self, direction: Direction) -> Claimant {
+        Claimant { direction, is_half: self.is_half }
+    }
+
+    /// Shuts the writing side down without waiting: what a dropped half does.
+    pub(super) fn shut_down_now(&mut self) {
+        self.is_shut_down = true;
+        if let Some((generation, None)) = self.conn_state.begin_shutdown() {
+            self.shut_down_stream(generation);
+        }
+    }
+
+    /// Shuts down the writing side of a live stream that is not a socket: the one that this handle has, or the one that
+    /// it never took. What the peer still sends can be read.
+    fn shut_down_stream(&mut self, generation: u64) {
+        let last = match self.link.take() {
+            Some(link) if link.generation == generation => {
+                let (kept, given) = link.share();
+                self.link = OnceLock::from(kept);
+                Some(given)
+            }
+            other => {
+                self.link = cell(other);
+                self.conn_state.share_live()
+            }
+        };
+        if let Some(link) = last {
+            self.context.shut_down(link.stream);
+        }
+    }
+
+    // ===== breaks =====
+
+    /// The first break after `last_reported` that this handle has reported, for another user of the handle.
+    ///
+    /// A clone of a `SharedConn` reads through a handle that all clones share. If another clone has reported breaks through
+    /// it, this clone still has to report them one by one. A break that is not remembered any more is skipped.
+    pub(super) fn fault_after(&self, last_reported: u64, op: Op) -> Arc<Fault> {
+        let oldest = self.conn_state.oldest_unreported(last_reported);
+        let remembered = oldest.filter(|fault| fault.generation <= self.last_reported);
+        remembered.unwrap_or_else(|| self.conn_state.fault(self.last_reported, op))
+    }
+
+    // ===== splitting =====
+
+    /// Divides the handle of a whole connection into the handles of its halves.
+    ///
+    /// Takes the live link first, so that each half has it and can report its break.
     pub(super) fn split(mut self) -> (Self, Self) {
         self.take_link(Direction::Read);
-        let Self { context, conn_state, link, last_reported, is_finished, .. } = self;
+        let Self { context, conn_state, link, last_reported, is_shut_down, .. } = self;
         let half = |link: Option<Link<S>>| Self {
             context: Arc::clone(&context),
             conn_state: Arc::clone(&conn_state),
             link: cell(link),
             last_reported,
             is_half: true,
-            is_finished,
+            is_shut_down,
         };
         match link.into_inner() {
             Some(link) => {
@@ -59,7 +117,9 @@ impl<S> Handle<S> {
         }
     }
 
-    /// Makes one handle of two halves: what one of them was told, the whole was.
+    /// Joins the handles of two halves. The whole has reported what either half has.
+    ///
+    /// It keeps the newer link of the two, unless a half has reported that link's break.
     pub(super) fn join(self, other: Self) -> Self {
         let last_reported = self.last_reported.max(other.last_reported);
         let newest = match (self.link.into_inner(), other.link.into_inner()) {
@@ -73,11 +133,11 @@ impl<S> Handle<S> {
             link: cell(link),
             last_reported,
             is_half: false,
-            is_finished: self.is_finished || other.is_finished,
+            is_shut_down: self.is_shut_down || other.is_shut_down,
         }
     }
 
-    /// Takes everything out of a handle that is about to be dropped.
+    /// Moves everything out of a handle whose owner implements `Drop`.
     pub(super) fn detach(&mut self) -> Self {
         Self {
             context: Arc::clone(&self.context),
@@ -85,65 +145,32 @@ impl<S> Handle<S> {
             link: std::mem::take(&mut self.link),
             last_reported: self.last_reported,
             is_half: self.is_half,
-            is_finished: self.is_finished,
+            is_shut_down: self.is_shut_down,
         }
     }
 
+    /// Whether both are handles of one connection.
     pub(super) fn is_same_connection(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.conn_state, &other.conn_state)
     }
 
-    /// Ends the conversation without waiting: what a dropped half does.
-    pub(super) fn finish_now(&mut self) {
-        self.is_finished = true;
-        if let Some((generation, None)) = self.conn_state.finish() {
-            self.shut_other(generation);
-        }
-    }
-
-    /// Shuts down the writing side of a stream that is not a socket: the one in this handle's hands, or the live one
-    /// that it never took. What the peer still sends on it can be read.
-    fn shut_other(&mut self, generation: u64) {
-        let last = match self.link.take() {
-            Some(link) if link.generation == generation => {
-                let (kept, given) = link.share();
-                self.link = OnceLock::from(kept);
-                Some(given)
-            }
-            other => {
-                self.link = cell(other);
-                self.conn_state.share_last()
-            }
-        };
-        if let Some(link) = last {
-            self.context.shut(link.stream);
-        }
-    }
-
+    /// Formats a handle under the name of its type.
     pub(super) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name)
             .field("address", &self.conn_state.address)
             .field("status", &self.conn_state.status())
             .finish_non_exhaustive()
     }
-
-    /// The first break after `told`, of which this handle was told already.
-    pub(super) fn told_after(&self, last_reported: u64, op: Op) -> Arc<Fault> {
-        let known = self.conn_state.first_untold(last_reported).filter(|fault| fault.generation <= self.last_reported);
-        known.unwrap_or_else(|| self.conn_state.fault(self.last_reported, op))
-    }
-
-    pub(super) fn claimant(&self, direction: Direction) -> Claimant {
-        Claimant { direction, is_half: self.is_half }
-    }
 }
 
 impl<S: 'static> Handle<S> {
-    /// The stream of the live link, if there is one and nothing has to be told before it.
+    /// The stream of the live link, if there is one and no break has to be reported before it.
+    ///
+    /// Fetches the link if the handle has none yet, which is why the link is in a cell.
     pub(super) fn get_ref(&self, direction: Direction) -> Option<&S> {
         if self.link.get().is_none() {
             if let Some(link) = self.conn_state.take_live(self.last_reported, self.claimant(direction)) {
-                // If another thread was faster, this is a second stream on the same socket.
+                // If another thread was faster, this is a second reference to the same socket.
                 let _ = self.link.set(link);
             }
         }
@@ -152,6 +179,7 @@ impl<S: 'static> Handle<S> {
     }
 }
 
+/// A cell with this content, or an empty one.
 fn cell<T>(content: Option<T>) -> OnceLock<T> {
     content.map_or_else(OnceLock::new, OnceLock::from)
 }

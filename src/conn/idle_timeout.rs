@@ -1,12 +1,20 @@
-//! How long a waiting read has received nothing.
+//! The idle timeout: how long a waiting read has received nothing.
 //!
-//! The time runs from the first wait since the last byte. The timer is not set anew for each byte: when it rings too
-//! early, it is put off to where the time ends. Only the timer decides, and not a look at the clock: the runtime looks at
-//! its sockets and its timers in one turn, so that bytes which came in time are seen before the timer rings.
+//! The time runs from the first wait since the last byte. A byte does not reset the timer: a timer that fires too early is
+//! set again for the remaining time. Only a fired timer ends the time, never a look at the clock. The runtime looks at
+//! its sockets and its timers in one turn, so bytes that came in time are seen before the timer fires.
 //!
-//! Tokio's traits do not show whether a read goes on to wait or another one has begun. A read that waits is polled soon
-//! after the timer has rung. One that comes much later may be another, and gets the whole time once more; but only once,
-//! as the runtime may have been held up as well.
+//! # A read that was cancelled
+//!
+//! tokio's traits do not show whether a poll continues the read that waited or begins another one. Two rules follow:
+//!
+//! - A read that comes back before the time is up continues the time. Otherwise a program that cancels its read for each
+//!   heartbeat would never notice a silent peer.
+//! - A read that comes back long after the time was up may be a new one, so it gets the whole time once more. The timer
+//!   would have woken a read that still waited, so "long after" means later than an eighth of the limit. It gets the time
+//!   only once more, because a runtime that was held up also polls late.
+//!
+//! Next: [`timer`](super::timer), the timer beneath.
 
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -16,26 +24,30 @@ use tokio::time::Instant;
 
 use super::timer::{Timer, now};
 
-/// The silence of a link, as its reader sees it.
+/// Measures for how long the reader of a link has received nothing.
 #[derive(Default)]
 pub(super) struct IdleTimer {
-    current: Option<Current>,
+    /// `None` unless a read has waited since the last byte.
+    silence: Option<Silence>,
+    /// Fires at the end of this silence, or earlier if a byte came since it was set.
     timer: Option<Timer>,
 }
 
-/// A silence that lasts.
+/// A time in which nothing was received.
 #[derive(Clone, Copy)]
-struct Current {
+struct Silence {
+    /// The link, which a silence does not outlive.
     generation: u64,
-    /// The first wait since the last byte, or the one from which the time was given once more.
+    /// The first wait since the last byte, or the wait that got the whole time once more.
     began: Instant,
-    is_second: bool,
+    /// Whether a late read got the whole time once more.
+    is_extended: bool,
 }
 
 impl IdleTimer {
     /// Something was received.
-    pub(super) fn end(&mut self) {
-        self.current = None;
+    pub(super) fn reset(&mut self) {
+        self.silence = None;
     }
 
     /// A read waits on this link. Ready when nothing was received for `limit`.
@@ -46,13 +58,13 @@ impl IdleTimer {
         limit: Duration,
         runtime: &runtime::Handle,
     ) -> Poll<()> {
-        let fresh = |is_second| Current { generation, began: now(runtime), is_second };
-        let mut current =
-            self.current.filter(|current| current.generation == generation).unwrap_or_else(|| fresh(false));
+        let begin = |is_extended| Silence { generation, began: now(runtime), is_extended };
+        let mut silence =
+            self.silence.filter(|silence| silence.generation == generation).unwrap_or_else(|| begin(false));
         loop {
-            self.current = Some(current);
-            // A limit beyond all times is none.
-            let Some(deadline) = current.began.checked_add(limit) else { return Poll::Pending };
+            self.silence = Some(silence);
+            // A deadline beyond the range of the clock never comes.
+            let Some(deadline) = silence.began.checked_add(limit) else { return Poll::Pending };
             let timer = self.timer.get_or_insert_with(|| Timer::new(deadline, runtime));
             ready!(timer.poll(cx));
             let is_due = timer.deadline >= deadline;
@@ -61,11 +73,11 @@ impl IdleTimer {
                 continue;
             }
             let is_late = now(runtime) > deadline + limit / 8;
-            if current.is_second || !is_late {
-                self.current = None;
+            if silence.is_extended || !is_late {
+                self.silence = None;
                 return Poll::Ready(());
             }
-            current = fresh(true);
+            silence = begin(true);
         }
     }
 }

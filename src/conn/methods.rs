@@ -1,14 +1,72 @@
-//! The methods that a whole connection and its halves have in common. (Macros, as each type shows them in its docs.)
+//! Macros for the methods that several handle types have.
+//!
+//! They are macros because each type has to show the methods in its own documentation. A common type behind `Deref` would
+//! document them elsewhere, and a trait would have to be imported.
+//!
+//! Next: [`conn_state`](crate::conn_state), which most of them ask.
 
-/// What a whole connection and its halves have in common.
-macro_rules! common_methods {
+/// The methods of a whole connection, its halves and a `SharedConn` that only ask its [`ConnState`](crate::conn_state).
+macro_rules! state_methods {
+    ($self:ident => $conn_state:expr) => {
+        /// The number of the newest link: 1 for the first, 0 before there is one.
+        pub fn generation(&$self) -> u64 {
+            $conn_state.generation()
+        }
+
+        /// Whether a link is up, as far as this machine knows.
+        pub fn is_connected(&$self) -> bool {
+            $conn_state.status().is_connected()
+        }
+
+        /// The status of the connection at this moment.
+        pub fn status(&$self) -> Status {
+            $conn_state.status()
+        }
+
+        /// Watches the status of the connection. A watch shows a break no later than an operation reports it.
+        pub fn watch_status(&$self) -> StatusWatch {
+            $conn_state.watch_status()
+        }
+
+        /// Waits until a link is up.
+        ///
+        /// The future does not borrow the handle. The next operation still reports a break that was not reported yet.
+        ///
+        /// # Errors
+        ///
+        /// [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be no further link.
+        ///
+        /// # Cancel safety
+        ///
+        /// Cancel safe: dropping the future changes nothing.
+        pub fn connected(&$self) -> impl Future<Output = Result<(), Error>> + use<S> {
+            // Not the context, which would keep the connection open.
+            let conn_state = Arc::clone(&$conn_state);
+            async move { conn_state.connected().await }
+        }
+
+        /// Breaks the link on purpose, or, during an outage, dials at once instead of waiting for the delay to pass.
+        ///
+        /// The break is reported like any other, as [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and the redial
+        /// keeps to the backoff. A second call, while its delay runs, cuts that delay short: let one place in the program
+        /// decide. Does nothing once the connection is closed or shut down.
+        pub fn reconnect(&$self) {
+            $conn_state.reconnect();
+        }
+    };
+}
+pub(super) use state_methods;
+
+/// The methods of a whole connection and its halves that concern their own link, and `close`.
+macro_rules! handle_methods {
     ($direction:expr) => {
         /// The stream of the live link: its addresses, its socket options.
         ///
-        /// `None` while there is no link, and while a break is still to be told. What is set on the stream is gone
-        /// with the link; settings that shall be made on every link belong to the [`Builder`](crate::Builder) or to
-        /// the [dialer](crate::Builder::dialer). On a half, also `None` if the stream is not a socket, as the halves
-        /// then share it behind a lock.
+        /// `None` while there is no link, and while a break is not reported yet. On a half, also `None` if the stream is
+        /// not a socket, because the halves then share it behind a lock.
+        ///
+        /// What you set on the stream is gone with the link. Settings for every link belong in the
+        /// [`Builder`](crate::Builder) or in the [dialer](crate::Builder::dialer).
         pub fn get_ref(&self) -> Option<&S>
         where
             S: 'static,
@@ -16,69 +74,23 @@ macro_rules! common_methods {
             self.handle.get_ref($direction)
         }
 
-        /// The number of the newest link: 1 for the first, 0 before there is one.
-        pub fn generation(&self) -> u64 {
-            self.handle.conn_state.generation()
-        }
-
         /// The number of the newest link whose break this handle has reported, 0 before the first.
         ///
-        /// After a read that returned `Ok(0)`, which carries no error to say it, this is the link that the peer closed.
+        /// A read that returns `Ok(0)` carries no error with the number. After it, this is the link that the peer closed.
         pub fn last_reported(&self) -> u64 {
             self.handle.last_reported
         }
 
-        /// Whether a link is up, as far as this machine knows.
-        pub fn is_connected(&self) -> bool {
-            self.handle.conn_state.status().is_connected()
-        }
-
-        /// The status of the connection at this moment.
-        pub fn status(&self) -> Status {
-            self.handle.conn_state.status()
-        }
-
-        /// Waits until a link is up.
-        ///
-        /// The future does not borrow the handle. A break that has not been told yet is still told by the next
-        /// operation.
-        ///
-        /// # Errors
-        ///
-        /// [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be no link.
-        ///
-        /// # Cancel safety
-        ///
-        /// Cancel safe: dropping the future changes nothing.
-        pub fn connected(&self) -> impl Future<Output = Result<(), Error>> + use<S> {
-            // (It is the context that keeps a connection alive, not the conn_state.)
-            let conn_state = Arc::clone(&self.handle.conn_state);
-            async move { conn_state.connected().await }
-        }
-
-        /// Watches the status of the connection. A break is seen here no later than an operation reports it.
-        pub fn watch_status(&self) -> StatusWatch {
-            self.handle.conn_state.watch_status()
-        }
-
-        /// Breaks the link on purpose, or, during an outage, dials at once instead of waiting for the delay to pass.
-        ///
-        /// The break is told like any other, as [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and the redial
-        /// keeps to the backoff. A second call, while its delay runs, cuts that delay short: let one place in the program
-        /// decide. Does nothing once the connection is closed or shut down.
-        pub fn reconnect(&self) {
-            self.handle.conn_state.reconnect();
-        }
-
         /// Closes the connection for all its handles, at any moment.
         ///
-        /// The socket is shut down at once, what waits ends with [`Error::ClosedConnection`], and so does every later
-        /// operation. Bytes that the kernel had accepted are still delivered, unless received bytes were left
-        /// unread. The future does not borrow the handle: it can be made in advance and given to another task, and
-        /// closes when it is first polled. When it is ready, the actor has ended and nothing dials any more. Only a hook of the program
-        /// that is running at the time is not waited for. (The actor needs its runtime to run; a runtime of one thread
-        /// that nobody drives does not.) A stream that is not a socket is dropped with its handle, or at the handle's
-        /// next operation.
+        /// The socket is shut down at once. Every operation that waits, and every later one, fails with
+        /// [`Error::ClosedConnection`]. Bytes that the kernel had accepted are still delivered, unless received bytes were
+        /// left unread. A stream that is not a socket is dropped with its handle, or at the handle's next operation.
+        ///
+        /// The future does not borrow the handle. You can make it in advance and give it to another task; it closes the
+        /// connection when it is first polled. When it is ready, the actor has ended and nothing dials any more. It does
+        /// not wait for a hook of the program that is running at the time. The actor needs its runtime to end: on a
+        /// single-threaded runtime that nothing drives, the future is never ready.
         ///
         /// # Cancel safety
         ///
@@ -93,9 +105,9 @@ macro_rules! common_methods {
         }
     };
 }
-pub(super) use common_methods;
+pub(super) use handle_methods;
 
-/// The same for TCP.
+/// The addresses of a link over TCP.
 macro_rules! tcp_methods {
     () => {
         /// The peer's address on the live link.
@@ -107,7 +119,7 @@ macro_rules! tcp_methods {
             self.get_ref().ok_or(io::ErrorKind::NotConnected)?.peer_addr()
         }
 
-        /// The address of this end of the live link.
+        /// The local address of the live link.
         ///
         /// # Errors
         ///
@@ -119,13 +131,13 @@ macro_rules! tcp_methods {
 }
 pub(super) use tcp_methods;
 
-/// Writing, which a whole connection does like a half.
+/// The methods of `AsyncWrite`, the same for a whole connection and a half.
 macro_rules! write_methods {
     ($dir:ident) => {
         #[inline]
         fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
             let me = self.get_mut();
-            me.handle.poll_write(&mut me.$dir, cx, Bytes::One(bytes))
+            me.handle.poll_write(&mut me.$dir, cx, WriteBufs::One(bytes))
         }
 
         #[inline]
@@ -135,7 +147,7 @@ macro_rules! write_methods {
             parts: &[IoSlice<'_>],
         ) -> Poll<io::Result<usize>> {
             let me = self.get_mut();
-            me.handle.poll_write(&mut me.$dir, cx, Bytes::Many(parts))
+            me.handle.poll_write(&mut me.$dir, cx, WriteBufs::Many(parts))
         }
 
         fn is_write_vectored(&self) -> bool {

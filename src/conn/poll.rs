@@ -1,12 +1,18 @@
-//! What a whole `Conn` and each half do alike: use the link that is live, and tell each break once.
+//! The operations of a handle on a live link.
 //!
-//! A handle keeps the number of the last break that it has told its caller of. It touches no link whose number is not
-//! above that, and takes no link while a break is untold. So the caller hears of every break before the first byte
-//! of the next link, and a `write_all` that began on one link can never go on with its rest on another.
+//! A whole `Conn` and each half use the live link and report each break once. A handle keeps the number of the last break
+//! that it has reported. It uses no link whose number is not above that, and takes no link while a break is unreported.
+//! So the caller learns of every break before the first byte of the next link. A `write_all` that began on one link can
+//! never go on with its rest on another.
 //!
-//! In a whole `Conn` the two directions are one handle: what one was told, both were. An operation that was already
-//! under way in the other direction (it waits, or has written a part of its bytes) is tied to its link by its
-//! [`DirectionState`] and ends with that link's break all the same.
+//! In a whole `Conn` the two directions are one handle: a break that one has reported counts as reported for both. An
+//! operation under way in the other direction (it waits, or has written a part of its bytes) is tied to its link by its
+//! [`DirectionState`]. It reports that link's break all the same.
+//!
+//! Each operation has the same shape. It tries the live link. If the stream is pending, it stores its waker and checks
+//! once more that the link is live. If there is no live link, the slow path decides.
+//!
+//! Next: [`slow_path`](super::slow_path), for a handle without a live link.
 
 use std::io;
 use std::sync::OnceLock;
@@ -20,16 +26,21 @@ use super::direction::DirectionState;
 use super::handle::Handle;
 use super::slow_path::write_after_shutdown;
 use crate::Op;
-use crate::conn_state::{End, Next};
+use crate::conn_state::{End, NextStep};
 use crate::fault::Cause;
 use crate::io_error::is_try_again;
-use crate::link::{Bytes, Link, Socket};
+use crate::link::{Link, Socket, WriteBufs};
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
+    /// Without a link: what the streams of this connection will answer.
     pub(super) fn is_write_vectored(&self) -> bool {
-        self.link.get().map_or_else(Socket::is_one::<S>, |link| link.stream.is_write_vectored())
+        self.link.get().map_or_else(Socket::is_socket::<S>, |link| link.stream.is_write_vectored())
     }
 
+    /// Reads from the live link. Reports a break only after everything that had arrived before it was read.
+    ///
+    /// On a live link this takes no lock (unless halves share a stream that is not a socket) and allocates nothing. The
+    /// loop turns only when the link breaks or is replaced.
     #[inline]
     pub(super) fn poll_read(
         &mut self,
@@ -50,62 +61,74 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                         dir.finish_read();
                         return Poll::Ready(Ok(()));
                     }
-                    Poll::Ready(Ok(())) => return Poll::Ready(self.end_of_stream(dir, generation)),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(dir, generation, Op::Read, error))),
-                    Poll::Pending => match self.poll_silence(dir, cx, generation) {
-                        Poll::Ready(limit) => match self.read_after_silence(dir, generation, limit, buf) {
+                    Poll::Ready(Ok(())) => return Poll::Ready(self.break_on_eof(dir, generation)),
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(Err(self.break_on_error(dir, generation, Op::Read, error)));
+                    }
+                    Poll::Pending => match self.poll_idle_timeout(dir, cx, generation) {
+                        Poll::Ready(limit) => match self.read_after_idle_timeout(dir, generation, limit, buf) {
                             Some(outcome) => return Poll::Ready(outcome),
                             None => continue,
                         },
-                        Poll::Pending if self.wait(dir, generation, cx) => return Poll::Pending,
+                        Poll::Pending if self.begin_wait(dir, generation, cx) => return Poll::Pending,
                         Poll::Pending => continue,
                     },
                 }
             }
-            if let Some(outcome) = ready!(self.poll_next(dir, cx, Op::Read, Some(buf))) {
+            if let Some(outcome) = ready!(self.poll_next_link(dir, cx, Op::Read, Some(buf))) {
                 return Poll::Ready(outcome);
             }
         }
     }
 
+    /// Writes on the live link, after checking whether the peer has closed it.
+    ///
+    /// On a live link this takes no lock (unless halves share a stream that is not a socket) and allocates nothing. A
+    /// stream that takes no byte of a non-empty buffer counts as broken, as for tokio's `write_all`.
     #[inline]
     pub(super) fn poll_write(
         &mut self,
         dir: &mut DirectionState,
         cx: &mut Context<'_>,
-        bytes: Bytes<'_>,
+        bufs: WriteBufs<'_>,
     ) -> Poll<io::Result<usize>> {
-        if self.is_finished {
+        if self.is_shut_down {
             return Poll::Ready(Err(write_after_shutdown()));
         }
         loop {
-            if let Some((link, context)) = self.live_and_tether(dir) {
+            if let Some((link, context)) = self.live_with_context(dir) {
                 let generation = link.generation;
-                if link.stream.is_closed_by_peer(&mut dir.last_look, |stream| (context.is_closed)(stream)) {
-                    self.report_closed(generation, Op::Write);
+                if link.stream.check_closed(&mut dir.last_check, |stream| (context.is_closed)(stream)) {
+                    self.record_peer_close(generation, Op::Write);
                     continue;
                 }
-                match link.stream.poll_write(cx, bytes) {
-                    Poll::Ready(Ok(0)) if bytes.len() > 0 => {
+                match link.stream.poll_write(cx, bufs) {
+                    Poll::Ready(Ok(0)) if bufs.len() > 0 => {
                         let error = io::ErrorKind::WriteZero.into();
-                        return Poll::Ready(Err(self.fail(dir, generation, Op::Write, error)));
+                        return Poll::Ready(Err(self.break_on_error(dir, generation, Op::Write, error)));
                     }
                     Poll::Ready(Ok(n)) => {
                         link.byte_count.add_written(n);
-                        dir.finish_write(generation, n < bytes.len());
+                        dir.finish_write(generation, n < bufs.len());
                         return Poll::Ready(Ok(n));
                     }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(dir, generation, Op::Write, error))),
-                    Poll::Pending if self.wait(dir, generation, cx) => return Poll::Pending,
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(Err(self.break_on_error(dir, generation, Op::Write, error)));
+                    }
+                    Poll::Pending if self.begin_wait(dir, generation, cx) => return Poll::Pending,
                     Poll::Pending => continue,
                 }
             }
-            if let Some(outcome) = ready!(self.poll_next(dir, cx, Op::Write, None)) {
+            if let Some(outcome) = ready!(self.poll_next_link(dir, cx, Op::Write, None)) {
                 return Poll::Ready(outcome.map(|()| 0));
             }
         }
     }
 
+    /// Flushes the stream of the live link.
+    ///
+    /// Without a live link it reports a break only if bytes may have been lost in a buffer of the stream. A socket has no
+    /// such buffer, so a flush on a broken socket succeeds and leaves the report to the next read or write.
     pub(super) fn poll_flush(&mut self, dir: &mut DirectionState, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(link) = self.live(dir) {
             let generation = link.generation;
@@ -114,32 +137,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                     dir.finish();
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(dir, generation, Op::Flush, error))),
-                Poll::Pending if self.wait(dir, generation, cx) => return Poll::Pending,
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(self.break_on_error(dir, generation, Op::Flush, error)));
+                }
+                Poll::Pending if self.begin_wait(dir, generation, cx) => return Poll::Pending,
                 Poll::Pending => {}
             }
         }
         let ended = !matches!(self.conn_state.ended(), Some(End::Finished) | None);
-        // What a stream other than a socket held in a buffer of its own is lost with its link.
-        let is_untold = dir.owes(self.last_reported).is_some() || self.link.get().is_some();
-        if ended || (is_untold && !Socket::is_one::<S>()) {
-            return self.poll_next(dir, cx, Op::Flush, None).map(|outcome| outcome.unwrap_or(Ok(())));
+        // A stream that is not a socket may have had bytes in a buffer of its own. They are lost with its link.
+        let is_unreported = dir.interrupted_link(self.last_reported).is_some() || self.link.get().is_some();
+        if ended || (is_unreported && !Socket::is_socket::<S>()) {
+            return self.poll_next_link(dir, cx, Op::Flush, None).map(|outcome| outcome.unwrap_or(Ok(())));
         }
-        // Every byte that was accepted has been handed to the kernel.
+        // The kernel has every byte that was accepted.
         Poll::Ready(Ok(()))
     }
 
-    /// Ends the conversation: the writing side of the link, if there is one, and the prospect of any other.
+    /// Shuts down the writing side of the link, if there is one. No other link follows.
+    ///
+    /// The live link stays readable to the end of its stream. A break that is not reported yet is reported here, unless it
+    /// is the peer's close, which the reads still report.
     pub(super) fn poll_shutdown(&mut self, dir: &mut DirectionState, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_finished {
+        if self.is_shut_down {
             return Poll::Ready(Ok(()));
         }
-        // Whatever was under way, its caller has turned to this.
-        dir.forget();
+        // The caller has given up any write that was under way.
+        dir.clear();
         loop {
             if let Some(generation) = self.live(dir).map(|link| link.generation) {
-                // From here on, a break of this link is the end.
-                let socket = match self.conn_state.finish() {
+                // From here on, a break of this link ends the connection.
+                let socket = match self.conn_state.begin_shutdown() {
                     Some((last, socket)) if last == generation => socket,
                     // It has just broken.
                     _ => continue,
@@ -147,73 +175,77 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                 let outcome = match (socket, self.link.get_mut()) {
                     (None, Some(link)) => match link.stream.poll_shutdown(cx) {
                         Poll::Ready(outcome) => outcome,
-                        Poll::Pending if self.wait(dir, generation, cx) => return Poll::Pending,
+                        Poll::Pending if self.begin_wait(dir, generation, cx) => return Poll::Pending,
                         Poll::Pending => continue,
                     },
                     (socket, _) => socket.unwrap_or(Ok(())),
                 };
-                self.is_finished = true;
-                return Poll::Ready(outcome.map_err(|error| self.fail(dir, generation, Op::Shutdown, error)));
+                self.is_shut_down = true;
+                return Poll::Ready(outcome.map_err(|error| self.break_on_error(dir, generation, Op::Shutdown, error)));
             }
-            let outcome = match self.conn_state.next(self.last_reported, self.claimant(dir.direction), cx.waker()) {
-                Next::Use(link) => {
+            let outcome = match self.conn_state.next_step(self.last_reported, self.claimant(dir.direction), cx.waker())
+            {
+                NextStep::Use(link) => {
                     self.link = OnceLock::from(link);
                     continue;
                 }
-                // What the peer sent before it closed can still be read, and then the end of the stream.
-                Next::Tell(fault, leftover) if matches!(fault.cause, Cause::PeerClosed) => {
-                    self.hold(leftover);
+                // The bytes that the peer sent before it closed can still be read, and then the end of the stream.
+                NextStep::Report(fault, leftover) if matches!(fault.cause, Cause::PeerClosed) => {
+                    self.adopt_leftover(leftover);
                     Ok(())
                 }
-                Next::Tell(fault, _) => Err(self.tell(dir, &fault, Op::Shutdown)),
-                Next::Over(End::Finished) => Ok(()),
-                Next::Wait => {
-                    dir.is_registered(cx);
+                NextStep::Report(fault, _) => Err(self.report_to_caller(dir, &fault, Op::Shutdown)),
+                NextStep::Ended(End::Finished) => Ok(()),
+                NextStep::Wait => {
+                    dir.note_registered(cx);
                     Ok(())
                 }
-                Next::Over(end) => {
+                NextStep::Ended(end) => {
                     self.link.take();
                     return Poll::Ready(Err(self.conn_state.end_error(end).into()));
                 }
             };
-            // There is no conversation of this handle's to end in good order. If a newer link is up, it ends, too.
-            self.finish_now();
+            // This handle has no live link to shut down. If a newer link is up, it is shut down instead.
+            self.shut_down_now();
             self.conn_state.publish();
             return Poll::Ready(outcome);
         }
     }
 
-    /// The peer has closed the link in hand, which the stream, or the dialer, knows.
+    /// Records that the peer has closed this handle's link, as the socket or the dialer says.
     #[cold]
-    pub(super) fn report_closed(&self, generation: u64, op: Op) {
+    pub(super) fn record_peer_close(&self, generation: u64, op: Op) {
         let socket = self.link.get().and_then(|link| link.stream.socket().cloned());
-        let cause = || socket.map_or(Cause::SaidClosed, |socket| socket.closing_cause());
-        self.conn_state.report(generation, op, cause);
+        let cause = || socket.map_or(Cause::DialerSaysClosed, |socket| socket.closing_cause());
+        // The caller then finds the link broken, whatever broke it first.
+        let _ = self.conn_state.record_break(generation, op, cause);
     }
 
-    /// The link to use, if it is live and the dir owes its caller nothing.
+    /// The link to use, if it is live and the operation under way has no break to report. One atomic load.
     #[inline]
     fn live(&mut self, dir: &DirectionState) -> Option<&mut Link<S>> {
-        self.live_and_tether(dir).map(|(link, _)| link)
+        self.live_with_context(dir).map(|(link, _)| link)
     }
 
+    /// The same, with the context, which the borrow of the link would otherwise hide.
     #[inline]
-    pub(super) fn live_and_tether(&mut self, dir: &DirectionState) -> Option<(&mut Link<S>, &ConnContext<S>)> {
+    pub(super) fn live_with_context(&mut self, dir: &DirectionState) -> Option<(&mut Link<S>, &ConnContext<S>)> {
         let link = self.link.get_mut()?;
-        let is_live = self.conn_state.is_live(link.generation) && dir.owes(self.last_reported).is_none();
+        let is_live = self.conn_state.is_live(link.generation) && dir.interrupted_link(self.last_reported).is_none();
         is_live.then_some((link, &*self.context))
     }
 
-    /// The wait of a read, as far as an idle timeout limits it.
+    /// Ready with the idle timeout when it has passed for a waiting read.
     #[inline]
-    fn poll_silence(&mut self, dir: &mut DirectionState, cx: &mut Context<'_>, generation: u64) -> Poll<Duration> {
+    fn poll_idle_timeout(&mut self, dir: &mut DirectionState, cx: &mut Context<'_>, generation: u64) -> Poll<Duration> {
         let Some(limit) = self.context.idle_timeout else { return Poll::Pending };
-        dir.poll_silence(cx, generation, limit, &self.context.runtime).map(|()| limit)
+        let idle_timer = dir.idle_timer.get_or_insert_default();
+        idle_timer.poll(cx, generation, limit, &self.context.runtime).map(|()| limit)
     }
 
-    /// The idle timeout has run out. `None`: the link is broken.
+    /// Reads once more after the idle timeout has passed. `None`: nothing came, and the link is broken now.
     #[cold]
-    fn read_after_silence(
+    fn read_after_idle_timeout(
         &mut self,
         dir: &mut DirectionState,
         generation: u64,
@@ -222,26 +254,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     ) -> Option<io::Result<()>> {
         let before = buf.filled().len();
         let link = self.link.get_mut()?;
-        // Something may have come that the runtime has not seen.
+        // Bytes may have arrived that the runtime has not seen.
         match link.stream.read_arrived(buf) {
             Some(Ok(())) if buf.filled().len() > before => {
                 link.byte_count.add_read(buf.filled().len() - before);
                 dir.finish_read();
                 Some(Ok(()))
             }
-            Some(Ok(())) => Some(self.end_of_stream(dir, generation)),
-            Some(Err(error)) if !is_try_again(&error) => Some(Err(self.fail(dir, generation, Op::Read, error))),
+            Some(Ok(())) => Some(self.break_on_eof(dir, generation)),
+            Some(Err(error)) if !is_try_again(&error) => {
+                Some(Err(self.break_on_error(dir, generation, Op::Read, error)))
+            }
             Some(Err(_)) | None => {
-                self.conn_state.report(generation, Op::Read, || Cause::Silent(limit));
+                let _ = self.conn_state.record_break(generation, Op::Read, || Cause::IdleTimeout(limit));
                 None
             }
         }
     }
 
-    /// Waits for the stream or the break of its link. False if it has broken already.
+    /// Prepares to wait for the stream or the break of its link. False if the link has broken already.
+    ///
+    /// The check comes after the waker is stored. So a break that this check misses finds the waker.
     #[inline]
-    pub(super) fn wait(&self, dir: &mut DirectionState, generation: u64, cx: &Context<'_>) -> bool {
-        dir.wait(generation, &self.conn_state, cx);
+    pub(super) fn begin_wait(&self, dir: &mut DirectionState, generation: u64, cx: &Context<'_>) -> bool {
+        dir.begin_wait(generation, &self.conn_state, cx);
         self.conn_state.is_live(generation)
     }
 }

@@ -1,4 +1,17 @@
 //! One connection for any number of tasks.
+//!
+//! A job goes from [`SharedConn::write_all`] to the link in one of three ways:
+//!
+//! ```text
+//! caller alone     WriteAll::poll_begin -> WritePermit::write_direct -> WriteHalf
+//! several callers  WriteAll::poll_begin -> Queue -> WriteTask::poll -> WritePermit::drive -> WriteHalf
+//! 16 KiB or more   WriteAll::poll_begin -> Queue -> its turn -> WriteAll::poll_queued -> WritePermit::drive -> WriteHalf
+//! ```
+//!
+//! Locks are taken in this order: the reader's mutex, the writer's state, the lock of the connection's state. Wakers are
+//! woken after the last of them is released.
+//!
+//! Next: [`write_all`], one job.
 
 use std::fmt;
 use std::future::{self, Future};
@@ -11,53 +24,54 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
-use self::task::Task;
 use self::write_all::WriteAll;
+use self::write_task::WriteTask;
 use self::writer::Writer;
+use super::methods::state_methods;
 use super::{Conn, ReadHalf};
 use crate::conn_state::{ConnState, End};
 use crate::{Error, Status, StatusWatch};
 
-mod drive;
 mod queue;
-mod task;
 mod write_all;
 mod write_permit;
+mod write_task;
 mod writer;
 
 /// A connection that any number of tasks use at once; made by [`Conn::into_shared`].
 ///
-/// Clone it into every task that wishes to read or write. The connection closes when the last clone is dropped.
+/// Clone it into every task that reads or writes. The connection closes when the last clone is dropped.
 ///
 /// # Writing
 ///
-/// [`write_all`](SharedConn::write_all) is one job. Its bytes stand on one link, in one piece: they are never mixed with
-/// those of another job, and never divided between two links. Jobs are sent in the order in which they were begun (a call begins with the first poll of
-/// its future).
-/// Those that wait together leave together, with one system call.
+/// Each call of [`write_all`](SharedConn::write_all) is one job. The bytes of a job stay together on one link: they are never
+/// mixed with the bytes of another job, and never divided between two links. Jobs are sent in the order in which their calls
+/// began, that is, in which their futures were first polled. Jobs that wait together are sent together, with one system call.
 ///
-/// A job is told of a break only if that break cut it in two: its first byte was on the link, and its last was not. Jobs
-/// that had not begun go out on the next link, whole and in order; what an outage means to them is
-/// [`when_down`](crate::Builder::when_down)'s to say. [`job_queue_size`](crate::Builder::job_queue_size) jobs may wait in
-/// the queue. When it is full, callers wait for a place, first come, first served.
+/// A job reports a break only if that break cut it in two: its first byte was on the link and its last one was not. Jobs that
+/// had not begun are sent on the next link, whole and in order, unless [`when_down`](crate::Builder::when_down) makes them
+/// fail in an outage. Up to [`job_queue_size`](crate::Builder::job_queue_size) jobs wait in the queue. When it is full,
+/// callers wait for room, first come, first served.
 ///
-/// A job of 16 KiB or more is not copied: its caller writes it when its turn comes. And a caller that waits for a place
-/// brings its bytes when there is one. Like the guard of a mutex, the future of such a call should not be left lying
-/// without being polled: it keeps those after it waiting.
+/// A job of 16 KiB or more is not copied: its caller writes it when its turn comes. A caller that waits for room hands over
+/// its bytes only when there is room. The future of such a call is like the guard of a mutex: do not keep it without polling
+/// it, because the jobs after it wait.
 ///
-/// A clone that only writes may never hear of a break: what the kernel had taken, and the peer never got, is told by
-/// [`on_event`](crate::Builder::on_event), or to a clone that reads. If the stream is not a socket, each job is flushed
-/// before it is done, and one that a break finds unflushed has failed, too.
+/// A clone that only writes may never report a break. If the kernel had taken bytes that the peer never received, only
+/// [`on_event`](crate::Builder::on_event) or a clone that reads shows it. If the stream is not a socket, each job is flushed
+/// before it is done, and a job that a break finds unflushed fails, too.
 ///
-/// In an outage, [`WhenDown::WaitFor`](crate::WhenDown::WaitFor) gives each job its time, and
-/// [`WhenDown::Fail`](crate::WhenDown::Fail) ends those that wait in the queue as well.
+/// In an outage, [`WhenDown::WaitFor`](crate::WhenDown::WaitFor) gives each job a time of its own, and
+/// [`WhenDown::Fail`](crate::WhenDown::Fail) also fails the jobs in the queue.
 ///
 /// # Reading
 ///
-/// Each call gets some of the bytes, no two get the same. The reads of each clone are told of every break once, whatever
-/// its writes were told, before they read from the next link; if a write noticed it first, with the error that a write
-/// gets. A waiting read never keeps a write
-/// waiting. Reads are served one after the other: one that is held and not polled keeps those after it waiting.
+/// Each call gets some of the bytes, and no two calls get the same ones. The reads of each clone report every break once,
+/// before they read from the next link, whatever the writes of that clone have reported. If a write noticed the break first,
+/// the read reports it with the error that a write gets.
+///
+/// A waiting read never delays a write. Reads are served one after the other: a read whose future is kept and not polled
+/// delays the reads after it.
 ///
 /// # Examples
 ///
@@ -83,55 +97,63 @@ mod writer;
 /// # }
 /// ```
 pub struct SharedConn<S = TcpStream> {
-    shared: Arc<Shared<S>>,
-    /// The newest break that this clone was told of.
+    inner: Arc<SharedInner<S>>,
+    /// The newest generation whose break this clone has reported.
     last_reported: AtomicU64,
 }
 
-struct Shared<S> {
+/// What the clones of a [`SharedConn`] share.
+struct SharedInner<S> {
+    /// The connection's state, which most methods ask.
     conn_state: Arc<ConnState<S>>,
+    /// Locked for the whole of a read, so that reads are served in order.
     reader: Mutex<ReadHalf<S>>,
+    /// Shared with the write task.
     writer: Arc<Writer<S>>,
 }
 
-/// How long a close goes on with sending what is queued.
+/// How long a close goes on sending queued jobs.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
+    /// Splits the connection and starts the write task.
     pub(super) fn new(conn: Conn<S>) -> Self {
-        let places = conn.handle.context.job_queue_size;
+        let capacity = conn.handle.context.job_queue_size;
         let (reader, mut half) = conn.into_split();
-        half.be_patient();
-        let conn_state = reader.conn_state();
-        let writer = Arc::new(Writer::new(half, places));
-        writer.context.runtime.spawn(Task::new(Arc::clone(&writer)).run());
+        // The queue applies `when_down` to its jobs itself.
+        half.dir.ignores_when_down = true;
+        let conn_state = Arc::clone(&reader.handle.conn_state);
+        let writer = Arc::new(Writer::new(half, capacity));
+        writer.context.runtime.spawn(WriteTask::new(Arc::clone(&writer)).run());
         let last_reported = AtomicU64::new(reader.last_reported());
-        Self { shared: Arc::new(Shared { conn_state, reader: Mutex::new(reader), writer }), last_reported }
+        Self { inner: Arc::new(SharedInner { conn_state, reader: Mutex::new(reader), writer }), last_reported }
     }
 
     /// Writes all of `bytes` as one job.
     ///
-    /// `Ok` means that the kernel has taken them all, on a link that was not known to be dead.
+    /// `Ok` means that the kernel has taken all of them, on a link that was not known to be broken.
     ///
     /// # Errors
     ///
-    /// [`Error::IoError`] if the link broke after the first byte was written and before the last; then a part of them may
-    /// have arrived. [`Error::Down`] or [`Error::WaitTimeout`] if there is no link and `when_down` says not to wait;
-    /// [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be none. With `Down` and
-    /// `WaitTimeout`, nothing was sent; so with the others, unless the end came in the middle of the job.
+    /// - [`Error::IoError`] if the link broke after the first byte was written and before the last. A part of the bytes may
+    ///   have arrived.
+    /// - [`Error::Down`] or [`Error::WaitTimeout`] if there is no link and `when_down` says not to wait (any longer).
+    ///   Nothing was sent.
+    /// - [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be no further link.
+    ///   Nothing was sent, unless the end came in the middle of the job.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: the bytes of a call that was dropped are sent whole or not at all, unless a break cuts them.
+    /// Cancel safe: if the future is dropped, its bytes are sent whole or not at all, unless a break cuts them.
     pub fn write_all<'a>(&'a self, bytes: &'a [u8]) -> impl Future<Output = io::Result<()>> + Send + use<'a, S> {
-        WriteAll::new(&self.shared.writer, bytes)
+        WriteAll::new(&self.inner.writer, bytes)
     }
 
     /// Reads some bytes.
     ///
-    /// `Ok(0)` means that the peer closed the link in good order (or that `buf` is empty); the next call works on the next
-    /// link. If several calls wait, they are served in order, one after the other: so does the time of
-    /// [`WhenDown::WaitFor`](crate::WhenDown::WaitFor) run for them.
+    /// `Ok(0)` means that the peer closed the link cleanly (or that `buf` is empty). The next call works on the next link.
+    /// If several calls wait, they are served in order, one after the other. The time of
+    /// [`WhenDown::WaitFor`](crate::WhenDown::WaitFor) runs for one after the other, too.
     ///
     /// # Errors
     ///
@@ -144,18 +166,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
         if buf.is_empty() {
             return Ok(0);
         }
-        let mut reader = match self.shared.reader.try_lock() {
+        let mut reader = match self.inner.reader.try_lock() {
             Ok(reader) => reader,
             Err(_) => tokio::select! {
                 biased;
-                reader = self.shared.reader.lock() => reader,
-                end = self.over() => return Err(end),
+                reader = self.inner.reader.lock() => reader,
+                error = self.ended_while_waiting() => return Err(error),
             },
         };
         let last_reported = self.last_reported.load(Ordering::Relaxed);
-        if last_reported < reader.last_reported() && !self.shared.conn_state.is_closed() {
-            // Another clone was told, and may have read on.
-            let (generation, outcome) = reader.tell_again(last_reported);
+        if last_reported < reader.last_reported() && !self.inner.conn_state.is_closed() {
+            // Another clone has reported this break and may have read on.
+            let (generation, outcome) = reader.report_again(last_reported);
             self.last_reported.store(generation, Ordering::Relaxed);
             return outcome;
         }
@@ -164,96 +186,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
         outcome
     }
 
-    /// Waits until there is nothing to be read any more, for one who waits behind somebody else's read.
-    async fn over(&self) -> io::Error {
-        let conn_state = &self.shared.conn_state;
-        conn_state.over().await;
-        match conn_state.ended() {
-            // Something may still be to be read on the last link.
-            None | Some(End::Finished) => future::pending().await,
-            Some(end) => conn_state.end_error(end).into(),
+    /// Waits until the connection has ended, for a call that waits behind another call's read.
+    async fn ended_while_waiting(&self) -> io::Error {
+        match self.inner.conn_state.end_reached().await {
+            // The last link may still have bytes to read.
+            End::Finished => future::pending().await,
+            end => self.inner.conn_state.end_error(end).into(),
         }
     }
 
-    /// Sends what is queued, for five seconds at most, and closes the connection for all clones.
+    /// Sends the queued jobs, for at most five seconds, and closes the connection for all clones.
     ///
-    /// From the first poll on, every other call fails with [`Error::ClosedConnection`], but for the writes that are queued
-    /// already; reads go on until these are sent. A stream that is not a socket is dropped with the last clone.
+    /// From the first poll on, new writes fail with [`Error::ClosedConnection`]. Writes that are queued already are still
+    /// sent, and reads go on until then. A stream that is not a socket is dropped with the last clone.
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: if the future is dropped before it is ready, what is queued is still sent, but the connection is
-    /// closed only when the last clone is dropped.
+    /// Not cancel safe: if the future is dropped before it is ready, the queued jobs are still sent, but the connection
+    /// closes only when the last clone is dropped.
     pub async fn close(&self) {
-        self.shared.writer.drain(CLOSE_LIMIT).await;
-        self.shared.conn_state.close();
-        self.shared.conn_state.publish();
-        self.shared.conn_state.actor_gone().await;
+        self.inner.writer.drain(CLOSE_LIMIT).await;
+        self.inner.conn_state.close();
+        self.inner.conn_state.publish();
+        self.inner.conn_state.actor_gone().await;
     }
 }
 
 impl<S> SharedConn<S> {
-    /// The number of the newest link: 1 for the first, 0 before there is one.
-    pub fn generation(&self) -> u64 {
-        self.shared.conn_state.generation()
-    }
-
-    /// Whether a link is up, as far as this machine knows.
-    pub fn is_connected(&self) -> bool {
-        self.shared.conn_state.status().is_connected()
-    }
-
-    /// The status of the connection at this moment.
-    pub fn status(&self) -> Status {
-        self.shared.conn_state.status()
-    }
-
-    /// Watches the status of the connection; see [`Conn::watch_status`].
-    pub fn watch_status(&self) -> StatusWatch {
-        self.shared.conn_state.watch_status()
-    }
-
-    /// Waits until a link is up.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be no link.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: dropping the future changes nothing.
-    pub fn connected(&self) -> impl Future<Output = Result<(), Error>> + use<S> {
-        let conn_state = Arc::clone(&self.shared.conn_state);
-        async move { conn_state.connected().await }
-    }
-
-    /// Breaks the link on purpose, or dials at once during an outage; see [`Conn::reconnect`].
-    pub fn reconnect(&self) {
-        self.shared.conn_state.reconnect();
-    }
+    state_methods!(self => self.inner.conn_state);
 }
 
 impl<S> Clone for SharedConn<S> {
-    /// Another handle on the same connection, which has been told of what this one has.
+    /// Another handle on the same connection. What this one has reported counts as reported by the new one.
     fn clone(&self) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
+            inner: Arc::clone(&self.inner),
             last_reported: AtomicU64::new(self.last_reported.load(Ordering::Relaxed)),
         }
     }
 }
 
-impl<S> Drop for Shared<S> {
+impl<S> Drop for SharedInner<S> {
     fn drop(&mut self) {
-        self.writer.leave();
+        self.writer.last_clone_dropped();
     }
 }
 
 impl<S> fmt::Debug for SharedConn<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedConn")
-            .field("address", &self.shared.conn_state.address)
-            .field("status", &self.shared.conn_state.status())
+            .field("address", &self.inner.conn_state.address)
+            .field("status", &self.inner.conn_state.status())
             .finish_non_exhaustive()
     }
 }

@@ -1,94 +1,119 @@
-//! The slow path of an operation: there is no live link in its handle's hands. It tells its caller of a break, gets the
-//! next link, or waits.
+//! The slow path of an operation: its handle has no live link.
+//!
+//! What comes first is decided under the lock of the connection's state, in this order:
+//!
+//! 1. The program has closed the connection: the operation fails.
+//! 2. A break is unreported: the operation reports it. A read first returns what had arrived on that link.
+//! 3. The connection has ended otherwise: the operation fails.
+//! 4. A link is up: the operation takes it and goes on there.
+//! 5. The operation waits, as [`WhenDown`] says.
+//!
+//! Next: [`conn_state`](crate::conn_state), which says what a handle does next.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::direction::DirectionState;
 use super::handle::Handle;
-use crate::conn_state::{End, Next, Report};
+use crate::conn_state::{End, NextStep};
 use crate::fault::{Cause, Fault};
 use crate::io_error::{SharedIoError, is_try_again};
 use crate::link::Link;
 use crate::{Error, Op, WhenDown};
 
+/// How long a read waits for the end of a broken link's stream that is not a socket but is built on one.
+///
+/// The kernel has already reported the break, so the stream normally ends at once. Only a stream that does not pass the
+/// end on needs the limit.
+const STREAM_END_TIMEOUT: Duration = Duration::from_secs(1);
+
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
-    /// Finds out what to do without a live link. `None`: there is one now. For a reader with a buffer, the outcome can
-    /// be bytes that had arrived before the break.
+    /// Does what an operation without a live link has to do. `None`: there is a live link now.
+    ///
+    /// For a reader with a buffer, the outcome can be bytes that had arrived before the break. `op` is the operation that
+    /// an error names.
     #[cold]
-    pub(super) fn poll_next(
+    pub(super) fn poll_next_link(
         &mut self,
         dir: &mut DirectionState,
         cx: &mut Context<'_>,
         op: Op,
         buf: Option<&mut ReadBuf<'_>>,
     ) -> Poll<Option<io::Result<()>>> {
-        if let Some(generation) = dir.owes(self.last_reported) {
-            dir.forget();
+        if let Some(generation) = dir.interrupted_link(self.last_reported) {
+            dir.clear();
             if !self.conn_state.is_closed() {
                 let fault = self.conn_state.fault(generation, op);
                 return Poll::Ready(Some(Err(fault.error(op, &self.conn_state.address).into())));
             }
         }
-        // Without a link there is no stream to take its share of the task's budget: a loop of errors must yield, too.
+        // No stream takes from the task's budget here, and a loop over errors must yield too.
         ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
-        Poll::Ready(match self.conn_state.next(self.last_reported, self.claimant(dir.direction), cx.waker()) {
-            Next::Use(link) => {
-                dir.end_patience();
+        Poll::Ready(match self.conn_state.next_step(self.last_reported, self.claimant(dir.direction), cx.waker()) {
+            NextStep::Use(link) => {
+                dir.link_timeout.stop();
                 self.link = OnceLock::from(link);
                 None
             }
-            Next::Tell(fault, leftover) => {
-                self.hold(leftover);
+            NextStep::Report(fault, leftover) => {
+                self.adopt_leftover(leftover);
                 Some(match buf {
-                    Some(buf) => ready!(self.poll_rest(dir, cx, &fault, buf)),
-                    None => Err(self.tell(dir, &fault, op)),
+                    Some(buf) => ready!(self.poll_read_leftover(dir, cx, &fault, buf)),
+                    None => Err(self.report_to_caller(dir, &fault, op)),
                 })
             }
-            Next::Over(end) => {
+            NextStep::Ended(end) => {
                 self.link.take();
                 self.conn_state.publish();
                 Some(match (end, op) {
                     (End::Finished, Op::Flush) => Ok(()),
                     (End::Finished, Op::Write) => Err(write_after_shutdown()),
-                    // To a read, the end of the last link was the end of the stream, once. Again and again, it would
-                    // make a reader spin who takes it for a break.
+                    // A read has returned the end of the stream once. Returning it again and again would make a reader
+                    // spin that takes it for a break.
                     _ => Err(self.conn_state.end_error(end).into()),
                 })
             }
-            Next::Wait => {
-                dir.is_registered(cx);
-                Some(Err(ready!(self.poll_patience(dir, cx))))
+            NextStep::Wait => {
+                dir.note_registered(cx);
+                Some(Err(ready!(self.poll_when_down(dir, cx))))
             }
         })
     }
 
-    /// How long an operation waits for a link.
-    fn poll_patience(&self, dir: &mut DirectionState, cx: &mut Context<'_>) -> Poll<io::Error> {
+    /// Waits for a link as the program's `when_down` says. Ready with the error when the wait is over.
+    fn poll_when_down(&self, dir: &mut DirectionState, cx: &mut Context<'_>) -> Poll<io::Error> {
         let address = || self.conn_state.address.clone();
         Poll::Ready(match self.context.when_down {
-            _ if dir.is_patient => return Poll::Pending,
+            _ if dir.ignores_when_down => return Poll::Pending,
             WhenDown::Wait => return Poll::Pending,
             WhenDown::Fail => Error::Down { address: address() }.into(),
             WhenDown::WaitFor(limit) => {
-                ready!(dir.poll_patience(cx, self.last_reported, limit, &self.context.runtime));
+                ready!(dir.link_timeout.poll(cx, self.last_reported, limit, &self.context.runtime));
                 Error::WaitTimeout { address: address(), limit }.into()
             }
         })
     }
 
-    /// Takes a broken link that the reader never had in its hands.
-    pub(super) fn hold(&mut self, leftover: Option<Link<S>>) {
+    /// Takes over a broken link that this reader never had, so that its bytes can be read.
+    pub(super) fn adopt_leftover(&mut self, leftover: Option<Link<S>>) {
         if let Some(leftover) = leftover {
             self.link = OnceLock::from(leftover);
         }
     }
 
-    /// Reads what had arrived on a broken link; when there is no more of it, tells of the break.
-    fn poll_rest(
+    /// Reads what had arrived on a broken link. When nothing is left, reports the break.
+    ///
+    /// A socket is asked for its bytes without waiting. Any other stream may be built on a socket that the runtime has not
+    /// looked at yet, so its last bytes get some time:
+    ///
+    /// - If the kernel has reported the break, the stream is about to end. The read waits for that end, for at most
+    ///   [`STREAM_END_TIMEOUT`].
+    /// - Otherwise the read yields to the runtime once.
+    fn poll_read_leftover(
         &mut self,
         dir: &mut DirectionState,
         cx: &mut Context<'_>,
@@ -97,21 +122,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let Some(link) = self.link.get_mut().filter(|link| link.generation == fault.generation) else {
-            return Poll::Ready(self.tell_reader(dir, fault));
+            return Poll::Ready(self.report_to_reader(dir, fault));
         };
         let mut arrived = link.stream.read_arrived(buf);
         if arrived.is_none() && link.stream.socket().is_none() {
-            // A stream built on a socket knows only what the runtime has seen of it.
-            if fault.cause.is_of_the_kernel() {
+            // A stream built on a socket knows only what the runtime has seen on the socket.
+            if fault.cause.is_from_kernel() {
                 match link.stream.poll_read(cx, buf) {
                     Poll::Ready(outcome) => arrived = Some(outcome),
                     Poll::Pending => {
-                        dir.wait(fault.generation, &self.conn_state, cx);
-                        ready!(dir.poll_last_words(cx, fault.generation, &self.context.runtime));
+                        dir.begin_wait(fault.generation, &self.conn_state, cx);
+                        let runtime = &self.context.runtime;
+                        ready!(dir.stream_end_timeout.poll(cx, fault.generation, STREAM_END_TIMEOUT, runtime));
                     }
                 }
             } else {
-                ready!(dir.poll_turn(cx, fault.generation));
+                ready!(dir.poll_yield_once(cx, fault.generation));
             }
         }
         Poll::Ready(match arrived {
@@ -120,54 +146,69 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                 Ok(())
             }
             Some(Err(error)) if is_try_again(&error) => Err(error),
-            Some(Err(error)) => Err(self.tell(dir, &fault.seen_as(error.into()), Op::Read)),
-            // (After an error on it, what a socket beneath reads as the end is not the peer's word.)
-            Some(Ok(())) => self.tell_reader(dir, &fault.seen_as(Cause::PeerClosed)),
-            None => self.tell_reader(dir, fault),
+            Some(Err(error)) => Err(self.report_to_caller(dir, &fault.seen_as(error.into()), Op::Read)),
+            Some(Ok(())) => self.report_to_reader(dir, &fault.seen_as(Cause::PeerClosed)),
+            None => self.report_to_reader(dir, fault),
         })
     }
 
-    /// The stream has given an error: that is a break, whatever the kind, but for the two that say "try again".
+    /// Breaks the link after an error of its stream. Returns the error to report.
+    ///
+    /// Every error breaks the link, except the two kinds that mean "call again".
     #[cold]
-    pub(super) fn fail(&mut self, dir: &mut DirectionState, generation: u64, op: Op, error: io::Error) -> io::Error {
+    pub(super) fn break_on_error(
+        &mut self,
+        dir: &mut DirectionState,
+        generation: u64,
+        op: Op,
+        error: io::Error,
+    ) -> io::Error {
         if is_try_again(&error) {
             return error;
         }
         let cause = SharedIoError::new(error);
-        match self.conn_state.report(generation, op, || Cause::Failed(cause.clone())) {
-            Report::Broken(fault) => self.tell(dir, &fault.seen_as(Cause::Failed(cause)), op),
-            Report::Over(end) => self.conn_state.end_error(end).into(),
+        match self.conn_state.record_break(generation, op, || Cause::Failed(cause.clone())) {
+            Ok(fault) => self.report_to_caller(dir, &fault.seen_as(Cause::Failed(cause)), op),
+            Err(end) => self.conn_state.end_error(end).into(),
         }
     }
 
-    /// The stream has ended. That is the peer's close, unless it is known already that it was not.
+    /// Breaks the link at the end of its stream, which is the peer's close unless another cause is recorded already.
     #[cold]
-    pub(super) fn end_of_stream(&mut self, dir: &mut DirectionState, generation: u64) -> io::Result<()> {
-        match self.conn_state.report(generation, Op::Read, || Cause::PeerClosed) {
-            Report::Broken(fault) => self.tell_reader(dir, &fault.seen_as(Cause::PeerClosed)),
-            Report::Over(end) => Err(self.conn_state.end_error(end).into()),
+    pub(super) fn break_on_eof(&mut self, dir: &mut DirectionState, generation: u64) -> io::Result<()> {
+        match self.conn_state.record_break(generation, Op::Read, || Cause::PeerClosed) {
+            Ok(fault) => self.report_to_reader(dir, &fault.seen_as(Cause::PeerClosed)),
+            Err(end) => Err(self.conn_state.end_error(end).into()),
         }
     }
 
-    /// To a reader, the peer's close is the end of the stream and no error.
-    fn tell_reader(&mut self, dir: &mut DirectionState, fault: &Fault) -> io::Result<()> {
-        let error = self.tell(dir, fault, Op::Read);
-        if matches!(fault.cause, Cause::PeerClosed) { Ok(()) } else { Err(error) }
+    /// Notes that the handle has reported this break, and returns what a read returns for it.
+    fn report_to_reader(&mut self, dir: &mut DirectionState, fault: &Fault) -> io::Result<()> {
+        self.note_reported(dir, fault);
+        fault.read_outcome(&self.conn_state.address)
     }
 
-    /// Makes the error of a break and notes that the caller has been told.
-    pub(super) fn tell(&mut self, dir: &mut DirectionState, fault: &Fault, op: Op) -> io::Error {
+    /// Notes that the handle has reported this break, and returns the error for its caller.
+    pub(super) fn report_to_caller(&mut self, dir: &mut DirectionState, fault: &Fault, op: Op) -> io::Error {
+        self.note_reported(dir, fault);
+        fault.error(op, &self.conn_state.address).into()
+    }
+
+    /// Notes that the handle has reported this break and drops its link.
+    ///
+    /// From here on the handle may use the next link. In a whole `Conn` this counts for both directions.
+    fn note_reported(&mut self, dir: &mut DirectionState, fault: &Fault) {
+        // A watch shows the break no later than the operation reports it.
         self.conn_state.publish();
         self.last_reported = fault.generation;
-        dir.forget();
+        dir.clear();
         if self.link.get().is_some_and(|link| link.generation <= self.last_reported) {
             self.link.take();
         }
-        fault.error(op, &self.conn_state.address).into()
     }
 }
 
-/// What a `TcpStream` says to a write after its shutdown.
+/// What a `TcpStream` returns for a write after its shutdown: [`BrokenPipe`](io::ErrorKind::BrokenPipe).
 pub(super) fn write_after_shutdown() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, Error::ClosedConnection)
 }

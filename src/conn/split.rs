@@ -1,6 +1,8 @@
 //! The two halves of a connection, in the shape of tokio's `OwnedReadHalf` and `OwnedWriteHalf`.
+//!
+//! Next: [`shared`](super::shared), a connection for any number of tasks.
 
-#![expect(clippy::result_large_err, reason = "the error of a reunion gives both halves back, as tokio's does")]
+#![expect(clippy::result_large_err, reason = "like tokio's, the error gives both halves back")]
 
 use std::fmt;
 use std::future::Future;
@@ -13,20 +15,21 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::Conn;
 use super::direction::DirectionState;
 use super::handle::Handle;
-use super::methods::{common_methods, tcp_methods, write_methods};
-use super::{Conn, ConnContext};
-use crate::conn_state::{ConnState, Direction};
-use crate::fault::Cause;
-use crate::link::Bytes;
+use super::methods::{handle_methods, state_methods, tcp_methods, write_methods};
+use crate::conn_state::Direction;
+use crate::link::WriteBufs;
 use crate::{Error, Op, Status, StatusWatch};
 
 /// The reading half of a [`Conn`], made by [`Conn::into_split`].
 ///
-/// It is told of every break once, after everything that had arrived on the link has been read. (If it slept through
-/// several links, it reads the rest of the one it had in use and of the newest broken one; what lay on those between is
-/// dropped, and their breaks told. Of more than 16 links, the last 16 are told, and the rest of the one it had is dropped, too.)
+/// It reports every break once, after you have read everything that had arrived on the link.
+///
+/// If it slept through several links, it reads the rest of the link it had in use and of the newest broken one. What had
+/// arrived on the links between is dropped; their breaks are reported. Of more than 16 links, the breaks of the last 16 are
+/// reported, and the rest of the link it had is dropped, too.
 ///
 /// # Cancel safety
 ///
@@ -34,13 +37,15 @@ use crate::{Error, Op, Status, StatusWatch};
 pub struct ReadHalf<S = TcpStream> {
     pub(super) handle: Handle<S>,
     pub(super) dir: DirectionState,
-    retire_on_drop: bool,
+    /// It has become a part of a whole connection, so dropping it does nothing.
+    is_reunited: bool,
 }
 
 /// The writing half of a [`Conn`], made by [`Conn::into_split`].
 ///
-/// It is told of every break once. Dropping it shuts the writing side down, and with that ends the conversation as
-/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) does; [`forget`](WriteHalf::forget) does not.
+/// It reports every break once. Dropping it shuts the writing side down, as
+/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) does: after that no link follows. To drop it without a shutdown, use
+/// [`forget`](WriteHalf::forget).
 ///
 /// # Cancel safety
 ///
@@ -53,16 +58,18 @@ pub struct WriteHalf<S = TcpStream> {
 
 /// What a [`WriteHalf`] does when it is dropped.
 enum OnDrop {
+    /// It shuts the writing side down, as tokio's half does.
     Shutdown,
+    /// It leaves the connection as it is.
     Forget,
-    /// Nothing: it has become a part of a whole connection.
+    /// It has become a part of a whole connection.
     Reunited,
 }
 
-/// Two halves that do not belong together, given back by an attempt to reunite them.
+/// Two halves of different connections, given back by an attempt to reunite them.
 pub struct ReuniteError<S = TcpStream>(pub ReadHalf<S>, pub WriteHalf<S>);
 
-// By hand, as derives would ask the stream to be `Debug`.
+// By hand, because a derive would require `S: Debug`.
 impl<S> fmt::Debug for ReuniteError<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ReuniteError").field(&self.0).field(&self.1).finish()
@@ -78,14 +85,15 @@ impl<S> fmt::Display for ReuniteError<S> {
 impl<S> std::error::Error for ReuniteError<S> {}
 
 impl<S> ReadHalf<S> {
+    /// The half that reads through this handle.
     pub(super) fn new(handle: Handle<S>, dir: DirectionState) -> Self {
-        Self { handle, dir, retire_on_drop: true }
+        Self { handle, dir, is_reunited: false }
     }
 
     /// Makes the whole connection again.
     ///
-    /// The whole has been told of what either half was told. If this half had not read a broken link to its end yet,
-    /// and the other half had been told of the break, the rest is dropped.
+    /// A break that either half has reported counts as reported for the whole. If only the other half has reported a
+    /// break, what this half had not read of that link is dropped.
     ///
     /// # Errors
     ///
@@ -94,31 +102,25 @@ impl<S> ReadHalf<S> {
         reunite(self, other)
     }
 
-    common_methods!(Direction::Read);
+    handle_methods!(Direction::Read);
+    state_methods!(self => self.handle.conn_state);
 
-    pub(super) fn conn_state(&self) -> Arc<ConnState<S>> {
-        Arc::clone(&self.handle.conn_state)
-    }
-
-    /// Whether the program, or the runtime, has ended the connection: then there is nothing to tell but that.
+    /// Whether the program or its runtime has closed the connection. Then no break is reported any more.
     #[cfg(feature = "blocking")]
     pub(crate) fn is_closed(&self) -> bool {
         self.handle.conn_state.is_closed()
     }
 
-    /// Tells of the first break after `told`, of which this half was told already. Returns its generation, too.
-    pub(crate) fn tell_again(&self, last_reported: u64) -> (u64, io::Result<usize>) {
-        let fault = self.handle.told_after(last_reported, Op::Read);
-        let outcome = if matches!(fault.cause, Cause::PeerClosed) {
-            Ok(0)
-        } else {
-            Err(fault.error(Op::Read, &self.handle.conn_state.address).into())
-        };
-        (fault.generation, outcome)
+    /// Reports the first break after `last_reported`, which this half has reported, to another of its users. Returns the
+    /// generation of that break, too.
+    pub(crate) fn report_again(&self, last_reported: u64) -> (u64, io::Result<usize>) {
+        let fault = self.handle.fault_after(last_reported, Op::Read);
+        (fault.generation, fault.read_outcome(&self.handle.conn_state.address).map(|()| 0))
     }
 }
 
 impl<S> WriteHalf<S> {
+    /// The half that writes through this handle.
     pub(super) fn new(handle: Handle<S>, dir: DirectionState) -> Self {
         Self { handle, dir, on_drop: OnDrop::Shutdown }
     }
@@ -132,46 +134,40 @@ impl<S> WriteHalf<S> {
         reunite(other, self)
     }
 
-    /// Drops this half without shutting the writing side down: the reading half stays connected, and is reconnected.
+    /// Drops this half without shutting the writing side down. The reading half stays connected and goes on reconnecting.
     pub fn forget(mut self) {
         self.on_drop = OnDrop::Forget;
     }
 
-    common_methods!(Direction::Write);
+    handle_methods!(Direction::Write);
+    state_methods!(self => self.handle.conn_state);
 
-    /// Whether the program, or the runtime, has ended the connection: then there is nothing to tell but that.
+    /// Whether the program or its runtime has closed the connection. Then no break is reported any more.
     #[cfg(feature = "blocking")]
     pub(crate) fn is_closed(&self) -> bool {
         self.handle.conn_state.is_closed()
     }
 
-    /// Tells of the first break after `told`, of which this half was told already. Returns its generation, too.
+    /// Reports the first break after `last_reported`, which this half has reported, to another of its users. Returns the
+    /// generation of that break, too.
     #[cfg(feature = "blocking")]
-    pub(crate) fn tell_again(&self, last_reported: u64) -> (u64, io::Error) {
-        let fault = self.handle.told_after(last_reported, Op::Write);
+    pub(crate) fn report_again(&self, last_reported: u64) -> (u64, io::Error) {
+        let fault = self.handle.fault_after(last_reported, Op::Write);
         (fault.generation, fault.error(Op::Write, &self.handle.conn_state.address).into())
-    }
-
-    pub(super) fn context(&self) -> Arc<ConnContext<S>> {
-        Arc::clone(&self.handle.context)
-    }
-
-    /// Waits for a link, whatever the policy says.
-    pub(super) fn be_patient(&mut self) {
-        self.dir.is_patient = true;
     }
 }
 
+/// Joins the halves if they belong together. Their `Drop` then does nothing.
 fn reunite<S>(mut read: ReadHalf<S>, mut write: WriteHalf<S>) -> Result<Conn<S>, ReuniteError<S>> {
     if !read.handle.is_same_connection(&write.handle) {
         return Err(ReuniteError(read, write));
     }
-    read.retire_on_drop = false;
+    read.is_reunited = true;
     write.on_drop = OnDrop::Reunited;
     let handle = read.handle.detach().join(write.handle.detach());
-    let read_lane = std::mem::replace(&mut read.dir, DirectionState::new(Direction::Read));
-    let write_lane = std::mem::replace(&mut write.dir, DirectionState::new(Direction::Write));
-    Ok(Conn { handle, read: read_lane, write: write_lane })
+    let read = std::mem::replace(&mut read.dir, DirectionState::new(Direction::Read));
+    let write = std::mem::replace(&mut write.dir, DirectionState::new(Direction::Write));
+    Ok(Conn { handle, read, write })
 }
 
 impl ReadHalf {
@@ -184,8 +180,8 @@ impl WriteHalf {
 
 impl<S> Drop for ReadHalf<S> {
     fn drop(&mut self) {
-        if self.retire_on_drop {
-            self.handle.conn_state.retire(Direction::Read);
+        if !self.is_reunited {
+            self.handle.conn_state.unregister(Direction::Read);
         }
     }
 }
@@ -193,14 +189,16 @@ impl<S> Drop for ReadHalf<S> {
 impl<S> Drop for WriteHalf<S> {
     fn drop(&mut self) {
         match self.on_drop {
-            OnDrop::Shutdown => self.handle.finish_now(),
+            OnDrop::Shutdown => self.handle.shut_down_now(),
             OnDrop::Forget => {}
             OnDrop::Reunited => return,
         }
-        self.handle.conn_state.retire(Direction::Write);
+        self.handle.conn_state.unregister(Direction::Write);
     }
 }
 
+/// A read that returns `Ok` and fills nothing, though there was room, reports the peer's close. The next read works on the next
+/// link, or waits for it. An error with an [`Error`] inside reports any other break or the end of the connection.
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for ReadHalf<S> {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -209,6 +207,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for ReadHalf<
     }
 }
 
+/// An error with an [`Error::IoError`] inside reports a break. The next write works on the next link, or waits for it. A flush
+/// on a connection over sockets has nothing to do: the kernel has every byte that a write has accepted.
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for WriteHalf<S> {
     write_methods!(dir);
 }

@@ -1,8 +1,8 @@
-//! Which of a name's addresses answers first (Happy Eyeballs, RFC 8305).
+//! Happy Eyeballs (RFC 8305): connecting to the first IP address of a name that answers.
 //!
-//! The two IP versions take turns in the list, so that a broken IPv6 costs one attempt and not all of them. An attempt
-//! gets a head start of 250 ms over the next one, which begins at once if it fails; the first that succeeds wins, and the
-//! others are dropped.
+//! The two IP versions alternate in the list, so that a broken IPv6 costs one attempt and not all of them. The next
+//! attempt starts 250 ms after the last one, or at once when an attempt fails. The first that succeeds wins, and the
+//! others are dropped. Next: [`TcpDialer`](super::TcpDialer), which sorts the list first.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -11,26 +11,30 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-/// "Connection Attempt Delay": recommended in RFC 8305, section 8.
-const HEAD_START: Duration = Duration::from_millis(250);
+/// The "Connection Attempt Delay": RFC 8305, section 8, recommends this value.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Lets the IP versions take turns, the first address's first; otherwise the resolver's order stays (RFC 8305, section 4).
+/// Alternates the IP versions, beginning with that of the first address. Within a version the resolver's order stays
+/// (RFC 8305, section 4).
 pub(super) fn interleave(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut addresses = addresses.into_iter().peekable();
     let is_v6_first = addresses.peek().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses.partition(|address| address.is_ipv6() == is_v6_first);
     let (mut first, mut second) = (first.into_iter(), second.into_iter());
-    let mut turns = Vec::new();
+    let mut interleaved = Vec::new();
     loop {
-        let turn = [first.next(), second.next()];
-        if turn == [None, None] {
-            return turns;
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] {
+            return interleaved;
         }
-        turns.extend(turn.into_iter().flatten());
+        interleaved.extend(pair.into_iter().flatten());
     }
 }
 
-/// Connects to the first of `addresses` that answers, or says how each one failed.
+/// Connects to the first of `addresses` that answers.
+///
+/// `connect` starts one attempt. Returns the address and its stream. The error lists how each attempt failed, in the order
+/// of the failures.
 pub(super) async fn race<S, F>(
     addresses: Vec<SocketAddr>,
     mut connect: impl FnMut(SocketAddr) -> F,
@@ -44,6 +48,7 @@ where
     Box::pin(race_of_several(addresses, connect)).await
 }
 
+/// [`race`] for any number of addresses. Boxed there, so that a single address does not pay for its size.
 async fn race_of_several<S, F>(
     addresses: Vec<SocketAddr>,
     mut connect: impl FnMut(SocketAddr) -> F,
@@ -51,36 +56,36 @@ async fn race_of_several<S, F>(
 where
     F: Future<Output = io::Result<S>>,
 {
-    let mut waiting = addresses.into_iter();
+    let mut untried = addresses.into_iter();
     let mut running: Vec<(SocketAddr, Pin<Box<F>>)> = Vec::new();
     let mut failures = Vec::new();
-    let mut head_start = pin!(tokio::time::sleep(Duration::ZERO));
+    let mut delay = pin!(tokio::time::sleep(Duration::ZERO));
     poll_fn(|cx| {
         loop {
             let mut has_failed = false;
-            let mut at = 0;
-            while let Some((address, attempt)) = running.get_mut(at) {
+            let mut index = 0;
+            while let Some((address, attempt)) = running.get_mut(index) {
                 let address = *address;
                 match attempt.as_mut().poll(cx) {
                     Poll::Ready(Ok(stream)) => return Poll::Ready(Ok((address, stream))),
                     Poll::Ready(Err(error)) => {
                         failures.push((address, error));
-                        drop(running.remove(at));
+                        drop(running.remove(index));
                         has_failed = true;
                     }
-                    Poll::Pending => at += 1,
+                    Poll::Pending => index += 1,
                 }
             }
-            let is_next = has_failed || head_start.as_mut().poll(cx).is_ready();
-            match waiting.as_slice() {
+            let may_start = has_failed || delay.as_mut().poll(cx).is_ready();
+            match untried.as_slice() {
                 [] if running.is_empty() => return Poll::Ready(Err(std::mem::take(&mut failures))),
                 [] => return Poll::Pending,
-                _ if !is_next => return Poll::Pending,
+                _ if !may_start => return Poll::Pending,
                 _ => {}
             }
-            let Some(address) = waiting.next() else { return Poll::Pending };
+            let Some(address) = untried.next() else { return Poll::Pending };
             running.push((address, Box::pin(connect(address))));
-            head_start.as_mut().reset(tokio::time::Instant::now() + HEAD_START);
+            delay.as_mut().reset(tokio::time::Instant::now() + ATTEMPT_DELAY);
         }
     })
     .await
@@ -97,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_take_turns_and_the_resolvers_first_comes_first() {
+    fn ip_versions_alternate_beginning_with_that_of_the_resolvers_first_address() {
         let [a, b, c, x, y] = ["[::a]:1", "[::b]:1", "[::c]:1", "192.0.2.1:1", "192.0.2.2:1"];
         for (given, expected) in [
             (vec![a, b, c, x, y], vec![a, x, b, y, c]),
@@ -109,8 +114,8 @@ mod tests {
         }
     }
 
-    /// When each attempt began, in milliseconds, and the outcome; attempt number n takes `times[n]`.
-    async fn play(times: &[(u64, bool)]) -> (Vec<u64>, Result<u16, usize>, u64) {
+    /// Attempt n takes `times[n]`. Returns when each attempt began in milliseconds, the outcome, and when it came.
+    async fn run(times: &[(u64, bool)]) -> (Vec<u64>, Result<u16, usize>, u64) {
         let begun = RefCell::new(Vec::new());
         let start = Instant::now();
         let list = (1..=times.len() as u16).map(|port| SocketAddr::from(([192, 0, 2, 1], port))).collect();
@@ -128,20 +133,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn attempts_begin_a_head_start_apart_and_at_once_after_a_failure() {
-        // A black hole, then one that is slow, then the winner.
-        assert_eq!(play(&[(60_000, true), (60_000, true), (10, true)]).await, (vec![0, 250, 500], Ok(3), 510));
-        // One that fails lets the next begin at once, and that one has its own head start.
-        assert_eq!(play(&[(10, false), (300, true), (5, true)]).await, (vec![0, 10, 260], Ok(3), 265));
-        // The first is late, and still the first to answer.
-        assert_eq!(play(&[(260, true), (100, true)]).await, (vec![0, 250], Ok(1), 260));
-        // The only one in flight fails when others have failed.
-        assert_eq!(play(&[(400, false), (10, false), (10, false)]).await, (vec![0, 250, 260], Err(3), 400));
-        assert_eq!(play(&[]).await, (vec![], Err(0), 0));
+    async fn attempts_start_a_delay_apart_and_at_once_after_a_failure() {
+        // A black hole, a slow address, then the winner.
+        assert_eq!(run(&[(60_000, true), (60_000, true), (10, true)]).await, (vec![0, 250, 500], Ok(3), 510));
+        // After a failure the next attempt starts at once, and the delay runs again from there.
+        assert_eq!(run(&[(10, false), (300, true), (5, true)]).await, (vec![0, 10, 260], Ok(3), 265));
+        // The first attempt is slow and still the first to answer.
+        assert_eq!(run(&[(260, true), (100, true)]).await, (vec![0, 250], Ok(1), 260));
+        // The last attempt in flight fails after all others have failed.
+        assert_eq!(run(&[(400, false), (10, false), (10, false)]).await, (vec![0, 250, 260], Err(3), 400));
+        assert_eq!(run(&[]).await, (vec![], Err(0), 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn losers_are_dropped_when_one_has_won() {
+    async fn other_attempts_are_dropped_when_one_succeeds() {
         let alive = std::rc::Rc::new(());
         let outcome = race(addresses(&["192.0.2.1:1", "192.0.2.2:1"]), |address| {
             let alive = std::rc::Rc::clone(&alive);

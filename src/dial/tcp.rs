@@ -1,4 +1,7 @@
-//! The default dialer.
+//! The default dialer: TCP.
+//!
+//! From dial to dial it remembers which address of its list comes next, and which IP addresses of a name answered or
+//! failed ([`AddressHistory`]). Next: [`race`], which connects to the IP addresses of one name.
 
 use std::fmt::Write as _;
 use std::io;
@@ -13,24 +16,26 @@ use crate::{Address, Error, SocketOptions};
 
 /// Dials a TCP address: the default of [`Conn::builder`](crate::Conn::builder).
 ///
-/// The name is resolved anew at each dial. If it has several addresses, they are tried as Happy Eyeballs (RFC 8305) has it:
-/// the IP versions take turns, each attempt has a head start of 250 ms over the next or until it fails, and the first that
-/// answers wins. The one that won last time comes first. One that led a dial into its dial timeout, or to a set-up that
-/// failed, comes last.
+/// The name is resolved again at each dial. If it has several IP addresses, they are tried by Happy Eyeballs (RFC 8305):
+/// the IP versions alternate, and the next attempt starts 250 ms after the last one, or at once when that fails. The first
+/// address that answers wins. The winner of the last dial is tried first. An address that led to the dial timeout or to
+/// a failed set-up is tried last.
 ///
 /// The [`SocketOptions`] are set on each socket before it connects.
 #[derive(Clone, Debug)]
 pub struct TcpDialer {
     addresses: Addresses,
-    /// Which of them is dialed next.
+    /// The index of the address to dial next.
     next: usize,
-    /// Which of them the last dial has reached.
+    /// The index of the address that the last dial connected to.
     reached: Option<usize>,
-    memory: Option<Box<Memory>>,
+    /// How earlier dials ended. `None` until a name has several IP addresses.
+    history: Option<Box<AddressHistory>>,
+    /// `None` if none is set, as for most connections.
     options: Option<Box<SocketOptions>>,
 }
 
-/// What is dialed. (A single address, as most connections have it, needs no list.)
+/// The addresses to dial. Most connections have one, which needs no list on the heap.
 #[derive(Clone, Debug)]
 enum Addresses {
     One(Address),
@@ -38,6 +43,7 @@ enum Addresses {
 }
 
 impl Addresses {
+    /// All addresses, in the order of the program.
     fn as_slice(&self) -> &[Address] {
         match self {
             Self::One(address) => std::slice::from_ref(address),
@@ -46,17 +52,19 @@ impl Addresses {
     }
 }
 
-/// What earlier dials have taught about the IP addresses of a name that has several.
+/// How earlier dials to the IP addresses of one name ended.
 #[derive(Clone, Debug, Default)]
-struct Memory {
-    /// It answered last.
+struct AddressHistory {
+    /// The address that answered last.
     good: Option<SocketAddr>,
-    /// They led dials into the dial timeout, or to a set-up that failed; the latest of them comes last.
+    /// Addresses that led to the dial timeout or to a failed set-up, the oldest failure first.
     bad: Vec<SocketAddr>,
 }
 
-impl Memory {
-    /// The good one first, those that nothing is known of next, the bad ones last.
+impl AddressHistory {
+    /// Puts the good address first, then those without a history, then the bad ones, the latest failure last.
+    ///
+    /// Forgets bad addresses that the name no longer has.
     fn sort(&mut self, found: Vec<SocketAddr>) -> Vec<SocketAddr> {
         self.bad.retain(|bad| found.contains(bad));
         let (mut found, good): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| Some(*address) != self.good);
@@ -66,44 +74,48 @@ impl Memory {
         found
     }
 
-    fn is_bad(&mut self, address: SocketAddr) {
-        self.is_good(address);
+    /// An attempt at this address has led to the dial timeout or to a failed set-up.
+    fn mark_bad(&mut self, address: SocketAddr) {
+        self.mark_good(address);
         self.good = None;
         self.bad.push(address);
     }
 
-    fn is_good(&mut self, address: SocketAddr) {
+    /// This address has answered.
+    fn mark_good(&mut self, address: SocketAddr) {
         self.bad.retain(|bad| *bad != address);
         self.good = Some(address);
     }
 }
 
 impl TcpDialer {
-    /// A dialer for this address; it is checked when the connection is built.
+    /// A dialer for this address. The address is checked when the connection is built.
     pub fn new(address: impl Into<Address>) -> Self {
         Self::of(Addresses::One(address.into()))
     }
 
     /// A dialer for several addresses of one service.
     ///
-    /// Each dial is to one of them, the first one first. After a dial that has failed, in a set-up on top of it too, the next
-    /// one in the list has its turn, and after the last the first. After a break, the address of the link that broke is
-    /// dialed again. They are checked when the connection is built; there must be one at least.
+    /// Each dial is to one of them, beginning with the first. After a failed dial, or a failed set-up on top of it, the
+    /// next dial is to the next address in the list; the first follows the last. After a break, the address of the broken
+    /// link is dialed again. The addresses are checked when the connection is built. An empty list is not valid.
+    #[doc(alias("failover", "round_robin", "cluster"))]
     pub fn with_addresses<A: Into<Address>>(addresses: impl IntoIterator<Item = A>) -> Self {
         Self::of(Addresses::Several(addresses.into_iter().map(Into::into).collect()))
     }
 
+    /// A dialer that begins with the first address.
     fn of(addresses: Addresses) -> Self {
-        Self { addresses, next: 0, reached: None, memory: None, options: None }
+        Self { addresses, next: 0, reached: None, history: None, options: None }
     }
 
-    /// The number after this one.
-    fn after(&self, index: usize) -> usize {
+    /// The index that follows `index`; the first follows the last.
+    fn index_after(&self, index: usize) -> usize {
         (index + 1) % self.addresses.as_slice().len()
     }
 
-    /// Says which of several addresses an error is about.
-    fn name_address(&self, index: usize, error: io::Error) -> io::Error {
+    /// Adds the address to the text of an error, if there are several.
+    fn with_address(&self, index: usize, error: io::Error) -> io::Error {
         match &self.addresses {
             Addresses::Several(several) if several.len() > 1 => {
                 io::Error::new(error.kind(), format!("{}: {error}", several[index]))
@@ -112,17 +124,17 @@ impl TcpDialer {
         }
     }
 
-    /// What to try for one address of the list, in order.
+    /// The IP addresses of one address of the list, in the resolver's order.
     async fn resolve(&self, address: &Address) -> io::Result<Vec<SocketAddr>> {
         let (host, port) = address.parse()?;
         let mut found: Vec<_> = lookup_host((host, port)).await?.collect();
         if found.is_empty() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no addresses"));
         }
-        if let Some(source) = self.options.as_ref().and_then(|options| options.source()) {
-            found.retain(|address| address.is_ipv4() == source.is_ipv4());
+        if let Some(bind) = self.options.as_ref().and_then(|options| options.bind_address()) {
+            found.retain(|address| address.is_ipv4() == bind.is_ipv4());
             if found.is_empty() {
-                let text = format!("the name has no addresses that can be dialed from {source}");
+                let text = format!("the name has no addresses that can be dialed from {bind}");
                 return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
             }
         }
@@ -136,26 +148,26 @@ impl Dial for TcpDialer {
     async fn dial(&mut self) -> io::Result<TcpStream> {
         let index = self.next;
         let Some(address) = self.addresses.as_slice().get(index) else { return Err(no_addresses().into()) };
-        // However this dial ends, be it that it is dropped: unless it succeeds, it is the next one's turn.
+        // Set before the first await, as this dial can be dropped: unless it succeeds, the next address follows.
         self.reached = None;
-        self.next = self.after(index);
+        self.next = self.index_after(index);
         let options = self.options.as_deref().copied().unwrap_or_default();
-        let found = self.resolve(address).await.map_err(|error| self.name_address(index, error))?;
+        let found = self.resolve(address).await.map_err(|error| self.with_address(index, error))?;
         let found = match &found[..] {
             [_] => found,
-            _ => self.memory.get_or_insert_default().sort(found),
+            _ => self.history.get_or_insert_default().sort(found),
         };
-        if let (Some(memory), Some(first)) = (&mut self.memory, found.first()) {
-            // Unless this dial comes to an end.
-            memory.is_bad(*first);
+        if let (Some(history), Some(first)) = (&mut self.history, found.first()) {
+            // Undone below, unless the dial timeout drops this dial.
+            history.mark_bad(*first);
         }
         let outcome = race(found, |address| connect(address, options)).await;
         if outcome.is_err() {
-            self.memory = None;
+            self.history = None;
         }
-        let (good, stream) = outcome.map_err(|failures| self.name_address(index, all_failed(failures)))?;
-        if let Some(memory) = &mut self.memory {
-            memory.is_good(good);
+        let (good, stream) = outcome.map_err(|failures| self.with_address(index, all_failed(failures)))?;
+        if let Some(history) = &mut self.history {
+            history.mark_good(good);
         }
         self.reached = Some(index);
         self.next = index;
@@ -166,12 +178,12 @@ impl Dial for TcpDialer {
         if self.addresses.as_slice().is_empty() {
             return Err(no_addresses());
         }
-        let source = self.options.as_ref().and_then(|options| options.source());
+        let bind = self.options.as_ref().and_then(|options| options.bind_address());
         self.addresses.as_slice().iter().try_for_each(|address| {
             let (host, _) = address.parse()?;
-            match (source, host.parse::<IpAddr>()) {
-                (Some(source), Ok(peer)) if source.is_ipv4() != peer.is_ipv4() => Err(Error::InvalidConfig(format!(
-                    "local_address {source}: expected one of the IP version of the address {address}"
+            match (bind, host.parse::<IpAddr>()) {
+                (Some(bind), Ok(peer)) if bind.is_ipv4() != peer.is_ipv4() => Err(Error::InvalidConfig(format!(
+                    "local_address {bind}: expected one of the IP version of the address {address}"
                 ))),
                 _ => Ok(()),
             }
@@ -185,53 +197,59 @@ impl Dial for TcpDialer {
 
     fn dial_failed(&mut self) {
         let Some(index) = self.reached.take() else { return };
-        self.next = self.after(index);
-        if let Some(memory) = &mut self.memory {
-            if let Some(good) = memory.good {
-                memory.is_bad(good);
+        self.next = self.index_after(index);
+        if let Some(history) = &mut self.history {
+            if let Some(good) = history.good {
+                history.mark_bad(good);
             }
         }
     }
 
-    /// Asks the kernel: one system call. Unread bytes do not hide the close on Linux; elsewhere they do.
+    /// Asks the kernel, with one system call. Elsewhere than on Linux, unread bytes hide the close.
     fn is_closed(stream: &TcpStream) -> bool {
         is_closed_now(stream)
     }
 }
 
+/// The error of an empty list.
 fn no_addresses() -> Error {
-    Error::InvalidConfig("addresses []: expected one at least".into())
+    Error::InvalidConfig("addresses []: expected at least one".into())
 }
 
+/// Connects to one IP address, with the socket options set before.
 async fn connect(address: SocketAddr, options: SocketOptions) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     options.apply(&socket)?;
-    if let Some(source) = options.source() {
-        socket.bind((source, 0).into()).map_err(|error| cannot_bind(source, &error))?;
+    if let Some(bind) = options.bind_address() {
+        socket.bind((bind, 0).into()).map_err(|error| cannot_bind(bind, &error))?;
     }
-    refuse_self(socket.connect(address).await?, address)
+    reject_self_connect(socket.connect(address).await?, address)
 }
 
-fn cannot_bind(source: IpAddr, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("local address {source}: {error}"))
+/// Names the local address in the error of bind(2).
+fn cannot_bind(bind: IpAddr, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("local address {bind}: {error}"))
 }
 
-/// Refuses a stream that is connected to itself.
+/// Rejects a stream that is connected to itself.
 ///
-/// While nobody listens on a port of this machine from which outgoing connections are numbered, a dial to it can be
-/// given that very port and meet itself (the simultaneous open of RFC 9293, 3.5). A client that redials for hours
-/// would find it, and then keep the port from its server.
-fn refuse_self(stream: TcpStream, dialed: SocketAddr) -> io::Result<TcpStream> {
+/// If nothing listens on a port of the ephemeral range of this machine, a dial to it can get that same port as its local
+/// port and connect to itself (the simultaneous open of RFC 9293, 3.5). A client that redials for hours gets there, and
+/// then keeps its server from binding the port.
+fn reject_self_connect(stream: TcpStream, dialed: SocketAddr) -> io::Result<TcpStream> {
     let local = stream.local_addr()?;
     // The unspecified address means this machine.
     let is_same_host = local.ip() == dialed.ip() || dialed.ip().is_unspecified();
     if is_same_host && local.port() == dialed.port() {
-        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens; the dial met itself"));
+        return Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            "nothing listens there: the socket connected to itself",
+        ));
     }
     Ok(stream)
 }
 
-/// One error for all addresses: the last one's kind, and each one's text.
+/// One error for several attempts: the kind of the last one and the texts of all.
 fn all_failed(mut failures: Vec<(SocketAddr, io::Error)>) -> io::Error {
     let Some((address, last)) = failures.pop() else { return io::ErrorKind::NotFound.into() };
     if failures.is_empty() {
@@ -254,21 +272,21 @@ mod tests {
     }
 
     #[test]
-    fn good_address_comes_first_and_bad_ones_last_the_latest_at_the_very_end() {
+    fn good_address_comes_first_and_bad_ones_last_by_age_of_failure() {
         let all = addresses(&[1, 2, 3, 4]);
-        let mut memory = Memory::default();
-        assert_eq!(memory.sort(all.clone()), all);
-        memory.is_good(all[2]);
-        assert_eq!(memory.sort(all.clone()), addresses(&[3, 1, 2, 4]));
-        memory.is_bad(all[2]);
-        assert_eq!(memory.sort(all.clone()), addresses(&[1, 2, 4, 3]));
-        memory.is_bad(all[0]);
-        assert_eq!(memory.sort(all.clone()), addresses(&[2, 4, 3, 1]));
-        memory.is_good(all[0]);
-        assert_eq!(memory.sort(all), addresses(&[1, 2, 4, 3]));
-        // What the name does not have any more is forgotten.
-        memory.sort(addresses(&[1]));
-        assert_eq!(memory.bad, []);
+        let mut history = AddressHistory::default();
+        assert_eq!(history.sort(all.clone()), all);
+        history.mark_good(all[2]);
+        assert_eq!(history.sort(all.clone()), addresses(&[3, 1, 2, 4]));
+        history.mark_bad(all[2]);
+        assert_eq!(history.sort(all.clone()), addresses(&[1, 2, 4, 3]));
+        history.mark_bad(all[0]);
+        assert_eq!(history.sort(all.clone()), addresses(&[2, 4, 3, 1]));
+        history.mark_good(all[0]);
+        assert_eq!(history.sort(all), addresses(&[1, 2, 4, 3]));
+        // Addresses that the name no longer has are forgotten.
+        history.sort(addresses(&[1]));
+        assert_eq!(history.bad, []);
     }
 
     #[test]
@@ -282,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stream_that_met_itself_is_refused() {
+    async fn socket_that_connected_to_itself_is_rejected() {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let own = socket.local_addr().unwrap();
@@ -293,7 +311,7 @@ mod tests {
             socket.bind(own).unwrap();
             let stream = socket.connect(own).await.unwrap();
             assert_eq!(stream.local_addr().unwrap(), stream.peer_addr().unwrap());
-            let error = refuse_self(stream, dialed).unwrap_err();
+            let error = reject_self_connect(stream, dialed).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         }
     }

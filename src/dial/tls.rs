@@ -1,4 +1,6 @@
-//! TLS beneath a connection: each link is a TLS session.
+//! The dialer of TLS sessions: each link is a session on the stream of another dialer.
+//!
+//! Next: [`Tls`], the settings.
 
 use std::io;
 use std::sync::Arc;
@@ -16,34 +18,43 @@ mod settings;
 /// Makes TLS sessions on the streams of another dialer; made by [`Builder::tls`](crate::Builder::tls) or
 /// [`TlsDialer::new`].
 ///
-/// The handshake is a part of the dial and has to fit into the dial timeout. A certificate that is not trusted, or is
-/// another host's, is a failed dial, told to the logger as [`Error::DialFailure`] with the reason.
+/// The handshake is part of the dial and has to fit into the dial timeout. If the certificate is not trusted or belongs
+/// to another host, the dial fails, and the logger gets an [`Error::DialFailure`] with the reason.
 ///
-/// A server that refuses *our* certificate says so only after a TLS 1.3 handshake has ended well on this side: then the
+/// With TLS 1.3, a server can refuse *your* certificate only after the handshake has succeeded on this side. Then the
 /// link comes up, and its first read fails.
 ///
 /// # What differs from TCP
 ///
-/// - A write fills a buffer of the session's. **Flush** before waiting for an answer: what the socket did not take at once is
-///   sent by later writes and flushes only.
-/// - The end of a link loses what the server has not received if something from it lies unread, as the kernel then sends a
-///   reset. With TLS 1.3 that is the rule for a program that only writes: the server's session tickets are bytes, too. To
-///   be sure that the last bytes arrive, `shutdown` and read to the end of the stream before closing.
+/// - A write fills a buffer of the session. **Flush** before you wait for an answer: only later writes and flushes send
+///   what the socket did not take at once.
+/// - If you close a link while bytes from the server are unread, the kernel sends a reset, and the server loses what it
+///   has not received yet. With TLS 1.3 this is the usual case for a program that only writes, as the server's session
+///   tickets are bytes, too. To make sure that the last bytes arrive, `shutdown` and read to the end of the stream before
+///   closing.
 ///
 /// # What a TLS link cannot do
 ///
-/// While nobody reads or writes, the end of a TLS link is not noticed, and its halves share a lock, as with every stream
-/// that is not a socket. A write asks the socket beneath whether the peer has closed.
+/// As with every stream that is not a socket, the end of the link is not noticed while nothing reads or writes, and the
+/// two halves share a lock. A write asks the socket below whether the peer has closed.
 #[derive(Clone, Debug)]
 pub struct TlsDialer<D = TcpDialer> {
     dialer: D,
     connector: Connector,
+    /// The name that the server's certificate must be for.
     name: ServerName<'static>,
 }
 
 /// A `TlsConnector`, which has no `Debug` of its own.
 #[derive(Clone)]
 struct Connector(TlsConnector);
+
+impl Connector {
+    /// Reads the files of the settings.
+    fn new(tls: Tls) -> Result<Self, Error> {
+        Ok(Self(TlsConnector::from(Arc::new(tls.config()?))))
+    }
+}
 
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -56,25 +67,20 @@ impl<D: Dial> TlsDialer<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] for a file that cannot be read or has nothing of what was expected in it, a key that does not
-    /// belong to its certificate, a server name that is no name or is missing.
+    /// [`Error::InvalidConfig`] for a file that cannot be read or lacks what was expected in it, a key that does not
+    /// belong to its certificate, and a server name that is missing or malformed.
     pub fn new(dialer: D, tls: Tls) -> Result<Self, Error> {
         let name = tls.name(None)?;
-        Self::with_name(dialer, tls, name)
-    }
-
-    fn with_name(dialer: D, tls: Tls, name: ServerName<'static>) -> Result<Self, Error> {
-        let config = tls.config()?;
-        Ok(Self { dialer, connector: Connector(TlsConnector::from(Arc::new(config))), name })
+        Ok(Self { dialer, connector: Connector::new(tls)?, name })
     }
 }
 
 impl<D: Dial> Builder<D> {
-    /// Makes each link a TLS session, with these settings.
+    /// Makes each link a TLS session with these settings.
     ///
-    /// The server has to prove that it is the one named in the address that the builder was made with, or in
-    /// [`Tls::server_name`]. A session set-up by [`and_then`](Builder::and_then) that is given after this runs within the
-    /// session; one given before it runs before the handshake, as STARTTLS needs it.
+    /// The server's certificate must be for the host of the builder's address, or for [`Tls::server_name`]. A set-up by
+    /// [`and_then`](Builder::and_then) after this call runs within the session. A set-up before this call runs before the
+    /// handshake, as STARTTLS needs it.
     ///
     /// ```no_run
     /// use perconn::{Conn, Tls};
@@ -88,18 +94,13 @@ impl<D: Dial> Builder<D> {
     ///
     /// # Errors
     ///
-    /// As [`TlsDialer::new`]; but the name may be missing in the settings if the address has one.
+    /// As for [`TlsDialer::new`]. The settings need no server name if the address has a host.
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[doc(alias("ssl", "rustls", "handshake", "starttls"))]
     pub fn tls(self, tls: Tls) -> Result<Builder<TlsDialer<D>>, Error> {
         let name = tls.name(Some(self.address()))?;
-        let mut outcome = Ok(());
-        let mut made = None;
-        let builder = self.map_dialer(|dialer| match TlsDialer::with_name(dialer, tls, name) {
-            Ok(dialer) => made = Some(dialer),
-            Err(error) => outcome = Err(error),
-        });
-        outcome?;
-        Ok(builder.map_dialer(|()| made.take().unwrap_or_else(|| unreachable!("there was no error"))))
+        let connector = Connector::new(tls)?;
+        Ok(self.map_dialer(|dialer| TlsDialer { dialer, connector, name }))
     }
 }
 
@@ -128,8 +129,8 @@ impl<D: Dial> Dial for TlsDialer<D> {
     }
 }
 
-/// The host of an address, as a server's name: without the dot at the end, and without an IPv6 zone.
-fn host(address: &Address) -> Result<String, Error> {
+/// The host of an address as a server name: without a final dot and without an IPv6 zone.
+fn host_name(address: &Address) -> Result<String, Error> {
     let (host, _) = address.parse()?;
     let host = host.split_once('%').map_or(host.as_str(), |(host, _)| host);
     Ok(host.strip_suffix('.').unwrap_or(host).to_owned())

@@ -1,4 +1,4 @@
-//! Sockets of the Unix domain.
+//! The dialer of Unix domain sockets.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use super::Dial;
 use crate::Error;
 use crate::link::is_closed_now;
 
-/// Dials a socket of the Unix domain; see [`Conn::unix`](crate::Conn::unix). Unix only.
+/// Dials a Unix domain socket; see [`Conn::unix`](crate::Conn::unix). Unix only.
 #[derive(Clone, Debug)]
 pub struct UnixDialer {
     path: PathBuf,
 }
 
 impl UnixDialer {
-    /// A dialer for the socket at this path; it is checked when the connection is built.
+    /// A dialer for the socket at this path. The path is checked when the connection is built.
     ///
     /// On Linux, a path that begins with a zero byte is a name in the abstract namespace (unix(7)).
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -29,6 +29,7 @@ impl UnixDialer {
     }
 }
 
+/// The path is checked: neither empty nor longer than the kernel allows, and without zero bytes.
 impl Dial for UnixDialer {
     type Stream = UnixStream;
 
@@ -46,7 +47,7 @@ impl Dial for UnixDialer {
         if bytes == [0] || (!is_abstract && bytes.contains(&0)) {
             return Err(Error::InvalidConfig(format!("socket path {path:?}: expected no zero byte in it")));
         }
-        // The kernel's limit is a matter of bytes, and what reads it is the standard library.
+        // The kernel limits the length in bytes; socket2 knows the limit.
         match socket2::SockAddr::unix(path) {
             Ok(_) => Ok(()),
             Err(error) => {

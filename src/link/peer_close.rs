@@ -1,24 +1,30 @@
-//! Whether the peer's close or reset has reached this machine.
+//! The check whether the peer's close or reset has reached this machine.
 //!
-//! On Linux two things are asked:
+//! On Linux there are two sources:
 //!
-//! - When a FIN or RST arrives, epoll reports `EPOLLRDHUP` and tokio keeps it as a readiness flag that never goes away.
-//!   `try_io` with an interest in *priority* data looks at just that flag (and at urgent data, for which tokio's streams
-//!   are never registered): one atomic load, no lock, no system call, and not confused by unread bytes.
-//! - The flag is as old as the runtime's last look at its sockets, and a busy runtime looks seldom. So before the first
-//!   write in each tick of the kernel's coarse clock (4 ms with `CONFIG_HZ=250`), poll(2) asks the kernel itself. The
-//!   clock is read in about 3 ns. A write can miss only a close that arrived within the tick.
+//! - **The runtime's readiness flag.** When a FIN or RST arrives, epoll reports `EPOLLRDHUP`, and tokio keeps it as a
+//!   flag that never goes away. `try_io` with an interest in *priority* data reads just that flag: one atomic load, no
+//!   lock, no system call. Unread bytes do not hide it. (The same interest covers urgent data, for which tokio's streams
+//!   are never registered.)
+//! - **The kernel.** The flag is as old as the runtime's last look at its sockets, and a busy runtime looks rarely. So
+//!   the first write in each tick of the kernel's coarse clock (4 ms with `CONFIG_HZ=250`) asks the kernel by poll(2).
+//!   Reading that clock takes about 3 ns. A write can miss only a close that arrived within the current tick.
 //!
-//! Elsewhere a peek at a socket that the runtime knows to be readable has to do, and unread bytes hide the close.
+//! On other platforms a peek at a socket that the runtime knows to be readable replaces both. There, unread bytes hide
+//! the close.
+//!
+//! Next: [`Socket::closing_cause`], which finds out why a closed socket is closed.
 
 use tokio::io::Interest;
 
 use super::Socket;
 use super::socket::with_stream;
+#[cfg(not(target_os = "linux"))]
+use crate::io_error::is_try_again;
 
-/// When the kernel was asked last.
+/// When the kernel was last asked.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct LastLook {
+pub(crate) struct LastCheck {
     /// Nanoseconds on the coarse clock.
     #[cfg(target_os = "linux")]
     tick: i64,
@@ -26,29 +32,31 @@ pub(crate) struct LastLook {
 
 #[cfg(target_os = "linux")]
 impl Socket {
-    /// Whether the peer's close or reset is known.
+    /// Checks whether the peer's close or reset is known. Asks the kernel if this is the first check in its tick.
     #[inline]
-    pub(crate) fn is_closed_by_peer(&self, last: &mut LastLook) -> bool {
-        self.is_flagged() || (last.is_outdated() && self.ask())
+    pub(crate) fn check_closed(&self, last: &mut LastCheck) -> bool {
+        self.has_close_flag() || (last.advance() && self.ask_kernel())
     }
 
+    /// Whether the runtime has seen the close.
     #[inline]
-    fn is_flagged(&self) -> bool {
+    fn has_close_flag(&self) -> bool {
         with_stream!(self, stream => stream.try_io(Interest::PRIORITY, || Ok(())).is_ok())
     }
 
+    /// Whether the kernel has seen the close. A system call.
     #[cold]
-    fn ask(&self) -> bool {
+    fn ask_kernel(&self) -> bool {
         with_stream!(self, stream => is_closed_now(&**stream))
     }
 
-    /// Waits until the peer's close or reset has arrived, without being woken by anything else.
+    /// Waits until the peer's close or reset has arrived. Nothing else wakes it.
     pub(crate) async fn closed_by_peer(&self) {
         loop {
             match with_stream!(self, stream => stream.ready(Interest::PRIORITY).await) {
                 Ok(ready) if ready.is_read_closed() => return,
                 Ok(_) => {}
-                // The runtime is going away, and this task with it.
+                // The runtime shuts down and drops this task.
                 Err(_) => return std::future::pending().await,
             }
         }
@@ -56,44 +64,44 @@ impl Socket {
 }
 
 #[cfg(target_os = "linux")]
-impl LastLook {
-    /// Whether the clock has moved on since this was asked last.
+impl LastCheck {
+    /// Moves to the current tick. Returns whether it is another one than before.
     #[inline]
-    fn is_outdated(&mut self) -> bool {
+    fn advance(&mut self) -> bool {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
         let tick = now.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec);
         std::mem::replace(&mut self.tick, tick) != tick
     }
 }
 
-/// Asks the kernel.
+/// Asks the kernel whether the peer has closed.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_closed_now(stream: &impl std::os::fd::AsFd) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    // It fails only for want of memory, and then nothing is known.
+    // It fails only when the kernel is out of memory. Then nothing is known.
     let has_answer = poll(&mut fds, Some(&at_once)).is_ok_and(|n| n > 0);
-    // `POLLERR` alone says that something is in the socket's error queue, such as a time stamp.
+    // `POLLERR` alone means that the socket's error queue holds something, such as a time stamp.
     has_answer && fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::NVAL)
 }
 
 #[cfg(not(target_os = "linux"))]
 impl Socket {
-    /// Whether the peer's close or reset is known and no unread bytes stand before it.
+    /// Checks whether the peer's close or reset is known. Unread bytes hide it.
     #[inline]
-    pub(crate) fn is_closed_by_peer(&self, _last: &mut LastLook) -> bool {
+    pub(crate) fn check_closed(&self, _last: &mut LastCheck) -> bool {
         let outcome = with_stream!(self, stream => stream.try_io(Interest::READABLE, || peek(&**stream)));
         is_end(outcome)
     }
 
-    /// There is no way to wait for a close without being woken by data: the next operation notices it.
+    /// Never ready: here nothing can wait for a close without being woken by data. The next operation notices it.
     pub(crate) async fn closed_by_peer(&self) {
         std::future::pending().await
     }
 }
 
-/// Asks the kernel, as far as unread bytes let it tell.
+/// Asks the kernel whether the peer has closed. Unread bytes hide it.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn is_closed_now<'s, S>(stream: &'s S) -> bool
 where
@@ -102,6 +110,7 @@ where
     is_end(peek(stream))
 }
 
+/// Looks at the next byte without taking it.
 #[cfg(not(target_os = "linux"))]
 fn peek<'s, S>(stream: &'s S) -> std::io::Result<usize>
 where
@@ -110,6 +119,7 @@ where
     socket2::SockRef::from(stream).peek(&mut [std::mem::MaybeUninit::uninit()])
 }
 
+/// Whether a peek has found the end of the stream or an error.
 #[cfg(not(target_os = "linux"))]
 fn is_end(peeked: std::io::Result<usize>) -> bool {
     match peeked {

@@ -1,9 +1,11 @@
 //! A kernel socket that several handles use at once.
 //!
-//! tokio's own `AsyncRead` and `AsyncWrite` want `&mut TcpStream`. The same reads and writes are built here from the
-//! parts that work through `&TcpStream`: wait for readiness, then try. Like tokio's, a read that leaves room in the
-//! buffer is taken to mean that the socket is drained, which saves the system call that would say so (tokio-rs/tokio
-//! issue 5866 on where that holds). Partial writes are too rare to be worth the same.
+//! tokio's own `AsyncRead` and `AsyncWrite` need `&mut TcpStream`. The same reads and writes are built here from the
+//! methods that take `&TcpStream`: wait for readiness, then try. Like tokio, a read that leaves room in the buffer
+//! assumes that the socket is drained. That saves the system call that would confirm it; tokio-rs/tokio issue 5866 says
+//! where the assumption holds. Partial writes are too rare for the same step to pay.
+//!
+//! Next: [`peer_close`](super::peer_close), the check before each write.
 
 use std::any::Any;
 use std::io::{self, Read};
@@ -20,26 +22,28 @@ use tokio::net::UnixStream;
 use tokio::task::coop;
 
 use super::unacknowledged::unacknowledged;
-use super::{Bytes, is_type, same_type};
+use super::{WriteBufs, is_type, same_type};
 use crate::fault::Cause;
 
-/// A shared socket of one of the kinds that tokio can use through a shared reference.
+/// A socket of a type that tokio can use through a shared reference.
 #[derive(Clone, Debug)]
 pub(crate) enum Socket {
+    /// Over TCP, where unacknowledged bytes can be counted.
     Tcp(Arc<TcpStream>),
+    /// Of the Unix domain.
     #[cfg(unix)]
     Unix(Arc<UnixStream>),
 }
 
-/// How a link is ended.
+/// How a socket is disconnected.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Parting {
-    /// The kernel goes on delivering what was written.
-    InOrder,
-    /// The same, and the end of the stream has been sent already.
+pub(crate) enum Disconnect {
+    /// The kernel still delivers what was written.
+    Graceful,
+    /// The same, and the end of the stream was sent before.
     AfterShutdown,
-    /// What was not delivered never shall be: the peer counts as dead, and the next link's bytes must not be followed by
-    /// the old one's.
+    /// The kernel discards what it has not delivered. The peer counts as dead, and old bytes must not reach it after the
+    /// bytes of the next link.
     Abort,
 }
 
@@ -70,8 +74,8 @@ impl Socket {
         Err(stream)
     }
 
-    /// Whether streams of this type are sockets.
-    pub(crate) fn is_one<S: 'static>() -> bool {
+    /// Whether streams of type `S` are sockets.
+    pub(crate) fn is_socket<S: 'static>() -> bool {
         #[cfg(unix)]
         if is_type::<S, UnixStream>() {
             return true;
@@ -79,18 +83,20 @@ impl Socket {
         is_type::<S, TcpStream>()
     }
 
+    /// The tokio stream inside.
     pub(super) fn as_any(&self) -> &dyn Any {
         with_stream!(self, stream => &**stream)
     }
 
+    /// Reads some bytes. `Ok` with an unchanged buffer is the end of the stream.
     #[inline]
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // The task's budget is seen to here, and the readiness is looked at where it is used: once less than tokio's own
-        // `poll_read_ready` before each attempt would.
+        // This takes from the task's budget itself and checks the readiness only inside `try_io`. Calling tokio's
+        // `poll_read_ready` before each attempt would check it twice.
         let budget = ready!(coop::poll_proceed(cx));
         with_stream!(self, stream => loop {
             let mut is_done = false;
-            // The outer `try_io` notes the readiness before the read: an event that comes in after the read survives
+            // The outer `try_io` notes the readiness before the read. So an event that arrives after the read survives
             // the clearing below.
             let outcome = stream.try_io(Interest::READABLE, || {
                 let room = buf.remaining();
@@ -108,13 +114,14 @@ impl Socket {
         })
     }
 
+    /// Writes some bytes. The kernel has what it returns.
     #[inline]
-    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: Bytes<'_>) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bufs: WriteBufs<'_>) -> Poll<io::Result<usize>> {
         let budget = ready!(coop::poll_proceed(cx));
         with_stream!(self, stream => loop {
-            let outcome = match bytes {
-                Bytes::One(bytes) => stream.try_write(bytes),
-                Bytes::Many(parts) => stream.try_write_vectored(parts),
+            let outcome = match bufs {
+                WriteBufs::One(bytes) => stream.try_write(bytes),
+                WriteBufs::Many(parts) => stream.try_write_vectored(parts),
             };
             match outcome {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_write_ready(cx))?,
@@ -126,33 +133,33 @@ impl Socket {
         })
     }
 
-    /// Asks the kernel, and not the readiness flags, for bytes that have arrived.
+    /// Reads bytes that have arrived. Asks the kernel and ignores the readiness flags.
     pub(super) fn read_arrived(&self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         let n = with_stream!(self, stream => (&*SockRef::from(&**stream)).read(buf.initialize_unfilled())?);
         buf.advance(n);
         Ok(())
     }
 
-    /// Whether the kernel has bytes to be read.
+    /// Whether the kernel holds bytes that were not read.
     pub(crate) fn has_unread(&self) -> bool {
         let peek = |socket: SockRef<'_>| socket.peek(&mut [MaybeUninit::uninit()]);
         with_stream!(self, stream => peek(SockRef::from(&**stream))).is_ok_and(|n| n > 0)
     }
 
-    /// Why a socket is closed whose close is known. Takes the kernel's pending error.
+    /// Why the peer has closed this socket. Takes the kernel's pending error, which the kernel returns only once.
     pub(crate) fn closing_cause(&self) -> Cause {
         let (pending, failed) = with_stream!(self, stream => {
             (stream.take_error(), stream.try_io(Interest::ERROR, || Ok(())).is_ok())
         });
         match pending {
             Ok(Some(error)) | Err(error) => error.into(),
-            // Another handle took the error, and has not come to report it.
+            // Another handle has taken the error and has not recorded the break yet.
             Ok(None) if failed => io::Error::from(io::ErrorKind::ConnectionReset).into(),
             Ok(None) => Cause::PeerClosed,
         }
     }
 
-    /// Ends the writing side, as `TcpStream`'s own `shutdown` does.
+    /// Shuts the writing side down, as `TcpStream`'s own `shutdown` does.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         match self.shutdown(Shutdown::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
@@ -160,49 +167,50 @@ impl Socket {
         }
     }
 
-    /// Tells the peer that a link is over, while a handle may still be reading what had arrived. From here on nothing is
-    /// written. Returns how many written bytes the peer had not acknowledged, where that is known.
-    pub(crate) fn hang_up(&self, parting: Parting) -> Option<u64> {
-        // Elsewhere, ending the reading side throws away what has arrived and was not read.
-        let how = if cfg!(target_os = "linux") { Shutdown::Both } else { Shutdown::Write };
-        // It fails if the connection is gone already, which is as good.
-        let has_ended = self.shutdown(how).is_ok() || matches!(parting, Parting::AfterShutdown);
+    /// Disconnects from the peer and keeps the descriptor: a handle can still read what had arrived, and nothing is
+    /// written any more. Returns how many written bytes the peer had not acknowledged, where that is known.
+    pub(crate) fn disconnect(&self, how: Disconnect) -> Option<u64> {
+        // On other platforms, shutting down the reading side discards what has arrived and was not read.
+        let sides = if cfg!(target_os = "linux") { Shutdown::Both } else { Shutdown::Write };
+        // It fails if the connection is gone already. Then nothing is left to do.
+        let has_ended = self.shutdown(sides).is_ok() || matches!(how, Disconnect::AfterShutdown);
         let count = match self {
-            // The end of the stream is the last to be acknowledged, and counts as a byte.
+            // The end of the stream is acknowledged last and counts as one byte.
             Self::Tcp(stream) => unacknowledged(stream).map(|count| count.saturating_sub(u64::from(has_ended))),
             #[cfg(unix)]
             Self::Unix(_) => None,
         };
-        if let Parting::Abort = parting {
+        if let Disconnect::Abort = how {
             self.abort();
         }
         count
     }
 
-    /// The kernel throws away what it has not delivered, though other handles may still hold the socket.
+    /// Makes the kernel discard what it has not delivered, even if other handles still hold the socket.
     #[cfg(target_os = "linux")]
     fn abort(&self) {
         if let Self::Tcp(stream) = self {
-            // "Disconnects" (connect(2) with AF_UNSPEC): the peer gets a reset.
+            // connect(2) with AF_UNSPEC dissolves the association; the peer gets a reset.
             let _ = rustix::net::connect_unspec(&**stream);
         }
     }
 
-    /// The same when the last handle lets go of the socket.
+    /// The same, as soon as the last handle drops the socket.
     #[cfg(not(target_os = "linux"))]
     fn abort(&self) {
         let _ = with_stream!(self, stream => SockRef::from(&**stream).set_linger(Some(std::time::Duration::ZERO)));
     }
 
-    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        with_stream!(self, stream => SockRef::from(&**stream).shutdown(how))
+    /// shutdown(2), which tokio offers only for `&mut`.
+    fn shutdown(&self, sides: Shutdown) -> io::Result<()> {
+        with_stream!(self, stream => SockRef::from(&**stream).shutdown(sides))
     }
 }
 
-/// Says "would block" after a partial read, which makes `try_io` clear the readiness.
+/// Returns "would block" after a partial read, which makes `try_io` clear the readiness.
 #[inline]
 fn clear_if_partial(n: usize, asked: usize) -> io::Result<()> {
-    // With epoll and kqueue, whose events are edge-triggered, a partial read means that no more is to be had.
+    // The events of epoll and kqueue are edge-triggered: after a partial read, the next bytes raise a new event.
     const PARTIAL_IS_DRAINED: bool = cfg!(any(
         target_os = "android",
         target_os = "freebsd",

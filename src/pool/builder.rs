@@ -1,10 +1,12 @@
 //! The settings of a pool.
+//!
+//! Next: [`PoolInner`], which keeps them.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::hooks::Hooks;
-use super::shared::Shared;
+use super::state::PoolInner;
 use super::{Event, Pool};
 use crate::{Error, SocketOptions};
 
@@ -32,10 +34,12 @@ pub struct PoolBuilder {
     pub(super) hooks: Hooks,
 }
 
-/// Thirty years. A clock may not reach what is farther away, and no process does.
+/// Thirty years: a limit that is at least as long is no limit. No process lives that long, and the clock may end before
+/// it.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
 
 impl PoolBuilder {
+    /// The default settings.
     pub(super) fn new(max: usize) -> Self {
         Self {
             max,
@@ -47,40 +51,51 @@ impl PoolBuilder {
         }
     }
 
-    /// How long a dial may take, with everything that belongs to it. Defaults to 20 s; `None` for no limit.
+    /// Sets how long a dial may take, from the resolution of the name to the end of the session set-up. Defaults to 20
+    /// s; `None` means no limit.
     ///
-    /// A limit needs a runtime with time enabled; in another one, [`GetError::Dial`](super::GetError::Dial) says so.
+    /// A limit needs a runtime with time enabled. Without that, each dial fails with
+    /// [`GetError::Dial`](super::GetError::Dial).
     pub fn dial_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.dial_timeout = limit.into();
         self
     }
 
-    /// How long a connection may be idle before it is closed. Defaults to `None`: until its slot is needed.
+    /// Sets how long a connection may be idle before it is closed. Defaults to `None`: it stays open until its slot is
+    /// needed.
     ///
-    /// A task sees to that, on each runtime (with time enabled) in which connections are given back; given back outside of
-    /// any, one stays open until such a task comes across it. But it is not handed out any more.
+    /// A background task closes such connections, one on each runtime in which connections are given back. The runtime
+    /// needs time enabled. A connection that is given back outside of a runtime stays open until one of these tasks
+    /// finds it. In any case, a connection that was idle for longer than this is not lent again.
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = limit.into();
         self
     }
 
-    /// How old a connection may become. One that is older is not handed out again, and closed when it is given back or asked
-    /// for. Defaults to `None`.
+    /// Sets how old a connection may become. Defaults to `None`, no limit.
+    ///
+    /// A connection that is older is not lent again: it is closed when it is given back, or when a caller asks for it.
     pub fn max_age(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.max_age = limit.into();
         self
     }
 
-    /// What is set on the sockets of [`Pool::resource`], before they connect. (Not on those of a dialer of your own.)
+    /// Sets the options of the sockets of [`Pool::resource`], which are set before a socket connects. Defaults to none.
+    ///
+    /// They do not apply to a dialer of your own ([`Pool::resource_with`]).
     pub fn socket_options(mut self, options: SocketOptions) -> Self {
         self.socket_options = options;
         self
     }
 
-    /// Is told of each connection that is opened or closed, and each dial that fails, by the task that does it. It must not
-    /// block. A panic in it is caught, and logged as a warning on the target `perconn`.
+    /// Sets a hook that receives an [`Event`] for each connection that is opened or closed, and for each dial that
+    /// fails. Defaults to none.
     ///
-    /// It may use the pool. Of what it closes itself, it is told within that call or, by [`Pool::close_idle`], after it.
+    /// The task that opens, closes or dials calls the hook, so the hook must not block. A panic of the hook is caught
+    /// and logged as a warning on the target `perconn`.
+    ///
+    /// The hook may use the pool. If the hook closes a connection, it is called again for that within its own call. If
+    /// it calls [`Pool::close_idle`], the events may also follow after its own call.
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hooks.on_event = Some(Box::new(hook));
         self
@@ -90,7 +105,7 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] if a setting cannot work.
+    /// [`Error::InvalidConfig`] if the pool has no slots, a limit is zero, or the socket options contradict each other.
     pub fn build(mut self) -> Result<Pool, Error> {
         let invalid = |text: String| Err(Error::InvalidConfig(text));
         if self.max == 0 {
@@ -104,9 +119,10 @@ impl PoolBuilder {
             }
         }
         self.socket_options.check()?;
-        let has_end = |limit: &Duration| *limit < NEVER;
-        (self.dial_timeout, self.idle_timeout) = (self.dial_timeout.filter(has_end), self.idle_timeout.filter(has_end));
-        Ok(Pool { shared: Shared::new(self) })
+        let is_limit = |limit: &Duration| *limit < NEVER;
+        self.dial_timeout = self.dial_timeout.filter(is_limit);
+        self.idle_timeout = self.idle_timeout.filter(is_limit);
+        Ok(Pool { inner: PoolInner::new(self) })
     }
 }
 

@@ -1,34 +1,37 @@
-//! Why there is no connection for one who asked.
+//! The error of a call that asks a pool for a connection or a slot.
+//!
+//! Next: [`dial`](super::dial_attempt::dial), which makes the most frequent one.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Why [`Resource::get`](super::Resource::get) has no connection to give.
+/// Why [`Resource::get`](super::Resource::get) and its relatives have nothing to lend.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum GetError {
-    /// The dial has failed. Everyone who was waiting for this resource gets the same error.
+    /// The dial failed. Every caller that was waiting for this resource gets the same error.
     #[non_exhaustive]
     Dial {
-        /// The resource's address, or its name.
+        /// The address of the resource, or its name.
         name: Arc<str>,
-        /// Why.
+        /// The reason.
         source: Arc<io::Error>,
     },
-    /// It took longer than the time given to [`get_timeout`](super::Resource::get_timeout).
+    /// It took longer than the limit of [`get_timeout`](super::Resource::get_timeout).
     #[non_exhaustive]
     Timeout {
-        /// The resource's address, or its name.
+        /// The address of the resource, or its name.
         name: Arc<str>,
-        /// That time.
+        /// The limit.
         limit: Duration,
     },
-    /// [`try_get`](super::Resource::try_get) would have to wait: the resource is in use or being closed, or all slots are.
+    /// [`try_get`](super::Resource::try_get) would have to wait: the resource is in use or being closed, or all slots
+    /// are in use.
     #[non_exhaustive]
     Busy {
-        /// The resource's address, or its name.
+        /// The address of the resource, or its name.
         name: Arc<str>,
     },
     /// The pool has been closed.
@@ -36,7 +39,10 @@ pub enum GetError {
 }
 
 impl GetError {
-    /// The kind that the `io::Error` made of this has: that of the dial's error, `TimedOut`, `WouldBlock`, `NotConnected`.
+    /// The kind of the [`io::Error`] that this error converts to.
+    ///
+    /// It is the kind of the dial's error, [`TimedOut`](io::ErrorKind::TimedOut),
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock), or [`NotConnected`](io::ErrorKind::NotConnected).
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Dial { source, .. } => source.kind(),
@@ -47,12 +53,13 @@ impl GetError {
     }
 }
 
+/// The message says what failed and for which resource. The cause is in [`source`](std::error::Error::source).
 impl fmt::Display for GetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dial { name, .. } => write!(f, "dial to {name} failed"),
             Self::Timeout { name, limit } => write!(f, "no connection to {name} within {limit:?}"),
-            Self::Busy { name } => write!(f, "{name} cannot be had without waiting"),
+            Self::Busy { name } => write!(f, "{name} is not available without waiting"),
             Self::Closed => f.write_str("the pool is closed"),
         }
     }

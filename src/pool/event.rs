@@ -1,4 +1,6 @@
-//! What happens in a pool, as told to its hook.
+//! The events of a pool, as its hook receives them.
+//!
+//! Next: [`PoolInner::emit_closed`](super::state::PoolInner::emit_closed), which reports the most frequent one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,14 +8,16 @@ use std::time::Duration;
 
 use super::GetError;
 
-/// A turn in the life of a pooled connection, as told to [`PoolBuilder::on_event`](super::PoolBuilder::on_event).
+/// What happened to a pooled connection, as [`PoolBuilder::on_event`](super::PoolBuilder::on_event) reports it.
+///
+/// Its `Display` is one line for a log.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// A connection was opened.
     #[non_exhaustive]
     Opened {
-        /// The resource's address, or its name.
+        /// The address of the resource, or its name.
         name: Arc<str>,
         /// How long the dial took.
         took: Duration,
@@ -21,17 +25,17 @@ pub enum Event {
     /// A dial failed.
     #[non_exhaustive]
     DialFailed {
-        /// The resource's address, or its name.
+        /// The address of the resource, or its name.
         name: Arc<str>,
-        /// Why: a [`GetError::Dial`].
+        /// The reason: a [`GetError::Dial`].
         cause: GetError,
     },
     /// A connection was closed.
     #[non_exhaustive]
     Closed {
-        /// The resource's address, or its name.
+        /// The address of the resource, or its name.
         name: Arc<str>,
-        /// Why.
+        /// The reason.
         reason: CloseReason,
         /// How long the connection was open.
         lived: Duration,
@@ -48,13 +52,14 @@ pub enum CloseReason {
     Idle,
     /// It was older than [`max_age`](super::PoolBuilder::max_age).
     Aged,
-    /// When it was to be handed out again, its peer had closed it, or had sent something that nobody asked for.
+    /// When it was to be lent again, its peer had closed it or had sent something that nobody asked for.
     Dead,
-    /// An operation on it had failed, or had come to its end.
+    /// An operation on it had failed, or had reached the end of the stream.
     Failed,
-    /// Its user wanted it: [`Guard::close`](super::Guard::close), [`Guard::close_on_drop`](super::Guard::close_on_drop).
+    /// Its user asked for it: [`Guard::close`](super::Guard::close),
+    /// [`Guard::close_on_drop`](super::Guard::close_on_drop).
     Requested,
-    /// [`Resource::schedule_close`](super::Resource::schedule_close).
+    /// [`Resource::schedule_close`](super::Resource::schedule_close) was called.
     Scheduled,
     /// Its user panicked.
     Panicked,
@@ -78,7 +83,6 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// One line for a log.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,6 @@
-//! A connection that is lent.
+//! A connection that is lent, until it is dropped.
+//!
+//! Next: [`ResourceInner::give_back`], by which it comes back.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -12,26 +14,34 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::CloseReason;
-use super::inner::{Inner, Live};
+use super::connection::Connection;
+use super::resource_inner::ResourceInner;
 use crate::io_error::is_try_again;
 
 /// A connection that a pool has lent; made by [`Resource::get`](super::Resource::get).
 ///
-/// It reads and writes like the stream that it holds, and its methods are there, too. Dropped, it goes back to the pool and
-/// stays open; but if a read or write through the guard has failed or come to the end of the stream, or it was shut down
-/// through it, or its user panics, it is closed. (What is done to the stream itself, by `&mut *guard` or
-/// [`split`](TcpStream::split), the guard does not see: say [`close_on_drop`](Guard::close_on_drop) after a shutdown.)
+/// It reads and writes like the stream inside, and dereferences to it. When the guard is dropped, the connection goes
+/// back to the pool and stays open. It is closed instead in these cases:
+///
+/// - a read or write through the guard failed, or reached the end of the stream;
+/// - the connection was shut down through the guard;
+/// - the thread panics while it drops the guard;
+/// - [`close_on_drop`](Guard::close_on_drop) says so.
+///
+/// The guard does not see what you do to the stream itself, by `&mut *guard` or [`split`](TcpStream::split). After a
+/// shutdown of that kind, call [`close_on_drop`](Guard::close_on_drop).
 ///
 /// # Examples
 ///
-/// If the future of an exchange may be dropped between the question and the answer, the answer would meet the next user:
+/// If the future of an exchange may be dropped between the question and the answer, the answer would reach the next
+/// user. So close the connection unless the exchange was completed:
 ///
 /// ```
 /// use std::io;
 /// use perconn::pool::Guard;
 /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
 ///
-/// /// May be used in a `select!`, or with a timeout.
+/// /// Can be used in a `select!`, or with a timeout.
 /// async fn ask(conn: &mut Guard, question: &[u8; 4]) -> io::Result<[u8; 4]> {
 ///     conn.close_on_drop(true);
 ///     conn.write_all(question).await?;
@@ -43,7 +53,7 @@ use crate::io_error::is_try_again;
 /// # fn check(conn: &mut Guard) { let _future = ask(conn, b"ping"); }
 /// ```
 ///
-/// What was given back or closed cannot be used any more; the compiler sees to that:
+/// The compiler rejects the use of a connection that was given back or closed:
 ///
 /// ```compile_fail
 /// # fn misuse(conn: perconn::pool::Guard) {
@@ -51,104 +61,108 @@ use crate::io_error::is_try_again;
 /// conn.peer_addr();
 /// # }
 /// ```
-#[must_use = "it goes back to the pool as soon as it is dropped"]
+#[must_use = "the connection goes back to the pool as soon as this is dropped"]
 pub struct Guard<T: Send + 'static = TcpStream> {
-    inner: Arc<Inner<T>>,
-    /// There until it is dropped.
-    live: Option<Live<T>>,
+    resource: Arc<ResourceInner<T>>,
+    /// `None` only while the guard is dropped.
+    connection: Option<Connection<T>>,
     is_reused: bool,
-    /// Its user wants it to be closed.
-    closes: bool,
-    /// Why it cannot be used again.
-    fault: Option<CloseReason>,
+    close_on_drop: bool,
+    /// Why the connection cannot be used again, whatever `close_on_drop` says.
+    close_reason: Option<CloseReason>,
 }
 
 impl<T: Send + 'static> Guard<T> {
-    pub(super) fn new(inner: Arc<Inner<T>>, live: Live<T>, is_reused: bool) -> Self {
-        Self { inner, live: Some(live), is_reused, closes: false, fault: None }
+    /// Lends a connection. The caller leaves its entry and its slot to the guard.
+    pub(super) fn new(resource: Arc<ResourceInner<T>>, connection: Connection<T>, is_reused: bool) -> Self {
+        Self { resource, connection: Some(connection), is_reused, close_on_drop: false, close_reason: None }
     }
 
-    /// Whether it had been open before: an error may then only mean that its peer has closed it at this moment, and another
-    /// attempt may be worth while.
+    /// Whether the connection had been open before this call of [`get`](super::Resource::get).
+    ///
+    /// If it had, an error on it may only mean that the peer closed it at this moment, and another attempt may succeed.
     pub fn is_reused(&self) -> bool {
         self.is_reused
     }
 
-    /// Whether it is closed when it is dropped, instead of going back: `true` at the beginning of an exchange, `false` when
-    /// it is over. (One that has failed, or was shut down, is closed all the same.)
-    pub fn close_on_drop(&mut self, closes: bool) {
-        self.closes = closes;
+    /// Sets whether a drop of the guard closes the connection, instead of giving it back. Defaults to `false`.
+    ///
+    /// Set it to `true` at the beginning of an exchange and to `false` at its end. A connection that failed or was shut
+    /// down is closed in any case.
+    pub fn close_on_drop(&mut self, close_on_drop: bool) {
+        self.close_on_drop = close_on_drop;
     }
 
     /// Closes the connection. Its slot is free when this returns.
     pub fn close(mut self) {
-        self.closes = true;
+        self.close_on_drop = true;
     }
 
-    /// Looks at the outcome of an operation for the end of the connection.
+    /// Notes whether an operation failed.
     fn note<R>(&mut self, outcome: &io::Result<R>) {
-        if let Err(error) = outcome {
-            if !is_try_again(&error) {
-                self.fault = Some(CloseReason::Failed);
-            }
+        if outcome.as_ref().is_err_and(|error| !is_try_again(error)) {
+            self.close_reason = Some(CloseReason::Failed);
         }
     }
 
-    /// The same for a write; one that writes nothing of something has failed.
+    /// The same for a write, which also failed if it took none of the bytes.
     fn note_written(&mut self, outcome: &io::Result<usize>, had_nothing: bool) {
         if matches!(outcome, Ok(0)) && !had_nothing {
-            self.fault = Some(CloseReason::Failed);
+            self.close_reason = Some(CloseReason::Failed);
         }
         self.note(outcome);
     }
 }
 
-const OPEN: &str = "it is there until the guard is dropped";
+/// Why the `expect`s hold.
+const UNTIL_DROP: &str = "the guard has its connection until it is dropped";
 
 impl<T: Send + 'static> Deref for Guard<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.live.as_ref().expect(OPEN).value
+        &self.connection.as_ref().expect(UNTIL_DROP).value
     }
 }
 
 impl<T: Send + 'static> DerefMut for Guard<T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.live.as_mut().expect(OPEN).value
+        &mut self.connection.as_mut().expect(UNTIL_DROP).value
     }
 }
 
 impl<T: Send + 'static> Drop for Guard<T> {
     fn drop(&mut self) {
-        let Some(live) = self.live.take() else { return };
-        let fault = if thread::panicking() { Some(CloseReason::Panicked) } else { self.fault };
-        let fault = fault.or_else(|| self.closes.then_some(CloseReason::Requested));
-        match fault.or_else(|| self.inner.is_aged(&live).then_some(CloseReason::Aged)) {
-            Some(reason) => self.inner.close(live, reason, self.is_reused),
-            None => self.inner.put(live, self.is_reused),
+        let Some(connection) = self.connection.take() else { return };
+        let reason = if thread::panicking() { Some(CloseReason::Panicked) } else { self.close_reason };
+        let reason = reason
+            .or_else(|| self.close_on_drop.then_some(CloseReason::Requested))
+            .or_else(|| connection.is_aged(&self.resource.pool.settings).then_some(CloseReason::Aged));
+        match reason {
+            Some(reason) => self.resource.close(connection, reason, self.is_reused),
+            None => self.resource.give_back(connection, self.is_reused),
         }
     }
 }
 
 impl<T: AsyncRead + Unpin + Send + 'static> AsyncRead for Guard<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let me = self.get_mut();
+        let this = self.get_mut();
         let before = buf.remaining();
-        let outcome = ready!(Pin::new(&mut **me).poll_read(cx, buf));
+        let outcome = ready!(Pin::new(&mut **this).poll_read(cx, buf));
         if outcome.is_ok() && before > 0 && buf.remaining() == before {
-            me.fault = Some(CloseReason::Failed);
+            this.close_reason = Some(CloseReason::Failed);
         }
-        me.note(&outcome);
+        this.note(&outcome);
         Poll::Ready(outcome)
     }
 }
 
 impl<T: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Guard<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let me = self.get_mut();
-        let outcome = ready!(Pin::new(&mut **me).poll_write(cx, bytes));
-        me.note_written(&outcome, bytes.is_empty());
+        let this = self.get_mut();
+        let outcome = ready!(Pin::new(&mut **this).poll_write(cx, bytes));
+        this.note_written(&outcome, bytes.is_empty());
         Poll::Ready(outcome)
     }
 
@@ -157,9 +171,9 @@ impl<T: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Guard<T> {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let me = self.get_mut();
-        let outcome = ready!(Pin::new(&mut **me).poll_write_vectored(cx, parts));
-        me.note_written(&outcome, parts.iter().all(|part| part.is_empty()));
+        let this = self.get_mut();
+        let outcome = ready!(Pin::new(&mut **this).poll_write_vectored(cx, parts));
+        this.note_written(&outcome, parts.iter().all(|part| part.is_empty()));
         Poll::Ready(outcome)
     }
 
@@ -168,22 +182,22 @@ impl<T: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Guard<T> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let me = self.get_mut();
-        let outcome = ready!(Pin::new(&mut **me).poll_flush(cx));
-        me.note(&outcome);
+        let this = self.get_mut();
+        let outcome = ready!(Pin::new(&mut **this).poll_flush(cx));
+        this.note(&outcome);
         Poll::Ready(outcome)
     }
 
-    /// A connection that was shut down is not used again.
+    /// Shuts the connection down, which is not used again after that.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let me = self.get_mut();
-        me.fault.get_or_insert(CloseReason::Requested);
-        Pin::new(&mut **me).poll_shutdown(cx)
+        let this = self.get_mut();
+        this.close_reason.get_or_insert(CloseReason::Requested);
+        Pin::new(&mut **this).poll_shutdown(cx)
     }
 }
 
 impl<T: fmt::Debug + Send + 'static> fmt::Debug for Guard<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard").field("name", &self.inner.name).field("value", &**self).finish_non_exhaustive()
+        f.debug_struct("Guard").field("name", &self.resource.name).field("value", &**self).finish_non_exhaustive()
     }
 }

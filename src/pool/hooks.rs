@@ -1,11 +1,16 @@
-//! The event hook of a pool. What it does wrong goes to the program's backend of `log`, as a pool has no logger.
+//! The event hook of a pool.
+//!
+//! A pool has no logger: a panic of the hook goes to the program's `log` backend, as a warning.
+//!
+//! Next: [`Event`], which the hook receives.
 
 use super::Event;
 use crate::hooks::Logged;
 
+/// The hooks of one pool.
 pub(super) type Hooks = crate::hooks::Hooks<HookPanicked, Event>;
 
-/// A panic of the event hook.
+/// A panic of the event hook, as it is logged.
 #[derive(Debug, thiserror::Error)]
 #[error("the {hook} hook of a pool panicked: {message}")]
 pub(super) struct HookPanicked {

@@ -1,141 +1,158 @@
-//! What a pool lends.
+//! The public handle of one resource.
+//!
+//! Next: [`Acquire`], the way from [`Resource::get`] to a [`Guard`].
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::coop;
 use tokio::time::timeout;
 
-use super::claim::{Claim, check_runtime};
-use super::inner::Inner;
-use super::make::{DialedBy, Make};
-use super::shared::Shared;
+use super::acquire::Acquire;
+use super::dial_attempt::check_runtime_for;
+use super::opener::{ByBorrowedDialer, Open};
+use super::resource_inner::ResourceInner;
+use super::state::PoolInner;
 use super::{CloseReason, GetError, Guard};
 use crate::Dial;
 
-/// One connection that can be had from a [`Pool`](super::Pool), whether it is open or not; made by
-/// [`Pool::resource`](super::Pool::resource) and its siblings.
+/// One connection of a [`Pool`](super::Pool), whether it is open or not; made by
+/// [`Pool::resource`](super::Pool::resource), [`Pool::resource_with`](super::Pool::resource_with) and
+/// [`Pool::resource_fn`](super::Pool::resource_fn).
 ///
-/// One user at a time has it. Clones are the same resource; with the last one, its connection is closed, as soon as nobody
-/// uses it.
+/// One caller at a time uses it. Clones are the same resource. When the last clone is dropped, the connection is
+/// closed, as soon as no caller uses it.
 pub struct Resource<T: Send + 'static = TcpStream> {
-    handle: Arc<Handle<T>>,
+    handle: Arc<RemoveOnDrop<T>>,
 }
 
 impl<T: Send + 'static> Resource<T> {
+    /// Adds a resource to a pool. `is_quiet` checks a value that is not a socket.
     pub(super) fn new(
-        shared: &Arc<Shared>,
+        pool: &Arc<PoolInner>,
         name: &str,
-        maker: impl Make<T> + 'static,
+        opener: impl Open<T> + 'static,
         is_quiet: fn(&mut T) -> bool,
     ) -> Self {
-        Self { handle: Arc::new(Handle(Inner::new(shared, name, maker, is_quiet))) }
+        Self { handle: Arc::new(RemoveOnDrop(ResourceInner::new(pool, name, opener, is_quiet))) }
     }
 
-    pub(super) fn inner(&self) -> &Arc<Inner<T>> {
+    /// What all clones share.
+    pub(super) fn inner(&self) -> &Arc<ResourceInner<T>> {
         &self.handle.0
     }
 
-    /// Its address, or the name it was given.
+    /// The address of the resource, or the name that it was given.
     pub fn name(&self) -> &str {
         &self.inner().name
     }
 
-    /// Lends the connection: waits until nobody else uses it, and if it is not open (any more), until there is a slot, and
-    /// dials.
+    /// Lends the connection.
+    ///
+    /// This waits until no other caller uses the connection. If it is not open, this also waits for a slot, and dials.
     ///
     /// # Errors
     ///
-    /// [`GetError::Dial`], [`GetError::Closed`].
+    /// [`GetError::Dial`] if the dial fails, [`GetError::Closed`] if the pool is closed.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: dropping the future gives up the place among those who wait, or the dial.
+    /// Cancel safe: a dropped future gives up its place in the queue, or its dial.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use perconn::pool::Pool;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// let resource = Pool::new(64)?.resource(server.local_addr()?)?;
+    /// drop(resource.get().await?); // a dial
+    /// assert!(resource.get().await?.is_reused());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn get(&self) -> Result<Guard<T>, GetError> {
-        let mut claim = Claim::wait(self.inner()).await?;
-        match claim.reuse() {
+        let mut acquire = Acquire::wait(self.inner()).await?;
+        match acquire.reuse() {
             Some(guard) => Ok(guard),
-            None => {
-                claim.check_runtime()?;
-                claim.dial().await
-            }
+            None => acquire.open().await,
         }
     }
 
-    /// The same, for so long at most, with the dial.
+    /// Lends the connection as [`get`](Resource::get) does, within `limit`, which includes the dial.
     ///
     /// # Errors
     ///
-    /// [`GetError::Timeout`], and as for [`get`](Resource::get).
+    /// [`GetError::Timeout`] after `limit`, otherwise as for [`get`](Resource::get).
     ///
     /// # Cancel safety
     ///
     /// Cancel safe, as [`get`](Resource::get) is.
     pub async fn get_timeout(&self, limit: Duration) -> Result<Guard<T>, GetError> {
-        let name = || Arc::clone(&self.inner().name);
-        check_runtime(&self.inner().name, true)?;
-        timeout(limit, self.get()).await.unwrap_or_else(|_| Err(GetError::Timeout { name: name(), limit }))
+        let name = &self.inner().name;
+        check_runtime_for(name, true)?;
+        timeout(limit, self.get()).await.unwrap_or_else(|_| Err(GetError::Timeout { name: Arc::clone(name), limit }))
     }
 
-    /// The same, without waiting for anybody: if the resource is in use, or no slot can be had, it fails at once. Only a
-    /// dial is waited for.
+    /// Lends the connection without waiting for another caller. It waits for nothing but a dial.
     ///
     /// # Errors
     ///
-    /// [`GetError::Busy`], and as for [`get`](Resource::get).
+    /// [`GetError::Busy`] if the resource is in use or no slot is available, otherwise as for [`get`](Resource::get).
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: dropping the future gives up the dial.
+    /// Cancel safe: a dropped future gives up its dial.
     pub async fn try_get(&self) -> Result<Guard<T>, GetError> {
-        // (A loop of these must yield, too.)
+        // A loop of these calls has to yield, too.
         coop::consume_budget().await;
-        let mut claim = Claim::take(self.inner())?;
-        match claim.reuse() {
+        let mut acquire = Acquire::try_now(self.inner())?;
+        match acquire.reuse() {
             Some(guard) => Ok(guard),
-            None => {
-                claim.check_runtime()?;
-                claim.dial().await
-            }
+            None => acquire.open().await,
         }
     }
 
-    /// The connection is closed before it is lent again: at once, if nobody uses it, otherwise when it is given back. Once:
-    /// the next one stays open again.
+    /// Schedules a close: the connection is closed before it is lent again.
     ///
-    /// For what a program learns by other ways: the service has moved, a configuration has changed.
+    /// It is closed at once if no caller uses it, and otherwise when it is given back. This holds for one connection:
+    /// the next one stays open again. Use this when the program learns from elsewhere that the service has moved or
+    /// that a configuration has changed.
     pub fn schedule_close(&self) {
-        let Inner { shared, entry, .. } = &**self.inner();
-        let idle = shared.lock().book.schedule_close(*entry);
+        let ResourceInner { pool, entry_id, .. } = &**self.inner();
+        let idle = pool.lock().slots.schedule_close(*entry_id);
         if let Some(idle) = idle {
-            shared.close_one(idle, CloseReason::Scheduled);
+            pool.close_evicted(idle, CloseReason::Scheduled);
         }
     }
 }
 
-impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static> Resource<T> {
-    /// Lends the connection as [`get`](Resource::get) does; if it has to be opened, by this dialer. Its failure is told to nobody
-    /// else.
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Resource<T> {
+    /// Lends the connection as [`get`](Resource::get) does, and opens it with this dialer if it is not open.
+    ///
+    /// If the dialer fails, only this call gets the error. The other waiters go on waiting.
     ///
     /// # Errors
     ///
-    /// As for [`get`](Resource::get).
+    /// [`GetError::Dial`] if [`check`](Dial::check) of the dialer fails, otherwise as for [`get`](Resource::get).
     ///
     /// # Cancel safety
     ///
     /// Cancel safe, as [`get`](Resource::get) is.
     pub async fn get_with<D: Dial<Stream = T>>(&self, dialer: &mut D) -> Result<Guard<T>, GetError> {
-        let invalid = |error| GetError::Dial { name: Arc::clone(&self.inner().name), source: Arc::new(error) };
-        dialer.check().map_err(|error| invalid(error.into()))?;
-        let mut claim = Claim::wait(self.inner()).await?;
-        match claim.reuse() {
+        dialer.check().map_err(|invalid| GetError::Dial {
+            name: Arc::clone(&self.inner().name),
+            source: Arc::new(invalid.into()),
+        })?;
+        let mut acquire = Acquire::wait(self.inner()).await?;
+        match acquire.reuse() {
             Some(guard) => Ok(guard),
-            None => {
-                claim.check_runtime()?;
-                claim.dial_by(&mut DialedBy(dialer)).await
-            }
+            None => acquire.open_with(&mut ByBorrowedDialer(dialer)).await,
         }
     }
 }
@@ -152,15 +169,15 @@ impl<T: Send + 'static> fmt::Debug for Resource<T> {
     }
 }
 
-/// All clones of a resource.
-struct Handle<T: Send + 'static>(Arc<Inner<T>>);
+/// What all clones of a resource share. When the last clone is dropped, it removes the resource from its pool.
+struct RemoveOnDrop<T: Send + 'static>(Arc<ResourceInner<T>>);
 
-impl<T: Send + 'static> Drop for Handle<T> {
+impl<T: Send + 'static> Drop for RemoveOnDrop<T> {
     fn drop(&mut self) {
-        let Inner { shared, entry, .. } = &*self.0;
-        let idle = shared.lock().book.remove_entry(*entry);
+        let ResourceInner { pool, entry_id, .. } = &*self.0;
+        let idle = pool.lock().slots.remove_entry(*entry_id);
         if let Some(idle) = idle {
-            shared.close_one(idle, CloseReason::Gone);
+            pool.close_evicted(idle, CloseReason::Gone);
         }
     }
 }

@@ -1,37 +1,42 @@
-//! The bare right to one descriptor.
+//! A slot without a connection of the pool.
+//!
+//! Next: [`Acquire`], by which it gets its slot like any connection.
 
 use std::fmt;
 use std::future::ready;
 use std::sync::Arc;
 
-use super::claim::Claim;
-use super::make::Made;
-use super::shared::Shared;
+use super::acquire::Acquire;
+use super::opener::ByFn;
+use super::state::PoolInner;
 use super::{GetError, Resource};
 
-/// The right to one descriptor, by [`Pool::slot`](super::Pool::slot); dropped, it is free again.
-#[must_use = "it is free again as soon as it is dropped"]
+/// The right to one file descriptor; made by [`Pool::slot`](super::Pool::slot). A drop frees the slot.
+#[must_use = "the slot is free again as soon as this is dropped"]
 pub struct Slot {
-    /// Of nobody else's, and never opened.
+    /// A resource of its own, which is never opened.
     resource: Resource<()>,
 }
 
 impl Slot {
-    pub(super) async fn wait(shared: &Arc<Shared>) -> Result<Self, GetError> {
-        let resource = resource(shared);
-        Claim::wait(resource.inner()).await?.leave();
+    /// Waits for a slot.
+    pub(super) async fn wait(pool: &Arc<PoolInner>) -> Result<Self, GetError> {
+        let resource = resource(pool);
+        Acquire::wait(resource.inner()).await?.into_slot();
         Ok(Self { resource })
     }
 
-    pub(super) fn take(shared: &Arc<Shared>) -> Result<Self, GetError> {
-        let resource = resource(shared);
-        Claim::take(resource.inner())?.leave();
+    /// Takes a slot if one is available without waiting.
+    pub(super) fn try_now(pool: &Arc<PoolInner>) -> Result<Self, GetError> {
+        let resource = resource(pool);
+        Acquire::try_now(resource.inner())?.into_slot();
         Ok(Self { resource })
     }
 }
 
-fn resource(shared: &Arc<Shared>) -> Resource<()> {
-    Resource::new(shared, "a slot", Made(|| ready(Ok(()))), |()| true)
+/// A resource that only one [`Slot`] knows. The name appears in [`GetError::Busy`].
+fn resource(pool: &Arc<PoolInner>) -> Resource<()> {
+    Resource::new(pool, "a slot", ByFn(|| ready(Ok(()))), |()| true)
 }
 
 impl Drop for Slot {

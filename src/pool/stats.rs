@@ -1,53 +1,57 @@
-//! Figures of a pool.
+//! The figures of a pool.
+//!
+//! Next: [`SlotTable::counts`](super::slots::SlotTable::counts), which has the other half of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::book::Counts;
+use super::slots::SlotCounts;
 
-/// How the slots of a pool are used at one moment, and what has happened since it was made; by
+/// How the slots of a pool are used at one moment, and what has happened since the pool was made; made by
 /// [`Pool::stats`](super::Pool::stats).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// All slots.
     pub max: usize,
-    /// Slots whose connection is lent, or being dialed; and those of [`Pool::slot`](super::Pool::slot).
+    /// Slots whose connection is lent or being dialed, and those of [`Pool::slot`](super::Pool::slot).
     pub in_use: usize,
-    /// Slots whose connection is open and lent to nobody.
+    /// Slots whose connection is open and not lent.
     pub idle: usize,
     /// Slots whose connection is being closed.
     pub releasing: usize,
-    /// How many users wait, for a resource or for a slot.
+    /// The number of callers that wait for a resource or for a slot.
     pub waiting: usize,
-    /// Connections opened.
+    /// Connections that were opened.
     pub opened: u64,
-    /// Hand-outs of a connection that was open already; counted when it is given back.
+    /// How often a connection was lent that was open already. It is counted when the connection is given back.
     pub reused: u64,
-    /// Dials that failed, or came to no end: given up by their users, panicked, or ended by the close of the pool.
+    /// Dials that failed or did not end: cancelled by their callers, panicked, or ended by the close of the pool.
     pub dials_failed: u64,
-    /// Connections closed as their slot was needed.
+    /// Connections that were closed because their slot was needed.
     pub evicted: u64,
-    /// Connections that were found dead when they were to be handed out again.
+    /// Connections that were dead when they were to be lent again.
     pub found_dead: u64,
 }
 
-/// What is counted on the way.
+/// The figures that are counted outside of the slot table.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     pub(super) opened: AtomicU64,
     pub(super) dials_failed: AtomicU64,
     pub(super) evicted: AtomicU64,
     pub(super) found_dead: AtomicU64,
 }
 
-pub(super) fn count(counter: &AtomicU64) {
+/// Adds one. The order relative to other memory does not matter.
+pub(super) fn increment(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-impl Tally {
-    pub(super) fn with(&self, counts: Counts) -> Stats {
+impl Counters {
+    /// All figures, together with those of the slot table.
+    pub(super) fn with(&self, slots: SlotCounts) -> Stats {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counts { max, in_use, idle, releasing, waiting, reused } = counts;
+        let SlotCounts { max, in_use, idle, releasing, waiting, reused } = slots;
         Stats {
             max,
             in_use,

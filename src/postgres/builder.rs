@@ -1,12 +1,14 @@
 //! The settings of a listener.
+//!
+//! Next: [`start`](super::start), which checks and uses them.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::dialer::AnyDialer;
 use super::hooks::Hooks;
 use super::{Error, Event, Listener, ListenerConn, ServerConfig, WhenFull};
 use crate::Dial;
+use crate::dial::BoxedDialer;
 
 /// The settings of a [`Listener`]; made by [`Listener::builder`].
 ///
@@ -17,7 +19,7 @@ use crate::Dial;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), perconn::postgres::Error> {
 /// let listener = Listener::builder("postgres://agent@db.example/orders")
-///     .retry_min(Duration::from_secs(1)) // there are a thousand of these programs
+///     .retry_min(Duration::from_secs(1)) // a thousand copies of this program run
 ///     .retry_max(Duration::from_secs(60))
 ///     .heartbeat(Duration::from_secs(20))
 ///     .when_full(WhenFull::Drop)
@@ -40,12 +42,13 @@ pub struct ListenerBuilder {
     pub(super) heartbeat: Option<Duration>,
     pub(super) ping_timeout: Duration,
     pub(super) hooks: Hooks,
-    pub(super) dialer: Option<AnyDialer>,
+    pub(super) dialer: Option<BoxedDialer>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<crate::Tls>,
 }
 
 impl ListenerBuilder {
+    /// The default settings for this server.
     pub(super) fn new(config: ServerConfig) -> Self {
         Self {
             config,
@@ -65,113 +68,119 @@ impl ListenerBuilder {
         }
     }
 
-    /// The shortest delay before an attempt, once one has failed. The first attempt after the loss of a
-    /// [stable](ListenerBuilder::stable_after) connection comes after a random part of it.
+    /// The shortest delay before an attempt, after an attempt has failed.
     ///
-    /// Defaults to 30 milliseconds: a program has few listeners, and what they tell of is late for as long as they are away.
-    /// Where many programs listen to one server, set both delays as to what it can bear. Zero is not valid.
+    /// Defaults to 30 milliseconds: a program has few listeners, and notifications are late for as long as a listener is away.
+    /// If many programs listen to one server, set both delays to what the server can bear. Zero is not valid.
     ///
-    /// The first three delays are random, between `retry_min` and twice as long. Then both ends of that window grow
-    /// 2.5-fold each time, as far as [`retry_max`](ListenerBuilder::retry_max) and the half of it.
+    /// The first attempt after the loss of a [stable](ListenerBuilder::stable_after) connection comes after a random part of
+    /// `retry_min`. The first three delays after failed attempts are random, between `retry_min`
+    /// and twice as long. Then both ends of that window grow
+    /// 2.5-fold each time. The upper end grows up to [`retry_max`](ListenerBuilder::retry_max), the lower end up to half of it.
     pub fn retry_min(mut self, delay: Duration) -> Self {
         self.retry_min = delay;
         self
     }
 
-    /// The longest delay before an attempt. With the defaults there are about six in the first second of an outage, and two in
-    /// each one after it.
+    /// The longest delay before an attempt.
     ///
-    /// Defaults to 700 milliseconds. Must not be below [`retry_min`](ListenerBuilder::retry_min).
+    /// Defaults to 700 milliseconds. Must not be below [`retry_min`](ListenerBuilder::retry_min). With the defaults there are
+    /// about six attempts in the first second of an outage, and two in each later second.
     pub fn retry_max(mut self, delay: Duration) -> Self {
         self.retry_max = delay;
         self
     }
 
-    /// The longest that one attempt may take: the dial, TLS, the login, and the `LISTEN` of all channels.
+    /// The time limit of one attempt: the dial, TLS, the login, and the `LISTEN` of all channels.
     ///
-    /// Defaults to 20 seconds. `None`: no limit. Zero is not valid. If there are several hosts, they are tried in one attempt,
-    /// and each gets an equal part of the time that is left.
+    /// Defaults to 20 seconds. `None`: no limit. Zero is not valid. One attempt tries all hosts, and each host gets an equal part
+    /// of the remaining time.
     pub fn dial_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.dial_timeout = limit.into();
         self
     }
 
-    /// How long a connection must live for the delays and [`max_retries`](ListenerBuilder::max_retries) to start over.
+    /// How long a connection must live before the delays and [`max_retries`](ListenerBuilder::max_retries) start over.
     ///
-    /// Defaults to 10 seconds. With zero, every connection that got through the login counts.
+    /// Defaults to 10 seconds. With zero, every connection that completes the login counts as stable.
     pub fn stable_after(mut self, life: Duration) -> Self {
         self.stable_after = life;
         self
     }
 
-    /// How many attempts in a row, without a [stable](ListenerBuilder::stable_after) connection between them, are made
-    /// after a loss, or after the first attempt, before the listener gives up.
+    /// How many attempts the listener makes in a row before it gives up.
     ///
-    /// Defaults to `None`: it never does.
+    /// Defaults to `None`: it never gives up. The attempts are counted after a loss, or after the first attempt. A
+    /// [stable](ListenerBuilder::stable_after) connection starts the count over.
     pub fn max_retries(mut self, retries: impl Into<Option<u32>>) -> Self {
         self.max_retries = retries.into();
         self
     }
 
-    /// How many notifications are held for the reader. Defaults to 1,024. Zero is not valid.
+    /// How many notifications the queue holds for the reader. Defaults to 1,024. Zero is not valid.
     ///
-    /// Markers are held beside them, those of 32 losses at most. While a reader leaves as many untaken, whatever
-    /// [`when_full`](ListenerBuilder::when_full) says, no attempt is made, and what waits for the server ends with
-    /// [`Error::Backlog`].
+    /// Markers do not count. The queue holds the markers of up to 32 losses, whatever
+    /// [`when_full`](ListenerBuilder::when_full) says. While it holds that many, no attempt is made, and calls that wait for the
+    /// server end with [`Error::Backlog`].
     pub fn queue(mut self, size: usize) -> Self {
         self.queue = size;
         self
     }
 
-    /// What happens when the queue is full. Defaults to [`WhenFull::Wait`].
+    /// What happens to notifications when the queue is full. Defaults to [`WhenFull::Wait`].
     pub fn when_full(mut self, policy: WhenFull) -> Self {
         self.when_full = policy;
         self
     }
 
-    /// Asks the server whether it is there when nothing has come from it for so long. If then nothing comes within
-    /// [`ping_timeout`](ListenerBuilder::ping_timeout), the connection is given up, as [`Error::Silent`].
+    /// Sends an empty query when nothing has arrived from the server for this long.
     ///
-    /// Defaults to 60 seconds. `None`: never. Zero is not valid. Only what *comes in* counts, be it a part of a message. While
-    /// this side does not read, as the queue is full, no time runs.
+    /// If then nothing arrives within [`ping_timeout`](ListenerBuilder::ping_timeout), the connection is dropped, as
+    /// [`Error::Silent`]. Defaults to 60 seconds. `None`: never. Zero is not valid.
+    ///
+    /// Only *arriving* bytes count, and a part of a message is enough. While this side does not read because the queue is full,
+    /// no time runs.
     pub fn heartbeat(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.heartbeat = interval.into();
         self
     }
 
-    /// How long an answer to a heartbeat or a [`ping`](Listener::ping) is waited for. Defaults to 10 seconds. Zero is not
-    /// valid.
+    /// How long the listener waits for an answer to a heartbeat or a [`ping`](Listener::ping).
+    ///
+    /// Defaults to 10 seconds. Zero is not valid.
     pub fn ping_timeout(mut self, limit: Duration) -> Self {
         self.ping_timeout = limit;
         self
     }
 
-    /// Is told of each failed attempt ([`Error::Connect`]), each loss ([`Error::Lost`], [`Error::Silent`]) and of giving up
-    /// ([`Error::GaveUp`]).
+    /// Sets the logger. It receives each failed attempt ([`Error::Connect`]), each loss ([`Error::Lost`], [`Error::Silent`]), the
+    /// end of the retries ([`Error::GaveUp`]), and a panic of the event hook ([`Error::HookPanicked`]).
     ///
-    /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes. It must not block.
-    /// A panic in it is caught and logged.
+    /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes.
+    ///
+    /// The logger runs on a thread of the runtime and must not block. A panic in it is caught, and logged as such a warning.
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.hooks.logger = Box::new(logger);
         self
     }
 
-    /// Is told of each [`Event`], in order.
+    /// Sets the event hook. It receives each [`Event`], in order.
     ///
-    /// Defaults to nothing. It runs on a thread of the runtime and must not block; a slow hook delays this listener. A panic
-    /// in it is caught and logged.
+    /// Defaults to none. It runs on a thread of the runtime and must not block; a slow hook delays this listener. A panic in it is
+    /// caught, and given to the [`logger`](ListenerBuilder::logger) as [`Error::HookPanicked`].
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hooks.on_event = Some(Box::new(hook));
         self
     }
 
-    /// Speaks TLS with these settings, as the `sslmode` of the configuration has it: `disable` never, `prefer` (the default
-    /// of tokio-postgres) if the server does, `require` always.
+    /// Speaks TLS with these settings, as the `sslmode` of the configuration says.
     ///
-    /// Defaults to none: then `require` is an error of `build()`. The server's certificate is verified in every mode, for
-    /// the host's name, or the [`server_name`](crate::Tls::server_name) of the settings. With `prefer`, an attacker on the way can
-    /// make the connection one without TLS. On sockets of the Unix domain there is no TLS. A
-    /// [dialer](ListenerBuilder::dialer) of your own sees to TLS itself.
+    /// `disable` means never, `prefer` (the default of tokio-postgres) means if the server does, `require` means always. Without
+    /// these settings there is no TLS, and `require` is an error of `build()`.
+    ///
+    /// The server's certificate is verified in every mode, for the name of the host or for the
+    /// [`server_name`](crate::Tls::server_name) of the settings. With `prefer`, an attacker in the network can turn TLS off. There
+    /// is no TLS on Unix sockets. A [dialer](ListenerBuilder::dialer) of your own must speak TLS itself.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn tls(mut self, tls: crate::Tls) -> Self {
@@ -179,17 +188,19 @@ impl ListenerBuilder {
         self
     }
 
-    /// Makes the connections with a dialer of your own, in place of the hosts, ports, TLS and socket settings of the configuration.
+    /// Makes the connections with a dialer of your own.
+    ///
+    /// It replaces the hosts, the ports, TLS and the socket options of the configuration.
     pub fn dialer(mut self, dialer: impl Dial) -> Self {
-        self.dialer = Some(AnyDialer::new(dialer));
+        self.dialer = Some(BoxedDialer::new(dialer));
         self
     }
 
-    /// Checks the settings and returns at once; a task connects in the background, until it succeeds.
+    /// Checks the settings and returns at once. A task connects in the background, until it succeeds.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] if a setting cannot work, or outside of a tokio runtime.
+    /// [`Error::InvalidConfig`] if a setting is invalid, or if it is called outside of a tokio runtime.
     pub fn build(self) -> Result<Listener, Error> {
         Listener::start(self)
     }
@@ -198,25 +209,27 @@ impl ListenerBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] as for [`build`](ListenerBuilder::build); [`Error::Connect`] if the first attempt fails, be
-    /// it for a wrong password, and then there is no second.
+    /// [`Error::InvalidConfig`] as for [`build`](ListenerBuilder::build); [`Error::Connect`] if the first attempt fails, for
+    /// example because of a wrong password. Then there is no second attempt.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a dropped future takes its attempt with it.
+    /// Cancel safe: dropping the future ends its attempt.
     pub async fn connect(self) -> Result<Listener, Error> {
         Listener::start_and_wait(self).await
     }
 
-    /// Makes one connection that does not come back; see [`ListenerConn`]. Of the queue, what is full always waits.
+    /// Makes a single connection, which does not reconnect; see [`ListenerConn`].
+    ///
+    /// A full queue always waits, whatever [`when_full`](ListenerBuilder::when_full) says.
     ///
     /// # Errors
     ///
-    /// As [`connect`](ListenerBuilder::connect).
+    /// As for [`connect`](ListenerBuilder::connect).
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a dropped future takes its attempt with it.
+    /// Cancel safe: dropping the future ends its attempt.
     pub async fn connect_once(self) -> Result<ListenerConn, Error> {
         ListenerConn::start(self).await
     }

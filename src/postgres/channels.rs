@@ -1,284 +1,335 @@
-//! The rules of listening: which channels are wanted, and what the server has to be told about them. No I/O, no clock.
+//! The channels of a listener: which ones the program wants, and which commands the server still needs. No I/O, no clock.
 //!
-//! What is wanted and what the server knows after all that was sent are kept apart, and whoever changes the one marks the
-//! channel for a comparison. So a `listen` that is cancelled on its way needs no rule of its own: the channel is not
-//! wanted any more, the server is about to know it, and an `UNLISTEN` follows.
+//! What the program wants and what the server knows are kept apart. A change of either marks the channel for a comparison, and
+//! the comparison yields the commands. A cancelled `listen` therefore needs no rule of its own: the channel is not wanted any
+//! more, the server is about to know it, and an `UNLISTEN` follows.
+//!
+//! Next: [`ServerConnection`](super::connection::ServerConnection), which sends the commands.
 
 use std::collections::{BTreeSet, HashMap};
 use std::mem::take;
 use std::sync::Arc;
 
-/// The channels of one listener. `W` is who waits for an answer.
+/// The channels of one listener. `W` is a caller that waits for an answer.
+///
+/// The life of a channel:
+///
+/// 1. [`listen`](Channels::listen) adds a subscription, and [`take_commands`](Channels::take_commands) yields a `LISTEN`.
+/// 2. [`listen_acknowledged`](Channels::listen_acknowledged) ends the wait. From now on, [`acknowledged`](Channels::acknowledged)
+///    includes the channel, so that each login listens to it.
+/// 3. [`unlisten`](Channels::unlisten) removes the subscription, and an `UNLISTEN` follows.
+/// 4. [`unlisten_acknowledged`](Channels::unlisten_acknowledged) removes the entry.
 pub(super) struct Channels<W> {
+    /// By name.
     entries: HashMap<Arc<str>, Entry<W>>,
     /// The number of the last `listen`.
-    ticket: u64,
-    /// The channels that are to be compared.
-    marked: BTreeSet<Arc<str>>,
-    /// Who waits until all is forgotten.
-    leavers_of_all: Vec<W>,
-    is_up: bool,
+    last_id: ListenId,
+    /// The channels to compare.
+    dirty: BTreeSet<Arc<str>>,
+    /// Calls of `unlisten_all` whose commands are not sent yet.
+    unlisten_all_waiters: Vec<W>,
+    /// Whether commands can be sent.
+    is_connected: bool,
 }
 
-/// A channel that is wanted, or of which the server still has something to do.
+/// The number of a `listen`. Each call has its own.
+pub(super) type ListenId = u64;
+
+/// A channel that the program wants, or about which the server still has something to do.
 struct Entry<W> {
-    want: Option<Want<W>>,
-    /// The `listen` by which the server listens, once it has done all that was sent on this link.
-    in_force: Option<u64>,
-    /// How many statements about it are unanswered.
-    under_way: u32,
+    /// `None` if the program does not want the channel any more.
+    subscription: Option<Subscription<W>>,
+    /// The `listen` in force at the server once it has processed everything sent on this connection.
+    in_force: Option<ListenId>,
+    /// Commands about this channel that the server has not answered.
+    unanswered: u32,
     /// The server has acknowledged a `LISTEN`, and no `UNLISTEN` since.
-    is_known: bool,
-    /// Who waits until it is forgotten.
-    leavers: Vec<W>,
+    is_acknowledged: bool,
+    /// Calls of `unlisten` whose command is not sent yet.
+    unlisten_waiters: Vec<W>,
 }
 
-/// A `listen` that holds.
-struct Want<W> {
-    ticket: u64,
-    /// Who waits for the acknowledgement; `None` once there was one, and then new links listen to it from the beginning.
+/// A `listen` that the program has not taken back.
+struct Subscription<W> {
+    /// The `listen` that made it.
+    id: ListenId,
+    /// The call that waits for the first acknowledgement. `None` after it: from then on the channel is part of each login.
     waiter: Option<W>,
 }
 
 impl<W> Default for Entry<W> {
     fn default() -> Self {
-        Self { want: None, in_force: None, under_way: 0, is_known: false, leavers: Vec::new() }
+        Self { subscription: None, in_force: None, unanswered: 0, is_acknowledged: false, unlisten_waiters: Vec::new() }
     }
 }
 
-/// What to send. Who is in `leavers` waits for the answer.
-pub(super) enum Statement<W> {
-    Listen { channel: Arc<str>, ticket: u64, leavers: Vec<W> },
-    Unlisten { channels: Vec<Arc<str>>, leavers: Vec<W> },
+/// A command to send. The calls in `waiters` wait for its answer.
+pub(super) enum ChannelCommand<W> {
+    /// `LISTEN`, for the `listen` with this number.
+    Listen { channel: Arc<str>, id: ListenId, waiters: Vec<W> },
+    /// `UNLISTEN` for each of these channels, in one query.
+    Unlisten { channels: Vec<Arc<str>>, waiters: Vec<W> },
 }
 
-/// What becomes of an `unlisten`.
-pub(super) enum Unlistened<W> {
-    /// The server will answer. If another task's `listen` was still waiting, it is to be told.
-    Waits { ousted: Option<W> },
-    /// There is no connection: it is done.
-    Done { leaver: W, ousted: Option<W> },
-    /// There was nothing to do.
+impl<W> ChannelCommand<W> {
+    /// The command as SQL.
+    pub(super) fn sql(&self) -> String {
+        match self {
+            Self::Listen { channel, .. } => format!("LISTEN {}", quoted(channel)),
+            Self::Unlisten { channels, .. } => {
+                channels.iter().map(|channel| format!("UNLISTEN {};", quoted(channel))).collect()
+            }
+        }
+    }
+}
+
+/// What an `unlisten` leads to. `cancelled` is the `listen` of another task that was still waiting.
+pub(super) enum UnlistenOutcome<W> {
+    /// The server will answer.
+    Pending { cancelled: Option<W> },
+    /// There is no connection, so it is done.
+    Done { waiter: W, cancelled: Option<W> },
+    /// The channel was not listened to.
     NotListening,
 }
 
 impl<W> Default for Channels<W> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), ticket: 0, marked: BTreeSet::new(), leavers_of_all: Vec::new(), is_up: false }
+        Self {
+            entries: HashMap::new(),
+            last_id: 0,
+            dirty: BTreeSet::new(),
+            unlisten_all_waiters: Vec::new(),
+            is_connected: false,
+        }
     }
 }
 
 impl<W> Channels<W> {
-    /// Wants a channel. `None` if it is wanted already.
-    pub(super) fn listen(&mut self, channel: &str, waiter: W) -> Option<u64> {
-        let name = match self.entries.get_key_value(channel) {
-            Some((_, entry)) if entry.want.is_some() => return None,
-            Some((name, _)) => Arc::clone(name),
+    /// Adds a channel. `None` if the program wants it already.
+    pub(super) fn listen(&mut self, channel: &str, waiter: W) -> Option<ListenId> {
+        let name = match self.find(channel) {
+            Some((_, entry)) if entry.subscription.is_some() => return None,
+            Some((name, _)) => name,
             None => Arc::from(channel),
         };
-        self.ticket += 1;
+        self.last_id += 1;
         let entry = self.entries.entry(Arc::clone(&name)).or_default();
-        entry.want = Some(Want { ticket: self.ticket, waiter: Some(waiter) });
-        self.mark(name);
-        Some(self.ticket)
+        entry.subscription = Some(Subscription { id: self.last_id, waiter: Some(waiter) });
+        self.mark_dirty(name);
+        Some(self.last_id)
     }
 
-    /// Takes one `listen` back, if it still holds.
-    pub(super) fn cancel(&mut self, channel: &str, ticket: u64) {
-        let Some((name, _)) = self.entries.get_key_value(channel) else { return };
-        let name = Arc::clone(name);
-        let Some(entry) = self.entries.get_mut(channel) else { return };
-        if entry.want.as_ref().is_some_and(|want| want.ticket == ticket) {
-            entry.want = None;
-            self.mark(name);
-            // If the server never heard of it, nothing is left of it.
-            self.tidy(channel);
+    /// Takes back one `listen`, unless a later call has replaced it.
+    pub(super) fn cancel(&mut self, channel: &str, id: ListenId) {
+        let Some((name, entry)) = self.find(channel) else { return };
+        if entry.subscription.as_ref().is_some_and(|subscription| subscription.id == id) {
+            entry.subscription = None;
+            self.mark_dirty(name);
+            // If the server never received it, nothing of it stays.
+            self.remove_if_unused(channel);
         }
     }
 
-    pub(super) fn unlisten(&mut self, channel: &str, leaver: W) -> Unlistened<W> {
-        let Some((name, _)) = self.entries.get_key_value(channel) else { return Unlistened::NotListening };
-        let name = Arc::clone(name);
-        let Some(entry) = self.entries.get_mut(channel) else { return Unlistened::NotListening };
-        let Some(want) = entry.want.take() else { return Unlistened::NotListening };
-        if self.is_up {
-            entry.leavers.push(leaver);
-            self.mark(name);
-            Unlistened::Waits { ousted: want.waiter }
+    /// Takes back the `listen` of a channel.
+    pub(super) fn unlisten(&mut self, channel: &str, waiter: W) -> UnlistenOutcome<W> {
+        let is_connected = self.is_connected;
+        let Some((name, entry)) = self.find(channel) else { return UnlistenOutcome::NotListening };
+        let Some(subscription) = entry.subscription.take() else { return UnlistenOutcome::NotListening };
+        let cancelled = subscription.waiter;
+        let outcome = if is_connected {
+            entry.unlisten_waiters.push(waiter);
+            UnlistenOutcome::Pending { cancelled }
         } else {
-            self.mark(name);
-            Unlistened::Done { leaver, ousted: want.waiter }
-        }
+            UnlistenOutcome::Done { waiter, cancelled }
+        };
+        self.mark_dirty(name);
+        outcome
     }
 
-    /// The same for all. Returns whose `listen` was still waiting, with the channel; and the leaver if it is done.
-    pub(super) fn unlisten_all(&mut self, leaver: W) -> (Vec<(Arc<str>, W)>, Option<W>) {
-        let mut ousted = Vec::new();
+    /// Takes back every `listen`. Returns the calls of `listen` that were still waiting, and `waiter` if nothing is left to do.
+    pub(super) fn unlisten_all(&mut self, waiter: W) -> (Vec<(Arc<str>, W)>, Option<W>) {
+        let mut cancelled = Vec::new();
         let mut names = Vec::new();
         for (name, entry) in &mut self.entries {
-            let Some(want) = entry.want.take() else { continue };
-            ousted.extend(want.waiter.map(|waiter| (Arc::clone(name), waiter)));
+            let Some(subscription) = entry.subscription.take() else { continue };
+            cancelled.extend(subscription.waiter.map(|waiter| (Arc::clone(name), waiter)));
             names.push(Arc::clone(name));
         }
-        let is_done = !self.is_up || names.is_empty();
-        names.into_iter().for_each(|name| self.mark(name));
+        let is_done = !self.is_connected || names.is_empty();
+        names.into_iter().for_each(|name| self.mark_dirty(name));
         if is_done {
-            return (ousted, Some(leaver));
+            return (cancelled, Some(waiter));
         }
-        self.leavers_of_all.push(leaver);
-        (ousted, None)
+        self.unlisten_all_waiters.push(waiter);
+        (cancelled, None)
     }
 
-    fn mark(&mut self, name: Arc<str>) {
-        if self.is_up {
-            self.marked.insert(name);
-        } else {
-            self.tidy(&name);
+    /// The commands to send now, and the waiters that need no answer any more.
+    pub(super) fn take_commands(&mut self) -> (Vec<ChannelCommand<W>>, Vec<W>) {
+        let (mut commands, mut done) = (Vec::new(), Vec::new());
+        if !self.is_connected || (self.dirty.is_empty() && self.unlisten_all_waiters.is_empty()) {
+            return (commands, done);
         }
-    }
-
-    /// What is to be sent now; and who need not wait any longer.
-    pub(super) fn statements(&mut self) -> (Vec<Statement<W>>, Vec<W>) {
-        let (mut statements, mut done) = (Vec::new(), Vec::new());
-        if !self.is_up || (self.marked.is_empty() && self.leavers_of_all.is_empty()) {
-            return (statements, done);
-        }
-        let (mut forgotten, mut leavers) = (Vec::new(), Vec::new());
-        for channel in take(&mut self.marked) {
+        let (mut unlistened, mut waiters) = (Vec::new(), Vec::new());
+        for channel in take(&mut self.dirty) {
             let Some(entry) = self.entries.get_mut(&channel) else { continue };
-            let wanted = entry.want.as_ref().map(|want| want.ticket);
+            let wanted = entry.subscription.as_ref().map(|subscription| subscription.id);
             match wanted {
                 _ if wanted == entry.in_force => {
-                    done.append(&mut entry.leavers);
-                    self.tidy(&channel);
+                    done.append(&mut entry.unlisten_waiters);
+                    self.remove_if_unused(&channel);
                 }
-                Some(ticket) => {
+                Some(id) => {
                     entry.in_force = wanted;
-                    entry.under_way += 1;
-                    statements.push(Statement::Listen { channel, ticket, leavers: take(&mut entry.leavers) });
+                    entry.unanswered += 1;
+                    let waiters = take(&mut entry.unlisten_waiters);
+                    commands.push(ChannelCommand::Listen { channel, id, waiters });
                 }
                 None => {
                     entry.in_force = None;
-                    entry.under_way += 1;
-                    leavers.append(&mut entry.leavers);
-                    forgotten.push(channel);
+                    entry.unanswered += 1;
+                    waiters.append(&mut entry.unlisten_waiters);
+                    unlistened.push(channel);
                 }
             }
         }
-        leavers.append(&mut self.leavers_of_all);
-        if forgotten.is_empty() {
-            done.append(&mut leavers);
+        waiters.append(&mut self.unlisten_all_waiters);
+        if unlistened.is_empty() {
+            done.append(&mut waiters);
         } else {
-            statements.push(Statement::Unlisten { channels: forgotten, leavers });
+            commands.push(ChannelCommand::Unlisten { channels: unlistened, waiters });
         }
-        (statements, done)
+        (commands, done)
     }
 
-    /// The server has acknowledged a `LISTEN`. Returns who waits for it.
-    pub(super) fn listened(&mut self, channel: &str, ticket: u64) -> Option<W> {
+    /// The server has acknowledged a `LISTEN`. Returns the call that waits for it.
+    pub(super) fn listen_acknowledged(&mut self, channel: &str, id: ListenId) -> Option<W> {
         let entry = self.entries.get_mut(channel)?;
-        entry.under_way -= 1;
-        entry.is_known = true;
-        let want = entry.want.as_mut().filter(|want| want.ticket == ticket);
-        let waiter = want.and_then(|want| want.waiter.take());
-        self.tidy(channel);
+        entry.unanswered -= 1;
+        entry.is_acknowledged = true;
+        let subscription = entry.subscription.as_mut().filter(|subscription| subscription.id == id);
+        let waiter = subscription.and_then(|subscription| subscription.waiter.take());
+        self.remove_if_unused(channel);
         waiter
     }
 
-    /// The server has refused a `LISTEN`: the channel is forgotten. Returns who waits for it.
-    pub(super) fn refused(&mut self, channel: &Arc<str>, ticket: u64) -> Option<W> {
+    /// The server has refused a `LISTEN`, which ends the subscription. Returns the call that waits for it.
+    pub(super) fn listen_refused(&mut self, channel: &Arc<str>, id: ListenId) -> Option<W> {
         let entry = self.entries.get_mut(channel)?;
-        entry.under_way -= 1;
-        let waiter = match &entry.want {
-            Some(want) if want.ticket == ticket => entry.want.take().and_then(|want| want.waiter),
-            _ => None,
-        };
-        if entry.is_known {
-            // An earlier LISTEN is still in force: an UNLISTEN follows.
-            self.mark(Arc::clone(channel));
-        } else {
-            if entry.in_force == Some(ticket) {
-                entry.in_force = None;
-            }
-            self.mark(Arc::clone(channel));
-            self.tidy(channel);
+        entry.unanswered -= 1;
+        let subscription = entry.subscription.take_if(|subscription| subscription.id == id);
+        // If an earlier LISTEN is still in force, an UNLISTEN follows.
+        if !entry.is_acknowledged && entry.in_force == Some(id) {
+            entry.in_force = None;
         }
-        waiter
+        self.mark_dirty(Arc::clone(channel));
+        self.remove_if_unused(channel);
+        subscription?.waiter
     }
 
     /// The server has acknowledged an `UNLISTEN`.
-    pub(super) fn unlistened(&mut self, channels: &[Arc<str>]) {
+    pub(super) fn unlisten_acknowledged(&mut self, channels: &[Arc<str>]) {
         for channel in channels {
             if let Some(entry) = self.entries.get_mut(channel) {
-                entry.under_way -= 1;
-                entry.is_known = false;
-                self.tidy(channel);
+                entry.unanswered -= 1;
+                entry.is_acknowledged = false;
+                self.remove_if_unused(channel);
             }
         }
     }
 
-    /// Removes an entry of which there is nothing to say any more.
-    fn tidy(&mut self, channel: &str) {
-        let Some(entry) = self.entries.get(channel) else { return };
-        if entry.want.is_none() && entry.in_force.is_none() && entry.under_way == 0 && entry.leavers.is_empty() {
-            self.entries.remove(channel);
-            self.marked.remove(channel);
-        }
-    }
-
-    /// What the next link has to listen to before it is one: all that a server has acknowledged before.
-    pub(super) fn acknowledged(&self) -> Vec<(Arc<str>, u64)> {
-        let names = self.entries.iter().filter_map(|(name, entry)| {
-            let want = entry.want.as_ref().filter(|want| want.waiter.is_none())?;
-            Some((Arc::clone(name), want.ticket))
+    /// The channels to listen to during the next login: all that a server has acknowledged before, in alphabetical order.
+    pub(super) fn acknowledged(&self) -> Vec<(Arc<str>, ListenId)> {
+        let channels = self.entries.iter().filter_map(|(name, entry)| {
+            let subscription = entry.subscription.as_ref().filter(|subscription| subscription.waiter.is_none())?;
+            Some((Arc::clone(name), subscription.id))
         });
-        let mut names: Vec<_> = names.collect();
-        names.sort_unstable();
-        names
+        let mut channels: Vec<_> = channels.collect();
+        channels.sort_unstable();
+        channels
     }
 
-    /// A link is up, on which these are in force.
-    pub(super) fn link_up(&mut self, in_force: Vec<(Arc<str>, u64)>) {
-        self.is_up = true;
-        for (name, ticket) in in_force {
-            // (It may have been unlistened meanwhile.)
+    /// A connection is up, and its login has listened to these channels.
+    pub(super) fn link_up(&mut self, in_force: Vec<(Arc<str>, ListenId)>) {
+        self.is_connected = true;
+        for (name, id) in in_force {
+            // The program may have taken the channel back during the login; then there is no entry.
             let entry = self.entries.entry(name).or_default();
-            (entry.in_force, entry.is_known) = (Some(ticket), true);
+            (entry.in_force, entry.is_acknowledged) = (Some(id), true);
         }
-        self.marked = self.entries.keys().cloned().collect();
+        self.dirty = self.entries.keys().cloned().collect();
     }
 
-    /// The link is lost, and what the server knew with it. Returns who waited for it to forget something.
+    /// The connection is lost, and with it everything that the server knew. Returns the waiting calls of `unlisten`.
     pub(super) fn link_down(&mut self) -> Vec<W> {
-        self.is_up = false;
-        self.marked.clear();
-        let mut done = take(&mut self.leavers_of_all);
+        self.is_connected = false;
+        self.dirty.clear();
+        let mut done = take(&mut self.unlisten_all_waiters);
         self.entries.retain(|_, entry| {
-            (entry.in_force, entry.is_known) = (None, false);
-            entry.under_way = 0;
-            done.append(&mut entry.leavers);
-            entry.want.is_some()
+            (entry.in_force, entry.is_acknowledged) = (None, false);
+            entry.unanswered = 0;
+            done.append(&mut entry.unlisten_waiters);
+            entry.subscription.is_some()
         });
         done
     }
 
-    /// Whether a channel is being forgotten: nobody wants its notifications any more.
-    pub(super) fn is_forgotten(&self, channel: &str) -> bool {
-        self.entries.get(channel).is_some_and(|entry| entry.want.is_none())
+    /// Whether there is a connection.
+    pub(super) fn is_connected(&self) -> bool {
+        self.is_connected
     }
 
-    /// Those that are wanted, in alphabetical order.
+    /// Whether a channel is being unlistened, so that the program does not want its notifications any more.
+    pub(super) fn is_unwanted(&self, channel: &str) -> bool {
+        self.entries.get(channel).is_some_and(|entry| entry.subscription.is_none())
+    }
+
+    /// The channels that the program wants, in alphabetical order.
     pub(super) fn names(&self) -> Vec<String> {
-        let wanted = self.entries.iter().filter(|(_, entry)| entry.want.is_some());
+        let wanted = self.entries.iter().filter(|(_, entry)| entry.subscription.is_some());
         let mut names: Vec<_> = wanted.map(|(name, _)| name.to_string()).collect();
         names.sort_unstable();
         names
     }
 
-    /// How many are wanted.
+    /// How many channels the program wants.
     pub(super) fn len(&self) -> usize {
-        self.entries.values().filter(|entry| entry.want.is_some()).count()
+        self.entries.values().filter(|entry| entry.subscription.is_some()).count()
     }
+
+    /// The entry of a channel, with its shared name.
+    fn find(&mut self, channel: &str) -> Option<(Arc<str>, &mut Entry<W>)> {
+        let name = Arc::clone(self.entries.get_key_value(channel)?.0);
+        Some((name, self.entries.get_mut(channel)?))
+    }
+
+    /// Has the channel compared when commands are taken next. Without a connection there is nothing to send.
+    fn mark_dirty(&mut self, name: Arc<str>) {
+        if self.is_connected {
+            self.dirty.insert(name);
+        } else {
+            self.remove_if_unused(&name);
+        }
+    }
+
+    /// Removes an entry about which nothing is left to send or to wait for.
+    fn remove_if_unused(&mut self, channel: &str) {
+        let Some(entry) = self.entries.get(channel) else { return };
+        if entry.subscription.is_none()
+            && entry.in_force.is_none()
+            && entry.unanswered == 0
+            && entry.unlisten_waiters.is_empty()
+        {
+            self.entries.remove(channel);
+            self.dirty.remove(channel);
+        }
+    }
+}
+
+/// A name as an SQL identifier: case matters, and any character may be in it.
+pub(super) fn quoted(channel: &str) -> String {
+    format!("\"{}\"", channel.replace('"', "\"\""))
 }
 
 #[cfg(test)]

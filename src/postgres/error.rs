@@ -1,4 +1,6 @@
-//! What can go wrong.
+//! The errors of a listener.
+//!
+//! Next: [`Event`](super::Event), which reports the ones that no caller gets.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,39 +11,39 @@ use tokio_postgres::error::{DbError, SqlState};
 
 use crate::causes::{WithCauses, causes};
 
-/// Everything that a [`Listener`](super::Listener) and a [`ListenerConn`](super::ListenerConn) report.
+/// An error of a [`Listener`](super::Listener) or a [`ListenerConn`](super::ListenerConn).
 ///
-/// Its text says its own level only; the cause is in [`source`](StdError::source), and all of it in
+/// Its text describes its own level only. The cause is in [`source`](StdError::source), and the whole chain in
 /// [`with_causes`](Error::with_causes).
 ///
 /// ```
 /// use perconn::postgres::Error;
 ///
-/// /// Whether somebody has to look at the settings.
-/// fn is_hopeless(error: &Error) -> bool {
+/// /// Whether somebody has to change the settings.
+/// fn is_misconfigured(error: &Error) -> bool {
 ///     let code = error.code().map(|code| code.code());
 ///     matches!(error, Error::InvalidConfig(_)) || matches!(code, Some("28P01" | "28000" | "3D000"))
 /// }
-/// # assert!(!is_hopeless(&Error::Closed));
+/// # assert!(!is_misconfigured(&Error::Closed));
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting that cannot work. The text names the value and what was expected.
+    /// A setting is invalid. The text names the value and what was expected.
     #[error("invalid configuration: {0}")]
     InvalidConfig(String),
 
-    /// A name that cannot be a channel's.
+    /// A name is not valid for a channel.
     #[error("channel name {channel:?}: {reason}")]
     #[non_exhaustive]
     InvalidChannel {
-        /// The name as it was given.
+        /// The given name.
         channel: String,
-        /// What is wrong with it.
+        /// What is wrong with the name.
         reason: &'static str,
     },
 
-    /// The channel is listened to already, or another call is about to.
+    /// The channel is listened to already, or another call is about to listen to it.
     #[error("channel {channel:?} is listened to already")]
     #[non_exhaustive]
     AlreadyListening {
@@ -49,7 +51,7 @@ pub enum Error {
         channel: String,
     },
 
-    /// The channel is not listened to; or it was unlistened while `listen` waited for the server's answer.
+    /// The channel is not listened to, or it was unlistened while `listen` waited for the server's answer.
     #[error("channel {channel:?} is not listened to")]
     #[non_exhaustive]
     NotListening {
@@ -57,22 +59,24 @@ pub enum Error {
         channel: String,
     },
 
-    /// The server answered one statement with an error. The connection goes on.
+    /// The server answered one statement with an error. The connection stays up.
     #[error("the server refused {statement}")]
     #[non_exhaustive]
     Refused {
         /// The statement.
         statement: String,
-        /// The server's words.
+        /// The server's error.
         source: tokio_postgres::Error,
     },
 
     /// No connection could be made, or the server refused it: a wrong password, an unknown database, a channel that cannot be
-    /// listened to again. It is [`Event::AttemptFailed`](super::Event::AttemptFailed)'s cause, and what `connect()` returns.
+    /// listened to again.
+    ///
+    /// It is the cause of [`Event::AttemptFailed`](super::Event::AttemptFailed), and `connect()` returns it.
     #[error("connecting to {host} failed")]
     #[non_exhaustive]
     Connect {
-        /// The host and port, the socket's path, or all of several.
+        /// The host and port, or the path of the socket; of several hosts, all of them.
         host: String,
         /// Why.
         source: Arc<dyn StdError + Send + Sync>,
@@ -86,19 +90,19 @@ pub enum Error {
         source: Arc<dyn StdError + Send + Sync>,
     },
 
-    /// The connection was given up, as nothing came from the server for so long after it was asked whether it is there.
-    #[error("the server was asked and nothing came from it for {limit:?}")]
+    /// The connection was dropped, because nothing arrived from the server for this long after a query.
+    #[error("the server sent nothing for {limit:?} after a query")]
     #[non_exhaustive]
     Silent {
         /// The [`ping_timeout`](super::ListenerBuilder::ping_timeout).
         limit: Duration,
     },
 
-    /// There is no connection at the moment, and the call is not one that waits for the next.
+    /// There is no connection at the moment, and the call does not wait for the next one.
     #[error("no connection at the moment")]
     Down,
 
-    /// The server has not answered a ping in time.
+    /// The server did not answer a ping in time.
     #[error("no answer within {limit:?}")]
     #[non_exhaustive]
     PingTimeout {
@@ -106,8 +110,10 @@ pub enum Error {
         limit: Duration,
     },
 
-    /// The queue of notifications is full and nobody takes any, so that the server's answer cannot be read, either
-    /// ([`WhenFull::Wait`](super::WhenFull::Wait)); or nobody takes the markers of 32 losses, so that no attempt is made.
+    /// The queue is full, and no task reads from it.
+    ///
+    /// Either it is full of notifications, so that the server's answer cannot be read either
+    /// ([`WhenFull::Wait`](super::WhenFull::Wait)), or it holds the markers of 32 losses, so that no attempt is made.
     #[error("the reader's queue has been full for {limit:?}: expected a reader")]
     #[non_exhaustive]
     Backlog {
@@ -121,11 +127,11 @@ pub enum Error {
     GaveUp {
         /// Attempts since the last stable connection.
         attempts: u32,
-        /// Why the last one failed, or why the last connection was lost.
+        /// Why the last attempt failed, or why the last connection was lost.
         source: Option<Arc<Self>>,
     },
 
-    /// The program's own logger or event hook panicked. The listener goes on.
+    /// The program's own logger or event hook panicked. The listener continues.
     #[error("the {hook} hook panicked: {message}")]
     #[non_exhaustive]
     HookPanicked {
@@ -135,22 +141,22 @@ pub enum Error {
         message: String,
     },
 
-    /// It was closed by this program. Final.
+    /// The program closed the listener. Final.
     #[error("the listener is closed")]
     Closed,
 
-    /// The runtime on which it was built has shut down. Final.
+    /// The runtime on which the listener was built has shut down. Final.
     #[error("the listener's runtime has shut down")]
     RuntimeShutdown,
 }
 
 impl Error {
-    /// The server's code (SQLSTATE), if the server said one; of several hosts, the last one's.
+    /// The server's error code (SQLSTATE), if the server sent one; of several hosts, the code of the last one.
     pub fn code(&self) -> Option<&SqlState> {
         causes(self).find_map(|cause| cause.downcast_ref::<DbError>()).map(DbError::code)
     }
 
-    /// This error and its causes in one line, for a log.
+    /// Displays this error and its causes in one line, for a log.
     ///
     /// ```
     /// # use perconn::postgres::{Error, Listener};
@@ -165,21 +171,22 @@ impl Error {
         WithCauses(self)
     }
 
-    /// A dial that failed without a word of ours: the user's dialer panicked.
-    pub(super) fn of_dial(error: &crate::Error) -> Self {
-        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        let source: Box<dyn StdError + Send + Sync> = why.into();
+    /// The error of a dial that has recorded none itself: a dialer of the program panicked.
+    pub(super) fn from_dial(error: &crate::Error) -> Self {
+        let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        let source: Box<dyn StdError + Send + Sync> = reason.into();
         Self::Connect { host: "the server".into(), source: source.into() }
     }
 
-    /// One more of the same, of those that say why an attempt failed.
-    pub(super) fn of_attempt(error: &Self) -> Self {
+    /// A copy of the error of a failed attempt.
+    pub(super) fn copy_of_attempt(error: &Self) -> Self {
         match error {
             Self::Connect { host, source } => Self::Connect { host: host.clone(), source: Arc::clone(source) },
             other => Self::InvalidConfig(other.to_string()),
         }
     }
 
+    /// The error of a core connection that could not be built.
     pub(super) fn from_core(error: crate::Error) -> Self {
         match error {
             crate::Error::InvalidConfig(text) => Self::InvalidConfig(text),
@@ -187,8 +194,10 @@ impl Error {
         }
     }
 
-    /// Whether a [`Listener`](super::Listener) is over: no later call can succeed. (Of a
-    /// [`ListenerConn`](super::ListenerConn), which does not come back, [`Lost`](Error::Lost) and [`Silent`](Error::Silent) are the end, too.)
+    /// Whether a [`Listener`](super::Listener) has ended: no later call can succeed.
+    ///
+    /// A [`ListenerConn`](super::ListenerConn) does not reconnect, so for it [`Lost`](Error::Lost) and
+    /// [`Silent`](Error::Silent) are final too.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::GaveUp { .. } | Self::Closed | Self::RuntimeShutdown)
     }

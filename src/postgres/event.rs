@@ -1,4 +1,6 @@
-//! What happens to a listener, as told to [`ListenerBuilder::on_event`](super::ListenerBuilder::on_event).
+//! The events of a listener, for [`ListenerBuilder::on_event`](super::ListenerBuilder::on_event).
+//!
+//! Next: [`Message`](super::Message), which the reader receives instead.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,17 +8,34 @@ use std::time::Duration;
 
 use super::Error;
 
-/// A turn in the life of a listener, told in order and at once, whether or not anybody reads.
+/// A change of a listener's state. Events are reported in order and immediately, whether or not a task reads.
 ///
-/// After [`GaveUp`](Event::GaveUp) or [`Closed`](Event::Closed) there are no more. (A runtime that shuts down takes the
-/// listener's task with it, without an event.)
+/// [`GaveUp`](Event::GaveUp) and [`Closed`](Event::Closed) are final. A runtime that shuts down drops the listener's task
+/// without an event.
+///
+/// # Examples
+///
+/// A gauge for the monitoring of a program:
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use perconn::postgres::{Event, Listener};
+///
+/// let is_listening = Arc::new(AtomicBool::new(false));
+/// let gauge = Arc::clone(&is_listening);
+/// let builder = Listener::builder("postgres://agent@db.example/orders").on_event(move |event| {
+///     gauge.store(matches!(event, Event::Connected { .. } | Event::Reconnected { .. }), Ordering::Relaxed);
+/// });
+/// # drop(builder);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// The first connection is up.
     #[non_exhaustive]
     Connected {
-        /// Its number: 1, unless others ended before they were used.
+        /// Its number: 1, unless other connections ended before they were used.
         generation: u64,
     },
     /// The connection was lost.
@@ -32,9 +51,9 @@ pub enum Event {
     Reconnected {
         /// Its number.
         generation: u64,
-        /// The time since the last one was lost.
+        /// The time since the loss of the last connection.
         outage: Duration,
-        /// How many channels are listened to again.
+        /// How many channels the new connection listens to.
         channels: usize,
     },
     /// No connection could be made, or the server refused it.
@@ -44,10 +63,10 @@ pub enum Event {
         attempt: u32,
         /// Why: [`Error::Connect`].
         cause: Arc<Error>,
-        /// The delay before the next attempt; `None` if there will be none.
+        /// The delay before the next attempt; `None` if there is no next attempt.
         retry_in: Option<Duration>,
     },
-    /// [`max_retries`](super::ListenerBuilder::max_retries) are used up; there will be no more attempts.
+    /// [`max_retries`](super::ListenerBuilder::max_retries) are used up. There are no more attempts.
     #[non_exhaustive]
     GaveUp {
         /// Attempts since the last stable connection.

@@ -1,27 +1,28 @@
-//! What other tasks may do with a listener.
+//! A handle on a listener for other tasks.
+//!
+//! Next: `listener_shared/requests`, which takes a request to the task and waits for its answer.
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::Waker;
 
 use tokio::sync::oneshot;
 use tokio::task::coop;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::Error;
-use super::channels::Unlistened;
-use super::end::End;
-use super::questions::tell_all;
-use super::shared::{Question, Shared, State, Waiter};
-use crate::Status;
+use super::channels::{ListenId, UnlistenOutcome};
+use super::end_reason::EndReason;
+use super::listener_shared::ListenerShared;
+use super::reply::{UserQuery, Waiter, acknowledge, reply};
+use crate::{Status, StatusWatch};
 
 /// A handle on a [`Listener`](super::Listener) for other tasks; made by [`Listener::handle`](super::Listener::handle).
 ///
-/// It does not keep the listener alive: when that is dropped, calls fail with [`Error::Closed`]. What waits for the server must
-/// be polled on a tokio runtime with time, as it has a time limit.
+/// It does not keep the listener alive: once that is dropped, calls fail with [`Error::Closed`]. Calls that wait for the server
+/// have a time limit, so they must be polled on a tokio runtime with its time driver enabled.
 #[derive(Clone)]
 pub struct ListenerHandle {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ListenerShared>,
 }
 
 impl ListenerHandle {
@@ -29,21 +30,21 @@ impl ListenerHandle {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See there.
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// See there.
     pub async fn listen(&self, channel: &str) -> Result<(), Error> {
-        // (A loop of errors must yield, too; here and below.)
+        // A loop over calls that fail at once must yield too, here and below.
         coop::consume_budget().await;
         check_name(channel)?;
-        let (reply, answer) = oneshot::channel();
-        let ticket = self.order(|state| state.channels.listen(channel, reply))?;
-        let Some(ticket) = ticket else { return Err(Error::AlreadyListening { channel: channel.into() }) };
-        let mut claim = Claim { handle: self, channel, ticket: Some(ticket) };
-        self.shared.answer(answer).await?;
-        claim.ticket = None;
+        let (sender, answer) = oneshot::channel();
+        let id = self.shared.request(|state| state.channels.listen(channel, sender))?;
+        let Some(id) = id else { return Err(Error::AlreadyListening { channel: channel.into() }) };
+        let mut guard = CancelGuard { handle: self, channel, id: Some(id) };
+        self.shared.wait_for_answer(answer).await?;
+        guard.id = None;
         Ok(())
     }
 
@@ -51,30 +52,32 @@ impl ListenerHandle {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See there.
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// See there.
     pub async fn unlisten(&self, channel: &str) -> Result<(), Error> {
-        let (reply, answer) = oneshot::channel();
-        let ordered = self.order_unlisten(channel, reply);
+        let (sender, answer) = oneshot::channel();
+        // Before the first await: once polled, it is done.
+        let requested = self.request_unlisten(channel, sender);
         coop::consume_budget().await;
-        ordered?;
-        self.shared.answer(answer).await
+        requested?;
+        self.shared.wait_for_answer(answer).await
     }
 
-    fn order_unlisten(&self, channel: &str, reply: Waiter) -> Result<(), Error> {
+    /// Makes the request of an `unlisten`.
+    fn request_unlisten(&self, channel: &str, sender: Waiter) -> Result<(), Error> {
         check_name(channel)?;
-        let ousted = match self.order(|state| state.channels.unlisten(channel, reply))? {
-            Unlistened::NotListening => return Err(Error::NotListening { channel: channel.into() }),
-            Unlistened::Waits { ousted } => ousted,
-            Unlistened::Done { leaver, ousted } => {
-                tell_all([leaver]);
-                ousted
+        let cancelled = match self.shared.request(|state| state.channels.unlisten(channel, sender))? {
+            UnlistenOutcome::NotListening => return Err(Error::NotListening { channel: channel.into() }),
+            UnlistenOutcome::Pending { cancelled } => cancelled,
+            UnlistenOutcome::Done { waiter, cancelled } => {
+                acknowledge([waiter]);
+                cancelled
             }
         };
-        oust(channel, ousted);
+        cancel_listen(channel, cancelled);
         Ok(())
     }
 
@@ -82,128 +85,122 @@ impl ListenerHandle {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See there.
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// See there.
     pub async fn unlisten_all(&self) -> Result<(), Error> {
-        let (reply, answer) = oneshot::channel();
-        let ordered = self.order(|state| state.channels.unlisten_all(reply)).map(|(ousted, leaver)| {
-            for (channel, waiter) in ousted {
-                oust(&channel, Some(waiter));
+        let (sender, answer) = oneshot::channel();
+        let requested = self.shared.request(|state| state.channels.unlisten_all(sender)).map(|(cancelled, done)| {
+            for (channel, waiter) in cancelled {
+                cancel_listen(&channel, Some(waiter));
             }
-            tell_all(leaver);
+            acknowledge(done);
         });
         coop::consume_budget().await;
-        ordered?;
-        self.shared.answer(answer).await
+        requested?;
+        self.shared.wait_for_answer(answer).await
     }
 
-    /// The channels that are listened to, in alphabetical order; those too that the server has not acknowledged yet.
+    /// The channels that are listened to, in alphabetical order. They include the ones that the server has not acknowledged yet.
     pub fn channels(&self) -> Vec<String> {
         self.shared.lock().channels.names()
     }
 
-    /// Asks the server whether it is there; see [`Listener::ping`](super::Listener::ping).
+    /// Asks the server for an answer; see [`Listener::ping`](super::Listener::ping).
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See there.
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// See there.
     pub async fn ping(&self) -> Result<(), Error> {
         let limit = self.shared.ping_timeout;
-        match tokio::time::timeout(limit, self.question("")).await {
+        match tokio::time::timeout(limit, self.query("")).await {
             Ok(outcome) => outcome.map(drop),
-            // (It may have become full just after the question.)
+            // The queue may have become full shortly after the query was sent.
             Err(_) if self.shared.has_been_full_for(limit / 2) => Err(Error::Backlog { limit }),
             Err(_) => Err(Error::PingTimeout { limit }),
         }
     }
 
-    /// Puts a question to the server, once there is a connection.
-    pub(super) async fn question(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
+    /// Sends a query to the server and waits for its answer.
+    pub(super) async fn query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
         coop::consume_budget().await;
-        let (reply, answer) = oneshot::channel();
-        let is_up = self.order(|state| {
-            if state.is_up {
-                // Those whose callers have gone need no answer.
-                state.questions.retain(|question| !question.reply.is_closed());
-                state.questions.push_back(Question { sql: sql.to_owned(), reply });
+        let (sender, answer) = oneshot::channel();
+        let is_connected = self.shared.request(|state| {
+            let is_connected = state.is_connected();
+            if is_connected {
+                // Queries whose callers have gone need not be sent.
+                state.user_queries.retain(|query| !query.reply.is_closed());
+                state.user_queries.push_back(UserQuery { sql: sql.to_owned(), reply: sender });
             }
-            state.is_up
+            is_connected
         })?;
-        if !is_up {
+        if !is_connected {
             return Err(Error::Down);
         }
-        self.shared.answer(answer).await
+        self.shared.wait_for_answer(answer).await
     }
 
     /// Closes the listener; see [`Listener::close`](super::Listener::close).
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// See there.
     pub async fn close(&self) {
         self.shared.close().await;
     }
 
-    /// The number of the newest connection: 0 before there is one. It grows, and skips those that ended before they
-    /// were used.
+    /// The number of the newest connection: 0 before there is one.
+    ///
+    /// It grows, and skips connections that ended before they were used.
     pub fn generation(&self) -> u64 {
         self.shared.lock().generation
     }
 
     /// Whether there is a connection, as far as this machine knows.
     pub fn is_connected(&self) -> bool {
-        self.shared.lock().is_up
+        self.shared.lock().is_connected()
     }
 
     /// The status of the listener at this moment.
     pub fn status(&self) -> Status {
-        match (&self.shared.lock().end, self.shared.status.get()) {
-            (Some(End::Closed | End::RuntimeShutdown), _) | (_, None) => Status::Closed,
-            (_, Some(status)) => status.current(),
+        let core = self.shared.core_status.get().map_or(Status::Closed, StatusWatch::current);
+        match self.shared.lock().end_reason {
+            Some(EndReason::Closed | EndReason::RuntimeShutdown) => Status::Closed,
+            _ => core,
         }
-    }
-
-    /// Changes what is wanted, unless it is over, and lets the task know.
-    fn order<T>(&self, change: impl FnOnce(&mut State) -> T) -> Result<T, Error> {
-        let mut state = self.shared.lock();
-        state.check()?;
-        let outcome = change(&mut state);
-        let task = state.task.take();
-        drop(state);
-        task.into_iter().for_each(Waker::wake);
-        Ok(outcome)
     }
 }
 
-/// A `listen` whose caller has not been told of its success. Dropped, it leaves nothing behind.
-struct Claim<'a> {
+/// Takes a `listen` back when it is dropped, unless the call has succeeded.
+struct CancelGuard<'a> {
     handle: &'a ListenerHandle,
     channel: &'a str,
-    ticket: Option<u64>,
+    /// The number of the `listen`; `None` once the call has succeeded.
+    id: Option<ListenId>,
 }
 
-impl Drop for Claim<'_> {
+impl Drop for CancelGuard<'_> {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket {
-            let _ = self.handle.order(|state| state.channels.cancel(self.channel, ticket));
+        if let Some(id) = self.id {
+            let _ = self.handle.shared.request(|state| state.channels.cancel(self.channel, id));
         }
     }
 }
 
-fn oust(channel: &str, waiter: Option<Waiter>) {
+/// Ends another task's `listen`, because the channel was unlistened.
+fn cancel_listen(channel: &str, waiter: Option<Waiter>) {
     if let Some(waiter) = waiter {
-        let _ = waiter.send(Err(Error::NotListening { channel: channel.into() }));
+        reply(waiter, Err(Error::NotListening { channel: channel.into() }));
     }
 }
 
-/// What the server would not take, or would cut.
+/// Refuses names that the server would refuse or truncate.
 fn check_name(channel: &str) -> Result<(), Error> {
     let reason = match channel.len() {
         0 => "expected 1 to 63 bytes, it is empty",
@@ -219,7 +216,7 @@ impl fmt::Debug for ListenerHandle {
         let state = self.shared.lock();
         f.debug_struct("ListenerHandle")
             .field("generation", &state.generation)
-            .field("is_connected", &state.is_up)
+            .field("is_connected", &state.is_connected())
             .field("channels", &state.channels.len())
             .finish_non_exhaustive()
     }

@@ -1,74 +1,80 @@
-//! The rules of silence: when to ask the server whether it is there, and when to give it up. No I/O, no clock.
+//! The rules of silence: when to send a heartbeat, and when to drop the connection. No I/O, no clock.
+//!
+//! Next: [`ServerConnection`](super::connection::ServerConnection), which follows them.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What is known of one link.
+/// The signs of life of one connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heartbeat {
-    /// Ask when nothing came in for so long.
+    /// Send a heartbeat when nothing has arrived for this long.
     interval: Option<Duration>,
-    /// Give up when nothing came in for so long after the question.
+    /// Drop the connection when nothing has arrived for this long after a query.
     limit: Duration,
-    /// Since when a question is open.
-    asked: Option<Instant>,
-    /// The end of the last time in which this side did not read.
-    resumed: Option<Instant>,
-    /// The time has run out, and at this time a last look is taken.
-    last_look: Option<Instant>,
+    /// When the query was sent after which nothing has arrived yet.
+    query_sent_at: Option<Instant>,
+    /// When this side last began to read again after a pause.
+    resumed_at: Option<Instant>,
+    /// The limit has passed, and the socket is checked once more until this time.
+    last_check: Option<Instant>,
 }
 
+/// What the caller has to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Nothing before this time, or before something happens.
+pub(super) enum HeartbeatStep {
+    /// Nothing before this time, or before something arrives.
     Wait(Option<Instant>),
-    Ask,
+    /// Send a heartbeat. The time for its answer runs from now on.
+    Send,
+    /// Drop the connection.
     GiveUp,
 }
 
-/// What may have arrived is looked for once more after so long. (If this program was stopped for a while, the timer may run
-/// before the socket is looked at.)
+/// The socket is checked once more after this delay. If the program was suspended, the timer may fire before the runtime has
+/// looked at the socket.
 const GRACE: Duration = Duration::from_millis(20);
 
 impl Heartbeat {
+    /// The rules for a new connection. Without an `interval`, there are no heartbeats.
     pub(super) fn new(interval: Option<Duration>, limit: Duration) -> Self {
-        Self { interval, limit, asked: None, resumed: None, last_look: None }
+        Self { interval, limit, query_sent_at: None, resumed_at: None, last_check: None }
     }
 
-    /// A question was sent.
-    pub(super) fn asked(&mut self, now: Instant) {
-        self.asked = self.asked.or(Some(now));
+    /// A query of the program was sent.
+    pub(super) fn note_query(&mut self, now: Instant) {
+        self.query_sent_at.get_or_insert(now);
     }
 
-    /// This side reads again: the time in which it did not says nothing of the server.
-    pub(super) fn resumed(&mut self, now: Instant) {
-        self.resumed = Some(now);
-        self.asked = self.asked.map(|_| now);
-        self.last_look = None;
+    /// This side reads again. The pause before says nothing about the server.
+    pub(super) fn note_resumed(&mut self, now: Instant) {
+        self.resumed_at = Some(now);
+        self.query_sent_at = self.query_sent_at.map(|_| now);
+        self.last_check = None;
     }
 
-    /// Everything that had come was read, the last byte of it at `heard`.
-    pub(super) fn step(&mut self, now: Instant, heard: Instant) -> Step {
-        if self.asked.is_some_and(|asked| asked < heard) {
-            self.asked = None;
-            self.last_look = None;
+    /// The next step, when everything that has arrived was read. The last byte was read at `last_read`.
+    pub(super) fn step(&mut self, now: Instant, last_read: Instant) -> HeartbeatStep {
+        if self.query_sent_at.is_some_and(|sent| sent < last_read) {
+            self.query_sent_at = None;
+            self.last_check = None;
         }
-        if let Some(asked) = self.asked {
-            let Some(end) = asked.checked_add(self.limit) else { return Step::Wait(None) };
+        if let Some(sent) = self.query_sent_at {
+            let Some(end) = sent.checked_add(self.limit) else { return HeartbeatStep::Wait(None) };
             if now < end {
-                return Step::Wait(Some(end));
+                return HeartbeatStep::Wait(Some(end));
             }
-            let last_look = *self.last_look.get_or_insert(now + GRACE);
-            return if now < last_look { Step::Wait(Some(last_look)) } else { Step::GiveUp };
+            let last_check = *self.last_check.get_or_insert(now + GRACE);
+            return if now < last_check { HeartbeatStep::Wait(Some(last_check)) } else { HeartbeatStep::GiveUp };
         }
-        let quiet_since = self.resumed.map_or(heard, |resumed| resumed.max(heard));
+        let quiet_since = self.resumed_at.map_or(last_read, |resumed| resumed.max(last_read));
         match self.interval.and_then(|interval| quiet_since.checked_add(interval)) {
-            None => Step::Wait(None),
-            Some(due) if now < due => Step::Wait(Some(due)),
+            None => HeartbeatStep::Wait(None),
+            Some(due) if now < due => HeartbeatStep::Wait(Some(due)),
             Some(_) => {
-                self.asked = Some(now);
-                Step::Ask
+                self.query_sent_at = Some(now);
+                HeartbeatStep::Send
             }
         }
     }

@@ -1,4 +1,6 @@
-//! The servers of a configuration, and how each is reached.
+//! The hosts of a configuration, and a dialer for each.
+//!
+//! Next: [`LoginDialer`](super::login_dialer::LoginDialer), which tries them in order.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,37 +10,42 @@ use tokio_postgres::config::Host as ConfigHost;
 use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, SslMode, SslNegotiation};
 
 use super::Error;
-use super::dialer::{AnyDialer, BoxStream};
 use super::login::BoxError;
 #[cfg(feature = "tls")]
 use super::tls::TlsUpgrade;
 #[cfg(unix)]
 use crate::UnixDialer;
+use crate::dial::{BoxedDialer, BoxedStream};
 use crate::{Address, Dial, Keepalive, SocketOptions, TcpDialer};
 
-/// One server.
+/// One server, and how it is reached.
+///
+/// Each host has its own dialer, which keeps its choice of addresses from one attempt to the next.
 pub(super) struct Host {
+    /// The name in errors: the host and port, or the path of the socket.
     name: String,
-    dialer: AnyDialer,
+    dialer: BoxedDialer,
+    /// The limit of a dial, without TLS and the login.
     connect_timeout: Option<Duration>,
     #[cfg(feature = "tls")]
     tls: Option<TlsUpgrade>,
 }
 
 impl Host {
-    /// One that a dialer of the user's reaches.
-    pub(super) fn of(dialer: AnyDialer) -> Self {
-        Self {
+    /// The host that a dialer of the program reaches.
+    pub(super) fn from_dialer(dialer: BoxedDialer) -> Result<Self, Error> {
+        dialer.check().map_err(Error::from_core)?;
+        Ok(Self {
             name: "the dialer's server".to_owned(),
             dialer,
             connect_timeout: None,
             #[cfg(feature = "tls")]
             tls: None,
-        }
+        })
     }
 
-    /// A stream to it, on which TLS was agreed if it is to be spoken.
-    pub(super) async fn dial(&mut self) -> Result<BoxStream, BoxError> {
+    /// Connects, and speaks TLS if that applies.
+    pub(super) async fn dial(&mut self) -> Result<BoxedStream, BoxError> {
         let stream = match self.connect_timeout {
             None => self.dialer.dial().await?,
             Some(limit) => tokio::time::timeout(limit, self.dialer.dial()).await.map_err(|_| {
@@ -52,6 +59,7 @@ impl Host {
         Ok(stream)
     }
 
+    /// Tells the dialer that its last dial was of no use.
     pub(super) fn dial_failed(&mut self) {
         self.dialer.dial_failed();
     }
@@ -63,16 +71,24 @@ impl fmt::Display for Host {
     }
 }
 
-/// Finds what cannot be honoured, whoever dials.
+/// Checks the settings that apply with any dialer.
 pub(super) fn check(config: &Config) -> Result<(), Error> {
     if config.get_channel_binding() == ChannelBinding::Require {
-        return invalid("channel_binding=require: expected prefer or disable, as TLS is below tokio-postgres here");
+        return invalid(
+            "channel_binding=require: expected prefer or disable, because TLS is below tokio-postgres here",
+        );
     }
     Ok(())
 }
 
-/// All servers of a configuration.
-pub(super) fn of_config(config: &Config, #[cfg(feature = "tls")] tls: Option<&crate::Tls>) -> Result<Vec<Host>, Error> {
+/// All hosts of a configuration, each with its dialer.
+///
+/// The pairs of hosts, addresses and ports follow the rules of libpq: one port for all of them or one for each, and an address in
+/// `hostaddr` replaces the look-up of the name at the same position.
+pub(super) fn from_config(
+    config: &Config,
+    #[cfg(feature = "tls")] tls: Option<&crate::Tls>,
+) -> Result<Vec<Host>, Error> {
     let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
     let count = hosts.len().max(addresses.len());
     if count == 0 {
@@ -93,7 +109,7 @@ pub(super) fn of_config(config: &Config, #[cfg(feature = "tls")] tls: Option<&cr
     #[cfg(not(feature = "tls"))]
     let is_tls_possible = false;
     if config.get_ssl_mode() == SslMode::Require && !is_tls_possible {
-        return invalid("sslmode=require: expected settings of TLS by ListenerBuilder::tls (feature tls)");
+        return invalid("sslmode=require: expected TLS settings by ListenerBuilder::tls (feature tls)");
     }
     if config.get_ssl_mode() == SslMode::Prefer
         && config.get_ssl_negotiation() == SslNegotiation::Direct
@@ -106,13 +122,13 @@ pub(super) fn of_config(config: &Config, #[cfg(feature = "tls")] tls: Option<&cr
     let mut all = Vec::with_capacity(count);
     for index in 0..count {
         let port = ports.get(index).or_else(|| ports.first()).copied().unwrap_or(5432);
-        let (dialed, certified) = match (hosts.get(index), addresses.get(index)) {
+        let (dialed, tls_name) = match (hosts.get(index), addresses.get(index)) {
             #[cfg(unix)]
             (Some(ConfigHost::Unix(folder)), None) => {
                 let path = folder.join(format!(".s.PGSQL.{port}"));
                 all.push(Host {
                     name: path.display().to_string(),
-                    dialer: AnyDialer::new(UnixDialer::new(path)),
+                    dialer: BoxedDialer::new(UnixDialer::new(path)),
                     connect_timeout,
                     #[cfg(feature = "tls")]
                     tls: None,
@@ -131,14 +147,14 @@ pub(super) fn of_config(config: &Config, #[cfg(feature = "tls")] tls: Option<&cr
         let mut dialer = TcpDialer::new(address.clone());
         dialer.take_socket_options(&options);
         #[cfg(not(feature = "tls"))]
-        let _ = certified;
+        let _ = tls_name;
         all.push(Host {
             name: address.to_string(),
-            dialer: AnyDialer::new(dialer),
+            dialer: BoxedDialer::new(dialer),
             connect_timeout,
             #[cfg(feature = "tls")]
             tls: match tls {
-                Some(tls) => TlsUpgrade::new(tls, config, &certified)?,
+                Some(tls) => TlsUpgrade::new(tls, config, &tls_name)?,
                 None => None,
             },
         });
@@ -149,19 +165,12 @@ pub(super) fn of_config(config: &Config, #[cfg(feature = "tls")] tls: Option<&cr
     Ok(all)
 }
 
-impl Host {
-    /// What the user's dialer says of its settings.
-    pub(super) fn check(&self) -> Result<(), Error> {
-        self.dialer.check().map_err(Error::from_core)
-    }
-}
-
 /// Whether the hosts are tried in a random order.
 pub(super) fn is_random(config: &Config) -> bool {
     config.get_load_balance_hosts() == LoadBalanceHosts::Random
 }
 
-/// The settings of the sockets; where the configuration leaves a number open, Linux's own.
+/// The options of the sockets. Where the configuration sets no number, the default of Linux applies.
 fn socket_options(config: &Config) -> Result<SocketOptions, Error> {
     let mut options = SocketOptions::new().nodelay(true);
     if config.get_keepalives() {
@@ -183,7 +192,7 @@ fn socket_options(config: &Config) -> Result<SocketOptions, Error> {
         if limit < Duration::from_millis(1) || Duration::from_millis(i32::MAX as u64) < limit {
             return invalid(format!("tcp_user_timeout {limit:?}: expected 1ms to 24 days"));
         }
-        // Elsewhere there is none, and tokio-postgres says that it has no effect then.
+        // Other systems have no such option. There the setting has no effect, as tokio-postgres documents.
         if cfg!(any(target_os = "android", target_os = "fuchsia", target_os = "linux")) {
             options = options.user_timeout(limit);
         }
@@ -191,6 +200,7 @@ fn socket_options(config: &Config) -> Result<SocketOptions, Error> {
     Ok(options)
 }
 
+/// The error of a setting that cannot apply.
 fn invalid<T>(text: impl Into<String>) -> Result<T, Error> {
     Err(Error::InvalidConfig(text.into()))
 }

@@ -1,4 +1,6 @@
-//! A listener that survives the server.
+//! A listener that survives the loss of its server.
+//!
+//! Next: [`ListenerHandle`], which makes its requests, and `listener_shared/receive`, which reads its queue.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -6,18 +8,18 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
-use super::end::End;
+use super::end_reason::EndReason;
 use super::start::{start, start_and_wait};
 use super::{Error, ListenerBuilder, ListenerHandle, Message, ServerConfig};
 use crate::Status;
 
-/// Listens to channels of a PostgreSQL server, and goes on after the server was away; see [the module](super).
+/// Listens to channels of a PostgreSQL server, and reconnects after a loss; see [the module](super).
 ///
 /// Dropping it closes it.
 ///
 /// # Examples
 ///
-/// Channels come and go by a handle, while another task reads:
+/// A handle adds and removes channels while another task reads:
 ///
 /// ```no_run
 /// use futures_util::StreamExt;
@@ -41,10 +43,12 @@ use crate::Status;
 #[must_use = "it is closed as soon as it is dropped"]
 #[derive(Debug)]
 pub struct Listener {
+    /// Makes the requests.
     handle: ListenerHandle,
-    /// The stream has given its error.
-    is_over: bool,
-    turn: u32,
+    /// The stream has returned its error.
+    is_stream_done: bool,
+    /// Counts the calls of `recv`; see `poll_recv`.
+    recv_calls: u32,
 }
 
 impl Listener {
@@ -57,89 +61,99 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] for settings that cannot work, [`Error::Connect`] if the first attempt fails, be it for a
+    /// [`Error::InvalidConfig`] for invalid settings, [`Error::Connect`] if the first attempt fails, for example because of a
     /// wrong password.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a dropped future takes its attempt with it.
+    /// Cancel safe: dropping the future ends its attempt.
     pub async fn connect(config: impl Into<ServerConfig>) -> Result<Self, Error> {
         Self::builder(config).connect().await
     }
 
+    /// Starts a listener; see [`ListenerBuilder::build`].
     pub(super) fn start(builder: ListenerBuilder) -> Result<Self, Error> {
-        Ok(Self { handle: ListenerHandle { shared: start(builder)? }, is_over: false, turn: 0 })
+        Ok(Self { handle: ListenerHandle { shared: start(builder)? }, is_stream_done: false, recv_calls: 0 })
     }
 
+    /// Starts a listener and waits; see [`ListenerBuilder::connect`].
     pub(super) async fn start_and_wait(builder: ListenerBuilder) -> Result<Self, Error> {
         let shared = start_and_wait(builder, false).await?;
-        let listener = Self { handle: ListenerHandle { shared }, is_over: false, turn: 0 };
-        listener.handle.shared.begun().await;
+        let listener = Self { handle: ListenerHandle { shared }, is_stream_done: false, recv_calls: 0 };
+        listener.handle.shared.wait_for_first_connection().await;
         Ok(listener)
     }
 
     /// Listens to a channel. Returns when the server has acknowledged it, and waits for that through outages.
     ///
-    /// From then on the channel is listened to on every connection. The name is taken as it is: case matters, and any
-    /// character may be in it but NUL.
+    /// From then on the channel is listened to on every connection. The name is taken literally: case matters, and it may contain
+    /// any character except NUL.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidChannel`] unless the name has 1 to 63 bytes, none of them zero (a longer name the server would cut);
-    /// [`Error::AlreadyListening`]; [`Error::Refused`] if the server refuses, a standby for one, and then it is not tried again;
-    /// [`Error::NotListening`] if it was unlistened meanwhile; [`Error::Backlog`]; or what says that it is over.
+    /// - [`Error::InvalidChannel`] unless the name has 1 to 63 bytes, none of them zero. The server would truncate a longer name.
+    /// - [`Error::AlreadyListening`] if the channel is listened to already.
+    /// - [`Error::Refused`] if the server refuses, as a standby does. Then it is not tried again.
+    /// - [`Error::NotListening`] if the channel was unlistened in the meantime.
+    /// - [`Error::Backlog`] if no task reads.
+    /// - A [final](Error::is_final) error if the listener has ended.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a dropped future leaves nothing behind. If the server knows of the channel by then, it is told to
-    /// forget it.
+    /// Cancel safe: dropping the future takes the `listen` back. If the server already knows the channel, an `UNLISTEN` is sent.
     pub async fn listen(&self, channel: &str) -> Result<(), Error> {
         self.handle.listen(channel).await
     }
 
-    /// Stops listening to a channel. Returns when the server has acknowledged it; if there is no connection, at once.
+    /// Stops listening to a channel. Returns when the server has acknowledged it, or at once if there is no connection.
     ///
-    /// Notifications that were received before are still handed out.
+    /// Notifications received before are still returned.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidChannel`] as for [`listen`](Listener::listen), [`Error::NotListening`], [`Error::Backlog`] (it will
-    /// be done nevertheless), or what says that it is over.
+    /// - [`Error::InvalidChannel`] as for [`listen`](Listener::listen).
+    /// - [`Error::NotListening`] if the channel is not listened to.
+    /// - [`Error::Backlog`] if no task reads. The `UNLISTEN` is sent later.
+    /// - A [final](Error::is_final) error if the listener has ended.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: once polled, it will be done, and dropping the future only ends the wait.
+    /// Cancel safe: once polled, it will be done. Dropping the future only ends the wait.
     pub async fn unlisten(&self, channel: &str) -> Result<(), Error> {
         self.handle.unlisten(channel).await
     }
 
-    /// Stops listening to all channels, as [`unlisten`](Listener::unlisten) does to one.
+    /// Stops listening to all channels, as [`unlisten`](Listener::unlisten) does for one.
     ///
     /// # Errors
     ///
-    /// [`Error::Backlog`] (it will be done nevertheless), or what says that it is over.
+    /// - [`Error::Backlog`] if no task reads. The `UNLISTEN` is sent later.
+    /// - A [final](Error::is_final) error if the listener has ended.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: once polled, it will be done, and dropping the future only ends the wait.
+    /// Cancel safe: once polled, it will be done. Dropping the future only ends the wait.
     pub async fn unlisten_all(&self) -> Result<(), Error> {
         self.handle.unlisten_all().await
     }
 
-    /// The channels that are listened to, in alphabetical order; those too that the server has not acknowledged yet.
+    /// The channels that are listened to, in alphabetical order. They include the ones that the server has not acknowledged yet.
     pub fn channels(&self) -> Vec<String> {
         self.handle.channels()
     }
 
-    /// Asks the server whether it is there. `Ok`: it has answered after this was called.
+    /// Sends an empty query and waits for its answer. `Ok` means that the server has answered after this call.
     ///
-    /// It takes [`ping_timeout`](ListenerBuilder::ping_timeout) at most, whether or not anybody reads. If nothing at all came
-    /// from the server meanwhile, the connection is given up ([`Error::Silent`]).
+    /// The wait ends after [`ping_timeout`](ListenerBuilder::ping_timeout), whether or not a task reads. If nothing at all arrives
+    /// from the server within that time, the connection is dropped ([`Error::Silent`]).
     ///
     /// # Errors
     ///
-    /// [`Error::Down`] if there is no connection, [`Error::Lost`] if it is lost before the answer, [`Error::PingTimeout`],
-    /// [`Error::Backlog`], or what says that it is over.
+    /// - [`Error::Down`] if there is no connection.
+    /// - [`Error::Lost`] or [`Error::Silent`] if the connection is lost before the answer.
+    /// - [`Error::PingTimeout`] if no answer arrives in time.
+    /// - [`Error::Backlog`] if no task reads.
+    /// - A [final](Error::is_final) error if the listener has ended.
     ///
     /// # Cancel safety
     ///
@@ -148,39 +162,41 @@ impl Listener {
         self.handle.ping().await
     }
 
-    /// The next message; see [`Message`].
+    /// Receives the next message; see [`Message`].
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] as soon as the listener is closed, whatever lies in its queue. After the queue is empty,
+    /// [`Error::Closed`] as soon as the listener is closed, whatever its queue holds. After the queue is empty,
     /// [`Error::GaveUp`] or [`Error::RuntimeShutdown`].
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: no message is lost.
     pub async fn recv(&mut self) -> Result<Message, Error> {
-        poll_fn(|cx| self.handle.shared.poll_recv(&mut self.turn, cx)).await
+        poll_fn(|cx| self.handle.shared.poll_recv(&mut self.recv_calls, cx)).await
     }
 
-    /// Closes the listener, at any moment: what waits ends with [`Error::Closed`], and so does every later call.
+    /// Closes the listener, at any moment. Waiting calls and all later calls end with [`Error::Closed`].
     ///
-    /// The server is told goodbye if that takes no wait. When the future is ready, the socket is closed and nothing dials
-    /// any more; only a hook of the program that is running is not waited for, nor is the socket then. Closing twice does no harm.
+    /// The server gets the message that ends a session, if that takes no wait. When the future is ready, the socket is closed and
+    /// there are no more dials. There is one exception: while a hook of the program runs, neither the hook nor the socket is
+    /// waited for. Closing twice is harmless.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: once polled, it is closed, and dropping the future only ends the wait.
+    /// Cancel safe: once polled, the listener is closed. Dropping the future only ends the wait.
     pub async fn close(&self) {
         self.handle.close().await;
     }
 
-    /// A handle for other tasks, which can do all of this but receive.
+    /// A handle for other tasks. It can do everything except receive.
     pub fn handle(&self) -> ListenerHandle {
         self.handle.clone()
     }
 
-    /// The number of the newest connection: 0 before there is one. It grows, and skips those that ended before they
-    /// were used.
+    /// The number of the newest connection: 0 before there is one.
+    ///
+    /// It grows, and skips connections that ended before they were used.
     pub fn generation(&self) -> u64 {
         self.handle.generation()
     }
@@ -190,29 +206,29 @@ impl Listener {
         self.handle.is_connected()
     }
 
-    /// The state of the listener at this moment.
+    /// The status of the listener at this moment.
     pub fn status(&self) -> Status {
         self.handle.status()
     }
 }
 
-/// The messages of [`recv`](Listener::recv). When it is over: the error once, then the end.
+/// The messages of [`recv`](Listener::recv). After the listener has ended, the stream returns the error once and then ends.
 impl Stream for Listener {
     type Item = Result<Message, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.is_over {
+        if self.is_stream_done {
             return Poll::Ready(None);
         }
         let me = &mut *self;
-        let item = ready!(me.handle.shared.poll_recv(&mut me.turn, cx));
-        self.is_over = item.is_err();
+        let item = ready!(me.handle.shared.poll_recv(&mut me.recv_calls, cx));
+        self.is_stream_done = item.is_err();
         Poll::Ready(Some(item))
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.handle.shared.end(End::Closed);
+        self.handle.shared.end(EndReason::Closed);
     }
 }

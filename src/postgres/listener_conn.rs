@@ -1,18 +1,19 @@
-//! One connection that listens.
+//! A single listening connection, which does not reconnect.
+//!
+//! Next: [`Listener`](super::Listener), which does.
 
 use std::future::poll_fn;
 
 use tokio_postgres::SimpleQueryMessage;
 
-use super::end::End;
+use super::end_reason::EndReason;
 use super::start::start_and_wait;
 use super::{Error, ListenerBuilder, ListenerHandle, Message, Notification, ServerConfig};
 
-/// One connection that listens, and does not come back when it is lost. For programs that see to that themselves. Every error
-/// of [`recv`](ListenerConn::recv) is the last.
+/// A single connection that listens, and that does not reconnect when it is lost. For programs that reconnect themselves.
 ///
-/// It has the settings of a [`Listener`](super::Listener) that concern one connection; see
-/// [`ListenerBuilder::connect_once`].
+/// Every error of [`recv`](ListenerConn::recv) is final. The settings of a [`Listener`](super::Listener) that concern one
+/// connection apply; see [`ListenerBuilder::connect_once`].
 ///
 /// ```no_run
 /// use perconn::postgres::ListenerConn;
@@ -29,7 +30,7 @@ use super::{Error, ListenerBuilder, ListenerHandle, Message, Notification, Serve
 #[derive(Debug)]
 pub struct ListenerConn {
     handle: ListenerHandle,
-    turn: u32,
+    recv_calls: u32,
 }
 
 impl ListenerConn {
@@ -37,18 +38,20 @@ impl ListenerConn {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] for settings that cannot work, [`Error::Connect`] if the attempt fails.
+    /// [`Error::InvalidConfig`] for invalid settings, [`Error::Connect`] if the attempt fails.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a dropped future takes its attempt with it.
+    /// Cancel safe: dropping the future ends its attempt.
     pub async fn connect(config: impl Into<ServerConfig>) -> Result<Self, Error> {
         ListenerBuilder::new(config.into()).connect_once().await
     }
 
+    /// Makes the connection; see [`ListenerBuilder::connect_once`].
     pub(super) async fn start(builder: ListenerBuilder) -> Result<Self, Error> {
-        let conn = Self { handle: ListenerHandle { shared: start_and_wait(builder, true).await? }, turn: 0 };
-        conn.handle.shared.begun().await;
+        let shared = start_and_wait(builder, true).await?;
+        let conn = Self { handle: ListenerHandle { shared }, recv_calls: 0 };
+        conn.handle.shared.wait_for_first_connection().await;
         Ok(conn)
     }
 
@@ -56,11 +59,11 @@ impl ListenerConn {
     ///
     /// # Errors
     ///
-    /// As there; and [`Error::Lost`] or [`Error::Silent`] once the connection is lost.
+    /// See there; and [`Error::Lost`] or [`Error::Silent`] once the connection is lost.
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// See there.
     pub async fn listen(&self, channel: &str) -> Result<(), Error> {
         self.handle.listen(channel).await
     }
@@ -69,92 +72,95 @@ impl ListenerConn {
     ///
     /// # Errors
     ///
-    /// As there; and [`Error::Lost`] or [`Error::Silent`] once the connection is lost.
+    /// See there; and [`Error::Lost`] or [`Error::Silent`] once the connection is lost.
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// See there.
     pub async fn unlisten(&self, channel: &str) -> Result<(), Error> {
         self.handle.unlisten(channel).await
     }
 
-    /// Stops listening to all channels.
+    /// Stops listening to all channels; see [`Listener::unlisten_all`](super::Listener::unlisten_all).
     ///
     /// # Errors
     ///
-    /// As [`unlisten`](ListenerConn::unlisten).
+    /// See there; and [`Error::Lost`] or [`Error::Silent`] once the connection is lost.
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// See there.
     pub async fn unlisten_all(&self) -> Result<(), Error> {
         self.handle.unlisten_all().await
     }
 
-    /// Asks the server whether it is there; see [`Listener::ping`](super::Listener::ping).
+    /// Sends an empty query and waits for its answer; see [`Listener::ping`](super::Listener::ping).
     ///
     /// # Errors
     ///
-    /// As there; and [`Error::Lost`] or [`Error::Silent`] once the connection is lost.
+    /// See there; and [`Error::Lost`] or [`Error::Silent`] once the connection is lost.
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// See there.
     pub async fn ping(&self) -> Result<(), Error> {
         self.handle.ping().await
     }
 
-    /// Sends statements of your own by the simple protocol, and returns what the server answers.
+    /// Sends statements of your own by the simple query protocol, and returns the server's answers.
     ///
-    /// A `LISTEN` or `UNLISTEN` among them is carried out, but not known to [`listen`](ListenerConn::listen) and
-    /// [`unlisten`](ListenerConn::unlisten). While a transaction is open, what `listen` and `unlisten` do is in force from its
-    /// commit on only. A `COPY` from or to the client ends the connection.
+    /// A `LISTEN` or `UNLISTEN` among them is executed, but [`listen`](ListenerConn::listen) and
+    /// [`unlisten`](ListenerConn::unlisten) do not know of it. While a transaction is open, `listen` and `unlisten` take effect
+    /// only when it commits. A `COPY` from or to the client ends the connection.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] for a zero byte in it, [`Error::Refused`] with the server's words, [`Error::Backlog`], or what says that it is over.
+    /// - [`Error::InvalidConfig`] for a statement with a zero byte.
+    /// - [`Error::Refused`] with the server's error.
+    /// - [`Error::Backlog`] if no task reads.
+    /// - [`Error::Lost`], [`Error::Silent`] or [`Error::Closed`] if the connection has ended.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: dropping the future only ends the wait; the statements may have been carried out.
+    /// Cancel safe: dropping the future only ends the wait. The statements may have been executed.
     pub async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
         if sql.contains('\0') {
             return Err(Error::InvalidConfig("simple_query: a statement with a zero byte: expected none".into()));
         }
-        self.handle.question(sql).await
+        self.handle.query(sql).await
     }
 
-    /// The next notification.
+    /// Receives the next notification.
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] as soon as it is closed; after all that was received before is handed out,
-    /// [`Error::Lost`] or [`Error::Silent`].
+    /// [`Error::Closed`] as soon as the connection is closed. [`Error::Lost`] or [`Error::Silent`] after everything received
+    /// before the loss was returned.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: no notification is lost.
     pub async fn recv(&mut self) -> Result<Notification, Error> {
         loop {
-            // (There are no other messages: what is full waits, and there is one link only.)
+            // There are no other messages: a full queue always waits, and there is only one connection.
             if let Message::Notification(notification) =
-                poll_fn(|cx| self.handle.shared.poll_recv(&mut self.turn, cx)).await?
+                poll_fn(|cx| self.handle.shared.poll_recv(&mut self.recv_calls, cx)).await?
             {
                 return Ok(notification);
             }
         }
     }
 
-    /// Why it has ended: [`Error::Lost`], [`Error::Silent`], [`Error::Closed`]; `None` while it has not.
+    /// Why the connection has ended: [`Error::Lost`], [`Error::Silent`] or [`Error::Closed`]. `None` while it is up.
     pub fn error(&self) -> Option<Error> {
-        self.handle.shared.lock().end.as_ref().map(End::error)
+        self.handle.shared.lock().end_reason.as_ref().map(EndReason::error)
     }
 
     /// Closes the connection; see [`Listener::close`](super::Listener::close).
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// See there.
     pub async fn close(&self) {
         self.handle.close().await;
     }
@@ -162,6 +168,6 @@ impl ListenerConn {
 
 impl Drop for ListenerConn {
     fn drop(&mut self) {
-        self.handle.shared.end(End::Closed);
+        self.handle.shared.end(EndReason::Closed);
     }
 }

@@ -1,66 +1,96 @@
-//! What a reader is given.
+//! The messages that a reader receives.
+//!
+//! Next: [`Listener::recv`](super::Listener::recv), which returns them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
 
-/// What [`Listener::recv`](super::Listener::recv) gives, in order.
+/// A message of [`Listener::recv`](super::Listener::recv). Messages arrive in order.
 ///
 /// Between the notifications of two connections there are always [`Lost`](Message::Lost) and
-/// [`Resynced`](Message::Resynced), in this order, once for each connection that was lost.
+/// [`Resynced`](Message::Resynced), in this order, once for each lost connection.
+///
+/// # Examples
+///
+/// A reader that keeps a copy of a table up to date:
+///
+/// ```
+/// use perconn::postgres::Message;
+///
+/// /// What the reader has to do after a message.
+/// enum Task {
+///     LoadRow(String),
+///     LoadTable,
+///     Nothing,
+/// }
+///
+/// fn task(message: &Message) -> Task {
+///     match message {
+///         Message::Notification(notification) => Task::LoadRow(notification.payload().to_owned()),
+///         // Notifications are missing: during an outage, or because the queue was full.
+///         Message::Resynced { .. } | Message::Dropped { .. } => Task::LoadTable,
+///         _ => Task::Nothing,
+///     }
+/// }
+/// # let _ = task;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Message {
     /// A notification.
     Notification(Notification),
-    /// The connection was lost. All that was received on it has been handed out before this.
+    /// The connection was lost. Everything received on it comes before this message.
     #[non_exhaustive]
     Lost {
         /// The number of the connection.
         generation: u64,
-        /// Why.
+        /// Why it was lost.
         cause: Arc<Error>,
     },
-    /// A new connection listens to all channels again. Notifications sent in between were not received: what they tell of has
-    /// to be looked up now. All that follows was sent after the server had taken up all of the channels.
+    /// A new connection listens to all channels again.
+    ///
+    /// Notifications sent during the outage were not received: look up now what they would have reported. Everything after this
+    /// message was sent after the server had begun to listen to all of the channels.
     #[non_exhaustive]
     Resynced {
         /// The number of the new connection.
         generation: u64,
-        /// The time since the old one was lost.
+        /// The time since the loss of the old connection.
         outage: Duration,
     },
-    /// The queue was full, and at this very place so many notifications were dropped ([`WhenFull::Drop`](super::WhenFull::Drop)).
+    /// The queue was full, and notifications were dropped at this position ([`WhenFull::Drop`]).
     #[non_exhaustive]
     Dropped {
-        /// How many.
+        /// How many notifications were dropped.
         count: u64,
     },
 }
 
 /// A notification, as the server sent it.
 ///
-/// It is text, in UTF-8. In a database whose encoding is `SQL_ASCII`, anybody may send what is none: then the server ends the
-/// session of each listener, which is a loss like any other.
+/// Its text is UTF-8. In a database with the encoding `SQL_ASCII`, any client can send text that is not UTF-8. Then the server
+/// ends the session of each listener, which is a loss like any other.
 #[derive(Clone)]
 pub struct Notification {
     process_id: i32,
-    /// How long the channel's name is. The payload follows it.
+    /// The length of the channel's name. The payload follows it.
     channel: usize,
     text: Box<str>,
 }
 
 impl Notification {
+    /// A notification as the decoder found it.
     pub(super) fn new(process_id: i32, channel: &str, payload: &str) -> Self {
-        // One piece of memory for both.
+        // One allocation for both.
         let mut text = String::with_capacity(channel.len() + payload.len());
         text.push_str(channel);
         text.push_str(payload);
         Self { process_id, channel: channel.len(), text: text.into_boxed_str() }
     }
 
-    /// The process of the server whose session has sent it.
+    /// The process id of the server process whose session sent it.
     pub fn process_id(&self) -> i32 {
         self.process_id
     }
@@ -70,7 +100,7 @@ impl Notification {
         &self.text[..self.channel]
     }
 
-    /// The payload, empty if there is none; below 8,000 bytes, unless the server was built otherwise.
+    /// The payload; empty if there is none. It is shorter than 8,000 bytes, unless the server was built with another limit.
     pub fn payload(&self) -> &str {
         &self.text[self.channel..]
     }
@@ -96,17 +126,17 @@ impl PartialEq for Notification {
 
 impl Eq for Notification {}
 
-/// What happens to a notification that finds the queue full.
+/// What happens to a notification when the queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// It waits in the socket, and nothing more is read. Nothing is lost on this side.
+    /// It waits in the socket, and nothing more is read. This side loses nothing.
     ///
-    /// When the socket's buffers are full, too, the server keeps what is still to be sent in its queue of notifications, which
-    /// all sessions share (8 GB unless set otherwise). When that is full, `NOTIFY` fails, for everybody. Meanwhile the
-    /// server's answers cannot be read, either: see [`Error::Backlog`].
+    /// When the socket's buffers are full too, the server keeps the remaining notifications in its notification queue, which all
+    /// sessions share (8 GB by default). When that queue is full, `NOTIFY` fails for everybody. Meanwhile the
+    /// server's answers cannot be read either: see [`Error::Backlog`].
     #[default]
     Wait,
-    /// It is dropped, and counted: [`Message::Dropped`] stands at the place of the gap.
+    /// It is dropped and counted: [`Message::Dropped`] marks the position of the gap.
     Drop,
 }

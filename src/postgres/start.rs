@@ -1,142 +1,107 @@
-//! From settings to a listener.
+//! The start of a listener: from settings to a core connection, a dialer and a task.
+//!
+//! Next: [`ListenerTask`], which this starts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio_postgres::config::SslMode;
 
-use super::attempts::{Attempts, Slot};
+use super::attempt_observer::AttemptObserver;
 use super::hosts::{self, Host};
-use super::outbox::Outbox;
-use super::shared::Shared;
-use super::task::Task;
-use super::{Error, Event, ListenerBuilder, WhenFull};
+use super::listener_shared::ListenerShared;
+use super::login::PendingLogin;
+use super::login_dialer::LoginDialer;
+use super::queue::MessageQueue;
+use super::task::ListenerTask;
+use super::{Error, ListenerBuilder, WhenFull};
+use crate::dial::BoxedStream;
 use crate::{Builder, Conn, Sessions};
 
-/// Starts at once; the first attempt is made behind.
-pub(super) fn start(builder: ListenerBuilder) -> Result<Arc<Shared>, Error> {
-    let (core, task) = prepare(builder, false)?;
-    Ok(task.spawn(core.build().map_err(Error::from_core)?))
+/// Starts a listener at once. The first attempt is made in the background.
+pub(super) fn start(builder: ListenerBuilder) -> Result<Arc<ListenerShared>, Error> {
+    let (core, parts) = prepare(builder, false)?;
+    Ok(parts.spawn(core.build().map_err(Error::from_core)?))
 }
 
-/// Waits for the outcome of the first attempt.
-pub(super) async fn start_and_wait(builder: ListenerBuilder, is_once: bool) -> Result<Arc<Shared>, Error> {
-    let (core, task) = prepare(builder, is_once)?;
+/// Starts a listener, and waits for the outcome of the first attempt.
+pub(super) async fn start_and_wait(builder: ListenerBuilder, is_single: bool) -> Result<Arc<ListenerShared>, Error> {
+    let (core, parts) = prepare(builder, is_single)?;
     match core.connect().await {
-        Ok(conn) => Ok(task.spawn(conn)),
-        Err(crate::Error::DialFailure { .. }) => Err(task.shared.first_failure()),
+        Ok(conn) => Ok(parts.spawn(conn)),
+        Err(crate::Error::DialFailure { .. }) => Err(parts.shared.connect_error()),
         Err(crate::Error::RuntimeShutdown) => Err(Error::RuntimeShutdown),
         Err(error) => Err(Error::from_core(error)),
     }
 }
 
-/// What the task is made of, but for the connection.
-struct Unborn {
-    shared: Arc<Shared>,
-    slot: Slot,
+/// The parts of the task, except for the core connection.
+struct Parts {
+    shared: Arc<ListenerShared>,
+    pending_login: PendingLogin,
     heartbeat: Option<Duration>,
-    is_once: bool,
+    /// Whether it is the task of a [`ListenerConn`](super::ListenerConn).
+    is_single: bool,
 }
 
-impl Unborn {
-    fn spawn(self, conn: Conn<super::dialer::BoxStream>) -> Arc<Shared> {
-        let Self { shared, slot, heartbeat, is_once } = self;
-        let _ = shared.status.set(conn.watch_status());
-        let task = Task { shared: Arc::clone(&shared), sessions: Sessions::new(conn), slot, heartbeat, is_once };
+impl Parts {
+    /// Starts the task.
+    fn spawn(self, conn: Conn<BoxedStream>) -> Arc<ListenerShared> {
+        let Self { shared, pending_login, heartbeat, is_single } = self;
+        let _ = shared.core_status.set(conn.watch_status());
+        let sessions = Sessions::new(conn);
+        let task = ListenerTask { shared: Arc::clone(&shared), sessions, pending_login, heartbeat, is_single };
         tokio::spawn(task.run());
         shared
     }
 }
 
-fn prepare(builder: ListenerBuilder, is_once: bool) -> Result<(Builder<Attempts>, Unborn), Error> {
+/// Checks the settings, and makes the settings of the core connection and the parts of the task from them.
+fn prepare(builder: ListenerBuilder, is_single: bool) -> Result<(Builder<LoginDialer>, Parts), Error> {
     check(&builder)?;
     let mut config = builder.config.into_config()?;
     hosts::check(&config)?;
     let hosts = match builder.dialer {
-        Some(dialer) => {
-            let host = Host::of(dialer);
-            host.check()?;
-            vec![host]
-        }
-        None => hosts::of_config(
+        Some(dialer) => vec![Host::from_dialer(dialer)?],
+        None => hosts::from_config(
             &config,
             #[cfg(feature = "tls")]
             builder.tls.as_ref(),
         )?,
     };
     let is_random = hosts::is_random(&config);
-    // TLS is beneath; nothing more is to be negotiated.
+    // TLS is below the protocol here, so tokio-postgres has nothing to negotiate.
     config.ssl_mode(SslMode::Disable);
     let name = hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let when_full = if is_once { WhenFull::Wait } else { builder.when_full };
-    let outbox = Outbox::new(builder.queue, when_full);
-    let shared = Arc::new(Shared::new(outbox, builder.hooks, builder.ping_timeout));
-    let slot = Slot::default();
-    let attempts = Attempts {
+    let when_full = if is_single { WhenFull::Wait } else { builder.when_full };
+    let queue = MessageQueue::new(builder.queue, when_full);
+    let shared = Arc::new(ListenerShared::new(queue, builder.hooks, builder.ping_timeout));
+    let pending_login = PendingLogin::default();
+    let dialer = LoginDialer {
         shared: Arc::clone(&shared),
-        slot: slot.clone(),
+        pending_login: pending_login.clone(),
         config,
         hosts,
         next: 0,
         is_random,
         limit: builder.dial_timeout,
     };
-    let witness = Witness { shared: Arc::clone(&shared), slot: slot.clone(), attempt: AtomicU32::new(0) };
+    let observer = AttemptObserver::new(Arc::clone(&shared), pending_login.clone());
     let core = Conn::builder(name)
-        .dialer(attempts)
-        // An attempt may have to wait for the reader first, and limits itself.
+        .dialer(dialer)
+        // An attempt may have to wait for the reader first, so it applies its limit itself.
         .dial_timeout(None)
         .retry_min(builder.retry_min)
         .retry_max(builder.retry_max)
-        .eager()
+        .equal_jitter()
         .stable_after(builder.stable_after)
-        .max_retries(if is_once { Some(0) } else { builder.max_retries })
+        .max_retries(if is_single { Some(0) } else { builder.max_retries })
         .logger(|_| {})
-        .on_event(move |event| witness.see(event));
-    Ok((core, Unborn { shared, slot, heartbeat: builder.heartbeat, is_once }))
+        .on_event(move |event| observer.observe(event));
+    Ok((core, Parts { shared, pending_login, heartbeat: builder.heartbeat, is_single }))
 }
 
-/// Tells of the attempts that failed, as the core sees them.
-struct Witness {
-    shared: Arc<Shared>,
-    slot: Slot,
-    /// The number of the last one that succeeded.
-    attempt: AtomicU32,
-}
-
-impl Witness {
-    fn see(&self, event: &crate::Event) {
-        match event {
-            crate::Event::Connected { attempt, .. } | crate::Event::Reconnected { attempt, .. } => {
-                self.attempt.store(*attempt, Ordering::Relaxed);
-            }
-            crate::Event::DialFailed { attempt, cause, retry_in, .. } => {
-                let cause = self.shared.failure(|| Error::of_dial(cause));
-                self.tell(*attempt, cause, *retry_in);
-            }
-            crate::Event::Disconnected { cause, retry_in, .. } => {
-                // Nobody has used the link yet: it was none.
-                let Some(login) = self.slot.take() else { return };
-                let cause = Error::Connect { host: login.host, source: Arc::new(EndedAtOnce(Arc::clone(cause))) };
-                self.shared.attempt_failed(Arc::new(cause));
-                let cause = self.shared.failure(|| Error::Closed);
-                self.tell(self.attempt.load(Ordering::Relaxed), cause, *retry_in);
-            }
-            _ => {}
-        }
-    }
-
-    fn tell(&self, attempt: u32, cause: Arc<Error>, retry_in: Option<Duration>) {
-        let event = Event::AttemptFailed { attempt, cause: Arc::clone(&cause), retry_in };
-        self.shared.tell_from_outside(&event, Some(&cause));
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the connection ended right after the login")]
-struct EndedAtOnce(#[source] Arc<crate::Error>);
-
+/// Checks the settings that the core does not check.
 fn check(builder: &ListenerBuilder) -> Result<(), Error> {
     let invalid = |text: &str| Err(Error::InvalidConfig(text.into()));
     let (min, max) = (builder.retry_min, builder.retry_max);

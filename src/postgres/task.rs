@@ -1,88 +1,93 @@
-//! The task of a listener: it takes one link after the other.
+//! The task of a listener: it uses one connection after the other, and reports the losses between them.
+//!
+//! Next: [`MessageQueue`](super::queue::MessageQueue), where its notifications and markers wait for the reader.
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Event;
-use super::attempts::Slot;
-use super::dialer::BoxStream;
-use super::end::{End, Loss};
-use super::link::Link;
-use super::login::Login;
-use super::questions::tell_all;
-use super::shared::{Shared, set_waker};
-use crate::panics::{catch, ignore};
+use super::cause::Cause;
+use super::connection::ServerConnection;
+use super::end_reason::EndReason;
+use super::listener_shared::{ListenerShared, register_waker};
+use super::login::{Login, PendingLogin};
+use super::reply::{acknowledge, reply};
+use crate::dial::BoxedStream;
+use crate::panics::{catch, ignore, wake};
 use crate::{Session, Sessions};
 
-/// The task's belongings.
-pub(super) struct Task {
-    pub(super) shared: Arc<Shared>,
-    pub(super) sessions: Sessions<BoxStream>,
-    pub(super) slot: Slot,
+/// The task of a listener, and everything it owns.
+///
+/// It waits for a session, uses it until the loss, and begins again. While it waits for a session, the core connection dials: the
+/// task itself never does.
+pub(super) struct ListenerTask {
+    pub(super) shared: Arc<ListenerShared>,
+    /// Lends one session on each connection that the core makes.
+    pub(super) sessions: Sessions<BoxedStream>,
+    /// The login that goes with the next session.
+    pub(super) pending_login: PendingLogin,
+    /// The interval of the heartbeats.
     pub(super) heartbeat: Option<Duration>,
-    /// There is one link only.
-    pub(super) is_once: bool,
+    /// The task of a [`ListenerConn`](super::ListenerConn), which has only one connection.
+    pub(super) is_single: bool,
 }
 
-impl Task {
-    /// Whatever becomes of it, even if it is dropped before it ever runs, the end is known.
+impl ListenerTask {
+    /// Runs the task. However it ends, even if it is dropped before its first poll, the end is recorded.
     pub(super) fn run(mut self) -> impl Future<Output = ()> + Send {
-        let end = EndGuard(Arc::clone(&self.shared));
+        let guard = EndGuard(Arc::clone(&self.shared));
         async move {
-            let _end = end;
-            self.work().await;
+            let _guard = guard;
+            self.use_connections().await;
             self.sessions.close().await;
             drop(self.sessions);
-            if matches!(self.shared.lock().end, Some(End::Closed)) {
-                self.shared.tell(&Event::Closed, None);
+            if matches!(self.shared.lock().end_reason, Some(EndReason::Closed)) {
+                self.shared.report_from_task(&Event::Closed, None);
             }
         }
     }
 
-    async fn work(&mut self) {
+    /// Uses one connection after the other, until there is no next one or the listener has ended.
+    async fn use_connections(&mut self) {
         let mut lost_at = None;
         loop {
             let session = match self.next_session().await {
                 None => return,
                 Some(Ok(session)) => session,
-                Some(Err(error)) => return self.is_over(&error),
+                Some(Err(error)) => return self.finish(&error),
             };
-            // Each dial that succeeds leaves one; if it is gone, so is the link, which was told as an attempt that failed.
-            let Some(login) = self.slot.take() else { continue };
+            // Each successful dial leaves a login. If it is gone, the connection has ended, and the observer has reported it as
+            // a failed attempt.
+            let Some(login) = self.pending_login.take() else { continue };
             let generation = session.generation();
-            let mut link = self.begin(login, session, generation, lost_at);
-            let Some(loss) = poll_fn(|cx| poll_link(&mut link, cx)).await else {
-                let mut link = Some(link);
-                return poll_fn(|cx| {
-                    // (A stream that panics has no goodbye.)
-                    ignore(|| link.take().into_iter().for_each(|link| link.goodbye(cx)));
-                    Poll::Ready(())
-                })
-                .await;
+            let mut connection = self.begin(login, session, generation, lost_at);
+            let Some(cause) = poll_fn(|cx| poll_connection(&mut connection, cx)).await else {
+                // A stream of the program may panic. Then the server gets no final message.
+                return ignore(|| connection.terminate());
             };
             lost_at = Some(Instant::now());
-            self.lost(link, generation, &loss);
-            if self.is_once {
+            self.handle_loss(connection, generation, &cause);
+            if self.is_single {
                 return;
             }
-            self.shared.link_is_done_with();
+            self.shared.release_link();
         }
     }
 
-    /// `None`: the listener was closed.
-    async fn next_session(&mut self) -> Option<io::Result<Session<BoxStream>>> {
+    /// The next session, or `None` when the listener has ended.
+    async fn next_session(&mut self) -> Option<io::Result<Session<BoxedStream>>> {
         let shared = Arc::clone(&self.shared);
         let ended = poll_fn(|cx| {
             let mut state = shared.lock();
-            if state.end.is_some() {
+            if state.end_reason.is_some() {
                 return Poll::Ready(());
             }
-            set_waker(&mut state.task, cx);
+            register_waker(&mut state.task_waker, cx);
             Poll::Pending
         });
         tokio::select! {
@@ -92,88 +97,94 @@ impl Task {
         }
     }
 
-    fn begin(&self, login: Login, session: Session<BoxStream>, generation: u64, lost_at: Option<Instant>) -> Link {
+    /// Puts a connection into use, and reports it.
+    fn begin(
+        &self,
+        login: Login,
+        session: Session<BoxedStream>,
+        generation: u64,
+        lost_at: Option<Instant>,
+    ) -> ServerConnection {
         let channels = login.channels.clone();
         let event = match lost_at {
             None => Event::Connected { generation },
             Some(lost_at) => Event::Reconnected { generation, outage: lost_at.elapsed(), channels: channels.len() },
         };
-        self.shared.tell(&event, None);
-        let link = Link::new(&self.shared, login, session, self.heartbeat);
+        self.shared.report_from_task(&event, None);
+        let connection = ServerConnection::new(&self.shared, login, session, self.heartbeat);
         let reader = {
             let mut state = self.shared.lock();
             state.generation = generation;
-            state.is_up = state.end.is_none();
-            state.is_busy = true;
+            state.is_link_in_use = true;
             state.channels.link_up(channels);
             if let Some(lost_at) = lost_at {
-                state.outbox.resynced(generation, lost_at.elapsed());
+                state.queue.push_resynced(generation, lost_at.elapsed());
             }
-            state.reader.take()
+            state.reader_waker.take()
         };
-        reader.into_iter().for_each(Waker::wake);
-        link
+        reader.into_iter().for_each(wake);
+        connection
     }
 
-    fn lost(&self, link: Link, generation: u64, loss: &Loss) {
-        let cause = Arc::new(loss.error());
+    /// Reports a loss to the reader, to the callers that wait for the server, and to the hooks.
+    fn handle_loss(&self, connection: ServerConnection, generation: u64, cause: &Cause) {
+        let error = Arc::new(cause.error());
         let mut state = self.shared.lock();
-        state.is_up = false;
         state.full_since = None;
-        state.trouble = Some(Arc::clone(&cause));
-        if !self.is_once {
-            state.outbox.lost(generation, Arc::clone(&cause));
+        state.last_cause = Some(Arc::clone(&error));
+        if !self.is_single {
+            state.queue.push_lost(generation, Arc::clone(&error));
         }
         let done = state.channels.link_down();
-        let questions = std::mem::take(&mut state.questions);
-        let reader = state.reader.take();
+        let user_queries = std::mem::take(&mut state.user_queries);
+        let reader = state.reader_waker.take();
         drop(state);
-        reader.into_iter().for_each(Waker::wake);
-        tell_all(done);
-        for question in questions {
-            let _ = question.reply.send(Err(loss.error()));
+        reader.into_iter().for_each(wake);
+        acknowledge(done);
+        for query in user_queries {
+            reply(query.reply, Err(cause.error()));
         }
-        // (A stream may panic when it is dropped.)
-        ignore(|| link.lost(loss));
-        if self.is_once {
-            self.shared.end(End::Lost(loss.clone()));
+        // A stream of the program may panic when it is dropped.
+        ignore(|| connection.fail_pending(cause));
+        if self.is_single {
+            self.shared.end(EndReason::Lost(cause.clone()));
         }
-        self.shared.tell(&Event::Disconnected { generation, cause: Arc::clone(&cause) }, Some(&cause));
+        self.shared.report_from_task(&Event::Disconnected { generation, cause: Arc::clone(&error) }, Some(&error));
     }
 
-    /// There will be no session any more.
-    fn is_over(&self, error: &io::Error) {
+    /// Ends the listener, because the core connection has ended with `error`.
+    fn finish(&self, error: &io::Error) {
         match crate::Error::of(error) {
-            Some(crate::Error::GaveUp { .. }) if self.is_once => {
-                // The connection was there, and gone before it was used.
-                let trouble = self.shared.lock().trouble.clone();
-                self.shared
-                    .end(End::Lost(trouble.map_or_else(|| Loss::of("it ended at once"), |why| Loss::Failed(why))));
+            Some(crate::Error::GaveUp { .. }) if self.is_single => {
+                // The connection was made, and lost before it was used.
+                let error = self.shared.lock().last_cause.clone();
+                let cause = error.map_or_else(|| Cause::new("it ended at once"), |error| Cause::Failed(error));
+                self.shared.end(EndReason::Lost(cause));
             }
             Some(crate::Error::GaveUp { attempts, .. }) => {
-                let end = End::GaveUp { attempts: *attempts, trouble: self.shared.lock().trouble.clone() };
-                let error = end.error();
-                self.shared.tell(&Event::GaveUp { attempts: *attempts }, Some(&error));
-                self.shared.end(end);
+                let reason = EndReason::GaveUp { attempts: *attempts, cause: self.shared.lock().last_cause.clone() };
+                let error = reason.error();
+                self.shared.report_from_task(&Event::GaveUp { attempts: *attempts }, Some(&error));
+                self.shared.end(reason);
             }
-            Some(crate::Error::ClosedConnection) => self.shared.end(End::Closed),
-            _ => self.shared.end(End::RuntimeShutdown),
+            Some(crate::Error::ClosedConnection) => self.shared.end(EndReason::Closed),
+            _ => self.shared.end(EndReason::RuntimeShutdown),
         }
     }
 }
 
-/// What was dialed may be the program's own, and panic.
-fn poll_link(link: &mut Link, cx: &mut Context<'_>) -> Poll<Option<Loss>> {
-    catch(|| link.poll(cx))
-        .unwrap_or_else(|message| Poll::Ready(Some(Loss::of(format!("the stream panicked: {message}")))))
+/// Polls a connection. Its stream may be the program's own, and panic: that is a loss.
+fn poll_connection(connection: &mut ServerConnection, cx: &mut Context<'_>) -> Poll<Option<Cause>> {
+    catch(|| connection.poll(cx))
+        .unwrap_or_else(|message| Poll::Ready(Some(Cause::new(format!("the stream panicked: {message}")))))
 }
 
-/// Enters the end when the task ends, however it ends: the runtime drops it when it shuts down.
-struct EndGuard(Arc<Shared>);
+/// Records the end when the task ends. When the runtime shuts down, it drops the task.
+struct EndGuard(Arc<ListenerShared>);
 
 impl Drop for EndGuard {
     fn drop(&mut self) {
-        self.0.end(End::RuntimeShutdown);
-        self.0.task_is_gone();
+        self.0.end(EndReason::RuntimeShutdown);
+        self.0.note_task_ended();
     }
 }

@@ -1,4 +1,6 @@
-//! TLS as PostgreSQL has it: asked for in the clear, and then spoken.
+//! TLS as PostgreSQL negotiates it: requested in plain text, then spoken.
+//!
+//! Next: [`Host`](super::hosts::Host), which upgrades its streams with it.
 
 use std::io;
 use std::sync::Arc;
@@ -8,24 +10,27 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{SslMode, SslNegotiation};
 
 use super::Error;
-use super::dialer::{AnyDialer, BoxStream};
+use crate::Dial;
+use crate::dial::{BoxedDialer, BoxedStream};
 use crate::sync::Mutex;
 use crate::{Tls, TlsDialer, dial_fn};
 
-/// The SSLRequest: its length, and 1234 and 5679 in place of a version.
+/// The SSLRequest message: its length, then 1234 and 5679 in place of a protocol version.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// Makes TLS sessions on streams that are there already.
+/// Makes TLS sessions on streams that are already connected.
 pub(super) struct TlsUpgrade {
-    /// What the dialer below finds.
-    stream: Arc<Mutex<Option<BoxStream>>>,
-    dialer: AnyDialer,
-    is_asked_for: bool,
+    /// The stream that the inner dialer of `dialer` returns next.
+    stream: Arc<Mutex<Option<BoxedStream>>>,
+    dialer: BoxedDialer,
+    /// Whether TLS is requested in plain text first.
+    sends_request: bool,
+    /// Whether the attempt fails if the server does not speak TLS.
     is_required: bool,
 }
 
 impl TlsUpgrade {
-    /// `None` if there is to be no TLS. `name`: whose certificate it must be, unless the settings say otherwise.
+    /// `None` if the configuration disables TLS. The certificate must be for `name`, unless `tls` names another server.
     pub(super) fn new(tls: &Tls, config: &Config, name: &str) -> Result<Option<Self>, Error> {
         let is_required = match config.get_ssl_mode() {
             SslMode::Disable => return Ok(None),
@@ -37,31 +42,32 @@ impl TlsUpgrade {
         if is_direct {
             tls = tls.alpn(["postgresql"]);
         }
-        let stream: Arc<Mutex<Option<BoxStream>>> = Arc::default();
-        let given = || {
+        let stream: Arc<Mutex<Option<BoxedStream>>> = Arc::default();
+        let connected = || {
             let stream = Arc::clone(&stream);
             dial_fn(move || {
                 let stream = stream.lock().take();
                 std::future::ready(stream.ok_or_else(|| io::ErrorKind::NotConnected.into()))
             })
         };
-        // The settings' own name goes first, and only they know whether there is one.
+        // A server name in the settings takes precedence. Only `TlsDialer::new` knows whether there is one.
         let name = name.split_once('%').map_or(name, |(name, _)| name);
         let name = name.trim_matches(['[', ']']).trim_end_matches('.');
-        let dialer = TlsDialer::new(given(), tls.clone())
-            .or_else(|_| TlsDialer::new(given(), tls.server_name(name)))
+        let dialer = TlsDialer::new(connected(), tls.clone())
+            .or_else(|_| TlsDialer::new(connected(), tls.server_name(name)))
             .map_err(Error::from_core)?;
-        Ok(Some(Self { stream, dialer: AnyDialer::new(dialer), is_asked_for: !is_direct, is_required }))
+        Ok(Some(Self { stream, dialer: BoxedDialer::new(dialer), sends_request: !is_direct, is_required }))
     }
 
-    pub(super) async fn upgrade(&mut self, mut stream: BoxStream) -> io::Result<BoxStream> {
-        if self.is_asked_for {
+    /// Makes a TLS session on `stream`, or returns it as it is if the server has no TLS and none is required.
+    pub(super) async fn upgrade(&mut self, mut stream: BoxedStream) -> io::Result<BoxedStream> {
+        if self.sends_request {
             stream.write_all(&SSL_REQUEST).await?;
             stream.flush().await?;
             match stream.read_u8().await? {
                 b'S' => {}
                 b'N' if !self.is_required => return Ok(stream),
-                b'N' => return Err(io::Error::other("the server speaks no TLS, and sslmode is require")),
+                b'N' => return Err(io::Error::other("the server speaks no TLS: expected it, as sslmode is require")),
                 other => {
                     let text = format!("answer {other:#04x} to the request for TLS: expected 'S' or 'N'");
                     return Err(io::Error::new(io::ErrorKind::InvalidData, text));

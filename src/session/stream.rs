@@ -1,4 +1,6 @@
 //! The stream of one session.
+//!
+//! Next: the [parent module](super), which begins a session and ends the one before it.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -10,28 +12,30 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::coop;
 
-use super::{Slot, lock};
+use super::SessionConn;
 use crate::WriteHalf;
+use crate::io_error::is_try_again;
 use crate::sync::Mutex;
 
 /// A stream that lives and dies with one link; made by [`Sessions::next`](super::Sessions::next).
 ///
-/// It is read and written like a [`TcpStream`], and when its link breaks it is over, also as one of a `TcpStream` would be:
-/// the break is told by the error of the operation that meets it (with the [`Error`](crate::Error) inside), or by a
-/// read that returns `Ok(0)`. After a read was told, nothing is read or written any more: after an error, each operation fails
-/// with the same kind; after `Ok(0)`, each read returns `Ok(0)` and each write fails with
-/// [`BrokenPipe`](io::ErrorKind::BrokenPipe). If a write was told, each further one fails with the same kind, and reads go
-/// on: what the peer had said before the break (perhaps why it closes) can still be read, and then a read is told, too. (A
-/// flush succeeds if nothing was written since the last one.) Once another session was begun, or the connection was closed,
-/// operations fail with
-/// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) or
-/// [`Error::ClosedConnection`](crate::Error::ClosedConnection).
+/// It is read and written like a [`TcpStream`], and ends like one when its link breaks. The operation that meets the break
+/// returns an error, with the [`Error`](crate::Error) inside; a read returns `Ok(0)` if the peer closed cleanly.
+///
+/// - After a read has reported the break, nothing is read or written any more. After an error, each operation fails with the
+///   same kind. After `Ok(0)`, each read returns `Ok(0)`, and each write fails with [`BrokenPipe`](io::ErrorKind::BrokenPipe).
+/// - If a write has reported it, each further write fails with the same kind, but reads go on: you can still read what the
+///   peer sent before the break, which may say why it closes. Then a read reports the break, too.
+/// - A flush succeeds if nothing was written since the last flush.
+/// - Once the next session begins, operations fail with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted). Once the
+///   connection is closed, they fail with [`Error::ClosedConnection`](crate::Error::ClosedConnection).
 ///
 /// A [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends the session and its link, but not the connection. It ends both
-/// directions; there is no half-close. So does dropping the session. The bytes that the kernel had accepted are still
-/// delivered, unless received bytes were left unread (over TLS 1.3, a session that only writes leaves the server's tickets: so
-/// read an answer to the last request first). A stream that is no socket is shut down by a `shutdown` (one of TLS says goodbye),
-/// and dropped in either case.
+/// directions; there is no half-close. Dropping the session does the same. Bytes that the kernel has accepted are still
+/// delivered, unless received bytes are left unread.
+///
+/// Over TLS 1.3, a session that only writes leaves the server's tickets unread: read an answer to the last request first. A
+/// stream that is not a socket is itself shut down by a `shutdown` (TLS sends its close_notify). A drop only drops it.
 ///
 /// # Cancel safety
 ///
@@ -57,30 +61,30 @@ use crate::sync::Mutex;
 /// # }
 /// ```
 pub struct Session<S = TcpStream> {
-    slot: Arc<Mutex<Slot<S>>>,
+    conn: Arc<Mutex<SessionConn<S>>>,
     number: u64,
     generation: u64,
-    end: Option<End>,
-    /// A write has failed, with an error of this kind.
+    end: Option<SessionEnd>,
+    /// The kind of the error with which a write has failed.
     write_failed: Option<io::ErrorKind>,
-    /// Nothing was written since the last flush.
+    /// Whether nothing was written since the last flush.
     is_flushed: bool,
 }
 
 /// How a session ended.
 #[derive(Clone, Copy)]
-enum End {
-    /// The peer closed, and a read has said so.
+enum SessionEnd {
+    /// The peer closed, and a read has reported it by `Ok(0)`.
     Closed,
     /// A read has failed, with an error of this kind.
     Failed(io::ErrorKind),
-    /// It was shut down by its user.
+    /// The program shut the session down.
     Shutdown,
 }
 
 impl<S> Session<S> {
-    pub(super) fn new(slot: Arc<Mutex<Slot<S>>>, number: u64, generation: u64) -> Self {
-        Self { slot, number, generation, end: None, write_failed: None, is_flushed: true }
+    pub(super) fn new(conn: Arc<Mutex<SessionConn<S>>>, number: u64, generation: u64) -> Self {
+        Self { conn, number, generation, end: None, write_failed: None, is_flushed: true }
     }
 
     /// The number of the link that the session uses.
@@ -88,83 +92,88 @@ impl<S> Session<S> {
         self.generation
     }
 
-    /// Whether nothing more can be written.
-    fn is_write_over(&self) -> bool {
+    /// Whether no write can succeed any more.
+    fn is_write_ended(&self) -> bool {
         self.end.is_some() || self.write_failed.is_some()
     }
 
-    /// What an operation fails with once the session is over.
-    fn check(&self) -> Result<MutexGuard<'_, Slot<S>>, io::ErrorKind> {
+    /// Locks the connection for an operation.
+    ///
+    /// # Errors
+    ///
+    /// The kind of the operation's error, if the session has ended or is no longer the current one.
+    fn lock_conn(&self) -> Result<MutexGuard<'_, SessionConn<S>>, io::ErrorKind> {
         match self.end {
-            Some(End::Closed | End::Shutdown) => return Err(io::ErrorKind::BrokenPipe),
-            Some(End::Failed(kind)) => return Err(kind),
+            Some(SessionEnd::Closed | SessionEnd::Shutdown) => return Err(io::ErrorKind::BrokenPipe),
+            Some(SessionEnd::Failed(kind)) => return Err(kind),
             None => {}
         }
-        let slot = lock(&self.slot);
-        if slot.number == self.number { Ok(slot) } else { Err(io::ErrorKind::ConnectionAborted) }
+        let conn = self.conn.lock();
+        if conn.current == self.number { Ok(conn) } else { Err(io::ErrorKind::ConnectionAborted) }
     }
 
-    /// Ends the link, unless it is another session's turn.
-    fn hang_up(&self) {
-        let mut slot = lock(&self.slot);
-        let released = if slot.number == self.number { slot.hang_up() } else { [None, None] };
-        drop(slot);
+    /// Breaks the session's link, unless a later session is the current one.
+    fn break_link(&self) {
+        let mut conn = self.conn.lock();
+        let released = if conn.current == self.number { conn.break_active_link() } else { [None, None] };
+        drop(conn);
+        // Runs the program's own code, so it comes after the unlock.
         drop(released);
     }
 
-    fn over(&self, kind: io::ErrorKind) -> io::Error {
-        io::Error::new(kind, format!("the session on link {} is over", self.generation))
+    /// The error of an operation after the end.
+    fn ended_error(&self, kind: io::ErrorKind) -> io::Error {
+        io::Error::new(kind, format!("the session on link {} has ended", self.generation))
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
-    /// Writes, or flushes, unless the session or its writing is over.
-    fn poll_writing<T>(
+    /// Runs a write, flush or shutdown of the write half, unless the session or its writing side has ended.
+    fn poll_write_half<T>(
         &mut self,
         cx: &mut Context<'_>,
         operation: impl FnOnce(Pin<&mut WriteHalf<S>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        let outcome = match self.write_failed.map_or_else(|| self.check(), Err) {
-            Ok(mut slot) => ready!(operation(Pin::new(&mut slot.write), cx)),
+        let outcome = match self.write_failed.map_or_else(|| self.lock_conn(), Err) {
+            Ok(mut conn) => ready!(operation(Pin::new(&mut conn.write), cx)),
             Err(kind) => {
-                ready!(poll_yield(cx));
-                Err(self.over(kind))
+                ready!(poll_budget(cx));
+                Err(self.ended_error(kind))
             }
         };
         if self.write_failed.is_none() {
-            self.write_failed = outcome.as_ref().err().and_then(failure);
+            self.write_failed = outcome.as_ref().err().and_then(failure_kind);
         }
         Poll::Ready(outcome)
     }
 }
 
-/// What has failed for good, unlike the two kinds that say "try again".
-fn failure(error: &io::Error) -> Option<io::ErrorKind> {
-    let kind = error.kind();
-    (!matches!(kind, io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)).then_some(kind)
+/// The kind of an error that ends the session; `None` for the two kinds that say "try again".
+fn failure_kind(error: &io::Error) -> Option<io::ErrorKind> {
+    (!is_try_again(error)).then_some(error.kind())
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Session<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        if matches!(me.end, Some(End::Closed)) {
-            ready!(poll_yield(cx));
+        if matches!(me.end, Some(SessionEnd::Closed)) {
+            ready!(poll_budget(cx));
             return Poll::Ready(Ok(()));
         }
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        let outcome = match me.check() {
-            Ok(mut slot) => ready!(Pin::new(&mut slot.read).poll_read(cx, buf)),
+        let outcome = match me.lock_conn() {
+            Ok(mut conn) => ready!(Pin::new(&mut conn.read).poll_read(cx, buf)),
             Err(kind) => {
-                ready!(poll_yield(cx));
-                Err(me.over(kind))
+                ready!(poll_budget(cx));
+                Err(me.ended_error(kind))
             }
         };
         me.end = match &outcome {
-            Ok(()) => (buf.filled().len() == before).then_some(End::Closed),
-            Err(error) => failure(error).map(End::Failed),
+            Ok(()) => (buf.filled().len() == before).then_some(SessionEnd::Closed),
+            Err(error) => failure_kind(error).map(SessionEnd::Failed),
         };
         Poll::Ready(outcome)
     }
@@ -173,8 +182,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Session<S
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Session<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
-        me.is_flushed &= me.is_write_over();
-        me.poll_writing(cx, |write, cx| write.poll_write(cx, bytes))
+        me.is_flushed &= me.is_write_ended();
+        me.poll_write_half(cx, |write, cx| write.poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -183,50 +192,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Session<
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
-        me.is_flushed &= me.is_write_over();
-        me.poll_writing(cx, |write, cx| write.poll_write_vectored(cx, parts))
+        me.is_flushed &= me.is_write_ended();
+        me.poll_write_half(cx, |write, cx| write.poll_write_vectored(cx, parts))
     }
 
     fn is_write_vectored(&self) -> bool {
-        lock(&self.slot).write.is_write_vectored()
+        self.conn.lock().write.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        if me.is_write_over() && me.is_flushed {
-            // As on a socket: clients flush as they read on, and would take an error for the reason of the end.
-            ready!(poll_yield(cx));
+        if me.is_write_ended() && me.is_flushed {
+            // As on a socket. Clients flush while they read on, and would take an error for the cause of the end.
+            ready!(poll_budget(cx));
             return Poll::Ready(Ok(()));
         }
-        ready!(me.poll_writing(cx, |write, cx| write.poll_flush(cx)))?;
+        ready!(me.poll_write_half(cx, |write, cx| write.poll_flush(cx)))?;
         me.is_flushed = true;
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        if me.is_write_over() {
+        if me.is_write_ended() {
             return Poll::Ready(Ok(()));
         }
         let generation = me.generation;
-        let farewell = ready!(me.poll_writing(cx, |write, cx| write.get_mut().poll_farewell(cx, generation)));
-        let is_done = farewell.as_ref().map_or_else(|error| failure(error).is_some(), |()| true);
+        let outcome = ready!(me.poll_write_half(cx, |write, cx| write.get_mut().poll_shutdown_stream(cx, generation)));
+        let is_done = outcome.as_ref().map_or_else(|error| failure_kind(error).is_some(), |()| true);
         if is_done {
-            me.end = Some(End::Shutdown);
-            me.hang_up();
+            me.end = Some(SessionEnd::Shutdown);
+            me.break_link();
         }
-        Poll::Ready(farewell)
+        Poll::Ready(outcome)
     }
 }
 
-/// A loop over what is over must yield, too.
-fn poll_yield(cx: &mut Context<'_>) -> Poll<()> {
+/// Takes a part of the task's cooperative budget, so that a loop over an ended session yields, too.
+fn poll_budget(cx: &mut Context<'_>) -> Poll<()> {
     coop::poll_proceed(cx).map(|budget| budget.made_progress())
 }
 
 impl<S> Drop for Session<S> {
     fn drop(&mut self) {
-        self.hang_up();
+        self.break_link();
     }
 }
 

@@ -1,12 +1,13 @@
-//! Settings and addresses that cannot be.
+//! Invalid settings and addresses.
 
 use std::io;
 use std::time::Duration;
 
 use perconn::acceptor::{Acceptor, AcceptorBuilder, Error, Overflow};
 
-use crate::world::{echo, local, served};
+use crate::common::{echo, local, served};
 
+/// The text of the `InvalidConfig` that `build` returns.
 #[track_caller]
 fn invalid(builder: AcceptorBuilder) -> String {
     match builder.build() {
@@ -16,18 +17,18 @@ fn invalid(builder: AcceptorBuilder) -> String {
             text
         }
         Err(other) => panic!("expected InvalidConfig: {other:?}"),
-        Ok(_) => panic!("expected InvalidConfig, and it was made"),
+        Ok(_) => panic!("expected InvalidConfig, but it was built"),
     }
 }
 
 #[tokio::test]
-async fn settings_that_cannot_work_are_named() {
+async fn settings_that_cannot_work_are_rejected_by_name() {
     let grow = |by, max| Overflow::Grow { by, max };
     let zero = Duration::ZERO;
     for (builder, expected) in [
         (local().acceptors(0), "0 acceptors: expected at least 1"),
         (local().overflow(grow(0, 9999)), "grow by 0 acceptors: expected at least 1"),
-        (local().acceptors(10).overflow(grow(1, 9)), "grow to at most 9 acceptors: expected 10"),
+        (local().acceptors(10).overflow(grow(1, 9)), "grow to at most 9 acceptors: expected at least 10"),
         (local().idle_timeout(zero), "idle_timeout 0ns: expected more than zero"),
         (local().first_byte_timeout(zero), "first_byte_timeout 0ns: expected more than zero"),
         (local().min_rate(0), "min_rate 0: expected at least 1 byte a second"),
@@ -42,7 +43,7 @@ async fn settings_that_cannot_work_are_named() {
 }
 
 #[tokio::test]
-async fn address_that_cannot_be_one_is_named() {
+async fn invalid_address_is_rejected_by_name() {
     for address in ["", "nohost", "host:", "127.0.0.1:99999", "127.0.0.1:http"] {
         let text = invalid(Acceptor::builder(address).handler(echo));
         assert!(text.contains(&format!("{address:?}")) && text.contains("\"host:port\""), "{text}");
@@ -51,21 +52,21 @@ async fn address_that_cannot_be_one_is_named() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn path_that_is_empty_is_named() {
-    // (The kernel would choose an address, which nobody is told.)
+async fn empty_path_is_rejected() {
+    // The kernel would choose an address that no client knows.
     let text = invalid(Acceptor::builder(perconn::acceptor::Listen::unix("")).handler(echo));
-    assert!(text.contains("the path is empty: expected one to listen at"), "{text}");
+    assert!(text.contains("empty path: expected the path of a socket"), "{text}");
 }
 
 #[tokio::test]
-async fn port_in_use_and_address_of_others_are_io_errors_of_their_kind() {
+async fn port_in_use_and_foreign_address_are_io_errors_of_their_kind() {
     let first = local().handler(echo).build().unwrap();
     for (address, kind) in [
         (first.local_addr().unwrap().to_string(), io::ErrorKind::AddrInUse),
         ("192.0.2.1:7777".to_owned(), io::ErrorKind::AddrNotAvailable),
     ] {
         let error = Acceptor::builder(address.as_str()).handler(echo).build().unwrap_err();
-        assert!(matches!(&error, Error::Listen { address: told, .. } if *told == address), "{error:?}");
+        assert!(matches!(&error, Error::Listen { address: reported, .. } if *reported == address), "{error:?}");
         assert_eq!(error.kind(), kind);
         assert_eq!(error.to_string(), format!("cannot listen on {address}"));
         assert!(std::error::Error::source(&error).is_some());
@@ -74,7 +75,7 @@ async fn port_in_use_and_address_of_others_are_io_errors_of_their_kind() {
 }
 
 #[test]
-fn outside_of_a_fit_runtime_it_is_an_error_and_no_panic() {
+fn build_outside_of_a_fit_runtime_is_an_error_and_no_panic() {
     let text = invalid(local().handler(echo));
     assert!(text.contains("no runtime"), "{text}");
     let bare = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -83,7 +84,7 @@ fn outside_of_a_fit_runtime_it_is_an_error_and_no_panic() {
 }
 
 #[tokio::test]
-async fn extreme_settings_are_fine() {
+async fn extreme_settings_work() {
     let acceptor = local()
         .acceptors(usize::MAX)
         .overflow(Overflow::Grow { by: usize::MAX, max: usize::MAX })

@@ -1,4 +1,4 @@
-//! Clients of all kinds at the same time, by a seed: those who behave get all of their answers, and nobody stays behind.
+//! Clients of all kinds at once, by a seed: those that behave get all of their answers, and no connection is left.
 
 use std::io;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::support::{reset, soon};
-use crate::world::{figures, local};
+use crate::common::{figures, local};
+use crate::support::{in_time, reset};
 
 const CLIENTS: u64 = 100;
 const REFUSAL: &str = "no acceptor is free";
 
-/// Echoes lines, late if asked to; panics and fails if asked to.
+/// Echoes lines. Some lines ask it to be late, to panic, or to fail.
 async fn handle(line: Vec<u8>, conn: LineConn) -> io::Result<()> {
     match &line[..] {
-        b"panic" => panic!("as it is told"),
-        b"fail" => return Err(io::Error::other("as it is told")),
+        b"panic" => panic!("on purpose"),
+        b"fail" => return Err(io::Error::other("on purpose")),
         b"late" => sleep(Duration::from_millis(3)).await,
         _ => {}
     }
@@ -53,14 +53,14 @@ fn acceptor(overflow: Overflow, open: Arc<AtomicU64>) -> Acceptor {
 /// How a client ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Ended {
-    /// With all of its answers.
+    /// It got all of its answers.
     Well,
     Refused,
-    /// As it wanted.
+    /// It misbehaved.
     Badly,
 }
 
-/// Some lines that are all answered, in pieces of any size.
+/// Sends some lines, in pieces of any size, and expects an answer to each.
 async fn behave(stream: TcpStream, rng: &mut SmallRng) -> io::Result<Ended> {
     let mut stream = BufReader::new(stream);
     let mut answer = String::new();
@@ -74,9 +74,9 @@ async fn behave(stream: TcpStream, rng: &mut SmallRng) -> io::Result<Ended> {
         tokio::task::yield_now().await;
         stream.write_all(&line.as_bytes()[cut..]).await?;
         answer.clear();
-        soon("an answer", stream.read_line(&mut answer)).await?;
+        in_time("an answer", stream.read_line(&mut answer)).await?;
         if number == 0 && answer.trim_end() == REFUSAL {
-            assert_eq!(soon("the end", stream.read_line(&mut answer)).await?, 0);
+            assert_eq!(in_time("the end", stream.read_line(&mut answer)).await?, 0);
             return Ok(Ended::Refused);
         }
         assert_eq!(answer, line);
@@ -89,23 +89,23 @@ async fn client(acceptor: &Acceptor, seed: u64) -> Ended {
     sleep(Duration::from_micros(rng.random_range(0..100_000))).await;
     let mut stream = TcpStream::connect(acceptor.local_addr().unwrap()).await.unwrap();
     let kind = rng.random_range(0..14);
-    let last_words: &[u8] = match kind {
+    let bytes: &[u8] = match kind {
         0 => b"",
         1 => b"half a li",
         2 => b"panic\nmore\n",
         3 => b"one\nfail\n",
         4 => &[b'x'; 5000],
         5 => b"late\nlate\nlate\nlate\n",
-        // Those who behave must not be reset: whatever they are told, they read.
+        // A client that behaves must not be reset: it reads everything.
         _ => return behave(stream, &mut rng).await.unwrap_or_else(|error| panic!("seed {seed}: {error}")),
     };
-    let _ = stream.write_all(last_words).await;
+    let _ = stream.write_all(bytes).await;
     match rng.random_range(0..3) {
         0 => reset(stream),
         1 => drop(stream),
         _ => {
-            // It waits until it is closed.
-            soon("its end", async { while matches!(stream.read(&mut [0; 99]).await, Ok(1..)) {} }).await;
+            // The client waits until the acceptor closes.
+            in_time("its end", async { while matches!(stream.read(&mut [0; 99]).await, Ok(1..)) {} }).await;
         }
     }
     Ended::Badly
@@ -123,15 +123,15 @@ async fn run(overflow: Overflow, seed: u64) {
         let acceptor = Arc::clone(&acceptor);
         clients.spawn(async move { client(&acceptor, seed * CLIENTS + index).await });
     }
-    let ends = soon("all clients", clients.join_all()).await;
+    let ends = in_time("all clients", clients.join_all()).await;
     let refused = ends.iter().filter(|end| **end == Ended::Refused).count();
     assert!(ends.contains(&Ended::Well));
     assert!(overflow != Overflow::Wait || refused == 0, "{refused}");
     let stats = figures(&acceptor, "all are gone", |stats| stats.busy == 0 && sum(stats) == stats.accepted).await;
-    // (Others may have been refused as well, and not have noticed. Who resets at once may never have been accepted.)
+    // Clients that misbehave may have been refused as well. One that resets at once may never have been accepted.
     assert!(stats.refused >= refused as u64 && stats.accepted + stats.refused <= CLIENTS, "{stats:?}");
     assert_eq!((stats.acceptors, open.load(Ordering::SeqCst), stats.cut), (8, 0, 0), "{stats:?}");
-    assert_eq!(soon("stop", acceptor.stop(Duration::ZERO)).await, Default::default());
+    assert_eq!(in_time("stop", acceptor.stop(Duration::ZERO)).await, Default::default());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,7 +150,7 @@ async fn clients_that_behave_are_served_among_those_that_do_not_on_one_thread() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stop_among_clients_of_all_kinds_leaves_nobody_behind() {
+async fn stop_among_clients_of_all_kinds_leaves_no_connection() {
     for seed in 20..26 {
         let open = Arc::new(AtomicU64::new(0));
         let acceptor = acceptor(Overflow::Grow { by: 8, max: 100 }, Arc::clone(&open));
@@ -162,17 +162,17 @@ async fn stop_among_clients_of_all_kinds_leaves_nobody_behind() {
                 sleep(Duration::from_micros(rng.random_range(0..20_000))).await;
                 let Ok(mut stream) = TcpStream::connect(address).await else { return };
                 let _ = stream.write_all([&b"late\n"[..], b"hal", b"one\ntwo\n", b""][rng.random_range(0..4)]).await;
-                soon("its end", async { while matches!(stream.read(&mut [0; 99]).await, Ok(1..)) {} }).await;
+                in_time("its end", async { while matches!(stream.read(&mut [0; 99]).await, Ok(1..)) {} }).await;
             });
         }
         sleep(Duration::from_millis(10)).await;
         let before = acceptor.stats();
-        let stopped = soon("stop", acceptor.stop(Duration::from_millis(20))).await;
+        let stopped = in_time("stop", acceptor.stop(Duration::from_millis(20))).await;
         let stats = acceptor.stats();
         assert_eq!((stats.busy, open.load(Ordering::SeqCst), stopped.cut as u64), (0, 0, stats.cut));
         let ended = (stopped.finished + stopped.idle + stopped.cut) as u64;
-        // (Some may have come, or ended, between the look and the stop.)
+        // Some may have been accepted, or have ended, between these figures and the stop.
         assert!(ended <= stats.accepted && ended + sum(&before) <= stats.accepted, "{stopped:?} {stats:?}");
-        soon("all clients", clients.join_all()).await;
+        in_time("all clients", clients.join_all()).await;
     }
 }

@@ -1,6 +1,6 @@
-//! At the limit of descriptors: no spin, few lines, and soon back.
+//! The limit of file descriptors: the acceptor does not spin, reports once, and resumes soon.
 //!
-//! The acceptor is a process of its own, as it lives under a limit of its own. It is this test binary.
+//! The acceptor runs in a process of its own, with a limit of its own. That process is this test binary.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::sleep;
 
-use crate::support::soon;
-use crate::world::{echo, exchange};
+use crate::common::{echo, exchange};
+use crate::support::in_time;
 
 const DESCRIPTORS: usize = 64;
 const CLIENTS: usize = 100;
@@ -35,7 +35,7 @@ async fn server() {
         .build()
         .unwrap();
     eprintln!("port {}", acceptor.local_addr().unwrap().port());
-    // The end of the test is the end of its standard input.
+    // The test ends this process by the end of its standard input.
     let _ = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
     eprintln!("failed {}", acceptor.stats().accepts_failed);
     std::process::exit(0);
@@ -54,17 +54,17 @@ async fn start() -> (Child, Lines<BufReader<ChildStderr>>, u16) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let line = soon("it listens", lines.next_line()).await.unwrap().unwrap_or_default();
-    let port = line.strip_prefix("port ").unwrap_or_else(|| panic!("it says: {line}")).parse().unwrap();
+    let line = in_time("the acceptor listens", lines.next_line()).await.unwrap().unwrap_or_default();
+    let port = line.strip_prefix("port ").unwrap_or_else(|| panic!("expected a port: {line}")).parse().unwrap();
     (child, lines, port)
 }
 
-/// In ticks of a hundredth of a second, as Linux counts them.
+/// The processor time of a process, in ticks of a hundredth of a second.
 fn processor_time(child: &Child) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id().unwrap())).unwrap();
     let (_, rest) = stat.rsplit_once(')').unwrap();
     let fields: Vec<_> = rest.split_whitespace().collect();
-    // The 14th and the 15th field of proc(5), the first two of which are before the rest.
+    // These are the fields 14 and 15 of proc(5); the rest begins with field 3.
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
@@ -74,7 +74,7 @@ async fn without_descriptors_it_waits_without_spinning_and_resumes_within_200_ms
     let mut served = Vec::new();
     let mut waiting = Vec::new();
     for _ in 0..CLIENTS {
-        let mut stream = soon("connect", TcpStream::connect(("127.0.0.1", port))).await.unwrap();
+        let mut stream = in_time("connect", TcpStream::connect(("127.0.0.1", port))).await.unwrap();
         stream.write_all(b"ping").await.unwrap();
         let mut answer = [0; 4];
         match tokio::time::timeout(
@@ -92,21 +92,21 @@ async fn without_descriptors_it_waits_without_spinning_and_resumes_within_200_ms
     }
     assert!((30..DESCRIPTORS).contains(&served.len()), "{}", served.len());
 
-    // It does nothing while it waits.
+    // It uses no processor time while it waits.
     let before = processor_time(&child);
     sleep(Duration::from_secs(2)).await;
     let ticks = processor_time(&child) - before;
     assert!(ticks <= 10, "{ticks} hundredths of a second in 2 s");
-    // Those who are served do not notice.
+    // The clients that are served are not affected.
     exchange(&mut served[0]).await.unwrap();
 
-    // Relief: as many as go, so many are served soon.
+    // When two clients leave, two waiting ones are served soon.
     let mut worst = Duration::ZERO;
     for _ in 0..5 {
         served.truncate(served.len() - 2);
         let start = Instant::now();
         for mut stream in waiting.drain(..2) {
-            soon("relief", stream.read_exact(&mut [0; 4])).await.unwrap();
+            in_time("a free descriptor", stream.read_exact(&mut [0; 4])).await.unwrap();
             served.push(stream);
         }
         worst = worst.max(start.elapsed());
@@ -114,18 +114,18 @@ async fn without_descriptors_it_waits_without_spinning_and_resumes_within_200_ms
     assert!(worst < Duration::from_millis(200), "{worst:?}");
 
     drop((served, waiting, child.stdin.take()));
-    let (mut told, mut failed) = (Vec::new(), 0);
-    while let Some(line) = soon("its last words", lines.next_line()).await.unwrap() {
+    let (mut reports, mut failed) = (Vec::new(), 0);
+    while let Some(line) = in_time("the end of its output", lines.next_line()).await.unwrap() {
         match line.strip_prefix("failed ") {
             Some(number) => failed = number.parse().unwrap(),
-            None => told.push(line),
+            None => reports.push(line),
         }
     }
-    // Ten times a second at most, and the steps up to that at each new beginning.
+    // At most ten failures a second, and a few more in a row at the start of each outage.
     assert!((20..150).contains(&failed), "{failed}");
     let mut kinds =
-        ["logged ", "paused 24", "resumed"].map(|kind| told.iter().filter(|line| line.starts_with(kind)).count());
+        ["logged ", "paused 24", "resumed"].map(|kind| reports.iter().filter(|line| line.starts_with(kind)).count());
     kinds.sort_unstable();
-    assert_eq!((kinds, told.len()), ([1, 1, 1], 3), "{told:?}");
+    assert_eq!((kinds, reports.len()), ([1, 1, 1], 3), "{reports:?}");
     println!("resumed within {worst:?} at worst, {ticks} ticks, {failed} accepts failed");
 }

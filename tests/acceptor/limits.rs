@@ -1,4 +1,4 @@
-//! Clients that are silent, or slow on purpose. The times are short, and compared with much longer ones only.
+//! Clients that are silent, or slow on purpose. The limits are short, and are compared with much longer times only.
 
 use std::io;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{interval, sleep};
 
-use crate::support::soon;
-use crate::world::{client, echo, event, exchange, figures, local, recorder, rest};
+use crate::common::{client, echo, event, exchange, figures, local, recorder, rest};
+use crate::support::in_time;
 
 const LIMIT: Duration = Duration::from_millis(200);
-/// For clients who must not reach it, on a machine that stands still for a moment.
+/// A limit that clients must not reach, even on a machine that stalls for a moment.
 const AMPLE: Duration = Duration::from_secs(1);
-/// No test waits for so long; a limit that does not work would.
+/// No test waits for so long, unless a limit does not work.
 const FAR: Duration = Duration::from_secs(10);
 
-/// Takes what comes, and says nothing.
+/// Reads everything and answers nothing.
 fn sink(builder: AcceptorBuilder) -> Acceptor {
     let handler = async |mut stream: perconn::acceptor::Stream, _| {
         let mut buffer = [0; 100];
@@ -29,13 +29,13 @@ fn sink(builder: AcceptorBuilder) -> Acceptor {
     builder.handler(handler).build().unwrap()
 }
 
-/// A byte now and then, until the server has enough.
-async fn dribble(stream: &mut TcpStream, pause: Duration) -> Duration {
+/// Sends a byte now and then until the server closes. Returns how long that took.
+async fn send_slowly(stream: &mut TcpStream, pause: Duration) -> Duration {
     let start = Instant::now();
     let mut ticks = interval(pause);
     let (mut reader, mut writer) = stream.split();
     let mut byte = [0];
-    soon("the server has enough", async {
+    in_time("the server closes", async {
         loop {
             tokio::select! {
                 end = reader.read(&mut byte) => if !matches!(end, Ok(1..)) { return },
@@ -64,15 +64,15 @@ async fn silent_client_is_closed_by_the_first_byte_deadline() {
 
 #[tokio::test]
 async fn byte_now_and_then_defeats_neither_limit() {
-    // As a byte a second is to ten bytes a second, with everything twenty times as fast.
+    // Like a byte a second against a rate of ten bytes a second, with everything twenty times as fast.
     let acceptor = sink(local().first_byte_timeout(LIMIT).idle_timeout(LIMIT * 2).min_rate(200));
-    let took = dribble(&mut client(&acceptor).await, Duration::from_millis(50)).await;
+    let took = send_slowly(&mut client(&acceptor).await, Duration::from_millis(50)).await;
     assert!((LIMIT * 2..FAR).contains(&took), "{took:?}");
     assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.timed_out, 1);
 }
 
 #[tokio::test]
-async fn client_that_sends_fast_enough_lives_for_longer_than_the_limit() {
+async fn client_that_sends_fast_enough_is_served_for_longer_than_the_limit() {
     let acceptor = sink(local().idle_timeout(AMPLE).min_rate(100));
     let mut stream = client(&acceptor).await;
     let start = Instant::now();
@@ -115,7 +115,7 @@ async fn client_that_takes_nothing_is_closed() {
 }
 
 #[tokio::test]
-async fn handler_can_say_goodbye_to_a_silent_client() {
+async fn handler_can_answer_a_silent_client() {
     let acceptor = local()
         .idle_timeout(LIMIT)
         .handler(async |mut stream, _| match stream.read_u8().await {
@@ -128,7 +128,7 @@ async fn handler_can_say_goodbye_to_a_silent_client() {
 }
 
 #[tokio::test]
-async fn silent_client_counts_as_one_though_the_handler_said_goodbye() {
+async fn silent_client_counts_as_timed_out_although_the_handler_answered() {
     let acceptor = local()
         .idle_timeout(LIMIT)
         .handler(async |mut stream, _| {
@@ -143,26 +143,26 @@ async fn silent_client_counts_as_one_though_the_handler_said_goodbye() {
 }
 
 #[tokio::test]
-async fn timeout_that_a_connection_survives_is_not_how_it_ends() {
+async fn timeout_that_a_connection_survives_is_not_its_end_reason() {
     let acceptor = local()
         .idle_timeout(LIMIT)
         .handler(async |mut stream, _| {
             assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
             stream.write_all(b"anybody there?").await?;
             stream.read_u8().await?;
-            Err(io::Error::other("as it is told"))
+            Err(io::Error::other("on purpose"))
         })
         .build()
         .unwrap();
     let mut stream = client(&acceptor).await;
-    soon("the question", stream.read_exact(&mut [0; 14])).await.unwrap();
+    in_time("the message", stream.read_exact(&mut [0; 14])).await.unwrap();
     stream.write_all(b"x").await.unwrap();
     let stats = figures(&acceptor, "it is gone", |stats| stats.busy == 0).await;
     assert_eq!((stats.failed, stats.timed_out), (1, 0));
 }
 
 #[tokio::test]
-async fn time_that_the_handler_takes_is_not_the_clients() {
+async fn time_that_the_handler_takes_does_not_count() {
     let acceptor = local()
         .idle_timeout(LIMIT)
         .handler(async |mut stream, _| {
@@ -179,12 +179,12 @@ async fn time_that_the_handler_takes_is_not_the_clients() {
 }
 
 #[tokio::test]
-async fn pushes_keep_a_waiting_read_alive() {
+async fn writes_keep_a_waiting_read_alive() {
     let acceptor = local()
         .idle_timeout(AMPLE)
         .handler(async |stream, _| {
             let (mut reader, mut writer) = tokio::io::split(stream);
-            let pushes = async {
+            let writes = async {
                 for _ in 0..20 {
                     writer.write_all(b"news\n").await?;
                     sleep(AMPLE / 10).await;
@@ -192,7 +192,7 @@ async fn pushes_keep_a_waiting_read_alive() {
                 writer.write_all(b"end\n").await
             };
             tokio::select! {
-                outcome = pushes => outcome,
+                outcome = writes => outcome,
                 outcome = reader.read_u8() => outcome.map(|_| ()),
             }
         })
@@ -202,7 +202,7 @@ async fn pushes_keep_a_waiting_read_alive() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hundred_silent_clients_do_not_slow_the_others() {
+async fn hundred_silent_clients_do_not_delay_others() {
     let acceptor = Arc::new(local().idle_timeout(LIMIT).handler(echo).build().unwrap());
     let mut silent = Vec::new();
     for _ in 0..100 {

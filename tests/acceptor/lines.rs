@@ -1,4 +1,4 @@
-//! A handler for each line.
+//! Handlers of lines.
 
 use std::io;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::Notify;
 use tokio::time::{interval, sleep};
 
-use crate::support::soon;
-use crate::world::{LONG, client, event, figures, local, recorder, rest};
+use crate::common::{LONG, client, event, figures, local, recorder, rest};
+use crate::support::in_time;
 
 fn echo() -> AcceptorBuilder {
     local().line_handler(async |line, conn: LineConn| {
@@ -25,7 +25,7 @@ fn echo() -> AcceptorBuilder {
 }
 
 #[tokio::test]
-async fn each_line_is_handled_in_order_however_it_is_cut() {
+async fn each_line_is_handled_in_order_however_it_is_split() {
     let acceptor = echo().build().unwrap();
     let mut stream = client(&acceptor).await;
     let text = b"one\ntwo\r\n\n\r\nfi\rve\n\xff\xfe\nhalf";
@@ -35,31 +35,31 @@ async fn each_line_is_handled_in_order_however_it_is_cut() {
     }
     stream.shutdown().await.unwrap();
     let mut answer = Vec::new();
-    soon("all answers", stream.read_to_end(&mut answer)).await.unwrap();
-    // What has no end is no line.
+    in_time("all answers", stream.read_to_end(&mut answer)).await.unwrap();
+    // Bytes without a line feed are not a line.
     assert_eq!(answer, b"one\ntwo\n\n\nfi\rve\n\xff\xfe\n");
     assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.finished, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_lines_at_once_come_back_in_order() {
+async fn thousands_of_lines_at_once_are_answered_in_order() {
     let acceptor = echo().build().unwrap();
     let (reader, mut writer) = client(&acceptor).await.into_split();
-    let questions = tokio::spawn(async move {
+    let requests = tokio::spawn(async move {
         let text: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
         writer.write_all(text.as_bytes()).await.unwrap();
         writer
     });
     let mut lines = BufReader::new(reader).lines();
     for number in 0..20_000 {
-        let line = soon("a line", lines.next_line()).await.unwrap();
+        let line = in_time("a line", lines.next_line()).await.unwrap();
         assert_eq!(line, Some(format!("line {number}")));
     }
-    questions.await.unwrap();
+    requests.await.unwrap();
 }
 
 #[tokio::test]
-async fn close_lets_what_was_sent_arrive_though_the_client_has_sent_more() {
+async fn close_lets_the_answer_arrive_although_the_client_has_sent_more() {
     let acceptor = echo().build().unwrap();
     for _ in 0..20 {
         let mut stream = client(&acceptor).await;
@@ -71,7 +71,7 @@ async fn close_lets_what_was_sent_arrive_though_the_client_has_sent_more() {
 }
 
 #[tokio::test]
-async fn line_that_is_too_long_ends_the_connection_and_is_told() {
+async fn line_that_is_too_long_ends_the_connection_and_is_reported() {
     let (hook, mut events) = recorder();
     let acceptor = echo().max_line_length(10).on_event(hook).build().unwrap();
     for (text, expected) in
@@ -85,7 +85,7 @@ async fn line_that_is_too_long_ends_the_connection_and_is_told() {
             Event::Closed { reason: EndReason::Failed(error), .. } => Some((error.kind(), error.to_string())),
             _ => None,
         });
-        assert_eq!(reason.await, (io::ErrorKind::InvalidData, "a line of more than 10 bytes".to_owned()));
+        assert_eq!(reason.await, (io::ErrorKind::InvalidData, "line too long: expected at most 10 bytes".to_owned()));
     }
 }
 
@@ -94,19 +94,19 @@ async fn line_without_an_end_does_not_fill_the_memory() {
     let acceptor = echo().build().unwrap();
     let mut stream = client(&acceptor).await;
     let endless = async { while stream.write_all(&[b'x'; 65536]).await.is_ok() {} };
-    soon("it has enough", endless).await;
+    in_time("the server closes", endless).await;
     assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.failed, 1);
 }
 
 #[tokio::test]
-async fn only_whole_lines_hold_the_time_limits_off() {
+async fn only_whole_lines_reset_the_time_limits() {
     let limit = Duration::from_millis(300);
     for builder in [echo().idle_timeout(limit), echo().first_byte_timeout(limit)] {
         let acceptor = builder.build().unwrap();
         let (mut reader, mut writer) = client(&acceptor).await.into_split();
         let mut ticks = interval(limit / 20);
         let mut byte = [0];
-        soon("the server has enough", async {
+        in_time("the server closes", async {
             loop {
                 tokio::select! {
                     end = reader.read(&mut byte) => if !matches!(end, Ok(1..)) { return },
@@ -118,14 +118,14 @@ async fn only_whole_lines_hold_the_time_limits_off() {
         drop((reader, writer));
         assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.timed_out, 1);
     }
-    // On a machine that stands still for a moment, this is not reached.
+    // It is long enough for a machine that stalls for a moment.
     let limit = Duration::from_secs(1);
     let acceptor = echo().idle_timeout(limit).first_byte_timeout(limit).build().unwrap();
     let mut stream = BufReader::new(client(&acceptor).await);
     let mut line = String::new();
     for _ in 0..10 {
         stream.write_all(b"x\n").await.unwrap();
-        soon("an answer", stream.read_line(&mut line)).await.unwrap();
+        in_time("an answer", stream.read_line(&mut line)).await.unwrap();
         sleep(limit / 5).await;
     }
     assert_eq!(line, "x\n".repeat(10));
@@ -141,7 +141,7 @@ async fn lines_of_many_tasks_are_whole_also_when_sends_are_dropped() {
                 tasks.spawn(async move {
                     for number in 0..200 {
                         let line = format!("{task} {number} {}", "x".repeat(5_000));
-                        // Some are dropped before they are done.
+                        // Some sends are dropped before they are done.
                         let limit = Duration::from_micros(if number % 3 == 0 { 20 } else { 60_000_000 });
                         if let Ok(outcome) = tokio::time::timeout(limit, conn.send(line)).await {
                             outcome.unwrap();
@@ -159,13 +159,13 @@ async fn lines_of_many_tasks_are_whole_also_when_sends_are_dropped() {
     stream.write_all(b"go\n").await.unwrap();
     let mut seen = [0; 8];
     let mut line = String::new();
-    while soon("a line", stream.read_line(&mut line)).await.unwrap() > 0 {
+    while in_time("a line", stream.read_line(&mut line)).await.unwrap() > 0 {
         let (start, rest) = line.split_at(line.len() - 5_001);
         assert_eq!(rest.trim_end(), "x".repeat(5_000));
         seen[start[..1].parse::<usize>().unwrap()] += 1;
         line.clear();
     }
-    // Whatever was not dropped has come.
+    // Every line whose send was not dropped has arrived.
     assert!(seen.iter().all(|count| (133..=200).contains(count)), "{seen:?}");
 }
 
@@ -188,8 +188,8 @@ async fn stop_lets_begun_lines_finish_and_no_others() {
     let mut idle = client(&acceptor).await;
     let mut busy = client(&acceptor).await;
     busy.write_all(b"one\ntwo\nhal").await.unwrap();
-    figures(&acceptor, "both are there", |stats| stats.busy == 2).await;
-    soon("a line", async {
+    figures(&acceptor, "both are served", |stats| stats.busy == 2).await;
+    in_time("a line", async {
         while handled.load(Ordering::SeqCst) == 0 {
             sleep(Duration::from_millis(1)).await;
         }
@@ -199,9 +199,9 @@ async fn stop_lets_begun_lines_finish_and_no_others() {
         assert_eq!(rest(&mut idle).await.unwrap(), "");
         for _ in 0..2 {
             release.notify_one();
-            soon("an answer", busy.read_exact(&mut [0; 4])).await.unwrap();
+            in_time("an answer", busy.read_exact(&mut [0; 4])).await.unwrap();
         }
-        // One that never ends: what has begun may end, but no more.
+        // The line that has begun may be completed, and no line after it is handled.
         release.notify_one();
         busy.write_all(b"f\n").await.unwrap();
         assert_eq!(rest(&mut busy).await.unwrap(), "half\n");
@@ -211,16 +211,16 @@ async fn stop_lets_begun_lines_finish_and_no_others() {
 }
 
 #[tokio::test]
-async fn stop_is_not_held_up_by_a_client_that_never_stops_sending() {
+async fn stop_does_not_wait_for_a_client_that_never_stops_sending() {
     let acceptor = echo().build().unwrap();
     let (mut reader, mut writer) = client(&acceptor).await.into_split();
     let sender = tokio::spawn(async move { while writer.write_all(b"a line\nand an").await.is_ok() {} });
     let reading = tokio::spawn(async move { while matches!(reader.read(&mut [0; 1000]).await, Ok(1..)) {} });
     figures(&acceptor, "it is served", |stats| stats.busy == 1).await;
     sleep(Duration::from_millis(20)).await;
-    let stopped = soon("stop", acceptor.stop(LONG)).await;
+    let stopped = in_time("stop", acceptor.stop(LONG)).await;
     assert_eq!(stopped.cut, 0);
-    soon("the client's end", async { tokio::join!(sender, reading) }).await.0.unwrap();
+    in_time("the client's end", async { tokio::join!(sender, reading) }).await.0.unwrap();
 }
 
 #[tokio::test]
@@ -241,7 +241,7 @@ async fn stop_counts_lines_that_are_empty_as_well() {
         let acceptor = acceptor.build().unwrap();
         let mut stream = client(&acceptor).await;
         stream.write_all(text.as_bytes()).await.unwrap();
-        soon("the first line", begun.notified()).await;
+        in_time("the first line", begun.notified()).await;
         let (stopped, answer) = tokio::join!(acceptor.stop(LONG), async {
             release.notify_one();
             rest(&mut stream).await.unwrap()
@@ -250,7 +250,7 @@ async fn stop_counts_lines_that_are_empty_as_well() {
     }
 }
 
-/// How long it takes to handle a long line and so many short ones after it.
+/// How long it takes to handle a long line and then `short` short ones.
 #[cfg(target_os = "linux")]
 async fn time_for(short: usize) -> Duration {
     const LENGTH: usize = 1 << 20;
@@ -259,19 +259,19 @@ async fn time_for(short: usize) -> Duration {
     let mut text = vec![b'x'; LENGTH];
     text.push(b'\n');
     text.extend(b"ab\n".repeat(short));
-    let start = busy();
+    let start = thread_time();
     let writing = tokio::spawn(async move {
         writer.write_all(&text).await.unwrap();
         writer.shutdown().await.unwrap();
     });
-    soon("the end of the stream", reader.read_to_end(&mut Vec::new())).await.unwrap();
+    in_time("the end of the stream", reader.read_to_end(&mut Vec::new())).await.unwrap();
     writing.await.unwrap();
-    busy() - start
+    thread_time() - start
 }
 
-/// How long this thread has been at work: the test's runtime, which is busy with nothing else, however busy the machine is.
+/// The processor time of this thread. It runs nothing but the test, and other processes do not count.
 #[cfg(target_os = "linux")]
-fn busy() -> Duration {
+fn thread_time() -> Duration {
     use rustix::time::{ClockId, clock_gettime};
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
 }
@@ -280,7 +280,7 @@ fn busy() -> Duration {
 #[tokio::test]
 async fn short_line_costs_the_same_however_many_follow_it() {
     const LINES: usize = 60_000;
-    // (What shares the caches is not counted, but felt.)
+    // Other processes still disturb the caches, so that the least of several runs counts.
     let mut least = [Duration::MAX; 2];
     for _ in 0..4 {
         least[0] = least[0].min(time_for(LINES).await);

@@ -1,4 +1,4 @@
-//! Unix sockets, and listeners that somebody else has made.
+//! Unix sockets, and listeners of the program or of a service manager.
 
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use perconn::acceptor::{Acceptor, Error, Listen, Peer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::support::soon;
-use crate::world::{LONG, echo, served};
+use crate::common::{LONG, echo, served};
+use crate::support::in_time;
 
-/// A path of its own for each test, without a file.
+/// A path for one test, without a file.
 fn path(test: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("perconn-{}-{test}", std::process::id()));
     let _ = std::fs::remove_file(&path);
@@ -24,32 +24,33 @@ fn build(listen: impl Into<Listen>) -> Result<Acceptor, Error> {
     Acceptor::builder(listen).logger(|_| {}).handler(echo).build()
 }
 
+/// Connects and makes one exchange.
 async fn ask(path: &Path) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect(path).await?;
     stream.write_all(b"ping").await?;
     let mut answer = [0; 4];
-    soon("an echo", stream.read_exact(&mut answer)).await?;
+    in_time("an echo", stream.read_exact(&mut answer)).await?;
     assert_eq!(&answer, b"ping");
     Ok(stream)
 }
 
 #[tokio::test]
-async fn unix_socket_is_served_and_removed_at_the_end() {
+async fn unix_socket_is_served_and_removed_by_the_stop() {
     let path = path("served");
     let acceptor = build(Listen::unix(&path)).unwrap();
     assert_eq!(acceptor.local_addr().unwrap_err().kind(), io::ErrorKind::Unsupported);
     let _stream = ask(&path).await.unwrap();
-    let mut conn = soon("connect", Conn::unix(&path).logger(|_| {}).connect()).await.unwrap();
+    let mut conn = in_time("connect", Conn::unix(&path).logger(|_| {}).connect()).await.unwrap();
     conn.write_all(b"x").await.unwrap();
-    assert_eq!(soon("an echo", conn.read_u8()).await.unwrap(), b'x');
+    assert_eq!(in_time("an echo", conn.read_u8()).await.unwrap(), b'x');
     conn.close().await;
-    let stopped = soon("stop", acceptor.stop(LONG)).await;
+    let stopped = in_time("stop", acceptor.stop(LONG)).await;
     assert_eq!(stopped.cut, 0);
     assert!(!path.exists());
 }
 
 #[tokio::test]
-async fn peer_of_a_unix_socket_is_known_by_its_process() {
+async fn peer_of_a_unix_socket_is_a_process() {
     let path = path("peer");
     let acceptor = Acceptor::builder(Listen::unix(&path)).handler(async |mut stream, peer| {
         assert!(stream.unix().is_some() && stream.tcp().is_none() && peer.addr().is_none());
@@ -59,7 +60,7 @@ async fn peer_of_a_unix_socket_is_known_by_its_process() {
     let _acceptor = acceptor.build().unwrap();
     let mut text = String::new();
     let mut stream = UnixStream::connect(&path).await.unwrap();
-    soon("the answer", stream.read_to_string(&mut text)).await.unwrap();
+    in_time("the answer", stream.read_to_string(&mut text)).await.unwrap();
     let own = std::process::id();
     if cfg!(target_os = "linux") {
         assert_eq!(text, format!("Some({own}) true process {own}"));
@@ -67,22 +68,22 @@ async fn peer_of_a_unix_socket_is_known_by_its_process() {
 }
 
 #[tokio::test]
-async fn socket_that_was_left_over_is_replaced_and_nothing_else_is() {
-    let path = path("left-over");
-    // As a process that was killed leaves it.
+async fn stale_socket_is_replaced_and_nothing_else_is() {
+    let path = path("stale");
+    // A killed process leaves such a file.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let acceptor = build(Listen::unix(&path)).unwrap();
     let mut stream = ask(&path).await.unwrap();
     let error = build(Listen::unix(&path)).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert_eq!(error.to_string(), format!("cannot listen on {}", path.display()));
-    // The one that listens did not notice.
+    // The first acceptor is not affected.
     stream.write_all(b"x").await.unwrap();
-    assert_eq!(soon("an echo", stream.read_u8()).await.unwrap(), b'x');
-    // Another's file stays.
+    assert_eq!(in_time("an echo", stream.read_u8()).await.unwrap(), b'x');
+    // The file of another program stays.
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "not a socket").unwrap();
-    soon("stop", acceptor.stop(Duration::ZERO)).await;
+    in_time("stop", acceptor.stop(Duration::ZERO)).await;
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "not a socket");
     assert_eq!(build(Listen::unix(&path)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "not a socket");
@@ -103,22 +104,22 @@ async fn given_listeners_are_used_as_they_are() {
     let path = path("given");
     let acceptor = build(std::os::unix::net::UnixListener::bind(&path).unwrap()).unwrap();
     ask(&path).await.unwrap();
-    soon("stop", acceptor.stop(LONG)).await;
-    // The program's own.
+    in_time("stop", acceptor.stop(LONG)).await;
+    // The program has made this file, so that it stays.
     assert!(path.exists());
     std::fs::remove_file(&path).unwrap();
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn given_socket_that_does_not_listen_is_named() {
+async fn given_socket_that_does_not_listen_is_rejected() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let socket = std::net::TcpListener::from(socket);
     let address = socket.local_addr().unwrap();
     let error = build(socket).unwrap_err();
     assert!(matches!(&error, Error::InvalidConfig(_)), "{error:?}");
-    assert!(error.to_string().contains(&format!("{address}: expected a socket that listens")), "{error}");
+    assert!(error.to_string().contains(&format!("{address}: expected a listening socket")), "{error}");
 }
 
 #[cfg(target_os = "linux")]
@@ -127,7 +128,7 @@ fn sockets_of_a_service_manager_are_served() {
     let unix = path("activation");
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = tcp.local_addr().unwrap();
-    // Standard input and output carry the sockets to where a service manager would have put them.
+    // Standard input and output carry the sockets, and the script moves them to descriptors 3 and 4.
     let script = "exec 3<&0 4>&1 0</dev/null 1>/dev/null; LISTEN_PID=$$ LISTEN_FDS=2 exec \"$0\" --exact listeners::activated --ignored --nocapture";
     let mut child = std::process::Command::new("sh")
         .args(["-c", script])
@@ -142,8 +143,8 @@ fn sockets_of_a_service_manager_are_served() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         ask(&unix).await.unwrap();
-        let mut stream = soon("connect", tokio::net::TcpStream::connect(address)).await.unwrap();
-        crate::world::exchange(&mut stream).await.unwrap();
+        let mut stream = in_time("connect", tokio::net::TcpStream::connect(address)).await.unwrap();
+        crate::common::exchange(&mut stream).await.unwrap();
     });
     child.kill().unwrap();
     child.wait().unwrap();
@@ -165,8 +166,19 @@ async fn activated() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn without_a_service_manager_that_is_said() {
-    // (No other test sets these.)
+fn without_a_service_manager_the_error_names_the_variable() {
+    // No other test sets the variables in this process.
     let error = Listen::from_environment().unwrap_err();
     assert!(error.to_string().contains("LISTEN_PID is not set"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn highest_process_id_of_linux_is_accepted() {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "listeners::activated", "--ignored", "--nocapture"]);
+    let output = child.env("LISTEN_PID", "4194304").env("LISTEN_FDS", "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    // It is another process, and that is all that is wrong.
+    assert!(text.contains("LISTEN_PID 4194304: expected ") && text.contains("this process"), "{text}");
 }

@@ -1,15 +1,17 @@
-//! The server's side, over real sockets.
+//! The acceptor, over real sockets.
 
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
+mod abandoned;
 mod bad_input;
 mod chaos;
+mod closed;
+mod common;
 mod cut;
 #[cfg(target_os = "linux")]
 mod exhaustion;
-mod given_up;
-mod kept;
 mod limits;
+mod line_conns;
 mod lines;
 #[cfg(unix)]
 mod listeners;
@@ -20,4 +22,3 @@ mod stopping;
 mod support;
 #[cfg(target_os = "linux")]
 mod unix;
-mod world;

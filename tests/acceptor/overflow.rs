@@ -1,4 +1,4 @@
-//! More clients than acceptors.
+//! More clients than acceptor slots.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use perconn::acceptor::{Event, Overflow};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::support::soon;
-use crate::world::{LONG, client, echo, event, exchange, figures, local, recorder, rest, served};
+use crate::common::{LONG, client, echo, event, exchange, figures, local, recorder, rest, served};
+use crate::support::in_time;
 
 #[tokio::test]
-async fn refused_client_reads_why_and_then_the_end_of_the_stream() {
+async fn refused_client_reads_the_refusal_and_then_the_end_of_the_stream() {
     let (hook, mut events) = recorder();
     let acceptor =
         local().acceptors(1).overflow(Overflow::Refuse).refusal("busy\n").on_event(hook).handler(echo).build().unwrap();
@@ -19,26 +19,26 @@ async fn refused_client_reads_why_and_then_the_end_of_the_stream() {
         let mut refused = client(&acceptor).await;
         assert_eq!(rest(&mut refused).await.unwrap(), "busy\n");
         let address = refused.local_addr().unwrap();
-        let told = event(&mut events, |event| match event {
+        let reported = event(&mut events, |event| match event {
             Event::Refused { peer, .. } => Some(peer.addr()),
             _ => None,
         });
-        assert_eq!(told.await, Some(address));
+        assert_eq!(reported.await, Some(address));
     }
     exchange(&mut first).await.unwrap();
     drop(first);
-    figures(&acceptor, "the acceptor is free", |stats| stats.busy == 0).await;
+    figures(&acceptor, "the slot is free", |stats| stats.busy == 0).await;
     served(&acceptor).await;
     assert_eq!(acceptor.stats().refused, 3);
 }
 
 #[tokio::test]
-async fn refusal_is_not_eaten_by_a_reset_when_the_client_has_sent_something() {
+async fn refusal_arrives_although_the_client_has_sent_something() {
     let acceptor = local().acceptors(1).overflow(Overflow::Refuse).refusal("busy\n").handler(echo).build().unwrap();
     let _first = served(&acceptor).await;
     for round in 0..20 {
         let mut refused = client(&acceptor).await;
-        // It speaks first, at length, and looks at the answer later.
+        // It sends a lot before it reads.
         refused.write_all(&[b'x'; 100_000]).await.unwrap();
         if round % 2 == 0 {
             refused.shutdown().await.unwrap();
@@ -48,7 +48,7 @@ async fn refusal_is_not_eaten_by_a_reset_when_the_client_has_sent_something() {
 }
 
 #[tokio::test]
-async fn clients_that_do_not_go_when_refused_are_closed_and_harm_nobody() {
+async fn refused_clients_that_stay_are_closed_and_do_no_harm() {
     let acceptor = local().acceptors(1).overflow(Overflow::Refuse).refusal("busy\n").handler(echo).build().unwrap();
     let first = served(&acceptor).await;
     let mut stubborn = Vec::new();
@@ -59,16 +59,16 @@ async fn clients_that_do_not_go_when_refused_are_closed_and_harm_nobody() {
     }
     figures(&acceptor, "all are refused", |stats| stats.refused == 300).await;
     drop(first);
-    figures(&acceptor, "the acceptor is free", |stats| stats.busy == 0).await;
+    figures(&acceptor, "the slot is free", |stats| stats.busy == 0).await;
     served(&acceptor).await;
-    // They do not close, so the acceptor does.
+    // They do not close, so that the acceptor does.
     for mut stream in stubborn {
-        soon("its end", async { while !matches!(stream.read(&mut [0; 9]).await, Ok(0) | Err(_)) {} }).await;
+        in_time("its end", async { while !matches!(stream.read(&mut [0; 9]).await, Ok(0) | Err(_)) {} }).await;
     }
 }
 
 #[tokio::test]
-async fn waiting_clients_are_served_one_after_the_other() {
+async fn waiting_clients_are_served_one_after_another() {
     let acceptor = local().acceptors(2).overflow(Overflow::Wait).handler(echo).build().unwrap();
     let mut served_now = vec![served(&acceptor).await, served(&acceptor).await];
     let mut waiting = Vec::new();
@@ -78,11 +78,11 @@ async fn waiting_clients_are_served_one_after_the_other() {
     let mut third = waiting.remove(0);
     third.write_all(b"ping").await.unwrap();
     let silence = timeout(Duration::from_millis(50), third.read_u8()).await;
-    assert!(silence.is_err(), "it is served, or refused: {silence:?}");
+    assert!(silence.is_err(), "the client is served or refused: {silence:?}");
     assert_eq!((acceptor.stats().accepted, acceptor.stats().busy), (2, 2));
     served_now.remove(0);
     let mut answer = [0; 4];
-    soon("its turn", third.read_exact(&mut answer)).await.unwrap();
+    in_time("its turn", third.read_exact(&mut answer)).await.unwrap();
     for mut next in waiting {
         served_now.remove(0);
         exchange(&mut next).await.unwrap();
@@ -92,7 +92,7 @@ async fn waiting_clients_are_served_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn grown_acceptors_serve_up_to_the_maximum_and_go_again() {
+async fn slots_grow_up_to_the_maximum_and_shrink_again() {
     let (hook, mut events) = recorder();
     let acceptor = local()
         .acceptors(2)
@@ -123,12 +123,12 @@ async fn grown_acceptors_serve_up_to_the_maximum_and_go_again() {
 }
 
 #[tokio::test]
-async fn stop_works_while_all_acceptors_are_busy_and_clients_wait() {
+async fn stop_works_while_all_slots_are_busy_and_clients_wait() {
     for overflow in [Overflow::Refuse, Overflow::Wait, Overflow::Grow { by: 1, max: 2 }] {
         let acceptor = local().acceptors(1).overflow(overflow).handler(echo).build().unwrap();
         let mut first = served(&acceptor).await;
         let _others = [client(&acceptor).await, client(&acceptor).await];
-        let stopped = soon("stop", acceptor.stop(LONG)).await;
+        let stopped = in_time("stop", acceptor.stop(LONG)).await;
         assert_eq!(stopped.cut, 0);
         assert_eq!(rest(&mut first).await.unwrap(), "");
     }

@@ -1,4 +1,4 @@
-//! A handler for each connection, and what its failures do to others: nothing.
+//! Handlers of connections, and their failures, which do not affect other connections.
 
 use std::io;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::support::soon;
-use crate::world::{client, echo, event, exchange, figures, local, recorder, rest, served};
+use crate::common::{client, echo, event, exchange, figures, local, recorder, rest, served};
+use crate::support::in_time;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_clients_are_served_at_the_same_time() {
+async fn many_clients_are_served_at_once() {
     let acceptor = Arc::new(local().handler(echo).build().unwrap());
     let mut clients = JoinSet::new();
     for _ in 0..200 {
@@ -27,7 +27,7 @@ async fn many_clients_are_served_at_the_same_time() {
             stream
         });
     }
-    let streams = soon("all clients", clients.join_all()).await;
+    let streams = in_time("all clients", clients.join_all()).await;
     assert_eq!(acceptor.stats().busy, 200);
     drop(streams);
     let stats = figures(&acceptor, "all are gone", |stats| stats.busy == 0).await;
@@ -35,7 +35,7 @@ async fn many_clients_are_served_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn handler_knows_its_peer_and_its_socket() {
+async fn handler_has_its_peer_and_its_socket() {
     let acceptor = local()
         .nodelay(true)
         .handler(async |mut stream, peer| {
@@ -62,14 +62,14 @@ impl Drop for PanicsOnDrop {
 }
 
 #[tokio::test]
-async fn panic_takes_down_its_own_connection_only() {
+async fn panic_ends_its_own_connection_only() {
     let (sender, panics) = std::sync::mpsc::channel();
     let sender = Mutex::new(sender);
     let acceptor = local()
         .acceptors(4)
         .logger(move |error| sender.lock().unwrap().send(error.to_string()).unwrap())
         .handler(|mut stream, peer| {
-            // The second and the third.
+            // The second connection panics here, and the third in its future.
             assert!(stream.id() != 2, "in the closure");
             async move {
                 match stream.id() {
@@ -92,13 +92,13 @@ async fn panic_takes_down_its_own_connection_only() {
         let mut stream = client(&acceptor).await;
         let peer = stream.local_addr().unwrap();
         stream.write_all(b"x").await.unwrap();
-        // The end, or a reset as the byte lay unread.
+        // It is a reset if the byte was unread.
         let _ = rest(&mut stream).await;
         figures(&acceptor, "it is gone", |stats| stats.busy == 1).await;
         assert_eq!(panics.try_recv().unwrap(), format!("the handler of {peer} panicked: {message}"));
         exchange(&mut first).await.unwrap();
     }
-    // All acceptors are there still.
+    // No slot is lost.
     let more = [served(&acceptor).await, served(&acceptor).await, served(&acceptor).await];
     let stats = acceptor.stats();
     assert_eq!((stats.busy, stats.panicked, stats.failed), (4, 3, 0));
@@ -106,7 +106,7 @@ async fn panic_takes_down_its_own_connection_only() {
 }
 
 #[tokio::test]
-async fn error_of_a_handler_is_told_with_the_connection_it_ended() {
+async fn error_of_a_handler_is_reported_with_its_connection() {
     let (hook, mut events) = recorder();
     let acceptor = local()
         .on_event(hook)
@@ -122,25 +122,25 @@ async fn error_of_a_handler_is_told_with_the_connection_it_ended() {
     stream.write_all(b"abc").await.unwrap();
     assert_eq!(rest(&mut stream).await.unwrap(), "no");
     let address = stream.local_addr().unwrap();
-    let told = event(&mut events, |event| match event {
+    let reported = event(&mut events, |event| match event {
         Event::Closed { reason: EndReason::Failed(error), peer, id, bytes_read, bytes_written, .. } => {
             Some((error.kind(), peer.addr(), *id, *bytes_read, *bytes_written))
         }
         _ => None,
     });
-    assert_eq!(told.await, (io::ErrorKind::InvalidData, Some(address), 1, 3, 2));
+    assert_eq!(reported.await, (io::ErrorKind::InvalidData, Some(address), 1, 3, 2));
     assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.failed, 1);
 }
 
 #[tokio::test]
-async fn events_of_a_connection_come_in_order_and_a_panicking_hook_harms_nothing() {
+async fn hook_and_logger_that_panic_do_no_harm() {
     let count = Arc::new(AtomicUsize::new(0));
     let (errors, calls) = (Arc::clone(&count), Arc::clone(&count));
     let acceptor = local()
         .logger(move |error| {
             assert!(matches!(error, Error::HookPanicked { hook: "event", .. }), "{error}");
             errors.fetch_add(100, Ordering::SeqCst);
-            panic!("the logger, too");
+            panic!("the logger");
         })
         .on_event(move |_| {
             calls.fetch_add(1, Ordering::SeqCst);
@@ -155,7 +155,7 @@ async fn events_of_a_connection_come_in_order_and_a_panicking_hook_harms_nothing
 }
 
 #[tokio::test]
-async fn stream_in_another_task_keeps_its_acceptor() {
+async fn stream_in_another_task_keeps_its_slot() {
     let (sender, receiver) = oneshot::channel();
     let sender = Mutex::new(Some(sender));
     let acceptor = local()
@@ -166,16 +166,16 @@ async fn stream_in_another_task_keeps_its_acceptor() {
         .build()
         .unwrap();
     let mut peer = client(&acceptor).await;
-    let mut stream = soon("the stream", receiver).await.unwrap();
+    let mut stream = in_time("the stream", receiver).await.unwrap();
     peer.write_all(b"x").await.unwrap();
-    assert_eq!(soon("a byte", stream.read_u8()).await.unwrap(), b'x');
+    assert_eq!(in_time("a byte", stream.read_u8()).await.unwrap(), b'x');
     assert_eq!(acceptor.stats().busy, 1);
     drop(stream);
     assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.finished, 1);
 }
 
 #[tokio::test]
-async fn connection_that_is_reset_before_it_is_accepted_harms_nobody() {
+async fn connection_that_is_reset_before_it_is_accepted_does_no_harm() {
     let acceptor = local().handler(echo).build().unwrap();
     let mut first = served(&acceptor).await;
     for _ in 0..100 {

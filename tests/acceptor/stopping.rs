@@ -1,4 +1,4 @@
-//! The end: those who are busy may finish, the others go, and nobody is left.
+//! The stop: busy connections may finish, idle ones end at once, and none is left.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -9,11 +9,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 
-use crate::support::soon;
-use crate::world::{LONG, client, echo, event, exchange, figures, local, recorder, rest, served};
+use crate::common::{LONG, client, echo, event, exchange, figures, local, recorder, rest, served};
+use crate::support::in_time;
 
 #[tokio::test]
-async fn busy_finish_idle_go_at_once_and_late_are_cut_and_each_is_counted() {
+async fn busy_connections_finish_idle_ones_end_at_once_and_late_ones_are_cut() {
     let release = Arc::new(Notify::new());
     let gate = Arc::clone(&release);
     let acceptor = local()
@@ -37,12 +37,12 @@ async fn busy_finish_idle_go_at_once_and_late_are_cut_and_each_is_counted() {
     let mut silent = client(&acceptor).await;
     let mut idle = client(&acceptor).await;
     idle.write_all(b"i").await.unwrap();
-    soon("an answer", idle.read_exact(&mut [0; 2])).await.unwrap();
+    in_time("an answer", idle.read_exact(&mut [0; 2])).await.unwrap();
     let mut busy = client(&acceptor).await;
     busy.write_all(b"w").await.unwrap();
     let mut hung = client(&acceptor).await;
     hung.write_all(b"h").await.unwrap();
-    figures(&acceptor, "all are there", |stats| stats.busy == 4).await;
+    figures(&acceptor, "all are served", |stats| stats.busy == 4).await;
     tokio::time::sleep(Duration::from_millis(20)).await; // the bytes have been read
 
     let address = acceptor.local_addr().unwrap();
@@ -59,19 +59,19 @@ async fn busy_finish_idle_go_at_once_and_late_are_cut_and_each_is_counted() {
         // At the deadline.
         assert_eq!(rest(&mut hung).await.unwrap(), "");
     };
-    let (stopped, ()) = soon("stop", async { tokio::join!(stop, others) }).await;
+    let (stopped, ()) = in_time("stop", async { tokio::join!(stop, others) }).await;
     assert_eq!((stopped.idle, stopped.finished, stopped.cut), (2, 1, 1));
     let stats = acceptor.stats();
     assert_eq!((stats.busy, stats.finished, stats.cut), (0, 3, 1));
-    assert_eq!(soon("a second stop", acceptor.stop(LONG)).await, stopped);
+    assert_eq!(in_time("a second stop", acceptor.stop(LONG)).await, stopped);
 }
 
 #[tokio::test]
-async fn stop_without_connections_is_at_once_and_frees_the_port() {
+async fn stop_without_connections_returns_at_once_and_frees_the_port() {
     let acceptor = local().handler(echo).build().unwrap();
     let address = acceptor.local_addr().unwrap();
     let start = Instant::now();
-    assert_eq!(soon("stop", acceptor.stop(LONG)).await, Default::default());
+    assert_eq!(in_time("stop", acceptor.stop(LONG)).await, Default::default());
     assert!(start.elapsed() < Duration::from_secs(5));
     let again = perconn::acceptor::Acceptor::builder(address).handler(echo).build().unwrap();
     served(&again).await;
@@ -89,13 +89,13 @@ async fn handler_in_a_loop_that_never_reads_is_cut() {
         .unwrap();
     let mut stream = client(&acceptor).await;
     figures(&acceptor, "it is served", |stats| stats.busy == 1).await;
-    let stopped = soon("stop", acceptor.stop(Duration::ZERO)).await;
+    let stopped = in_time("stop", acceptor.stop(Duration::ZERO)).await;
     assert_eq!((stopped.finished, stopped.cut), (0, 1));
     assert_eq!(rest(&mut stream).await.unwrap(), "");
 }
 
 #[tokio::test]
-async fn dropped_acceptor_takes_everything_with_it() {
+async fn dropped_acceptor_closes_its_port_and_cuts_its_connections() {
     let (hook, mut events) = recorder();
     let acceptor = local().on_event(hook).handler(echo).build().unwrap();
     let address = acceptor.local_addr().unwrap();
@@ -103,11 +103,11 @@ async fn dropped_acceptor_takes_everything_with_it() {
     drop(acceptor);
     assert_eq!(rest(&mut stream).await.unwrap(), "");
     event(&mut events, |event| matches!(event, Event::Closed { reason: EndReason::Cut, .. }).then_some(())).await;
-    soon("the port is free", async { while TcpStream::connect(address).await.is_ok() {} }).await;
+    in_time("the port is free", async { while TcpStream::connect(address).await.is_ok() {} }).await;
 }
 
 #[tokio::test]
-async fn stream_in_another_task_is_ended_by_a_stop_as_well() {
+async fn stop_ends_a_stream_in_another_task() {
     let (sender, receiver) = oneshot::channel();
     let sender = Mutex::new(Some(sender));
     let acceptor = local()
@@ -118,22 +118,22 @@ async fn stream_in_another_task_is_ended_by_a_stop_as_well() {
         .build()
         .unwrap();
     let mut peer = client(&acceptor).await;
-    let mut stream = soon("the stream", receiver).await.unwrap();
+    let mut stream = in_time("the stream", receiver).await.unwrap();
     let user = tokio::spawn(async move {
         let mut byte = [0];
         assert_eq!(stream.read(&mut byte).await.unwrap(), 1);
-        // Busy, it is waited for; then it fails.
+        // The stop waits for it, as it is busy. At the deadline it fails.
         stream.read(&mut byte).await.unwrap_err().kind()
     });
     peer.write_all(b"x").await.unwrap();
     tokio::task::yield_now().await;
-    let stopped = soon("stop", acceptor.stop(Duration::from_millis(100))).await;
-    assert_eq!(soon("the task", user).await.unwrap(), io::ErrorKind::ConnectionAborted);
+    let stopped = in_time("stop", acceptor.stop(Duration::from_millis(100))).await;
+    assert_eq!(in_time("the task", user).await.unwrap(), io::ErrorKind::ConnectionAborted);
     assert_eq!(stopped.cut + stopped.finished, 1);
 }
 
 #[tokio::test]
-async fn reader_and_writer_in_two_tasks_end_when_the_answer_is_out() {
+async fn reader_and_writer_in_two_tasks_end_after_the_answer() {
     let release = Arc::new(Notify::new());
     let gate = Arc::clone(&release);
     let acceptor = local()
@@ -141,22 +141,22 @@ async fn reader_and_writer_in_two_tasks_end_when_the_answer_is_out() {
             let gate = Arc::clone(&gate);
             async move {
                 let (mut reader, mut writer) = tokio::io::split(stream);
-                let (heard, mut questions) = tokio::sync::mpsc::channel(1);
+                let (sender, mut requests) = tokio::sync::mpsc::channel(1);
                 let answers = async move {
-                    while let Some(byte) = questions.recv().await {
+                    while let Some(byte) = requests.recv().await {
                         gate.notified().await;
                         writer.write_all(&[byte]).await?;
                     }
                     Ok(())
                 };
-                let questions = async move {
+                let requests = async move {
                     let mut byte = [0];
                     while reader.read(&mut byte).await? > 0 {
-                        heard.send(byte[0]).await.map_err(io::Error::other)?;
+                        sender.send(byte[0]).await.map_err(io::Error::other)?;
                     }
                     io::Result::Ok(())
                 };
-                tokio::try_join!(answers, questions).map(|_| ())
+                tokio::try_join!(answers, requests).map(|_| ())
             }
         })
         .build()
@@ -173,7 +173,7 @@ async fn reader_and_writer_in_two_tasks_end_when_the_answer_is_out() {
 }
 
 #[tokio::test]
-async fn sink_goes_at_once_when_it_says_that_what_came_is_done() {
+async fn handler_that_never_answers_ends_at_once_after_message_done() {
     let acceptor = local()
         .handler(async |mut stream, _| {
             let mut buffer = [0; 100];
@@ -187,9 +187,9 @@ async fn sink_goes_at_once_when_it_says_that_what_came_is_done() {
     let mut stream = client(&acceptor).await;
     stream.write_all(b"a record").await.unwrap();
     figures(&acceptor, "it is served", |stats| stats.busy == 1).await;
-    let stopped = soon("stop", acceptor.stop(LONG)).await;
+    let stopped = in_time("stop", acceptor.stop(LONG)).await;
     assert_eq!((stopped.idle, stopped.cut), (1, 0));
-    // (A reset, if the record had not been read yet.)
+    // It is a reset if the record was not read yet.
     let _ = rest(&mut stream).await;
 }
 
@@ -206,13 +206,13 @@ fn end_of_the_runtime_ends_the_acceptor() {
     stream.set_nonblocking(false).unwrap();
     assert_eq!(io::Read::read(&mut stream, &mut [0]).unwrap(), 0);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { soon("stop", acceptor.stop(LONG)).await });
+    runtime.block_on(async { in_time("stop", acceptor.stop(LONG)).await });
 }
 
 #[tokio::test]
-async fn deadline_beyond_all_clocks_is_none() {
+async fn deadline_beyond_all_clocks_is_no_deadline() {
     let acceptor = local().handler(echo).build().unwrap();
     let mut stream = served(&acceptor).await;
     exchange(&mut stream).await.unwrap();
-    assert_eq!(soon("stop", acceptor.stop(Duration::MAX)).await.idle, 1);
+    assert_eq!(in_time("stop", acceptor.stop(Duration::MAX)).await.idle, 1);
 }

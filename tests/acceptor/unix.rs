@@ -1,4 +1,4 @@
-//! Paths of Unix sockets, which several servers may want.
+//! Paths of Unix sockets that several servers compete for.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 
-use crate::support::{HANG, soon};
-use crate::world::{LONG, echo, figures};
+use crate::common::{LONG, echo, figures};
+use crate::support::{HANG_LIMIT, in_time};
 
-/// A folder of its own for each test.
+/// A folder for one test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -43,14 +43,14 @@ fn build(path: &Path) -> Result<Acceptor, Error> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn server_that_is_overloaded_is_alive() {
+async fn socket_of_an_overloaded_server_is_not_stale() {
     let folder = Folder::new("overloaded");
     let path = folder.socket();
     let builder = Acceptor::builder(Listen::unix(&path)).acceptors(1).overflow(Overflow::Wait).backlog(1);
-    let living = builder.handler(echo).build().unwrap();
+    let overloaded = builder.handler(echo).build().unwrap();
     let _served = UnixStream::connect(&path).await.unwrap();
-    figures(&living, "it is served", |stats| stats.busy == 1).await;
-    // Until the kernel's queue is full.
+    figures(&overloaded, "it is served", |stats| stats.busy == 1).await;
+    // This fills the kernel's queue.
     let mut waiting = Vec::new();
     let error = loop {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
@@ -61,26 +61,26 @@ async fn server_that_is_overloaded_is_alive() {
         }
     };
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-    // In a thread of its own, as it must not block.
+    // It runs in a thread of its own, because a fault would block it.
     let (sender, outcome) = mpsc::channel();
     let (runtime, copy) = (Handle::current(), path.clone());
     thread::spawn(move || {
         let _within = runtime.enter();
         let _ = sender.send(build(&copy));
     });
-    let outcome = tokio::task::spawn_blocking(move || outcome.recv_timeout(HANG / 2)).await.unwrap();
-    let error = outcome.expect("it blocks").unwrap_err();
+    let outcome = tokio::task::spawn_blocking(move || outcome.recv_timeout(HANG_LIMIT / 2)).await.unwrap();
+    let error = outcome.expect("build blocks").unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert!(path.exists());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_two_that_start_at_the_same_moment_gets_the_path() {
+async fn one_of_two_servers_that_start_at_once_gets_the_path() {
     let folder = Folder::new("two");
     let path = folder.socket();
     for round in 0..200 {
         if round % 2 == 0 {
-            // As a process that was killed leaves it.
+            // A killed process leaves such a file.
             drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         }
         let barrier = Arc::new(Barrier::new(2));
@@ -93,19 +93,19 @@ async fn one_of_two_that_start_at_the_same_moment_gets_the_path() {
             })
         };
         let [first, second] = [start(), start()].map(|thread| thread.join().unwrap());
-        let (got, error) = match (first, second) {
+        let (winner, error) = match (first, second) {
             (Ok(acceptor), Err(error)) | (Err(error), Ok(acceptor)) => (acceptor, error),
             both => panic!("in round {round}: {both:?}"),
         };
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        soon("connect", UnixStream::connect(&path)).await.unwrap();
-        soon("stop", got.stop(LONG)).await;
+        in_time("connect", UnixStream::connect(&path)).await.unwrap();
+        in_time("stop", winner.stop(LONG)).await;
         assert!(!path.exists());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn successor_keeps_its_file_when_its_predecessor_goes() {
+async fn successor_keeps_its_file_when_its_predecessor_stops() {
     const ROUNDS: usize = 300;
     let folder = Folder::new("successor");
     let path = folder.socket();
@@ -134,14 +134,14 @@ async fn successor_keeps_its_file_when_its_predecessor_goes() {
     };
     let contenders = [contend(), contend(), contend()];
     let joining = tokio::task::spawn_blocking(|| contenders.map(|thread| thread.join().unwrap()));
-    soon("all rounds", joining).await.unwrap();
-    assert_eq!(lost.load(Ordering::SeqCst), 0, "could not be reached, of {}", served.load(Ordering::SeqCst));
+    in_time("all rounds", joining).await.unwrap();
+    assert_eq!(lost.load(Ordering::SeqCst), 0, "unreachable, of {}", served.load(Ordering::SeqCst));
 }
 
-/// What a child process does that is started in a folder of its own, as a process has only one.
+/// Marks a child process. It has a working folder of its own, and a process has only one.
 const CHILD: &str = "PERCONN_TEST_CHILD";
 
-/// Runs the test once more, in a process of its own that starts in this folder. Whether this is that process.
+/// Returns whether this is the child process. If not, runs the test in one that starts in `folder`.
 fn is_child(test: &str, folder: impl FnOnce() -> PathBuf) -> bool {
     if std::env::var_os(CHILD).is_some() {
         return true;
@@ -154,17 +154,17 @@ fn is_child(test: &str, folder: impl FnOnce() -> PathBuf) -> bool {
 }
 
 #[tokio::test]
-async fn relative_path_is_removed_though_the_program_has_changed_its_folder() {
+async fn relative_path_is_removed_although_the_program_has_changed_its_folder() {
     let folder = Folder::new("relative");
-    if !is_child("unix::relative_path_is_removed_though_the_program_has_changed_its_folder", || folder.0.clone()) {
+    if !is_child("unix::relative_path_is_removed_although_the_program_has_changed_its_folder", || folder.0.clone()) {
         return;
     }
     let acceptor = build(Path::new("socket")).unwrap();
     let path = std::env::current_dir().unwrap().join("socket");
     assert!(path.exists());
-    // As daemons do.
+    // Daemons do this.
     std::env::set_current_dir("/").unwrap();
-    soon("stop", acceptor.stop(LONG)).await;
+    in_time("stop", acceptor.stop(LONG)).await;
     assert!(!path.exists());
 }
 
@@ -180,7 +180,7 @@ async fn relative_path_may_be_short_in_a_folder_with_a_long_name() {
         return;
     }
     let acceptor = build(Path::new("socket")).unwrap();
-    soon("connect", UnixStream::connect("socket")).await.unwrap();
-    soon("stop", acceptor.stop(LONG)).await;
+    in_time("connect", UnixStream::connect("socket")).await.unwrap();
+    in_time("stop", acceptor.stop(LONG)).await;
     assert!(!Path::new("socket").exists());
 }

@@ -1,4 +1,4 @@
-//! A server that is killed again and again in mid-stream. `PERCONN_CHAOS_SEED` repeats a plan.
+//! A server that is killed again and again in the middle of the stream. `PERCONN_CHAOS_SEED` repeats a plan.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -13,10 +13,10 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::support::{
-    HANG, Server, alone, begin, is_closed, length, read_record, record, reset, soon, told_generation,
+    HANG, Server, alone, broken_generation, in_time, is_closed, length, read_record, record, reset, spawn,
 };
 
-/// Threads write records and read replies while the server is killed in mid-stream, stopped, and started again.
+/// Threads write records and read replies while the server is killed in the middle of the stream, stopped, and started again.
 fn chaos(seed: u64) {
     const LINKS: u64 = 12;
     const THREADS: u8 = 3;
@@ -25,16 +25,16 @@ fn chaos(seed: u64) {
     let builder = server.client();
     let listener = server.listener.unwrap();
     let address = server.address;
-    // (A link that dies in the backlog of a listener counts for the client only.)
+    // A flag, as the client may count more links than the server accepts: one can die in the backlog.
     let is_last = Arc::new(AtomicBool::new(false));
     let last_is_up = Arc::clone(&is_last);
-    let server = begin(move || {
+    let server = spawn(move || {
         let mut listener = Some(listener);
         let mut received = Vec::new();
         for link in 1..=LINKS {
             let mut peer = listener.as_ref().unwrap().accept().unwrap().0;
             peer.set_read_timeout(Some(HANG)).unwrap();
-            // Which link this is, and then one byte for each record.
+            // The number of this link, and then one byte for each record.
             peer.write_all(&[link as u8]).unwrap();
             last_is_up.store(link == LINKS, Ordering::SeqCst);
             let records = if link == LINKS { usize::MAX } else { random.random_range(0..60) };
@@ -71,30 +71,30 @@ fn chaos(seed: u64) {
         }
         received
     });
-    // (The first link may die before its dial is done.)
+    // Does not wait for the first link, which may die before its dial is done.
     let conn = builder.build_blocking().unwrap();
     let writers: Vec<_> = (0..THREADS)
         .map(|thread| {
             let mut conn = conn.try_clone().unwrap();
             let mut random = SmallRng::seed_from_u64(seed ^ u64::from(thread) << 32);
             let is_last = Arc::clone(&is_last);
-            begin(move || {
-                let (mut failed, mut told) = (Vec::new(), Vec::new());
+            spawn(move || {
+                let (mut failed, mut reported) = (Vec::new(), Vec::new());
                 let (mut number, mut more) = (0, 50);
                 while more > 0 {
                     more -= u32::from(is_last.load(Ordering::SeqCst));
                     if let Err(error) = conn.write_all(&record(thread, number, length(&mut random))) {
-                        told.push(told_generation(&error));
+                        reported.push(broken_generation(&error));
                         failed.push(number);
                     }
                     number += 1;
                 }
-                (failed, told)
+                (failed, reported)
             })
         })
         .collect();
     let mut reader = conn.try_clone().unwrap();
-    let reader = begin(move || {
+    let reader = spawn(move || {
         // The bytes of each link, from the first to the last.
         let mut links = vec![Vec::<u8>::new()];
         let mut buf = [0; 100];
@@ -103,7 +103,7 @@ fn chaos(seed: u64) {
                 Ok(n) if n > 0 => links.last_mut().unwrap().extend(&buf[..n]),
                 Err(error) if is_closed(&error) => return links,
                 Err(error) => {
-                    assert_eq!(told_generation(&error), links.len() as u64);
+                    assert_eq!(broken_generation(&error), links.len() as u64);
                     links.push(Vec::new());
                 }
                 Ok(_) => links.push(Vec::new()),
@@ -112,32 +112,38 @@ fn chaos(seed: u64) {
     });
     let mut failed = Vec::new();
     for writer in &writers {
-        let (numbers, told) = soon("a writer", writer);
-        assert!(told.is_sorted_by(|a, b| a < b), "told twice, or out of order: {told:?}");
+        let (numbers, reported) = in_time("a writer", writer);
+        assert!(reported.is_sorted_by(|a, b| a < b), "a break was reported twice or out of order: {reported:?}");
         failed.push(numbers);
     }
     conn.close();
-    let links = soon("the reader", &reader);
-    assert!(links.len() as u64 <= conn.generation(), "told more often than there were breaks");
+    let links = in_time("the reader", &reader);
+    assert!(links.len() as u64 <= conn.generation(), "the reader reported more breaks than there were");
     let mut greeting = 0;
     for bytes in links {
-        // A link that was reset may have lost its greeting, but no link has another's.
+        // A reset may have lost a link's greeting, but no link has the greeting of another.
         if let Some((first, rest)) = bytes.split_first() {
-            assert!(*first > greeting, "{first} after {greeting}");
+            assert!(*first > greeting, "greeting {first} came after {greeting}");
             greeting = *first;
-            assert!(rest.iter().all(|byte| *byte == 200), "two links' bytes in one");
+            assert!(rest.iter().all(|byte| *byte == 200), "bytes of two links came as those of one");
         }
     }
-    let received = soon("the server", &server);
+    let received = in_time("the server", &server);
     let mut last = HashMap::new();
     for (thread, number) in received {
-        assert!(last.insert(thread, number).is_none_or(|last| last < number), "thread {thread}: {number} out of order");
-        assert!(!failed[usize::from(thread)].contains(&number), "a record that failed has arrived whole");
+        assert!(
+            last.insert(thread, number).is_none_or(|last| last < number),
+            "record {number} of thread {thread} is out of order"
+        );
+        assert!(
+            !failed[usize::from(thread)].contains(&number),
+            "record {number} of thread {thread} failed and arrived whole"
+        );
     }
 }
 
 #[test]
-fn server_killed_again_and_again_gets_whole_records_and_every_thread_is_told_once() {
+fn server_killed_again_and_again_gets_whole_records_and_every_handle_reports_each_break_once() {
     let _alone = alone();
     let seeds = match std::env::var("PERCONN_CHAOS_SEED") {
         Ok(text) => vec![text.parse().expect("a seed")],

@@ -1,11 +1,11 @@
-//! `perconn::blocking`: threads, std's traits, std's servers.
+//! Tests of `perconn::blocking` with threads and servers of std's.
 
+mod breaks;
 mod chaos;
-mod std_like;
-mod strange_places;
+mod closing;
+mod like_tcp_stream;
+mod runtimes_and_hooks;
 mod support;
-mod the_end;
 mod threads;
 mod timeouts;
-mod told_once;
 mod waits;

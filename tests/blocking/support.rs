@@ -1,6 +1,6 @@
-//! What the tests share: std's servers, and waits that fail instead of hanging.
+//! Shared parts of the tests: servers of std's, and waits that fail instead of hanging.
 
-#![allow(unreachable_pub, reason = "nothing is reached from outside of a test")]
+#![allow(unreachable_pub, reason = "a test target has no public API")]
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,35 +14,35 @@ use perconn::{Builder, Error, TcpDialer};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-/// No wait in a test is meant to take long; this one says that something hangs.
+/// A wait of this length means that something hangs. No wait of a test should take long.
 pub const HANG: Duration = Duration::from_secs(20);
 
-/// A time that is over soon.
+/// A short timeout.
 pub const SHORT: Duration = Duration::from_millis(30);
 
-/// All connections of the process share a thread, and some tests count it.
+/// Runs one test at a time: all connections of the process share a thread, and some tests count it.
 pub fn alone() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `work` on a thread of its own.
-pub fn begin<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(work()));
     receiver
 }
 
-/// The same for work that has to wait; returns when it does.
-pub fn begin_to_wait<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+/// Runs `work` on a thread of its own, and returns once that thread waits.
+pub fn spawn_waiting<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
     let (sender, thread) = mpsc::channel();
-    let outcome = begin(move || {
+    let outcome = spawn(move || {
         sender.send(stat_of_this_thread()).unwrap();
         work()
     });
     let stat = thread.recv().unwrap();
     if cfg!(target_os = "linux") {
-        // The state comes after the name: S for one that sleeps. When the thread has ended, the test goes on.
+        // After the name comes the state: S for a thread that sleeps. A thread that has ended has no file.
         until("the thread waits", || !std::fs::read_to_string(&stat).is_ok_and(|text| !text.contains(") S ")));
     } else {
         thread::sleep(SHORT);
@@ -50,14 +50,14 @@ pub fn begin_to_wait<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
     outcome
 }
 
-/// Where the kernel tells the state of the calling thread.
+/// The file in which the kernel shows the state of the calling thread.
 fn stat_of_this_thread() -> std::path::PathBuf {
     let link = std::fs::read_link("/proc/thread-self").unwrap_or_default();
     std::path::Path::new("/proc").join(link).join("stat")
 }
 
-/// Fails the test, instead of hanging it.
-pub fn soon<T>(what: &str, outcome: &Receiver<T>) -> T {
+/// The outcome of a thread. Fails the test if it does not come, instead of hanging it.
+pub fn in_time<T>(what: &str, outcome: &Receiver<T>) -> T {
     match outcome.recv_timeout(HANG) {
         Ok(value) => value,
         Err(RecvTimeoutError::Timeout) => panic!("hangs: {what}"),
@@ -65,7 +65,7 @@ pub fn soon<T>(what: &str, outcome: &Receiver<T>) -> T {
     }
 }
 
-/// Waits until something becomes true that gives no sign.
+/// Polls a condition until it is true, for conditions that wake nobody.
 pub fn until(what: &str, is_true: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_true() {
@@ -74,6 +74,7 @@ pub fn until(what: &str, is_true: impl Fn() -> bool) {
     }
 }
 
+/// A server of std's on the loopback, which accepts when the test says so.
 pub struct Server {
     pub listener: Option<TcpListener>,
     pub address: SocketAddr,
@@ -92,6 +93,7 @@ impl Server {
         stream
     }
 
+    /// From now on, dials are refused.
     pub fn stop(&mut self) {
         self.listener = None;
     }
@@ -100,15 +102,18 @@ impl Server {
         self.listener = Some(TcpListener::bind(self.address).unwrap());
     }
 
+    /// The settings of a connection to this server, with short delays.
     pub fn client(&self) -> Builder<TcpDialer> {
         quick(Conn::builder(self.address))
     }
 
+    /// A connection and the server's end of its first link.
     pub fn pair(&self) -> (Conn, TcpStream) {
         (self.client().connect_blocking().unwrap(), self.accept())
     }
 }
 
+/// Sets short delays.
 pub fn quick<D>(builder: Builder<D>) -> Builder<D> {
     builder
         .retry_min(Duration::from_millis(5))
@@ -117,17 +122,20 @@ pub fn quick<D>(builder: Builder<D>) -> Builder<D> {
         .logger(|_| {})
 }
 
+/// Drops a stream with a reset.
 pub fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-pub fn told_generation(error: &io::Error) -> u64 {
+/// The link whose break an error reports.
+pub fn broken_generation(error: &io::Error) -> u64 {
     match Error::of(error) {
         Some(Error::IoError { generation, .. }) => *generation,
         other => panic!("not a break: {other:?} in {error:?}"),
     }
 }
 
+/// Whether an error says that the program closed the connection.
 pub fn is_closed(error: &io::Error) -> bool {
     matches!(Error::of(error), Some(Error::ClosedConnection))
 }
@@ -139,7 +147,7 @@ pub fn fill(mut conn: &Conn) {
     conn.set_write_timeout(None).unwrap();
 }
 
-/// A record: the thread, its number, the length of the rest, the rest.
+/// A record: the thread's number, the record's number, the length of the rest, the rest.
 pub fn record(thread: u8, number: u32, length: usize) -> Vec<u8> {
     let mut bytes = vec![thread];
     bytes.extend(number.to_be_bytes());
@@ -154,13 +162,14 @@ pub fn read_record(stream: &mut impl Read) -> Option<(u8, u32)> {
     stream.read_exact(&mut head).ok()?;
     let number = u32::from_be_bytes(head[1..5].try_into().unwrap());
     let length = u32::from_be_bytes(head[5..].try_into().unwrap()) as usize;
-    assert!(head[0] < 100 && length <= 400_000, "this is no beginning of a record");
+    assert!(head[0] < 100 && length <= 400_000, "thread {}, length {length}: no record begins like this", head[0]);
     let mut rest = vec![0; length];
     stream.read_exact(&mut rest).ok()?;
     assert_eq!(rest, record(head[0], number, length)[9..]);
     Some((head[0], number))
 }
 
+/// A random length: mostly below 3,000 bytes, sometimes up to 400,000.
 pub fn length(random: &mut SmallRng) -> usize {
     if random.random_bool(0.1) { random.random_range(16_000..400_000) } else { random.random_range(0..3_000) }
 }

@@ -7,22 +7,22 @@ use std::thread;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::support::{Server, alone, begin, begin_to_wait, length, read_record, record, soon};
+use crate::support::{Server, alone, in_time, length, read_record, record, spawn, spawn_waiting};
 
 #[test]
-fn waiting_read_keeps_no_write_waiting() {
+fn waiting_read_does_not_delay_a_write() {
     let _alone = alone();
     let server = Server::start();
     let (conn, mut peer) = server.pair();
     let mut reader = conn.try_clone().unwrap();
-    let read = begin_to_wait(move || reader.read(&mut [0; 8]));
-    let written = begin(move || ((&conn).write_all(b"hello"), conn.peer_addr(), conn));
-    let (outcome, address, _conn) = soon("the write", &written);
+    let read = spawn_waiting(move || reader.read(&mut [0; 8]));
+    let written = spawn(move || ((&conn).write_all(b"hello"), conn.peer_addr(), conn));
+    let (outcome, address, _conn) = in_time("the write", &written);
     outcome.unwrap();
     assert_eq!(address.unwrap(), server.address);
     peer.read_exact(&mut [0; 5]).unwrap();
     peer.write_all(b"hi").unwrap();
-    assert_eq!(soon("the read", &read).unwrap(), 2);
+    assert_eq!(in_time("the read", &read).unwrap(), 2);
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn records_of_many_threads_are_never_mixed_and_keep_their_order() {
     let mut next = HashMap::new();
     while let Some((thread, number)) = read_record(&mut peer) {
         let next = next.entry(thread).or_insert(0);
-        assert_eq!(number, *next, "thread {thread}");
+        assert_eq!(number, *next, "record {number} of thread {thread}");
         *next += 1;
     }
     assert_eq!(next.len(), usize::from(THREADS));
@@ -60,7 +60,7 @@ fn several_readers_get_every_byte_once() {
     let readers: Vec<_> = (0..4)
         .map(|_| {
             let mut conn = conn.try_clone().unwrap();
-            begin(move || {
+            spawn(move || {
                 let mut bytes = Vec::new();
                 conn.read_to_end(&mut bytes).map(|_| bytes)
             })
@@ -72,8 +72,8 @@ fn several_readers_get_every_byte_once() {
     drop(peer);
     let mut all = Vec::new();
     for reader in &readers {
-        // Each is told of the end once.
-        all.extend(soon("a reader", reader).unwrap());
+        // Each handle reports the end once.
+        all.extend(in_time("a reader", reader).unwrap());
     }
     all.sort_unstable();
     assert_eq!(all, (0..=200).collect::<Vec<u8>>());

@@ -1,4 +1,4 @@
-//! A timeout is no break, and loses nothing.
+//! Timeouts, which are not breaks and lose nothing.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use perconn::{Error, WhenDown};
 
-use crate::support::{SHORT, Server, alone, begin, begin_to_wait, reset, soon, told_generation};
+use crate::support::{SHORT, Server, alone, broken_generation, in_time, reset, spawn, spawn_waiting};
 
 #[test]
 fn timeout_of_zero_is_refused() {
@@ -25,7 +25,7 @@ fn timeout_of_zero_is_refused() {
 }
 
 #[test]
-fn read_that_times_out_is_no_break_and_loses_nothing() {
+fn read_that_times_out_is_not_a_break_and_loses_nothing() {
     let _alone = alone();
     let server = Server::start();
     let (mut conn, mut peer) = server.pair();
@@ -58,17 +58,17 @@ fn write_that_times_out_says_what_it_sent_and_can_go_on() {
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert!((1..bytes.len()).contains(&sent), "{sent}");
     let expected = bytes.clone();
-    let server = begin(move || {
+    let server = spawn(move || {
         let mut received = vec![0; expected.len()];
         peer.read_exact(&mut received).map(|()| received == expected)
     });
     conn.set_write_timeout(None).unwrap();
     conn.write_all(&bytes[sent..]).unwrap();
-    assert!(soon("the server has it all", &server).unwrap());
+    assert!(in_time("the server has it all", &server).unwrap());
 }
 
 #[test]
-fn timeouts_hold_during_an_outage_and_while_another_thread_writes() {
+fn timeouts_apply_during_an_outage_and_while_another_thread_writes() {
     let _alone = alone();
     let mut server = Server::start();
     let (mut conn, peer) = server.pair();
@@ -76,13 +76,13 @@ fn timeouts_hold_during_an_outage_and_while_another_thread_writes() {
     conn.set_read_timeout(Some(SHORT)).unwrap();
     let stuck = conn.try_clone().unwrap();
     stuck.set_write_timeout(None).unwrap();
-    let stuck = begin_to_wait(move || (&stuck).write_all(&vec![0; 50_000_000]));
-    // It waits for its turn.
+    let stuck = spawn_waiting(move || (&stuck).write_all(&vec![0; 50_000_000]));
+    // It waits for the other write to end.
     assert_eq!(conn.write(b"x").unwrap_err().kind(), ErrorKind::WouldBlock);
     server.stop();
     reset(peer);
-    assert_eq!(told_generation(&soon("the long write", &stuck).unwrap_err()), 1);
-    assert_eq!(told_generation(&conn.read(&mut [0]).unwrap_err()), 1);
+    assert_eq!(broken_generation(&in_time("the long write", &stuck).unwrap_err()), 1);
+    assert_eq!(broken_generation(&conn.read(&mut [0]).unwrap_err()), 1);
     assert_eq!(conn.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     assert_eq!(conn.write(b"x").unwrap_err().kind(), ErrorKind::WouldBlock);
     server.restart();
@@ -92,7 +92,7 @@ fn timeouts_hold_during_an_outage_and_while_another_thread_writes() {
 }
 
 #[test]
-fn policy_for_outages_is_the_builders() {
+fn when_down_of_the_builder_applies() {
     let _alone = alone();
     let mut server = Server::start();
     server.stop();

@@ -1,4 +1,4 @@
-//! A wait holds up nobody else, ends when its own time is up, and sleeps meanwhile.
+//! Waits, which delay no other operation, end at their own timeout, and sleep in the meantime.
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
@@ -9,9 +9,9 @@ use perconn::blocking::Conn;
 use perconn::{Error, WhenDown, dial_fn};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::support::{SHORT, Server, alone, begin, begin_to_wait, is_closed, soon};
+use crate::support::{SHORT, Server, alone, broken_generation, in_time, is_closed, spawn, spawn_waiting};
 
-/// A stream with a buffer of its own that never gets empty.
+/// A stream with a buffer of its own that never becomes empty.
 struct Stuck;
 
 impl AsyncRead for Stuck {
@@ -35,19 +35,19 @@ impl AsyncWrite for Stuck {
 }
 
 #[test]
-fn flush_that_waits_holds_up_no_write_and_no_shutdown() {
+fn waiting_flush_delays_no_write_and_no_shutdown() {
     let _alone = alone();
     let dialer = dial_fn(|| std::future::ready(Ok(Stuck)));
     let conn = perconn::Conn::builder("stuck").dialer(dialer).connect_blocking().unwrap();
     let [flushing, writing, ending] = [(); 3].map(|()| conn.try_clone().unwrap());
-    let flush = begin_to_wait(move || (&flushing).flush());
-    assert_eq!(soon("the write", &begin(move || (&writing).write(b"x"))).unwrap(), 1);
-    soon("the shutdown", &begin(move || ending.shutdown())).unwrap();
+    let flush = spawn_waiting(move || (&flushing).flush());
+    assert_eq!(in_time("the write", &spawn(move || (&writing).write(b"x"))).unwrap(), 1);
+    in_time("the shutdown", &spawn(move || ending.shutdown())).unwrap();
     conn.close();
-    assert!(is_closed(&soon("the flush", &flush).unwrap_err()));
+    assert!(is_closed(&in_time("the flush", &flush).unwrap_err()));
 }
 
-/// A connection to a server that is away, and never dialed again.
+/// A connection to a server that is down, and whose redial comes only after the test.
 fn without_a_link(limit: Duration) -> Conn {
     let mut server = Server::start();
     server.stop();
@@ -55,9 +55,10 @@ fn without_a_link(limit: Duration) -> Conn {
     server.client().retry_max(delay).retry_min(delay).when_down(policy).build_blocking().unwrap()
 }
 
+/// Asserts that a wait for a link timed out after `limit`.
 fn found_no_link<T: std::fmt::Debug>(outcome: io::Result<T>, limit: Duration) {
     match Error::of(&outcome.unwrap_err()) {
-        Some(Error::WaitTimeout { limit: told, .. }) => assert_eq!(*told, limit),
+        Some(Error::WaitTimeout { limit: reported, .. }) => assert_eq!(*reported, limit),
         other => panic!("{other:?}"),
     }
 }
@@ -71,19 +72,19 @@ fn threads_that_wait_for_a_link_wait_at_the_same_time() {
     let waits: Vec<_> = (0..16)
         .map(|number| {
             let mut conn = conn.try_clone().unwrap();
-            begin(move || if number % 2 == 0 { conn.read(&mut [0; 8]) } else { conn.write(b"x") })
+            spawn(move || if number % 2 == 0 { conn.read(&mut [0; 8]) } else { conn.write(b"x") })
         })
         .collect();
     for wait in &waits {
-        found_no_link(soon("a wait", wait), LIMIT);
+        found_no_link(in_time("a wait", wait), LIMIT);
     }
     assert!(start.elapsed() >= LIMIT);
-    // One after the other, eight in each direction would take eight times as long.
+    // In turn, the eight waits of a direction would take eight times as long.
     assert!(start.elapsed() < 4 * LIMIT, "{:?}", start.elapsed());
 }
 
 #[test]
-fn wait_for_a_link_is_counted_from_its_own_call() {
+fn timeout_of_a_wait_for_a_link_starts_with_the_call() {
     let _alone = alone();
     const LIMIT: Duration = Duration::from_millis(200);
     let mut conn = without_a_link(LIMIT);
@@ -98,7 +99,7 @@ fn wait_for_a_link_is_counted_from_its_own_call() {
 }
 
 #[test]
-fn wait_for_a_link_is_over_with_the_link_though_another_write_comes_first() {
+fn wait_for_a_link_ends_when_the_link_is_up_even_if_another_write_goes_first() {
     let _alone = alone();
     const LIMIT: Duration = Duration::from_millis(400);
     const SIZE: usize = 20_000_000;
@@ -107,38 +108,38 @@ fn wait_for_a_link_is_over_with_the_link_though_another_write_comes_first() {
     let conn = server.client().when_down(WhenDown::WaitFor(LIMIT)).build_blocking().unwrap();
     let writes = [(); 2].map(|()| {
         let mut conn = conn.try_clone().unwrap();
-        begin_to_wait(move || conn.write(&vec![0; SIZE]))
+        spawn_waiting(move || conn.write(&vec![0; SIZE]))
     });
     server.restart();
     let mut peer = server.accept();
-    // One writes and waits for room, the other waits for its turn.
+    // One writes and waits for room, the other waits for it.
     std::thread::sleep(LIMIT + SHORT);
-    let server = begin(move || peer.read_exact(&mut vec![0; 2 * SIZE]));
+    let server = spawn(move || peer.read_exact(&mut vec![0; 2 * SIZE]));
     for write in &writes {
-        assert_eq!(soon("a write", write).unwrap(), SIZE);
+        assert_eq!(in_time("a write", write).unwrap(), SIZE);
     }
-    soon("the server", &server).unwrap();
+    in_time("the server", &server).unwrap();
 }
 
 #[test]
-fn break_is_told_however_short_the_wait_for_a_link_is() {
+fn break_is_reported_however_short_the_wait_for_a_link_is() {
     let _alone = alone();
     let mut server = Server::start();
     let policy = WhenDown::WaitFor(Duration::ZERO);
     let mut conn = server.client().when_down(policy).connect_blocking().unwrap();
     let peer = server.accept();
     let mut reader = conn.try_clone().unwrap();
-    let read = begin_to_wait(move || (reader.read(&mut [0]), reader));
+    let read = spawn_waiting(move || (reader.read(&mut [0]), reader));
     server.stop();
     drop(peer);
-    let (outcome, mut reader) = soon("the read", &read);
+    let (outcome, mut reader) = in_time("the read", &read);
     assert_eq!(outcome.unwrap(), 0);
     found_no_link(reader.read(&mut [0]), Duration::ZERO);
-    assert_eq!(crate::support::told_generation(&conn.write(b"x").unwrap_err()), 1);
+    assert_eq!(broken_generation(&conn.write(b"x").unwrap_err()), 1);
     found_no_link(conn.write(b"x"), Duration::ZERO);
 }
 
-/// How often the thread gave its core up of itself while `work` ran.
+/// How often the thread went to sleep while `work` ran.
 #[cfg(target_os = "linux")]
 fn sleeps_of(work: impl FnOnce()) -> u64 {
     let count = || {
@@ -153,7 +154,7 @@ fn sleeps_of(work: impl FnOnce()) -> u64 {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn wait_on_a_thread_that_runs_no_task_of_its_runtime_sleeps_through() {
+fn wait_on_a_thread_that_runs_no_task_sleeps_until_it_is_woken() {
     let _alone = alone();
     const LIMIT: Duration = Duration::from_millis(500);
     let server = Server::start();

@@ -1,7 +1,7 @@
 //! A server that is killed at a random byte of what it sends, again and again; every frame is checked at both ends.
 //!
-//! Each run has a seed; `PERCONN_CHAOS_SEED` repeats one, `PERCONN_CHAOS_LINKS` sets how many links each run kills. (The
-//! sockets and the scheduler are real, so a seed repeats the plan and not every interleaving.)
+//! Each run has a seed. `PERCONN_CHAOS_SEED` repeats one, `PERCONN_CHAOS_LINKS` sets how many links each run kills. The
+//! sockets and the scheduler are real, so a seed repeats the plan but not every interleaving.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio_util::bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::FramedRead;
 
-use super::support::{Links, quick, reset_link, soon};
+use super::support::{Links, in_time, quick, reset_link};
 use super::{Numbered, broken};
 
 fn links() -> u64 {
@@ -29,7 +29,7 @@ fn seed() -> u64 {
     }
 }
 
-/// A payload that says who it is, and bytes that follow from that.
+/// A payload: the link, the number, and bytes that follow from these two.
 fn payload(link: u64, number: u64, len: usize) -> Bytes {
     let mut payload = BytesMut::new();
     payload.put_u64(link);
@@ -38,7 +38,7 @@ fn payload(link: u64, number: u64, len: usize) -> Bytes {
     payload.freeze()
 }
 
-/// Checks every byte; returns the link and the number.
+/// Checks every byte of a payload. Returns its link and its number.
 fn check(mut frame: Bytes) -> (u64, u64) {
     let (link, number) = (frame.get_u64(), frame.get_u64());
     for (i, byte) in frame.iter().enumerate() {
@@ -47,19 +47,19 @@ fn check(mut frame: Bytes) -> (u64, u64) {
     (link, number)
 }
 
-/// Mostly small, sometimes more than a buffer holds.
+/// A random length: mostly small, sometimes more than a buffer holds.
 fn length(random: &mut SmallRng) -> usize {
     if random.random_bool(0.1) { random.random_range(0..50_000) } else { random.random_range(0..200) }
 }
 
-/// Reads whole frames until the link ends, or until there are `limit`; the bytes of a last one may be missing.
+/// Reads whole frames until the link ends, or until there are `limit`. The last frame may be cut off.
 async fn receive(stream: impl AsyncRead + Unpin, limit: usize) -> Vec<u64> {
     let mut frames = FramedRead::new(stream, Numbered::new());
     let mut numbers = Vec::new();
     while numbers.len() < limit {
         match frames.next().await {
             Some(Ok(frame)) => numbers.push(check(frame).1),
-            // A frame with a wrong number would be `InvalidData`: the link did not begin with a frame.
+            // `InvalidData` is a frame with a wrong number: the link did not begin with a frame.
             Some(Err(error)) => {
                 assert_ne!(error.kind(), std::io::ErrorKind::InvalidData, "{error}");
                 break;
@@ -70,7 +70,7 @@ async fn receive(stream: impl AsyncRead + Unpin, limit: usize) -> Vec<u64> {
     numbers
 }
 
-/// One link, killed at a random byte. Returns the numbers of the frames that came.
+/// Serves one link and kills it at a random byte. Returns the numbers of the frames that arrived.
 async fn serve(stream: perconn::acceptor::Stream, link: u64, random: &mut SmallRng) -> Vec<u64> {
     let mut codec = Numbered::new();
     let mut bytes = BytesMut::new();
@@ -78,10 +78,10 @@ async fn serve(stream: perconn::acceptor::Stream, link: u64, random: &mut SmallR
         bytes.extend_from_slice(&codec.bytes(&payload(link, number, length(random))));
     }
     bytes.truncate(random.random_range(0..=bytes.len()));
-    let orderly = random.random_bool(0.5);
-    // In an orderly end, all that the client sends is read until it hangs up. Before a reset, a frame at least: a reset
-    // that overtakes the end of the dial makes no link.
-    let limit = if orderly { usize::MAX } else { random.random_range(1..10) };
+    let is_clean = random.random_bool(0.5);
+    // A clean close reads all that the client sends until it closes. A reset comes after one frame at least: if it
+    // overtook the end of the dial, there would be no link.
+    let limit = if is_clean { usize::MAX } else { random.random_range(1..10) };
     let (mut read, mut write) = tokio::io::split(stream);
     let send = async {
         let chunk = bytes.len().div_ceil(3).max(1);
@@ -91,18 +91,18 @@ async fn serve(stream: perconn::acceptor::Stream, link: u64, random: &mut SmallR
             }
             tokio::task::yield_now().await;
         }
-        if orderly {
+        if is_clean {
             let _ = write.shutdown().await;
         }
     };
-    let (numbers, ()) = soon("a link", async { tokio::join!(receive(&mut read, limit), send) }).await;
-    if !orderly {
+    let (numbers, ()) = in_time("a link", async { tokio::join!(receive(&mut read, limit), send) }).await;
+    if !is_clean {
         reset_link(read.unsplit(write));
     }
     numbers
 }
 
-/// Kills its links; on the last one, says so and reads on until the client hangs up.
+/// Serves and kills the links. On one more link, signals `last_up` and reads until the client closes.
 async fn run_server(mut server: Links, seed: u64, last_up: oneshot::Sender<()>) -> Vec<Vec<u64>> {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut seen = Vec::new();
@@ -113,11 +113,11 @@ async fn run_server(mut server: Links, seed: u64, last_up: oneshot::Sender<()>) 
     let mut stream = server.next().await;
     stream.write_all(&Numbered::new().bytes(&payload(links() + 1, 0, 10))).await.unwrap();
     let _ = last_up.send(());
-    seen.push(soon("the last link", receive(stream, usize::MAX)).await);
+    seen.push(in_time("the last link", receive(stream, usize::MAX)).await);
     seen
 }
 
-/// Reads until the first frame of the last link; judges every item.
+/// Reads until the first frame of the last link, and checks every item.
 async fn read_frames<T>(mut stream: T) -> T
 where
     T: Stream<Item = Result<Bytes, FramedError<std::io::Error>>> + Unpin,
@@ -125,29 +125,29 @@ where
     let (mut link, mut number) = (1, 0);
     let mut is_at_end = false;
     loop {
-        match soon("an item", stream.next()).await.expect("the stream has ended") {
+        match in_time("an item", stream.next()).await.expect("the stream has ended") {
             Ok(frame) => {
-                assert!(!is_at_end, "the codec has objected to the rest of this link");
-                assert_eq!(check(frame), (link, number), "a frame is missing, or stands behind the wrong break");
+                assert!(!is_at_end, "the codec has refused the rest of this link");
+                assert_eq!(check(frame), (link, number), "a frame is missing, or comes after the wrong break");
                 number += 1;
                 if link > links() {
                     return stream;
                 }
             }
-            // An orderly end in mid-frame.
+            // A clean close in the middle of a frame.
             Err(FramedError::Codec(error)) => {
                 assert_eq!(error.kind(), std::io::ErrorKind::Other, "{error}");
                 is_at_end = true;
             }
             Err(error) => {
-                assert_eq!(broken(error).0, link, "breaks are told once, in order");
+                assert_eq!(broken(error).0, link, "breaks are reported once, in order");
                 (link, number, is_at_end) = (link + 1, 0, false);
             }
         }
     }
 }
 
-/// What became of one frame, as its sender sees it.
+/// The outcome of one frame, as its sender sees it.
 #[derive(Clone, Copy, PartialEq)]
 enum Sent {
     Fed,
@@ -155,23 +155,23 @@ enum Sent {
     Failed,
 }
 
-/// Writes frames until the last link has taken some. Returns the breaks told, and what became of each frame.
+/// Writes frames until the last link has taken some. Returns the reported breaks and the outcome of each frame.
 async fn write_frames<T>(mut sink: T, seed: u64, mut last_up: oneshot::Receiver<()>) -> (T, Vec<u64>, Vec<Sent>)
 where
     T: Sink<Bytes, Error = FramedError<std::io::Error>> + Unpin,
 {
     let mut random = SmallRng::seed_from_u64(!seed);
-    let (mut sent, mut told, mut left) = (Vec::new(), Vec::new(), None);
+    let (mut sent, mut reported, mut left) = (Vec::new(), Vec::new(), None);
     while left != Some(0) {
         if left.is_none() && last_up.try_recv().is_ok() {
-            // Enough to meet the breaks that are still to be told, and to stand on the last link.
+            // Enough to get past the unreported breaks, and onto the last link.
             left = Some(50);
         }
         let frame = payload(0, sent.len() as u64, length(&mut random));
         let (success, outcome) = if random.random_bool(0.3) {
-            (Sent::Fed, soon("feed", sink.feed(frame)).await)
+            (Sent::Fed, in_time("feed", sink.feed(frame)).await)
         } else {
-            (Sent::Flushed, soon("send", sink.send(frame)).await)
+            (Sent::Flushed, in_time("send", sink.send(frame)).await)
         };
         match outcome {
             Ok(()) => {
@@ -180,15 +180,15 @@ where
             }
             Err(error) => {
                 sent.push(Sent::Failed);
-                told.push(broken(error).0);
+                reported.push(broken(error).0);
             }
         }
         if random.random_bool(0.05) {
             tokio::task::yield_now().await;
         }
     }
-    soon("flush", sink.flush()).await.unwrap();
-    (sink, told, sent)
+    in_time("flush", sink.flush()).await.unwrap();
+    (sink, reported, sent)
 }
 
 struct Run {
@@ -210,19 +210,19 @@ async fn start() -> Run {
     Run { seed, framed, server, last_up }
 }
 
-/// On every link whole frames came, in order, none twice; and no frame was lost behind the sender's back.
-fn judge(seen: &[Vec<u64>], told: &[u64], sent: &[Sent]) {
+/// Asserts that whole frames arrived on every link, in order, none twice, and that no frame was lost silently.
+fn judge(seen: &[Vec<u64>], reported: &[u64], sent: &[Sent]) {
     let all: Vec<_> = seen.concat();
-    assert!(all.is_sorted_by(|a, b| a < b), "out of order, or twice");
-    assert_eq!(all.last(), Some(&(sent.len() as u64 - 1)), "the last frame was confirmed and its link lives");
-    assert!(told.is_sorted_by(|a, b| a < b), "told twice: {told:?}");
+    assert!(all.is_sorted_by(|a, b| a < b), "frames came out of order, or twice: {all:?}");
+    assert_eq!(all.last(), Some(&(sent.len() as u64 - 1)), "the last frame was confirmed and its link is up");
+    assert!(reported.is_sorted_by(|a, b| a < b), "a break was reported twice: {reported:?}");
     for link in seen {
         for (i, number) in link.iter().map(|number| *number as usize).enumerate() {
-            // No flush stood between this frame and the one before it, and no error: so they went the same way. (Nor an
-            // error right after them, which may concern the first only if there is a `SplitSink`.)
+            // If there was no flush and no error between this frame and the one before it, both went the same way. An error
+            // right after them is excluded as well: with a `SplitSink` it may concern the first frame only.
             let is_pair = number > 0 && sent[number - 1] == Sent::Fed;
             if is_pair && sent[number] != Sent::Failed && sent.get(number + 1) != Some(&Sent::Failed) {
-                assert!(i > 0 && link[i - 1] as usize == number - 1, "frame {} was lost, and nobody told", number - 1);
+                assert!(i > 0 && link[i - 1] as usize == number - 1, "frame {} was lost silently", number - 1);
             }
         }
     }
@@ -234,10 +234,10 @@ async fn halves() {
     let reader = tokio::spawn(read_frames(read));
     let writer = tokio::spawn(write_frames(write, seed, last_up));
     let read = reader.await.unwrap();
-    let (write, told, sent) = writer.await.unwrap();
+    let (write, reported, sent) = writer.await.unwrap();
     drop((read, write));
-    judge(&server.await.unwrap(), &told, &sent);
-    assert_eq!(told, (1..=links()).collect::<Vec<_>>(), "the writing half is told of each break");
+    judge(&server.await.unwrap(), &reported, &sent);
+    assert_eq!(reported, (1..=links()).collect::<Vec<_>>(), "the write half reports each break");
 }
 
 async fn whole() {
@@ -246,9 +246,9 @@ async fn whole() {
     let reader = tokio::spawn(read_frames(stream));
     let writer = tokio::spawn(write_frames(sink, seed, last_up));
     let stream = reader.await.unwrap();
-    let (sink, told, sent) = writer.await.unwrap();
+    let (sink, reported, sent) = writer.await.unwrap();
     drop((sink, stream));
-    judge(&server.await.unwrap(), &told, &sent);
+    judge(&server.await.unwrap(), &reported, &sent);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

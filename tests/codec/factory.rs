@@ -1,4 +1,4 @@
-//! A factory that panics once: what was to be told is told by the next call, and no old codec meets a new link.
+//! A factory that panics once: the next call reports what that call had to report, and no old codec meets a new link.
 
 use std::panic::AssertUnwindSafe;
 
@@ -8,99 +8,100 @@ use perconn::{StatusWatch, WhenDown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::support::{Server, reset, soon};
-use super::{Numbered, break_of, broken, frame};
+use super::support::{Server, in_time, reset};
+use super::{Numbered, broken, next_break, next_frame};
 
-/// Makes codecs, but for one.
-fn but_for(number: usize) -> impl FnMut() -> Numbered + Send + 'static {
+/// A factory of codecs, which panics when it makes codec `number`.
+fn panics_at(number: usize) -> impl FnMut() -> Numbered + Send + 'static {
     let mut calls = 0;
     move || {
         calls += 1;
-        assert!(calls != number, "a panic, as the test wants it");
+        assert!(calls != number, "a panic of the test");
         Numbered::new()
     }
 }
 
-/// Breaks the link, and waits until the connection knows.
+/// Breaks the link, and waits until the connection has noticed.
 async fn end(peer: TcpStream, mut status: StatusWatch) {
     reset(peer);
-    soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
+    in_time("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
 }
 
-async fn panics<T>(future: impl Future<Output = T>) {
-    assert!(soon("the panic", AssertUnwindSafe(future).catch_unwind()).await.is_err(), "no panic");
+async fn expect_panic<T>(future: impl Future<Output = T>) {
+    assert!(in_time("the panic", AssertUnwindSafe(future).catch_unwind()).await.is_err(), "the call did not panic");
 }
 
+/// Asserts that a frame arrives.
 async fn expect(peer: &mut TcpStream, payload: &[u8]) {
     let bytes = Numbered::new().bytes(payload);
     let mut buf = vec![0; bytes.len()];
-    soon("the peer", peer.read_exact(&mut buf)).await.unwrap();
+    in_time("the peer", peer.read_exact(&mut buf)).await.unwrap();
     assert_eq!(buf, bytes);
 }
 
 #[tokio::test]
-async fn stream_tells_of_the_break_when_it_has_a_codec_again() {
+async fn stream_reports_the_break_once_it_has_a_codec_again() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let (read, _write) = conn.into_split();
-    let mut stream = FramedRead::with_factory(read, but_for(2));
+    let mut stream = FramedRead::with_factory(read, panics_at(2));
     // The old codec has decoded one frame and the head of another.
     let mut codec = Numbered::new();
     peer.write_all(&[codec.bytes(b"one"), codec.bytes(b"two").split_to(6)].concat()).await.unwrap();
-    assert_eq!(frame(&mut stream).await, "one");
+    assert_eq!(next_frame(&mut stream).await, "one");
     end(peer, stream.get_ref().watch_status()).await;
-    panics(stream.next()).await;
+    expect_panic(stream.next()).await;
     let mut peer = server.accept().await;
-    soon("link 2", stream.get_ref().connected()).await.unwrap();
-    // It is not this link that the caller has something against.
+    in_time("link 2", stream.get_ref().connected()).await.unwrap();
+    // The program objects to the old link, not to this one.
     stream.reconnect();
-    assert_eq!(break_of(&mut stream).await.0, 1);
+    assert_eq!(next_break(&mut stream).await.0, 1);
     peer.write_all(&Numbered::new().bytes(b"three")).await.unwrap();
-    assert_eq!(frame(&mut stream).await, "three");
+    assert_eq!(next_frame(&mut stream).await, "three");
     assert_eq!(stream.get_ref().generation(), 2);
 }
 
 #[tokio::test]
-async fn sink_tells_of_the_break_when_it_has_a_codec_again() {
+async fn sink_reports_the_break_once_it_has_a_codec_again() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let (_read, write) = conn.into_split();
-    let mut sink = FramedWrite::with_factory(write, but_for(2));
-    soon("send", sink.send("one")).await.unwrap();
+    let mut sink = FramedWrite::with_factory(write, panics_at(2));
+    in_time("send", sink.send("one")).await.unwrap();
     expect(&mut peer, b"one").await;
-    soon("feed", sink.feed("lost")).await.unwrap();
+    in_time("feed", sink.feed("lost")).await.unwrap();
     end(peer, sink.get_ref().watch_status()).await;
-    panics(SinkExt::<&str>::flush(&mut sink)).await;
-    assert_eq!(broken(soon("send", sink.send("lost, too")).await.unwrap_err()).0, 1);
+    expect_panic(SinkExt::<&str>::flush(&mut sink)).await;
+    assert_eq!(broken(in_time("send", sink.send("lost, too")).await.unwrap_err()).0, 1);
     let mut peer = server.accept().await;
-    soon("send", sink.send("kept")).await.unwrap();
+    in_time("send", sink.send("kept")).await.unwrap();
     expect(&mut peer, b"kept").await;
 }
 
 #[tokio::test]
-async fn sides_of_a_whole_come_to_one_codec_again() {
+async fn both_directions_share_one_codec_again() {
     for stream_first in [true, false] {
         let server = Server::start().await;
         let (conn, mut peer) = server.pair().await;
-        let mut framed = Framed::with_factory(conn, but_for(2));
-        soon("send", framed.send("one")).await.unwrap();
+        let mut framed = Framed::with_factory(conn, panics_at(2));
+        in_time("send", framed.send("one")).await.unwrap();
         expect(&mut peer, b"one").await;
-        soon("feed", framed.feed("lost")).await.unwrap();
+        in_time("feed", framed.feed("lost")).await.unwrap();
         end(peer, framed.get_ref().watch_status()).await;
         if stream_first {
-            panics(framed.next()).await;
-            assert_eq!(broken(soon("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap_err()).0, 1);
-            assert_eq!(break_of(&mut framed).await.0, 1);
+            expect_panic(framed.next()).await;
+            assert_eq!(broken(in_time("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap_err()).0, 1);
+            assert_eq!(next_break(&mut framed).await.0, 1);
         } else {
-            panics(SinkExt::<&str>::flush(&mut framed)).await;
-            assert_eq!(break_of(&mut framed).await.0, 1);
-            assert_eq!(broken(soon("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap_err()).0, 1);
+            expect_panic(SinkExt::<&str>::flush(&mut framed)).await;
+            assert_eq!(next_break(&mut framed).await.0, 1);
+            assert_eq!(broken(in_time("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap_err()).0, 1);
         }
         let mut peer = server.accept().await;
-        soon("send", framed.send("kept")).await.unwrap();
+        in_time("send", framed.send("kept")).await.unwrap();
         expect(&mut peer, b"kept").await;
         peer.write_all(&Numbered::new().bytes(b"answer")).await.unwrap();
-        assert_eq!(frame(&mut framed).await, "answer");
+        assert_eq!(next_frame(&mut framed).await, "answer");
         assert_eq!((framed.codec().sent, framed.codec().received), (1, 1));
     }
 }
@@ -110,16 +111,16 @@ async fn codec_that_is_made_late_takes_nothing_from_the_stream() {
     let mut server = Server::start().await;
     server.stop();
     let conn = server.client().when_down(WhenDown::Fail).build().unwrap();
-    let mut framed = Framed::with_factory(conn, but_for(2));
-    panics(framed.send("lost")).await;
+    let mut framed = Framed::with_factory(conn, panics_at(2));
+    expect_panic(framed.send("lost")).await;
     server.restart().await;
     let mut peer = server.accept().await;
     let mut codec = Numbered::new();
     peer.write_all(&[codec.bytes(b"one"), codec.bytes(b"two")].concat()).await.unwrap();
-    soon("the link", framed.get_ref().connected()).await.unwrap();
-    assert_eq!(frame(&mut framed).await, "one");
-    soon("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap_err();
-    assert_eq!(frame(&mut framed).await, "two");
-    soon("send", framed.send("kept")).await.unwrap();
+    in_time("the link", framed.get_ref().connected()).await.unwrap();
+    assert_eq!(next_frame(&mut framed).await, "one");
+    in_time("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap_err();
+    assert_eq!(next_frame(&mut framed).await, "two");
+    in_time("send", framed.send("kept")).await.unwrap();
     expect(&mut peer, b"kept").await;
 }

@@ -1,45 +1,46 @@
-//! Frames over a connection: whole ones of one link, in order, and every break at its place.
+//! Tests of `perconn::codec`: whole frames of one link, in order, and every break at its place.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod beside_tokio_util;
 mod chaos;
 mod factory;
+mod framed;
 mod sink;
 mod stream;
-mod tokio_util_own;
-mod whole;
 
 use std::fmt::Debug;
 use std::io;
 
 use futures_util::{Stream, StreamExt};
 use perconn::codec::FramedError;
-use support::soon;
+use support::in_time;
 use tokio_util::bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
 
 /// The next item, which must come.
 async fn next<T: Stream + Unpin>(framed: &mut T) -> T::Item {
-    soon("an item", framed.next()).await.expect("the stream has ended")
+    in_time("an item", framed.next()).await.expect("the stream has ended")
 }
 
 /// The next item, which must be a frame.
-async fn frame<T, F: Debug, E: Debug>(framed: &mut T) -> F
+async fn next_frame<T, F: Debug, E: Debug>(framed: &mut T) -> F
 where
     T: Stream<Item = Result<F, FramedError<E>>> + Unpin,
 {
     next(framed).await.expect("a frame")
 }
 
-/// The next item, which must tell of a break: of which link, and why.
-async fn break_of<T, F: Debug, E: Debug>(framed: &mut T) -> (u64, io::ErrorKind)
+/// The next item, which must be a break: the number of its link, and the kind of its cause.
+async fn next_break<T, F: Debug, E: Debug>(framed: &mut T) -> (u64, io::ErrorKind)
 where
     T: Stream<Item = Result<F, FramedError<E>>> + Unpin,
 {
     broken(next(framed).await.expect_err("a break"))
 }
 
+/// The number of the broken link, and the kind of the cause.
 fn broken<E: Debug>(error: FramedError<E>) -> (u64, io::ErrorKind) {
     match error {
         FramedError::Break { generation, source, .. } => (generation, source.kind()),
@@ -47,7 +48,7 @@ fn broken<E: Debug>(error: FramedError<E>) -> (u64, io::ErrorKind) {
     }
 }
 
-/// Frames with a number that starts over with each codec: both ends must use a fresh one on each link.
+/// Frames with a number that starts over with each codec, so both ends must use a fresh codec on each link.
 #[derive(Debug)]
 struct Numbered {
     inner: LengthDelimitedCodec,
@@ -60,6 +61,7 @@ impl Numbered {
         Self { inner: LengthDelimitedCodec::new(), sent: 0, received: 0 }
     }
 
+    /// A frame as it stands on the link.
     fn bytes(&mut self, payload: &[u8]) -> BytesMut {
         let mut bytes = BytesMut::new();
         self.encode(payload, &mut bytes).unwrap();

@@ -1,4 +1,4 @@
-//! What the sink sends, and what it tells.
+//! The frames that a sink sends, and the errors that it returns.
 
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,20 +13,21 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio_util::bytes::{Bytes, BytesMut};
 use tokio_util::codec::{Encoder, LengthDelimitedCodec, LinesCodec};
 
-use super::support::{Server, break_noticed, pipes, quick, reset, soon};
+use super::support::{Server, in_time, pipes, quick, reset, wait_for_break};
 use super::{Numbered, broken};
 
-/// More than the buffers of both kernels take.
+/// More than the socket buffers of both ends take.
 const HUGE: usize = 16 << 20;
 
 fn long_frames() -> LengthDelimitedCodec {
     LengthDelimitedCodec::builder().max_frame_length(HUGE).new_codec()
 }
 
+/// Asserts that these bytes arrive.
 async fn received(peer: &mut (impl AsyncReadExt + Unpin), expected: &[u8]) {
     let mut bytes = vec![0; expected.len()];
-    soon("what was sent", peer.read_exact(&mut bytes)).await.unwrap();
-    assert!(bytes == expected, "something else came: {:?}", &bytes[..expected.len().min(40)]);
+    in_time("what was sent", peer.read_exact(&mut bytes)).await.unwrap();
+    assert!(bytes == expected, "expected other bytes than {:?}", &bytes[..expected.len().min(40)]);
 }
 
 #[tokio::test]
@@ -37,32 +38,32 @@ async fn rest_of_a_half_sent_frame_never_begins_a_link() {
     let mut sink = FramedWrite::new(write, long_frames());
     let send = sink.send(Bytes::from(vec![b'x'; HUGE]));
     let die = async {
-        // Some of it has come, and the rest waits.
+        // A part has arrived, and the rest waits.
         peer.read_exact(&mut [0; 1000]).await.unwrap();
         reset(peer);
     };
-    let (outcome, ()) = soon("the break", async { tokio::join!(send, die) }).await;
+    let (outcome, ()) = in_time("the break", async { tokio::join!(send, die) }).await;
     assert_eq!(broken(outcome.unwrap_err()).0, 1);
     let mut peer = server.accept().await;
-    soon("send", sink.send(Bytes::from("next"))).await.unwrap();
+    in_time("send", sink.send(Bytes::from("next"))).await.unwrap();
     received(&mut peer, b"\0\0\0\x04next").await;
 }
 
 #[tokio::test]
-async fn frames_that_were_not_begun_are_dropped_too_and_told_once() {
+async fn frames_that_were_not_begun_are_dropped_too_and_reported_once() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let mut framed = FramedWrite::new(conn.into_split().1, LinesCodec::new());
     let mut status = framed.get_ref().watch_status();
-    soon("feed", framed.feed("lost")).await.unwrap();
-    soon("feed", framed.feed("lost, too")).await.unwrap();
+    in_time("feed", framed.feed("lost")).await.unwrap();
+    in_time("feed", framed.feed("lost, too")).await.unwrap();
     drop(peer);
-    soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
-    let flush = soon("flush", SinkExt::<&str>::flush(&mut framed)).await;
+    in_time("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
+    let flush = in_time("flush", SinkExt::<&str>::flush(&mut framed)).await;
     assert_eq!(broken(flush.unwrap_err()), (1, ErrorKind::BrokenPipe));
-    soon("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap();
+    in_time("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap();
     let mut peer = server.accept().await;
-    soon("send", framed.send("kept")).await.unwrap();
+    in_time("send", framed.send("kept")).await.unwrap();
     received(&mut peer, b"kept\n").await;
 }
 
@@ -74,22 +75,22 @@ async fn every_link_gets_a_fresh_encoder() {
     for generation in 1..=3 {
         let mut codec = Numbered::new();
         for frame in [b"one", b"two"] {
-            soon("send", sink.send(&frame[..])).await.unwrap();
+            in_time("send", sink.send(&frame[..])).await.unwrap();
             received(&mut peer, &codec.bytes(frame)).await;
         }
         assert_eq!(sink.codec().sent, 2);
         let mut status = sink.get_ref().watch_status();
         reset(peer);
-        soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
-        // This one is encoded before the sink knows, and counts for nothing.
-        assert_eq!(broken(soon("send", sink.send(&b"lost"[..])).await.unwrap_err()).0, generation);
+        in_time("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
+        // This frame is encoded before the sink knows of the break, and gets no number on the next link.
+        assert_eq!(broken(in_time("send", sink.send(&b"lost"[..])).await.unwrap_err()).0, generation);
         assert_eq!(sink.codec().sent, 0);
         peer = server.accept().await;
     }
 }
 
 #[tokio::test]
-async fn frame_that_the_codec_refuses_leaves_nothing_and_takes_nothing() {
+async fn frame_that_the_codec_refuses_sends_nothing_and_drops_nothing() {
     struct Fickle;
     impl Encoder<&str> for Fickle {
         type Error = io::Error;
@@ -105,7 +106,7 @@ async fn frame_that_the_codec_refuses_leaves_nothing_and_takes_nothing() {
     sink.feed("one").await.unwrap();
     let error = sink.feed("bad!").await.unwrap_err();
     assert!(matches!(error, FramedError::Codec(_)) && !error.is_final());
-    soon("send", sink.send("two")).await.unwrap();
+    in_time("send", sink.send("two")).await.unwrap();
     received(&mut peer, b"onetwo").await;
 }
 
@@ -114,9 +115,9 @@ async fn frame_beyond_the_limit_is_the_codecs_error() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LengthDelimitedCodec::builder().max_frame_length(4).new_codec());
-    let error = soon("send", framed.send(Bytes::from("beyond"))).await.unwrap_err();
+    let error = in_time("send", framed.send(Bytes::from("beyond"))).await.unwrap_err();
     assert!(matches!(error, FramedError::Codec(_)));
-    soon("send", framed.send(Bytes::from("fits"))).await.unwrap();
+    in_time("send", framed.send(Bytes::from("fits"))).await.unwrap();
     received(&mut peer, b"\0\0\0\x04fits").await;
 }
 
@@ -127,16 +128,16 @@ async fn dropped_send_leaves_a_whole_frame() {
     let mut sink = FramedWrite::new(conn.into_split().1, long_frames());
     let frame = vec![b'x'; HUGE];
     let cut = tokio::time::timeout(Duration::from_millis(20), sink.send(Bytes::from(frame.clone()))).await;
-    assert!(cut.is_err(), "nobody has read");
-    // Not accepted: the sink is full.
+    assert!(cut.is_err(), "the send ended, though the peer does not read");
+    // Not accepted, as the sink is full.
     assert!(sink.send(Bytes::from("never accepted")).now_or_never().is_none());
     let reader = tokio::spawn(async move {
         received(&mut peer, &[&(HUGE as u32).to_be_bytes()[..], &frame].concat()).await;
         received(&mut peer, b"\0\0\0\x04next").await;
         peer
     });
-    soon("send", sink.send(Bytes::from("next"))).await.unwrap();
-    soon("the peer", reader).await.unwrap();
+    in_time("send", sink.send(Bytes::from("next"))).await.unwrap();
+    in_time("the peer", reader).await.unwrap();
 }
 
 #[tokio::test]
@@ -148,28 +149,28 @@ async fn sink_is_full_when_nobody_reads() {
     assert_eq!(sink.backpressure_boundary(), 1000);
     let line = "x".repeat(64 << 10);
     let accepted = (0..1000).take_while(|_| sink.feed(&line).now_or_never().is_some()).count();
-    assert!(accepted < 1000, "64 MiB were taken, and nobody reads");
+    assert!(accepted < 1000, "the sink took 64 MiB, though the peer does not read");
 }
 
 #[tokio::test]
-async fn close_sends_what_was_accepted_and_ends_the_conversation() {
+async fn close_sends_what_was_accepted_and_shuts_down() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
-    soon("feed", framed.feed("one")).await.unwrap();
-    soon("close", SinkExt::<&str>::close(&mut framed)).await.unwrap();
+    in_time("feed", framed.feed("one")).await.unwrap();
+    in_time("close", SinkExt::<&str>::close(&mut framed)).await.unwrap();
     let mut all = Vec::new();
-    soon("the peer", peer.read_to_end(&mut all)).await.unwrap();
+    in_time("the peer", peer.read_to_end(&mut all)).await.unwrap();
     assert_eq!(all, b"one\n");
-    let error = soon("send", framed.send("two")).await.unwrap_err();
+    let error = in_time("send", framed.send("two")).await.unwrap_err();
     assert!(matches!(error, FramedError::End(Error::ClosedConnection)), "{error:?}");
-    // The stream goes on to its end.
+    // The stream goes on until its end.
     peer.write_all(b"answer\n").await.unwrap();
-    assert_eq!(soon("the answer", framed.next()).await.unwrap().unwrap(), "answer");
+    assert_eq!(in_time("the answer", framed.next()).await.unwrap().unwrap(), "answer");
     drop(peer);
-    assert_eq!(broken(soon("the close", framed.next()).await.unwrap().unwrap_err()).0, 1);
-    assert!(soon("the end", framed.next()).await.unwrap().unwrap_err().is_final());
-    assert!(soon("nothing", framed.next()).await.is_none());
+    assert_eq!(broken(in_time("the close", framed.next()).await.unwrap().unwrap_err()).0, 1);
+    assert!(in_time("the end", framed.next()).await.unwrap().unwrap_err().is_final());
+    assert!(in_time("nothing", framed.next()).await.is_none());
 }
 
 #[tokio::test]
@@ -178,11 +179,11 @@ async fn close_in_an_outage_does_not_wait_for_a_link() {
     let (conn, peer) = server.pair().await;
     server.stop();
     drop(peer);
-    break_noticed(&conn).await;
+    wait_for_break(&conn).await;
     let mut framed = Framed::new(conn, LinesCodec::new());
-    assert_eq!(broken(soon("the break", framed.next()).await.unwrap().unwrap_err()).0, 1);
-    soon("close", SinkExt::<&str>::close(&mut framed)).await.unwrap();
-    assert!(soon("the end", framed.next()).await.unwrap().unwrap_err().is_final());
+    assert_eq!(broken(in_time("the break", framed.next()).await.unwrap().unwrap_err()).0, 1);
+    in_time("close", SinkExt::<&str>::close(&mut framed)).await.unwrap();
+    assert!(in_time("the end", framed.next()).await.unwrap().unwrap_err().is_final());
 }
 
 #[tokio::test]
@@ -191,7 +192,7 @@ async fn frame_that_found_no_link_is_not_sent_later() {
 }
 
 #[tokio::test]
-async fn frame_that_found_no_link_after_the_stream_was_told_is_not_sent_later() {
+async fn frame_that_found_no_link_after_the_stream_reported_the_break_is_not_sent_later() {
     found_no_link(true).await;
 }
 
@@ -201,21 +202,21 @@ async fn found_no_link(stream_first: bool) {
     let conn = conn.unwrap();
     server.stop();
     drop(peer);
-    break_noticed(&conn).await;
+    wait_for_break(&conn).await;
     let mut framed = Framed::with_factory(conn, Numbered::new);
     if stream_first {
-        assert_eq!(broken(soon("the break", framed.next()).await.unwrap().unwrap_err()).0, 1);
+        assert_eq!(broken(in_time("the break", framed.next()).await.unwrap().unwrap_err()).0, 1);
     } else {
-        assert_eq!(broken(soon("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, 1);
+        assert_eq!(broken(in_time("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, 1);
     }
     for _ in 0..3 {
-        let error = soon("send", framed.send(&b"refused"[..])).await.unwrap_err();
+        let error = in_time("send", framed.send(&b"refused"[..])).await.unwrap_err();
         assert!(matches!(error, FramedError::Down(Error::Down { .. })), "{error:?}");
     }
     server.restart().await;
     let mut peer = server.accept().await;
-    soon("the link", framed.get_ref().connected()).await.unwrap();
-    soon("send", framed.send(&b"kept"[..])).await.unwrap();
+    in_time("the link", framed.get_ref().connected()).await.unwrap();
+    in_time("send", framed.send(&b"kept"[..])).await.unwrap();
     received(&mut peer, &Numbered::new().bytes(b"kept")).await;
 }
 
@@ -225,11 +226,11 @@ async fn local_close_ends_the_sink() {
     let (conn, _peer) = server.pair().await;
     let mut sink = FramedWrite::new(conn.into_split().1, long_frames());
     let close = sink.get_ref().close();
-    // It waits in mid-frame.
+    // It waits in the middle of the frame.
     let send = sink.send(Bytes::from(vec![0; HUGE]));
-    let (outcome, ()) = soon("the end", async { tokio::join!(send, close) }).await;
+    let (outcome, ()) = in_time("the end", async { tokio::join!(send, close) }).await;
     assert!(matches!(outcome, Err(FramedError::End(Error::ClosedConnection))));
-    assert!(soon("send", sink.send(Bytes::new())).await.unwrap_err().is_final());
+    assert!(in_time("send", sink.send(Bytes::new())).await.unwrap_err().is_final());
 }
 
 #[tokio::test]
@@ -243,46 +244,46 @@ async fn sink_over_another_stream_drops_its_half_frame_as_well() {
         peer.read_exact(&mut [0; 10]).await.unwrap();
         drop(peer);
     };
-    let (outcome, ()) = soon("the break", async { tokio::join!(sink.send(&line), die) }).await;
+    let (outcome, ()) = in_time("the break", async { tokio::join!(sink.send(&line), die) }).await;
     assert_eq!(broken(outcome.unwrap_err()).0, 1);
-    let mut peer = soon("redial", peers.recv()).await.unwrap();
-    soon("send", sink.send("next")).await.unwrap();
+    let mut peer = in_time("redial", peers.recv()).await.unwrap();
+    in_time("send", sink.send("next")).await.unwrap();
     received(&mut peer, b"next\n").await;
 }
 
 #[tokio::test]
-async fn close_that_tells_of_a_break_ends_the_conversation_all_the_same() {
+async fn close_that_reports_a_break_shuts_down_all_the_same() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let (mut stream, mut sink) = Framed::new(conn, LinesCodec::new()).into_split();
-    soon("feed", sink.feed("lost")).await.unwrap();
+    in_time("feed", sink.feed("lost")).await.unwrap();
     reset(peer);
     let mut peer = server.accept().await;
-    soon("link 2", stream.get_ref().connected()).await.unwrap();
-    let error = soon("close", SinkExt::<&str>::close(&mut sink)).await.unwrap_err();
+    in_time("link 2", stream.get_ref().connected()).await.unwrap();
+    let error = in_time("close", SinkExt::<&str>::close(&mut sink)).await.unwrap_err();
     assert_eq!(broken(error).0, 1);
-    // Link 2 is shut down, with nothing on it; when its peer closes, too, the stream is at its end.
-    assert_eq!(soon("the end", peer.read(&mut [0])).await.unwrap(), 0);
+    // Link 2 is shut down with nothing on it. When its peer closes, too, the stream ends.
+    assert_eq!(in_time("the end", peer.read(&mut [0])).await.unwrap(), 0);
     drop(peer);
-    while let Some(item) = soon("the end of the stream", stream.next()).await {
+    while let Some(item) = in_time("the end of the stream", stream.next()).await {
         item.unwrap_err();
     }
-    soon("close", SinkExt::<&str>::close(&mut sink)).await.unwrap();
+    in_time("close", SinkExt::<&str>::close(&mut sink)).await.unwrap();
 }
 
 #[tokio::test]
-async fn close_that_finds_no_link_for_its_frames_ends_the_conversation_all_the_same() {
+async fn close_that_finds_no_link_for_its_frames_shuts_down_all_the_same() {
     let mut server = Server::start().await;
     server.stop();
     let conn = server.client().when_down(WhenDown::Fail).build().unwrap();
     let mut framed = Framed::new(conn, LinesCodec::new());
-    soon("feed", framed.feed("lost")).await.unwrap();
-    let error = soon("close", SinkExt::<&str>::close(&mut framed)).await.unwrap_err();
+    in_time("feed", framed.feed("lost")).await.unwrap();
+    let error = in_time("close", SinkExt::<&str>::close(&mut framed)).await.unwrap_err();
     assert!(matches!(error, FramedError::Down(_)), "{error:?}");
-    assert!(soon("the end", framed.next()).await.unwrap().unwrap_err().is_final());
+    assert!(in_time("the end", framed.next()).await.unwrap().unwrap_err().is_final());
 }
 
-/// A pipe that is not shut down at the first try.
+/// A pipe whose shutdown is pending at the first poll.
 struct SlowEnd(DuplexStream, bool);
 
 impl AsyncRead for SlowEnd {
@@ -310,25 +311,25 @@ impl AsyncWrite for SlowEnd {
 }
 
 #[tokio::test]
-async fn close_that_tells_of_a_break_waits_until_the_next_link_is_shut_down() {
+async fn close_that_reports_a_break_waits_until_the_next_link_is_shut_down() {
     let (sender, mut peers) = tokio::sync::mpsc::unbounded_channel();
     let dialer = dial_fn(move || {
         let (near, far) = tokio::io::duplex(64);
         let _ = sender.send(far);
         std::future::ready(Ok(SlowEnd(near, false)))
     });
-    let conn = soon("connect", quick(Conn::builder("memory").dialer(dialer)).connect()).await.unwrap();
+    let conn = in_time("connect", quick(Conn::builder("memory").dialer(dialer)).connect()).await.unwrap();
     let peer = peers.recv().await.unwrap();
     let (mut read, write) = conn.into_split();
     let mut sink = FramedWrite::new(write, LinesCodec::new());
-    soon("feed", sink.feed("lost")).await.unwrap();
+    in_time("feed", sink.feed("lost")).await.unwrap();
     drop(peer);
-    assert_eq!(soon("the break", read.read(&mut [0])).await.unwrap(), 0);
-    let mut peer = soon("redial", peers.recv()).await.unwrap();
-    soon("link 2", read.connected()).await.unwrap();
-    let error = soon("close", SinkExt::<&str>::close(&mut sink)).await.unwrap_err();
+    assert_eq!(in_time("the break", read.read(&mut [0])).await.unwrap(), 0);
+    let mut peer = in_time("redial", peers.recv()).await.unwrap();
+    in_time("link 2", read.connected()).await.unwrap();
+    let error = in_time("close", SinkExt::<&str>::close(&mut sink)).await.unwrap_err();
     assert_eq!(broken(error).0, 1);
-    assert_eq!(soon("the end", peer.read(&mut [0])).await.unwrap(), 0);
+    assert_eq!(in_time("the end", peer.read(&mut [0])).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -339,15 +340,15 @@ async fn encoder_that_panics_leaves_no_half_frame() {
 
         fn encode(&mut self, frame: &str, bytes: &mut BytesMut) -> io::Result<()> {
             bytes.extend_from_slice(frame.as_bytes());
-            assert!(!frame.contains('!'), "a panic, as the test wants it");
+            assert!(!frame.contains('!'), "a panic of the test");
             Ok(())
         }
     }
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut sink = FramedWrite::with_factory(conn.into_split().1, || Fragile);
-    soon("feed", sink.feed("one")).await.unwrap();
+    in_time("feed", sink.feed("one")).await.unwrap();
     catch_unwind(AssertUnwindSafe(|| sink.start_send_unpin("bad!"))).unwrap_err();
-    soon("send", sink.send("two")).await.unwrap();
+    in_time("send", sink.send("two")).await.unwrap();
     received(&mut peer, b"onetwo").await;
 }

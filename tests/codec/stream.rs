@@ -1,4 +1,4 @@
-//! What the stream yields.
+//! The items that a stream yields.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::codec::{LengthDelimitedCodec, LinesCodec, LinesCodecError};
 
-use super::support::{Server, break_noticed, generation_up, pipes, reset, soon};
-use super::{Numbered, break_of, frame, next};
+use super::support::{Server, in_time, pipes, reset, wait_for_break, wait_for_generation};
+use super::{Numbered, next, next_break, next_frame};
 
 const HELLO: &[u8] = b"\0\0\0\x05hello";
 const WORLD: &[u8] = b"\0\0\0\x05world";
@@ -26,12 +26,12 @@ async fn half_received_frame_is_dropped_at_a_reset() {
     let mut framed = Framed::new(conn, LengthDelimitedCodec::new());
     // The codec has taken the head of the second frame, and remembers it.
     peer.write_all(&[HELLO, &WORLD[..7]].concat()).await.unwrap();
-    assert_eq!(frame(&mut framed).await, "hello");
+    assert_eq!(next_frame(&mut framed).await, "hello");
     reset(peer);
-    assert_eq!(break_of(&mut framed).await, (1, ErrorKind::ConnectionReset));
+    assert_eq!(next_break(&mut framed).await, (1, ErrorKind::ConnectionReset));
     let mut peer = server.accept().await;
     peer.write_all(WORLD).await.unwrap();
-    assert_eq!(frame(&mut framed).await, "world");
+    assert_eq!(next_frame(&mut framed).await, "world");
 }
 
 #[tokio::test]
@@ -40,44 +40,44 @@ async fn half_received_line_is_dropped_at_a_reset() {
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
     peer.write_all(b"whole\nhalf of ").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "whole");
+    assert_eq!(next_frame(&mut framed).await, "whole");
     reset(peer);
-    assert_eq!(break_of(&mut framed).await.0, 1);
+    assert_eq!(next_break(&mut framed).await.0, 1);
     let mut peer = server.accept().await;
     peer.write_all(b"A\nB\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "A");
-    assert_eq!(frame(&mut framed).await, "B");
+    assert_eq!(next_frame(&mut framed).await, "A");
+    assert_eq!(next_frame(&mut framed).await, "B");
 }
 
 #[tokio::test]
-async fn codec_may_make_a_last_frame_at_an_orderly_close() {
+async fn codec_may_make_a_last_frame_at_a_clean_close() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
     peer.write_all(b"one\ntwo\nlast").await.unwrap();
     drop(peer);
     for line in ["one", "two", "last"] {
-        assert_eq!(frame(&mut framed).await, line);
+        assert_eq!(next_frame(&mut framed).await, line);
     }
-    assert_eq!(break_of(&mut framed).await, (1, ErrorKind::UnexpectedEof));
+    assert_eq!(next_break(&mut framed).await, (1, ErrorKind::UnexpectedEof));
     server.accept().await.write_all(b"three\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "three");
-    assert_eq!(break_of(&mut framed).await, (2, ErrorKind::UnexpectedEof));
+    assert_eq!(next_frame(&mut framed).await, "three");
+    assert_eq!(next_break(&mut framed).await, (2, ErrorKind::UnexpectedEof));
 }
 
 #[tokio::test]
-async fn codec_may_object_to_what_an_orderly_close_left() {
+async fn codec_may_refuse_what_a_clean_close_left() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LengthDelimitedCodec::new());
     peer.write_all(&[HELLO, &WORLD[..6]].concat()).await.unwrap();
     drop(peer);
-    assert_eq!(frame(&mut framed).await, "hello");
+    assert_eq!(next_frame(&mut framed).await, "hello");
     assert!(matches!(next(&mut framed).await, Err(FramedError::Codec(_))));
-    assert_eq!(break_of(&mut framed).await, (1, ErrorKind::UnexpectedEof));
+    assert_eq!(next_break(&mut framed).await, (1, ErrorKind::UnexpectedEof));
     let mut peer = server.accept().await;
     peer.write_all(WORLD).await.unwrap();
-    assert_eq!(frame(&mut framed).await, "world");
+    assert_eq!(next_frame(&mut framed).await, "world");
 }
 
 #[tokio::test]
@@ -87,14 +87,14 @@ async fn terminated_codec_makes_no_frame_of_half_a_line() {
     let mut framed = Framed::new(conn, Terminated(LinesCodec::new()));
     peer.write_all(b"whole\nhalf").await.unwrap();
     drop(peer);
-    assert_eq!(frame(&mut framed).await, "whole");
+    assert_eq!(next_frame(&mut framed).await, "whole");
     let Err(FramedError::Codec(LinesCodecError::Io(error))) = next(&mut framed).await else { panic!("no error") };
-    assert_eq!(error.to_string(), "the link ended within a frame, of which 4 bytes had come");
-    assert_eq!(break_of(&mut framed).await.0, 1);
+    assert_eq!(error.to_string(), "the link ended in the middle of a frame, with 4 bytes left over");
+    assert_eq!(next_break(&mut framed).await.0, 1);
     server.accept().await.write_all(b"next\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "next");
-    // Nothing is left: nothing to object to.
-    assert_eq!(break_of(&mut framed).await.0, 2);
+    assert_eq!(next_frame(&mut framed).await, "next");
+    // Nothing is left over, so there is no error.
+    assert_eq!(next_break(&mut framed).await.0, 2);
 }
 
 #[tokio::test]
@@ -111,11 +111,11 @@ async fn every_link_gets_a_fresh_codec() {
     for generation in 1..=3 {
         let mut codec = Numbered::new();
         peer.write_all(&[codec.bytes(b"one"), codec.bytes(b"two")].concat()).await.unwrap();
-        assert_eq!(frame(&mut framed).await, "one");
-        assert_eq!(frame(&mut framed).await, "two");
+        assert_eq!(next_frame(&mut framed).await, "one");
+        assert_eq!(next_frame(&mut framed).await, "two");
         assert_eq!(framed.codec().received, 2);
         reset(peer);
-        assert_eq!(break_of(&mut framed).await.0, generation);
+        assert_eq!(next_break(&mut framed).await.0, generation);
         assert_eq!(framed.codec().received, 0);
         peer = server.accept().await;
     }
@@ -128,14 +128,14 @@ async fn codec_that_gets_past_its_error_goes_on() {
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new_with_max_length(5));
     peer.write_all(b"short\nmuch too long\nshort\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "short");
+    assert_eq!(next_frame(&mut framed).await, "short");
     let error = next(&mut framed).await.unwrap_err();
     assert!(matches!(error, FramedError::Codec(LinesCodecError::MaxLineLengthExceeded)));
     assert!(!error.is_final() && error.broken_generation().is_none());
-    assert_eq!(frame(&mut framed).await, "short");
+    assert_eq!(next_frame(&mut framed).await, "short");
     peer.write_all(b"\xff\xff\nutf-8\n").await.unwrap();
     assert!(matches!(next(&mut framed).await, Err(FramedError::Codec(LinesCodecError::Io(_)))));
-    assert_eq!(frame(&mut framed).await, "utf-8");
+    assert_eq!(next_frame(&mut framed).await, "utf-8");
     assert_eq!(framed.get_ref().generation(), 1);
 }
 
@@ -145,16 +145,16 @@ async fn codec_that_cannot_get_past_its_error_breaks_the_link() {
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LengthDelimitedCodec::builder().max_frame_length(5).new_codec());
     peer.write_all(&[HELLO, b"\0\0\0\x06beyond", WORLD].concat()).await.unwrap();
-    assert_eq!(frame(&mut framed).await, "hello");
+    assert_eq!(next_frame(&mut framed).await, "hello");
     let Err(FramedError::Codec(error)) = next(&mut framed).await else { panic!("no error") };
     assert_eq!(error.kind(), ErrorKind::InvalidData);
     assert_eq!(framed.get_ref().generation(), 1);
-    assert!(framed.get_ref().is_connected(), "an error of the codec is no break");
-    assert_eq!(break_of(&mut framed).await, (1, ErrorKind::ConnectionAborted));
-    soon("the link ends", peer.read(&mut [0])).await.unwrap_or(0);
+    assert!(framed.get_ref().is_connected(), "an error of the codec is not a break");
+    assert_eq!(next_break(&mut framed).await, (1, ErrorKind::ConnectionAborted));
+    in_time("the link ends", peer.read(&mut [0])).await.unwrap_or(0);
     let mut peer = server.accept().await;
     peer.write_all(WORLD).await.unwrap();
-    assert_eq!(frame(&mut framed).await, "world");
+    assert_eq!(next_frame(&mut framed).await, "world");
 }
 
 #[tokio::test]
@@ -163,35 +163,35 @@ async fn reconnect_drops_what_had_arrived() {
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
     peer.write_all(b"one\ntwo\nthree\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "one");
-    // More, which has not been read from the socket.
+    assert_eq!(next_frame(&mut framed).await, "one");
+    // More bytes, which are not read from the socket yet.
     peer.write_all(b"four\n").await.unwrap();
     framed.reconnect();
     framed.reconnect();
-    assert_eq!(break_of(&mut framed).await, (1, ErrorKind::ConnectionAborted));
+    assert_eq!(next_break(&mut framed).await, (1, ErrorKind::ConnectionAborted));
     let mut peer = server.accept().await;
     peer.write_all(b"five\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "five");
+    assert_eq!(next_frame(&mut framed).await, "five");
     assert_eq!(framed.get_ref().generation(), 2);
 }
 
 #[tokio::test]
-async fn reconnect_does_no_harm_to_a_link_that_the_stream_has_not_come_to() {
+async fn reconnect_leaves_a_link_alone_that_the_stream_has_not_come_to() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let (read, _write) = conn.into_split();
     let mut framed = FramedRead::new(read, LinesCodec::new());
     peer.write_all(b"one\ntwo\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "one");
+    assert_eq!(next_frame(&mut framed).await, "one");
     drop(peer);
     let mut peer = server.accept().await;
-    soon("link 2", framed.get_ref().watch_status().wait_for(|_| framed.get_ref().generation() == 2)).await.unwrap();
-    soon("link 2 is up", framed.get_ref().connected()).await.unwrap();
+    in_time("link 2", framed.get_ref().watch_status().wait_for(|_| framed.get_ref().generation() == 2)).await.unwrap();
+    in_time("link 2 is up", framed.get_ref().connected()).await.unwrap();
     peer.write_all(b"three\n").await.unwrap();
     framed.reconnect();
-    assert!(framed.get_ref().is_connected(), "link 2 was not to blame");
-    assert_eq!(break_of(&mut framed).await.0, 1);
-    assert_eq!(frame(&mut framed).await, "three");
+    assert!(framed.get_ref().is_connected(), "reconnect broke link 2 instead of link 1");
+    assert_eq!(next_break(&mut framed).await.0, 1);
+    assert_eq!(next_frame(&mut framed).await, "three");
     assert_eq!(framed.get_ref().generation(), 2);
 }
 
@@ -202,14 +202,14 @@ async fn reconnect_in_an_outage_drops_nothing_of_the_next_link() {
     let mut framed = Framed::new(conn, LinesCodec::new());
     server.stop();
     drop(peer);
-    assert_eq!(break_of(&mut framed).await.0, 1);
+    assert_eq!(next_break(&mut framed).await.0, 1);
     framed.reconnect();
     server.restart().await;
     server.accept().await.write_all(b"one\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "one");
+    assert_eq!(next_frame(&mut framed).await, "one");
 }
 
-/// A connection whose next dial, once its link has broken, comes by itself only after the test.
+/// A connection whose redial comes by itself only after the test.
 async fn slow_to_redial(server: &Server) -> (Conn, TcpStream) {
     let delay = Duration::from_secs(3600);
     let client = server.client().retry_max(delay).retry_min(delay);
@@ -218,35 +218,35 @@ async fn slow_to_redial(server: &Server) -> (Conn, TcpStream) {
 }
 
 #[tokio::test]
-async fn reconnect_in_an_outage_that_is_still_untold_dials_at_once() {
+async fn reconnect_in_an_unreported_outage_dials_at_once() {
     let server = Server::start().await;
     let (conn, peer) = slow_to_redial(&server).await;
     reset(peer);
-    break_noticed(&conn).await;
+    wait_for_break(&conn).await;
     let mut framed = Framed::new(conn, LinesCodec::new());
     framed.reconnect();
     let mut peer = server.accept().await;
-    assert_eq!(break_of(&mut framed).await.0, 1);
+    assert_eq!(next_break(&mut framed).await.0, 1);
     peer.write_all(b"next\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "next");
+    assert_eq!(next_frame(&mut framed).await, "next");
 }
 
 #[tokio::test]
-async fn reconnect_after_the_last_words_of_a_link_keeps_to_the_backoff() {
+async fn reconnect_after_the_last_frame_of_a_link_keeps_to_the_backoff() {
     let server = Server::start().await;
     let (conn, mut peer) = slow_to_redial(&server).await;
     peer.write_all(b"go away\n").await.unwrap();
     drop(peer);
-    break_noticed(&conn).await;
+    wait_for_break(&conn).await;
     let mut framed = Framed::new(conn, LinesCodec::new());
-    assert_eq!(frame(&mut framed).await, "go away");
+    assert_eq!(next_frame(&mut framed).await, "go away");
     framed.reconnect();
-    assert_eq!(break_of(&mut framed).await.0, 1);
-    server.expect_silence(Duration::from_millis(50)).await;
-    // Now it is the caller's own decision.
+    assert_eq!(next_break(&mut framed).await.0, 1);
+    server.expect_no_dial(Duration::from_millis(50)).await;
+    // Now the program asks for the dial.
     framed.reconnect();
     server.accept().await.write_all(b"next\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "next");
+    assert_eq!(next_frame(&mut framed).await, "next");
 }
 
 #[tokio::test]
@@ -256,18 +256,18 @@ async fn reconnect_at_the_end_of_a_link_leaves_the_next_one() {
     let mut framed = Framed::new(conn, LinesCodec::new());
     peer.write_all(b"last").await.unwrap();
     drop(peer);
-    // The stream has seen the end, and has still to tell it.
-    assert_eq!(frame(&mut framed).await, "last");
+    // The stream has seen the end, and has not yielded the break yet.
+    assert_eq!(next_frame(&mut framed).await, "last");
     let mut peer = server.accept().await;
     framed.reconnect();
-    assert_eq!(break_of(&mut framed).await, (1, ErrorKind::UnexpectedEof));
+    assert_eq!(next_break(&mut framed).await, (1, ErrorKind::UnexpectedEof));
     peer.write_all(b"next\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "next");
+    assert_eq!(next_frame(&mut framed).await, "next");
     assert_eq!(framed.get_ref().generation(), 2);
 }
 
 #[tokio::test]
-async fn breaks_that_were_slept_through_are_told_one_by_one() {
+async fn breaks_that_were_slept_through_are_reported_one_by_one() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
@@ -276,14 +276,14 @@ async fn breaks_that_were_slept_through_are_told_one_by_one() {
         peer = server.accept().await;
     }
     let mut status = framed.get_ref().watch_status();
-    soon("link 21", status.wait_for(|_| framed.get_ref().generation() == 21)).await.unwrap();
-    soon("link 21 is up", framed.get_ref().connected()).await.unwrap();
+    in_time("link 21", status.wait_for(|_| framed.get_ref().generation() == 21)).await.unwrap();
+    in_time("link 21 is up", framed.get_ref().connected()).await.unwrap();
     peer.write_all(b"here\n").await.unwrap();
-    // Of the last 16, as every handle is.
+    // The last 16, as on every handle.
     for generation in 5..=20 {
-        assert_eq!(break_of(&mut framed).await, (generation, ErrorKind::UnexpectedEof));
+        assert_eq!(next_break(&mut framed).await, (generation, ErrorKind::UnexpectedEof));
     }
-    assert_eq!(frame(&mut framed).await, "here");
+    assert_eq!(next_frame(&mut framed).await, "here");
 }
 
 #[tokio::test]
@@ -292,11 +292,11 @@ async fn local_close_ends_the_stream() {
     let (conn, _peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
     let close = framed.get_ref().close();
-    let (item, ()) = soon("the end", async { tokio::join!(framed.next(), close) }).await;
+    let (item, ()) = in_time("the end", async { tokio::join!(framed.next(), close) }).await;
     assert!(matches!(item, Some(Err(FramedError::End(Error::ClosedConnection)))));
     assert!(framed.is_terminated());
     for _ in 0..3 {
-        assert!(soon("nothing", framed.next()).await.is_none());
+        assert!(in_time("nothing", framed.next()).await.is_none());
     }
 }
 
@@ -307,11 +307,11 @@ async fn giving_up_ends_the_stream_after_the_break() {
     let mut framed = Framed::new(conn.unwrap(), LinesCodec::new());
     server.stop();
     drop(peer);
-    assert_eq!(break_of(&mut framed).await.0, 1);
+    assert_eq!(next_break(&mut framed).await.0, 1);
     let error = next(&mut framed).await.unwrap_err();
     assert!(error.is_final());
     assert!(matches!(error, FramedError::End(Error::GaveUp { .. })), "{error:?}");
-    assert!(soon("nothing", framed.next()).await.is_none());
+    assert!(in_time("nothing", framed.next()).await.is_none());
 }
 
 #[test]
@@ -329,22 +329,22 @@ fn shutdown_of_the_runtime_ends_the_stream() {
 }
 
 #[tokio::test]
-async fn stream_without_a_link_goes_on_after_it_was_told() {
+async fn stream_without_a_link_goes_on_after_its_error() {
     let mut server = Server::start().await;
     let (conn, peer) = tokio::join!(server.client().when_down(WhenDown::Fail).connect(), server.accept());
     let mut framed = Framed::new(conn.unwrap(), LinesCodec::new());
     server.stop();
     drop(peer);
-    assert_eq!(break_of(&mut framed).await.0, 1);
+    assert_eq!(next_break(&mut framed).await.0, 1);
     for _ in 0..3 {
         let error = next(&mut framed).await.unwrap_err();
         assert!(matches!(error, FramedError::Down(Error::Down { .. })) && !error.is_final());
     }
     server.restart().await;
     let mut peer = server.accept().await;
-    soon("the link", framed.get_ref().connected()).await.unwrap();
+    in_time("the link", framed.get_ref().connected()).await.unwrap();
     peer.write_all(b"back\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "back");
+    assert_eq!(next_frame(&mut framed).await, "back");
 }
 
 #[tokio::test]
@@ -363,7 +363,7 @@ async fn cancelled_next_loses_nothing() {
             }
             peer.write_all(&[byte]).await.unwrap();
         }
-        assert_eq!(frame(&mut framed).await, "world", "in round {round}");
+        assert_eq!(next_frame(&mut framed).await, "world", "in round {round}");
     }
     assert!(cancelled > 20);
 }
@@ -374,13 +374,13 @@ async fn other_streams_carry_frames_as_well() {
     let mut peer = peers.recv().await.unwrap();
     let mut framed = Framed::new(conn, LinesCodec::new());
     peer.write_all(b"whole\nha").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "whole");
+    assert_eq!(next_frame(&mut framed).await, "whole");
     drop(peer);
-    assert_eq!(frame(&mut framed).await, "ha");
-    assert_eq!(break_of(&mut framed).await.0, 1);
-    let mut peer = soon("redial", peers.recv()).await.unwrap();
+    assert_eq!(next_frame(&mut framed).await, "ha");
+    assert_eq!(next_break(&mut framed).await.0, 1);
+    let mut peer = in_time("redial", peers.recv()).await.unwrap();
     peer.write_all(b"whole\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "whole");
+    assert_eq!(next_frame(&mut framed).await, "whole");
 }
 
 #[tokio::test]
@@ -389,17 +389,17 @@ async fn connection_comes_back_from_its_frames() {
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
     peer.write_all(b"line\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "line");
+    assert_eq!(next_frame(&mut framed).await, "line");
     let mut conn = framed.into_inner();
     peer.write_all(b"A").await.unwrap();
-    assert_eq!(soon("read", conn.read_u8()).await.unwrap(), b'A');
+    assert_eq!(in_time("read", conn.read_u8()).await.unwrap(), b'A');
     reset(peer);
-    break_noticed(&conn).await;
+    wait_for_break(&conn).await;
     let mut peer = server.accept().await;
-    generation_up(&conn, 2).await;
-    // What the whole was not told yet, the stream tells.
+    wait_for_generation(&conn, 2).await;
+    // The stream yields the break that the whole connection has not reported.
     let mut framed = Framed::new(conn, LinesCodec::new());
-    assert_eq!(break_of(&mut framed).await.0, 1);
+    assert_eq!(next_break(&mut framed).await.0, 1);
     peer.write_all(b"line\n").await.unwrap();
-    assert_eq!(frame(&mut framed).await, "line");
+    assert_eq!(next_frame(&mut framed).await, "line");
 }

@@ -1,4 +1,6 @@
-//! Any delays and limits: they are refused with an error, or every delay of a long outage keeps the law.
+//! Any delays and limits: they are refused with an error, or every delay of a long outage is within its window.
+//!
+//! Next: `src/backoff.rs`, which draws the delays.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -20,7 +22,7 @@ pub(crate) fn check(bytes: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let delays: Arc<Mutex<Vec<Option<Duration>>>> = Arc::default();
-        let noted = Arc::clone(&delays);
+        let recorded = Arc::clone(&delays);
         let dialer = dial_fn(|| async { Err::<tokio::io::DuplexStream, _>(io::ErrorKind::ConnectionRefused.into()) });
         let built = Conn::builder("any")
             .dialer(dialer)
@@ -32,20 +34,20 @@ pub(crate) fn check(bytes: &[u8]) {
             .logger(|_| {})
             .on_event(move |event| {
                 if let Event::DialFailed { retry_in, .. } = event {
-                    noted.lock().unwrap().push(*retry_in);
+                    recorded.lock().unwrap().push(*retry_in);
                 }
             })
             .build();
         let conn = match built {
             Ok(conn) => conn,
-            Err(Error::InvalidConfig(why)) => {
-                assert!(min.is_zero() || max < min, "{why}");
+            Err(Error::InvalidConfig(text)) => {
+                assert!(min.is_zero() || max < min, "{text}");
                 return;
             }
             Err(other) => panic!("{other}"),
         };
         assert!(!min.is_zero() && min <= max);
-        // A clock cannot be driven through all times; the first delay is there all the same.
+        // The clock cannot advance through such long delays; only the first one is checked.
         if max < Duration::from_secs(1 << 20) {
             let mut status = conn.watch_status();
             let _ = status.wait_for(|status| status.is_final()).await;
@@ -53,10 +55,10 @@ pub(crate) fn check(bytes: &[u8]) {
         } else {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let mut reach = min;
+        let mut upper = min;
         for delay in delays.lock().unwrap().iter().flatten() {
-            reach = reach.saturating_mul(2).min(max);
-            assert!(min <= *delay && *delay <= reach, "{delay:?} for {min:?}..={reach:?}");
+            upper = upper.saturating_mul(2).min(max);
+            assert!(min <= *delay && *delay <= upper, "{delay:?} is outside {min:?}..={upper:?}");
         }
     });
 }

@@ -1,20 +1,22 @@
-//! What the fuzzers have found worth keeping, played again. (The schedules are played again by `simulation`.)
+//! The corpus of the fuzzers, checked again. `simulation` does the same for the schedules.
 //!
-//! The checks are the fuzz targets' own: `fuzz/fuzz_targets` includes these files. To fuzz:
+//! The checks are those of the fuzz targets: `fuzz/fuzz_targets` includes these files. To fuzz:
 //!
 //! ```text
 //! cargo install cargo-fuzz
 //! RUSTC_BOOTSTRAP=1 cargo fuzz run address -s none     # or backoff, schedule
 //! ```
+//!
+//! Next: `address.rs` and `backoff.rs`, the checks.
 
 mod address;
 mod backoff;
 
-/// Runs a check on each input that is kept for it.
+/// Runs a check on each input of its corpus.
 fn replay(target: &str, check: impl Fn(&[u8])) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let Ok(entries) = std::fs::read_dir(&folder) else {
-        println!("there is no corpus in {}: it is not a part of the package", folder.display());
+        println!("no corpus in {}: the published package does not contain it", folder.display());
         return;
     };
     let inputs: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();

@@ -1,4 +1,4 @@
-//! Settings and addresses that cannot be.
+//! Settings and addresses that cannot work.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ fn invalid<T>(outcome: Result<T, Error>) -> String {
     match outcome {
         Err(error @ Error::InvalidConfig(_)) => error.to_string(),
         Err(other) => panic!("expected InvalidConfig: {other:?}"),
-        Ok(_) => panic!("expected InvalidConfig, and it was made"),
+        Ok(_) => panic!("expected InvalidConfig, got a value"),
     }
 }
 
@@ -30,7 +30,7 @@ fn settings_that_cannot_work_are_named() {
 }
 
 #[test]
-fn address_that_cannot_be_one_is_named_when_the_resource_is_made() {
+fn malformed_address_is_named_when_the_resource_is_made() {
     let pool = Pool::new(1).unwrap();
     for address in ["", "host", "host:", "host:99999", ":80"] {
         let text = invalid(pool.resource(address));
@@ -39,7 +39,7 @@ fn address_that_cannot_be_one_is_named_when_the_resource_is_made() {
 }
 
 #[test]
-fn times_beyond_all_clocks_are_no_limits() {
+fn limits_beyond_the_range_of_the_clock_mean_no_limit() {
     let pool = Pool::builder(1).idle_timeout(Duration::MAX).max_age(Duration::MAX).dial_timeout(Duration::MAX);
     let pool = pool.build().unwrap();
     let resource = pool.resource_fn("one", || std::future::ready(Ok(1)));
@@ -51,7 +51,7 @@ fn times_beyond_all_clocks_are_no_limits() {
 }
 
 #[test]
-fn outside_of_a_runtime_a_dial_is_an_error_and_no_panic() {
+fn dial_outside_of_a_runtime_is_an_error_and_not_a_panic() {
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource("127.0.0.1:9").unwrap();
     for outcome in [
@@ -65,7 +65,7 @@ fn outside_of_a_runtime_a_dial_is_an_error_and_no_panic() {
 }
 
 #[tokio::test]
-async fn time_that_ends_with_the_clock_is_no_limit() {
+async fn limit_that_ends_with_the_clock_means_no_limit() {
     let now = tokio::time::Instant::now();
     let longer = |limit: Duration, bit| {
         let more = limit + Duration::from_secs(1_u64 << bit);

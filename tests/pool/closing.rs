@@ -1,13 +1,14 @@
-//! Closing one connection, those that are idle, or everything.
+//! Closing one connection, the idle ones, or the whole pool.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock, mpsc};
+use std::task::Poll;
 
 use perconn::pool::{CloseReason, Event, GetError, Pool, PoolBuilder, Resource};
 use tokio_test::task::spawn;
 
-use crate::support::{HANG, soon};
-use crate::world::{Closings, EchoServer, echo, nobody_has_anything};
+use crate::fixtures::{CloseReasons, EchoServer, assert_all_given_back, echo};
+use crate::support::{HANG_LIMIT, in_time};
 
 fn number(pool: &Pool, name: &str) -> Resource<u8> {
     pool.resource_fn(name, || std::future::ready(Ok(1)))
@@ -16,39 +17,39 @@ fn number(pool: &Pool, name: &str) -> Resource<u8> {
 #[tokio::test]
 async fn scheduled_close_closes_an_idle_connection_at_once() {
     let server = EchoServer::start().await;
-    let closings = Closings::default();
-    let pool = closings.watch(Pool::builder(1));
+    let reasons = CloseReasons::default();
+    let pool = reasons.watch(Pool::builder(1));
     let resource = pool.resource(server.address).unwrap();
-    echo(&mut soon("get", resource.get()).await.unwrap()).await;
+    echo(&mut in_time("get", resource.get()).await.unwrap()).await;
     resource.schedule_close();
-    assert_eq!((closings.list(), pool.stats().idle), (vec![CloseReason::Scheduled], 0));
+    assert_eq!((reasons.list(), pool.stats().idle), (vec![CloseReason::Scheduled], 0));
 }
 
 #[tokio::test]
 async fn scheduled_close_closes_a_connection_in_use_when_it_comes_back_and_only_that_one() {
     let server = EchoServer::start().await;
-    let closings = Closings::default();
-    let pool = closings.watch(Pool::builder(1));
+    let reasons = CloseReasons::default();
+    let pool = reasons.watch(Pool::builder(1));
     let resource = pool.resource(server.address).unwrap();
-    let mut conn = soon("get", resource.get()).await.unwrap();
+    let mut conn = in_time("get", resource.get()).await.unwrap();
     resource.schedule_close();
     echo(&mut conn).await;
     drop(conn);
-    assert_eq!(closings.list(), [CloseReason::Scheduled]);
+    assert_eq!(reasons.list(), [CloseReason::Scheduled]);
     for is_reused in [false, true, true] {
-        let conn = soon("get", resource.get()).await.unwrap();
+        let conn = in_time("get", resource.get()).await.unwrap();
         assert_eq!(conn.is_reused(), is_reused);
     }
-    // Of a resource that is not open, nothing is remembered.
+    // For a resource that is not open, the call has no effect, now or later.
     resource.schedule_close();
     resource.schedule_close();
     for is_reused in [false, true] {
-        assert_eq!(soon("get", resource.get()).await.unwrap().is_reused(), is_reused);
+        assert_eq!(in_time("get", resource.get()).await.unwrap().is_reused(), is_reused);
     }
 }
 
 #[tokio::test]
-async fn scheduled_close_is_over_with_the_connection_it_was_for() {
+async fn scheduled_close_ends_with_the_connection_it_was_for() {
     let pool = Pool::new(1).unwrap();
     let resource = number(&pool, "one");
     let conn = resource.get().await.unwrap();
@@ -59,30 +60,30 @@ async fn scheduled_close_is_over_with_the_connection_it_was_for() {
 }
 
 #[tokio::test]
-async fn last_handle_of_a_resource_takes_its_connection_with_it() {
-    let closings = Closings::default();
-    let pool = closings.watch(Pool::builder(2));
+async fn drop_of_the_last_handle_of_a_resource_closes_its_connection() {
+    let reasons = CloseReasons::default();
+    let pool = reasons.watch(Pool::builder(2));
     let resource = number(&pool, "one");
     let clone = resource.clone();
     drop(resource.get().await.unwrap());
     drop(resource);
     assert_eq!(pool.stats().idle, 1);
     drop(clone);
-    assert_eq!((pool.stats().idle, closings.list()), (0, vec![CloseReason::Gone]));
-    // One in use outlives the handle, and closes when it is given back.
+    assert_eq!((pool.stats().idle, reasons.list()), (0, vec![CloseReason::Gone]));
+    // A connection in use outlives the handle, and is closed when it is given back.
     let resource = number(&pool, "two");
     let conn = resource.get().await.unwrap();
     drop(resource);
     assert_eq!((pool.stats().in_use, *conn), (1, 1));
     drop(conn);
-    assert_eq!(closings.list(), [CloseReason::Gone, CloseReason::Gone]);
-    nobody_has_anything(&pool);
+    assert_eq!(reasons.list(), [CloseReason::Gone, CloseReason::Gone]);
+    assert_all_given_back(&pool);
 }
 
 #[tokio::test]
-async fn closed_pool_tells_all_who_wait_and_closes_what_comes_back() {
-    let closings = Closings::default();
-    let pool = closings.watch(Pool::builder(2));
+async fn close_of_the_pool_fails_all_waiters_and_closes_what_comes_back() {
+    let reasons = CloseReasons::default();
+    let pool = reasons.watch(Pool::builder(2));
     let [a, b, idle] = ["a", "b", "idle"].map(|name| number(&pool, name));
     drop(idle.get().await.unwrap());
     let conn = a.get().await.unwrap();
@@ -91,18 +92,18 @@ async fn closed_pool_tells_all_who_wait_and_closes_what_comes_back() {
     assert!(waiting.iter_mut().all(|call| call.poll().is_pending()));
     pool.close();
     for call in waiting {
-        assert!(matches!(soon("closed", call).await, Err(GetError::Closed)));
+        assert!(matches!(in_time("closed", call).await, Err(GetError::Closed)));
     }
     assert!(matches!(idle.get().await, Err(GetError::Closed)));
     assert!(matches!(pool.try_slot(), Err(GetError::Closed)));
     drop((conn, slot));
     assert_eq!(pool.stats().idle, 0);
-    nobody_has_anything(&pool);
-    assert_eq!(closings.list(), [CloseReason::Evicted, CloseReason::Gone]);
+    assert_all_given_back(&pool);
+    assert_eq!(reasons.list(), [CloseReason::Evicted, CloseReason::Gone]);
 }
 
 #[tokio::test]
-async fn idle_connections_are_closed_on_demand() {
+async fn close_idle_closes_the_idle_connections_only() {
     let pool = Pool::new(3).unwrap();
     let [a, b, c] = ["a", "b", "c"].map(|name| number(&pool, name));
     drop((a.get().await.unwrap(), b.get().await.unwrap()));
@@ -115,27 +116,27 @@ async fn idle_connections_are_closed_on_demand() {
 }
 
 #[tokio::test]
-async fn hook_that_panics_and_value_that_panics_when_dropped_harm_nobody() {
+async fn panics_of_the_hook_and_of_a_drop_do_not_reach_the_caller() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
-            panic!("the value's own");
+            panic!("the drop of the value");
         }
     }
-    let pool = Pool::builder(1).on_event(|_| panic!("the hook's own")).build().unwrap();
+    let pool = Pool::builder(1).on_event(|_| panic!("the hook")).build().unwrap();
     let bomb = pool.resource_fn("a bomb", || std::future::ready(Ok(Bomb)));
     let other = number(&pool, "other");
     drop(bomb.get().await.unwrap());
-    // Evicted for this one.
+    // The bomb is evicted for this one.
     drop(other.get().await.unwrap());
     drop(bomb.get().await.unwrap());
     bomb.schedule_close();
-    nobody_has_anything(&pool);
+    assert_all_given_back(&pool);
     assert_eq!(pool.stats().idle, 0);
 }
 
 #[tokio::test]
-async fn scheduled_close_is_nothing_to_a_connection_that_is_not_there_yet() {
+async fn scheduled_close_has_no_effect_on_a_connection_that_does_not_exist_yet() {
     let pool = Pool::new(1).unwrap();
     let (a, b) = (number(&pool, "a"), number(&pool, "b"));
     let slot = pool.slot().await.unwrap();
@@ -143,9 +144,9 @@ async fn scheduled_close_is_nothing_to_a_connection_that_is_not_there_yet() {
     assert!(waits.poll().is_pending());
     a.schedule_close();
     drop(slot);
-    drop(soon("get", waits).await.unwrap());
+    drop(in_time("get", waits).await.unwrap());
     assert!(a.get().await.unwrap().is_reused());
-    // Nor to the next one, if the dial that it was for is given up.
+    // Or on the next connection, if the dial that it was for is cancelled.
     let hung = pool.resource_fn("hangs once", {
         let mut dials = 0;
         move || {
@@ -164,7 +165,7 @@ async fn scheduled_close_is_nothing_to_a_connection_that_is_not_there_yet() {
 }
 
 #[tokio::test]
-async fn closed_pool_ends_dials_and_serves_nobody_who_was_granted_a_slot() {
+async fn close_of_the_pool_ends_dials_and_revokes_grants() {
     let pool = Pool::new(2).unwrap();
     let a = number(&pool, "a");
     let hung = pool.resource_fn::<_, _, u8>("hung", std::future::pending);
@@ -176,14 +177,14 @@ async fn closed_pool_ends_dials_and_serves_nobody_who_was_granted_a_slot() {
     drop(conn);
     assert!(same.is_woken());
     pool.close();
-    assert!(matches!(soon("the dial", dials).await, Err(GetError::Closed)));
-    assert!(matches!(soon("the granted one", same).await, Err(GetError::Closed)));
+    assert!(matches!(in_time("the dial", dials).await, Err(GetError::Closed)));
+    assert!(matches!(in_time("the granted call", same).await, Err(GetError::Closed)));
     assert_eq!(pool.stats().idle, 0);
-    nobody_has_anything(&pool);
+    assert_all_given_back(&pool);
 }
 
 #[test]
-fn pool_that_is_gone_leaves_no_task_behind() {
+fn dropped_pool_leaves_no_task_behind() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         for _ in 0..10 {
@@ -193,7 +194,7 @@ fn pool_that_is_gone_leaves_no_task_behind() {
             drop(kept.get().await.unwrap());
             tokio::task::yield_now().await;
         }
-        soon("no task is left", async {
+        in_time("no task is left", async {
             while runtime.metrics().num_alive_tasks() > 0 {
                 tokio::task::yield_now().await;
             }
@@ -203,42 +204,68 @@ fn pool_that_is_gone_leaves_no_task_behind() {
 }
 
 #[tokio::test]
-async fn scheduled_close_is_seen_by_one_who_was_handed_the_connection_and_has_not_looked() {
-    let closings = Closings::default();
-    let pool = closings.watch(Pool::builder(1));
+async fn scheduled_close_reaches_a_waiter_that_was_granted_the_connection_and_not_polled() {
+    let reasons = CloseReasons::default();
+    let pool = reasons.watch(Pool::builder(1));
     let resource = number(&pool, "one");
     let first = resource.get().await.unwrap();
     let mut next = spawn(resource.get());
     assert!(next.poll().is_pending());
     drop(first);
     resource.schedule_close();
-    let conn = soon("the next", next).await.unwrap();
-    assert_eq!((conn.is_reused(), closings.list()), (false, vec![CloseReason::Scheduled]));
+    let conn = in_time("the next", next).await.unwrap();
+    assert_eq!((conn.is_reused(), reasons.list()), (false, vec![CloseReason::Scheduled]));
     drop(conn);
     assert!(resource.get().await.unwrap().is_reused());
 }
 
 #[tokio::test]
-async fn scheduled_close_is_over_when_the_connection_it_was_for_is_found_dead() {
+async fn scheduled_close_reaches_a_caller_whose_task_had_to_yield() {
+    use tokio::task::coop;
+    let reasons = CloseReasons::default();
+    let pool = reasons.watch(Pool::builder(1));
+    let resource = number(&pool, "one");
+    for closes_pool in [false, true] {
+        drop(resource.get().await.unwrap());
+        let mut yields = Box::pin(resource.get());
+        while coop::has_budget_remaining() {
+            coop::consume_budget().await;
+        }
+        assert!(std::future::poll_fn(|cx| Poll::Ready(yields.as_mut().poll(cx))).await.is_pending());
+        assert_eq!(pool.stats().in_use, 1);
+        if closes_pool {
+            pool.close();
+            assert!(matches!(in_time("get", yields).await, Err(GetError::Closed)));
+        } else {
+            resource.schedule_close();
+            assert!(!in_time("get", yields).await.unwrap().is_reused());
+        }
+    }
+    assert_eq!(reasons.list(), [CloseReason::Scheduled, CloseReason::Gone]);
+    assert_all_given_back(&pool);
+}
+
+#[tokio::test]
+async fn scheduled_close_ends_when_the_connection_it_was_for_is_found_dead() {
     let server = EchoServer::start().await;
     let address = server.address;
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource(address).unwrap();
-    let mut first = soon("get", resource.get()).await.unwrap();
+    let mut first = in_time("get", resource.get()).await.unwrap();
     echo(&mut first).await;
     let mut next = spawn(resource.get());
     assert!(next.poll().is_pending());
     server.stop().await;
     let _server = EchoServer::start_at(address).await;
-    // (He is handed it before the schedule, and looks at it after that.)
+    // The waiter is granted the connection before the close is scheduled, and checks it after that.
     drop(first);
     resource.schedule_close();
-    drop(soon("the next", next).await.unwrap());
-    assert!(soon("get", resource.get()).await.unwrap().is_reused());
+    drop(in_time("the next", next).await.unwrap());
+    assert!(in_time("get", resource.get()).await.unwrap().is_reused());
 }
 
 #[tokio::test]
-async fn scheduled_close_is_nothing_to_one_who_has_a_slot_and_has_not_dialed() {
+async fn scheduled_close_has_no_effect_on_a_caller_that_has_a_slot_and_has_not_dialed() {
     let pool = Pool::new(1).unwrap();
     let resource = number(&pool, "one");
     let slot = pool.slot().await.unwrap();
@@ -246,11 +273,11 @@ async fn scheduled_close_is_nothing_to_one_who_has_a_slot_and_has_not_dialed() {
     assert!(next.poll().is_pending());
     drop(slot);
     resource.schedule_close();
-    drop(soon("the next", next).await.unwrap());
+    drop(in_time("the next", next).await.unwrap());
     assert!(resource.get().await.unwrap().is_reused());
 }
 
-/// Its end lasts until the test says so.
+/// A value whose drop lasts until the test ends it.
 struct Gated(Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>);
 
 impl Drop for Gated {
@@ -262,8 +289,8 @@ impl Drop for Gated {
     }
 }
 
-/// While a connection is being closed in some way, on another thread, its resource has no other one.
-async fn nobody_has_another_while_it_is_being_closed<F>(builder: PoolBuilder, close: F)
+/// Asserts that a resource has no second connection while the first one is being closed in some way, on another thread.
+async fn assert_no_second_connection_during<F>(builder: PoolBuilder, close: F)
 where
     F: FnOnce(&Pool, &Resource<Gated>) + Send + 'static,
 {
@@ -283,30 +310,30 @@ where
         let (pool, resource) = (pool.clone(), resource.clone());
         move || close(&pool, &resource)
     });
-    has_begun.recv_timeout(HANG).expect("it is being closed");
-    drop(slot); // There is one for everybody.
+    has_begun.recv_timeout(HANG_LIMIT).expect("the close begins");
+    drop(slot); // So the next call lacks no slot.
     let mut next = spawn(resource.get());
     let is_early = next.poll().is_ready() || resource.try_get().await.is_ok();
     end.send(()).unwrap();
-    assert!(!is_early, "a resource has two connections");
-    assert!(!soon("the next", next).await.unwrap().is_reused());
+    assert!(!is_early, "the resource has two connections");
+    assert!(!in_time("the next", next).await.unwrap().is_reused());
     closer.join().unwrap();
-    nobody_has_anything(&pool);
+    assert_all_given_back(&pool);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn resource_whose_connection_is_being_closed_has_no_other_one_until_then() {
+async fn resource_has_no_second_connection_while_the_first_is_being_closed() {
     let pool = || Pool::builder(2);
-    nobody_has_another_while_it_is_being_closed(pool(), |_, resource| resource.schedule_close()).await;
-    nobody_has_another_while_it_is_being_closed(pool(), |pool, _| pool.close_idle()).await;
-    // Evicted.
-    nobody_has_another_while_it_is_being_closed(pool(), |pool, _| drop(pool.try_slot().unwrap())).await;
+    assert_no_second_connection_during(pool(), |_, resource| resource.schedule_close()).await;
+    assert_no_second_connection_during(pool(), |pool, _| pool.close_idle()).await;
+    // An eviction.
+    assert_no_second_connection_during(pool(), |pool, _| drop(pool.try_slot().unwrap())).await;
     let idle = Pool::builder(2).idle_timeout(std::time::Duration::from_millis(1));
-    nobody_has_another_while_it_is_being_closed(idle, |_, _| {}).await;
+    assert_no_second_connection_during(idle, |_, _| {}).await;
 }
 
 #[tokio::test]
-async fn hook_that_closes_all_idle_connections_is_not_called_within_itself_again_and_again() {
+async fn hook_that_closes_all_idle_connections_does_not_recurse() {
     let (pool_of_hook, depth) = (Arc::new(OnceLock::<Pool>::new()), AtomicUsize::new(0));
     let deepest = Arc::new(AtomicUsize::new(0));
     let pool = Pool::builder(50).on_event({
@@ -332,7 +359,7 @@ async fn hook_that_closes_all_idle_connections_is_not_called_within_itself_again
 }
 
 #[tokio::test]
-async fn connection_that_is_open_when_the_pool_has_been_closed_is_nobodys() {
+async fn connection_that_opens_as_the_pool_closes_is_not_lent() {
     let pool = Pool::new(1).unwrap();
     let (open, opened) = tokio::sync::oneshot::channel();
     let mut opened = Some(opened);
@@ -344,13 +371,13 @@ async fn connection_that_is_open_when_the_pool_has_been_closed_is_nobodys() {
     assert!(dials.poll().is_pending());
     pool.close();
     open.send(7).unwrap();
-    assert!(matches!(dials.poll(), std::task::Poll::Ready(Err(GetError::Closed))));
+    assert!(matches!(dials.poll(), Poll::Ready(Err(GetError::Closed))));
     drop(dials);
-    nobody_has_anything(&pool);
+    assert_all_given_back(&pool);
 }
 
 #[tokio::test]
-async fn dial_that_ends_wakes_nobody_again() {
+async fn end_of_a_dial_does_not_wake_its_caller_again() {
     let pool = Pool::new(1).unwrap();
     let (open, opened) = tokio::sync::oneshot::channel();
     let mut opened = Some(opened);

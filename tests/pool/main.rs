@@ -4,12 +4,12 @@
 
 mod bad_input;
 mod closing;
-mod crowd;
-mod fitness;
+mod fixtures;
+mod health;
 mod lending;
-mod own_code;
+mod panics;
 mod runtimes;
+mod stress;
 #[path = "../support/mod.rs"]
 mod support;
 mod waiting;
-mod world;

@@ -1,4 +1,4 @@
-//! A pool that several runtimes use, and runtimes that lack something.
+//! Pools that several runtimes use, and runtimes without time or I/O.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use perconn::pool::{GetError, Pool, Resource};
 use tokio::runtime::{self, Runtime};
 use tokio::task::coop;
 
-use crate::support::soon;
+use crate::support::in_time;
 
 fn current_thread() -> Runtime {
     runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -19,7 +19,7 @@ fn number(pool: &Pool) -> Resource<u8> {
 }
 
 #[test]
-fn idle_connections_are_closed_in_each_runtime_that_lives_whatever_becomes_of_others() {
+fn idle_connections_are_closed_although_another_runtime_has_ended_or_stands_still() {
     let second = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     for ends in [false, true] {
         let pool = Pool::builder(2).idle_timeout(Duration::from_millis(20)).build().unwrap();
@@ -27,9 +27,9 @@ fn idle_connections_are_closed_in_each_runtime_that_lives_whatever_becomes_of_ot
         let first = current_thread();
         first.block_on(async { drop(one.get().await.unwrap()) });
         second.block_on(async { drop(other.get().await.unwrap()) });
-        // From now on nobody drives the first one.
+        // From now on nothing drives the first runtime.
         let first = (!ends).then_some(first);
-        second.block_on(soon("all are closed", async {
+        second.block_on(in_time("all are closed", async {
             while pool.stats().idle > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -39,10 +39,10 @@ fn idle_connections_are_closed_in_each_runtime_that_lives_whatever_becomes_of_ot
 }
 
 #[test]
-fn connection_of_a_runtime_that_is_gone_is_not_handed_out_to_a_task_without_budget() {
+fn connection_of_a_runtime_that_is_gone_is_not_lent_to_a_task_without_budget() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    // (The peers stay open in the queue of the listener.)
+    // The peers stay open in the listener's queue.
     for left in 0..4 {
         let pool = Pool::new(1).unwrap();
         let resource = pool.resource(address).unwrap();
@@ -56,14 +56,14 @@ fn connection_of_a_runtime_that_is_gone_is_not_handed_out_to_a_task_without_budg
                 }
                 resource.get().await.map(|conn| conn.is_reused())
             });
-            soon("get", task).await.unwrap()
+            in_time("get", task).await.unwrap()
         });
         assert!(!conn.unwrap(), "with {left} left");
     }
 }
 
 #[test]
-fn idle_timeout_is_asked_for_once_in_a_runtime_without_time() {
+fn runtime_without_time_has_one_task_for_the_idle_timeout() {
     let runtime = runtime::Builder::new_current_thread().build().unwrap();
     let pool = Pool::builder(1).dial_timeout(None).idle_timeout(Duration::from_secs(1)).build().unwrap();
     let number = number(&pool);
@@ -71,14 +71,14 @@ fn idle_timeout_is_asked_for_once_in_a_runtime_without_time() {
         for _ in 0..5 {
             drop(number.get().await.unwrap());
             tokio::task::yield_now().await;
-            // A task that has ended would be started again.
+            // If the task ended, the pool would start another one each time.
             assert_eq!(runtime.metrics().num_alive_tasks(), 1);
         }
     });
 }
 
 #[test]
-fn limit_of_time_is_an_error_and_no_panic_in_a_runtime_without_time() {
+fn time_limit_is_an_error_and_not_a_panic_in_a_runtime_without_time() {
     let runtime = runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let (limited, unlimited) = (Pool::new(1).unwrap(), Pool::builder(1).dial_timeout(None).build().unwrap());
     let (with_limit, without) = (number(&limited), number(&unlimited));

@@ -1,4 +1,4 @@
-//! Who waits for whom, and for how long.
+//! Which callers wait, in which order, and for how long.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -14,15 +14,15 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_test::task::spawn;
 
-use crate::support::{Server, refused_address, soon};
-use crate::world::nobody_has_anything;
+use crate::fixtures::assert_all_given_back;
+use crate::support::{Server, in_time, refused_address};
 
 fn number(pool: &Pool, name: &str) -> Resource<u8> {
     pool.resource_fn(name, || std::future::ready(Ok(1)))
 }
 
 #[tokio::test]
-async fn users_of_one_resource_are_served_in_the_order_in_which_they_came() {
+async fn callers_of_one_resource_are_served_in_order() {
     let pool = Pool::new(1).unwrap();
     let resource = number(&pool, "one");
     let first = resource.get().await.unwrap();
@@ -33,16 +33,16 @@ async fn users_of_one_resource_are_served_in_the_order_in_which_they_came() {
     assert_eq!(pool.stats().waiting, 2);
     drop(first);
     assert!(second.is_woken() && !third.is_woken());
-    // Nobody who comes now overtakes them.
+    // A later call does not overtake them.
     assert!(resource.try_get().await.is_err());
-    let second = soon("the second", second).await.unwrap();
+    let second = in_time("the second", second).await.unwrap();
     assert!(third.poll().is_pending());
     drop(second);
-    assert!(soon("the third", third).await.unwrap().is_reused());
+    assert!(in_time("the third", third).await.unwrap().is_reused());
 }
 
 #[tokio::test]
-async fn user_who_came_first_gets_the_slot_though_the_connection_would_serve_a_later_one() {
+async fn first_waiter_gets_the_slot_even_if_the_connection_would_serve_a_later_one() {
     let pool = Pool::new(1).unwrap();
     let (a, b) = (number(&pool, "a"), number(&pool, "b"));
     let first = a.get().await.unwrap();
@@ -51,15 +51,15 @@ async fn user_who_came_first_gets_the_slot_though_the_connection_would_serve_a_l
     let mut same = spawn(a.get());
     assert!(same.poll().is_pending());
     drop(first);
-    let other = soon("the first who waited", other).await.unwrap();
+    let other = in_time("the first waiter", other).await.unwrap();
     assert!(same.poll().is_pending());
     drop(other);
-    assert!(!soon("the second", same).await.unwrap().is_reused());
-    nobody_has_anything(&pool);
+    assert!(!in_time("the second", same).await.unwrap().is_reused());
+    assert_all_given_back(&pool);
 }
 
 #[tokio::test]
-async fn user_who_gives_up_holds_up_nobody() {
+async fn waiter_that_gives_up_does_not_block_others() {
     let pool = Pool::new(1).unwrap();
     let (a, b) = (number(&pool, "a"), number(&pool, "b"));
     for resource in [&a, &b] {
@@ -70,9 +70,9 @@ async fn user_who_gives_up_holds_up_nobody() {
         assert!(waits.poll().is_pending());
         drop(gives_up);
         drop(first);
-        drop(soon("the one who waits", waits).await.unwrap());
+        drop(in_time("the waiter", waits).await.unwrap());
     }
-    // One that was granted it, and goes without looking.
+    // A waiter that was granted the connection, and is dropped without a poll.
     let first = a.get().await.unwrap();
     let mut gives_up = spawn(a.get());
     assert!(gives_up.poll().is_pending());
@@ -81,21 +81,21 @@ async fn user_who_gives_up_holds_up_nobody() {
     drop(first);
     assert!(gives_up.is_woken() && !waits.is_woken());
     drop(gives_up);
-    drop(soon("the one who waits", waits).await.unwrap());
-    nobody_has_anything(&pool);
+    drop(in_time("the waiter", waits).await.unwrap());
+    assert_all_given_back(&pool);
 }
 
 #[tokio::test]
-async fn refused_dial_is_told_at_once_to_all_who_wait_for_it() {
+async fn error_of_a_refused_dial_reaches_all_waiters_at_once() {
     let address = refused_address().await;
     let pool = Pool::builder(4).dial_timeout(Duration::from_secs(3600)).build().unwrap();
     let resource = pool.resource(address).unwrap();
-    let mut users = JoinSet::new();
+    let mut callers = JoinSet::new();
     for _ in 0..50 {
         let resource = resource.clone();
-        users.spawn(async move { resource.get_timeout(Duration::from_secs(3600)).await.map(drop) });
+        callers.spawn(async move { resource.get_timeout(Duration::from_secs(3600)).await.map(drop) });
     }
-    while let Some(outcome) = soon("an error", users.join_next()).await {
+    while let Some(outcome) = in_time("an error", callers.join_next()).await {
         let error = outcome.unwrap().unwrap_err();
         assert!(matches!(error, GetError::Dial { .. }), "{error:?}");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
@@ -103,11 +103,11 @@ async fn refused_dial_is_told_at_once_to_all_who_wait_for_it() {
         assert!(source.raw_os_error().is_some());
         assert_eq!(error.to_string(), format!("dial to {address} failed"));
     }
-    nobody_has_anything(&pool);
+    assert_all_given_back(&pool);
 }
 
 #[tokio::test(start_paused = true)]
-async fn hung_dial_has_its_slot_no_longer_than_the_dial_timeout() {
+async fn hung_dial_keeps_its_slot_no_longer_than_the_dial_timeout() {
     let pool = Pool::builder(1).dial_timeout(Duration::from_secs(5)).build().unwrap();
     let hung = pool.resource_fn::<_, _, u8>("hung", std::future::pending);
     let good = number(&pool, "good");
@@ -135,15 +135,15 @@ async fn wait_with_a_limit_ends_in_time_and_leaves_nothing_behind() {
         assert_eq!(error.to_string(), format!("no connection to {} within 2s", resource.name()));
     }
     drop(conn);
-    // It ends a dial, too.
+    // The limit ends a dial, too.
     assert_eq!(hung.get_timeout(limit).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    nobody_has_anything(&pool);
+    assert_all_given_back(&pool);
     assert_eq!(pool.stats().waiting, 0);
     drop(b.get().await.unwrap());
 }
 
 #[tokio::test]
-async fn dial_that_is_dropped_frees_its_slot_and_the_next_user_dials_anew() {
+async fn dropped_dial_frees_its_slot_and_the_next_caller_dials_again() {
     let dials = Arc::new(AtomicUsize::new(0));
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource_fn("second time lucky", {
@@ -158,33 +158,33 @@ async fn dial_that_is_dropped_frees_its_slot_and_the_next_user_dials_anew() {
     let mut next = spawn(resource.get());
     assert!(next.poll().is_pending());
     drop(hung);
-    drop(soon("the next", next).await.unwrap());
+    drop(in_time("the next", next).await.unwrap());
     assert_eq!(dials.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
-async fn dial_that_panics_leaves_the_resource_usable() {
+async fn resource_works_after_a_dial_that_panicked() {
     let dials = Arc::new(AtomicUsize::new(0));
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource_fn("panics once", {
         let dials = Arc::clone(&dials);
         move || {
             let is_first = dials.fetch_add(1, Ordering::SeqCst) == 0;
-            async move { if is_first { panic!("the dialer's own") } else { Ok(1) } }
+            async move { if is_first { panic!("the dialer") } else { Ok(1) } }
         }
     });
-    let user = tokio::spawn({
+    let caller = tokio::spawn({
         let resource = resource.clone();
         async move { resource.get().await.map(drop) }
     });
-    assert!(user.await.unwrap_err().is_panic());
-    drop(soon("the next", resource.get()).await.unwrap());
-    nobody_has_anything(&pool);
+    assert!(caller.await.unwrap_err().is_panic());
+    drop(in_time("the next", resource.get()).await.unwrap());
+    assert_all_given_back(&pool);
 }
 
 #[tokio::test]
-async fn connection_that_hangs_is_given_up_while_others_are_served() {
-    // It accepts and never speaks; the set-up waits for a greeting.
+async fn session_setup_that_hangs_ends_at_the_dial_timeout() {
+    // The server accepts and sends nothing, while the set-up waits for a greeting.
     let silent = Server::start().await;
     let pool = Pool::builder(2).dial_timeout(Duration::from_millis(50)).build().unwrap();
     let greeting = |mut stream: tokio::net::TcpStream| async move {
@@ -194,12 +194,12 @@ async fn connection_that_hangs_is_given_up_while_others_are_served() {
     use perconn::Dial;
     let dialer = perconn::TcpDialer::new(silent.address).and_then(greeting);
     let resource = pool.resource_with("silent", dialer).unwrap();
-    let error = soon("the dial timeout", resource.get()).await.unwrap_err();
+    let error = in_time("the dial timeout", resource.get()).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-    nobody_has_anything(&pool);
+    assert_all_given_back(&pool);
 }
 
-/// Polls a future when it is woken, at this very moment, as a worker that is faster than this one may do.
+/// Polls a future on another thread as soon as it is woken, before the waking thread goes on.
 struct FasterWorker<F>(Mutex<Option<Pin<Box<F>>>>);
 
 impl<F: Future + Send + 'static> Wake for FasterWorker<F> {
@@ -211,13 +211,13 @@ impl<F: Future + Send + 'static> Wake for FasterWorker<F> {
                 let _entered = runtime.enter();
                 let _ = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             });
-            assert!(polled.join().is_ok(), "the next user panics");
+            assert!(polled.join().is_ok(), "the next caller panicked");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn next_user_finds_the_dialer_in_its_place_however_fast_he_is() {
+async fn next_caller_finds_the_dialer_in_its_place_however_fast_it_is() {
     let pool = Pool::new(1).unwrap();
     let hung = pool.resource_fn::<_, _, u8>("hung", std::future::pending);
     let next = hung.clone();
@@ -228,30 +228,30 @@ async fn next_user_finds_the_dialer_in_its_place_however_fast_he_is() {
     assert!(waits.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&worker)))).is_pending());
     *worker.0.lock().unwrap() = Some(waits);
     drop(dials);
-    assert!(worker.0.lock().unwrap().is_none(), "nobody was woken");
-    nobody_has_anything(&pool);
+    assert!(worker.0.lock().unwrap().is_none(), "the next caller was not woken");
+    assert_all_given_back(&pool);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refused_dials_of_many_tasks_leave_the_resource_usable() {
+async fn resource_works_after_refused_dials_of_many_tasks() {
     let address = refused_address().await;
     let pool = Pool::new(4).unwrap();
     let resource = pool.resource(address).unwrap();
-    let mut users = JoinSet::new();
+    let mut callers = JoinSet::new();
     for _ in 0..8 {
         let resource = resource.clone();
-        users.spawn(async move {
+        callers.spawn(async move {
             for _ in 0..100 {
                 assert!(matches!(resource.get().await, Err(GetError::Dial { .. })));
             }
         });
     }
-    soon("all users", users.join_all()).await;
-    nobody_has_anything(&pool);
+    in_time("all callers", callers.join_all()).await;
+    assert_all_given_back(&pool);
 }
 
 #[tokio::test(start_paused = true)]
-async fn dial_that_its_user_gave_up_counts_as_failed() {
+async fn cancelled_dial_counts_as_failed() {
     let pool = Pool::new(1).unwrap();
     let hung = pool.resource_fn::<_, _, u8>("hung", std::future::pending);
     for _ in 0..3 {
@@ -261,7 +261,7 @@ async fn dial_that_its_user_gave_up_counts_as_failed() {
 }
 
 #[tokio::test]
-async fn next_address_is_dialed_after_a_dial_that_its_user_gave_up() {
+async fn next_address_is_dialed_after_a_cancelled_dial() {
     use perconn::Dial;
     let (silent, good) = (Server::start().await, Server::start().await);
     let first = silent.address;
@@ -275,12 +275,12 @@ async fn next_address_is_dialed_after_a_dial_that_its_user_gave_up() {
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource_with("two addresses", dialer).unwrap();
     assert!(resource.get_timeout(Duration::from_millis(50)).await.is_err());
-    let conn = soon("the second address", resource.get()).await.unwrap();
+    let conn = in_time("the second address", resource.get()).await.unwrap();
     assert_eq!(conn.peer_addr().unwrap(), good.address);
 }
 
 #[tokio::test]
-async fn failure_of_a_users_own_dialer_concerns_nobody_else() {
+async fn failure_of_a_borrowed_dialer_reaches_no_other_caller() {
     let (server, nobody) = (Server::start().await, refused_address().await);
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource(server.address).unwrap();
@@ -291,13 +291,13 @@ async fn failure_of_a_users_own_dialer_concerns_nobody_else() {
     let mut other = spawn(resource.get());
     assert!(other.poll().is_pending());
     drop(slot);
-    let (one, other) = soon("both", async { tokio::join!(one, other) }).await;
+    let (one, other) = in_time("both", async { tokio::join!(one, other) }).await;
     assert_eq!(one.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     drop(other.unwrap());
 }
 
 #[tokio::test]
-async fn loop_of_users_leaves_time_to_others() {
+async fn loop_of_gets_yields_to_other_tasks() {
     let pool = Pool::new(1).unwrap();
     let resource = number(&pool, "one");
     let looping = tokio::spawn(async move {
@@ -305,22 +305,22 @@ async fn loop_of_users_leaves_time_to_others() {
             drop(resource.get().await);
         }
     });
-    // On the only thread there is.
+    // There is only this one thread.
     sleep(Duration::from_millis(5)).await;
     looping.abort();
     assert!(looping.await.unwrap_err().is_cancelled());
 }
 
-/// How long this thread has been at work, however busy the machine is with others.
+/// The processor time of this thread, which does not depend on other processes.
 #[cfg(target_os = "linux")]
-fn busy() -> Duration {
+fn cpu_time() -> Duration {
     use rustix::time::{ClockId, clock_gettime};
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn many_who_give_up_are_done_in_no_time() {
+async fn cost_of_a_dropped_waiter_does_not_grow_with_the_queue() {
     let pool = Pool::new(1).unwrap();
     let resource = number(&pool, "one");
     let _held = resource.get().await.unwrap();
@@ -329,23 +329,23 @@ async fn many_who_give_up_are_done_in_no_time() {
         for call in &mut waiting {
             assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
-        let began = busy();
+        let began = cpu_time();
         drop(waiting);
-        busy() - began
+        cpu_time() - began
     };
-    // (What shares the caches is not counted, but felt.)
+    // The least of ten, as other processes disturb the caches.
     let best = |count| (0..10).map(|_| give_up(count)).min().unwrap();
     let (few, many) = (best(2_000), best(20_000));
     assert!(many < few * 40 + Duration::from_millis(100), "2,000 took {few:?}, 20,000 took {many:?}");
 }
 
 #[test]
-fn waker_that_uses_the_pool_when_it_is_dropped_does_no_harm() {
-    struct Looks(Pool);
-    impl Wake for Looks {
+fn waker_that_uses_the_pool_when_it_is_dropped_does_not_deadlock() {
+    struct AsksPool(Pool);
+    impl Wake for AsksPool {
         fn wake(self: Arc<Self>) {}
     }
-    impl Drop for Looks {
+    impl Drop for AsksPool {
         fn drop(&mut self) {
             self.0.stats();
         }
@@ -357,38 +357,38 @@ fn waker_that_uses_the_pool_when_it_is_dropped_does_no_harm() {
         let pool = Pool::new(1).unwrap();
         let _slot = pool.try_slot().unwrap();
         let resource = number(&pool, "one");
-        let looks = || Waker::from(Arc::new(Looks(pool.clone())));
+        let waker = || Waker::from(Arc::new(AsksPool(pool.clone())));
         let mut call = Box::pin(resource.get());
-        // Replaced by another, and dropped with the call.
+        // The first waker is replaced by the second one, which is dropped with the call.
         for _ in 0..2 {
-            assert!(matches!(call.as_mut().poll(&mut Context::from_waker(&looks())), Poll::Pending));
+            assert!(matches!(call.as_mut().poll(&mut Context::from_waker(&waker())), Poll::Pending));
         }
         drop(call);
         sender.send(()).unwrap();
     });
-    assert!(done.recv_timeout(crate::support::HANG).is_ok(), "deadlock");
+    assert!(done.recv_timeout(crate::support::HANG_LIMIT).is_ok(), "deadlock");
 }
 
 #[tokio::test]
-async fn users_in_one_task_are_served_in_the_order_in_which_they_came() {
+async fn callers_in_one_task_are_served_in_order() {
     let pool = Pool::new(1).unwrap();
     // More than the budget of a task.
     let resources: Vec<_> = (0..500).map(|_| number(&pool, "one")).collect();
     let served = Mutex::new(Vec::new());
-    let users = resources.iter().enumerate().map(|(user, resource)| {
+    let callers = resources.iter().enumerate().map(|(caller, resource)| {
         let served = &served;
         async move {
             let _conn = resource.get().await.unwrap();
-            served.lock().unwrap().push(user);
+            served.lock().unwrap().push(caller);
             tokio::task::yield_now().await;
         }
     });
-    soon("all users", futures_util::future::join_all(users)).await;
+    in_time("all callers", futures_util::future::join_all(callers)).await;
     assert!(served.into_inner().unwrap().is_sorted());
 }
 
 #[tokio::test]
-async fn one_whose_task_yields_has_his_turn_and_gives_it_up_when_he_is_dropped() {
+async fn caller_whose_task_yields_keeps_its_turn_until_it_is_dropped() {
     use tokio::task::coop;
     let pool = Pool::new(1).unwrap();
     let (resource, other) = (number(&pool, "one"), number(&pool, "other"));
@@ -405,16 +405,16 @@ async fn one_whose_task_yields_has_his_turn_and_gives_it_up_when_he_is_dropped()
         if gives_up {
             drop(yields);
         } else {
-            assert!(soon("the first", yields).await.unwrap().is_reused());
+            assert!(in_time("the first", yields).await.unwrap().is_reused());
         }
-        drop(soon("the second", waits).await.unwrap());
+        drop(in_time("the second", waits).await.unwrap());
         drop(resource.get().await.unwrap());
     }
-    nobody_has_anything(&pool);
+    assert_all_given_back(&pool);
 }
 
 #[tokio::test]
-async fn loop_of_users_who_do_not_wait_leaves_time_to_others() {
+async fn loop_of_try_gets_yields_to_other_tasks() {
     let pool = Pool::new(1).unwrap();
     let resource = number(&pool, "one");
     let other = tokio::spawn(async {});
@@ -425,17 +425,16 @@ async fn loop_of_users_who_do_not_wait_leaves_time_to_others() {
 }
 
 #[tokio::test]
-async fn dial_that_did_not_end_is_told_with_what_ended_it() {
+async fn event_of_a_dial_that_did_not_end_says_why() {
     let causes = Arc::new(Mutex::new(Vec::new()));
     let pool = Pool::builder(1).on_event({
         let causes = Arc::clone(&causes);
         move |event| causes.lock().unwrap().push(event.to_string())
     });
     let pool = pool.build().unwrap();
-    let panics =
-        pool.resource_fn::<_, _, u8>("panics", || async { std::panic::resume_unwind(Box::new("meant to be")) });
+    let panics = pool.resource_fn::<_, _, u8>("panics", || async { std::panic::resume_unwind(Box::new("on purpose")) });
     let panics_first = pool.resource_fn::<_, std::future::Pending<_>, u8>("panics first", || {
-        std::panic::resume_unwind(Box::new("meant to be"))
+        std::panic::resume_unwind(Box::new("on purpose"))
     });
     for resource in [panics, panics_first] {
         assert!(tokio::spawn(async move { resource.get().await.map(drop) }).await.unwrap_err().is_panic());
@@ -451,17 +450,17 @@ async fn dial_that_did_not_end_is_told_with_what_ended_it() {
     let expected = [
         "panics: dial failed: the dial panicked",
         "panics first: dial failed: the dial panicked",
-        "hung: dial failed: the dial was given up by its user",
+        "hung: dial failed: the dial was cancelled by its caller",
         "hung: dial failed: the pool was closed",
     ];
     assert_eq!(*causes.lock().unwrap(), expected);
 }
 
 #[tokio::test]
-async fn errors_name_what_cannot_be_had() {
+async fn errors_name_the_resource() {
     let pool = Pool::new(1).unwrap();
     let resource = number(&pool, "one");
     let _slot = pool.slot().await.unwrap();
-    assert_eq!(pool.try_slot().unwrap_err().to_string(), "a slot cannot be had without waiting");
-    assert_eq!(resource.try_get().await.unwrap_err().to_string(), "one cannot be had without waiting");
+    assert_eq!(pool.try_slot().unwrap_err().to_string(), "a slot is not available without waiting");
+    assert_eq!(resource.try_get().await.unwrap_err().to_string(), "one is not available without waiting");
 }

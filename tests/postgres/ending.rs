@@ -1,25 +1,29 @@
-//! How it ends: closed or dropped at any moment, by itself, with its runtime.
+//! The end of a listener: by close or drop at any moment, by `max_retries`, or with its runtime.
+//!
+//! Next: `hooks`, for hooks that panic or block.
 
 use std::future::pending;
-use std::io::Read;
-use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use perconn::dial_fn;
-use perconn::postgres::{Error, Event, Listener, Message};
+use perconn::postgres::{Error, Listener, Message};
 use tokio::net::TcpStream;
 
-use crate::fake::Fake;
-use crate::support::{HANG, refused_address, soon};
-use crate::world::{Diary, on_one_and_two_threads, quick, until};
+use crate::helpers::{EventLog, on_one_and_two_threads, quick, until};
+use crate::scripted_server::ScriptedServer;
+use crate::support::{in_time, refused_address};
 
-/// Where the listener is when it is closed.
-const MOMENTS: [&str; 7] = ["at once", "dialing", "waiting", "starting up", "listening", "asking", "connected"];
+/// What the listener is doing when it is closed.
+const MOMENTS: [&str; 7] = ["at once", "dialing", "waiting", "starting up", "listening", "querying", "connected"];
 
-/// A listener at such a moment; and what must live as long as it.
-async fn at(moment: &str, fake: &Fake, diary: &Diary) -> (Listener, Option<crate::fake::Talk>) {
-    let builder = quick(fake.config()).on_event(diary.hook());
+/// A listener at one of these moments, and the server's end of its connection, which must stay open.
+async fn at(
+    moment: &str,
+    scripted: &ScriptedServer,
+    event_log: &EventLog,
+) -> (Listener, Option<crate::scripted_server::ServerConn>) {
+    let builder = quick(scripted.config()).on_event(event_log.hook());
     let slow = Duration::from_secs(3600);
     match moment {
         "at once" => (builder.build().unwrap(), None),
@@ -30,47 +34,47 @@ async fn at(moment: &str, fake: &Fake, diary: &Diary) -> (Listener, Option<crate
                 pending::<std::io::Result<TcpStream>>()
             });
             let listener = builder.dialer(dialer).build().unwrap();
-            soon("it dials", dialed.recv()).await.unwrap();
+            in_time("it dials", dialed.recv()).await.unwrap();
             (listener, None)
         }
         "waiting" => {
-            let mut config = fake.config_without_host();
-            let nobody = refused_address().await;
-            config.host(nobody.ip().to_string()).port(nobody.port());
-            let builder = quick(config).retry_min(slow).retry_max(slow).on_event(diary.hook());
+            let mut config = scripted.config_without_host();
+            let refused = refused_address().await;
+            config.host(refused.ip().to_string()).port(refused.port());
+            let builder = quick(config).retry_min(slow).retry_max(slow).on_event(event_log.hook());
             let listener = builder.build().unwrap();
-            until("it waits", async || diary.count("attempt") == 1).await;
+            until("it waits", async || event_log.count("attempt") == 1).await;
             (listener, None)
         }
         "starting up" => {
             let listener = builder.build().unwrap();
-            let mut talk = fake.accept().await;
-            talk.startup().await;
-            (listener, Some(talk))
+            let mut peer = scripted.accept().await;
+            peer.read_startup().await;
+            (listener, Some(peer))
         }
         "listening" => {
             let listener = builder.build().unwrap();
-            let mut talk = fake.welcome().await;
-            let (listened, _) = tokio::join!(listener.listen("a"), talk.obey());
+            let mut peer = scripted.accept_login().await;
+            let (listened, _) = tokio::join!(listener.listen("a"), peer.answer_query());
             listened.unwrap();
-            drop(talk);
-            let mut talk = fake.welcome().await;
-            talk.query().await.unwrap();
-            (listener, Some(talk))
+            drop(peer);
+            let mut peer = scripted.accept_login().await;
+            peer.read_query().await.unwrap();
+            (listener, Some(peer))
         }
-        "asking" => {
+        "querying" => {
             let listener = builder.build().unwrap();
-            let mut talk = fake.welcome().await;
+            let mut peer = scripted.accept_login().await;
             let handle = listener.handle();
             tokio::spawn(async move { handle.listen("a").await });
-            talk.query().await.unwrap();
-            (listener, Some(talk))
+            peer.read_query().await.unwrap();
+            (listener, Some(peer))
         }
         _ => {
             let listener = builder.build().unwrap();
-            let talk = fake.welcome().await;
+            let peer = scripted.accept_login().await;
             until("connected", async || listener.is_connected()).await;
-            (listener, Some(talk))
+            (listener, Some(peer))
         }
     }
 }
@@ -79,27 +83,28 @@ async fn at(moment: &str, fake: &Fake, diary: &Diary) -> (Listener, Option<crate
 fn close_is_prompt_at_any_moment() {
     on_one_and_two_threads(async || {
         for moment in MOMENTS {
-            let (fake, diary) = (Fake::start().await, Diary::default());
-            let (mut listener, talk) = at(moment, &fake, &diary).await;
+            let (scripted, event_log) = (ScriptedServer::start().await, EventLog::default());
+            let (mut listener, peer) = at(moment, &scripted, &event_log).await;
             let handle = listener.handle();
             let listen = tokio::spawn(async move { handle.listen("waiting").await });
             tokio::task::yield_now().await;
             let begin = Instant::now();
-            soon(moment, listener.close()).await;
+            in_time(moment, listener.close()).await;
             assert!(begin.elapsed() < Duration::from_secs(5), "{moment}: {:?}", begin.elapsed());
-            assert!(matches!(soon(moment, listen).await.unwrap(), Err(Error::Closed)), "{moment}");
-            assert!(matches!(soon(moment, listener.recv()).await, Err(Error::Closed)), "{moment}");
+            assert!(matches!(in_time(moment, listen).await.unwrap(), Err(Error::Closed)), "{moment}");
+            assert!(matches!(in_time(moment, listener.recv()).await, Err(Error::Closed)), "{moment}");
             assert!(matches!(listener.listen("a").await, Err(Error::Closed)), "{moment}");
             assert!(matches!(listener.unlisten("a").await, Err(Error::Closed)), "{moment}");
             assert!(matches!(listener.ping().await, Err(Error::Closed)), "{moment}");
             assert!(listener.channels().is_empty() && !listener.is_connected() && listener.status().is_final());
-            if let Some(mut talk) = talk {
-                assert!(talk.is_over().await);
+            if let Some(mut peer) = peer {
+                peer.wait_for_close().await;
             }
-            soon(moment, listener.close()).await;
-            until("the last event", async || diary.words().last().is_some_and(|word| word == "closed")).await;
-            assert_eq!(diary.count("closed"), 1);
-            assert!(fake.is_left_alone(Duration::from_millis(50)).await || moment == "at once", "{moment}");
+            in_time(moment, listener.close()).await;
+            until("the last event is Closed", async || event_log.kinds().last().is_some_and(|kind| kind == "closed"))
+                .await;
+            assert_eq!(event_log.count("closed"), 1);
+            assert!(scripted.sees_no_dial(Duration::from_millis(50)).await || moment == "at once", "{moment}");
         }
     });
 }
@@ -108,43 +113,43 @@ fn close_is_prompt_at_any_moment() {
 fn drop_ends_it_at_any_moment() {
     on_one_and_two_threads(async || {
         for moment in MOMENTS {
-            let (fake, diary) = (Fake::start().await, Diary::default());
-            let (listener, talk) = at(moment, &fake, &diary).await;
+            let (scripted, event_log) = (ScriptedServer::start().await, EventLog::default());
+            let (listener, peer) = at(moment, &scripted, &event_log).await;
             let handle = listener.handle();
             drop(listener);
             assert!(matches!(handle.listen("a").await, Err(Error::Closed)), "{moment}");
-            soon(moment, handle.close()).await;
-            if let Some(mut talk) = talk {
-                assert!(talk.is_over().await);
+            in_time(moment, handle.close()).await;
+            if let Some(mut peer) = peer {
+                peer.wait_for_close().await;
             }
         }
     });
 }
 
 #[test]
-fn server_is_told_goodbye_when_there_is_nothing_under_way() {
+fn server_gets_the_final_message_when_no_query_is_pending() {
     on_one_and_two_threads(async || {
-        let (fake, diary) = (Fake::start().await, Diary::default());
-        let (listener, talk) = at("connected", &fake, &diary).await;
-        soon("close", listener.close()).await;
-        assert_eq!(soon("goodbye", talk.unwrap().message()).await, Some((b'X', vec![])));
+        let (scripted, event_log) = (ScriptedServer::start().await, EventLog::default());
+        let (listener, peer) = at("connected", &scripted, &event_log).await;
+        in_time("close", listener.close()).await;
+        assert_eq!(in_time("the final message", peer.unwrap().read_message()).await, Some((b'X', vec![])));
     });
 }
 
 #[test]
-fn stream_gives_its_error_once_and_ends() {
+fn stream_returns_its_error_once_and_ends() {
     on_one_and_two_threads(async || {
-        let (fake, diary) = (Fake::start().await, Diary::default());
-        let (mut listener, _talk) = at("connected", &fake, &diary).await;
-        soon("close", listener.close()).await;
-        assert!(matches!(soon("the error", listener.next()).await, Some(Err(Error::Closed))));
-        assert!(soon("the end", listener.next()).await.is_none());
-        assert!(soon("the end", listener.next()).await.is_none());
+        let (scripted, event_log) = (ScriptedServer::start().await, EventLog::default());
+        let (mut listener, _peer) = at("connected", &scripted, &event_log).await;
+        in_time("close", listener.close()).await;
+        assert!(matches!(in_time("the error", listener.next()).await, Some(Err(Error::Closed))));
+        assert!(in_time("the end", listener.next()).await.is_none());
+        assert!(in_time("the end", listener.next()).await.is_none());
     });
 }
 
 #[tokio::test]
-async fn loop_over_what_fails_at_once_leaves_time_to_others() {
+async fn loop_over_calls_that_fail_at_once_yields_to_other_tasks() {
     let address = refused_address().await;
     let mut config = tokio_postgres::Config::new();
     config.host(address.ip().to_string()).port(address.port()).user("nobody");
@@ -152,9 +157,9 @@ async fn loop_over_what_fails_at_once_leaves_time_to_others() {
         let mut listener = quick(config.clone()).build().unwrap();
         let handle = listener.handle();
         if is_closed {
-            soon("close", listener.close()).await;
+            in_time("close", listener.close()).await;
         }
-        let asking = tokio::spawn(async move {
+        let calling = tokio::spawn(async move {
             loop {
                 assert!(handle.ping().await.is_err());
                 assert!(handle.listen("").await.is_err());
@@ -166,9 +171,9 @@ async fn loop_over_what_fails_at_once_leaves_time_to_others() {
                 assert!(listener.recv().await.is_err());
             }
         });
-        // On the only thread there is.
+        // This sleep runs on the same single thread.
         tokio::time::sleep(Duration::from_millis(5)).await;
-        for task in [asking, reading] {
+        for task in [calling, reading] {
             task.abort();
             assert!(task.await.unwrap_err().is_cancelled());
         }
@@ -176,126 +181,51 @@ async fn loop_over_what_fails_at_once_leaves_time_to_others() {
 }
 
 #[test]
-fn after_the_last_retry_what_was_received_is_handed_out_and_then_the_end() {
+fn after_the_last_retry_the_reader_gets_what_was_received_and_then_the_error() {
     on_one_and_two_threads(async || {
-        let mut fake = Some(Fake::start().await);
-        let diary = Diary::default();
-        let server = fake.as_ref().unwrap();
-        let builder = quick(server.config()).max_retries(2).on_event(diary.hook());
+        let mut scripted = Some(ScriptedServer::start().await);
+        let event_log = EventLog::default();
+        let server = scripted.as_ref().unwrap();
+        let builder = quick(server.config()).max_retries(2).on_event(event_log.hook());
         let mut listener = builder.stable_after(Duration::from_secs(60)).build().unwrap();
-        let talk = server.welcome().await;
+        let peer = server.accept_login().await;
         until("connected", async || listener.is_connected()).await;
-        fake.take();
-        drop(talk);
+        scripted.take();
+        drop(peer);
         let handle = listener.handle();
         until("given up", async || handle.status().is_final()).await;
-        assert!(matches!(soon("the loss", listener.recv()).await, Ok(Message::Lost { generation: 1, .. })));
+        assert!(matches!(in_time("the loss", listener.recv()).await, Ok(Message::Lost { generation: 1, .. })));
         for _ in 0..2 {
-            let error = soon("the end", listener.recv()).await.unwrap_err();
+            let error = in_time("the end", listener.recv()).await.unwrap_err();
             let Error::GaveUp { source: Some(source), .. } = &error else { panic!("{error:?}") };
             assert!(matches!(**source, Error::Connect { .. }), "{source:?}");
             assert!(error.is_final());
         }
         assert!(matches!(handle.listen("a").await, Err(Error::GaveUp { .. })));
         assert!(matches!(handle.ping().await, Err(Error::GaveUp { .. })));
-        assert_eq!(diary.words(), ["connected", "disconnected", "attempt", "attempt", "gave"]);
-        soon("close", listener.close()).await;
+        assert_eq!(event_log.kinds(), ["connected", "disconnected", "attempt", "attempt", "gave"]);
+        in_time("close", listener.close()).await;
         assert!(matches!(listener.recv().await, Err(Error::Closed)));
     });
 }
 
 #[test]
-fn hook_that_panics_does_no_harm() {
-    on_one_and_two_threads(async || {
-        let fake = Fake::start().await;
-        let builder = quick(fake.config()).on_event(|_| panic!("an event")).logger(|_| panic!("an error"));
-        let mut listener = builder.build().unwrap();
-        for generation in 1..5 {
-            // One attempt that fails, and one that does not.
-            drop(fake.accept().await);
-            let talk = fake.welcome().await;
-            until("connected", async || listener.generation() == generation).await;
-            drop(talk);
-            if generation > 1 {
-                assert!(matches!(soon("the end of it", listener.recv()).await, Ok(Message::Resynced { .. })));
-            }
-            assert!(matches!(soon("a loss", listener.recv()).await, Ok(Message::Lost { .. })));
-        }
-        soon("close", listener.close()).await;
-    });
-}
-
-#[test]
-fn hook_that_blocks_does_not_keep_close_waiting() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
-        let fake = Fake::start().await;
-        let (release, released) = mpsc::channel::<()>();
-        let (blocks, blocked) = mpsc::channel();
-        let released = Mutex::new(released);
-        let builder = quick(fake.config()).on_event(move |_| {
-            let _ = blocks.send(());
-            let _ = released.lock().unwrap().recv();
-        });
-        let listener = builder.build().unwrap();
-        let _talk = fake.welcome().await;
-        // A blocked worker may be the one that has the timers: no time limit of the runtime's would run out.
-        blocked.recv_timeout(HANG).unwrap();
-        let (done, is_done) = mpsc::channel::<()>();
-        let watchdog = std::thread::spawn(move || {
-            let is_hanging = is_done.recv_timeout(HANG) == Err(mpsc::RecvTimeoutError::Timeout);
-            drop(release);
-            is_hanging
-        });
-        listener.close().await;
-        drop(done);
-        assert!(!watchdog.join().unwrap(), "close waited for the hook");
-    });
-}
-
-#[test]
-fn socket_is_closed_when_close_is_ready_whatever_the_hook_does_then() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
-        let fake = Fake::start().await;
-        let (release, released) = mpsc::channel::<()>();
-        let released = Mutex::new(released);
-        let builder = quick(fake.config()).on_event(move |event| {
-            if matches!(event, Event::Closed) {
-                let _ = released.lock().unwrap().recv();
-            }
-        });
-        let listener = builder.build().unwrap();
-        let talk = fake.welcome().await;
-        until("connected", async || listener.is_connected()).await;
-        listener.close().await;
-        // (Not by the runtime: the hook may have blocked the worker that looks after the sockets.)
-        let mut peer = talk.0.into_std().unwrap();
-        peer.set_nonblocking(false).unwrap();
-        peer.set_read_timeout(Some(HANG)).unwrap();
-        let mut goodbye = Vec::new();
-        peer.read_to_end(&mut goodbye).expect("the socket is closed");
-        drop(release);
-    });
-}
-
-#[test]
-fn runtime_that_shuts_down_takes_it_along_and_says_so() {
+fn runtime_shutdown_ends_the_listener_with_its_own_error() {
     for threads in [1, 2] {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
-        let (mut listener, _talk) = runtime.block_on(async {
-            let fake = Fake::start().await;
-            let listener = quick(fake.config()).build().unwrap();
-            let talk = fake.welcome().await;
+        let (mut listener, _peer) = runtime.block_on(async {
+            let scripted = ScriptedServer::start().await;
+            let listener = quick(scripted.config()).build().unwrap();
+            let peer = scripted.accept_login().await;
             until("connected", async || listener.is_connected()).await;
-            (listener, talk)
+            (listener, peer)
         });
         let handle = listener.handle();
         runtime.shutdown_timeout(Duration::from_secs(10));
         on_one_thread(async {
-            assert!(matches!(soon("recv", listener.recv()).await, Err(Error::RuntimeShutdown)));
-            assert!(matches!(soon("listen", handle.listen("a")).await, Err(Error::RuntimeShutdown)));
-            soon("close", listener.close()).await;
+            assert!(matches!(in_time("recv", listener.recv()).await, Err(Error::RuntimeShutdown)));
+            assert!(matches!(in_time("listen", handle.listen("a")).await, Err(Error::RuntimeShutdown)));
+            in_time("close", listener.close()).await;
             assert!(matches!(listener.recv().await, Err(Error::Closed)));
         });
     }

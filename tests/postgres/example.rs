@@ -1,7 +1,9 @@
-//! `examples/pg_listen.rs`, as a program, through a restart of the server.
+//! `examples/pg_listen.rs`, run as a program through a restart of the server.
 //!
-//! `cargo test --all-features` builds it before it runs this. (With `--test postgres` it does not: build it before, by
-//! `cargo build --features postgres --example pg_listen`.)
+//! `cargo test --all-features` builds the example first. `cargo test --test postgres` does not: build it before, with
+//! `cargo build --features postgres --example pg_listen`.
+//!
+//! Next: `server`, the real server that it listens to.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,7 +13,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, Command};
 
 use crate::server::{Plain, Postgres};
-use crate::support::soon;
+use crate::support::in_time;
 
 fn pg_listen() -> PathBuf {
     let test = std::env::current_exe().unwrap();
@@ -30,7 +32,7 @@ fn start(args: &[&str], url_in_environment: Option<String>) -> Child {
     command.spawn().unwrap()
 }
 
-/// The next line with this in it; what comes before, is left out.
+/// Reads up to the next line that contains `what`. Returns the part of the line after it.
 async fn line(lines: &mut Lines<impl AsyncBufRead + Unpin>, what: &str) -> String {
     let line = async {
         loop {
@@ -41,7 +43,7 @@ async fn line(lines: &mut Lines<impl AsyncBufRead + Unpin>, what: &str) -> Strin
             }
         }
     };
-    soon(what, line).await
+    in_time(what, line).await
 }
 
 #[tokio::test]
@@ -59,7 +61,7 @@ async fn pg_listen_prints_notifications_through_a_restart_and_ends_at_ctrl_c() {
     assert!(line(&mut out, " Payments, \"due\" ").await.ends_with(" two\\nlines"));
 
     server.shut_down_fast();
-    // The server has said why.
+    // The server's reason is shown.
     assert!(line(&mut err, "lost: ").await.contains("terminating connection due to administrator command"));
     server.start_again();
     line(&mut err, "back after ").await;
@@ -71,49 +73,49 @@ async fn pg_listen_prints_notifications_through_a_restart_and_ends_at_ctrl_c() {
 
     let pid = child.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
-    assert_eq!(soon("the end", child.wait()).await.unwrap().code(), Some(0));
+    assert_eq!(in_time("the end", child.wait()).await.unwrap().code(), Some(0));
     assert_eq!(out.next_line().await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn pg_listen_takes_the_url_from_the_environment_and_ends_when_nobody_reads() {
+async fn pg_listen_takes_the_url_from_the_environment_and_ends_when_its_output_is_closed() {
     let Some(server) = Postgres::start("example unread") else { return };
     let writer = server.client().await;
     let mut child = start(&["orders"], Some(server.url()));
     let mut err = BufReader::new(child.stderr.take().unwrap()).lines();
     line(&mut err, "listening on ").await;
     drop(child.stdout.take());
-    // Again and again: a process that another test is about to start has the pipe as well, until it has begun.
+    // Repeated, because a process that another test is about to start also holds the pipe until its exec.
     let notifying = async {
         loop {
-            notify(&writer, "orders", "nobody reads this").await;
+            notify(&writer, "orders", "not read").await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     let ended = tokio::select! {
-        ended = soon("the end", child.wait()) => ended,
+        ended = in_time("the end", child.wait()) => ended,
         () = notifying => unreachable!("it has no end"),
     };
     assert_eq!(ended.unwrap().code(), Some(0));
-    assert_eq!(soon("the rest", err.next_line()).await.unwrap(), None);
+    assert_eq!(in_time("the rest", err.next_line()).await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn pg_listen_names_what_is_wrong_at_the_start() {
+async fn pg_listen_names_the_error_at_the_start() {
     let Some(server) = Postgres::start("example refused") else { return };
     drop(server.client().await);
     let wrong = server.url().replace("secret", "wrong");
-    let nobody = "postgres://perconn@127.0.0.1:1/postgres";
+    let refused = "postgres://perconn@127.0.0.1:1/postgres";
     let long = "c".repeat(64);
     let cases: [(&str, &str, &str); 4] = [
         (&wrong, "orders", "password authentication failed"),
-        (nobody, "orders", "refused"),
+        (refused, "orders", "refused"),
         (&server.url(), &long, &long),
         (&server.url(), "", "channel"),
     ];
     for (url, channel, expected) in cases {
         let child = start(&[url, channel], None);
-        let output = soon("the end", child.wait_with_output()).await.unwrap();
+        let output = in_time("the end", child.wait_with_output()).await.unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b""[..]), "{url} {channel}: {text}");
         assert!(text.starts_with("pg_listen: ") && text.contains(expected), "{url} {channel}: {text}");
@@ -122,5 +124,5 @@ async fn pg_listen_names_what_is_wrong_at_the_start() {
 }
 
 async fn notify(writer: &Plain, channel: &str, payload: &str) {
-    soon("notify", writer.notify(channel, payload)).await.unwrap();
+    in_time("notify", writer.notify(channel, payload)).await.unwrap();
 }

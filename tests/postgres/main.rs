@@ -1,16 +1,18 @@
-//! `perconn::postgres` against a real PostgreSQL that is killed, stopped and restarted.
+//! Tests of `perconn::postgres` against a real PostgreSQL that is killed, frozen and restarted.
 //!
-//! Where PostgreSQL is not installed, a test says so in one line, `skipped: ...`, and passes. (`scripts/test` installs it.)
-//! What the tests measure is printed: `cargo test --all-features --test postgres -- --nocapture`.
+//! If PostgreSQL is not installed, a test prints one line, `skipped: ...`, and passes. (`scripts/test` installs PostgreSQL.)
+//! The tests print what they measure: `cargo test --all-features --test postgres -- --nocapture`.
+//!
+//! Next: `server`, the real server, and `scripted_server`, which speaks only as much of the protocol as a test needs.
 
 #![cfg(target_os = "linux")]
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
-mod fake;
+mod delivery_check;
+mod helpers;
 #[allow(dead_code)]
 #[path = "../partitions/in_a_lab.rs"]
 mod in_a_lab;
-mod judge;
 #[allow(dead_code)]
 #[path = "../partitions/lab.rs"]
 mod lab;
@@ -19,22 +21,23 @@ mod lab;
 mod net;
 #[path = "../support/real_server.rs"]
 mod real_server;
+mod scripted_server;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
-mod world;
 
 // The tests.
+mod custom_streams;
+mod delivery;
 mod ending;
 mod example;
-mod ledger;
+mod hooks;
 mod listening;
 mod losses;
-mod odd_streams;
 mod one_connection;
-mod overlooked;
 mod partition;
 mod queue;
-mod server_itself;
+mod races;
+mod server_works;
 mod silence;
 mod starting;

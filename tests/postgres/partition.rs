@@ -1,4 +1,6 @@
-//! The link to PostgreSQL is cut, and nobody says a word of it: only the heartbeat can know.
+//! The network to PostgreSQL silently drops packets: only the heartbeat can find out.
+//!
+//! Next: `silence`, for the same with a scripted server.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,11 +13,11 @@ use crate::in_a_lab::in_a_lab;
 use crate::lab::SERVER;
 use crate::net::{LATE, Net, T, limits_since};
 use crate::server::{Plain, Postgres, Setup, is_installed};
-use crate::support::soon;
+use crate::support::in_time;
 
 const PORT: u16 = 5432;
 
-/// A server on the server's machine, and a client to which no partition matters.
+/// A server on the server's machine, and a client over its Unix socket, which no partition affects.
 async fn start(net: &Net) -> (Postgres, Plain) {
     let place = SocketAddr::from((SERVER, PORT));
     let server = Setup::of("partition").at(place, &net.names.server).start().unwrap();
@@ -25,7 +27,7 @@ async fn start(net: &Net) -> (Postgres, Plain) {
     (server, writer)
 }
 
-/// A listener that asks after `T` of silence, and waits half as long for an answer.
+/// A listener that sends a heartbeat after `T` of silence, and waits half as long for an answer.
 fn client(server: &Postgres) -> ListenerBuilder {
     Listener::builder(server.config())
         .retry_min(T / 20)
@@ -36,7 +38,7 @@ fn client(server: &Postgres) -> ListenerBuilder {
         .logger(|_| {})
 }
 
-/// One that listens on "news". (On a busy machine, the first dial may take too long.)
+/// A listener on "news". On a busy machine, the first dial may take too long, so it is repeated.
 async fn listening(server: &Postgres) -> Listener {
     let connect = async {
         loop {
@@ -45,76 +47,77 @@ async fn listening(server: &Postgres) -> Listener {
             }
         }
     };
-    let listener = soon("connect", connect).await;
-    soon("listen", listener.listen("news")).await.unwrap();
+    let listener = in_time("connect", connect).await;
+    in_time("listen", listener.listen("news")).await.unwrap();
     listener
 }
 
-/// The next message, which is a notification.
-async fn heard(listener: &mut Listener) -> String {
-    match soon("a notification", listener.recv()).await.unwrap() {
+/// The next message, which must be a notification.
+async fn received(listener: &mut Listener) -> String {
+    match in_time("a notification", listener.recv()).await.unwrap() {
         Message::Notification(news) => format!("{}: {}", news.channel(), news.payload()),
         other => panic!("{other:?}"),
     }
 }
 
-/// The next message, which is `Lost`; gives the cause.
+/// Takes the next message, which must be `Lost`. Returns the cause.
 async fn lost(listener: &mut Listener) -> String {
-    match soon("Lost", listener.recv()).await.unwrap() {
+    match in_time("Lost", listener.recv()).await.unwrap() {
         Message::Lost { generation: 1, cause, .. } => format!("{cause:?}"),
         other => panic!("{other:?}"),
     }
 }
 
+/// Takes the next message, which must be `Resynced`. Returns the length of the outage.
 async fn resynced(listener: &mut Listener) -> Duration {
-    match soon("Resynced", listener.recv()).await.unwrap() {
+    match in_time("Resynced", listener.recv()).await.unwrap() {
         Message::Resynced { outage, .. } => outage,
         other => panic!("{other:?}"),
     }
 }
 
-/// The link of an idle listener, cut by `cut` and mended by `mend`.
-async fn idle(net: &Net, cut: fn(&Net), mend: fn(&Net)) {
+/// The network of an idle listener is cut by `cut` and repaired by `repair`.
+async fn idle(net: &Net, cut: fn(&Net), repair: fn(&Net)) {
     let (server, writer) = start(net).await;
     let mut listener = listening(&server).await;
     writer.notify("news", "one").await.unwrap();
-    assert_eq!(heard(&mut listener).await, "news: one");
+    assert_eq!(received(&mut listener).await, "news: one");
     cut(net);
     let since = Instant::now();
-    writer.notify("news", "into the void").await.unwrap();
+    writer.notify("news", "not delivered").await.unwrap();
     let cause = lost(&mut listener).await;
     let after = limits_since(since);
     net.say(format_args!("lost after {after:.2} T (1.5 T is set): {cause}"));
     assert!(1.0 < after && after < LATE, "{after}");
-    // Nobody is let in meanwhile.
+    // No connection is possible meanwhile.
     let early = timeout(T, listener.recv()).await;
     assert!(early.is_err(), "{early:?}");
-    mend(net);
+    repair(net);
     let healed = Instant::now();
     let outage = resynced(&mut listener).await;
     net.say(format_args!("back {:.2} T after the partition, an outage of {outage:.1?}", limits_since(healed)));
     writer.notify("news", "two").await.unwrap();
-    assert_eq!(heard(&mut listener).await, "news: two");
-    soon("close", listener.close()).await;
+    assert_eq!(received(&mut listener).await, "news: two");
+    in_time("close", listener.close()).await;
 }
 
 #[test]
-fn idle_listener_is_told_when_packets_vanish_both_ways_and_hears_again_after_it() {
+fn idle_listener_finds_a_partition_in_both_directions_and_recovers_after_it() {
     if is_installed("partition") {
         in_a_lab(async |net: &Net| idle(net, Net::partition, Net::heal).await);
     }
 }
 
-/// The heartbeat's question arrives, its answer does not.
+/// The heartbeat arrives at the server, its answer does not arrive here.
 #[test]
-fn idle_listener_is_told_when_packets_of_the_server_vanish_and_hears_again_after_it() {
+fn idle_listener_finds_a_partition_in_one_direction_and_recovers_after_it() {
     if is_installed("partition") {
         in_a_lab(async |net: &Net| idle(net, Net::drop_to_client, Net::heal_to_client).await);
     }
 }
 
 #[test]
-fn listener_that_writes_all_the_time_is_told_as_well_and_its_listen_ends_after_it() {
+fn listener_that_keeps_writing_finds_a_partition_and_its_listen_returns_after_it() {
     if !is_installed("partition") {
         return;
     }
@@ -137,21 +140,21 @@ fn listener_that_writes_all_the_time_is_told_as_well_and_its_listen_ends_after_i
         let after = limits_since(since);
         net.say(format_args!("lost after {after:.2} T (1.5 T is set): {cause}"));
         assert!(after < LATE, "{after}");
-        assert!(!listening.is_finished(), "nobody can have acknowledged it");
+        assert!(!listening.is_finished(), "nothing can have acknowledged it");
         net.heal();
         resynced(&mut listener).await;
-        soon("the listen", listening).await.unwrap().unwrap();
+        in_time("the listen", listening).await.unwrap().unwrap();
         for channel in ["news", "more"] {
             writer.notify(channel, "two").await.unwrap();
-            assert_eq!(heard(&mut listener).await, format!("{channel}: two"));
+            assert_eq!(received(&mut listener).await, format!("{channel}: two"));
         }
-        soon("close", listener.close()).await;
-        net.say(format_args!("{} pings ended", soon("the pings", pinging).await.unwrap()));
+        in_time("close", listener.close()).await;
+        net.say(format_args!("{} pings ended", in_time("the pings", pinging).await.unwrap()));
     });
 }
 
 #[test]
-fn listener_to_which_nothing_is_said_for_long_is_left_alone() {
+fn listener_without_notifications_keeps_its_connection() {
     if !is_installed("partition") {
         return;
     }
@@ -161,16 +164,16 @@ fn listener_to_which_nothing_is_said_for_long_is_left_alone() {
         let since = Instant::now();
         let early = timeout(5 * T, listener.recv()).await;
         assert!(early.is_err(), "{early:?}");
-        net.say(format_args!("idle for {:.2} T, and nobody was told", limits_since(since)));
+        net.say(format_args!("idle for {:.2} T, and no loss was reported", limits_since(since)));
         writer.notify("news", "one").await.unwrap();
-        assert_eq!(heard(&mut listener).await, "news: one");
+        assert_eq!(received(&mut listener).await, "news: one");
         assert_eq!((listener.generation(), listener.is_connected()), (1, true));
     });
 }
 
-/// No partition: its kernel acknowledges all that is sent.
+/// This is no partition: the server's kernel acknowledges everything that is sent.
 #[tokio::test]
-async fn frozen_server_is_a_loss_and_is_heard_again_when_it_goes_on() {
+async fn frozen_server_is_a_loss_and_is_back_when_it_continues() {
     let Some(server) = Postgres::start("frozen server") else { return };
     drop(server.client().await);
     let mut listener = listening(&server).await;
@@ -182,5 +185,5 @@ async fn frozen_server_is_a_loss_and_is_heard_again_when_it_goes_on() {
     server.thaw();
     resynced(&mut listener).await;
     server.client().await.notify("news", "two").await.unwrap();
-    assert_eq!(heard(&mut listener).await, "news: two");
+    assert_eq!(received(&mut listener).await, "news: two");
 }

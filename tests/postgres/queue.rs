@@ -1,21 +1,23 @@
-//! A reader that does not read.
+//! A full queue: a reader that is slow or does not read.
+//!
+//! Next: `losses`, for the markers in the queue.
 
 use std::time::{Duration, Instant};
 
 use perconn::postgres::{Error, Message, WhenFull};
 
-use crate::fake::{Fake, done, notification};
+use crate::helpers::{EventLog, connected, next, on_one_and_two_threads, outage, payload, quick};
+use crate::scripted_server::{ScriptedServer, command_complete, notification};
 use crate::server::Postgres;
-use crate::support::soon;
-use crate::world::{Diary, connected, next, on_one_and_two_threads, outage, payload, quick};
+use crate::support::in_time;
 
 #[test]
-fn queue_that_waits_loses_nothing_however_slow_the_reader_is() {
-    let Some(server) = Postgres::start("queue_that_waits_loses_nothing") else { return };
+fn waiting_queue_loses_nothing_with_a_slow_reader() {
+    let Some(server) = Postgres::start("waiting_queue_loses_nothing_with_a_slow_reader") else { return };
     on_one_and_two_threads(async || {
         for limit in [1, 7, 1024] {
             let mut listener = connected(quick(server.config()).queue(limit)).await;
-            soon("listen", listener.listen("a")).await.unwrap();
+            in_time("listen", listener.listen("a")).await.unwrap();
             let client = server.client().await;
             client.batch("SELECT pg_notify('a', n || repeat(' ', 500)) FROM generate_series(0, 9999) n").await.unwrap();
             for number in 0..10_000 {
@@ -29,41 +31,41 @@ fn queue_that_waits_loses_nothing_however_slow_the_reader_is() {
 }
 
 #[test]
-fn what_the_full_queue_drops_is_counted_at_the_place_of_the_gap() {
+fn dropped_notifications_are_counted_at_the_position_of_the_gap() {
     on_one_and_two_threads(async || {
-        let fake = Fake::start().await;
-        let mut listener = quick(fake.config()).queue(10).when_full(WhenFull::Drop).build().unwrap();
+        let scripted = ScriptedServer::start().await;
+        let mut listener = quick(scripted.config()).queue(10).when_full(WhenFull::Drop).build().unwrap();
         let handle = listener.handle();
-        let mut talk = fake.welcome().await;
-        let (listened, _) = tokio::join!(handle.listen("a"), talk.obey());
+        let mut peer = scripted.accept_login().await;
+        let (listened, _) = tokio::join!(handle.listen("a"), peer.answer_query());
         listened.unwrap();
         for round in 0..3 {
             let all: Vec<u8> = (0..1000).flat_map(|number| notification("a", &number.to_string())).collect();
-            // Nobody reads, and it is alive all the same.
+            // Nothing reads from the queue, and the server is still answered.
             let (pong, ()) = tokio::join!(handle.ping(), async {
-                talk.send(&all).await;
-                let sql = talk.query().await.unwrap();
-                talk.send(&done(&sql)).await;
+                peer.send(&all).await;
+                let sql = peer.read_query().await.unwrap();
+                peer.send(&command_complete(&sql)).await;
             });
             pong.unwrap();
             for number in 0..10 {
                 assert_eq!(payload(&mut listener).await, number.to_string(), "round {round}");
             }
             let (pong, ()) = tokio::join!(handle.ping(), async {
-                talk.send(&notification("a", "after the gap")).await;
-                let sql = talk.query().await.unwrap();
-                talk.send(&done(&sql)).await;
+                peer.send(&notification("a", "after the gap")).await;
+                let sql = peer.read_query().await.unwrap();
+                peer.send(&command_complete(&sql)).await;
             });
             pong.unwrap();
             assert!(matches!(next(&mut listener).await, Message::Dropped { count: 990, .. }));
             assert_eq!(payload(&mut listener).await, "after the gap");
         }
-        // A gap before a loss stands before it.
+        // A gap before a loss stands before its markers.
         let all: Vec<u8> = (0..12).flat_map(|number| notification("a", &number.to_string())).collect();
-        talk.send(&all).await;
-        drop(talk);
-        let mut talk = fake.welcome().await;
-        talk.obey().await;
+        peer.send(&all).await;
+        drop(peer);
+        let mut peer = scripted.accept_login().await;
+        peer.answer_query().await;
         for number in 0..10 {
             assert_eq!(payload(&mut listener).await, number.to_string());
         }
@@ -72,38 +74,40 @@ fn what_the_full_queue_drops_is_counted_at_the_place_of_the_gap() {
     });
 }
 
-/// A listener whose queue of ten is full, and so is the socket behind it, as far as the kernel takes it.
-async fn full(limit: Duration) -> (Fake, crate::fake::Talk, perconn::postgres::Listener, Diary) {
-    let fake = Fake::start().await;
-    let diary = Diary::default();
-    let listener = quick(fake.config())
+/// A listener whose queue of ten is full, with the rest of 1,000 notifications in its socket.
+async fn full(
+    limit: Duration,
+) -> (ScriptedServer, crate::scripted_server::ServerConn, perconn::postgres::Listener, EventLog) {
+    let scripted = ScriptedServer::start().await;
+    let event_log = EventLog::default();
+    let listener = quick(scripted.config())
         .queue(10)
         .heartbeat(Duration::from_millis(100))
         .ping_timeout(limit)
-        .on_event(diary.hook())
+        .on_event(event_log.hook())
         .build()
         .unwrap();
     let handle = listener.handle();
-    let mut talk = fake.welcome().await;
+    let mut peer = scripted.accept_login().await;
     let (listened, _) = tokio::join!(handle.listen("a"), async {
-        // (A heartbeat may come in between.)
-        while talk.obey().await.is_empty() {}
+        // A heartbeat may come in between.
+        while peer.answer_query().await.is_empty() {}
     });
     listened.unwrap();
     let all: Vec<u8> = (0..1000).flat_map(|number| notification("a", &number.to_string())).collect();
-    talk.send(&all).await;
-    (fake, talk, listener, diary)
+    peer.send(&all).await;
+    (scripted, peer, listener, event_log)
 }
 
 #[test]
-fn calls_say_that_nobody_reads_and_the_pause_is_not_taken_for_silence() {
+fn calls_report_a_backlog_and_the_pause_is_not_silence() {
     on_one_and_two_threads(async || {
         let limit = Duration::from_millis(300);
-        let (_fake, mut talk, mut listener, diary) = full(limit).await;
+        let (_scripted, mut peer, mut listener, event_log) = full(limit).await;
         let handle = listener.handle();
         let begin = Instant::now();
         let ping = async {
-            // (The first one may still be answered, or be on its way when the queue fills up.)
+            // The first ping may still be answered, or be on its way when the queue fills up.
             loop {
                 match handle.ping().await {
                     Err(error) => break error,
@@ -113,7 +117,7 @@ fn calls_say_that_nobody_reads_and_the_pause_is_not_taken_for_silence() {
         };
         let answering = async {
             loop {
-                talk.obey().await;
+                peer.answer_query().await;
             }
         };
         let error = tokio::select! { error = ping => error, () = answering => unreachable!() };
@@ -124,16 +128,16 @@ fn calls_say_that_nobody_reads_and_the_pause_is_not_taken_for_silence() {
             assert!(matches!(outcome, Err(Error::Backlog { .. } | Error::NotListening { .. })), "{outcome:?}");
         }
         assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
-        // Three times as long as silence is borne.
+        // Three times as long as the limit of silence: 100 ms and 300 ms.
         tokio::time::sleep(Duration::from_millis(1200)).await;
-        assert_eq!(diary.words(), ["connected"]);
+        assert_eq!(event_log.kinds(), ["connected"]);
         assert!(handle.is_connected());
-        // What was received before is handed out, also of a channel that was unlistened; and then it goes on.
+        // Everything received before is delivered, also of a channel that was unlistened. Then the listener continues.
         assert_eq!(payload(&mut listener).await, "0");
         let reading = async { while listener.recv().await.is_ok() {} };
         let answering = async {
             loop {
-                if talk.obey().await.contains("UNLISTEN \"a\"") {
+                if peer.answer_query().await.contains("UNLISTEN \"a\"") {
                     break;
                 }
             }
@@ -143,19 +147,20 @@ fn calls_say_that_nobody_reads_and_the_pause_is_not_taken_for_silence() {
 }
 
 #[test]
-fn close_and_drop_are_prompt_while_nobody_reads() {
+fn close_and_drop_are_prompt_with_a_full_queue() {
     on_one_and_two_threads(async || {
         for policy in [WhenFull::Wait, WhenFull::Drop] {
             for is_dropped in [false, true] {
-                let fake = Fake::start().await;
-                let builder = quick(fake.config()).queue(10).when_full(policy).ping_timeout(Duration::from_secs(60));
+                let scripted = ScriptedServer::start().await;
+                let builder =
+                    quick(scripted.config()).queue(10).when_full(policy).ping_timeout(Duration::from_secs(60));
                 let mut listener = builder.build().unwrap();
                 let handle = listener.handle();
-                let mut talk = fake.welcome().await;
-                let (listened, _) = tokio::join!(handle.listen("a"), talk.obey());
+                let mut peer = scripted.accept_login().await;
+                let (listened, _) = tokio::join!(handle.listen("a"), peer.answer_query());
                 listened.unwrap();
                 let all: Vec<u8> = (0..1000).flat_map(|number| notification("a", &number.to_string())).collect();
-                talk.send(&all).await;
+                peer.send(&all).await;
                 assert_eq!(payload(&mut listener).await, "0");
                 let waiting = tokio::spawn({
                     let handle = handle.clone();
@@ -165,43 +170,43 @@ fn close_and_drop_are_prompt_while_nobody_reads() {
                 if is_dropped {
                     drop(listener);
                 } else {
-                    soon("close", listener.close()).await;
-                    assert!(matches!(soon("recv", listener.recv()).await, Err(Error::Closed)));
+                    in_time("close", listener.close()).await;
+                    assert!(matches!(in_time("recv", listener.recv()).await, Err(Error::Closed)));
                 }
-                assert!(matches!(soon("listen", waiting).await.unwrap(), Err(Error::Closed)));
+                assert!(matches!(in_time("listen", waiting).await.unwrap(), Err(Error::Closed)));
                 assert!(matches!(handle.ping().await, Err(Error::Closed)));
-                soon("close again", handle.close()).await;
-                assert!(talk.is_over().await);
+                in_time("close again", handle.close()).await;
+                peer.wait_for_close().await;
             }
         }
     });
 }
 
 #[test]
-fn all_that_was_received_is_handed_out_though_this_side_writes_after_the_end() {
+fn everything_received_is_delivered_although_this_side_writes_after_the_end() {
     on_one_and_two_threads(async || {
-        let fake = Fake::start().await;
-        let mut listener = quick(fake.config()).queue(100).build().unwrap();
+        let scripted = ScriptedServer::start().await;
+        let mut listener = quick(scripted.config()).queue(100).build().unwrap();
         let handle = listener.handle();
-        let mut talk = fake.welcome().await;
-        let (listened, _) = tokio::join!(handle.listen("a"), talk.obey());
+        let mut peer = scripted.accept_login().await;
+        let (listened, _) = tokio::join!(handle.listen("a"), peer.answer_query());
         listened.unwrap();
         let all: Vec<u8> = (0..3000).flat_map(|number| notification("a", &number.to_string())).collect();
-        talk.send(&all).await;
-        drop(talk);
+        peer.send(&all).await;
+        drop(peer);
         for number in 0..3000 {
             assert_eq!(payload(&mut listener).await, number.to_string());
             if [1000, 1500, 2000].contains(&number) {
-                // However far behind the reader is.
+                // The reader is far behind.
                 tokio::time::sleep(Duration::from_millis(1100)).await;
             }
             if number % 20 == 0 {
-                // It is asked again and again, and each question is a write.
+                // Each ping is a write.
                 let _ = tokio::time::timeout(Duration::from_millis(2), handle.ping()).await;
             }
         }
-        let mut talk = fake.welcome().await;
-        talk.obey().await;
+        let mut peer = scripted.accept_login().await;
+        peer.answer_query().await;
         outage(&mut listener).await;
     });
 }

@@ -1,5 +1,7 @@
-//! A PostgreSQL of the test's own: a fresh cluster in a temporary folder, on a free port of the loopback and on a Unix
-//! socket in the folder. It is stopped, and the folder removed, when it is dropped.
+//! A real PostgreSQL for one test: a fresh cluster in a temporary folder, on a free loopback port and on a Unix socket in the
+//! folder. Dropping it stops the server and removes the folder.
+//!
+//! Next: `real_server`, which starts, kills and freezes any kind of server.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -20,16 +22,16 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::real_server::{RealServer, program};
-use crate::support::HANG;
+use crate::support::HANG_LIMIT;
 
 pub const USER: &str = "perconn";
 pub const PASSWORD: &str = "secret";
 pub const DATABASE: &str = "postgres";
 
-/// Who runs the server: PostgreSQL refuses to run as root.
+/// The account that runs the server: PostgreSQL refuses to run as root.
 const ACCOUNT: &str = "postgres";
 
-/// What a test wants of its server.
+/// The settings of a test's server.
 pub struct Setup {
     test: String,
     settings: Vec<String>,
@@ -42,21 +44,21 @@ impl Setup {
         Self { test: format!("postgres: {test}"), settings: Vec::new(), files: Vec::new(), place: None }
     }
 
-    /// A line of postgresql.conf: `max_connections`, `20`.
+    /// Adds a line of postgresql.conf, such as `max_connections`, `20`.
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.push(format!("{name}={value}"));
         self
     }
 
-    /// A file in the server's folder, readable by the server alone.
+    /// Adds a file to the server's folder, readable only by the server.
     #[must_use]
     pub fn file(mut self, name: &str, content: String) -> Self {
         self.files.push((name.to_owned(), content));
         self
     }
 
-    /// Speaks TLS to who asks for it, with this certificate and key (PEM).
+    /// Speaks TLS to clients that request it, with this certificate and key (PEM).
     #[must_use]
     pub fn tls(self, certificate: String, key: String) -> Self {
         self.set("ssl", "on")
@@ -66,14 +68,14 @@ impl Setup {
             .file("key.pem", key)
     }
 
-    /// At this address, in a network namespace of this name.
+    /// Runs the server at this address, in the network namespace of this name.
     #[must_use]
     pub fn at(mut self, address: SocketAddr, namespace: &str) -> Self {
         self.place = Some((address, namespace.to_owned()));
         self
     }
 
-    /// `None`, and a line that says so, if PostgreSQL is not installed.
+    /// Starts the server. `None`, after printing a line, if PostgreSQL is not installed.
     pub fn start(self) -> Option<Postgres> {
         let postgres = find(&self.test)?;
         let template = template(&postgres);
@@ -94,7 +96,7 @@ impl Setup {
             };
             let locks = [data.join("postmaster.pid"), folder.join(format!(".s.PGSQL.{port}.lock"))];
             move || {
-                // A server that was killed while it started may leave one that is empty, at which the next one stops.
+                // A server that was killed during its start may leave an empty lock file, and the next server would refuse to start.
                 for lock in &locks {
                     if fs::metadata(lock).is_ok_and(|lock| lock.len() == 0) {
                         fs::remove_file(lock).unwrap();
@@ -127,30 +129,30 @@ impl Setup {
     }
 }
 
-/// A running server, or one that is away for a while.
+/// A server, running or not.
 pub struct Postgres {
     pub address: SocketAddr,
     pub server: RealServer,
-    // Dropped last.
+    // Dropped last, as the last field.
     _guard: Guard,
 }
 
 impl Postgres {
-    /// With nothing special. `None`, and a line that says so, if PostgreSQL is not installed.
+    /// Starts a server with the default settings. `None`, after printing a line, if PostgreSQL is not installed.
     pub fn start(test: &str) -> Option<Self> {
         Setup::of(test).start()
     }
 
     // ===== how to reach it =====
 
-    /// Over TCP.
+    /// The configuration of a client over TCP.
     pub fn config(&self) -> Config {
         let mut config = self.config_without_host();
         config.host(self.address.ip().to_string()).port(self.address.port());
         config
     }
 
-    /// Over its Unix socket.
+    /// The configuration of a client over the Unix socket.
     pub fn unix_config(&self) -> Config {
         let mut config = self.config_without_host();
         config.host_path(self.folder()).port(self.address.port());
@@ -163,7 +165,7 @@ impl Postgres {
         config
     }
 
-    /// The path of its Unix socket.
+    /// The path of the Unix socket.
     pub fn socket(&self) -> PathBuf {
         self.folder().join(format!(".s.PGSQL.{}", self.address.port()))
     }
@@ -172,58 +174,58 @@ impl Postgres {
         format!("postgres://{USER}:{PASSWORD}@{}/{DATABASE}", self.address)
     }
 
-    /// Where its files are: `data`, `log`, and the socket.
+    /// The folder of its files: `data`, `log`, and the socket.
     pub fn folder(&self) -> &Path {
         &self.server.folder
     }
 
-    /// What it has said since it was started.
+    /// The log of the server since its start.
     pub fn log(&self) -> String {
         self.server.log()
     }
 
-    /// A client that does not come back, as soon as the server lets one in.
+    /// A client without reconnection, as soon as the server accepts one.
     pub async fn client(&self) -> Plain {
         let begin = Instant::now();
         loop {
             match Plain::connect(&self.config()).await {
                 Ok(client) => return client,
                 Err(error) => {
-                    assert!(begin.elapsed() < HANG, "does not let a client in: {error:?}\n{}", self.log());
+                    assert!(begin.elapsed() < HANG, "accepts no client: {error:?}\n{}", self.log());
                 }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    // ===== what befalls it =====
+    // ===== failures =====
 
-    /// SIGKILL to all of its processes. It stays away until [`Self::start_again`].
+    /// Kills all of its processes with SIGKILL. The server stays down until [`Self::start_again`].
     pub fn kill(&self) {
         self.server.kill();
     }
 
-    /// Returns when it listens. (It may still say that it is starting up.)
+    /// Starts the server again. Returns when it listens; it may still answer that it is starting up.
     pub fn start_again(&self) {
         self.server.start_again();
     }
 
-    /// Kills it, and lets it start again in another thread.
+    /// Kills the server, and starts it again in another thread.
     pub fn kill_and_restart(&self) {
         self.server.kill_and_restart();
     }
 
-    /// As `pg_ctl stop -m fast`: sessions are told 57P01.
+    /// Shuts down as `pg_ctl stop -m fast` does: sessions end with 57P01.
     pub fn shut_down_fast(&self) {
         self.server.end_by(Signal::INT);
     }
 
-    /// As `pg_ctl stop -m immediate`: sessions are told 57P02, if anything.
+    /// Shuts down as `pg_ctl stop -m immediate` does: sessions end with 57P02 or without a message.
     pub fn shut_down_immediately(&self) {
         self.server.end_by(Signal::QUIT);
     }
 
-    /// Stops all of its processes; the kernel still answers for it.
+    /// Freezes all of its processes. The kernel still acknowledges what it receives.
     pub fn freeze(&self) {
         self.server.freeze();
     }
@@ -234,8 +236,10 @@ impl Postgres {
     }
 }
 
-/// A server that is killed leaves its System V shared memory to the next one in the same folder. When there will be none, it
-/// would stay until the machine has no more to give. (Its number is the last word of the seventh line of the lock file.)
+/// Removes the System V shared memory of a killed server.
+///
+/// The next server in the same folder would take it over. Without a next server it would stay, until the machine has no more. Its
+/// number is the last word of the seventh line of the lock file.
 fn remove_shared_memory(folder: &Path) {
     let lock = fs::read_to_string(folder.join("data/postmaster.pid")).unwrap_or_default();
     if let Some(number) = lock.lines().nth(6).and_then(|line| line.split_whitespace().last()) {
@@ -243,12 +247,12 @@ fn remove_shared_memory(folder: &Path) {
     }
 }
 
-/// Ends the server and removes its folder if this process is killed before it can do so.
+/// A process that ends the server and removes its folder if the test process is killed.
 struct Guard(Child);
 
 impl Guard {
     fn over(folder: &Path) -> Self {
-        // What it reads from ends with this process. Without its postmaster, no process of a server goes on.
+        // The pipe that it reads from closes with this process. Without the postmaster, all processes of the server end.
         let script = r#"
             trap '' INT TERM HUP
             cat >/dev/null
@@ -272,30 +276,30 @@ impl Drop for Guard {
     }
 }
 
-/// A client that does not come back. Its connection ends with it.
+/// A client without reconnection. Its connection ends when it is dropped.
 pub struct Plain {
     client: Client,
     connection: AbortHandle,
 }
 
 impl Plain {
-    /// Over TCP, at the first host of the config.
+    /// Connects over TCP to the first host of the configuration.
     pub async fn connect(config: &Config) -> Result<Self, Box<dyn Error + Send + Sync>> {
         Ok(Self::over(tcp(config).await?, config).await?)
     }
 
-    /// Over this stream, whatever the hosts of the config.
+    /// Connects over this stream; the hosts of the configuration do not matter.
     pub async fn over<S>(stream: S, config: &Config) -> Result<Self, tokio_postgres::Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (client, connection) = config.connect_raw(stream, NoTls).await?;
-        // What it has to say about its end, its calls say, too.
+        // The calls of the client report the end of the connection too.
         let connection = tokio::spawn(async { drop(connection.await) }).abort_handle();
         Ok(Self { client, connection })
     }
 
-    /// `Ok`: the server has acknowledged it.
+    /// Sends a notification. `Ok` means that the server has acknowledged it.
     pub async fn notify(&self, channel: &str, payload: &str) -> Result<(), tokio_postgres::Error> {
         self.client.execute("SELECT pg_notify($1, $2)", &[&channel, &payload]).await.map(drop)
     }
@@ -304,25 +308,25 @@ impl Plain {
         self.client.batch_execute(sql).await
     }
 
-    /// Whether there was a session of this process id to be ended.
+    /// Ends the session of this process id. True if there was one.
     pub async fn terminate(&self, process_id: i32) -> Result<bool, tokio_postgres::Error> {
         Ok(self.client.query_one("SELECT pg_terminate_backend($1)", &[&process_id]).await?.get(0))
     }
 
-    /// Ends all sessions that call themselves so; says how many.
+    /// Ends all sessions with this application name. Returns their number.
     pub async fn terminate_named(&self, application: &str) -> Result<u64, tokio_postgres::Error> {
         let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1";
         self.client.execute(end, &[&application]).await
     }
 
-    /// The process ids of the sessions that call themselves so.
+    /// The process ids of the sessions with this application name.
     pub async fn sessions_named(&self, application: &str) -> Result<Vec<i32>, tokio_postgres::Error> {
         let list = "SELECT pid FROM pg_stat_activity WHERE application_name = $1 ORDER BY backend_start";
         Ok(self.client.query(list, &[&application]).await?.iter().map(|row| row.get(0)).collect())
     }
 }
 
-/// A stream to the first host of the config.
+/// A stream to the first host of the configuration.
 pub async fn tcp(config: &Config) -> io::Result<TcpStream> {
     let (Some(Host::Tcp(host)), Some(port)) = (config.get_hosts().first(), config.get_ports().first()) else {
         panic!("no host: {config:?}");
@@ -346,12 +350,12 @@ impl Drop for Plain {
     }
 }
 
-/// Whether there is a PostgreSQL; a line says so if there is none.
+/// Whether PostgreSQL is installed. Prints a line if it is not.
 pub fn is_installed(test: &str) -> bool {
     find(&format!("postgres: {test}")).is_some()
 }
 
-/// The newest one.
+/// The newest installed version.
 fn find(test: &str) -> Option<PathBuf> {
     let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
@@ -359,7 +363,7 @@ fn find(test: &str) -> Option<PathBuf> {
     program(test, "postgres", &[&newest.join("bin").to_string_lossy()])
 }
 
-/// A cluster that nobody has used, to be copied: to make one takes a second. It stays with what the build leaves behind.
+/// An unused cluster to copy, because making one takes a second. It is kept in the build's temporary folder.
 fn template(postgres: &Path) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -379,11 +383,11 @@ fn template(postgres: &Path) -> PathBuf {
     let mut initdb = unprivileged(&postgres.with_file_name("initdb"));
     initdb.args(["--no-sync", "--no-locale", "--auth=scram-sha-256", "--wal-segsize=1", "-E", "UTF8", "-U", USER]);
     run(initdb.arg("--pwfile").arg(password).arg(&data).current_dir(&folder));
-    // From other addresses than the loopback's, too; who listens there is the test's choice.
+    // Allow clients from all addresses. The test chooses where the server listens.
     let rules = data.join("pg_hba.conf");
     let more = fs::read_to_string(&rules).unwrap() + "host all all all scram-sha-256\n";
     fs::write(&rules, more).unwrap();
-    // Another process may do the same: the folder of this name is complete, whoever puts it there.
+    // Another process may do the same. A folder of this name is always complete, because it is renamed into place.
     let own = template.with_extension(std::process::id().to_string());
     run(Command::new("cp").arg("-a").arg(&data).arg(&own));
     if fs::rename(&own, &template).is_err() {

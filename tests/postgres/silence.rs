@@ -1,35 +1,37 @@
-//! A server that says nothing, and one that only seems to.
+//! Silence: a server that does not answer, and one that only seems silent.
+//!
+//! Next: `partition`, for networks that drop packets.
 
 use std::time::{Duration, Instant};
 
 use perconn::postgres::Error;
 
-use crate::fake::{Fake, done, notification};
+use crate::helpers::{EventLog, connected, on_one_and_two_threads, outage, payload, quick};
+use crate::scripted_server::{ScriptedServer, command_complete, notification};
 use crate::server::Postgres;
-use crate::support::soon;
-use crate::world::{Diary, connected, on_one_and_two_threads, outage, payload, quick};
+use crate::support::in_time;
 
 const BEAT: Duration = Duration::from_millis(400);
 const LIMIT: Duration = Duration::from_millis(600);
 
 #[test]
-fn server_that_is_stopped_is_found_and_found_again_when_it_goes_on() {
-    let Some(server) = Postgres::start("server_that_is_stopped") else { return };
+fn frozen_server_is_found_and_is_back_when_it_continues() {
+    let Some(server) = Postgres::start("frozen_server_is_found_and_is_back_when_it_continues") else { return };
     on_one_and_two_threads(async || {
         let mut listener = connected(quick(server.config()).heartbeat(BEAT).ping_timeout(LIMIT)).await;
-        soon("listen", listener.listen("a")).await.unwrap();
+        in_time("listen", listener.listen("a")).await.unwrap();
         server.freeze();
         let begin = Instant::now();
-        // What this side says is no sign of life.
+        // Bytes that this side sends are no sign of life.
         let handle = listener.handle();
-        let talking = tokio::spawn(async move {
+        let sending = tokio::spawn(async move {
             while handle.is_connected() {
                 let _ = tokio::time::timeout(Duration::from_millis(50), handle.listen("b")).await;
             }
         });
-        soon("the loss", talking).await.unwrap();
+        in_time("the loss", sending).await.unwrap();
         let took = begin.elapsed();
-        println!("found after {took:?}, of {:?} at least", LIMIT);
+        println!("found after {took:?}, the limit is {LIMIT:?}");
         assert!(took >= LIMIT, "{took:?}");
         server.thaw();
         let cause = outage(&mut listener).await;
@@ -40,87 +42,87 @@ fn server_that_is_stopped_is_found_and_found_again_when_it_goes_on() {
 }
 
 #[test]
-fn ping_that_nobody_answers_says_so_in_time_and_the_link_is_given_up() {
+fn unanswered_ping_returns_in_time_and_the_connection_is_dropped() {
     on_one_and_two_threads(async || {
-        let fake = Fake::start().await;
-        let mut listener = quick(fake.config()).heartbeat(None).ping_timeout(LIMIT).build().unwrap();
-        let mut talk = fake.welcome().await;
+        let scripted = ScriptedServer::start().await;
+        let mut listener = quick(scripted.config()).heartbeat(None).ping_timeout(LIMIT).build().unwrap();
+        let mut peer = scripted.accept_login().await;
         let begin = Instant::now();
         let handle = listener.handle();
         while matches!(handle.ping().await, Err(Error::Down)) {
             tokio::task::yield_now().await;
         }
         assert!(begin.elapsed() >= LIMIT);
-        talk.query().await.unwrap();
-        let _talk = fake.welcome().await;
+        peer.read_query().await.unwrap();
+        let _peer = scripted.accept_login().await;
         assert!(matches!(*outage(&mut listener).await, Error::Silent { .. }));
     });
 }
 
 #[test]
-fn ping_without_a_connection_says_so_at_once() {
+fn ping_without_a_connection_fails_at_once() {
     on_one_and_two_threads(async || {
-        let fake = Fake::start().await;
-        let listener = quick(fake.config()).build().unwrap();
-        assert!(matches!(soon("ping", listener.ping()).await, Err(Error::Down)));
+        let scripted = ScriptedServer::start().await;
+        let listener = quick(scripted.config()).build().unwrap();
+        assert!(matches!(in_time("ping", listener.ping()).await, Err(Error::Down)));
     });
 }
 
 #[test]
-fn anything_that_comes_in_is_a_sign_of_life() {
+fn anything_that_arrives_is_a_sign_of_life() {
     on_one_and_two_threads(async || {
-        let fake = Fake::start().await;
-        let diary = Diary::default();
-        let builder = quick(fake.config()).heartbeat(BEAT).ping_timeout(LIMIT);
-        let mut listener = builder.on_event(diary.hook()).build().unwrap();
-        let mut talk = fake.welcome().await;
-        let (listened, _) = tokio::join!(listener.listen("a"), talk.obey());
+        let scripted = ScriptedServer::start().await;
+        let event_log = EventLog::default();
+        let builder = quick(scripted.config()).heartbeat(BEAT).ping_timeout(LIMIT);
+        let mut listener = builder.on_event(event_log.hook()).build().unwrap();
+        let mut peer = scripted.accept_login().await;
+        let (listened, _) = tokio::join!(listener.listen("a"), peer.answer_query());
         listened.unwrap();
-        // It is asked, and never answers; but a notification dribbles in, a byte now and then.
+        // The heartbeat is never answered, but a notification arrives byte by byte.
         let message = notification("a", "slowly but surely");
         let begin = Instant::now();
         for byte in message.chunks(1) {
-            talk.send(byte).await;
+            peer.send(byte).await;
             tokio::time::sleep(Duration::from_millis(150)).await;
         }
         assert!(begin.elapsed() > 2 * (BEAT + LIMIT));
         assert_eq!(payload(&mut listener).await, "slowly but surely");
-        assert_eq!(diary.words(), ["connected"]);
+        assert_eq!(event_log.kinds(), ["connected"]);
     });
 }
 
 #[test]
-fn program_that_could_not_run_does_not_blame_the_server() {
+fn suspended_program_does_not_drop_the_connection() {
     on_one_and_two_threads(async || {
-        let fake = Fake::start().await;
-        let diary = Diary::default();
-        let builder = quick(fake.config()).heartbeat(BEAT).ping_timeout(LIMIT);
-        let mut listener = builder.on_event(diary.hook()).build().unwrap();
-        let mut talk = fake.welcome().await;
-        let (listened, _) = tokio::join!(listener.listen("a"), talk.obey());
+        let scripted = ScriptedServer::start().await;
+        let event_log = EventLog::default();
+        let builder = quick(scripted.config()).heartbeat(BEAT).ping_timeout(LIMIT);
+        let mut listener = builder.on_event(event_log.hook()).build().unwrap();
+        let mut peer = scripted.accept_login().await;
+        let (listened, _) = tokio::join!(listener.listen("a"), peer.answer_query());
         listened.unwrap();
-        // The server answers from a thread of its own, and this program stands still when it is just about to be asked.
-        let stream = talk.0.into_std().unwrap();
+        // The server answers from its own thread. The runtime is blocked when the heartbeat is about to be sent.
+        let stream = peer.0.into_std().unwrap();
         stream.set_nonblocking(false).unwrap();
         let server = std::thread::spawn(move || {
             use std::io::{Read, Write};
             let mut message = [0; 6];
             let mut stream = stream;
-            while stream.read_exact(&mut message).is_ok() && stream.write_all(&done("")).is_ok() {}
+            while stream.read_exact(&mut message).is_ok() && stream.write_all(&command_complete("")).is_ok() {}
             stream.write_all(&[])
         });
         for _ in 0..3 {
             tokio::time::sleep(BEAT - Duration::from_millis(20)).await;
-            // All of the runtime's threads, as on a machine that is suspended.
+            // All threads of the runtime, as on a suspended machine.
             let blocked: Vec<_> = (0..2)
                 .map(|_| tokio::spawn(async { std::thread::sleep(BEAT + LIMIT + Duration::from_millis(200)) }))
                 .collect();
             for blocked in blocked {
-                soon("it runs again", blocked).await.unwrap();
+                in_time("it runs again", blocked).await.unwrap();
             }
         }
-        assert_eq!(diary.words(), ["connected"]);
-        soon("close", listener.close()).await;
+        assert_eq!(event_log.kinds(), ["connected"]);
+        in_time("close", listener.close()).await;
         assert!(listener.recv().await.is_err());
         let _ = server.join().unwrap();
     });

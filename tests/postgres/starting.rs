@@ -1,17 +1,21 @@
-//! Settings, first attempts, hosts, passwords.
+//! The start of a listener: settings, first attempts, hosts, passwords.
+//!
+//! Next: `ending`, for its end.
 
 use std::time::{Duration, Instant};
 
 use perconn::postgres::{Error, Event, Listener, ListenerBuilder, Message};
 use tokio_postgres::config::TargetSessionAttrs;
 
-use crate::fake::{Fake, error};
+use crate::helpers::{
+    EventLog, connected, named, next, on_one_and_two_threads, outage, payload, quick, terminate, until,
+};
+use crate::scripted_server::{ScriptedServer, error_response};
 use crate::server::{PASSWORD, Postgres, Setup, USER};
-use crate::support::{refused_address, soon};
-use crate::world::{Diary, connected, named, next, on_one_and_two_threads, outage, payload, quick, terminate, until};
+use crate::support::{in_time, refused_address};
 
 #[tokio::test]
-async fn bad_settings_are_named_when_it_is_built() {
+async fn invalid_settings_are_named_by_build() {
     let zero = Duration::ZERO;
     let good = || Listener::builder("host=127.0.0.1 user=u");
     let cases: Vec<(ListenerBuilder, &str)> = vec![
@@ -31,11 +35,11 @@ async fn bad_settings_are_named_when_it_is_built() {
         (Listener::builder("host=h user=u port=0"), "port 0"),
         (Listener::builder("host=a,b port=1,2,3 user=u"), "port: 3"),
     ];
-    for (builder, why) in cases {
+    for (builder, reason) in cases {
         let error = builder.build().unwrap_err();
         assert!(matches!(error, Error::InvalidConfig(_)), "{error:?}");
         let text = error.to_string();
-        assert!(text.contains(why) && !text.contains("hidden"), "{text}");
+        assert!(text.contains(reason) && !text.contains("hidden"), "{text}");
     }
     for builder in [good().queue(0), Listener::builder("user=u")] {
         assert!(matches!(builder.connect().await, Err(Error::InvalidConfig(_))));
@@ -43,14 +47,16 @@ async fn bad_settings_are_named_when_it_is_built() {
 }
 
 #[test]
-fn listener_is_built_within_a_runtime() {
+fn build_needs_a_runtime() {
     let error = Listener::builder("host=127.0.0.1 user=u").build().unwrap_err();
     assert!(error.to_string().contains("runtime"), "{error}");
 }
 
 #[test]
-fn connect_tells_why_the_first_attempt_failed_and_makes_no_second() {
-    let Some(server) = Postgres::start("connect_tells_why") else { return };
+fn connect_returns_the_error_of_the_first_attempt_and_makes_no_second() {
+    let Some(server) = Postgres::start("connect_returns_the_error_of_the_first_attempt_and_makes_no_second") else {
+        return;
+    };
     on_one_and_two_threads(async || {
         drop(server.client().await);
         for (config, code) in [
@@ -58,116 +64,116 @@ fn connect_tells_why_the_first_attempt_failed_and_makes_no_second() {
             (server.config().user("nobody"), "28P01"),
             (server.config().dbname("nothing"), "3D000"),
         ] {
-            let diary = Diary::default();
-            let error = soon("connect", quick(config).on_event(diary.hook()).connect()).await.unwrap_err();
+            let event_log = EventLog::default();
+            let error = in_time("connect", quick(config).on_event(event_log.hook()).connect()).await.unwrap_err();
             assert!(matches!(&error, Error::Connect { host, .. } if *host == server.address.to_string()), "{error:?}");
             assert_eq!(error.code().unwrap().code(), code);
-            assert_eq!(diary.words(), ["attempt"]);
+            assert_eq!(event_log.kinds(), ["attempt"]);
         }
-        let nobody = refused_address().await;
-        let error = Listener::connect(format!("postgres://u@{nobody}/d")).await.unwrap_err();
-        assert_eq!(error.to_string(), format!("connecting to {nobody} failed"));
-        let listener = soon("connect", Listener::connect(server.url())).await.unwrap();
+        let refused = refused_address().await;
+        let error = Listener::connect(format!("postgres://u@{refused}/d")).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("connecting to {refused} failed"));
+        let listener = in_time("connect", Listener::connect(server.url())).await.unwrap();
         assert_eq!(listener.generation(), 1);
-        soon("ping", listener.ping()).await.unwrap();
+        in_time("ping", listener.ping()).await.unwrap();
     });
 }
 
 #[test]
-fn password_that_is_changed_meanwhile_is_refused_at_a_growing_distance() {
-    let Some(server) = Postgres::start("password_that_is_changed") else { return };
+fn changed_password_is_refused_with_delays_between_the_attempts() {
+    let Some(server) = Postgres::start("changed_password_is_refused_with_delays_between_the_attempts") else { return };
     on_one_and_two_threads(async || {
-        let diary = Diary::default();
-        let builder = named(&server, "locked out").retry_max(Duration::from_secs(1)).on_event(diary.hook());
+        let event_log = EventLog::default();
+        let builder = named(&server, "locked out").retry_max(Duration::from_secs(1)).on_event(event_log.hook());
         let mut listener = connected(builder).await;
-        soon("listen", listener.listen("a")).await.unwrap();
+        in_time("listen", listener.listen("a")).await.unwrap();
         let client = server.client().await;
         client.batch(&format!("ALTER ROLE {USER} PASSWORD 'other'")).await.unwrap();
         terminate(&client, "locked out").await;
-        // (While the server was starting up, it has refused as well, by 57P03.)
+        // While the server was starting up, it refused too, with 57P03.
         let refusals = || {
-            let events = diary.events().into_iter();
+            let events = event_log.events().into_iter();
             events.filter_map(|event| match event {
                 Event::AttemptFailed { cause, retry_in, .. } if cause.code()?.code() == "28P01" => retry_in,
                 _ => None,
             })
         };
         until("refused a few times", async || refusals().count() >= 4).await;
-        assert!(refusals().all(|delay| delay >= Duration::from_millis(10)), "{:?}", diary.events());
+        assert!(refusals().all(|delay| delay >= Duration::from_millis(10)), "{:?}", event_log.events());
         client.batch(&format!("ALTER ROLE {USER} PASSWORD '{PASSWORD}'")).await.unwrap();
         outage(&mut listener).await;
-        client.notify("a", "let in").await.unwrap();
-        assert_eq!(payload(&mut listener).await, "let in");
+        client.notify("a", "accepted").await.unwrap();
+        assert_eq!(payload(&mut listener).await, "accepted");
     });
 }
 
 #[test]
 fn hosts_are_tried_in_order_within_one_attempt() {
-    let Some(server) = Postgres::start("hosts_are_tried_in_order") else { return };
+    let Some(server) = Postgres::start("hosts_are_tried_in_order_within_one_attempt") else { return };
     on_one_and_two_threads(async || {
         drop(server.client().await);
-        let nobody = refused_address().await;
-        let full = Fake::start().await;
+        let refused = refused_address().await;
+        let full = ScriptedServer::start().await;
         let mut config = server.config_without_host();
-        for address in [nobody, full.address, server.address] {
+        for address in [refused, full.address, server.address] {
             config.host(address.ip().to_string()).port(address.port());
         }
-        let diary = Diary::default();
+        let event_log = EventLog::default();
         let refusal = async {
-            let mut talk = full.accept().await;
-            talk.startup().await;
-            talk.send(&error("FATAL", "53300")).await;
+            let mut peer = full.accept().await;
+            peer.read_startup().await;
+            peer.send(&error_response("FATAL", "53300")).await;
         };
-        let (listener, ()) = tokio::join!(quick(config.clone()).on_event(diary.hook()).connect(), refusal);
+        let (listener, ()) = tokio::join!(quick(config.clone()).on_event(event_log.hook()).connect(), refusal);
         let listener = listener.unwrap();
-        soon("ping", listener.ping()).await.unwrap();
-        assert_eq!(diary.words(), ["connected"]);
-        // If all fail, each says why.
+        in_time("ping", listener.ping()).await.unwrap();
+        assert_eq!(event_log.kinds(), ["connected"]);
+        // If all fail, the error has the reason of each.
         let mut config = server.config_without_host();
-        config.password("wrong").host(nobody.ip().to_string()).port(nobody.port());
+        config.password("wrong").host(refused.ip().to_string()).port(refused.port());
         config.host(server.address.ip().to_string()).port(server.address.port());
-        let error = soon("connect", quick(config).connect()).await.unwrap_err();
+        let error = in_time("connect", quick(config).connect()).await.unwrap_err();
         let text = std::error::Error::source(&error).unwrap().to_string();
-        assert!(text.contains(&nobody.to_string()) && text.contains("refused"), "{text}");
+        assert!(text.contains(&refused.to_string()) && text.contains("refused"), "{text}");
         assert_eq!(error.code().unwrap().code(), "28P01");
     });
 }
 
 #[test]
-fn host_that_says_nothing_does_not_take_the_whole_time_of_an_attempt() {
-    let Some(server) = Postgres::start("host_that_says_nothing") else { return };
+fn silent_host_does_not_use_up_the_whole_time_of_an_attempt() {
+    let Some(server) = Postgres::start("silent_host_does_not_use_up_the_whole_time_of_an_attempt") else { return };
     on_one_and_two_threads(async || {
         drop(server.client().await);
-        let silent = Fake::start().await;
+        let silent = ScriptedServer::start().await;
         let mut config = server.config_without_host();
         for address in [silent.address, server.address] {
             config.host(address.ip().to_string()).port(address.port());
         }
         let begin = Instant::now();
-        // Half of it is the second host's, also when the machine is busy.
+        // The second host has half of it, which is enough on a busy machine.
         let limit = Duration::from_secs(12);
-        let listener = soon("connect", quick(config).dial_timeout(limit).connect()).await.unwrap();
+        let listener = in_time("connect", quick(config).dial_timeout(limit).connect()).await.unwrap();
         assert!(begin.elapsed() >= limit / 2 && begin.elapsed() < limit, "{:?}", begin.elapsed());
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
     });
 }
 
 #[test]
 fn attempt_that_takes_too_long_has_failed() {
     on_one_and_two_threads(async || {
-        let fake = Fake::start().await;
-        let connect = quick(fake.config()).dial_timeout(Duration::from_millis(200)).connect();
-        let (outcome, mut talk) = tokio::join!(connect, fake.accept());
+        let scripted = ScriptedServer::start().await;
+        let connect = quick(scripted.config()).dial_timeout(Duration::from_millis(200)).connect();
+        let (outcome, mut peer) = tokio::join!(connect, scripted.accept());
         let error = outcome.unwrap_err();
         assert!(std::error::Error::source(&error).unwrap().to_string().contains("longer than"), "{error:?}");
-        assert!(talk.is_over().await);
+        peer.wait_for_close().await;
     });
 }
 
 #[test]
 fn session_attributes_choose_the_host() {
-    let Some(writable) = Postgres::start("session_attributes: writable") else { return };
-    let setup = Setup::of("session_attributes: read-only").set("default_transaction_read_only", "on");
+    let Some(writable) = Postgres::start("session_attributes_choose_the_host: writable") else { return };
+    let setup = Setup::of("session_attributes_choose_the_host: read-only").set("default_transaction_read_only", "on");
     let Some(read_only) = setup.start() else { return };
     on_one_and_two_threads(async || {
         drop((writable.client().await, read_only.client().await));
@@ -179,9 +185,9 @@ fn session_attributes_choose_the_host() {
                 for server in order {
                     config.host(server.address.ip().to_string()).port(server.address.port());
                 }
-                let listener = soon("connect", quick(config).connect()).await.unwrap();
+                let listener = in_time("connect", quick(config).connect()).await.unwrap();
                 assert_eq!(found.client().await.sessions_named("chosen").await.unwrap().len(), 1);
-                soon("close", listener.close()).await;
+                in_time("close", listener.close()).await;
                 let client = found.client().await;
                 until("gone", async || client.sessions_named("chosen").await.unwrap().is_empty()).await;
             }
@@ -193,11 +199,11 @@ fn session_attributes_choose_the_host() {
 }
 
 #[test]
-fn unix_socket_is_as_good() {
-    let Some(server) = Postgres::start("unix_socket_is_as_good") else { return };
+fn unix_socket_works_too() {
+    let Some(server) = Postgres::start("unix_socket_works_too") else { return };
     on_one_and_two_threads(async || {
         let mut listener = connected(quick(server.unix_config())).await;
-        soon("listen", listener.listen("a")).await.unwrap();
+        in_time("listen", listener.listen("a")).await.unwrap();
         server.client().await.notify("a", "1").await.unwrap();
         assert_eq!(payload(&mut listener).await, "1");
         server.kill_and_restart();
@@ -210,26 +216,26 @@ fn unix_socket_is_as_good() {
 #[test]
 fn retries_are_counted_from_the_first_attempt_that_failed() {
     on_one_and_two_threads(async || {
-        let nobody = refused_address().await;
-        let diary = Diary::default();
-        let builder = quick(format!("postgres://u@{nobody}/d")).max_retries(3).on_event(diary.hook());
+        let refused = refused_address().await;
+        let event_log = EventLog::default();
+        let builder = quick(format!("postgres://u@{refused}/d")).max_retries(3).on_event(event_log.hook());
         let mut listener = builder.build().unwrap();
         let handle = listener.handle();
         let (listened, end) = tokio::join!(handle.listen("a"), listener.recv());
         assert!(matches!(listened, Err(Error::GaveUp { attempts: 4, .. })), "{listened:?}");
         assert!(matches!(end, Err(Error::GaveUp { attempts: 4, .. })));
-        assert_eq!(diary.words(), ["attempt", "attempt", "attempt", "attempt", "gave"]);
+        assert_eq!(event_log.kinds(), ["attempt", "attempt", "attempt", "attempt", "gave"]);
     });
 }
 
 #[test]
-fn dialer_of_ones_own_makes_the_connections() {
-    let Some(server) = Postgres::start("dialer_of_ones_own") else { return };
+fn custom_dialer_makes_the_connections() {
+    let Some(server) = Postgres::start("custom_dialer_makes_the_connections") else { return };
     on_one_and_two_threads(async || {
         let address = server.address;
         let dialer = perconn::dial_fn(move || tokio::net::TcpStream::connect(address));
         let mut listener = connected(quick(server.config_without_host()).dialer(dialer)).await;
-        soon("listen", listener.listen("a")).await.unwrap();
+        in_time("listen", listener.listen("a")).await.unwrap();
         server.client().await.notify("a", "1").await.unwrap();
         assert!(matches!(next(&mut listener).await, Message::Notification(_)));
         let panicking =

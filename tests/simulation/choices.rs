@@ -1,4 +1,6 @@
-//! Where a schedule's decisions come from: a seed, or the bytes of a fuzzer.
+//! The decisions of a schedule, from a seed or from the bytes of a fuzzer.
+//!
+//! Next: `schedule.rs`, which makes most of them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -7,14 +9,15 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-/// A source of decisions that all parts of one schedule share. Equal sources give equal schedules, as everything runs on
-/// one thread and in virtual time.
+/// A source of decisions that all parts of one schedule share.
+///
+/// Equal sources give equal schedules, as everything runs on one thread and in virtual time.
 #[derive(Clone)]
 pub struct Choices(Arc<Mutex<Source>>);
 
 enum Source {
     Seed(SmallRng),
-    /// When they are used up, every decision is the first possibility.
+    /// When they are used up, every decision is the first option.
     Bytes(VecDeque<u8>),
 }
 
@@ -39,17 +42,18 @@ impl Choices {
         usize::try_from(number % n as u64).unwrap()
     }
 
-    /// True in so many of a hundred cases.
+    /// True in `percent` of a hundred cases.
     pub fn chance(&self, percent: usize) -> bool {
-        // The first possibility is "no", so that a fuzzer's empty input is a quiet day.
+        // The first option is "no", so that an empty input of a fuzzer injects no faults.
         100 - percent <= self.below(100)
     }
 
+    /// One of `from`.
     pub fn pick<T: Clone>(&self, from: &[T]) -> T {
         from[self.below(from.len())].clone()
     }
 
-    /// A time of any order of magnitude up to `max`, zero included.
+    /// A time of any order of magnitude from zero to `max`.
     pub fn time(&self, max: Duration) -> Duration {
         max / (1 << self.below(10)) * self.below(9) as u32 / 8
     }

@@ -1,4 +1,6 @@
-//! The program under the connection: tasks that read and write, change their minds, and note all that they are told.
+//! The program that uses the connection: tasks that read, write and cancel, and record every outcome.
+//!
+//! Next: `journal.rs`, the record.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -11,49 +13,50 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::choices::Choices;
-use crate::journal::{Journal, Note, Outcome, Refusal, What, Who};
+use crate::journal::{HandleId, Journal, Note, Operation, Outcome, Refusal};
 use crate::message;
 use crate::network::{Network, Stream};
 
-/// What a task works with.
+/// One task of the program.
 #[derive(Clone)]
 pub struct Task {
-    pub who: Who,
+    pub id: HandleId,
     pub choices: Choices,
     pub journal: Journal,
     pub network: Network,
-    /// How many operations it makes.
+    /// How many operations it runs.
     pub operations: usize,
 }
 
 /// The message that is being written.
 #[derive(Default)]
-pub struct Outbox {
+pub struct CurrentMessage {
     number: u32,
     bytes: Vec<u8>,
     written: usize,
 }
 
-impl Outbox {
-    /// Messages that nobody is to receive.
+impl CurrentMessage {
+    /// Messages that are written after the end and that no server receives.
     pub fn after_the_end() -> Self {
         Self { number: 1_000_000, ..Self::default() }
     }
 
+    /// No message; the next one gets the next number.
     fn next(self) -> Self {
         Self { number: self.number, ..Self::default() }
     }
 }
 
 impl Task {
-    /// Makes an operation, and notes it. It may be dropped before it is done.
+    /// Runs an operation and records it. By chance, it is dropped before it is done.
     async fn operate<T>(
         &self,
-        what: What,
+        operation: Operation,
         future: impl Future<Output = io::Result<T>>,
         outcome: impl FnOnce(T) -> Outcome,
     ) -> Outcome {
-        self.journal.write(Note::Began(self.who, what));
+        self.journal.write(Note::Began(self.id, operation));
         let mut future = pin!(future);
         let result = match self.choices.below(4) {
             0..=1 => Some(future.await),
@@ -75,7 +78,7 @@ impl Task {
             Some(Ok(value)) => outcome(value),
             Some(Err(error)) => Outcome::of_error(&error),
         };
-        self.journal.write(Note::Finished(self.who, what, outcome.clone()));
+        self.journal.write(Note::Finished(self.id, operation, outcome.clone()));
         outcome
     }
 
@@ -87,7 +90,7 @@ impl Task {
             Ok(buf)
         };
         self.operate(
-            What::Read,
+            Operation::Read,
             read,
             |bytes| {
                 if bytes.is_empty() { Outcome::EndOfStream } else { Outcome::Bytes(bytes) }
@@ -96,46 +99,46 @@ impl Task {
         .await
     }
 
-    /// Writes on at the message in the outbox, or begins another.
-    pub async fn write(&self, writer: &mut (impl AsyncWrite + Unpin), outbox: &mut Outbox) -> Outcome {
-        if outbox.written == outbox.bytes.len() {
-            outbox.number += 1;
-            outbox.bytes = message::encode(outbox.number, self.choices.pick(&[0, 1, 20, 255]));
-            outbox.written = 0;
+    /// Writes the rest of the current message, or begins the next one.
+    pub async fn write(&self, writer: &mut (impl AsyncWrite + Unpin), current: &mut CurrentMessage) -> Outcome {
+        if current.written == current.bytes.len() {
+            current.number += 1;
+            current.bytes = message::encode(current.number, self.choices.pick(&[0, 1, 20, 255]));
+            current.written = 0;
         }
-        let rest = &outbox.bytes[outbox.written..];
+        let rest = &current.bytes[current.written..];
         let outcome = if self.choices.chance(70) {
-            self.operate(What::Write, writer.write(rest), Outcome::Wrote).await
+            self.operate(Operation::Write, writer.write(rest), Outcome::Wrote).await
         } else {
             let (one, other) = rest.split_at(rest.len() / 2);
             let parts = [IoSlice::new(one), IoSlice::new(other)];
-            self.operate(What::Write, writer.write_vectored(&parts), Outcome::Wrote).await
+            self.operate(Operation::Write, writer.write_vectored(&parts), Outcome::Wrote).await
         };
         match outcome {
             Outcome::Wrote(n) => {
-                outbox.written += n;
-                if outbox.written == outbox.bytes.len() {
-                    self.journal.write(Note::MessageWritten(outbox.number));
+                current.written += n;
+                if current.written == current.bytes.len() {
+                    self.journal.write(Note::MessageWritten(current.number));
                 }
             }
-            // Nothing was accepted, and the message goes on where it was.
-            Outcome::Cancelled | Outcome::Refused(Refusal::Passing) => {}
-            // The link is gone, and the rest of the message with it.
-            _ => outbox.written = outbox.bytes.len(),
+            // No byte was accepted, and the message continues where it was.
+            Outcome::Cancelled | Outcome::Refused(Refusal::TryAgain) => {}
+            // The link is gone, and with it the rest of the message.
+            _ => current.written = current.bytes.len(),
         }
         outcome
     }
 
-    pub async fn flush(&self, writer: &mut (impl AsyncWrite + Unpin), outbox: &mut Outbox) -> Outcome {
-        let outcome = self.operate(What::Flush, writer.flush(), |()| Outcome::Done).await;
-        if matches!(outcome, Outcome::Told(..)) {
-            outbox.written = outbox.bytes.len();
+    pub async fn flush(&self, writer: &mut (impl AsyncWrite + Unpin), current: &mut CurrentMessage) -> Outcome {
+        let outcome = self.operate(Operation::Flush, writer.flush(), |()| Outcome::Done).await;
+        if matches!(outcome, Outcome::Reported(..)) {
+            current.written = current.bytes.len();
         }
         outcome
     }
 
     pub async fn shutdown(&self, writer: &mut (impl AsyncWrite + Unpin)) -> Outcome {
-        self.operate(What::Shutdown, writer.shutdown(), |()| Outcome::Done).await
+        self.operate(Operation::Shutdown, writer.shutdown(), |()| Outcome::Done).await
     }
 
     async fn pause(&self) {
@@ -143,7 +146,7 @@ impl Task {
     }
 }
 
-/// What every handle of this crate can do beside reading and writing.
+/// Methods of every handle besides reading and writing.
 pub trait Control {
     fn control(&self, task: &Task) -> impl Future<Output = ()>;
 }
@@ -159,7 +162,7 @@ macro_rules! control {
                     }
                     2..=4 => {
                         let connected = async { self.connected().await.map_err(io::Error::from) };
-                        task.operate(What::Connected, connected, |()| Outcome::Done).await;
+                        task.operate(Operation::Connected, connected, |()| Outcome::Done).await;
                     }
                     5 => assert_eq!(self.is_connected(), self.status().is_connected()),
                     6 => drop((self.generation(), format!("{self:?}"))),
@@ -172,17 +175,17 @@ macro_rules! control {
 
 control!(Conn, ReadHalf, WriteHalf, SharedConn);
 
-/// One task with a whole connection.
+/// A task with a whole connection.
 pub async fn use_whole(task: Task, mut conn: Conn<Stream>) -> Conn<Stream> {
-    let mut outbox = Outbox::default();
-    let mut told = 0;
+    let mut current = CurrentMessage::default();
+    let mut last_reported = 0;
     for _ in 0..task.operations {
         let (outcome, is_read) = match task.choices.below(20) {
             0..=7 => (task.read(&mut conn).await, true),
-            8..=15 => (task.write(&mut conn, &mut outbox).await, false),
-            16 => (task.flush(&mut conn, &mut outbox).await, false),
+            8..=15 => (task.write(&mut conn, &mut current).await, false),
+            16 => (task.flush(&mut conn, &mut current).await, false),
             17 => {
-                // What halves were told, the whole was: here they are told of nothing.
+                // What the halves have reported counts for the whole. Here they report nothing.
                 let (read, write) = conn.into_split();
                 conn = read.reunite(write).expect("they belong together");
                 continue;
@@ -192,29 +195,29 @@ pub async fn use_whole(task: Task, mut conn: Conn<Stream>) -> Conn<Stream> {
                 continue;
             }
         };
-        let is_news = match outcome {
-            // An older one is told again because an operation was cancelled, and says nothing of this message.
-            Outcome::Told(generation, _) if generation <= told => false,
-            Outcome::Told(generation, _) => {
-                told = generation;
+        let is_new_break = match outcome {
+            // An older break is reported again because an operation was cancelled. It does not concern this message.
+            Outcome::Reported(generation, _) if generation <= last_reported => false,
+            Outcome::Reported(generation, _) => {
+                last_reported = generation;
                 true
             }
             Outcome::EndOfStream => {
-                told += 1;
+                last_reported += 1;
                 true
             }
             _ => false,
         };
-        // A program that is told by a read may forget the message of which it had written a part; or it may go on with
-        // it, as a `write_all` beside the read would, and has to be told then.
-        if is_news && is_read && task.choices.chance(50) {
-            outbox = outbox.next();
+        // After a read has reported the break, a program may drop the message that it had partly written. Or it may go on
+        // with it, as a `write_all` beside the read would, and then the write has to report the break, too.
+        if is_new_break && is_read && task.choices.chance(50) {
+            current = current.next();
         }
     }
     conn
 }
 
-/// One task that reads.
+/// A task with a read half.
 pub async fn use_reader(task: Task, mut reader: ReadHalf<Stream>) -> ReadHalf<Stream> {
     for _ in 0..task.operations {
         match task.choices.below(10) {
@@ -225,20 +228,20 @@ pub async fn use_reader(task: Task, mut reader: ReadHalf<Stream>) -> ReadHalf<St
     reader
 }
 
-/// And one that writes.
+/// A task with a write half.
 pub async fn use_writer(task: Task, mut writer: WriteHalf<Stream>) -> WriteHalf<Stream> {
-    let mut outbox = Outbox::default();
+    let mut current = CurrentMessage::default();
     for _ in 0..task.operations {
         match task.choices.below(10) {
-            0..=6 => drop(task.write(&mut writer, &mut outbox).await),
-            7 => drop(task.flush(&mut writer, &mut outbox).await),
+            0..=6 => drop(task.write(&mut writer, &mut current).await),
+            7 => drop(task.flush(&mut writer, &mut current).await),
             _ => writer.control(&task).await,
         }
     }
     writer
 }
 
-/// The same on a whole connection that tokio split.
+/// A task that reads from a whole connection that `tokio::io::split` has split.
 pub async fn use_split_reader<R: AsyncRead + Unpin>(task: Task, mut reader: R) -> R {
     for _ in 0..task.operations {
         match task.choices.below(10) {
@@ -249,12 +252,13 @@ pub async fn use_split_reader<R: AsyncRead + Unpin>(task: Task, mut reader: R) -
     reader
 }
 
+/// A task that writes on one.
 pub async fn use_split_writer<W: AsyncWrite + Unpin>(task: Task, mut writer: W) -> W {
-    let mut outbox = Outbox::default();
+    let mut current = CurrentMessage::default();
     for _ in 0..task.operations {
         match task.choices.below(10) {
-            0..=6 => drop(task.write(&mut writer, &mut outbox).await),
-            7 => drop(task.flush(&mut writer, &mut outbox).await),
+            0..=6 => drop(task.write(&mut writer, &mut current).await),
+            7 => drop(task.flush(&mut writer, &mut current).await),
             _ => task.pause().await,
         }
     }
@@ -275,7 +279,7 @@ pub async fn use_shared_reader(task: Task, conn: SharedConn<Stream>) -> SharedCo
                     buf.truncate(n);
                     Ok(buf)
                 };
-                task.operate(What::Read, read, |bytes| {
+                task.operate(Operation::Read, read, |bytes| {
                     if bytes.is_empty() { Outcome::EndOfStream } else { Outcome::Bytes(bytes) }
                 })
                 .await;
@@ -286,7 +290,7 @@ pub async fn use_shared_reader(task: Task, conn: SharedConn<Stream>) -> SharedCo
     conn
 }
 
-/// A task that writes on one, messages with numbers of its own.
+/// A task that writes messages on a shared connection, with numbers of its own.
 pub async fn use_shared_writer(task: Task, number: u32, conn: SharedConn<Stream>) -> SharedConn<Stream> {
     for message in 1..=task.operations as u32 {
         match task.choices.below(10) {
@@ -299,12 +303,13 @@ pub async fn use_shared_writer(task: Task, number: u32, conn: SharedConn<Stream>
 }
 
 impl Task {
+    /// Writes one message as one job.
     pub async fn write_job(&self, number: u32, conn: &SharedConn<Stream>) {
-        // A few are so large that they are not copied; through a narrow wire they would take for ever.
+        // A few are so large that they are not copied. Through a narrow link they would take too long.
         let is_large = self.network.is_wide() && self.choices.chance(2);
         let length = if is_large { 17_000 } else { self.choices.pick(&[0, 1, 20, 255]) };
         let bytes = message::encode(number, length);
-        let outcome = self.operate(What::Write, conn.write_all(&bytes), |()| Outcome::Done).await;
+        let outcome = self.operate(Operation::Write, conn.write_all(&bytes), |()| Outcome::Done).await;
         if matches!(outcome, Outcome::Done) {
             self.journal.write(Note::MessageWritten(number));
         }

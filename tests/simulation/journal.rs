@@ -1,4 +1,6 @@
-//! What happened in a schedule, in order and with the virtual time, for the judge and for whoever replays a seed.
+//! The journal of a schedule: what happened, in order and with the virtual time.
+//!
+//! The checker reads it, and so does a person who replays a seed. Next: `checker.rs`.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use perconn::{Error, Event};
 use tokio::time::Instant;
 
-/// The common record of one schedule.
+/// The journal of one schedule; a clone writes into the same one.
 #[derive(Clone)]
 pub struct Journal {
     began: Instant,
@@ -22,41 +24,41 @@ pub struct Entry {
 }
 
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "some fields are there for the reader of a journal")]
+#[allow(dead_code, reason = "some fields are only printed")]
 pub enum Note {
     DialBegan,
-    /// It made the wire of this number.
+    /// The dial made the link of this number.
     DialSucceeded(u64),
     DialFailed,
-    /// The connection did not wait for its outcome.
+    /// The connection dropped the dial.
     DialDropped,
-    /// The server ended a wire.
+    /// The server ended a link.
     Ended(u64, End),
     Event(Event),
     Logged(LogLine),
     HookPanicked,
     /// A handle began an operation.
-    Began(Who, What),
-    /// And this is what became of it.
-    Finished(Who, What, Outcome),
+    Began(HandleId, Operation),
+    /// The outcome of an operation.
+    Finished(HandleId, Operation, Outcome),
     /// The program finished a message: every byte of it was accepted.
     MessageWritten(u32),
-    /// What became of a message that was one job.
+    /// The outcome of a message that was one job.
     Job(u32, Outcome),
     Reconnect,
     CloseCalled,
     CloseDone,
-    /// Everything from here on is in good weather.
-    Calm,
+    /// From here on everything works.
+    FaultsStopped,
 }
 
 /// A handle of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Who {
+pub enum HandleId {
     Whole,
     ReadHalf,
     WriteHalf,
-    /// The two ends of a whole connection that tokio split.
+    /// The two ends of a whole connection after `tokio::io::split`.
     SplitRead,
     SplitWrite,
     /// Clones of a shared connection, by number.
@@ -65,7 +67,7 @@ pub enum Who {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum What {
+pub enum Operation {
     Read,
     Write,
     Flush,
@@ -74,19 +76,19 @@ pub enum What {
 }
 
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "some fields are there for the reader of a journal")]
+#[allow(dead_code, reason = "some fields are only printed")]
 pub enum Outcome {
     Bytes(Vec<u8>),
     Wrote(usize),
     Done,
     EndOfStream,
-    /// Told of the break of this generation.
-    Told(u64, io::ErrorKind),
+    /// The break of this generation.
+    Reported(u64, io::ErrorKind),
     Refused(Refusal),
     Cancelled,
 }
 
-/// An error that tells of no break.
+/// An error that reports no break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     Closed,
@@ -94,7 +96,7 @@ pub enum Refusal {
     Down,
     WaitTimeout,
     /// `WouldBlock` or `Interrupted`.
-    Passing,
+    TryAgain,
     AfterShutdown,
     Other,
 }
@@ -108,12 +110,12 @@ pub enum LogLine {
     Other,
 }
 
-/// How the server ends a wire.
+/// How the server ends a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Close,
     Reset,
-    /// The stream itself failed in the program's hands.
+    /// A call on the client end failed.
     Broke,
 }
 
@@ -134,13 +136,13 @@ impl Journal {
 impl Outcome {
     pub fn of_error(error: &io::Error) -> Self {
         let refusal = match Error::of(error) {
-            Some(Error::IoError { generation, .. }) => return Self::Told(*generation, error.kind()),
+            Some(Error::IoError { generation, .. }) => return Self::Reported(*generation, error.kind()),
             Some(Error::ClosedConnection) if error.kind() == io::ErrorKind::BrokenPipe => Refusal::AfterShutdown,
             Some(Error::ClosedConnection) => Refusal::Closed,
             Some(Error::GaveUp { .. }) => Refusal::GaveUp,
             Some(Error::Down { .. }) => Refusal::Down,
             Some(Error::WaitTimeout { .. }) => Refusal::WaitTimeout,
-            None if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Refusal::Passing,
+            None if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Refusal::TryAgain,
             _ => Refusal::Other,
         };
         Self::Refused(refusal)
@@ -159,13 +161,15 @@ impl LogLine {
     }
 }
 
-/// One line an entry.
+/// One line.
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:>14.6}  ", self.at.as_secs_f64())?;
         match &self.note {
-            Note::Finished(who, what, Outcome::Bytes(bytes)) => write!(f, "{who:?} {what:?}: {} bytes", bytes.len()),
-            Note::Finished(who, what, outcome) => write!(f, "{who:?} {what:?}: {outcome:?}"),
+            Note::Finished(id, operation, Outcome::Bytes(bytes)) => {
+                write!(f, "{id:?} {operation:?}: {} bytes", bytes.len())
+            }
+            Note::Finished(id, operation, outcome) => write!(f, "{id:?} {operation:?}: {outcome:?}"),
             Note::Event(event) => write!(f, "event: {event}"),
             note => write!(f, "{note:?}"),
         }

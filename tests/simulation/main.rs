@@ -1,30 +1,32 @@
-//! Schedules of operations and faults, drawn from a seed, in virtual time; and a judge over each.
+//! Simulation: schedules of operations and faults in virtual time, drawn from a seed and checked afterwards.
 //!
-//! A schedule is a connection with settings, a program of one or two tasks that use it, and a network that refuses,
-//! stalls, cuts and lies. Everything runs on one thread under paused time, so that a seed repeats a schedule exactly.
-//! When it is over, the [judge] checks every promise from the records of both ends.
+//! A schedule is a connection with settings, a program whose tasks use it, and a network that refuses, stalls, fails and
+//! returns spurious results. Everything runs on one thread under paused time, so that a seed repeats a schedule exactly.
+//! Afterwards the [checker] checks every promise from the records of both ends.
 //!
 //! ```text
 //! cargo test --release --test simulation -- --nocapture        # 10,000 schedules, and the mutants of the rules
 //! PERCONN_SIMULATION_SEEDS=1000000 cargo test --release --test simulation -- --nocapture
 //! PERCONN_SIMULATION_SEED=4711 cargo test --test simulation -- --nocapture      # one, with its journal
 //! ```
+//!
+//! Next: [schedule], then [checker].
 
-#![allow(unreachable_pub, reason = "nothing is reached from outside of a test")]
+#![allow(unreachable_pub, reason = "a test has no public items")]
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
+use checker::Findings;
 use choices::Choices;
-use judge::Verdict;
 use server::Simulated;
 
+mod checker;
 mod choices;
 mod client;
 mod journal;
-mod judge;
 mod message;
 #[cfg(not(debug_assertions))]
 mod mutants;
@@ -38,7 +40,7 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text:?}: expected a number")))
 }
 
-/// Panics that the schedules want are nobody's business; others are told with the seed.
+/// Silences the panics that the schedules intend. Others are printed with their seed.
 fn quiet_simulated_panics() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -48,18 +50,18 @@ fn quiet_simulated_panics() {
     }));
 }
 
-/// Plays one schedule and judges it; a panic is a violation, too.
-fn try_seed(seed: u64) -> (Verdict, String) {
+/// Runs one schedule and checks it. A panic is a violation, too.
+fn try_seed(seed: u64) -> (Findings, String) {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let record = schedule::run(&Choices::from_seed(seed));
-        let verdict = Verdict::on(&record);
-        let report = if verdict.is_clean() { String::new() } else { judge::report(&record, &verdict) };
-        (verdict, report)
+        let findings = Findings::of(&record);
+        let report = if findings.is_clean() { String::new() } else { checker::report(&record, &findings) };
+        (findings, report)
     }));
     outcome.unwrap_or_else(|panic: Box<dyn Any + Send>| {
         let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-        let verdict = Verdict { violations: vec![format!("a panic: {text}")], ..Verdict::default() };
-        (verdict, String::new())
+        let findings = Findings { violations: vec![format!("a panic: {text}")], ..Findings::default() };
+        (findings, String::new())
     })
 }
 
@@ -68,9 +70,9 @@ fn every_promise_holds() {
     quiet_simulated_panics();
     if let Some(seed) = setting("PERCONN_SIMULATION_SEED") {
         let record = schedule::run(&Choices::from_seed(seed));
-        let verdict = Verdict::on(&record);
-        println!("{}", judge::report(&record, &verdict));
-        assert!(verdict.is_clean(), "seed {seed}");
+        let findings = Findings::of(&record);
+        println!("{}", checker::report(&record, &findings));
+        assert!(findings.is_clean(), "seed {seed}");
         return;
     }
     let seeds = setting("PERCONN_SIMULATION_SEEDS").unwrap_or(if cfg!(debug_assertions) { 2_000 } else { 10_000 });
@@ -84,12 +86,12 @@ fn every_promise_holds() {
                     if seed >= seeds {
                         break;
                     }
-                    let (verdict, report) = try_seed(seed);
-                    operations.fetch_add(verdict.operations, Ordering::Relaxed);
-                    breaks.fetch_add(verdict.breaks, Ordering::Relaxed);
-                    if !verdict.is_clean() && !failed.swap(true, Ordering::Relaxed) {
+                    let (findings, report) = try_seed(seed);
+                    operations.fetch_add(findings.operations, Ordering::Relaxed);
+                    breaks.fetch_add(findings.breaks, Ordering::Relaxed);
+                    if !findings.is_clean() && !failed.swap(true, Ordering::Relaxed) {
                         println!("{report}");
-                        println!("seed {seed} broke a promise: {}", verdict.violations.join("; "));
+                        println!("seed {seed} broke a promise: {}", findings.violations.join("; "));
                         println!("again: PERCONN_SIMULATION_SEED={seed} cargo test --test simulation -- --nocapture");
                     }
                 }
@@ -105,8 +107,8 @@ fn every_promise_holds() {
 fn seed_repeats_its_schedule_exactly() {
     quiet_simulated_panics();
     for seed in 0..1_000 {
-        let play = || journal::text(&schedule::run(&Choices::from_seed(seed)).entries);
-        assert_eq!(play(), play(), "seed {seed}");
+        let run = || journal::text(&schedule::run(&Choices::from_seed(seed)).entries);
+        assert_eq!(run(), run(), "seed {seed}");
     }
 }
 
@@ -115,13 +117,13 @@ fn schedules_that_a_fuzzer_kept_break_no_promise() {
     quiet_simulated_panics();
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/schedule");
     let Ok(entries) = std::fs::read_dir(&folder) else {
-        println!("there is no corpus in {}: it is not a part of the package", folder.display());
+        println!("no corpus in {}: the published package does not contain it", folder.display());
         return;
     };
     for entry in entries {
         let path = entry.unwrap().path();
         let record = schedule::run(&Choices::from_bytes(&std::fs::read(&path).unwrap()));
-        let verdict = Verdict::on(&record);
-        assert!(verdict.is_clean(), "{}: {}", path.display(), judge::report(&record, &verdict));
+        let findings = Findings::of(&record);
+        assert!(findings.is_clean(), "{}: {}", path.display(), checker::report(&record, &findings));
     }
 }

@@ -1,11 +1,13 @@
-//! What the client sends: numbered messages that can be told apart on the wire, whole or cut.
+//! The messages that the client sends: numbered, and recognizable on the link whether whole or cut.
+//!
+//! Next: `checker/frames.rs`, which decodes them.
 
 use crate::network::mix;
 
 const MAGIC: u8 = 0xA5;
 const HEADER: usize = 7;
 
-/// From this bit on, the number of a message is that of its writer.
+/// The bits of a message number from this one on are the number of its writer.
 pub const WRITER_SHIFT: u32 = 20;
 
 /// The bytes of a message: magic, number, length of the payload, payload.
@@ -17,13 +19,14 @@ pub fn encode(number: u32, length: u16) -> Vec<u8> {
     bytes
 }
 
-/// Takes the bytes of one wire apart: the numbers of its messages (of which a last one that is cut in its header is none),
-/// and whether the last one is whole.
+/// Decodes the bytes of one link: the numbers of its messages, and whether the last one is whole.
+///
+/// A last message that is cut in its header does not count.
 pub fn decode(mut bytes: &[u8]) -> Result<(Vec<u32>, bool), String> {
     let mut numbers = Vec::new();
     while let Some(&magic) = bytes.first() {
         if magic != MAGIC {
-            return Err(format!("after {numbers:?} comes the rest of another message"));
+            return Err(format!("after messages {numbers:?} comes a part of another message"));
         }
         let [_, a, b, c, d, e, f, ..] = *bytes else { break };
         let (number, length) = (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]));

@@ -1,9 +1,10 @@
-//! Proof that the judge can fail: the crate with one rule broken at a time.
+//! Mutation test of the checker: the crate with one rule broken at a time.
 //!
-//! Each mutant is a copy of the crate in which one line of its source has been changed. It is built, and plays the same
-//! schedules until the judge finds it out. A mutant that nobody finds out is a hole in the judge.
+//! Each mutant is a copy of the crate in which one line of source is changed. It is built and runs the same schedules until
+//! the checker reports a violation. A mutant that survives is a gap in the checker.
 //!
-//! A build takes some seconds each, so this runs in release builds only: `cargo test --release --test simulation`.
+//! Each build takes some seconds, so this runs in release builds only: `cargo test --release --test simulation`. Next:
+//! `checker.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,8 +21,8 @@ struct Mutant {
 const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a lost wake-up",
-        file: "src/conn_state/record.rs",
-        original: "self.is_news = true;\n        fault",
+        file: "src/conn_state/inner.rs",
+        original: "self.wake_handles = true;\n        fault",
         broken: "fault",
     },
     Mutant {
@@ -33,8 +34,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an operation that waits from one link into the next",
         file: "src/conn/direction.rs",
-        original: "self.waits_on = generation;",
-        broken: "self.waits_on = generation.min(0);",
+        original: "self.pending_on = generation;",
+        broken: "self.pending_on = generation.min(0);",
     },
     Mutant {
         name: "a break that is told twice",
@@ -44,32 +45,32 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a break that is not told",
-        file: "src/conn_state/record.rs",
+        file: "src/conn_state/inner.rs",
         original: "self.faults.iter().find(|fault| fault.generation > last_reported).cloned()",
         broken: "self.faults.iter().find(|fault| fault.generation > last_reported.max(1)).cloned()",
     },
     Mutant {
         name: "the newest break told for the oldest",
-        file: "src/conn_state/record.rs",
+        file: "src/conn_state/inner.rs",
         original: "self.faults.iter().find(|fault| fault.generation > last_reported).cloned()",
         broken: "self.faults.iter().rev().find(|fault| fault.generation > last_reported).cloned()",
     },
     Mutant {
         name: "a write into a link that is known to be closed",
         file: "src/conn/poll.rs",
-        original: "if link.stream.is_closed_by_peer(&mut dir.last_look, |stream| (context.is_closed)(stream)) {",
-        broken: "if generation == 0 && link.stream.is_closed_by_peer(&mut dir.last_look, |stream| (context.is_closed)(stream)) {",
+        original: "if link.stream.check_closed(&mut dir.last_check, |stream| (context.is_closed)(stream)) {",
+        broken: "if generation == 0 && link.stream.check_closed(&mut dir.last_check, |stream| (context.is_closed)(stream)) {",
     },
     Mutant {
         name: "last bytes that are not read before the break is told",
         file: "src/conn/slow_path.rs",
-        original: "Some(buf) => ready!(self.poll_rest(dir, cx, &fault, buf)),",
-        broken: "Some(_) => self.tell_reader(dir, &fault),",
+        original: "Some(buf) => ready!(self.poll_read_leftover(dir, cx, &fault, buf)),",
+        broken: "Some(_) => self.report_to_reader(dir, &fault),",
     },
     Mutant {
         name: "a backoff that is skipped after a short link",
         file: "src/actor/rules.rs",
-        original: "if ended.is_fresh { Pace::Jitter } else { Pace::Backoff }",
+        original: "if ended.retries == 0 { Pace::Jitter } else { Pace::Backoff }",
         broken: "Pace::Jitter",
     },
     Mutant {
@@ -81,8 +82,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a delay beyond the longest",
         file: "src/backoff.rs",
-        original: "reach.min(self.cap)",
-        broken: "reach.min(self.cap * 2)",
+        original: "upper.min(self.max)",
+        broken: "upper.min(self.max * 2)",
     },
     Mutant {
         name: "a retry too many",
@@ -91,16 +92,16 @@ const MUTANTS: &[Mutant] = &[
         broken: "self.retries > max",
     },
     Mutant {
-        name: "a close that is not heard during a delay",
+        name: "a close that is ignored during a delay",
         file: "src/actor/rules.rs",
-        original: "(_, Input::Close) => (Self::Over, Action::Stop),",
-        broken: "(Self::Dialing(_) | Self::Up { .. }, Input::Close) => (Self::Over, Action::Stop),",
+        original: "(_, Input::Close) => (Self::Ended, Action::Stop),",
+        broken: "(Self::Dialing(_) | Self::Up { .. }, Input::Close) => (Self::Ended, Action::Stop),",
     },
     Mutant {
         name: "an idle timeout that every look puts off",
         file: "src/conn/idle_timeout.rs",
-        original: "current.generation == generation",
-        broken: "current.generation > generation",
+        original: "silence.generation == generation",
+        broken: "silence.generation > generation",
     },
     Mutant {
         name: "a hook whose panic ends the actor",
@@ -123,7 +124,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a job whose rest goes to the next link",
         file: "src/conn/shared/queue.rs",
-        original: "self.bytes.drain(..job.length - begun);",
+        original: "self.bytes.drain(..job.length - written);",
         broken: "let _ = job.length;",
     },
     Mutant {
@@ -141,43 +142,43 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a caller of many bytes that leaves without a word",
         file: "src/conn/shared/queue.rs",
-        original: "} else if job.place == Place::Large {",
-        broken: "} else if job.place == Place::Large && bytes.is_empty() {",
+        original: "} else if job.storage == Storage::Large {",
+        broken: "} else if job.storage == Storage::Large && bytes.is_empty() {",
     },
 ];
 
-/// How many schedules a mutant has to deceive the judge.
+/// How many schedules a mutant has to survive to count as undetected.
 const SCHEDULES: &str = "5000";
 
 #[test]
-fn judge_finds_every_mutant_out() {
+fn every_mutant_is_caught() {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
-    for part in ["Cargo.toml", "Cargo.lock", "README.md", "src", "benches", "examples", "tests"] {
+    for part in ["Cargo.toml", "Cargo.lock", "README.md", "src", "benches", "examples", "interop", "tests"] {
         copy_all(&crate_folder.join(part), &copy.join(part));
     }
-    let mut deceived = Vec::new();
+    let mut survivors = Vec::new();
     for mutant in MUTANTS {
         let (file, source) = (copy.join(mutant.file), fs::read_to_string(crate_folder.join(mutant.file)).unwrap());
-        let places = source.matches(mutant.original).count();
-        assert_eq!(places, 1, "{}: {:?} stands {places} times in {}", mutant.name, mutant.original, mutant.file);
+        let count = source.matches(mutant.original).count();
+        assert_eq!(count, 1, "{}: {:?} is found {count} times in {}", mutant.name, mutant.original, mutant.file);
         fs::write(&file, source.replace(mutant.original, mutant.broken)).unwrap();
-        match play(&copy) {
+        match run(&copy) {
             Some(finding) => println!("caught: {}: {finding}", mutant.name),
-            None => deceived.push(mutant.name),
+            None => survivors.push(mutant.name),
         }
         fs::write(&file, source).unwrap();
     }
-    assert!(deceived.is_empty(), "the judge was deceived by {deceived:?}");
+    assert!(survivors.is_empty(), "the checker missed {survivors:?}");
     println!("{} mutants, and every one was caught", MUTANTS.len());
 }
 
-/// Builds the copy and plays schedules with it. Returns what the judge said, if it said anything.
-fn play(copy: &Path) -> Option<String> {
+/// Builds the copy and runs schedules with it. Returns the first violation.
+fn run(copy: &Path) -> Option<String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target folder");
     let output = Command::new(env!("CARGO"))
         .args(["test", "--offline", "--test", "simulation"])
-        // Most dependencies as the other tests have built them, in the same folder: there are many of them.
+        // Built as for the other tests and in the same folder, so that most dependencies need no new build.
         .args(["--config", "profile.dev.opt-level=1", "--config", "profile.dev.package.tokio.opt-level=1"])
         .args(["--config", "profile.dev.package.'*'.opt-level=0"])
         .args(["--", "--exact", "every_promise_holds", "--nocapture"])
@@ -194,7 +195,7 @@ fn play(copy: &Path) -> Option<String> {
     Some(first.to_owned())
 }
 
-/// Copies a file or a folder, and leaves alone what has not changed, so that it need not be built again.
+/// Copies a file or a folder. Leaves files alone that have not changed, so that cargo does not build them again.
 fn copy_all(from: &Path, to: &PathBuf) {
     if from.is_dir() {
         fs::create_dir_all(to).unwrap();

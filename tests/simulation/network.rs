@@ -1,4 +1,6 @@
-//! The network: wires with a client's end and a server's end, in memory and in virtual time.
+//! The simulated network: links in memory and in virtual time, with a client end and a server end.
+//!
+//! Next: `server.rs`, which drives the server ends.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -15,55 +17,55 @@ use tokio::time::Instant;
 use crate::choices::Choices;
 use crate::journal::{End, Journal, Note};
 
-/// All the wires of one schedule.
+/// All links of one schedule.
 #[derive(Clone)]
 pub struct Network(Arc<Shared>);
 
 struct Shared {
     choices: Choices,
     journal: Journal,
-    weather: Weather,
-    wires: Mutex<Vec<Wire>>,
-    calm: AtomicBool,
-    /// Woken when the weather turns calm.
-    turn: Notify,
+    faults: FaultRates,
+    links: Mutex<Vec<Link>>,
+    is_healthy: AtomicBool,
+    /// Notified when the faults stop.
+    healthy: Notify,
 }
 
-/// How bad the network is, in one schedule.
+/// How often calls fail in one schedule, and other properties of its network.
 #[derive(Clone, Copy, Debug)]
-pub struct Weather {
-    /// What fits into a wire in each direction.
+pub struct FaultRates {
+    /// How many bytes fit into a link in each direction.
     pub capacity: usize,
-    /// The chance in percent that a call on a stream is short, is pending for no reason, or fails.
+    /// The chance in percent that a call on a stream is short, is pending without a reason, or fails.
     pub short: usize,
-    pub fickle: usize,
-    pub broken: usize,
-    /// Whether the dialer tells the crate that a wire is closed.
-    pub tells_close: bool,
+    pub spurious_pending: usize,
+    pub io_error: usize,
+    /// Whether `Dial::is_closed` reports that a link is closed.
+    pub reports_close: bool,
 }
 
-/// One link, from the network's point of view.
+/// One link.
 #[derive(Clone)]
-pub struct Wire(Arc<Mutex<State>>);
+pub struct Link(Arc<Mutex<LinkState>>);
 
-pub struct State {
+pub struct LinkState {
     pub number: u64,
-    /// All that the client's end accepted, in order.
+    /// All bytes that the client end accepted, in order.
     pub accepted: Vec<u8>,
-    /// How much of it the server has taken.
+    /// How many of them the server has read.
     pub consumed: usize,
-    /// How many bytes the server has sent, and how many of them the client's end has given out.
+    /// How many bytes the server has sent, and how many of them the client has read.
     pub sent: u64,
     pub delivered: u64,
     pub last_delivery: Option<Instant>,
     pub end: Option<End>,
-    /// The server has ended its side only, and goes on reading.
+    /// The server has closed its own direction and goes on reading.
     pub is_half_closed: bool,
-    /// Nothing passes for now.
+    /// No byte passes at the moment.
     pub stalled: bool,
     pub client_shut: bool,
     pub client_dropped: bool,
-    /// Bytes were written though the dialer had said that the wire is closed.
+    /// How many bytes were written after `is_closed` had reported the close.
     pub written_when_closed: usize,
     to_client: VecDeque<u8>,
     capacity: usize,
@@ -72,15 +74,16 @@ pub struct State {
 }
 
 impl Network {
-    pub fn new(choices: Choices, journal: Journal, weather: Weather) -> Self {
-        let (calm, turn) = (AtomicBool::new(false), Notify::new());
-        Self(Arc::new(Shared { choices, journal, weather, wires: Mutex::default(), calm, turn }))
+    pub fn new(choices: Choices, journal: Journal, faults: FaultRates) -> Self {
+        let (is_healthy, healthy) = (AtomicBool::new(false), Notify::new());
+        Self(Arc::new(Shared { choices, journal, faults, links: Mutex::default(), is_healthy, healthy }))
     }
 
-    pub fn lay(&self) -> Wire {
-        let mut wires = self.0.wires.lock().unwrap();
-        let wire = Wire(Arc::new(Mutex::new(State {
-            number: wires.len() as u64 + 1,
+    /// A new link, which a dial has made.
+    pub fn open_link(&self) -> Link {
+        let mut links = self.0.links.lock().unwrap();
+        let link = Link(Arc::new(Mutex::new(LinkState {
+            number: links.len() as u64 + 1,
             accepted: Vec::new(),
             consumed: 0,
             sent: 0,
@@ -93,57 +96,57 @@ impl Network {
             client_dropped: false,
             written_when_closed: 0,
             to_client: VecDeque::new(),
-            capacity: self.0.weather.capacity,
+            capacity: self.0.faults.capacity,
             wakers: [None, None],
             server: Arc::new(Notify::new()),
         })));
-        wires.push(wire.clone());
-        wire
+        links.push(link.clone());
+        link
     }
 
-    pub fn stream(&self, wire: &Wire) -> Stream {
-        Stream { wire: wire.clone(), network: self.clone() }
+    pub fn stream(&self, link: &Link) -> Stream {
+        Stream { link: link.clone(), network: self.clone() }
     }
 
-    pub fn wires(&self) -> Vec<Wire> {
-        self.0.wires.lock().unwrap().clone()
+    pub fn links(&self) -> Vec<Link> {
+        self.0.links.lock().unwrap().clone()
     }
 
-    /// Whether many bytes pass in a reasonable time.
+    /// Whether large messages pass in reasonable time.
     pub fn is_wide(&self) -> bool {
-        self.0.weather.capacity >= 1_000
+        self.0.faults.capacity >= 1_000
     }
 
-    pub fn is_calm(&self) -> bool {
-        self.0.calm.load(Ordering::Relaxed)
+    pub fn is_healthy(&self) -> bool {
+        self.0.is_healthy.load(Ordering::Relaxed)
     }
 
-    /// From here on everything works.
-    pub fn calm_down(&self) {
-        self.0.journal.write(Note::Calm);
-        self.0.calm.store(true, Ordering::Relaxed);
-        for wire in self.wires() {
-            wire.change(|state| state.stalled = false);
+    /// From now on everything works.
+    pub fn stop_faults(&self) {
+        self.0.journal.write(Note::FaultsStopped);
+        self.0.is_healthy.store(true, Ordering::Relaxed);
+        for link in self.links() {
+            link.change(|state| state.stalled = false);
         }
-        self.0.turn.notify_waiters();
+        self.0.healthy.notify_waiters();
     }
 
-    /// Sleeps, but not beyond the turn of the weather.
+    /// Sleeps for `time`, or until the faults stop.
     pub async fn sleep(&self, time: Duration) {
-        let turn = self.0.turn.notified();
-        if !self.is_calm() {
-            let _ = tokio::time::timeout(time, turn).await;
+        let healthy = self.0.healthy.notified();
+        if !self.is_healthy() {
+            let _ = tokio::time::timeout(time, healthy).await;
         }
     }
 }
 
-impl Wire {
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+impl Link {
+    pub fn lock(&self) -> MutexGuard<'_, LinkState> {
         self.0.lock().unwrap()
     }
 
-    /// Changes the wire from the server's side, and wakes the client.
-    pub fn change(&self, change: impl FnOnce(&mut State)) {
+    /// Changes the link as the server, and wakes the client.
+    pub fn change(&self, change: impl FnOnce(&mut LinkState)) {
         let wakers = {
             let mut state = self.lock();
             change(&mut state);
@@ -152,14 +155,14 @@ impl Wire {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Changes the wire from the client's side, and wakes the server.
-    fn change_as_client(&self, change: impl FnOnce(&mut State)) {
+    /// Changes the link as the client, and wakes the server.
+    fn change_as_client(&self, change: impl FnOnce(&mut LinkState)) {
         let mut state = self.lock();
         change(&mut state);
         state.server.notify_one();
     }
 
-    /// Waits for the client to do something.
+    /// Waits for the client to change the link.
     pub async fn changed(&self) {
         let server = Arc::clone(&self.lock().server);
         server.notified().await;
@@ -176,12 +179,12 @@ impl Wire {
         });
     }
 
-    /// The server takes up to `n` bytes.
+    /// The server reads up to `n` bytes.
     pub fn take(&self, n: usize) {
         self.change(|state| state.consumed = state.accepted.len().min(state.consumed + n));
     }
 
-    /// The server ends its side, and may still read.
+    /// The server closes its own direction, and can still read.
     pub fn half_close(&self, journal: &Journal) {
         self.lock().is_half_closed = true;
         self.end(End::Close, journal);
@@ -197,40 +200,40 @@ impl Wire {
     }
 }
 
-/// What the server sends at this place of this wire.
-pub fn server_byte(wire: u64, position: u64) -> u8 {
-    mix(wire << 32 | position) as u8
+/// The byte that the server sends at this position of this link.
+pub fn server_byte(link: u64, position: u64) -> u8 {
+    mix(link << 32 | position) as u8
 }
 
-/// A number that looks random (the finalizer of SplitMix64).
+/// A number that looks random: the finalizer of SplitMix64.
 pub fn mix(mut number: u64) -> u64 {
     number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
 }
 
-/// The client's end of a wire.
+/// The client end of a link.
 pub struct Stream {
-    wire: Wire,
+    link: Link,
     network: Network,
 }
 
 impl Stream {
     pub fn is_closed(&self) -> bool {
-        self.network.0.weather.tells_close && self.wire.lock().end.is_some()
+        self.network.0.faults.reports_close && self.link.lock().end.is_some()
     }
 
-    /// What can happen to any call. `None`: nothing.
-    fn mood<T>(&self, cx: &Context<'_>) -> Option<Poll<io::Result<T>>> {
-        let Shared { choices, weather, journal, .. } = &*self.network.0;
-        if self.network.is_calm() {
+    /// Makes a call pending or fail by chance. `None`: the call goes on.
+    fn inject_fault<T>(&self, cx: &Context<'_>) -> Option<Poll<io::Result<T>>> {
+        let Shared { choices, faults, journal, .. } = &*self.network.0;
+        if self.network.is_healthy() {
             return None;
         }
-        if choices.chance(weather.fickle) {
+        if choices.chance(faults.spurious_pending) {
             cx.waker().wake_by_ref();
             return Some(Poll::Pending);
         }
-        if choices.chance(weather.broken) {
+        if choices.chance(faults.io_error) {
             use io::ErrorKind::{
                 BrokenPipe, ConnectionReset, Interrupted, Other, PermissionDenied, TimedOut, WouldBlock,
             };
@@ -244,27 +247,28 @@ impl Stream {
                 WouldBlock,
             ]);
             if !matches!(kind, Interrupted | WouldBlock) {
-                self.wire.end(End::Broke, journal);
+                self.link.end(End::Broke, journal);
             }
             return Some(Poll::Ready(Err(kind.into())));
         }
         None
     }
 
+    /// How much of `n` bytes a call handles: by chance, not all of them.
     fn length(&self, n: usize) -> usize {
-        let Shared { choices, weather, .. } = &*self.network.0;
-        if n > 1 && choices.chance(weather.short) { 1 + choices.below(n - 1) } else { n }
+        let Shared { choices, faults, .. } = &*self.network.0;
+        if n > 1 && choices.chance(faults.short) { 1 + choices.below(n - 1) } else { n }
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(outcome) = self.mood(cx) {
+        if let Some(outcome) = self.inject_fault(cx) {
             return outcome;
         }
         let length = self.length(buf.remaining());
         let read = {
-            let mut state = self.wire.lock();
+            let mut state = self.link.lock();
             let n = length.min(state.to_client.len());
             match state.end {
                 _ if state.stalled => 0,
@@ -282,10 +286,10 @@ impl AsyncRead for Stream {
             }
         };
         if read == 0 {
-            self.wire.lock().wakers[0] = Some(cx.waker().clone());
+            self.link.lock().wakers[0] = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        self.wire.lock().server.notify_one();
+        self.link.lock().server.notify_one();
         Poll::Ready(Ok(()))
     }
 }
@@ -300,18 +304,18 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Some(outcome) = self.mood(cx) {
+        if let Some(outcome) = self.inject_fault(cx) {
             return outcome;
         }
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         let length = self.length(bytes.len());
-        let mut state = self.wire.lock();
+        let mut state = self.link.lock();
         let room = state.capacity - (state.accepted.len() - state.consumed).min(state.capacity);
         let n = length.min(room);
         match state.end {
             Some(End::Reset | End::Broke) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             // As on a socket: the write is accepted and lost.
-            Some(End::Close) if self.network.0.weather.tells_close => state.written_when_closed += length,
+            Some(End::Close) if self.network.0.faults.reports_close => state.written_when_closed += length,
             Some(End::Close) if !state.is_half_closed => return Poll::Ready(Ok(length)),
             _ if state.stalled || (n == 0 && !bytes.is_empty()) => {
                 state.wakers[1] = Some(cx.waker().clone());
@@ -329,20 +333,20 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.mood(cx).unwrap_or(Poll::Ready(Ok(())))
+        self.inject_fault(cx).unwrap_or(Poll::Ready(Ok(())))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(outcome) = self.mood(cx) {
+        if let Some(outcome) = self.inject_fault(cx) {
             return outcome;
         }
-        self.wire.change_as_client(|state| state.client_shut = true);
+        self.link.change_as_client(|state| state.client_shut = true);
         Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.wire.change_as_client(|state| state.client_dropped = true);
+        self.link.change_as_client(|state| state.client_dropped = true);
     }
 }

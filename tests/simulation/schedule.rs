@@ -1,4 +1,6 @@
-//! One schedule: the settings, the tasks, and the end.
+//! One schedule: its settings, its tasks, and its end.
+//!
+//! Next: `network.rs` and `server.rs`, the other side of the connection.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,11 +13,11 @@ use tokio::time::timeout;
 
 use crate::choices::Choices;
 use crate::client::{self, Task};
-use crate::journal::{Entry, Journal, LogLine, Note, Who};
-use crate::network::{Network, Stream, Weather, Wire};
+use crate::journal::{Entry, HandleId, Journal, LogLine, Note};
+use crate::network::{FaultRates, Link, Network, Stream};
 use crate::server::{Dialer, Simulated};
 
-/// The settings of a schedule, as far as the judge has to know them.
+/// The settings of a schedule that the checker has to know.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     pub retry_min: Duration,
@@ -25,15 +27,15 @@ pub struct Settings {
     pub max_retries: Option<u32>,
     pub idle_timeout: Option<Duration>,
     pub when_down: WhenDown,
-    pub weather: Weather,
+    pub faults: FaultRates,
     pub use_case: UseCase,
-    pub places: usize,
+    pub queue_size: usize,
     pub ending: Ending,
     pub jitter_seed: u64,
     pub hooks_panic: usize,
 }
 
-/// Who uses the connection.
+/// Which handles the program uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UseCase {
     Whole,
@@ -42,31 +44,33 @@ pub enum UseCase {
     Shared,
 }
 
-/// How the program ends it.
+/// How the program ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// In good weather, after the tasks have done all they wanted.
+    /// By a close, after the faults have stopped and the tasks are done.
     CloseAfter,
-    /// In good weather, by the drop of the last handle.
+    /// By the drop of the last handle, after the faults have stopped.
     DropAfter,
-    /// By a shutdown, in good weather.
+    /// By a shutdown, after the faults have stopped.
     ShutdownAfter,
-    /// In the middle of it all.
+    /// By a close while faults and tasks go on.
     CloseAmid(Duration),
 }
 
+/// The future of a close.
 type Close = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What a schedule left behind.
+/// The record of a schedule.
 pub struct Record {
     pub settings: Settings,
     pub entries: Vec<Entry>,
-    pub wires: Vec<Wire>,
-    /// Operations that never ended.
+    pub links: Vec<Link>,
+    /// Set if an operation never ended.
     pub hung: Option<String>,
 }
 
 impl Settings {
+    /// Draws the settings of a schedule.
     fn draw(choices: &Choices) -> Self {
         let ms = Duration::from_millis;
         let retry_min = choices.pick(&[ms(1_000), ms(10), ms(300)]);
@@ -78,12 +82,12 @@ impl Settings {
             max_retries: choices.pick(&[None, None, None, None, Some(0), Some(2), Some(6)]),
             idle_timeout: choices.pick(&[None, None, Some(ms(3_000)), Some(ms(25_000))]),
             when_down: choices.pick(&[WhenDown::Wait, WhenDown::Wait, WhenDown::Fail, WhenDown::WaitFor(ms(700))]),
-            weather: Weather {
+            faults: FaultRates {
                 capacity: choices.pick(&[100, 1, 1_000]),
                 short: choices.pick(&[0, 30, 90]),
-                fickle: choices.pick(&[0, 20, 50]),
-                broken: choices.pick(&[0, 1, 5]),
-                tells_close: choices.chance(80),
+                spurious_pending: choices.pick(&[0, 20, 50]),
+                io_error: choices.pick(&[0, 1, 5]),
+                reports_close: choices.chance(80),
             },
             use_case: choices.pick(&[
                 UseCase::Whole,
@@ -92,7 +96,7 @@ impl Settings {
                 UseCase::Shared,
                 UseCase::Shared,
             ]),
-            places: choices.pick(&[10, 1, 3]),
+            queue_size: choices.pick(&[10, 1, 3]),
             ending: match choices.below(6) {
                 0..=1 => Ending::CloseAfter,
                 2 => Ending::DropAfter,
@@ -108,16 +112,17 @@ impl Settings {
 /// Runs one schedule to its end.
 pub fn run(choices: &Choices) -> Record {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(play(choices))
+    runtime.block_on(run_tasks(choices))
 }
 
-async fn play(choices: &Choices) -> Record {
+/// Runs the tasks until all of them have ended.
+async fn run_tasks(choices: &Choices) -> Record {
     let settings = Settings::draw(choices);
     let journal = Journal::new();
-    let network = Network::new(choices.clone(), journal.clone(), settings.weather);
+    let network = Network::new(choices.clone(), journal.clone(), settings.faults);
     let conn = builder(&settings, choices, &journal, &network).build().expect("the settings are valid");
     let close: Close = match settings.use_case {
-        // A shared connection closes in its own way.
+        // A shared connection has a close of its own.
         UseCase::Shared => Box::pin(std::future::ready(())),
         _ => Box::pin(conn.close()),
     };
@@ -129,32 +134,33 @@ async fn play(choices: &Choices) -> Record {
             close_and_note(&journal, close).await;
         });
     }
-    // The bad weather lasts until all have what they wanted, or for ten minutes.
+    // The faults last until all tasks are done, at most for ten minutes.
     for _ in 0..600 {
         if busy.load(Ordering::Relaxed) == 0 {
             break;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    network.calm_down();
+    network.stop_faults();
     let mut hung = None;
     for task in tasks {
         if timeout(Duration::from_secs(3_600), task).await.is_err() {
-            hung = Some("a task did not end within an hour of good weather".to_owned());
+            hung = Some("a task did not end within an hour without faults".to_owned());
         }
     }
-    // Whatever is still on its way has time to show up.
+    // Late events have time to arrive.
     tokio::time::sleep(Duration::from_secs(3_600)).await;
-    Record { settings, entries: journal.entries(), wires: network.wires(), hung }
+    Record { settings, entries: journal.entries(), links: network.links(), hung }
 }
 
+/// A builder with these settings, whose hooks write into the journal.
 fn builder(settings: &Settings, choices: &Choices, journal: &Journal, network: &Network) -> Builder<Dialer> {
     let hooks_panic = settings.hooks_panic;
     let (events, event_choices) = (journal.clone(), choices.clone());
     let (log, log_choices) = (journal.clone(), choices.clone());
     let misbehave = move |choices: &Choices, journal: &Journal| {
         if choices.chance(1) {
-            // It dawdles, in real time: virtual time stands still while a hook runs.
+            // It is slow in real time: virtual time stands still while a hook runs.
             std::thread::sleep(Duration::from_micros(100));
         }
         if choices.chance(hooks_panic) {
@@ -171,7 +177,7 @@ fn builder(settings: &Settings, choices: &Choices, journal: &Journal, network: &
         .idle_timeout(settings.idle_timeout)
         .when_down(settings.when_down)
         .jitter_seed(settings.jitter_seed)
-        .job_queue_size(settings.places)
+        .job_queue_size(settings.queue_size)
         .on_event(move |event| {
             events.write(Note::Event(event.clone()));
             misbehave(&event_choices, &events);
@@ -188,7 +194,7 @@ fn builder(settings: &Settings, choices: &Choices, journal: &Journal, network: &
         })
 }
 
-/// Starts the program's tasks, and the one that ends it all after them.
+/// Starts the tasks of the program, and the one that ends the connection after them.
 fn start(
     settings: &Settings,
     choices: &Choices,
@@ -197,8 +203,8 @@ fn start(
     conn: Conn<Stream>,
 ) -> (Arc<AtomicUsize>, Vec<JoinHandle<()>>) {
     let busy = Arc::new(AtomicUsize::new(1));
-    let task = |who| Task {
-        who,
+    let task = |id| Task {
+        id,
         choices: choices.clone(),
         journal: journal.clone(),
         network: network.clone(),
@@ -207,7 +213,7 @@ fn start(
     let ending = settings.ending;
     let tasks = match settings.use_case {
         UseCase::Whole => {
-            let task = task(Who::Whole);
+            let task = task(HandleId::Whole);
             let done = Arc::clone(&busy);
             vec![tokio::spawn(async move {
                 let conn = client::use_whole(task.clone(), conn).await;
@@ -217,12 +223,12 @@ fn start(
         }
         UseCase::Halves => {
             let (read, write) = conn.into_split();
-            let (reading, writing) = (task(Who::ReadHalf), task(Who::WriteHalf));
+            let (reading, writing) = (task(HandleId::ReadHalf), task(HandleId::WriteHalf));
             let done = Arc::clone(&busy);
             vec![tokio::spawn(async move {
                 let reader = tokio::spawn(client::use_reader(reading.clone(), read));
                 let write = client::use_writer(writing.clone(), write).await;
-                let read = reader.await.expect("the reader panicked");
+                let read = reader.await.expect("the reader does not panic");
                 done.fetch_sub(1, Ordering::Relaxed);
                 end_halves(ending, &reading, read, &writing, write).await;
             })]
@@ -230,15 +236,15 @@ fn start(
         UseCase::SplitByTokio => {
             let close = conn.close();
             let (read, write) = tokio::io::split(conn);
-            let (reading, writing) = (task(Who::SplitRead), task(Who::SplitWrite));
+            let (reading, writing) = (task(HandleId::SplitRead), task(HandleId::SplitWrite));
             let done = Arc::clone(&busy);
             vec![tokio::spawn(async move {
                 let reader = tokio::spawn(client::use_split_reader(reading.clone(), read));
                 let _write = client::use_split_writer(writing.clone(), write).await;
-                let _read = reader.await.expect("the reader panicked");
+                let _read = reader.await.expect("the reader does not panic");
                 done.fetch_sub(1, Ordering::Relaxed);
                 if ending == Ending::CloseAfter {
-                    until_calm(&writing).await;
+                    until_faults_stop(&writing).await;
                     close_and_note(&writing.journal, close).await;
                 }
             })]
@@ -246,10 +252,11 @@ fn start(
         UseCase::Shared => {
             let conn = conn.into_shared();
             let (readers, writers) = (1 + choices.below(2) as u32, 1 + choices.below(4) as u32);
-            let reading: Vec<_> = (0..readers).map(|number| (task(Who::SharedReader(number)), conn.clone())).collect();
+            let reading: Vec<_> =
+                (0..readers).map(|number| (task(HandleId::SharedReader(number)), conn.clone())).collect();
             let writing: Vec<_> =
-                (1..=writers).map(|number| (task(Who::SharedWriter(number)), number, conn.clone())).collect();
-            let last = task(Who::SharedWriter(0));
+                (1..=writers).map(|number| (task(HandleId::SharedWriter(number)), number, conn.clone())).collect();
+            let last = task(HandleId::SharedWriter(0));
             let done = Arc::clone(&busy);
             vec![tokio::spawn(async move {
                 if let Ending::CloseAmid(after) = ending {
@@ -269,10 +276,10 @@ fn start(
                         .map(|(task, number, conn)| tokio::spawn(client::use_shared_writer(task, number, conn))),
                 );
                 for task in tasks {
-                    task.await.expect("a task panicked");
+                    task.await.expect("the task does not panic");
                 }
                 done.fetch_sub(1, Ordering::Relaxed);
-                until_calm(&last).await;
+                until_faults_stop(&last).await;
                 if ending == Ending::DropAfter {
                     return;
                 }
@@ -286,34 +293,37 @@ fn start(
     (busy, tasks)
 }
 
-async fn until_calm(task: &Task) {
-    while !task.network.is_calm() {
+async fn until_faults_stop(task: &Task) {
+    while !task.network.is_healthy() {
         task.network.sleep(Duration::from_secs(60)).await;
     }
 }
 
+/// Closes and records when.
 async fn close_and_note(journal: &Journal, close: impl Future<Output = ()>) {
     journal.write(Note::CloseCalled);
     close.await;
     journal.write(Note::CloseDone);
 }
 
+/// Ends a whole connection.
 async fn end_whole(ending: Ending, task: &Task, mut conn: Conn<Stream>) {
-    until_calm(task).await;
+    until_faults_stop(task).await;
     match ending {
         Ending::DropAfter => return,
         Ending::ShutdownAfter => drop(task.shutdown(&mut conn).await),
         Ending::CloseAfter | Ending::CloseAmid(_) => close_and_note(&task.journal, conn.close()).await,
     }
-    // What comes after the end.
-    let mut outbox = client::Outbox::after_the_end();
+    // Operations after the end.
+    let mut current = client::CurrentMessage::after_the_end();
     for _ in 0..3 {
         task.read(&mut conn).await;
-        task.write(&mut conn, &mut outbox).await;
-        task.flush(&mut conn, &mut outbox).await;
+        task.write(&mut conn, &mut current).await;
+        task.flush(&mut conn, &mut current).await;
     }
 }
 
+/// Ends a connection by its halves.
 async fn end_halves(
     ending: Ending,
     reading: &Task,
@@ -321,16 +331,16 @@ async fn end_halves(
     writing: &Task,
     mut write: client::Writer,
 ) {
-    until_calm(reading).await;
+    until_faults_stop(reading).await;
     match ending {
         Ending::DropAfter => return,
         Ending::ShutdownAfter => drop(writing.shutdown(&mut write).await),
         Ending::CloseAfter | Ending::CloseAmid(_) => close_and_note(&writing.journal, write.close()).await,
     }
-    let mut outbox = client::Outbox::after_the_end();
+    let mut current = client::CurrentMessage::after_the_end();
     for _ in 0..3 {
         reading.read(&mut read).await;
-        writing.write(&mut write, &mut outbox).await;
-        writing.flush(&mut write, &mut outbox).await;
+        writing.write(&mut write, &mut current).await;
+        writing.flush(&mut write, &mut current).await;
     }
 }

@@ -7,7 +7,7 @@ use perconn::Sessions;
 use tokio::runtime;
 
 use crate::servers::RealServer;
-use crate::support::soon;
+use crate::support::in_time;
 
 pub type AnyError = Box<dyn Error + Send + Sync>;
 
@@ -58,7 +58,7 @@ pub async fn through_kills<C: Client>(config: &C::Config, server: &RealServer) -
         loop {
             let mut current = match client.take() {
                 Some(client) => client,
-                None => match soon("connect", C::connect(config, &mut sessions)).await {
+                None => match in_time("connect", C::connect(config, &mut sessions)).await {
                     Ok(client) => client,
                     // No other error is possible on a fresh link: it carries no bytes of the client before.
                     Err(error) => {
@@ -69,14 +69,14 @@ pub async fn through_kills<C: Client>(config: &C::Config, server: &RealServer) -
             };
             if is_kill_due && number % (2 * REQUESTS / KILLS) == 3 {
                 is_kill_due = false;
-                let outcome = soon("the slow request", current.slow_request(|| server.kill_and_restart())).await;
+                let outcome = in_time("the slow request", current.slow_request(|| server.kill_and_restart())).await;
                 seen.push(outcome.expect_err("the server is dead"));
             } else {
                 if is_kill_due {
                     is_kill_due = false;
                     server.kill_and_restart();
                 }
-                match soon("the request", current.request(number)).await {
+                match in_time("the request", current.request(number)).await {
                     Ok(()) => {
                         client = Some(current);
                         break;
@@ -84,7 +84,7 @@ pub async fn through_kills<C: Client>(config: &C::Config, server: &RealServer) -
                     Err(error) => seen.push(error),
                 }
             }
-            soon("the end of the client", current.wait_for_end()).await;
+            in_time("the end of the client", current.wait_for_end()).await;
         }
     }
     for error in &seen {
@@ -112,6 +112,7 @@ fn of_perconn<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a perconn::Error
 
 fn chain(error: &(dyn Error + 'static)) -> String {
     let texts: Vec<_> = causes(error).map(|cause| cause.to_string()).collect();
-    let inside = of_perconn(error).map_or_else(String::new, |error| format!(" [perconn::Error inside: {error}]"));
-    format!("{}{inside}", texts.join(": "))
+    let perconn_error =
+        of_perconn(error).map_or_else(String::new, |error| format!(" [perconn::Error perconn_error: {error}]"));
+    format!("{}{perconn_error}", texts.join(": "))
 }

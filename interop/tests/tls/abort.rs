@@ -8,8 +8,8 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 
 use crate::authority::Authority;
+use crate::common::local;
 use crate::support::HANG;
-use crate::world::local;
 
 /// The handler reads `Ok(0)` in a loop and so never waits. `stop` aborts it all the same.
 #[test]

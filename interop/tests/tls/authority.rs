@@ -1,4 +1,4 @@
-//! What the tests of TLS share.
+//! A certificate authority, and other helpers that the tests of TLS share.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::soon;
-use crate::world::{client, echo, local};
+use crate::common::{client, echo, local};
+use crate::support::in_time;
 
-/// An authority, and a folder for what it issues.
+/// A certificate authority, and a folder for its files.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub certificate: String,
@@ -39,24 +39,27 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), certificate, folder }
     }
 
-    /// A certificate and its key, in PEM.
+    /// Issues a certificate for `localhost`; returns it and its key, in PEM.
     pub fn issue(&self) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
+    /// Writes a file in the folder.
     pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.join(name);
         std::fs::write(&path, text).unwrap();
         path
     }
 
+    /// Settings with a new certificate.
     pub fn server(&self) -> ServerTls {
         let (certificate, key) = self.issue();
         ServerTls::from_files(self.file("chain.pem", &certificate), self.file("key.pem", &key))
     }
 
+    /// A client that trusts the authority.
     pub fn connector(&self) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
@@ -70,7 +73,7 @@ impl Authority {
 
     pub async fn session(&self, acceptor: &Acceptor) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from("localhost").unwrap();
-        soon("a handshake", self.connector().connect(name, client(acceptor).await)).await
+        in_time("a handshake", self.connector().connect(name, client(acceptor).await)).await
     }
 }
 
@@ -80,20 +83,23 @@ impl Drop for Authority {
     }
 }
 
+/// One request and its echo.
 pub async fn exchange(session: &mut TlsStream<TcpStream>) {
     session.write_all(b"ping").await.unwrap();
     session.flush().await.unwrap();
     let mut answer = [0; 4];
-    soon("an echo", session.read_exact(&mut answer)).await.unwrap();
+    in_time("an echo", session.read_exact(&mut answer)).await.unwrap();
     assert_eq!(&answer, b"ping");
 }
 
+/// Everything until the end of the session.
 pub async fn session_rest(session: &mut TlsStream<TcpStream>) -> io::Result<String> {
     let mut text = String::new();
-    soon("the end of the session", session.read_to_string(&mut text)).await?;
+    in_time("the end of the session", session.read_to_string(&mut text)).await?;
     Ok(text)
 }
 
+/// An acceptor that echoes over TLS.
 pub fn with(tls: ServerTls) -> AcceptorBuilder {
     local().tls(tls).handler(echo)
 }

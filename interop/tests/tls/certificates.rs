@@ -1,4 +1,4 @@
-//! Certificates that change, that are bad, and those of clients.
+//! Certificates that change, certificates that are not usable, and certificates of clients.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::authority::{Authority, exchange, session_rest, with};
-use crate::support::soon;
-use crate::world::{echo, event, figures, local, recorder};
+use crate::common::{echo, event, figures, local, recorder};
+use crate::support::in_time;
 
 fn certificate_of(session: &TlsStream<TcpStream>) -> Vec<u8> {
     session.get_ref().1.peer_certificates().unwrap()[0].to_vec()
@@ -24,7 +24,7 @@ fn der(pem: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn new_certificates_are_taken_and_half_written_ones_are_not() {
+async fn new_certificates_are_loaded_and_half_written_ones_are_not() {
     let authority = Authority::new();
     let (hook, mut events) = recorder();
     let (log, mut lines) = tokio::sync::mpsc::unbounded_channel();
@@ -41,7 +41,7 @@ async fn new_certificates_are_taken_and_half_written_ones_are_not() {
     let (certificate, key) = authority.issue();
     let half = &certificate[..certificate.len() / 2];
     for bad in [half, "", &certificate] {
-        // The new certificate, or half of it, and still the old key.
+        // Half of the new certificate, nothing, and all of it; always with the old key.
         authority.file("chain.pem", bad);
         let cause = event(&mut events, |event| match event {
             Event::CertificatesKept { cause, .. } => Some(cause.to_string()),
@@ -53,7 +53,7 @@ async fn new_certificates_are_taken_and_half_written_ones_are_not() {
         assert_eq!(certificate_of(&session), der(&old_certificate));
         exchange(&mut session).await;
     }
-    // The same fault is told once, however often it is seen.
+    // Each state of the files is reported once, however often it is seen.
     sleep(look * 5).await;
     authority.file("key.pem", &key);
     event(&mut events, |event| matches!(event, Event::CertificatesReloaded).then_some(())).await;
@@ -62,12 +62,12 @@ async fn new_certificates_are_taken_and_half_written_ones_are_not() {
     exchange(&mut new).await;
     exchange(&mut old).await;
     drop(acceptor);
-    let mut told = 0;
-    while let Some(line) = soon("the logger's end", lines.recv()).await {
-        assert_eq!(line, "the new certificates are not taken, and the old ones stay");
-        told += 1;
+    let mut reports = 0;
+    while let Some(line) = in_time("the logger's end", lines.recv()).await {
+        assert_eq!(line, "the new certificates are not usable; the old ones stay in use");
+        reports += 1;
     }
-    assert_eq!(told, 3);
+    assert_eq!(reports, 3);
 }
 
 #[tokio::test]
@@ -76,24 +76,24 @@ async fn certificates_are_reloaded_on_demand() {
     let acceptor = with(authority.server().reload_every(None)).build().unwrap();
     let (certificate, key) = authority.issue();
     authority.file("key.pem", &key);
-    let error = soon("a reload", acceptor.reload_tls()).await.unwrap_err();
+    let error = in_time("a reload", acceptor.reload_tls()).await.unwrap_err();
     assert!(matches!(&*error, Error::InvalidConfig(text) if text.contains("key.pem")), "{error}");
     exchange(&mut authority.session(&acceptor).await.unwrap()).await;
     authority.file("chain.pem", &certificate);
-    soon("a reload", acceptor.reload_tls()).await.unwrap();
+    in_time("a reload", acceptor.reload_tls()).await.unwrap();
     assert_eq!(certificate_of(&authority.session(&acceptor).await.unwrap()), der(&certificate));
     let plain = local().handler(echo).build().unwrap();
-    let error = soon("a reload", plain.reload_tls()).await.unwrap_err();
+    let error = in_time("a reload", plain.reload_tls()).await.unwrap_err();
     assert!(error.to_string().contains("no TLS"), "{error}");
 }
 
 #[tokio::test]
-async fn clients_without_a_good_certificate_are_not_served() {
+async fn clients_without_a_valid_certificate_are_not_served() {
     let authority = Authority::new();
     let clients = Authority::new();
     let roots = clients.file("roots.pem", &clients.certificate);
     let acceptor = with(authority.server().client_roots_file(roots)).build().unwrap();
-    // A client learns of it when it reads.
+    // In TLS 1.3, the client sees the rejection when it reads.
     let mut session = authority.session(&acceptor).await.unwrap();
     assert!(session_rest(&mut session).await.is_err());
     figures(&acceptor, "it is counted", |stats| stats.handshakes_failed == 1).await;
@@ -101,14 +101,14 @@ async fn clients_without_a_good_certificate_are_not_served() {
     let tls = Tls::new().roots_pem(authority.certificate.as_str()).server_name("localhost");
     let tls = tls.client_certificate_pem(certificate, key);
     let conn = Conn::builder(acceptor.local_addr().unwrap()).tls(tls).unwrap().logger(|_| {}).connect();
-    let mut conn = soon("connect", conn).await.unwrap();
+    let mut conn = in_time("connect", conn).await.unwrap();
     conn.write_all(b"x").await.unwrap();
     conn.flush().await.unwrap();
-    assert_eq!(soon("an echo", conn.read_u8()).await.unwrap(), b'x');
+    assert_eq!(in_time("an echo", conn.read_u8()).await.unwrap(), b'x');
 }
 
 #[tokio::test]
-async fn bad_certificates_are_named_when_it_is_built() {
+async fn bad_certificates_are_rejected_by_name() {
     let authority = Authority::new();
     let (certificate, key) = authority.issue();
     let (_, other_key) = authority.issue();
@@ -125,7 +125,7 @@ async fn bad_certificates_are_named_when_it_is_built() {
         (ServerTls::from_files(&good, authority.file("other.pem", &other_key)), "good.pem\" with private key"),
         (ServerTls::from_pem("", key), "given as a text of 0 bytes: no certificate"),
         (ServerTls::from_pem(certificate, other_key), "with private key given as a text"),
-        (authority.server().client_roots_file(&good_key), "the clients' roots"),
+        (authority.server().client_roots_file(&good_key), "client roots"),
         (authority.server().alpn([""]), "alpn protocol of 0 bytes: expected 1 to 255"),
         (authority.server().reload_every(Duration::ZERO), "reload_every 0ns: expected more than zero"),
     ];

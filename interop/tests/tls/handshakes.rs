@@ -1,4 +1,4 @@
-//! Handshakes that take nobody's place.
+//! TLS handshakes, which take no acceptor slot.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{interval, sleep, timeout};
 
 use crate::authority::{Authority, exchange, with};
-use crate::support::soon;
-use crate::world::{LONG, client, event, figures, recorder, rest};
+use crate::common::{LONG, client, event, figures, recorder, rest};
+use crate::support::in_time;
 
 #[tokio::test]
-async fn hundred_silent_clients_take_no_acceptor_and_are_closed_at_the_deadline() {
+async fn hundred_silent_clients_take_no_slot_and_are_closed_at_the_deadline() {
     let authority = Authority::new();
     let limit = Duration::from_secs(2);
     let acceptor = with(authority.server()).acceptors(1).handshake_timeout(limit).build().unwrap();
@@ -21,7 +21,7 @@ async fn hundred_silent_clients_take_no_acceptor_and_are_closed_at_the_deadline(
     for _ in 0..100 {
         silent.push(client(&acceptor).await);
     }
-    figures(&acceptor, "all are there", |stats| stats.handshaking == 100).await;
+    figures(&acceptor, "all are handshaking", |stats| stats.handshaking == 100).await;
     let mut session = authority.session(&acceptor).await.unwrap();
     exchange(&mut session).await;
     assert!(start.elapsed() < limit, "{:?}", start.elapsed());
@@ -42,39 +42,39 @@ async fn handshakes_beyond_their_limit_wait_until_one_ends() {
     for _ in 0..6 {
         silent.push(client(&acceptor).await);
     }
-    figures(&acceptor, "as many as may", |stats| stats.handshaking == 3).await;
-    // In the kernel's queue behind the others, it gets its turn.
+    figures(&acceptor, "the limit is reached", |stats| stats.handshaking == 3).await;
+    // It waits behind the others in the kernel's queue.
     exchange(&mut authority.session(&acceptor).await.unwrap()).await;
     assert!(acceptor.stats().handshakes_failed >= 3);
 }
 
 #[tokio::test]
-async fn clients_that_fill_up_the_handshakes_make_room_for_those_who_come_later() {
+async fn silent_clients_are_evicted_for_later_clients() {
     let authority = Authority::new();
     let acceptor = with(authority.server()).max_handshakes(4).handshake_timeout(LONG).build().unwrap();
     let mut silent = Vec::new();
     for _ in 0..4 {
         silent.push(client(&acceptor).await);
     }
-    figures(&acceptor, "as many as may", |stats| stats.handshaking == 4).await;
+    figures(&acceptor, "the limit is reached", |stats| stats.handshaking == 4).await;
     for _ in 0..3 {
         exchange(&mut authority.session(&acceptor).await.unwrap()).await;
     }
-    // Those who are given up are closed; the oldest is the first.
+    // Evicted clients are closed, the oldest first.
     assert_eq!(rest(&mut silent[0]).await.unwrap(), "");
     let stats = acceptor.stats();
     assert!((1..=4).contains(&stats.handshakes_failed), "{stats:?}");
 }
 
 #[tokio::test]
-async fn client_takes_the_place_of_one_old_handshake_and_not_of_all() {
+async fn client_evicts_one_old_handshake_and_not_all() {
     let authority = Authority::new();
     let acceptor = with(authority.server()).max_handshakes(4).handshake_timeout(LONG).build().unwrap();
     let mut silent = Vec::new();
     for _ in 0..4 {
         silent.push(client(&acceptor).await);
     }
-    // Whoever comes next has a place.
+    // The next client finds a free permit.
     assert_eq!(rest(&mut silent[0]).await.unwrap(), "");
     // By now, the others are as old as the first was.
     sleep(Duration::from_millis(500)).await;
@@ -84,15 +84,15 @@ async fn client_takes_the_place_of_one_old_handshake_and_not_of_all() {
 }
 
 #[tokio::test]
-async fn byte_now_and_then_does_not_prolong_a_handshake() {
+async fn byte_now_and_then_does_not_extend_a_handshake() {
     let authority = Authority::new();
     let acceptor = with(authority.server()).handshake_timeout(Duration::from_millis(300)).build().unwrap();
     let (mut reader, mut writer) = client(&acceptor).await.into_split();
-    // The beginning of a record that is long.
+    // The beginning of a long record.
     writer.write_all(&[22, 3, 1, 60, 0, 1, 0, 59, 252, 3, 3]).await.unwrap();
     let mut ticks = interval(Duration::from_millis(20));
     let mut byte = [0];
-    soon("its end", async {
+    in_time("its end", async {
         loop {
             tokio::select! {
                 end = reader.read(&mut byte) => if !matches!(end, Ok(1..)) { return },
@@ -105,7 +105,7 @@ async fn byte_now_and_then_does_not_prolong_a_handshake() {
 }
 
 #[tokio::test]
-async fn what_is_no_handshake_is_told_and_harms_nobody() {
+async fn client_that_does_not_speak_tls_is_reported_and_does_no_harm() {
     let authority = Authority::new();
     let (hook, mut events) = recorder();
     let acceptor = with(authority.server()).on_event(hook).build().unwrap();
@@ -113,17 +113,17 @@ async fn what_is_no_handshake_is_told_and_harms_nobody() {
     let mut stranger = client(&acceptor).await;
     stranger.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
     let address = stranger.local_addr().unwrap();
-    let _ = soon("its end", stranger.read_to_end(&mut Vec::new())).await;
-    let told = event(&mut events, |event| match event {
+    let _ = in_time("its end", stranger.read_to_end(&mut Vec::new())).await;
+    let reported = event(&mut events, |event| match event {
         Event::HandshakeFailed { peer, cause, .. } => Some((peer.addr(), cause.kind())),
         _ => None,
     });
-    assert_eq!(told.await, (Some(address), io::ErrorKind::InvalidData));
+    assert_eq!(reported.await, (Some(address), io::ErrorKind::InvalidData));
     exchange(&mut session).await;
 }
 
 #[tokio::test]
-async fn sessions_wait_for_an_acceptor_and_all_get_one() {
+async fn sessions_wait_for_a_slot_and_all_get_one() {
     let authority = Authority::new();
     let acceptor = with(authority.server()).acceptors(2).overflow(Overflow::Wait).build().unwrap();
     let first = [authority.session(&acceptor).await.unwrap(), authority.session(&acceptor).await.unwrap()];
@@ -134,7 +134,7 @@ async fn sessions_wait_for_an_acceptor_and_all_get_one() {
     }
     assert!(timeout(Duration::from_millis(50), waiting[0].read_u8()).await.is_err());
     assert_eq!((acceptor.stats().busy, acceptor.stats().handshaking), (2, 6));
-    // Both at once: each has to wake one.
+    // Both end at once, and each has to wake one waiter.
     drop(first);
     let mut sessions = tokio::task::JoinSet::new();
     for mut session in waiting {
@@ -142,7 +142,7 @@ async fn sessions_wait_for_an_acceptor_and_all_get_one() {
             exchange(&mut session).await;
         });
     }
-    soon("all are served", sessions.join_all()).await;
+    in_time("all are served", sessions.join_all()).await;
     figures(&acceptor, "all are gone", |stats| stats.busy == 0 && stats.accepted == 8).await;
 }
 
@@ -151,8 +151,8 @@ async fn stop_ends_handshakes_at_once() {
     let authority = Authority::new();
     let acceptor = with(authority.server()).build().unwrap();
     let mut silent = client(&acceptor).await;
-    figures(&acceptor, "it is there", |stats| stats.handshaking == 1).await;
-    assert_eq!(soon("stop", acceptor.stop(LONG)).await, Default::default());
+    figures(&acceptor, "it is handshaking", |stats| stats.handshaking == 1).await;
+    assert_eq!(in_time("stop", acceptor.stop(LONG)).await, Default::default());
     assert_eq!(rest(&mut silent).await.unwrap(), "");
     figures(&acceptor, "it is gone", |stats| stats.handshaking == 0).await;
 }

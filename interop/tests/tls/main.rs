@@ -5,25 +5,25 @@
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
 mod authority;
+#[allow(dead_code, reason = "shared with the plain tests of `perconn::acceptor`")]
+#[path = "../../../tests/acceptor/common.rs"]
+mod common;
 #[cfg(target_os = "linux")]
 #[allow(dead_code, reason = "shared with the plain tests of `perconn::postgres`")]
-#[path = "../../../tests/postgres/fake.rs"]
-mod fake;
-#[cfg(target_os = "linux")]
-#[allow(dead_code, reason = "shared with the plain tests of `perconn::postgres`")]
-#[path = "../../../tests/postgres/world.rs"]
-mod postgres_world;
+#[path = "../../../tests/postgres/helpers.rs"]
+mod helpers;
 #[cfg(target_os = "linux")]
 #[path = "../../../tests/support/real_server.rs"]
 mod real_server;
+#[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "shared with the plain tests of `perconn::postgres`")]
+#[path = "../../../tests/postgres/scripted_server.rs"]
+mod scripted_server;
 #[cfg(target_os = "linux")]
 #[path = "../../../tests/postgres/server.rs"]
 mod server;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
-#[allow(dead_code, reason = "shared with the plain tests of `perconn::acceptor`")]
-#[path = "../../../tests/acceptor/world.rs"]
-mod world;
 
 // The tests.
 mod abort;

@@ -1,4 +1,6 @@
-//! TLS, as PostgreSQL has it.
+//! TLS, as PostgreSQL negotiates it.
+//!
+//! Next: `starting`, for the other settings of a connection.
 
 use std::error::Error as _;
 
@@ -8,12 +10,12 @@ use tokio::io::AsyncReadExt;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
-use crate::fake::Fake;
-use crate::postgres_world::{connected, on_one_and_two_threads, outage, payload, quick, terminate};
+use crate::helpers::{connected, on_one_and_two_threads, outage, payload, quick, terminate};
+use crate::scripted_server::ScriptedServer;
 use crate::server::{Postgres, Setup};
-use crate::support::soon;
+use crate::support::in_time;
 
-/// A certificate for this name, and its key.
+/// A self-signed certificate for this name, and its key.
 fn certificate(name: &str) -> (String, String) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     (made.cert.pem(), made.signing_key.serialize_pem())
@@ -37,12 +39,15 @@ async fn sessions(server: &Postgres) -> (usize, usize) {
 #[test]
 fn listener_speaks_tls_before_and_after_a_loss() {
     let (certificate, key) = certificate("127.0.0.1");
-    let Some(server) = Setup::of("listener_speaks_tls").tls(certificate.clone(), key).start() else { return };
+    let Some(server) = Setup::of("listener_speaks_tls_before_and_after_a_loss").tls(certificate.clone(), key).start()
+    else {
+        return;
+    };
     on_one_and_two_threads(async || {
         for mode in [SslMode::Require, SslMode::Prefer] {
             let builder = quick(config(&server, mode)).tls(Tls::new().roots_pem(certificate.clone()));
             let mut listener = connected(builder).await;
-            soon("listen", listener.listen("a")).await.unwrap();
+            in_time("listen", listener.listen("a")).await.unwrap();
             let client = server.client().await;
             for text in ["before", "after"] {
                 assert_eq!(sessions(&server).await, (1, 0));
@@ -53,10 +58,10 @@ fn listener_speaks_tls_before_and_after_a_loss() {
                     outage(&mut listener).await;
                 }
             }
-            soon("close", listener.close()).await;
-            crate::postgres_world::until("gone", async || sessions(&server).await == (0, 0)).await;
+            in_time("close", listener.close()).await;
+            crate::helpers::until("gone", async || sessions(&server).await == (0, 0)).await;
         }
-        // Without settings, prefer is plain; and so is disable, with them.
+        // `prefer` without TLS settings is plain text, and so is `disable` with them.
         for (mode, tls) in
             [(SslMode::Prefer, None), (SslMode::Disable, Some(Tls::new().roots_pem(certificate.clone())))]
         {
@@ -66,16 +71,20 @@ fn listener_speaks_tls_before_and_after_a_loss() {
             }
             let listener = connected(builder).await;
             assert_eq!(sessions(&server).await, (0, 1));
-            soon("close", listener.close()).await;
-            crate::postgres_world::until("gone", async || sessions(&server).await == (0, 0)).await;
+            in_time("close", listener.close()).await;
+            crate::helpers::until("gone", async || sessions(&server).await == (0, 0)).await;
         }
     });
 }
 
 #[test]
-fn certificate_of_somebody_else_is_refused_in_every_mode() {
+fn certificate_of_another_server_is_refused_in_every_mode() {
     let (good, key) = certificate("127.0.0.1");
-    let Some(server) = Setup::of("certificate_of_somebody_else").tls(good.clone(), key).start() else { return };
+    let Some(server) =
+        Setup::of("certificate_of_another_server_is_refused_in_every_mode").tls(good.clone(), key).start()
+    else {
+        return;
+    };
     let (other, _) = certificate("127.0.0.1");
     on_one_and_two_threads(async || {
         drop(server.client().await);
@@ -83,7 +92,7 @@ fn certificate_of_somebody_else_is_refused_in_every_mode() {
             for tls in
                 [Tls::new().roots_pem(other.clone()), Tls::new().roots_pem(good.clone()).server_name("db.example")]
             {
-                let error = soon("connect", quick(config(&server, mode)).tls(tls).connect()).await.unwrap_err();
+                let error = in_time("connect", quick(config(&server, mode)).tls(tls).connect()).await.unwrap_err();
                 let source = error.source().unwrap().to_string();
                 assert!(source.contains("certificate"), "{source}");
             }
@@ -92,32 +101,34 @@ fn certificate_of_somebody_else_is_refused_in_every_mode() {
 }
 
 #[test]
-fn server_without_tls_is_taken_by_prefer_and_refused_by_require() {
-    let Some(server) = Postgres::start("server_without_tls") else { return };
+fn server_without_tls_is_accepted_by_prefer_and_refused_by_require() {
+    let Some(server) = Postgres::start("server_without_tls_is_accepted_by_prefer_and_refused_by_require") else {
+        return;
+    };
     let (certificate, _) = certificate("127.0.0.1");
     on_one_and_two_threads(async || {
         drop(server.client().await);
         let tls = || Tls::new().roots_pem(certificate.clone());
-        let listener = soon("connect", quick(config(&server, SslMode::Prefer)).tls(tls()).connect()).await.unwrap();
-        soon("ping", listener.ping()).await.unwrap();
+        let listener = in_time("connect", quick(config(&server, SslMode::Prefer)).tls(tls()).connect()).await.unwrap();
+        in_time("ping", listener.ping()).await.unwrap();
         let error = quick(config(&server, SslMode::Require)).tls(tls()).connect().await.unwrap_err();
         assert!(error.source().unwrap().to_string().contains("no TLS"), "{error:?}");
     });
 }
 
 #[test]
-fn alert_and_nonsense_in_place_of_tls_are_attempts_that_failed() {
+fn alert_and_garbage_in_place_of_tls_are_failed_attempts() {
     let (certificate, _) = certificate("127.0.0.1");
     on_one_and_two_threads(async || {
         for answer in [&b"S\x15\x03\x03\x00\x02\x02\x28"[..], b"Snonsense", b"E", b""] {
-            let fake = Fake::start().await;
-            let builder = quick(fake.config()).tls(Tls::new().roots_pem(certificate.clone()));
+            let scripted = ScriptedServer::start().await;
+            let builder = quick(scripted.config()).tls(Tls::new().roots_pem(certificate.clone()));
             let refusal = async {
-                let mut talk = fake.accept().await;
+                let mut peer = scripted.accept().await;
                 let mut request = [0; 8];
-                talk.0.read_exact(&mut request).await.unwrap();
+                peer.0.read_exact(&mut request).await.unwrap();
                 assert_eq!(request, [0, 0, 0, 8, 4, 210, 22, 47]);
-                talk.send(answer).await;
+                peer.send(answer).await;
             };
             let (outcome, ()) = tokio::join!(builder.connect(), refusal);
             assert!(matches!(outcome, Err(Error::Connect { .. })), "{answer:?}: {outcome:?}");
@@ -126,7 +137,7 @@ fn alert_and_nonsense_in_place_of_tls_are_attempts_that_failed() {
 }
 
 #[tokio::test]
-async fn bad_settings_of_tls_are_named_when_it_is_built() {
+async fn invalid_tls_settings_are_named_by_build() {
     let builder = Listener::builder("host=127.0.0.1 user=u").tls(Tls::new().roots_file("/no/such/file"));
     let error = builder.build().unwrap_err();
     assert!(matches!(&error, Error::InvalidConfig(text) if text.contains("/no/such/file")), "{error:?}");

@@ -1,42 +1,24 @@
-//! Sessions of TLS, and their ends.
+//! TLS sessions, and how they end.
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::sync::Mutex;
-use std::task::Poll;
 use std::time::Duration;
 
 use perconn::acceptor::{LineConn, Overflow};
 use perconn::tokio_rustls::rustls::pki_types::ServerName;
 use perconn::{Conn, Tls};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
 use crate::authority::{Authority, exchange, session_rest, with};
-use crate::support::soon;
-use crate::world::{LONG, echo, local};
-
-/// Writes until a write has to wait, and drops that write. Returns the number of bytes that were accepted.
-async fn fill(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<usize> {
-    let chunk = [7; 100_000];
-    let mut accepted = 0;
-    loop {
-        // A spent cooperative budget would make a write wait, too.
-        yield_now().await;
-        let mut write = pin!(stream.write(&chunk));
-        match poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx))).await {
-            Poll::Ready(written) => accepted += written?,
-            Poll::Pending => return Ok(accepted),
-        }
-    }
-}
+use crate::common::{LONG, echo, fill, local};
+use crate::support::in_time;
 
 #[tokio::test]
-async fn connection_of_the_core_talks_to_it() {
+async fn conn_of_this_crate_connects() {
     let authority = Authority::new();
     let acceptor = local().tls(authority.server().alpn(["echo"])).handler(async |stream, peer| {
         let session = stream.tls().expect("it is TLS");
@@ -47,18 +29,18 @@ async fn connection_of_the_core_talks_to_it() {
     let acceptor = acceptor.build().unwrap();
     let tls = Tls::new().roots_pem(authority.certificate.as_str()).server_name("localhost").alpn(["echo"]);
     let conn = Conn::builder(acceptor.local_addr().unwrap()).tls(tls).unwrap().logger(|_| {}).connect();
-    let mut conn = soon("connect", conn).await.unwrap();
+    let mut conn = in_time("connect", conn).await.unwrap();
     for _ in 0..3 {
         conn.write_all(b"hello").await.unwrap();
         conn.flush().await.unwrap();
         let mut answer = [0; 5];
-        soon("an echo", conn.read_exact(&mut answer)).await.unwrap();
+        in_time("an echo", conn.read_exact(&mut answer)).await.unwrap();
         assert_eq!(&answer, b"hello");
     }
 }
 
 #[tokio::test]
-async fn lines_come_and_go_over_tls_and_the_end_is_orderly() {
+async fn lines_work_over_tls_and_the_session_ends_cleanly() {
     let authority = Authority::new();
     let acceptor = local().tls(authority.server()).line_handler(async |line, conn: LineConn| {
         conn.send(line).await?;
@@ -73,7 +55,7 @@ async fn lines_come_and_go_over_tls_and_the_end_is_orderly() {
 }
 
 #[tokio::test]
-async fn handler_that_just_returns_ends_the_session_as_it_should() {
+async fn handler_that_returns_ends_the_session_cleanly() {
     let authority = Authority::new();
     let acceptor = local().tls(authority.server()).handler(async |mut stream, _| {
         stream.write_all(b"goodbye").await?;
@@ -81,12 +63,12 @@ async fn handler_that_just_returns_ends_the_session_as_it_should() {
     });
     let acceptor = acceptor.build().unwrap();
     let mut session = authority.session(&acceptor).await.unwrap();
-    // Without the session's own end, this would be an error.
+    // Without a close_notify, this is an error.
     assert_eq!(session_rest(&mut session).await.unwrap(), "goodbye");
 }
 
 #[tokio::test]
-async fn read_sends_what_a_write_without_a_flush_has_left() {
+async fn read_sends_the_rest_of_a_write_without_a_flush() {
     let authority = Authority::new();
     const SIZE: usize = 4 << 20;
     let acceptor = local().tls(authority.server()).handler(async |mut stream, _| {
@@ -96,14 +78,14 @@ async fn read_sends_what_a_write_without_a_flush_has_left() {
     let acceptor = acceptor.build().unwrap();
     let mut session = authority.session(&acceptor).await.unwrap();
     let mut bytes = vec![0; SIZE];
-    soon("all of it", session.read_exact(&mut bytes)).await.unwrap();
+    in_time("all of it", session.read_exact(&mut bytes)).await.unwrap();
     session.write_all(b"x").await.unwrap();
     session.flush().await.unwrap();
     assert_eq!(session_rest(&mut session).await.unwrap(), "");
 }
 
 #[tokio::test]
-async fn read_sends_what_a_write_that_was_given_up_has_left() {
+async fn read_sends_the_rest_of_an_abandoned_write() {
     let authority = Authority::new();
     for in_another_task in [false, true] {
         let (sender, taken) = oneshot::channel();
@@ -117,15 +99,15 @@ async fn read_sends_what_a_write_that_was_given_up_has_left() {
                 }
                 let (mut reader, mut writer) = split(stream);
                 let reading = tokio::spawn(async move { reader.read_u8().await });
-                yield_now().await; // it waits
+                yield_now().await; // the read waits
                 let _ = sender.send(fill(&mut writer).await?);
                 reading.await?.map(drop)
             }
         });
         let acceptor = acceptor.build().unwrap();
         let mut session = authority.session(&acceptor).await.unwrap();
-        let mut bytes = vec![0; soon("a write that waits", taken).await.unwrap()];
-        soon("what was taken", session.read_exact(&mut bytes)).await.unwrap();
+        let mut bytes = vec![0; in_time("a write that waits", taken).await.unwrap()];
+        in_time("what was taken", session.read_exact(&mut bytes)).await.unwrap();
         session.write_all(b"x").await.unwrap();
         session.flush().await.unwrap();
         assert_eq!(session_rest(&mut session).await.unwrap(), "");
@@ -133,17 +115,17 @@ async fn read_sends_what_a_write_that_was_given_up_has_left() {
 }
 
 #[tokio::test]
-async fn stop_lets_an_answer_arrive_that_the_session_has_taken() {
+async fn stop_lets_an_answer_arrive_that_the_session_has_buffered() {
     let authority = Authority::new();
     let (sender, taken) = oneshot::channel();
     let sender = Mutex::new(Some(sender));
     let acceptor = local().tls(authority.server()).handler(move |mut stream, _| {
         let sender = sender.lock().unwrap().take().unwrap();
         async move {
-            // No write has to wait, but the last is not all with the kernel.
+            // No write has to wait, but the session buffers a part of the last one.
             let mut taken = 0;
             while !stream.tls().unwrap().wants_write() {
-                yield_now().await; // else, the runtime may say that there is no room
+                yield_now().await; // otherwise the cooperative budget may run out, which looks like a full socket
                 taken += stream.write(&[7; 10_000]).await?;
             }
             let _ = sender.send(taken);
@@ -153,25 +135,25 @@ async fn stop_lets_an_answer_arrive_that_the_session_has_taken() {
     });
     let acceptor = acceptor.build().unwrap();
     let mut session = authority.session(&acceptor).await.unwrap();
-    let taken = soon("the answer", taken).await.unwrap();
+    let taken = in_time("the answer", taken).await.unwrap();
     let reading = async {
-        // The stop comes first.
+        // The stop begins first.
         sleep(Duration::from_millis(100)).await;
         let mut bytes = Vec::new();
-        soon("the end of the session", session.read_to_end(&mut bytes)).await.unwrap();
+        in_time("the end of the session", session.read_to_end(&mut bytes)).await.unwrap();
         bytes.len()
     };
-    let (stopped, read) = tokio::join!(soon("stop", acceptor.stop(LONG)), reading);
+    let (stopped, read) = tokio::join!(in_time("stop", acceptor.stop(LONG)), reading);
     assert_eq!((read, stopped.cut), (taken, 0));
 }
 
 #[tokio::test]
-async fn panic_does_not_look_like_the_end_of_the_session() {
+async fn panic_does_not_look_like_a_clean_end() {
     let authority = Authority::new();
     let acceptor = local().tls(authority.server()).handler(async |mut stream, _| {
         stream.write_all(b"half an ans").await?;
         stream.flush().await?;
-        panic!("as it is told")
+        panic!("on purpose")
     });
     let acceptor = acceptor.build().unwrap();
     let mut session = authority.session(&acceptor).await.unwrap();
@@ -201,7 +183,7 @@ async fn refusal_arrives_however_many_are_refused() {
     let acceptor = builder.overflow(Overflow::Refuse).refusal("busy\n").build().unwrap();
     let mut first = authority.session(&acceptor).await.unwrap();
     exchange(&mut first).await;
-    // As they do not close, more are here at once than are seen off.
+    // They do not close, so that more of them are here at once than the acceptor waits for.
     let connector = authority.connector();
     let address = acceptor.local_addr().unwrap();
     let mut clients = JoinSet::new();
@@ -214,7 +196,7 @@ async fn refusal_arrives_however_many_are_refused() {
             (text, session)
         });
     }
-    for (text, _session) in soon("all of them", clients.join_all()).await {
+    for (text, _session) in in_time("all of them", clients.join_all()).await {
         assert_eq!(text, "busy\n");
     }
     exchange(&mut first).await;

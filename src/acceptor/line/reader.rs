@@ -1,4 +1,6 @@
-//! Lines out of a stream.
+//! The receiving side of a connection of lines.
+//!
+//! Next: [`super::writer`], the sending side.
 
 use std::io;
 
@@ -6,25 +8,29 @@ use tokio::io::{AsyncReadExt, ReadHalf};
 
 use super::{LineTooLong, Stream};
 
-/// How much is read at a time.
+/// How much is read at once.
 const CHUNK: usize = 4096;
 
+/// Splits a stream into lines.
 pub(super) struct LineReader {
     half: ReadHalf<Stream>,
+    /// What was read: lines that were handed out, lines that were not, and the beginning of one.
     buffer: Vec<u8>,
-    /// What of the buffer was handed out already.
+    /// Where the first line begins that is not handed out.
     start: usize,
-    /// Up to here there is no line feed.
+    /// There is no line feed between `start` and here.
     searched: usize,
+    /// The longest line, without its end.
     max: usize,
 }
 
 impl LineReader {
+    /// `max` is the longest line, in bytes without its end.
     pub(super) fn new(half: ReadHalf<Stream>, max: usize) -> Self {
         Self { half, buffer: Vec::new(), start: 0, searched: 0, max }
     }
 
-    /// The next line, without its end. `None` at the end of the stream: a line without an end is none.
+    /// The next line, without its end. `None` at the end of the stream; a line without an end is dropped.
     ///
     /// Cancel safe: what was read stays in the buffer.
     pub(super) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
@@ -36,7 +42,7 @@ impl LineReader {
             self.searched -= self.start;
             self.start = 0;
             if self.buffer.is_empty() && self.buffer.capacity() > 2 * CHUNK {
-                // One long line shall not take the memory for ever.
+                // One long line must not hold the memory for ever.
                 self.buffer = Vec::new();
             }
             self.buffer.reserve(CHUNK);
@@ -46,30 +52,32 @@ impl LineReader {
         }
     }
 
-    /// Whether something is here of a line that was not handed out.
-    pub(super) fn has_begun(&self) -> bool {
+    /// Whether bytes of a line that was not handed out are here.
+    pub(super) fn has_partial(&self) -> bool {
         self.start < self.buffer.len()
     }
 
-    /// How many lines are here, with one that has only begun. (It looks at every byte.)
+    /// How many lines are here, including one that has only begun. It looks at every byte.
     pub(super) fn count(&self) -> usize {
         let here = &self.buffer[self.start..];
         let whole = here.iter().filter(|byte| **byte == b'\n').count();
         whole + usize::from(here.last().is_some_and(|byte| *byte != b'\n'))
     }
 
+    /// The half. What is in the buffer is dropped.
     pub(super) fn into_inner(self) -> ReadHalf<Stream> {
         self.half
     }
 
+    /// Takes a line that is here already. `None` if it has not all arrived; an error if it is too long.
     fn take(&mut self) -> io::Result<Option<Vec<u8>>> {
         let too_long = || Err(io::Error::new(io::ErrorKind::InvalidData, LineTooLong(self.max)));
         let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
             self.searched = self.buffer.len();
-            // A carriage return may be the beginning of the end.
+            // A carriage return may be part of the line's end.
             let length = self.searched - self.start;
-            let is_over = length > self.max && !(length == self.max + 1 && self.buffer.ends_with(b"\r"));
-            return if is_over { too_long() } else { Ok(None) };
+            let is_too_long = length > self.max && !(length == self.max + 1 && self.buffer.ends_with(b"\r"));
+            return if is_too_long { too_long() } else { Ok(None) };
         };
         let end = self.searched + at;
         let line = &self.buffer[self.start..end];

@@ -1,64 +1,71 @@
-//! The handshakes that go on, and which of them makes room for the next.
+//! The limit of handshakes that go on at once, and which of them is evicted when it is reached.
+//!
+//! Next: [`super::super::connection`], which takes a session from its permit to its slot.
 
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-use super::Sessions;
-use crate::acceptor::stats::Tally;
+use super::Handshaker;
+use crate::acceptor::stats::Counters;
 use crate::sync::Mutex;
 
-/// How long the oldest handshake is safe when no further one can begin. Whoever is honest and not at the end of the world has
-/// done it by then; without this, silent clients would keep everyone out until their time is over.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long a handshake is safe from eviction. An honest client is done by then, even over a slow path. Without eviction,
+/// silent clients would keep all others out until their own time is over.
+const MIN_AGE: Duration = Duration::from_secs(1);
 
-/// So long is waited for the place of one that is given up, before another is given up.
-const FAREWELL: Duration = Duration::from_millis(100);
+/// The pause after an eviction. Only if no permit is free by then, another handshake is evicted.
+const EVICTION_PAUSE: Duration = Duration::from_millis(100);
 
-pub(in crate::acceptor) struct Handshakes {
+/// Limits how many sessions are pending: their handshake goes on, or has ended and waits for a slot.
+pub(in crate::acceptor) struct HandshakeLimit {
+    /// One permit for each pending session.
     permits: Arc<Semaphore>,
-    underway: Mutex<Underway>,
+    /// A leaf lock.
+    ongoing: Mutex<OngoingHandshakes>,
 }
 
+/// The handshakes that can be evicted.
 #[derive(Default)]
-struct Underway {
+struct OngoingHandshakes {
+    /// The number of the newest handshake.
     last_id: u64,
-    /// By their number, so the oldest is the first.
-    begun: BTreeMap<u64, Begun>,
+    /// By their number, so that the oldest is the first.
+    by_age: BTreeMap<u64, OngoingHandshake>,
 }
 
-struct Begun {
+/// One of them.
+struct OngoingHandshake {
+    /// It is not evicted before this.
     safe_until: Instant,
-    given_up: Arc<Notify>,
+    /// Tells its task that it is evicted.
+    evicted: Arc<Notify>,
 }
 
-impl Handshakes {
+impl HandshakeLimit {
+    /// Allows `max` pending sessions.
     pub(super) fn new(max: usize) -> Self {
         let permits = Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
-        Self { permits, underway: Mutex::default() }
+        Self { permits, ongoing: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Underway> {
-        self.underway.lock()
-    }
-
-    /// Waits for the right to one more. As long as there is none, those that have taken too long are given up, one after the
+    /// Waits for the permit for one more session. Meanwhile, handshakes that have taken too long are evicted, one after the
     /// other, the oldest first.
     pub(in crate::acceptor) async fn permit(&self) -> OwnedSemaphorePermit {
         let mut permit = pin!(Arc::clone(&self.permits).acquire_owned());
         let mut not_before = Instant::now();
         loop {
-            // Nothing begins while this waits, as it is what all beginnings wait for.
-            let safe_until = self.lock().begun.values().next().map(|oldest| oldest.safe_until.max(not_before));
-            let grace = async {
-                match safe_until {
-                    Some(time) => sleep_until(time).await,
+            // No handshake begins during this wait, as each needs a permit from here. So the oldest one can only end.
+            let oldest = self.ongoing.lock().by_age.values().next().map(|oldest| oldest.safe_until);
+            let eviction = async {
+                match oldest {
+                    Some(safe_until) => sleep_until(safe_until.max(not_before)).await,
                     None => pending().await,
                 }
             };
@@ -66,61 +73,70 @@ impl Handshakes {
                 biased;
                 permit = &mut permit => match permit {
                     Ok(permit) => return permit,
-                    Err(_) => unreachable!("it is never closed"),
+                    Err(_) => unreachable!("the semaphore is never closed"),
                 },
-                () = grace => {
-                    self.give_up_the_oldest();
-                    not_before = Instant::now() + FAREWELL;
+                () = eviction => {
+                    self.evict_oldest();
+                    not_before = Instant::now() + EVICTION_PAUSE;
                 }
             }
         }
     }
 
-    fn give_up_the_oldest(&self) {
-        let mut underway = self.lock();
-        let Some(oldest) = underway.begun.first_entry() else { return };
-        // The one that was the oldest may have ended.
+    /// Evicts the oldest handshake, if it has had its time.
+    fn evict_oldest(&self) {
+        let mut ongoing = self.ongoing.lock();
+        let Some(oldest) = ongoing.by_age.first_entry() else { return };
+        // It may be younger than the one that was waited for, which has ended.
         if oldest.get().safe_until <= Instant::now() {
-            oldest.remove().given_up.notify_one();
+            oldest.remove().evicted.notify_one();
         }
     }
 }
 
-/// A client that has a permit and no acceptor yet; with its handshake, as long as that goes on.
-pub(in crate::acceptor) struct Entrant {
-    sessions: Arc<Sessions>,
-    tally: Arc<Tally>,
+/// A client with a permit and without a slot. It counts as [`handshaking`](crate::acceptor::Stats::handshaking).
+pub(in crate::acceptor) struct PendingSession {
+    handshaker: Arc<Handshaker>,
+    counters: Arc<Counters>,
+    /// The number of its handshake.
     id: u64,
-    given_up: Arc<Notify>,
+    evicted: Arc<Notify>,
+    /// Freed on drop, so that the next client can begin.
     _permit: OwnedSemaphorePermit,
 }
 
-impl Entrant {
-    pub(in crate::acceptor) fn new(sessions: &Arc<Sessions>, tally: &Arc<Tally>, permit: OwnedSemaphorePermit) -> Self {
-        tally.handshaking.fetch_add(1, Ordering::Relaxed);
-        let given_up = Arc::new(Notify::new());
-        let mut underway = sessions.handshakes.lock();
-        underway.last_id += 1;
-        let id = underway.last_id;
-        underway.begun.insert(id, Begun { safe_until: Instant::now() + GRACE, given_up: Arc::clone(&given_up) });
-        drop(underway);
-        Self { sessions: Arc::clone(sessions), tally: Arc::clone(tally), id, given_up, _permit: permit }
+impl PendingSession {
+    /// Counts a client that was accepted now.
+    pub(in crate::acceptor) fn new(
+        handshaker: &Arc<Handshaker>,
+        counters: &Arc<Counters>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        counters.handshaking.fetch_add(1, Ordering::Relaxed);
+        let evicted = Arc::new(Notify::new());
+        let mut ongoing = handshaker.limit.ongoing.lock();
+        ongoing.last_id += 1;
+        let id = ongoing.last_id;
+        let handshake = OngoingHandshake { safe_until: Instant::now() + MIN_AGE, evicted: Arc::clone(&evicted) };
+        ongoing.by_age.insert(id, handshake);
+        drop(ongoing);
+        Self { handshaker: Arc::clone(handshaker), counters: Arc::clone(counters), id, evicted, _permit: permit }
     }
 
-    /// Waits until the handshake is given up.
-    pub(super) async fn given_up(&self) {
-        self.given_up.notified().await;
+    /// Waits until the handshake is evicted.
+    pub(super) async fn evicted(&self) {
+        self.evicted.notified().await;
     }
 
-    /// The handshake has ended. From now on, it is the acceptors that are waited for.
-    pub(super) fn is_done(&self) {
-        self.sessions.handshakes.lock().begun.remove(&self.id);
+    /// The handshake has ended, and cannot be evicted any more. The session may still wait for a slot.
+    pub(super) fn handshake_ended(&self) {
+        self.handshaker.limit.ongoing.lock().by_age.remove(&self.id);
     }
 }
 
-impl Drop for Entrant {
+impl Drop for PendingSession {
     fn drop(&mut self) {
-        self.is_done();
-        self.tally.handshaking.fetch_sub(1, Ordering::Relaxed);
+        self.handshake_ended();
+        self.counters.handshaking.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,4 +1,6 @@
-//! New certificates for a server that goes on running.
+//! New certificates for a running acceptor.
+//!
+//! Next: [`super::settings`], which reads the files.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -6,26 +8,31 @@ use std::time::SystemTime;
 
 use tokio::time::sleep;
 
-use super::Sessions;
-use crate::acceptor::shared::{Phase, Shared};
+use super::Handshaker;
+use crate::acceptor::registry::Registry;
 use crate::acceptor::{Error, Event};
 
-/// How a file looks from outside. `None`: it cannot be looked at.
+/// What shows that a file has changed: its modification time, length and inode. `None` if it cannot be looked at.
 type Stamp = Option<(Option<SystemTime>, u64, u64)>;
 
-/// Which state of the files is worth a try. No I/O.
-struct Watch {
+/// Decides which state of the files to load. No I/O.
+struct StampHistory {
+    /// At the last look.
     last: Vec<Stamp>,
+    /// At the last attempt to load.
     tried: Vec<Stamp>,
 }
 
-impl Watch {
+impl StampHistory {
+    /// The files were loaded in this state.
     fn new(stamps: Vec<Stamp>) -> Self {
         Self { last: stamps.clone(), tried: stamps }
     }
 
-    /// Each state is tried once, and not before it has stayed for one look: it may be half of something.
-    fn is_worth_a_try(&mut self, stamps: Vec<Stamp>) -> bool {
+    /// Notes a look at the files. Returns whether to load them.
+    ///
+    /// Each state is loaded once, and only after it was the same in two looks: before that, a file may be written in part.
+    fn observe(&mut self, stamps: Vec<Stamp>) -> bool {
         let has_settled = stamps == self.last;
         let is_new = stamps != self.tried;
         if has_settled && is_new {
@@ -36,6 +43,7 @@ impl Watch {
     }
 }
 
+/// Looks at the files. It may block.
 fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
     let stamp = |path: &PathBuf| {
         let metadata = std::fs::metadata(path).ok()?;
@@ -48,43 +56,42 @@ fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
     files.iter().map(stamp).collect()
 }
 
-/// Looks at the files for as long as the acceptor accepts. Made before the files are read for the first time, so that no
-/// change is missed.
-pub(in crate::acceptor) struct Watcher {
+/// Looks at the files while the acceptor accepts, and loads them when they have changed.
+pub(in crate::acceptor) struct FileWatcher {
+    /// What to look at. Empty if nothing can change.
     files: Vec<PathBuf>,
-    watch: Watch,
+    history: StampHistory,
 }
 
-impl Watcher {
+impl FileWatcher {
+    /// Make it before the files are read for the first time, so that it misses no change.
     pub(in crate::acceptor) fn new(settings: &super::ServerTls) -> Self {
         let files = settings.files();
-        let watch = Watch::new(stamps(&files));
-        Self { files, watch }
+        let history = StampHistory::new(stamps(&files));
+        Self { files, history }
     }
 
-    pub(in crate::acceptor) async fn run(mut self, shared: Weak<Shared>, sessions: Arc<Sessions>) {
+    /// Runs until the acceptor no longer accepts. It does not keep the registry alive between two looks.
+    pub(in crate::acceptor) async fn run(mut self, registry: Weak<Registry>, handshaker: Arc<Handshaker>) {
+        let Some(interval) = handshaker.settings.reload_every else { return };
+        if self.files.is_empty() {
+            return;
+        }
         loop {
-            let Some((every, mut phase)) =
-                shared.upgrade().and_then(|shared| Some((sessions.settings.reload_every?, shared.phase.subscribe())))
-            else {
-                return;
-            };
-            if self.files.is_empty() {
-                return;
-            }
+            let Some(mut phase) = registry.upgrade().map(|registry| registry.phase.subscribe()) else { return };
             tokio::select! {
                 biased;
-                // Also when the acceptor is gone.
-                _ = phase.wait_for(|phase| *phase != Phase::Accepting) => return,
-                () = sleep(every) => {}
+                // This is ready also when the registry is gone.
+                _ = phase.wait_for(|phase| !phase.is_accepting()) => return,
+                () = sleep(interval) => {}
             }
-            let Some(shared) = shared.upgrade() else { return };
-            // Disks may be slow.
-            let sessions = Arc::clone(&sessions);
+            let Some(registry) = registry.upgrade() else { return };
+            let handshaker = Arc::clone(&handshaker);
+            // A disk may be slow.
             let look = tokio::task::spawn_blocking(move || {
-                if self.watch.is_worth_a_try(stamps(&self.files)) {
-                    // It is told; what is in use stays.
-                    let _ = reload(&shared, Some(&sessions));
+                if self.history.observe(stamps(&self.files)) {
+                    // It reports a failure itself, and what is in use stays.
+                    let _ = reload(&registry, Some(&handshaker));
                 }
                 self
             });
@@ -96,20 +103,20 @@ impl Watcher {
     }
 }
 
-/// Reads the files, and tells of the outcome.
-pub(in crate::acceptor) fn reload(shared: &Shared, sessions: Option<&Sessions>) -> Result<(), Arc<Error>> {
-    let Some(sessions) = sessions else {
+/// Loads the files and reports the outcome, to the logger and to the event hook. It may block.
+pub(in crate::acceptor) fn reload(registry: &Registry, handshaker: Option<&Handshaker>) -> Result<(), Arc<Error>> {
+    let Some(handshaker) = handshaker else {
         return Err(Arc::new(Error::InvalidConfig("no TLS: expected it by AcceptorBuilder::tls".into())));
     };
-    match Sessions::reload(sessions) {
+    match handshaker.reload() {
         Ok(()) => {
-            shared.settings.hooks.emit(|| Event::CertificatesReloaded);
+            registry.settings.hooks.emit(|| Event::CertificatesReloaded);
             Ok(())
         }
         Err(error) => {
             let cause = Arc::new(error);
-            shared.settings.hooks.log(&Error::CertificatesKept { source: Arc::clone(&cause) });
-            shared.settings.hooks.emit(|| Event::CertificatesKept { cause: Arc::clone(&cause) });
+            registry.settings.hooks.log(&Error::CertificatesKept { source: Arc::clone(&cause) });
+            registry.settings.hooks.emit(|| Event::CertificatesKept { cause: Arc::clone(&cause) });
             Err(cause)
         }
     }
@@ -120,14 +127,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn state_is_tried_once_and_when_it_has_settled() {
+    fn each_state_is_loaded_once_after_it_has_settled() {
         let state = |number: u64| vec![Some((None, number, 0)), None];
-        let mut watch = Watch::new(state(1));
-        let seen = [1, 1, 2, 3, 3, 3, 4, 3, 3, 1, 1, 1];
-        let tries = seen.map(|number| watch.is_worth_a_try(state(number)));
+        let mut history = StampHistory::new(state(1));
+        let looks = [1, 1, 2, 3, 3, 3, 4, 3, 3, 1, 1, 1];
+        let loads = looks.map(|number| history.observe(state(number)));
         let expected = [4, 10];
-        for (at, is_tried) in tries.into_iter().enumerate() {
-            assert_eq!(is_tried, expected.contains(&at), "look {at}");
+        for (at, is_loaded) in loads.into_iter().enumerate() {
+            assert_eq!(is_loaded, expected.contains(&at), "look {at}");
         }
     }
 }

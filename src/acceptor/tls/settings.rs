@@ -1,4 +1,6 @@
-//! What TLS sessions are to be like.
+//! The settings of TLS sessions.
+//!
+//! Next: [`super::Handshaker`], which uses them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -22,65 +24,84 @@ use crate::pem::Pem;
 ///
 /// # New certificates without a restart
 ///
-/// The files are looked at every five seconds ([`reload_every`](Self::reload_every)). When they have changed and then stayed
-/// the same from one look to the next, they are read. If they make a whole, with a key that belongs to the certificate, new
-/// sessions get them; those that are open keep what they have. If not, the old ones stay, which is told to the logger, once
-/// for each change. [`Acceptor::reload_tls`](crate::acceptor::Acceptor::reload_tls) reads them at once.
+/// The acceptor looks at the files every five seconds ([`reload_every`](Self::reload_every)). It loads them once they have
+/// changed and then stayed the same from one look to the next.
+///
+/// If they are usable and the key belongs to the certificate, new sessions get them. Open sessions keep what they have. If they
+/// are not usable, the old certificates stay in use, and the logger receives an error, once for each change.
+/// [`Acceptor::reload_tls`](crate::acceptor::Acceptor::reload_tls) loads the files at once.
 #[derive(Clone)]
-#[must_use = "they do nothing until they are given to `AcceptorBuilder::tls`"]
+#[must_use = "settings do nothing until they are given to `AcceptorBuilder::tls`"]
 pub struct ServerTls {
     source: Source,
+    /// The authorities of client certificates. Empty if clients need none.
     client_roots: Vec<Pem>,
+    /// The protocols. Empty for none, or for those of the configuration.
     alpn: Vec<Vec<u8>>,
+    /// `None` if only the program reloads.
     pub(super) reload_every: Option<Duration>,
 }
 
+/// Where the certificate comes from.
 #[derive(Clone)]
 enum Source {
+    /// A chain and a private key.
     Pair { chain: Pem, key: Pem },
+    /// A configuration of the program.
     Config(Arc<ServerConfig>),
 }
 
 impl ServerTls {
-    /// A certificate from PEM files: one with the chain, the own certificate first, and one with its private key, which is not
-    /// encrypted. TLS 1.2 and 1.3, no ALPN, no certificates of clients.
+    /// Takes the certificate from PEM files.
+    ///
+    /// `chain` has the server's certificate first, and then those of its issuers. `key` has the private key of the certificate,
+    /// unencrypted. Sessions speak TLS 1.2 or 1.3, without ALPN and without client certificates, unless you set them.
     pub fn from_files(chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         Self::new(Source::Pair { chain: Pem::File(chain.into()), key: Pem::File(key.into()) })
     }
 
-    /// The same from PEM texts, which are never read again.
+    /// The same from PEM texts. They are never reloaded.
     pub fn from_pem(chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         Self::new(Source::Pair { chain: Pem::Text(chain.into()), key: Pem::Text(key.into()) })
     }
 
-    /// A rustls configuration of your own. ALPN protocols, if given here, take the place of its.
+    /// Takes a rustls configuration of your own, which is never reloaded.
+    ///
+    /// Protocols given to [`alpn`](Self::alpn) replace those in it. Set the roots of client certificates in the configuration.
     pub fn from_config(config: impl Into<Arc<ServerConfig>>) -> Self {
         Self::new(Source::Config(config.into()))
     }
 
+    /// The defaults of the other settings.
     fn new(source: Source) -> Self {
         Self { source, client_roots: Vec::new(), alpn: Vec::new(), reload_every: Some(Duration::from_secs(5)) }
     }
 
-    /// Demands of each client a certificate by one of the authorities in a PEM file. Can be called several times.
+    /// Requires each client to have a certificate that an authority in this PEM file has issued.
+    ///
+    /// Call it again to add the authorities of another file. By default, clients need no certificate.
     pub fn client_roots_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.client_roots.push(Pem::File(path.into()));
         self
     }
 
-    /// The protocols that are spoken (ALPN, RFC 7301), the preferred one first. A client that offers others only is refused.
+    /// Sets the protocols of the server (ALPN, RFC 7301), the preferred one first. Defaults to none.
+    ///
+    /// A client that offers only other protocols is refused. A name has 1 to 255 bytes.
     pub fn alpn<P: AsRef<[u8]>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
         self.alpn = protocols.into_iter().map(|protocol| protocol.as_ref().to_vec()).collect();
         self
     }
 
-    /// How often the files are looked at. Defaults to 5 s; with `None`, only [`reload_tls`](crate::acceptor::Acceptor::reload_tls)
-    /// does.
+    /// Sets how often the acceptor looks at the files. Defaults to 5 seconds.
+    ///
+    /// With `None`, only [`reload_tls`](crate::acceptor::Acceptor::reload_tls) loads them.
     pub fn reload_every(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.reload_every = interval.into();
         self
     }
 
+    /// Rejects settings that cannot work.
     pub(in crate::acceptor) fn check(&self) -> Result<(), Error> {
         match self.reload_every {
             Some(Duration::ZERO) => Error::invalid("reload_every 0ns: expected more than zero, or None for never"),
@@ -97,11 +118,13 @@ impl ServerTls {
         pair.into_iter().chain(&self.client_roots).filter_map(Pem::path).collect()
     }
 
-    /// The configuration for rustls, from what the files have in them now.
+    /// Makes the configuration for rustls from what is in the files now.
     pub(super) fn load(&self) -> Result<Arc<ServerConfig>, Error> {
         let mut config = match &self.source {
             Source::Config(_) if !self.client_roots.is_empty() => {
-                return Error::invalid("tls: the clients' roots belong to the rustls configuration that was given");
+                return Error::invalid(
+                    "tls: client roots beside a rustls configuration: expected them in that configuration",
+                );
             }
             Source::Config(config) => ServerConfig::clone(config),
             Source::Pair { chain, key } => self.with_pair(chain, key)?,
@@ -115,6 +138,7 @@ impl ServerTls {
         Ok(Arc::new(config))
     }
 
+    /// A configuration with a certificate from PEM.
     fn with_pair(&self, chain: &Pem, key: &Pem) -> Result<ServerConfig, Error> {
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -123,7 +147,7 @@ impl ServerTls {
         let builder = match self.client_roots() {
             Some(roots) => {
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots?), provider).build();
-                let wrong = |error| Error::InvalidConfig(format!("the clients' roots: {error}"));
+                let wrong = |error| Error::InvalidConfig(format!("client roots: {error}"));
                 builder.with_client_cert_verifier(verifier.map_err(wrong)?)
             }
             None => builder.with_no_client_auth(),
@@ -135,12 +159,13 @@ impl ServerTls {
             .map_err(|error| Error::InvalidConfig(format!("certificate {chain} with private key {key}: {error}")))
     }
 
+    /// The authorities of client certificates. `None` if clients need none.
     fn client_roots(&self) -> Option<Result<RootCertStore, Error>> {
         let read = || {
             let mut roots = RootCertStore::empty();
             for source in &self.client_roots {
-                for certificate in source.certificates("the clients' roots").map_err(Error::InvalidConfig)? {
-                    let wrong = |error| Error::InvalidConfig(format!("the clients' roots {source}: {error}"));
+                for certificate in source.certificates("client roots").map_err(Error::InvalidConfig)? {
+                    let wrong = |error| Error::InvalidConfig(format!("client roots {source}: {error}"));
                     roots.add(certificate).map_err(wrong)?;
                 }
             }

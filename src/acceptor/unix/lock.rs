@@ -1,4 +1,6 @@
-//! One at a time in a folder.
+//! The lock of a folder, so that only one process at a time replaces a socket file in it.
+//!
+//! Next: [`super::bind`], which holds it.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,23 +10,25 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// Whoever has it for our reasons does no more than a few system calls meanwhile.
-const LONGEST: Duration = Duration::from_secs(1);
+/// How long to wait for the lock. An acceptor holds it for a few system calls only.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An advisory lock of a folder (flock(2)), which leaves no file behind. It ends with its descriptor.
-pub(super) struct Lock {
+/// An advisory lock of a folder (flock(2)). It leaves no file behind, and ends with its descriptor.
+pub(super) struct FolderLock {
+    /// Its descriptor holds the lock; `None` if the folder cannot be opened.
     _folder: Option<File>,
 }
 
-impl Lock {
-    /// Waits for it, but does not insist: a folder that may be written to but not read cannot be locked, and a stranger may
-    /// have locked it for good.
-    pub(super) fn wait(folder: &Path) -> Self {
+impl FolderLock {
+    /// Waits for the lock, and goes on without it after the timeout.
+    ///
+    /// A folder that the process may write to and not read cannot be locked, and another program may hold the lock for good.
+    pub(super) fn acquire(folder: &Path) -> Self {
         let folder = File::open(folder).ok();
-        let begun = Instant::now();
+        let start = Instant::now();
         if let Some(folder) = &folder {
             let is_taken = || flock(folder, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK);
-            while is_taken() && begun.elapsed() < LONGEST {
+            while is_taken() && start.elapsed() < TIMEOUT {
                 thread::sleep(Duration::from_millis(1));
             }
         }

@@ -1,137 +1,188 @@
-//! The queue of jobs: whose bytes come when, and what becomes of whom. No I/O.
+//! The queue of jobs: the order of their bytes, and the outcome of each. It does no I/O.
 //!
-//! Jobs stand in a row in the order in which their callers came. The first of them, as many as the queue has places for,
-//! are *admitted*: their bytes lie in the queue's buffer, one after the other, or are to be written by their caller from
-//! where they are, if they are many. The others wait for a place.
+//! Jobs are queued in the order in which their callers came. The first ones, up to the queue's capacity, are *admitted*.
+//! An admitted job's bytes are in the queue's buffer, one job after the other. If there are many of them, their caller
+//! keeps them and writes them itself. The other jobs wait to be admitted.
 //!
-//! A writer *takes* what lies in the buffer, all of it at once, and reports how many bytes were written and, when the
-//! kernel has them, flushed. Whoever's last byte is among them is done. When a link breaks, the job that it cut in two has
-//! failed (and those that a stream had taken and not flushed), and the jobs after it go back into the buffer, to be sent
-//! whole on the next link.
+//! A writer *takes* everything in the buffer at once. It reports how many bytes the stream has taken and, later, that the
+//! kernel has them. A job is done when that includes its last byte. When a link breaks, the job that the break cut in two
+//! fails, and so does a job that was taken and not flushed. The jobs after it go back into the buffer, to be sent whole on
+//! the next link.
+//!
+//! A job's number never changes, so its caller finds the outcome by it. The bytes in the buffer always belong to a run of
+//! admitted jobs in order; all positions follow from the jobs' lengths.
+//!
+//! Next: [`job`], a single job.
 
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use self::job::{Job, Place};
+use self::job::{Job, Storage};
 pub(super) use self::job::{NextWrite, Outcome};
 
 mod job;
 
 /// The jobs of one connection. `F` says why a job has failed.
 pub(super) struct Queue<F> {
-    places: usize,
+    /// How many jobs may be admitted at once.
+    capacity: usize,
+    /// In ascending order of their numbers. A number that is missing was cancelled.
     jobs: VecDeque<Job>,
-    /// The number of the next job. Those in the row are in ascending order; where one is left out, it has withdrawn.
-    next: u64,
-    /// The number of the caller that passed last.
-    passed: u64,
-    /// How many of the jobs are admitted.
+    /// The number of the next job.
+    next_number: u64,
+    /// The number of the newest direct write, which is not in the queue.
+    direct_number: u64,
+    /// How many jobs, from the front on, are admitted.
     admitted: usize,
-    /// How many of these are in the writer's hands.
+    /// How many of these a writer has taken.
     taken: usize,
-    /// How many bytes the stream has taken, from the beginning of the job at the front on. If it is a socket, the kernel has
-    /// them, and they are a part of that job; otherwise they may be those of several jobs, until they are flushed.
-    begun: usize,
-    /// The bytes of admitted jobs that the writer has not taken yet.
+    /// How many bytes, from the beginning of the first job on, the stream has taken and no flush has confirmed. On a
+    /// socket they need no flush and belong to the first job. On another stream they may belong to several jobs.
+    written: usize,
+    /// The bytes of admitted jobs that no writer has taken.
     bytes: Vec<u8>,
     /// Failures that their callers have not fetched yet.
     failed: Vec<(u64, F)>,
-    /// The jobs from this one on were abandoned.
-    abandoned: u64,
+    /// Jobs from this number on are not sent, because the queue was closed. `u64::MAX` while it is open.
+    closed_from: u64,
 }
 
 impl<F> Queue<F> {
-    pub(super) fn new(places: usize) -> Self {
+    /// An open queue that admits `capacity` jobs at once.
+    pub(super) fn new(capacity: usize) -> Self {
         Self {
-            places,
+            capacity,
             jobs: VecDeque::new(),
-            next: 0,
-            passed: 0,
+            next_number: 0,
+            direct_number: 0,
             admitted: 0,
             taken: 0,
-            begun: 0,
+            written: 0,
             bytes: Vec::new(),
             failed: Vec::new(),
-            abandoned: u64::MAX,
+            closed_from: u64::MAX,
         }
     }
 
+    // ===== questions =====
+
+    /// Whether no job is queued.
     pub(super) fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
 
-    /// Whether nothing will be sent any more.
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.abandoned < u64::MAX
-    }
-
     /// Whether there is something to write.
-    pub(super) fn is_ready(&self) -> bool {
+    pub(super) fn has_admitted(&self) -> bool {
         self.admitted > 0
     }
 
-    /// The number of the first job that is not done yet.
-    pub(super) fn first(&self) -> u64 {
-        self.jobs.front().map_or(self.next, |job| job.number)
+    /// The number of the first job that is not done.
+    pub(super) fn first_number(&self) -> u64 {
+        self.jobs.front().map_or(self.next_number, |job| job.number)
     }
 
-    /// A caller that is alone is about to write its bytes at once, without standing in the row: whoever comes from now on
-    /// comes after it.
+    /// Whether a part of this job is on the link.
+    pub(super) fn is_partly_written(&self, number: u64) -> bool {
+        self.is_any_partly_written() && number == self.first_number()
+    }
+
+    /// Whether a part of some job is on the link, and its rest or a flush is still to come.
+    pub(super) fn is_any_partly_written(&self) -> bool {
+        self.written > 0
+    }
+
+    /// Whether this job is the first one, and its caller has to write it.
+    pub(super) fn is_callers_turn(&self, number: u64) -> bool {
+        self.jobs.front().is_some_and(|job| job.number == number && job.storage == Storage::Large)
+    }
+
+    /// Whether this job can still be kept from being sent.
+    pub(super) fn can_cancel(&self, number: u64) -> bool {
+        if !self.is_queued(number) || self.is_partly_written(number) {
+            return false;
+        }
+        let index = self.index(number);
+        index >= self.taken || self.jobs[index].storage == Storage::Large
+    }
+
+    /// Whether this job is still in the queue. It must have been queued before.
     #[inline]
-    pub(super) fn pass(&mut self) {
-        self.passed = self.next;
-        self.next += 1;
+    fn is_queued(&self, number: u64) -> bool {
+        self.jobs.front().is_some_and(|job| job.number <= number)
     }
 
-    /// The caller that passed has written its bytes as far as `begun` only: it stands in the row now, at the front.
-    /// Returns its job's number; `None` if nothing will be sent any more.
-    pub(super) fn fall_in(&mut self, bytes: &[u8], begun: usize, waker: &Waker) -> Option<u64> {
-        if self.is_abandoned() {
+    /// Whether another job can be admitted.
+    fn has_room(&self) -> bool {
+        self.admitted < self.capacity
+    }
+
+    /// The index of a queued job.
+    fn index(&self, number: u64) -> usize {
+        // The numbers are consecutive unless jobs were cancelled.
+        let guess = (number - self.first_number()) as usize;
+        match self.jobs.get(guess) {
+            Some(job) if job.number == number => guess,
+            _ => self.jobs.partition_point(|job| job.number < number),
+        }
+    }
+
+    // ===== for callers =====
+
+    /// Gives a number to a direct write, which bypasses the queue: every later caller comes after it.
+    #[inline]
+    pub(super) fn begin_direct_write(&mut self) {
+        self.direct_number = self.next_number;
+        self.next_number += 1;
+    }
+
+    /// Queues a direct write at the front, because the stream has taken only its first `written` bytes. Returns the job's
+    /// number, or `None` if the queue was closed.
+    pub(super) fn push_direct_write(&mut self, bytes: &[u8], written: usize, waker: &Waker) -> Option<u64> {
+        if self.closed_from < u64::MAX {
             return None;
         }
-        let place = Place::of(bytes);
-        if place == Place::Copied {
-            self.bytes.splice(..0, bytes[begun..].iter().copied());
+        let storage = Storage::of(bytes);
+        if storage == Storage::Copied {
+            self.bytes.splice(..0, bytes[written..].iter().copied());
         }
-        let (number, waker) = (self.passed, Some(waker.clone()));
-        self.jobs.push_front(Job { number, length: bytes.len(), place, has_caller: true, waker });
+        let (number, waker) = (self.direct_number, Some(waker.clone()));
+        self.jobs.push_front(Job { number, length: bytes.len(), storage, has_caller: true, waker });
         self.admitted += 1;
-        self.begun = begun;
+        self.written = written;
         Some(number)
     }
 
-    /// A caller joins the row. Returns its job's number.
-    pub(super) fn join(&mut self, length: usize) -> u64 {
-        let number = self.next;
-        self.next += 1;
-        self.jobs.push_back(Job { number, length, place: Place::Outside, has_caller: true, waker: None });
+    /// Queues a caller's job at the back. Returns the job's number.
+    pub(super) fn push(&mut self, length: usize) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.jobs.push_back(Job { number, length, storage: Storage::Waiting, has_caller: true, waker: None });
         number
     }
 
-    /// A caller brings its bytes, if there is a place and all before it have brought theirs. Returns whether it is
-    /// admitted, now or before.
+    /// Admits a job if there is room and all jobs before it are admitted. Returns whether it is admitted, now or before.
     pub(super) fn admit(&mut self, number: u64, bytes: &[u8], wakers: &mut Vec<Waker>) -> bool {
         let index = self.index(number);
         if index < self.admitted {
             return true;
         }
-        if index > self.admitted || !self.has_place() {
+        if index > self.admitted || !self.has_room() {
             return false;
         }
-        self.jobs[index].place = Place::of(bytes);
-        if self.jobs[index].place == Place::Copied {
+        self.jobs[index].storage = Storage::of(bytes);
+        if self.jobs[index].storage == Storage::Copied {
             self.bytes.extend_from_slice(bytes);
         }
         self.admitted += 1;
-        // The next one may have come too early.
-        if self.has_place() {
+        // The next job may have been polled too early.
+        if self.has_room() {
             wakers.extend(self.jobs.get_mut(self.admitted).and_then(|job| job.waker.take()));
         }
         true
     }
 
-    /// Whom to wake when this job is done, fails, gets a place, or has its turn. Returns who was to be woken before, to be
-    /// dropped when the lock is released.
+    /// Sets the waker for when this job is done, fails, can be admitted, or has its turn. Returns the waker that it
+    /// replaces, to be dropped without the lock.
     pub(super) fn set_waker(&mut self, number: u64, waker: &Waker) -> Option<Waker> {
         let index = self.index(number);
         let current = &mut self.jobs[index].waker;
@@ -141,121 +192,14 @@ impl<F> Queue<F> {
         }
     }
 
-    /// The next bytes for a writer that has none left.
-    pub(super) fn take(&mut self, buffer: &mut Vec<u8>) -> NextWrite {
-        buffer.clear();
-        let Some(job) = self.jobs.front().filter(|_| self.admitted > 0) else { return NextWrite::Rest };
-        if job.place == Place::Large {
-            self.taken = 1;
-            return NextWrite::Caller(job.number, self.begun);
-        }
-        let large = self.jobs.range(..self.admitted).position(|job| job.place == Place::Large);
-        match large {
-            None => {
-                std::mem::swap(&mut self.bytes, buffer);
-                self.taken = self.admitted;
-            }
-            Some(index) => {
-                let length: usize = self.jobs.range(..index).map(|job| job.length).sum();
-                buffer.extend(self.bytes.drain(..length - self.begun));
-                self.taken = index;
-            }
-        }
-        NextWrite::Write
-    }
-
-    /// The stream has taken `n` more bytes.
-    pub(super) fn written(&mut self, n: usize) {
-        self.begun += n;
-    }
-
-    /// The kernel has all that the stream has taken. Returns how many jobs are done by that.
-    pub(super) fn flushed(&mut self, wakers: &mut Vec<Waker>) -> usize {
-        let before = self.jobs.len();
-        while let Some(job) = self.jobs.front().filter(|_| self.taken > 0 || self.begun > 0) {
-            if self.begun < job.length {
-                break;
-            }
-            self.begun -= job.length;
-            self.pop(wakers);
-        }
-        self.call_in(wakers);
-        before - self.jobs.len()
-    }
-
-    /// The writer has to wait, and gives back what it has taken and not written. `rest` is cleared.
-    pub(super) fn give_back(&mut self, rest: &mut Vec<u8>) {
-        rest.append(&mut self.bytes);
-        std::mem::swap(&mut self.bytes, rest);
-        self.taken = 0;
-    }
-
-    /// The link is gone. `rest` is what the writer had taken and not written; it is cleared.
-    pub(super) fn break_off(&mut self, rest: &mut Vec<u8>, why: impl Fn() -> F, wakers: &mut Vec<Waker>) {
-        self.give_back(rest);
-        while let Some(job) = self.jobs.front().filter(|_| self.begun > 0) {
-            let begun = self.begun.min(job.length);
-            // What was not written begins with the rest of the job that was cut in two.
-            if job.place == Place::Copied {
-                self.bytes.drain(..job.length - begun);
-            }
-            if job.has_caller {
-                self.failed.push((job.number, why()));
-            }
-            self.begun -= begun;
-            self.pop(wakers);
-        }
-        self.call_in(wakers);
-    }
-
-    /// Nothing will be sent any more: everyone is to be told.
-    pub(super) fn abandon(&mut self, wakers: &mut Vec<Waker>) {
-        self.abandoned = self.abandoned.min(self.first());
-        self.clear(wakers);
-    }
-
-    fn clear(&mut self, wakers: &mut Vec<Waker>) {
-        wakers.extend(self.jobs.drain(..).filter_map(|job| job.waker));
-        (self.admitted, self.taken, self.begun) = (0, 0, 0);
-        self.bytes.clear();
-    }
-
-    /// All jobs fail, of which none may have begun.
-    pub(super) fn fail_all(&mut self, mut why: impl FnMut() -> F, wakers: &mut Vec<Waker>) {
-        debug_assert!(self.begun == 0, "a job that is cut in two fails for another reason");
-        let waiting = self.jobs.iter().filter(|job| job.has_caller);
-        self.failed.extend(waiting.map(|job| (job.number, why())));
-        self.clear(wakers);
-    }
-
-    /// Wakes everyone.
-    pub(super) fn call_all(&self, wakers: &mut Vec<Waker>) {
-        wakers.extend(self.jobs.iter().filter_map(|job| job.waker.clone()));
-    }
-
-    /// Whether a part of this job is on the link.
-    pub(super) fn is_begun(&self, number: u64) -> bool {
-        self.is_any_begun() && number == self.first()
-    }
-
-    /// Whether a part of some job is on the link, and the rest, or a flush, is still to come.
-    pub(super) fn is_any_begun(&self) -> bool {
-        self.begun > 0
-    }
-
-    /// Whether this job is the first, and its caller has to write it.
-    pub(super) fn is_callers_turn(&self, number: u64) -> bool {
-        self.jobs.front().is_some_and(|job| job.number == number && job.place == Place::Large)
-    }
-
-    /// What became of a job, for its caller. A failure is given out once.
+    /// What became of a job. A failure is returned once.
     #[inline]
     pub(super) fn outcome(&mut self, number: u64) -> Outcome<F> {
-        if self.is_in_the_row(number) {
+        if self.is_queued(number) {
             return Outcome::Pending;
         }
-        if number >= self.abandoned {
-            return Outcome::Abandoned;
+        if number >= self.closed_from {
+            return Outcome::Closed;
         }
         match self.failed.iter().position(|(failed, _)| *failed == number) {
             Some(index) => Outcome::Failed(self.failed.swap_remove(index).1),
@@ -263,76 +207,145 @@ impl<F> Queue<F> {
         }
     }
 
-    /// Whether this job can still be kept from being sent.
-    pub(super) fn can_withdraw(&self, number: u64) -> bool {
-        if !self.is_in_the_row(number) || self.is_begun(number) {
-            return false;
+    /// Cancels a job whose caller has gone; `bytes` are the job's. A job that is partly written, or taken by a writer, is
+    /// sent to its end. Returns the outcome if there is one already, to be dropped without the lock.
+    pub(super) fn cancel(&mut self, number: u64, bytes: &[u8], wakers: &mut Vec<Waker>) -> Outcome<F> {
+        let outcome = self.outcome(number);
+        if !matches!(outcome, Outcome::Pending) {
+            return outcome;
         }
-        let index = self.index(number);
-        index >= self.taken || self.jobs[index].place == Place::Large
-    }
-
-    /// A caller has lost interest; `bytes` are what it wanted to send. If its job has not begun, it is not sent; otherwise
-    /// it is sent to the end.
-    pub(super) fn withdraw(&mut self, number: u64, bytes: &[u8], wakers: &mut Vec<Waker>) {
-        if !self.is_in_the_row(number) {
-            self.outcome(number);
-            return;
-        }
-        let can_withdraw = self.can_withdraw(number);
+        let can_cancel = self.can_cancel(number);
         let index = self.index(number);
         let job = &mut self.jobs[index];
         job.has_caller = false;
-        // (Woken and not dropped, as the lock is held.)
+        // Passed on to be woken, because a waker must not be dropped under the lock.
         wakers.extend(job.waker.take());
-        if can_withdraw {
+        if can_cancel {
             self.remove(index);
-            self.call_in(wakers);
-        } else if job.place == Place::Large {
-            // From here on it is a job like the others, and first.
-            job.place = Place::Copied;
-            self.bytes.splice(..0, bytes[self.begun..].iter().copied());
+            self.wake_next(wakers);
+        } else if job.storage == Storage::Large {
+            // From here on its rest is copied like the others' bytes. It is the first job.
+            job.storage = Storage::Copied;
+            self.bytes.splice(..0, bytes[self.written..].iter().copied());
             self.taken = 0;
         }
+        outcome
     }
 
-    /// Takes a job out that has not begun, and that no writer has.
+    /// Removes a job that is not partly written and that no writer has taken.
     fn remove(&mut self, index: usize) {
-        match self.jobs[index].place {
-            Place::Copied => {
-                let before = self.jobs.range(self.taken..index).filter(|job| job.place == Place::Copied);
+        match self.jobs[index].storage {
+            Storage::Copied => {
+                let before = self.jobs.range(self.taken..index).filter(|job| job.storage == Storage::Copied);
                 let before: usize = before.map(|job| job.length).sum();
-                let is_front_cut = self.taken == 0 && self.jobs[0].place == Place::Copied;
-                let start = before - if is_front_cut { self.begun } else { 0 };
+                let is_first_cut = self.taken == 0 && self.jobs[0].storage == Storage::Copied;
+                let start = before - if is_first_cut { self.written } else { 0 };
                 self.bytes.drain(start..start + self.jobs[index].length);
             }
-            Place::Large => self.taken -= usize::from(index < self.taken),
-            Place::Outside => {}
+            Storage::Large => self.taken -= usize::from(index < self.taken),
+            Storage::Waiting => {}
         }
         self.jobs.remove(index);
         self.admitted -= usize::from(index < self.admitted);
     }
 
-    /// Who is to write its bytes itself, now.
-    pub(super) fn caller(&mut self) -> Option<Waker> {
+    /// The waker of the first job, whose caller has to write it.
+    pub(super) fn take_first_waker(&mut self) -> Option<Waker> {
         self.jobs.front_mut()?.waker.take()
     }
 
-    fn has_place(&self) -> bool {
-        self.admitted < self.places
+    // ===== for writers =====
+
+    /// Takes the next bytes for a writer that has none left.
+    pub(super) fn take(&mut self, buffer: &mut Vec<u8>) -> NextWrite {
+        buffer.clear();
+        let Some(job) = self.jobs.front().filter(|_| self.admitted > 0) else { return NextWrite::Nothing };
+        if job.storage == Storage::Large {
+            self.taken = 1;
+            return NextWrite::Caller { number: job.number, written: self.written };
+        }
+        let large = self.jobs.range(..self.admitted).position(|job| job.storage == Storage::Large);
+        match large {
+            None => {
+                std::mem::swap(&mut self.bytes, buffer);
+                self.taken = self.admitted;
+            }
+            Some(index) => {
+                let length: usize = self.jobs.range(..index).map(|job| job.length).sum();
+                buffer.extend(self.bytes.drain(..length - self.written));
+                self.taken = index;
+            }
+        }
+        NextWrite::Buffer
     }
 
-    #[inline]
-    fn is_in_the_row(&self, number: u64) -> bool {
-        self.jobs.front().is_some_and(|job| job.number <= number)
+    /// The stream has taken `n` more bytes.
+    pub(super) fn add_written(&mut self, n: usize) {
+        self.written += n;
     }
 
-    /// Calls those in for whom there are places now.
-    fn call_in(&mut self, wakers: &mut Vec<Waker>) {
-        let free = self.places.saturating_sub(self.admitted);
-        wakers.extend(self.jobs.iter_mut().skip(self.admitted).take(free).filter_map(|job| job.waker.take()));
+    /// The kernel has all bytes that the stream has taken. Returns how many jobs that completes.
+    pub(super) fn flushed(&mut self, wakers: &mut Vec<Waker>) -> usize {
+        let before = self.jobs.len();
+        while let Some(job) = self.jobs.front().filter(|_| self.taken > 0 || self.written > 0) {
+            if self.written < job.length {
+                break;
+            }
+            self.written -= job.length;
+            self.pop(wakers);
+        }
+        self.wake_next(wakers);
+        before - self.jobs.len()
     }
 
+    /// The writer has to wait and puts back what it has taken and not written. Clears `rest`.
+    pub(super) fn put_back(&mut self, rest: &mut Vec<u8>) {
+        rest.append(&mut self.bytes);
+        std::mem::swap(&mut self.bytes, rest);
+        self.taken = 0;
+    }
+
+    /// The link has broken: fails the jobs that the break cut. `rest` is what the writer had taken and not written;
+    /// clears it.
+    pub(super) fn fail_partly_written(&mut self, rest: &mut Vec<u8>, failure: impl Fn() -> F, wakers: &mut Vec<Waker>) {
+        self.put_back(rest);
+        while let Some(job) = self.jobs.front().filter(|_| self.written > 0) {
+            let written = self.written.min(job.length);
+            // The bytes that were put back begin with the rest of the job that was cut in two.
+            if job.storage == Storage::Copied {
+                self.bytes.drain(..job.length - written);
+            }
+            if job.has_caller {
+                self.failed.push((job.number, failure()));
+            }
+            self.written -= written;
+            self.pop(wakers);
+        }
+        self.wake_next(wakers);
+    }
+
+    /// Fails all jobs. None of them may be partly written.
+    pub(super) fn fail_all(&mut self, mut failure: impl FnMut() -> F, wakers: &mut Vec<Waker>) {
+        debug_assert!(self.written == 0, "{} bytes of a job are on the link", self.written);
+        let waiting = self.jobs.iter().filter(|job| job.has_caller);
+        self.failed.extend(waiting.map(|job| (job.number, failure())));
+        self.clear(wakers);
+    }
+
+    /// Closes the queue: no job is sent any more, and all callers are woken.
+    pub(super) fn close(&mut self, wakers: &mut Vec<Waker>) {
+        self.closed_from = self.closed_from.min(self.first_number());
+        self.clear(wakers);
+    }
+
+    /// Removes all jobs and wakes their callers.
+    fn clear(&mut self, wakers: &mut Vec<Waker>) {
+        wakers.extend(self.jobs.drain(..).filter_map(|job| job.waker));
+        (self.admitted, self.taken, self.written) = (0, 0, 0);
+        self.bytes.clear();
+    }
+
+    /// Removes the first job.
     fn pop(&mut self, wakers: &mut Vec<Waker>) {
         if let Some(job) = self.jobs.pop_front() {
             wakers.extend(job.waker);
@@ -341,13 +354,16 @@ impl<F> Queue<F> {
         }
     }
 
-    /// Where in the row this job stands, which has not left it.
-    fn index(&self, number: u64) -> usize {
-        // As far in as its number says, unless some have withdrawn.
-        let guess = (number - self.first()) as usize;
-        match self.jobs.get(guess) {
-            Some(job) if job.number == number => guess,
-            _ => self.jobs.partition_point(|job| job.number < number),
-        }
+    // ===== waking =====
+
+    /// Wakes every caller. Their wakers stay in the queue.
+    pub(super) fn wake_all(&self, wakers: &mut Vec<Waker>) {
+        wakers.extend(self.jobs.iter().filter_map(|job| job.waker.clone()));
+    }
+
+    /// Wakes as many callers as can be admitted now.
+    fn wake_next(&mut self, wakers: &mut Vec<Waker>) {
+        let free = self.capacity.saturating_sub(self.admitted);
+        wakers.extend(self.jobs.iter_mut().skip(self.admitted).take(free).filter_map(|job| job.waker.take()));
     }
 }

@@ -1,19 +1,20 @@
-//! How many callers write on one link.
+//! What the callers and the task of a `SharedConn` share to write on one link.
 //!
-//! There is one [`WritePermit`], the right to write on the link. A caller that is alone takes it for the moment of one call and
-//! writes its bytes from where they are, as on a `TcpStream`. As soon as several tasks are seen to write, callers put
-//! their bytes into the [`Queue`], and a task writes what has come together, with one system call for many jobs (the
-//! group commit of databases). It lets the other tasks of its thread run first, so that there is something to come
-//! together.
+//! There is one [`WritePermit`], the permit to write on the link. A caller that is alone takes it for a single poll and
+//! writes its bytes directly, as on a `TcpStream`. As soon as several tasks write, callers put their bytes into the
+//! [`Queue`], and a task writes what has come together: many jobs with one system call, the group commit of databases. The
+//! task lets the other tasks of its thread run first, so that more comes together.
 //!
-//! # Why nobody waits for ever
+//! # Why no caller waits for ever
 //!
-//! Nobody keeps the permit while waiting for the link but the task, which the runtime polls whenever it is woken; so a
-//! caller whose future is held and not polled delays nobody. The one exception is a job of many bytes, which its caller
-//! writes itself when its turn comes, as only the caller has them.
+//! Only the task keeps the permit while it waits for the link, and the runtime polls the task whenever it is woken. So a
+//! caller whose future is kept and not polled delays no other caller. There is one exception: only the caller has the
+//! bytes of a large job, so it writes them itself and keeps the permit until they are written.
 //!
-//! The task sleeps only with its waker in the state. Whoever puts something into the queue, or lays the permit down while
-//! something is in it, takes that waker out and wakes it.
+//! The task sleeps only after storing its waker in the state. A caller that queues something takes that waker and wakes
+//! the task. So does a caller that returns the permit while something is queued.
+//!
+//! Next: [`queue`](super::queue), the jobs.
 
 use std::future::poll_fn;
 use std::io;
@@ -34,70 +35,77 @@ use crate::panics::wake;
 use crate::sync::Mutex;
 use crate::{Error, WhenDown};
 
-/// For how many rounds with one job only it is remembered that there are several tasks.
-pub(super) const CROWD_MEMORY: u8 = 16;
+/// For how many rounds with a single job the writers still expect several callers.
+pub(super) const CONTENTION_ROUNDS: u8 = 16;
 
-/// What the callers and the task have in common.
+/// The writing side of a `SharedConn`.
 pub(super) struct Writer<S> {
-    state: Mutex<State<S>>,
-    /// The streams are sockets: what they have taken, the kernel has.
-    pub(super) is_direct: bool,
+    state: Mutex<WriterState<S>>,
+    /// Whether the streams are sockets: the kernel has every byte that a socket has taken.
+    pub(super) is_socket: bool,
+    /// The connection's settings and state.
     pub(super) context: Arc<ConnContext<S>>,
-    /// Told when the last job is gone, and when the last holder of the connection is.
+    /// Notified when the queue is closing and its last job is gone.
     drained: Notify,
-    pub(super) left: Notify,
+    /// Notified when the last clone is dropped.
+    pub(super) all_dropped: Notify,
 }
 
-pub(super) struct State<S> {
+/// What a [`Writer`] keeps behind its lock.
+pub(super) struct WriterState<S> {
+    /// The jobs that are not written directly.
     pub(super) queue: Queue<io::Error>,
-    /// `None` while somebody has it.
+    /// The permit to write; `None` while the task or a caller has it.
     pub(super) permit: Option<Box<WritePermit<S>>>,
-    /// The task's, while it sleeps.
+    /// The write task's waker, while the task sleeps.
     pub(super) task: Option<Waker>,
-    /// The task of the caller that came last.
+    /// The task of the newest caller.
     last_caller: Option<task::Id>,
-    /// For how many rounds more several callers are to be expected.
-    pub(super) crowd: u8,
-    /// A caller that is alone is writing, without standing in the row.
-    is_alone: bool,
-    /// No job is taken any more.
+    /// For how many more rounds several callers are expected. Then callers queue and do not write directly.
+    pub(super) contention: u8,
+    /// Whether a caller is writing directly. Its job is not in the queue.
+    is_direct_write: bool,
+    /// Whether new jobs are refused.
     pub(super) is_closing: bool,
-    /// Nobody is left who could bring one.
-    pub(super) is_left: bool,
+    /// Whether every clone was dropped, so that no caller can come.
+    pub(super) has_no_callers: bool,
 }
 
 impl<S: 'static> Writer<S> {
-    pub(super) fn new(half: WriteHalf<S>, places: usize) -> Self {
-        let context = half.context();
-        let state = State {
-            queue: Queue::new(places),
+    /// A writer whose queue admits `capacity` jobs at once.
+    pub(super) fn new(half: WriteHalf<S>, capacity: usize) -> Self {
+        let context = Arc::clone(&half.handle.context);
+        let state = WriterState {
+            queue: Queue::new(capacity),
             permit: Some(Box::new(WritePermit::new(half))),
             task: None,
             last_caller: None,
-            crowd: 0,
-            is_alone: false,
+            contention: 0,
+            is_direct_write: false,
             is_closing: false,
-            is_left: false,
+            has_no_callers: false,
         };
         Self {
             state: Mutex::new(state),
-            is_direct: Socket::is_one::<S>(),
+            is_socket: Socket::is_socket::<S>(),
             context,
             drained: Notify::new(),
-            left: Notify::new(),
+            all_dropped: Notify::new(),
         }
     }
 }
 
 impl<S> Writer<S> {
-    pub(super) fn lock(&self) -> MutexGuard<'_, State<S>> {
-        // Nothing panics while the lock is held.
+    // ===== the lock =====
+
+    /// Locks the state. Use [`unlock`](Self::unlock) after any change that another task may wait for.
+    pub(super) fn lock(&self) -> MutexGuard<'_, WriterState<S>> {
         self.state.lock()
     }
 
-    /// Unlocks, and wakes whoever is concerned.
-    pub(super) fn unlock(&self, mut state: MutexGuard<'_, State<S>>, wakers: impl IntoIterator<Item = Waker>) {
-        let task = state.task();
+    /// Releases the lock, then wakes these tasks and those that wait for the state.
+    pub(super) fn unlock(&self, mut state: MutexGuard<'_, WriterState<S>>, wakers: impl IntoIterator<Item = Waker>) {
+        let task = state.take_task();
         let is_drained = state.is_drained();
         drop(state);
         task.into_iter().chain(wakers).for_each(wake);
@@ -106,47 +114,46 @@ impl<S> Writer<S> {
         }
     }
 
-    /// Why no job is taken any more.
-    #[cold]
-    pub(super) fn end(&self) -> io::Error {
-        let conn_state = &self.context.conn_state;
-        conn_state.ended().map_or(Error::ClosedConnection, |end| conn_state.end_error(end)).into()
-    }
+    // ===== outages =====
 
-    /// The error of a job that finds no link, if that is what the program wants.
-    pub(super) fn check_link(&self) -> io::Result<()> {
-        if self.context.when_down == WhenDown::Fail && !self.is_up() {
-            return Err(self.context.conn_state.ended().map_or_else(|| self.down(), |_| self.end()));
-        }
-        Ok(())
-    }
-
-    fn down(&self) -> io::Error {
-        Error::Down { address: self.context.conn_state.address.clone() }.into()
-    }
-
+    /// Whether a link is up.
     pub(super) fn is_up(&self) -> bool {
         self.context.conn_state.status().is_connected()
     }
 
-    /// What the program's policy means for those in the queue, if there is no link.
-    pub(super) fn apply_policy(&self, state: &mut State<S>, wakers: &mut Vec<Waker>) {
+    /// Fails if there is no link and the program's `when_down` says not to wait for one.
+    pub(super) fn check_link(&self) -> io::Result<()> {
+        if self.context.when_down == WhenDown::Fail && !self.is_up() {
+            return Err(self.context.conn_state.ended().map_or_else(|| self.down_error(), |_| self.end_error()));
+        }
+        Ok(())
+    }
+
+    /// Applies the program's `when_down` to the queued jobs. There must be no link.
+    pub(super) fn apply_when_down(&self, state: &mut WriterState<S>, wakers: &mut Vec<Waker>) {
         match self.context.when_down {
             WhenDown::Wait => {}
-            // Each has to look at the clock.
-            WhenDown::WaitFor(_) => state.queue.call_all(wakers),
-            WhenDown::Fail => state.queue.fail_all(|| self.down(), wakers),
+            // Each caller starts its timeout.
+            WhenDown::WaitFor(_) => state.queue.wake_all(wakers),
+            WhenDown::Fail => state.queue.fail_all(|| self.down_error(), wakers),
         }
     }
 
-    /// A caller that was alone has met a break: so have those who came meanwhile.
-    pub(super) fn break_met_alone(&self, state: &mut State<S>, wakers: &mut Vec<Waker>) {
-        if !self.is_up() {
-            self.apply_policy(state, wakers);
-        }
+    /// The error of a job that must not wait for a link.
+    fn down_error(&self) -> io::Error {
+        Error::Down { address: self.context.conn_state.address.clone() }.into()
     }
 
-    /// No job is taken any more. Waits until every job is gone, or the time is up.
+    // ===== the end =====
+
+    /// The error of a job that is refused.
+    #[cold]
+    pub(super) fn end_error(&self) -> io::Error {
+        let conn_state = &self.context.conn_state;
+        conn_state.ended().map_or(Error::ClosedConnection, |end| conn_state.end_error(end)).into()
+    }
+
+    /// Refuses new jobs and waits until every job is gone, for at most `limit`.
     pub(super) async fn drain(&self, limit: Duration) {
         self.lock().is_closing = true;
         let runtime = &self.context.runtime;
@@ -168,57 +175,58 @@ impl<S> Writer<S> {
         }
     }
 
-    /// The last holder of the connection has gone.
-    pub(super) fn leave(&self) {
+    /// The last clone was dropped.
+    pub(super) fn last_clone_dropped(&self) {
         let mut state = self.lock();
-        (state.is_closing, state.is_left) = (true, true);
+        (state.is_closing, state.has_no_callers) = (true, true);
         let is_idle = state.queue.is_empty() && state.permit.is_some();
         let task = state.task.take();
         drop(state);
         if is_idle {
-            // There is nothing to send any more, and the task may not run for a long time.
+            // Nothing is left to send, and the task may not run for a long time.
             self.context.conn_state.close();
             self.context.conn_state.publish();
         }
-        self.left.notify_one();
+        self.all_dropped.notify_one();
         if let Some(task) = task {
-            task.wake();
+            wake(task);
         }
     }
 }
 
-impl<S> State<S> {
-    /// A caller comes. If it is alone, it gets the permit, and need not stand in the row.
+impl<S> WriterState<S> {
+    /// Begins a direct write if the caller is alone: gives it the permit. Otherwise the caller has to queue.
+    ///
+    /// A caller is alone if the queue is empty and the newest calls all came from its task. A call from another task counts
+    /// as contention for [`CONTENTION_ROUNDS`] rounds.
     #[inline]
-    pub(super) fn come(&mut self) -> Option<Box<WritePermit<S>>> {
+    pub(super) fn begin_direct_write(&mut self) -> Option<Box<WritePermit<S>>> {
         let caller = task::try_id();
         if std::mem::replace(&mut self.last_caller, caller) != caller {
-            self.crowd = CROWD_MEMORY;
+            self.contention = CONTENTION_ROUNDS;
         }
-        if self.crowd > 0 || !self.queue.is_empty() {
+        if self.contention > 0 || !self.queue.is_empty() {
             return None;
         }
         let permit = self.permit.take()?;
-        self.is_alone = true;
-        self.queue.pass();
+        self.is_direct_write = true;
+        self.queue.begin_direct_write();
         Some(permit)
     }
 
-    /// Lays the permit down.
-    pub(super) fn put_role(&mut self, permit: Option<Box<WritePermit<S>>>) {
-        if permit.is_some() {
-            self.is_alone = false;
-            self.permit = permit;
-        }
+    /// Takes the permit back from a caller.
+    pub(super) fn return_permit(&mut self, permit: Box<WritePermit<S>>) {
+        self.is_direct_write = false;
+        self.permit = Some(permit);
     }
 
-    /// Whether everything has been sent that will be.
+    /// Whether everything was sent that will be sent.
     fn is_drained(&self) -> bool {
-        self.is_closing && self.queue.is_empty() && !self.is_alone
+        self.is_closing && self.queue.is_empty() && !self.is_direct_write
     }
 
-    /// The task, if there is something for it to do.
-    fn task(&mut self) -> Option<Waker> {
-        if self.permit.is_some() && self.queue.is_ready() { self.task.take() } else { None }
+    /// The write task's waker, if the task sleeps and there is something for it to do.
+    fn take_task(&mut self) -> Option<Waker> {
+        if self.permit.is_some() && self.queue.has_admitted() { self.task.take() } else { None }
     }
 }

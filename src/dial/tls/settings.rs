@@ -1,4 +1,6 @@
-//! What a TLS session is to be like.
+//! The settings of TLS.
+//!
+//! Next: `src/pem.rs`, which reads the files.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,13 +10,13 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::host;
+use super::host_name;
 use crate::pem::Pem;
 use crate::{Address, Error};
 
 /// The settings of TLS for [`Builder::tls`](crate::Builder::tls).
 ///
-/// They are read and checked when they are given to the builder; what a file has in it later is not seen.
+/// Files are read and checked once, by `Builder::tls`. A later change of a file has no effect.
 ///
 /// ```
 /// use perconn::Tls;
@@ -25,79 +27,91 @@ use crate::{Address, Error};
 ///     .server_name("gateway.internal");
 /// ```
 #[derive(Clone, Default)]
-#[must_use = "they do nothing until they are given to `Builder::tls`"]
+#[must_use = "it does nothing until it is passed to `Builder::tls`"]
+#[doc(alias("ssl", "rustls", "https", "certificate"))]
 pub struct Tls {
     config: Option<Arc<ClientConfig>>,
+    /// Trusted roots; empty: the system's.
     roots: Vec<Pem>,
+    /// The client's certificate chain and its private key.
     client: Option<(Pem, Pem)>,
     alpn: Vec<Vec<u8>>,
     server_name: Option<String>,
 }
 
 impl Tls {
-    /// The defaults: TLS 1.2 and 1.3, the roots that the operating system trusts, no client certificate, no ALPN, the server
-    /// name of the address.
+    /// The defaults: TLS 1.2 and 1.3, the roots that the operating system trusts, no client certificate, no ALPN, and the
+    /// host of the address as server name.
     ///
-    /// `SSL_CERT_FILE` and `SSL_CERT_DIR`, if they are set, say where the system's roots are.
+    /// The environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` override where the system's roots are read from.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A rustls configuration of your own. Roots and client certificate are its own; ALPN protocols, if given here, take
-    /// the place of its.
+    /// Uses your own rustls configuration.
+    ///
+    /// Set roots and client certificate in it: setting them here as well is an error. ALPN protocols given here replace
+    /// those of the configuration.
     pub fn from_config(config: impl Into<Arc<ClientConfig>>) -> Self {
         Self { config: Some(config.into()), ..Self::default() }
     }
 
-    /// Trusts the certificates in a PEM file, in place of the system's. Can be called several times.
+    /// Trusts the certificates in a PEM file instead of the system's. Each call adds a file.
     pub fn roots_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.roots.push(Pem::File(path.into()));
         self
     }
 
-    /// Trusts the certificates in a PEM text, in place of the system's. Can be called several times.
+    /// Trusts the certificates in a PEM text instead of the system's. Each call adds a text.
     pub fn roots_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.roots.push(Pem::Text(pem.into()));
         self
     }
 
-    /// Shows a certificate to a server that asks for one: PEM files with the chain, the own certificate first, and with
-    /// its private key.
+    /// Sends a client certificate to a server that asks for one (mutual TLS).
+    ///
+    /// Both are PEM files: the chain with the client's own certificate first, and its private key, not encrypted.
+    #[doc(alias("mtls", "mutual_tls", "client_auth"))]
     pub fn client_certificate_files(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.client = Some((Pem::File(chain.into()), Pem::File(key.into())));
         self
     }
 
-    /// The same from PEM texts.
+    /// [`client_certificate_files`](Self::client_certificate_files), from PEM texts.
     pub fn client_certificate_pem(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         self.client = Some((Pem::Text(chain.into()), Pem::Text(key.into())));
         self
     }
 
-    /// The protocols to offer (ALPN, RFC 7301), the preferred one first. A server that knows none of them may end the
-    /// handshake, or go on without: which one was chosen, the stream's `get_ref().1.alpn_protocol()` says.
+    /// The protocols to offer (ALPN, RFC 7301), the preferred one first. Each has 1 to 255 bytes.
+    ///
+    /// A server that knows none of them may fail the handshake or go on without one. The stream's
+    /// `get_ref().1.alpn_protocol()` returns the server's choice. Defaults to none.
     pub fn alpn<P: AsRef<[u8]>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
         self.alpn = protocols.into_iter().map(|protocol| protocol.as_ref().to_vec()).collect();
         self
     }
 
-    /// The name, or IP address, that the server's certificate must be for. Defaults to the host of the address.
+    /// The DNS name or IP address that the server's certificate must be for. Defaults to the host of the address.
+    #[doc(alias("sni", "domain"))]
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
         self
     }
 
-    /// The server's name, given or that of the address.
+    /// The server name: the one that was set, or the host of `address`.
     pub(super) fn name(&self, address: Option<&Address>) -> Result<ServerName<'static>, Error> {
         let name = match (&self.server_name, address) {
             (Some(name), _) => name.clone(),
-            (None, Some(address)) => host(address).map_err(|error| match error {
+            (None, Some(address)) => host_name(address).map_err(|error| match error {
                 Error::InvalidConfig(text) => Error::InvalidConfig(format!(
-                    "{text} (the server's name is taken from it, unless Tls::server_name gives one)"
+                    "{text} (the server name is taken from it, unless Tls::server_name sets one)"
                 )),
                 other => other,
             })?,
-            (None, None) => return Err(Error::InvalidConfig("server name: expected one by Tls::server_name".into())),
+            (None, None) => {
+                return Err(Error::InvalidConfig("server name: expected one set by Tls::server_name".into()));
+            }
         };
         ServerName::try_from(name.clone())
             .map_err(|_| Error::InvalidConfig(format!("server name {name:?}: expected a DNS name or an IP address")))
@@ -108,7 +122,8 @@ impl Tls {
         let mut config = match &self.config {
             Some(config) => {
                 if !self.roots.is_empty() || self.client.is_some() {
-                    let text = "tls: roots and client certificate belong to the rustls configuration that was given";
+                    let text =
+                        "tls: expected roots and client certificate within the rustls configuration that was given";
                     return Err(Error::InvalidConfig(text.into()));
                 }
                 ClientConfig::clone(config)
@@ -122,7 +137,7 @@ impl Tls {
             }
             let length: usize = self.alpn.iter().map(|protocol| 1 + protocol.len()).sum();
             if length > usize::from(u16::MAX) {
-                let text = format!("alpn protocols of {length} bytes in all: expected 65535 at most (RFC 7301)");
+                let text = format!("alpn protocols of {length} bytes in all: expected at most 65535 (RFC 7301)");
                 return Err(Error::InvalidConfig(text));
             }
             config.alpn_protocols = self.alpn;
@@ -130,6 +145,7 @@ impl Tls {
         Ok(config)
     }
 
+    /// A configuration from the roots and the client certificate.
     fn build(&self) -> Result<ClientConfig, Error> {
         let roots = if self.roots.is_empty() { system_roots()? } else { given_roots(&self.roots)? };
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -151,24 +167,26 @@ impl fmt::Debug for Tls {
     }
 }
 
+/// The roots that the operating system trusts; at least one.
 fn system_roots() -> Result<RootCertStore, Error> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    // Systems trust certificates that rustls cannot read; those are left out.
-    let (good, _) = roots.add_parsable_certificates(found.certs);
-    if good > 0 {
+    // Some systems trust certificates that rustls cannot parse; those are left out.
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added > 0 {
         return Ok(roots);
     }
-    let why = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
-    Err(Error::InvalidConfig(format!("the system's root certificates: {why}; expected some, or Tls::roots_file")))
+    let reason = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
+    Err(Error::InvalidConfig(format!("the system's root certificates: {reason}; expected some, or Tls::roots_file")))
 }
 
+/// The roots from the files and texts of the program.
 fn given_roots(sources: &[Pem]) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     for source in sources {
         for certificate in source.certificates("root certificates").map_err(Error::InvalidConfig)? {
-            let wrong = |error| Error::InvalidConfig(format!("root certificates {source}: {error}"));
-            roots.add(certificate).map_err(wrong)?;
+            let invalid = |error| Error::InvalidConfig(format!("root certificates {source}: {error}"));
+            roots.add(certificate).map_err(invalid)?;
         }
     }
     Ok(roots)

@@ -1,4 +1,4 @@
-//! The rules against a server that does what it is told, in order.
+//! The rules, against a simulated server that executes commands in order.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -7,74 +7,74 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 
-/// What waits: a number, so that it is known who was told.
+/// A waiter: a number, so that the tests can see which calls were answered.
 type Number = u32;
 
-struct World {
+struct Simulation {
     channels: Channels<Number>,
-    /// What the server does, once it is its turn.
-    sent: VecDeque<Statement<Number>>,
+    /// The commands on their way to the server.
+    sent: VecDeque<ChannelCommand<Number>>,
     server: BTreeSet<String>,
-    is_up: bool,
-    told: Vec<Number>,
+    is_connected: bool,
+    notified: Vec<Number>,
 }
 
-impl World {
-    fn up() -> Self {
-        let mut world = Self {
+impl Simulation {
+    fn connected() -> Self {
+        let mut sim = Self {
             channels: Channels::default(),
             sent: VecDeque::new(),
             server: BTreeSet::new(),
-            is_up: false,
-            told: Vec::new(),
+            is_connected: false,
+            notified: Vec::new(),
         };
-        world.come_up();
-        world
+        sim.connect();
+        sim
     }
 
-    fn come_up(&mut self) {
+    fn connect(&mut self) {
         let batch = self.channels.acknowledged();
-        self.come_up_with(batch);
+        self.connect_with(batch);
     }
 
-    fn come_up_with(&mut self, batch: Vec<(Arc<str>, u64)>) {
+    fn connect_with(&mut self, batch: Vec<(Arc<str>, u64)>) {
         self.server = batch.iter().map(|(name, _)| name.to_string()).collect();
         self.channels.link_up(batch);
-        self.is_up = true;
+        self.is_connected = true;
     }
 
-    fn go_down(&mut self) {
-        self.told.extend(self.channels.link_down());
-        for statement in self.sent.drain(..) {
-            let (Statement::Listen { leavers, .. } | Statement::Unlisten { leavers, .. }) = statement;
-            self.told.extend(leavers);
+    fn disconnect(&mut self) {
+        self.notified.extend(self.channels.link_down());
+        for command in self.sent.drain(..) {
+            let (ChannelCommand::Listen { waiters, .. } | ChannelCommand::Unlisten { waiters, .. }) = command;
+            self.notified.extend(waiters);
         }
-        self.is_up = false;
+        self.is_connected = false;
     }
 
     fn send(&mut self) {
-        let (statements, done) = self.channels.statements();
-        self.sent.extend(statements);
-        self.told.extend(done);
+        let (commands, done) = self.channels.take_commands();
+        self.sent.extend(commands);
+        self.notified.extend(done);
     }
 
-    /// The server does one thing. False if there is nothing to do.
+    /// The server executes one command. False if there is none.
     fn serve(&mut self, refuses: bool) -> bool {
         match self.sent.pop_front() {
             None => return false,
-            Some(Statement::Listen { channel, ticket, leavers }) => {
-                self.told.extend(leavers);
+            Some(ChannelCommand::Listen { channel, id, waiters }) => {
+                self.notified.extend(waiters);
                 if refuses {
-                    self.told.extend(self.channels.refused(&channel, ticket));
+                    self.notified.extend(self.channels.listen_refused(&channel, id));
                 } else {
                     self.server.insert(channel.to_string());
-                    self.told.extend(self.channels.listened(&channel, ticket));
+                    self.notified.extend(self.channels.listen_acknowledged(&channel, id));
                 }
             }
-            Some(Statement::Unlisten { channels, leavers }) => {
+            Some(ChannelCommand::Unlisten { channels, waiters }) => {
                 self.server.retain(|name| !channels.iter().any(|channel| **channel == **name));
-                self.told.extend(leavers);
-                self.channels.unlistened(&channels);
+                self.notified.extend(waiters);
+                self.channels.unlisten_acknowledged(&channels);
             }
         }
         true
@@ -89,233 +89,249 @@ impl World {
         }
     }
 
-    fn assert_agreed(&self) {
+    fn assert_consistent(&self) {
         let wanted: BTreeSet<String> = self.channels.names().into_iter().collect();
         assert_eq!(self.server, wanted);
-        assert_eq!(self.channels.entries.len(), wanted.len(), "something is kept that nobody wants");
-        assert!(self.channels.entries.values().all(|entry| entry.leavers.is_empty() && entry.under_way == 0));
+        assert_eq!(self.channels.entries.len(), wanted.len(), "an entry is left that the program does not want");
+        assert!(self.channels.entries.values().all(|entry| entry.unlisten_waiters.is_empty() && entry.unanswered == 0));
     }
 }
 
 #[test]
-fn listen_is_told_when_the_server_has_acknowledged() {
-    let mut world = World::up();
-    assert_eq!(world.channels.listen("a", 1), Some(1));
-    assert_eq!(world.channels.listen("a", 2), None);
-    world.send();
-    assert_eq!(world.told, []);
-    assert!(world.channels.acknowledged().is_empty());
-    world.settle();
-    assert_eq!(world.told, [1]);
-    assert_eq!(world.channels.acknowledged().len(), 1);
-    world.assert_agreed();
+fn listen_returns_when_the_server_has_acknowledged() {
+    let mut sim = Simulation::connected();
+    assert_eq!(sim.channels.listen("a", 1), Some(1));
+    assert_eq!(sim.channels.listen("a", 2), None);
+    sim.send();
+    assert_eq!(sim.notified, []);
+    assert!(sim.channels.acknowledged().is_empty());
+    sim.settle();
+    assert_eq!(sim.notified, [1]);
+    assert_eq!(sim.channels.acknowledged().len(), 1);
+    sim.assert_consistent();
 }
 
 #[test]
-fn cancelled_listen_is_taken_back_wherever_it_was() {
-    // Not sent, sent, answered, lost with the link, about to be sent anew.
-    for at in 0..5 {
-        let mut world = World::up();
-        let ticket = world.channels.listen("a", 1).unwrap();
-        if at > 0 {
-            world.send();
+fn cancelled_listen_is_taken_back_at_every_stage() {
+    // Not sent, sent, answered, lost with the connection, about to be sent again.
+    for stage in 0..5 {
+        let mut sim = Simulation::connected();
+        let id = sim.channels.listen("a", 1).unwrap();
+        if stage > 0 {
+            sim.send();
         }
-        if at == 2 {
-            world.serve(false);
+        if stage == 2 {
+            sim.serve(false);
         }
-        if at > 2 {
-            world.go_down();
+        if stage > 2 {
+            sim.disconnect();
         }
-        if at > 3 {
-            world.come_up();
+        if stage > 3 {
+            sim.connect();
         }
-        world.channels.cancel("a", ticket);
-        if !world.is_up {
-            world.come_up();
+        sim.channels.cancel("a", id);
+        if !sim.is_connected {
+            sim.connect();
         }
-        world.settle();
-        assert_eq!(world.server.len(), 0, "at {at}");
-        world.assert_agreed();
+        sim.settle();
+        assert_eq!(sim.server.len(), 0, "stage {stage}");
+        sim.assert_consistent();
     }
 }
 
 #[test]
 fn cancelled_listen_leaves_a_newer_one_alone() {
-    let mut world = World::up();
-    let old = world.channels.listen("a", 1).unwrap();
-    world.send();
-    assert!(matches!(world.channels.unlisten("a", 2), Unlistened::Waits { ousted: Some(1) }));
-    world.channels.listen("a", 3).unwrap();
-    world.channels.cancel("a", old);
-    world.settle();
-    assert_eq!(world.told, [2, 3]);
-    assert_eq!(world.channels.names(), ["a"]);
-    world.assert_agreed();
+    let mut sim = Simulation::connected();
+    let old = sim.channels.listen("a", 1).unwrap();
+    sim.send();
+    assert!(matches!(sim.channels.unlisten("a", 2), UnlistenOutcome::Pending { cancelled: Some(1) }));
+    sim.channels.listen("a", 3).unwrap();
+    sim.channels.cancel("a", old);
+    sim.settle();
+    assert_eq!(sim.notified, [2, 3]);
+    assert_eq!(sim.channels.names(), ["a"]);
+    sim.assert_consistent();
 }
 
 #[test]
-fn refused_listen_is_forgotten_and_not_sent_again() {
-    let mut world = World::up();
-    world.channels.listen("a", 1).unwrap();
-    world.send();
-    world.serve(true);
-    assert_eq!(world.told, [1]);
-    world.settle();
-    world.go_down();
-    world.come_up();
-    world.send();
-    assert!(world.sent.is_empty());
-    world.assert_agreed();
+fn refused_listen_is_dropped_and_not_sent_again() {
+    let mut sim = Simulation::connected();
+    sim.channels.listen("a", 1).unwrap();
+    sim.send();
+    sim.serve(true);
+    assert_eq!(sim.notified, [1]);
+    sim.settle();
+    sim.disconnect();
+    sim.connect();
+    sim.send();
+    assert!(sim.sent.is_empty());
+    sim.assert_consistent();
 }
 
 #[test]
-fn listen_that_was_not_acknowledged_is_not_part_of_the_next_links_beginning_but_sent_on_it() {
-    let mut world = World::up();
-    world.channels.listen("a", 1).unwrap();
-    world.send();
-    world.go_down();
-    assert!(world.channels.acknowledged().is_empty());
-    world.come_up();
-    world.settle();
-    assert_eq!(world.told, [1]);
-    world.assert_agreed();
+fn listen_without_acknowledgement_is_not_part_of_the_next_login_but_sent_after_it() {
+    let mut sim = Simulation::connected();
+    sim.channels.listen("a", 1).unwrap();
+    sim.send();
+    sim.disconnect();
+    assert!(sim.channels.acknowledged().is_empty());
+    sim.connect();
+    sim.settle();
+    assert_eq!(sim.notified, [1]);
+    sim.assert_consistent();
 }
 
 #[test]
 fn unlisten_in_an_outage_is_done_at_once() {
-    let mut world = World::up();
-    world.channels.listen("a", 1).unwrap();
-    world.settle();
-    world.go_down();
-    assert!(matches!(world.channels.unlisten("a", 2), Unlistened::Done { leaver: 2, ousted: None }));
-    assert!(matches!(world.channels.unlisten("a", 3), Unlistened::NotListening));
-    world.come_up();
-    world.send();
-    assert!(world.sent.is_empty());
-    world.assert_agreed();
+    let mut sim = Simulation::connected();
+    sim.channels.listen("a", 1).unwrap();
+    sim.settle();
+    sim.disconnect();
+    assert!(matches!(sim.channels.unlisten("a", 2), UnlistenOutcome::Done { waiter: 2, cancelled: None }));
+    assert!(matches!(sim.channels.unlisten("a", 3), UnlistenOutcome::NotListening));
+    sim.connect();
+    sim.send();
+    assert!(sim.sent.is_empty());
+    sim.assert_consistent();
 }
 
 #[test]
-fn unlisten_while_the_next_link_begins_is_made_good() {
-    let mut world = World::up();
-    world.channels.listen("a", 1).unwrap();
-    world.channels.listen("b", 2).unwrap();
-    world.settle();
-    world.go_down();
-    let batch = world.channels.acknowledged();
-    world.channels.unlisten("a", 3);
-    world.channels.unlisten("b", 4);
-    world.channels.listen("b", 5).unwrap();
-    world.come_up_with(batch);
-    assert!(world.channels.is_forgotten("a") && !world.channels.is_forgotten("b"));
-    world.settle();
-    assert!(world.told.contains(&5));
-    assert_eq!(world.channels.names(), ["b"]);
-    world.assert_agreed();
+fn unlisten_during_the_next_login_is_sent_after_it() {
+    let mut sim = Simulation::connected();
+    sim.channels.listen("a", 1).unwrap();
+    sim.channels.listen("b", 2).unwrap();
+    sim.settle();
+    sim.disconnect();
+    let batch = sim.channels.acknowledged();
+    sim.channels.unlisten("a", 3);
+    sim.channels.unlisten("b", 4);
+    sim.channels.listen("b", 5).unwrap();
+    sim.connect_with(batch);
+    assert!(sim.channels.is_unwanted("a") && !sim.channels.is_unwanted("b"));
+    sim.settle();
+    assert!(sim.notified.contains(&5));
+    assert_eq!(sim.channels.names(), ["b"]);
+    sim.assert_consistent();
 }
 
 #[test]
-fn all_are_forgotten_in_one_statement() {
-    let mut world = World::up();
+fn unlisten_all_is_one_command() {
+    let mut sim = Simulation::connected();
     for number in 0..100 {
-        world.channels.listen(&number.to_string(), number).unwrap();
+        sim.channels.listen(&number.to_string(), number).unwrap();
     }
-    world.settle();
-    assert_eq!(world.channels.unlisten_all(100), (vec![], None));
-    world.send();
-    assert_eq!(world.sent.len(), 1);
-    assert!(!world.told.contains(&100));
-    world.settle();
-    assert!(world.told.contains(&100));
-    assert_eq!(world.channels.unlisten_all(101), (vec![], Some(101)));
-    world.assert_agreed();
+    sim.settle();
+    assert_eq!(sim.channels.unlisten_all(100), (vec![], None));
+    sim.send();
+    assert_eq!(sim.sent.len(), 1);
+    assert!(!sim.notified.contains(&100));
+    sim.settle();
+    assert!(sim.notified.contains(&100));
+    assert_eq!(sim.channels.unlisten_all(101), (vec![], Some(101)));
+    sim.assert_consistent();
 }
 
 #[test]
-fn server_and_wishes_agree_after_any_course_of_things_and_everyone_is_told_once() {
+fn server_has_the_wanted_channels_after_any_history_and_each_call_is_answered_once() {
     for seed in 0..3_000 {
         let mut random = SmallRng::seed_from_u64(seed);
-        let mut world = World::up();
-        let (mut number, mut tickets, mut asked, mut cancelled) = (0, Vec::new(), Vec::new(), BTreeSet::new());
+        let mut sim = Simulation::connected();
+        let (mut number, mut listens, mut called, mut cancelled) = (0, Vec::new(), Vec::new(), BTreeSet::new());
         let mut batch = None;
         for _ in 0..random.random_range(1..60) {
             let name = ["a", "b", "c"][random.random_range(0..3)];
             match random.random_range(0..12) {
                 0..3 => {
                     number += 1;
-                    if let Some(ticket) = world.channels.listen(name, number) {
-                        asked.push(number);
-                        tickets.push((name, ticket, number));
+                    if let Some(id) = sim.channels.listen(name, number) {
+                        called.push(number);
+                        listens.push((name, id, number));
                     }
                 }
-                3 if !tickets.is_empty() => {
-                    let (name, ticket, waiter) = tickets.swap_remove(random.random_range(0..tickets.len()));
-                    // (Once told, a caller does not cancel any more, unless it never looks.)
+                3 if !listens.is_empty() => {
+                    let (name, id, waiter) = listens.swap_remove(random.random_range(0..listens.len()));
+                    // The call may have been answered already: a caller that is dropped before it looks cancels, too.
                     cancelled.insert(waiter);
-                    world.channels.cancel(name, ticket);
+                    sim.channels.cancel(name, id);
                 }
                 4 | 5 => {
                     number += 1;
-                    match world.channels.unlisten(name, number) {
-                        Unlistened::NotListening => {}
-                        Unlistened::Waits { ousted } => {
-                            asked.push(number);
-                            world.told.extend(ousted);
+                    match sim.channels.unlisten(name, number) {
+                        UnlistenOutcome::NotListening => {}
+                        UnlistenOutcome::Pending { cancelled: listen } => {
+                            called.push(number);
+                            sim.notified.extend(listen);
                         }
-                        Unlistened::Done { leaver, ousted } => {
-                            asked.push(number);
-                            world.told.push(leaver);
-                            world.told.extend(ousted);
+                        UnlistenOutcome::Done { waiter, cancelled: listen } => {
+                            called.push(number);
+                            sim.notified.push(waiter);
+                            sim.notified.extend(listen);
                         }
                     }
                 }
                 6 if random.random_range(0..4) == 0 => {
                     number += 1;
-                    asked.push(number);
-                    let (ousted, leaver) = world.channels.unlisten_all(number);
-                    world.told.extend(ousted.into_iter().map(|(_, waiter)| waiter));
-                    world.told.extend(leaver);
+                    called.push(number);
+                    let (listens, done) = sim.channels.unlisten_all(number);
+                    sim.notified.extend(listens.into_iter().map(|(_, waiter)| waiter));
+                    sim.notified.extend(done);
                 }
-                7 if world.is_up => world.go_down(),
-                8 if !world.is_up => match batch.take() {
-                    // The LISTENs of a link's beginning are on their way for a while.
-                    None => batch = Some(world.channels.acknowledged()),
-                    Some(batch) => world.come_up_with(batch),
+                7 if sim.is_connected => sim.disconnect(),
+                8 if !sim.is_connected => match batch.take() {
+                    // The LISTENs of a login are on their way for a while.
+                    None => batch = Some(sim.channels.acknowledged()),
+                    Some(batch) => sim.connect_with(batch),
                 },
-                9 => world.send(),
-                _ => drop(world.serve(random.random_range(0..5) == 0)),
+                9 => sim.send(),
+                _ => drop(sim.serve(random.random_range(0..5) == 0)),
             }
-            if world.is_up {
+            if sim.is_connected {
                 batch = None;
             }
         }
-        if !world.is_up {
-            world.come_up();
+        if !sim.is_connected {
+            sim.connect();
         }
-        world.settle();
-        world.assert_agreed();
-        let mut told = world.told.clone();
-        told.sort_unstable();
-        let once: BTreeSet<_> = told.iter().copied().collect();
-        assert_eq!(once.len(), told.len(), "seed {seed}: somebody was told twice: {told:?}");
-        for waiter in asked {
-            assert!(once.contains(&waiter) || cancelled.contains(&waiter), "seed {seed}: {waiter} was not told");
+        sim.settle();
+        sim.assert_consistent();
+        let mut notified = sim.notified.clone();
+        notified.sort_unstable();
+        let once: BTreeSet<_> = notified.iter().copied().collect();
+        assert_eq!(once.len(), notified.len(), "seed {seed}: a call was answered twice: {notified:?}");
+        for waiter in called {
+            assert!(
+                once.contains(&waiter) || cancelled.contains(&waiter),
+                "seed {seed}: call {waiter} was not answered"
+            );
         }
     }
 }
 
 #[test]
-fn what_is_cancelled_leaves_nothing_behind_whether_or_not_there_is_a_link() {
-    for is_up in [true, false] {
-        let mut world = World::up();
-        if !is_up {
-            world.go_down();
+fn cancelled_listens_leave_nothing_behind_with_or_without_a_connection() {
+    for is_connected in [true, false] {
+        let mut sim = Simulation::connected();
+        if !is_connected {
+            sim.disconnect();
         }
         for number in 0..1000 {
             let channel = format!("channel {}", number % 7);
-            let ticket = world.channels.listen(&channel, number).unwrap();
-            world.channels.cancel(&channel, ticket);
+            let id = sim.channels.listen(&channel, number).unwrap();
+            sim.channels.cancel(&channel, id);
         }
-        assert_eq!((world.channels.entries.len(), world.channels.marked.len()), (0, 0));
+        assert_eq!((sim.channels.entries.len(), sim.channels.dirty.len()), (0, 0));
+    }
+}
+
+#[test]
+fn name_becomes_one_identifier_whatever_it_contains() {
+    for (name, identifier) in [
+        ("orders", r#""orders""#),
+        ("Orders new", r#""Orders new""#),
+        (r#"a"; DROP TABLE b; --"#, r#""a""; DROP TABLE b; --""#),
+        (r#"""#, r#""""""#),
+        (r"\", r#""\""#),
+    ] {
+        assert_eq!(quoted(name), identifier);
     }
 }

@@ -7,7 +7,7 @@ fn names(text: &str) -> Vec<String> {
 
 fn hosts(config: &Config) -> Result<Vec<Host>, Error> {
     check(config)?;
-    of_config(
+    from_config(
         config,
         #[cfg(feature = "tls")]
         None,
@@ -15,7 +15,7 @@ fn hosts(config: &Config) -> Result<Vec<Host>, Error> {
 }
 
 #[test]
-fn hosts_of_every_form_have_their_port() {
+fn every_kind_of_host_has_its_port() {
     for (text, expected) in [
         ("host=db", &["db:5432"][..]),
         ("host=db port=6000", &["db:6000"]),
@@ -35,8 +35,8 @@ fn hosts_of_every_form_have_their_port() {
 }
 
 #[test]
-fn what_cannot_be_honoured_is_named() {
-    for (text, why) in [
+fn settings_that_cannot_apply_are_named() {
+    for (text, reason) in [
         ("user=u", "no host"),
         ("host=a,b hostaddr=192.0.2.1", "hostaddr: 1 of them"),
         ("host=a,b port=1,2,3", "port: 3 of them"),
@@ -49,9 +49,9 @@ fn what_cannot_be_honoured_is_named() {
         ("host=two_words:x", "two_words:x"),
         ("host=a port=0", "port 0"),
     ] {
-        let error = hosts(&text.parse().unwrap()).err().unwrap_or_else(|| panic!("{text} is taken"));
+        let error = hosts(&text.parse().unwrap()).err().unwrap_or_else(|| panic!("{text} is accepted"));
         assert!(matches!(error, Error::InvalidConfig(_)), "{error:?}");
-        assert!(error.to_string().contains(why), "{text}: {error}");
+        assert!(error.to_string().contains(reason), "{text}: {error}");
     }
     assert!(hosts(&"host=a keepalives=0 keepalives_idle=40000".parse().unwrap()).is_ok());
 }

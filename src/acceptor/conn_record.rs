@@ -1,0 +1,320 @@
+//! The record of one connection: its state, the tasks that wait on it, and how it ended.
+//!
+//! The stream, the handler's task and the acceptor share it. Two enums name its state: [`StopState`] says how the connection
+//! is being stopped, [`Activity`] says what is under way. Both change only through the methods of [`ConnRecord`]. They are
+//! packed into one atomic, because every read and write of a stream looks at them.
+//!
+//! Next: [`state`], the state itself; then [`super::stream`], which changes the record with every operation, and
+//! [`super::registry`], which has all records.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Wake, Waker};
+
+use tokio::time::Instant;
+
+use self::state::RecordState;
+pub(super) use self::state::{Activity, StopState};
+use super::{EndReason, Peer};
+use crate::panics;
+use crate::sync::Mutex;
+
+mod state;
+
+/// What is known of one connection.
+pub(super) struct ConnRecord {
+    /// The number of the connection, from 1.
+    pub(super) id: u64,
+    pub(super) peer: Peer,
+    /// When it got its slot.
+    pub(super) since: Instant,
+    /// A [`RecordState`], packed.
+    state: AtomicU8,
+    /// One slot for each [`Waiter`].
+    wakers: Mutex<[Option<Waker>; 3]>,
+    /// Filled in by the handler's task and the stream, and taken by the registry at the end.
+    outcome: Mutex<Outcome>,
+}
+
+/// A task that can wait on a record.
+#[derive(Clone, Copy)]
+pub(super) enum Waiter {
+    /// The task that reads the stream.
+    Reader,
+    /// The task that writes the stream, which may be another one.
+    Writer,
+    /// The task that runs the handler, and drops it when the connection is cut.
+    Handler,
+}
+
+/// How a connection ended, as far as it is known yet.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// `None` until the handler has ended: its runtime may drop it before that.
+    pub(super) reason: Option<EndReason>,
+    pub(super) totals: StreamTotals,
+}
+
+/// What a stream reports when it is dropped.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct StreamTotals {
+    /// What the handler has read.
+    pub(super) bytes_read: u64,
+    /// What the handler has written.
+    pub(super) bytes_written: u64,
+    /// An operation ran out of time, and the peer has made no progress in that direction since.
+    pub(super) timed_out: bool,
+}
+
+impl ConnRecord {
+    /// The record of a connection that was accepted now. `stop` is not `Open` if the acceptor is stopping already.
+    pub(super) fn new(id: u64, peer: Peer, stop: StopState) -> Self {
+        let was_idle = stop != StopState::Open;
+        let state = RecordState { stop, activity: Activity::Idle, message_done: false, was_idle };
+        Self {
+            id,
+            peer,
+            since: Instant::now(),
+            state: AtomicU8::new(state.pack()),
+            wakers: Mutex::default(),
+            outcome: Mutex::default(),
+        }
+    }
+
+    /// The state at this moment.
+    fn state(&self) -> RecordState {
+        RecordState::unpack(self.state.load(Ordering::SeqCst))
+    }
+
+    /// Changes the state, and returns what it was. It writes nothing if nothing changes.
+    fn update(&self, change: impl Fn(&mut RecordState)) -> RecordState {
+        let step = |bits| {
+            let mut state = RecordState::unpack(bits);
+            change(&mut state);
+            (state.pack() != bits).then(|| state.pack())
+        };
+        match self.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step) {
+            Ok(before) | Err(before) => RecordState::unpack(before),
+        }
+    }
+
+    /// Moves on to a later stop state and wakes every waiter. An earlier state is ignored.
+    fn stop(&self, to: StopState) {
+        self.update(|state| {
+            if to == StopState::Draining && state.activity == Activity::Idle {
+                state.was_idle = true;
+            }
+            state.stop = state.stop.max(to);
+        });
+        // A waiter that is missed here looks at the state after it has left its waker.
+        self.wake_all();
+    }
+
+    /// The acceptor stops: the connection ends when nothing is under way.
+    pub(super) fn drain(&self) {
+        self.stop(StopState::Draining);
+    }
+
+    /// The line handler has ended: whatever clones of the connection are left can send nothing.
+    pub(super) fn end(&self) {
+        self.stop(StopState::Ended);
+    }
+
+    /// The acceptor ends the connection by force.
+    pub(super) fn cut(&self) {
+        self.stop(StopState::Cut);
+    }
+
+    /// How the connection is being stopped.
+    pub(super) fn stop_state(&self) -> StopState {
+        self.state().stop
+    }
+
+    /// Whether every operation fails from now on.
+    pub(super) fn is_over(&self) -> bool {
+        self.stop_state() >= StopState::Ended
+    }
+
+    /// Whether the connection is to end when nothing is under way.
+    pub(super) fn is_draining(&self) -> bool {
+        self.stop_state() == StopState::Draining
+    }
+
+    /// What is under way.
+    pub(super) fn activity(&self) -> Activity {
+        self.state().activity
+    }
+
+    /// Whether nothing was under way when the acceptor stopped.
+    pub(super) fn was_idle(&self) -> bool {
+        self.state().was_idle
+    }
+
+    /// What seemed to be under way at the stop was an abandoned write: nothing was.
+    pub(super) fn set_was_idle(&self) {
+        self.update(|state| state.was_idle = true);
+    }
+
+    /// Data has arrived. It is under way until it is answered or done.
+    pub(super) fn request_received(&self) {
+        self.update(|state| state.activity = Activity::new(true, state.activity.has_write()));
+    }
+
+    /// What was received is handled. The stream learns of it by [`take_message_done`](Self::take_message_done).
+    pub(super) fn message_done(&self) {
+        let before = self.update(|state| {
+            state.activity = Activity::new(false, state.activity.has_write());
+            state.message_done = true;
+        });
+        self.wake_if_draining(before);
+    }
+
+    /// Whether a message was finished since the last call.
+    pub(super) fn take_message_done(&self) -> bool {
+        self.update(|state| state.message_done = false).message_done
+    }
+
+    /// A write has to wait for the peer.
+    pub(super) fn write_blocked(&self) {
+        self.update(|state| state.activity = Activity::new(state.activity.has_request(), true));
+    }
+
+    /// A write has completed. Whether it had to wait; `is_answer` if it answers what was received.
+    pub(super) fn write_ended(&self, is_answer: bool) -> bool {
+        let before =
+            self.update(|state| state.activity = Activity::new(state.activity.has_request() && !is_answer, false));
+        before.activity.has_write()
+    }
+
+    /// Counts no write as blocked until a write says so again.
+    pub(super) fn forget_blocked_write(&self) {
+        self.update(|state| state.activity = Activity::new(state.activity.has_request(), false));
+    }
+
+    /// Wakes every waiter if the stop has waited for something that is done now.
+    pub(super) fn wake_if_now_idle(&self) {
+        self.wake_if_draining(self.state());
+    }
+
+    /// For what a stop may have waited for, given the state at that moment.
+    fn wake_if_draining(&self, state: RecordState) {
+        if state.stop == StopState::Draining {
+            // A read of another task may wait for this.
+            self.wake_all();
+        }
+    }
+
+    /// Wakes every waiter.
+    pub(super) fn wake_all(&self) {
+        let wakers = std::mem::take(&mut *self.wakers.lock());
+        wakers.into_iter().flatten().for_each(panics::wake);
+    }
+
+    /// The task is woken by the next change. Look at the state after this call, not before it.
+    pub(super) fn set_waker(&self, waiter: Waiter, cx: &Context<'_>) {
+        let mut wakers = self.wakers.lock();
+        let waker = &mut wakers[waiter as usize];
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// How the handler ended.
+    pub(super) fn handler_ended(&self, reason: EndReason) {
+        self.outcome.lock().reason = Some(reason);
+    }
+
+    /// What the stream has done, at its end.
+    pub(super) fn stream_dropped(&self, totals: StreamTotals) {
+        self.outcome.lock().totals = totals;
+    }
+
+    /// How the connection ended. For use at its end.
+    pub(super) fn take_outcome(&self) -> Outcome {
+        std::mem::take(&mut *self.outcome.lock())
+    }
+}
+
+/// Wakes every waiter, for an operation that more than one task may wait for.
+impl Wake for ConnRecord {
+    fn wake(self: Arc<Self>) {
+        self.wake_all();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.wake_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> ConnRecord {
+        ConnRecord::new(1, Peer::Tcp(([127, 0, 0, 1], 1).into()), StopState::Open)
+    }
+
+    #[tokio::test]
+    async fn stop_state_only_moves_on() {
+        let steps = [ConnRecord::drain, ConnRecord::end, ConnRecord::cut];
+        let states = [StopState::Draining, StopState::Ended, StopState::Cut];
+        for first in 0..3 {
+            for second in 0..3 {
+                let record = record();
+                steps[first](&record);
+                steps[second](&record);
+                assert_eq!(record.stop_state(), states[first.max(second)]);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn stop_notes_whether_something_was_under_way() {
+        let cases: [(fn(&ConnRecord), bool); 5] = [
+            (|_| {}, true),
+            (ConnRecord::request_received, false),
+            (ConnRecord::write_blocked, false),
+            (|record| (record.request_received(), record.message_done()).1, true),
+            (|record| (record.write_blocked(), record.write_ended(false)).0, true),
+        ];
+        for (at, (act, was_idle)) in cases.into_iter().enumerate() {
+            let record = record();
+            act(&record);
+            record.drain();
+            // What happens later does not change it.
+            record.request_received();
+            assert_eq!(record.was_idle(), was_idle, "case {at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn answer_ends_a_request_and_any_other_write_does_not() {
+        let record = record();
+        record.request_received();
+        record.write_blocked();
+        assert_eq!(record.activity(), Activity::RequestAndWrite);
+        assert!(record.write_ended(false));
+        assert_eq!(record.activity(), Activity::Request);
+        assert!(!record.write_ended(true));
+        assert_eq!(record.activity(), Activity::Idle);
+    }
+
+    #[tokio::test]
+    async fn waker_that_panics_does_not_keep_the_others_asleep() {
+        struct Panics;
+
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("on purpose");
+            }
+        }
+
+        let (record, woken) = (record(), Arc::new(record()));
+        record.set_waker(Waiter::Reader, &Context::from_waker(&Arc::new(Panics).into()));
+        // A record is a waker as well: it wakes those that wait on it.
+        record.set_waker(Waiter::Writer, &Context::from_waker(&Arc::clone(&woken).into()));
+        woken.set_waker(Waiter::Reader, &Context::from_waker(Waker::noop()));
+        record.cut();
+        assert!(woken.wakers.lock().iter().all(Option::is_none));
+    }
+}

@@ -1,0 +1,130 @@
+//! The checks of the settings, and the start of a connection.
+//!
+//! Next: `actor.rs`, the task that is spawned here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::runtime;
+use tokio::sync::oneshot;
+
+use super::Builder;
+use crate::actor::Actor;
+use crate::backoff::Backoff;
+use crate::conn::ConnContext;
+use crate::conn_state::ConnState;
+use crate::link::is_type;
+use crate::{Conn, Dial, Error, SocketOptions};
+
+impl<D: Dial> Builder<D> {
+    /// Checks the settings and returns at once. The actor dials in the background until a dial succeeds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] if a setting is invalid, or outside of a tokio runtime.
+    pub fn build(self) -> Result<Conn<D::Stream>, Error> {
+        self.start(None)
+    }
+
+    /// Builds the connection and waits for the outcome of the first dial. Later, the actor redials as after
+    /// [`build`](Builder::build).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] as for [`build`](Builder::build). [`Error::DialFailure`] if the first dial fails: there
+    /// is no second one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future drops its dial.
+    #[doc(alias("dial", "open"))]
+    pub async fn connect(mut self) -> Result<Conn<D::Stream>, Error> {
+        let (sender, first_outcome) = oneshot::channel();
+        self.limits.is_first_dial_final = true;
+        let conn = self.start(Some(sender))?;
+        match first_outcome.await {
+            Ok(Ok(())) => Ok(conn.begin()),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Error::RuntimeShutdown),
+        }
+    }
+
+    /// Spawns the actor. `first_outcome` receives the outcome of the first dial.
+    fn start(mut self, first_outcome: Option<oneshot::Sender<Result<(), Error>>>) -> Result<Conn<D::Stream>, Error> {
+        self.options.check()?;
+        let options = self.pass_options_to_dialer()?;
+        self.check()?;
+        let runtime = runtime::Handle::try_current().map_err(|_| {
+            Error::InvalidConfig("no runtime: a connection must be built within a tokio runtime".into())
+        })?;
+        let conn_state = Arc::new(ConnState::new(self.address.to_string()));
+        let actor = Actor {
+            dialer: self.dialer,
+            dial_timeout: self.dial_timeout,
+            options,
+            limits: self.limits,
+            backoff: Backoff::new(self.jitter, self.retry_min, self.retry_max, self.jitter_seed),
+            hooks: self.hooks,
+            conn_state: Arc::clone(&conn_state),
+            first_outcome,
+        };
+        let conn = Conn::new(ConnContext::new::<D>(
+            conn_state,
+            self.when_down,
+            self.idle_timeout,
+            self.job_queue_size,
+            runtime.clone(),
+        ));
+        runtime.spawn(actor.run());
+        Ok(conn)
+    }
+
+    /// Checks every setting but the socket options. The error names the value and what was expected.
+    fn check(&self) -> Result<(), Error> {
+        let invalid = |text: String| Err(Error::InvalidConfig(text));
+        self.dialer.check()?;
+        if self.dial_timeout == Some(Duration::ZERO) {
+            return invalid("dial_timeout 0ns: expected more than zero, or None for no limit".into());
+        }
+        if self.retry_min.is_zero() {
+            return invalid("retry_min 0ns: expected more than zero".into());
+        }
+        if self.retry_max < self.retry_min {
+            let (max, min) = (self.retry_max, self.retry_min);
+            let defaults = "unless set, they are 1s and 60s";
+            return invalid(format!("retry_max {max:?}: expected at least retry_min, which is {min:?} ({defaults})"));
+        }
+        let largest = u32::MAX as usize;
+        if !(1..=largest).contains(&self.job_queue_size) {
+            return invalid(format!("job_queue_size {}: expected 1 to {largest}", self.job_queue_size));
+        }
+        if self.idle_timeout == Some(Duration::ZERO) {
+            return invalid("idle_timeout 0ns: expected more than zero, or None for no limit".into());
+        }
+        Ok(())
+    }
+
+    /// Passes the socket options to the dialer. Returns those that the actor has to set after each dial.
+    ///
+    /// That works for a dialer of `TcpStream`s only, and not for a local address, which must be set before the dial.
+    fn pass_options_to_dialer(&mut self) -> Result<Option<Box<SocketOptions>>, Error> {
+        let Some(option) = self.options.first_name() else { return Ok(None) };
+        let invalid = |text: String| Err(Error::InvalidConfig(text));
+        if self.dialer.take_socket_options(&self.options) {
+            return Ok(None);
+        }
+        if !is_type::<D::Stream, TcpStream>() {
+            let stream = std::any::type_name::<D::Stream>();
+            return invalid(format!(
+                "{option}: expected a dialer that takes socket options or makes TcpStreams, but its stream is {stream}"
+            ));
+        }
+        match self.options.bind_address() {
+            Some(address) => invalid(format!(
+                "local_address {address}: expected a dialer that takes socket options, such as TcpDialer"
+            )),
+            None => Ok(Some(Box::new(self.options))),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What `Sessions` needs of the halves: to take a link without an operation on it, and to give one up unreported.
+//!
+//! It is here and not in `session` because it works on the private parts of the halves.
+//!
+//! Next: [`Sessions`](crate::Sessions), its only user.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::direction::DirectionState;
+use super::handle::Handle;
+use super::split::{ReadHalf, WriteHalf};
+use crate::Op;
+use crate::conn_state::Direction;
+use crate::fault::Cause;
+use crate::link::Link;
+
+/// A link that a half has given up.
+///
+/// Dropping it may run code of the program (the stream's `Drop`), so drop it where no lock is held.
+pub(crate) type Released<S> = Option<Link<S>>;
+
+impl<S> Handle<S> {
+    /// Counts the breaks of the links up to `generation` as reported, and gives those links up.
+    fn skip_breaks(&mut self, dir: &mut DirectionState, generation: u64) -> Released<S> {
+        dir.clear_link();
+        self.last_reported = self.last_reported.max(generation);
+        if dir.direction == Direction::Read {
+            self.conn_state.skip_breaks(self.last_reported);
+        }
+        if self.link.get()?.generation <= self.last_reported { self.link.take() } else { None }
+    }
+}
+
+impl<S> ReadHalf<S> {
+    /// Skips the breaks of the links up to `generation`, and what is left to read on them. A waiting operation looks
+    /// again.
+    #[must_use]
+    pub(crate) fn skip_breaks(&mut self, generation: u64) -> Released<S> {
+        self.handle.skip_breaks(&mut self.dir, generation)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ReadHalf<S> {
+    /// Waits for a live link and takes it. Returns its generation, or reports a break that comes before it.
+    ///
+    /// Also checks whether the peer has closed the link already, as a write would. So no conversation begins on it then.
+    pub(crate) fn poll_live_link(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        let Self { handle, dir, .. } = self;
+        loop {
+            if let Some((link, context)) = handle.live_with_context(dir) {
+                let generation = link.generation;
+                if !link.stream.check_closed(&mut dir.last_check, |stream| (context.is_closed)(stream)) {
+                    return Poll::Ready(Ok(generation));
+                }
+                handle.record_peer_close(generation, Op::Read);
+            }
+            if let Some(outcome) = ready!(handle.poll_next_link(dir, cx, Op::Read, None)) {
+                outcome?;
+            }
+        }
+    }
+}
+
+impl<S> WriteHalf<S> {
+    /// Skips the breaks of the links up to `generation`. The next write works on the link after them.
+    #[must_use]
+    pub(crate) fn skip_breaks(&mut self, generation: u64) -> Released<S> {
+        self.handle.skip_breaks(&mut self.dir, generation)
+    }
+
+    /// Breaks a link on purpose and skips that break. Does nothing to a link that has broken already.
+    ///
+    /// The actor knows of a broken link. Asking it again for another one would cut the backoff short.
+    #[must_use]
+    pub(crate) fn discard_link(&mut self, generation: u64) -> Released<S> {
+        // Whether this call breaks the link or an earlier one has, the break is skipped.
+        let _ = self.handle.conn_state.record_break(generation, Op::Read, || Cause::Requested);
+        self.skip_breaks(generation)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteHalf<S> {
+    /// Shuts down the stream of a live link if it is not a socket: it may have a closing message of its own.
+    ///
+    /// A socket needs none of this, as [`discard_link`](Self::discard_link) shuts it down.
+    pub(crate) fn poll_shutdown_stream(&mut self, cx: &mut Context<'_>, generation: u64) -> Poll<io::Result<()>> {
+        let Self { handle, dir, .. } = self;
+        handle.take_link(dir.direction);
+        while let Some((link, _)) = handle.live_with_context(dir) {
+            if link.generation != generation || link.stream.socket().is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            match link.stream.poll_shutdown(cx) {
+                Poll::Pending if handle.begin_wait(dir, generation, cx) => return Poll::Pending,
+                Poll::Pending => {}
+                Poll::Ready(outcome) => {
+                    dir.finish();
+                    return Poll::Ready(outcome);
+                }
+            }
+        }
+        // The link has broken. What was written may not have left the stream, which only a flush reports.
+        handle.poll_flush(dir, cx)
+    }
+}

@@ -1,0 +1,133 @@
+//! The task that writes the queued jobs of all callers.
+//!
+//! It sleeps until a job is admitted while the permit is free. Then it takes the permit and writes until the queue is
+//! empty, or until a large job's caller has to write.
+//!
+//! Next: [`conn`](crate::conn)'s `poll`, which writes the bytes on the link.
+
+use std::future::poll_fn;
+use std::mem;
+use std::sync::{Arc, MutexGuard};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time;
+
+use super::write_permit::{Stopped, WritePermit};
+use super::writer::{Writer, WriterState};
+use crate::conn_state::End;
+use crate::panics::{catch, wake};
+
+/// How long the task goes on writing queued jobs after the last clone was dropped.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// Writes queued jobs until the last clone is dropped or the connection has ended.
+///
+/// However it ends, no caller goes on waiting for it: see its `Drop`.
+pub(super) struct WriteTask<S> {
+    /// Shared with the callers.
+    writer: Arc<Writer<S>>,
+    /// The permit to write, while the task has it.
+    permit: Option<Box<WritePermit<S>>>,
+    /// Whether the other tasks of the thread have had a chance to queue their jobs.
+    has_yielded: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteTask<S> {
+    /// The task of this writer; it does nothing before it runs.
+    pub(super) fn new(writer: Arc<Writer<S>>) -> Self {
+        Self { writer, permit: None, has_yielded: false }
+    }
+
+    /// Writes until every job is done and the last clone was dropped, or the connection has ended.
+    pub(super) async fn run(mut self) {
+        let writer = Arc::clone(&self.writer);
+        let drain_limit = async {
+            writer.all_dropped.notified().await;
+            time::sleep(DRAIN_LIMIT).await;
+        };
+        tokio::select! {
+            biased;
+            () = poll_fn(|cx| self.poll(cx)) => {}
+            () = drain_limit => {}
+            // While a caller keeps the permit, no write tells the task of the end.
+            _ = writer.context.conn_state.end_reached() => {}
+        }
+    }
+
+    /// Writes as far as the link takes bytes. Ready when no job can come any more.
+    ///
+    /// A panic of the stream breaks the link and does not end the task: the callers still depend on it.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(permit) = &mut self.permit else {
+                let mut state = self.writer.lock();
+                if state.queue.is_empty() && state.has_no_callers {
+                    return Poll::Ready(());
+                }
+                if !state.queue.has_admitted() || state.permit.is_none() {
+                    self.has_yielded = false;
+                    sleep(state, cx);
+                    return Poll::Pending;
+                }
+                if mem::replace(&mut self.has_yielded, true) {
+                    self.permit = state.permit.take();
+                    continue;
+                }
+                drop(state);
+                // The other tasks of this thread run first. Then there is more to write at once.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            };
+            let stopped = match catch(|| permit.drive(&self.writer, None, cx)) {
+                Ok(stopped) => ready!(stopped),
+                Err(_) => {
+                    // The stream has panicked, so it is not known what it has taken. The jobs go on on the next link.
+                    self.writer.context.conn_state.reconnect();
+                    continue;
+                }
+            };
+            let mut state = self.writer.lock();
+            state.permit = self.permit.take();
+            // That caller may have gone since.
+            if matches!(stopped, Stopped::CallersTurn) && state.queue.is_callers_turn(state.queue.first_number()) {
+                self.has_yielded = false;
+                sleep(state, cx);
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// Stores the task's waker. If the first job's caller has to write its bytes itself, wakes that caller.
+fn sleep<S>(mut state: MutexGuard<'_, WriterState<S>>, cx: &Context<'_>) {
+    let _replaced = state.task.replace(cx.waker().clone());
+    let first = state.queue.first_number();
+    let caller = if state.queue.is_callers_turn(first) { state.queue.take_first_waker() } else { None };
+    drop(state);
+    if let Some(caller) = caller {
+        wake(caller);
+    }
+}
+
+impl<S> Drop for WriteTask<S> {
+    /// The runtime drops the task when it shuts down, perhaps before it ever ran. A stream may also panic in it.
+    fn drop(&mut self) {
+        let writer = &self.writer;
+        let mut wakers = Vec::new();
+        let mut state = writer.lock();
+        state.is_closing = true;
+        state.queue.close(&mut wakers);
+        let has_no_callers = state.has_no_callers;
+        if writer.context.conn_state.ended().is_none() && !has_no_callers {
+            // No caller could write any more, so the connection ends too.
+            let end = if std::thread::panicking() { End::Closed } else { End::RuntimeShutdown };
+            drop(state);
+            writer.context.conn_state.end(end);
+            writer.context.conn_state.publish();
+            state = writer.lock();
+        }
+        writer.unlock(state, wakers);
+    }
+}

@@ -1,0 +1,386 @@
+//! The part of the connection's state that is behind its lock.
+//!
+//! Its methods run under the lock, so they wake nothing, and drop no stream and no error. What they leave to do is in [`Deferred`].
+//!
+//! Next: [`Fault`], the record of a break.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use tokio::time::Instant;
+
+use crate::byte_count::ByteCount;
+use crate::fault::{Cause, Fault};
+use crate::link::{Disconnect, Link, Socket, StreamRef};
+use crate::panics::wake;
+use crate::{Op, Status};
+
+/// How many breaks are remembered for handles that have not reported them yet.
+///
+/// A handle that slept through more reports the oldest remembered break and goes on from there.
+const REMEMBERED_FAULTS: usize = 16;
+
+/// What [`ConnState`](super::ConnState) keeps behind its lock.
+pub(super) struct ConnStateInner<S> {
+    /// The newest link's number, 0 before there is one.
+    pub(super) generation: u64,
+    /// When the newest link came up.
+    since: Instant,
+    /// The live link, for the handles that have not taken it yet.
+    pub(super) link: Option<Link<S>>,
+    /// The bytes that have passed over the newest link.
+    byte_count: Arc<ByteCount>,
+    /// The newest broken link, if the reader never took it and may still read from it.
+    leftover: Option<Link<S>>,
+    /// The newest generation that the reading handle took; `u64::MAX` once that handle was dropped.
+    read_taken: u64,
+    /// The newest breaks, in ascending order.
+    faults: VecDeque<Arc<Fault>>,
+    /// Set by `shutdown()`: the live link is the last one.
+    pub(super) is_shutting_down: bool,
+    /// The actor's queue, with at most one command of each kind.
+    commands: VecDeque<Command>,
+    /// The actor's waker, while it waits for a command.
+    actor: Option<Waker>,
+    /// Why there will be no further link, if that is so.
+    pub(super) end: Option<End>,
+    /// The wakers of the handles, one for each [`Direction`].
+    wakers: [Option<Waker>; 2],
+    /// Whether the waiting handles have to look again.
+    wake_handles: bool,
+    /// Links to drop once the lock is released.
+    discarded: Vec<Link<S>>,
+    /// The break that is not remembered any more, to drop once the lock is released.
+    forgotten: Option<Arc<Fault>>,
+}
+
+/// What a handle asks of the actor.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A link broke: dial the next one.
+    Redial(Arc<Fault>),
+    /// Dial now.
+    Reconnect,
+    /// End.
+    Close,
+}
+
+/// Why there will be no further link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The program called `close()` or dropped the last handle.
+    Closed,
+    /// The program called `shutdown()`, and the last link has ended.
+    Finished,
+    /// The retries are used up.
+    GaveUp {
+        /// Dials since the last stable link.
+        attempts: u32,
+    },
+    /// The runtime has shut down.
+    RuntimeShutdown,
+}
+
+impl End {
+    /// Whether this end takes the link away at once and stays. The two others let a reader read the last link to its end.
+    pub(crate) fn is_final(self) -> bool {
+        matches!(self, Self::Closed | Self::RuntimeShutdown)
+    }
+}
+
+/// The two directions in which a handle can wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// Reads, and the wait of `Sessions` for a link.
+    Read,
+    /// Writes, flushes and shutdowns.
+    Write,
+}
+
+/// A handle that asks for a link.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claimant {
+    /// The direction whose waker is stored if it has to wait.
+    pub(crate) direction: Direction,
+    /// Whether the handle is one of two halves.
+    pub(crate) is_half: bool,
+}
+
+impl Claimant {
+    /// Whether this handle reads from the links that it takes.
+    fn reads(self) -> bool {
+        self.direction == Direction::Read || !self.is_half
+    }
+}
+
+/// What a change leaves to do once the lock is released.
+#[must_use]
+pub(super) struct Deferred<S> {
+    /// The handles that have to look again.
+    handles: [Option<Waker>; 2],
+    /// The actor, if a command is queued.
+    actor: Option<Waker>,
+    /// Dropping a stream runs code of the program.
+    _discarded: Vec<Link<S>>,
+    /// So does dropping an error of a stream.
+    _forgotten: Option<Arc<Fault>>,
+}
+
+impl<S> Deferred<S> {
+    /// Wakes the tasks, then drops the rest.
+    pub(super) fn run(self) {
+        self.handles.into_iter().flatten().chain(self.actor).for_each(wake);
+    }
+}
+
+impl<S> ConnStateInner<S> {
+    /// No link yet.
+    pub(super) fn new() -> Self {
+        Self {
+            generation: 0,
+            since: Instant::now(),
+            link: None,
+            byte_count: Arc::default(),
+            leftover: None,
+            read_taken: 0,
+            faults: VecDeque::new(),
+            is_shutting_down: false,
+            commands: VecDeque::new(),
+            actor: None,
+            end: None,
+            wakers: [None, None],
+            wake_handles: false,
+            discarded: Vec::new(),
+            forgotten: None,
+        }
+    }
+
+    /// The status, given whether the newest link is up.
+    pub(super) fn status(&self, is_up: bool) -> Status {
+        let generation = self.generation;
+        match self.end {
+            Some(End::GaveUp { .. }) => Status::GaveUp,
+            Some(End::Closed | End::Finished | End::RuntimeShutdown) => Status::Closed,
+            None if is_up => Status::Connected { generation },
+            None if generation == 0 => Status::Connecting,
+            None => Status::Disconnected { generation },
+        }
+    }
+
+    // ===== links =====
+
+    /// Makes a new stream the live link.
+    pub(super) fn begin_link(&mut self, generation: u64, stream: StreamRef<S>) {
+        self.generation = generation;
+        self.since = Instant::now();
+        self.byte_count = Arc::default();
+        self.link = Some(Link { generation, stream, byte_count: Arc::clone(&self.byte_count) });
+        self.wake_handles = true;
+    }
+
+    /// Ends the newest link and remembers the break. If the reader never took the link and it may have unread bytes, it is
+    /// kept for the reader; otherwise it is dropped.
+    pub(super) fn break_link(&mut self, op: Op, cause: Cause) -> Arc<Fault> {
+        let generation = self.generation;
+        let (link, unacknowledged) = self.disconnect(matches!(cause, Cause::IdleTimeout(_)));
+        let fault = Arc::new(Fault {
+            generation,
+            op,
+            cause,
+            lived: self.since.elapsed(),
+            byte_count: Arc::clone(&self.byte_count),
+            unacknowledged,
+            is_last: self.is_shutting_down,
+        });
+        if self.faults.len() == REMEMBERED_FAULTS {
+            self.forgotten = self.faults.pop_front();
+        }
+        self.faults.push_back(Arc::clone(&fault));
+        self.discard_leftover();
+        match link {
+            Some(link) if self.read_taken < generation && link.stream.has_unread() => self.leftover = Some(link),
+            link => self.discarded.extend(link),
+        }
+        if self.is_shutting_down {
+            self.end = Some(End::Finished);
+        }
+        self.wake_handles = true;
+        fault
+    }
+
+    /// Records the end. A final one takes the links away.
+    pub(super) fn end(&mut self, end: End) {
+        self.end = Some(end);
+        if end.is_final() {
+            let (link, _) = self.disconnect(false);
+            self.discarded.extend(link);
+            self.discard_leftover();
+        }
+        self.wake_handles = true;
+    }
+
+    /// The live link's socket.
+    pub(super) fn socket(&self) -> Option<&Socket> {
+        self.link.as_ref()?.stream.socket()
+    }
+
+    /// Disconnects the live link. Returns it and how many written bytes the peer's kernel has not acknowledged.
+    fn disconnect(&mut self, is_peer_dead: bool) -> (Option<Link<S>>, Option<u64>) {
+        let how = match self.is_shutting_down {
+            _ if is_peer_dead => Disconnect::Abort,
+            true => Disconnect::AfterShutdown,
+            false => Disconnect::Graceful,
+        };
+        let unacknowledged = self.socket().and_then(|socket| socket.disconnect(how));
+        (self.link.take(), unacknowledged)
+    }
+
+    /// Drops the leftover once the lock is released.
+    fn discard_leftover(&mut self) {
+        let leftover = self.leftover.take();
+        self.discarded.extend(leftover);
+    }
+
+    /// Takes the live link for a handle.
+    ///
+    /// A whole `Conn` gets a stream that is not a socket for itself. Any other handle gets one more reference, and the link
+    /// stays here for the handles that have not taken it.
+    pub(super) fn take(&mut self, claimant: Claimant) -> Option<Link<S>> {
+        let is_owned = matches!(self.link, Some(Link { stream: StreamRef::Owned(_), .. }));
+        let taken = if is_owned && !claimant.is_half { self.link.take() } else { self.share() }?;
+        if claimant.reads() {
+            self.read_taken = self.read_taken.max(self.generation);
+        }
+        Some(taken)
+    }
+
+    /// Another reference to the live link.
+    pub(super) fn share(&mut self) -> Option<Link<S>> {
+        let (kept, given) = self.link.take()?.share();
+        self.link = Some(kept);
+        Some(given)
+    }
+
+    /// The broken link of this generation, if the reader never took it.
+    pub(super) fn take_leftover(&mut self, claimant: Claimant, generation: u64) -> Option<Link<S>> {
+        if claimant.reads() { self.leftover.take_if(|link| link.generation == generation) } else { None }
+    }
+
+    // ===== breaks =====
+
+    /// The break of this link, or a substitute if its record is gone.
+    pub(super) fn fault(&self, generation: u64, op: Op) -> Arc<Fault> {
+        let fault = self.faults.iter().find(|fault| fault.generation == generation);
+        fault.map_or_else(|| Arc::new(Fault::forgotten(generation, op)), Arc::clone)
+    }
+
+    /// The oldest remembered break of a link after `last_reported`.
+    pub(super) fn oldest_unreported(&self, last_reported: u64) -> Option<Arc<Fault>> {
+        self.faults.iter().find(|fault| fault.generation > last_reported).cloned()
+    }
+
+    /// Drops the broken link up to `last_reported` that the reader never took. The waiting handles look again.
+    #[cfg(feature = "session")]
+    pub(super) fn skip_breaks(&mut self, last_reported: u64) {
+        self.wake_handles = true;
+        if self.leftover.as_ref().is_some_and(|link| link.generation <= last_reported) {
+            self.discard_leftover();
+        }
+    }
+
+    // ===== wakers and commands =====
+
+    /// Stores a waker. Returns the one that it replaces, which must be dropped without the lock.
+    pub(super) fn register(&mut self, direction: Direction, waker: &Waker) -> Option<Waker> {
+        self.wakers[direction as usize].replace(waker.clone())
+    }
+
+    /// Removes a direction whose handle was dropped. Returns its waker, which must be dropped without the lock.
+    pub(super) fn unregister(&mut self, direction: Direction) -> Option<Waker> {
+        if direction == Direction::Read {
+            self.read_taken = u64::MAX;
+            self.discard_leftover();
+        }
+        self.wakers[direction as usize].take()
+    }
+
+    /// Queues a command for the actor. It replaces one of the same kind: a link breaks once, a close ends everything, and
+    /// two reconnects do what one does.
+    pub(super) fn send(&mut self, command: Command) {
+        let is_same_kind = |queued: &Command| std::mem::discriminant(queued) == std::mem::discriminant(&command);
+        match self.commands.iter().position(is_same_kind) {
+            Some(index) => self.commands[index] = command,
+            None => self.commands.push_back(command),
+        }
+    }
+
+    /// The next command. If there is none, stores the actor's waker and returns the one that it replaces.
+    pub(super) fn next_command(&mut self, waker: &Waker) -> (Option<Command>, Option<Waker>) {
+        match self.commands.pop_front() {
+            Some(command) => (Some(command), None),
+            None => (None, self.actor.replace(waker.clone())),
+        }
+    }
+
+    /// The tasks to wake and the links to drop, for the time after the lock.
+    pub(super) fn take_deferred(&mut self) -> Deferred<S> {
+        Deferred {
+            handles: if std::mem::take(&mut self.wake_handles) { self.wakers.clone() } else { [None, None] },
+            actor: if self.commands.is_empty() { None } else { self.actor.take() },
+            _discarded: std::mem::take(&mut self.discarded),
+            _forgotten: self.forgotten.take(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::task::Context;
+    use std::time::Duration;
+    use std::{error, fmt, io, thread};
+
+    use super::*;
+    use crate::conn_state::ConnState;
+
+    /// An error of the program whose `Drop` looks at the connection.
+    struct LooksBack(Arc<ConnState<()>>);
+
+    impl fmt::Debug for LooksBack {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("LooksBack")
+        }
+    }
+
+    impl fmt::Display for LooksBack {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("it looks back")
+        }
+    }
+
+    impl error::Error for LooksBack {}
+
+    impl Drop for LooksBack {
+        fn drop(&mut self) {
+            self.0.status();
+        }
+    }
+
+    #[test]
+    fn error_of_a_forgotten_break_is_dropped_without_the_lock() {
+        let (done, is_done) = mpsc::channel();
+        thread::spawn(move || {
+            let conn_state = Arc::new(ConnState::new("a:1".to_owned()));
+            for generation in 1..=REMEMBERED_FAULTS as u64 + 1 {
+                conn_state.hand_over(generation, ()).unwrap();
+                let cause = || io::Error::other(LooksBack(Arc::clone(&conn_state))).into();
+                conn_state.record_break(generation, Op::Read, cause).unwrap();
+                // The actor has taken its command, and with it another reference to the break.
+                let _ = conn_state.poll_command(&Context::from_waker(Waker::noop()));
+            }
+            done.send(()).unwrap();
+        });
+        is_done.recv_timeout(Duration::from_secs(10)).expect("the drop of the oldest error does not wait for the lock");
+    }
+}

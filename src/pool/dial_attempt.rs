@@ -1,0 +1,131 @@
+//! One dial of a resource, and the report of its outcome.
+//!
+//! Next: [`Open`], the dialer or closure behind it.
+
+use std::future::poll_fn;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout};
+
+use super::connection::Connection;
+use super::opener::Open;
+use super::resource_inner::ResourceInner;
+use super::stats::increment;
+use super::{Event, GetError};
+use crate::panics::ignore;
+use crate::runtime::has_time;
+
+/// Opens a connection within the dial timeout, for the caller that has acquired the entry and a slot.
+///
+/// The close of the pool ends it, and so does a drop of the future. Every outcome is counted and reported to the event
+/// hook.
+pub(super) async fn dial<T: Send + 'static>(
+    resource: &ResourceInner<T>,
+    opener: &mut dyn Open<T>,
+) -> Result<Connection<T>, GetError> {
+    let ResourceInner { pool, name, entry, .. } = resource;
+    entry.lock().begin_dial();
+    let mut closed = pool.close_signal.listen().ok_or(GetError::Closed)?;
+    let began = Instant::now();
+    let mut attempt = DialAttempt { resource, opener, is_polled: false, is_over: false };
+    let opened = tokio::select! {
+        biased;
+        // First: a connection that is open when the pool has been closed must not be lent.
+        () = closed.received() => {
+            attempt.fail(io::Error::new(io::ErrorKind::NotConnected, "the pool was closed"));
+            return Err(GetError::Closed);
+        }
+        opened = attempt.run(pool.settings.dial_timeout) => opened,
+    };
+    let value = opened.map_err(|error| attempt.fail(error))?;
+    attempt.is_over = true;
+    let now = Instant::now();
+    increment(&pool.counters.opened);
+    pool.emit(|| Event::Opened { name: Arc::clone(name), took: now - began });
+    Ok(Connection::new(value, now))
+}
+
+/// A dial that is under way. If it is dropped before its end, it has failed.
+struct DialAttempt<'a, T: Send + 'static> {
+    resource: &'a ResourceInner<T>,
+    opener: &'a mut dyn Open<T>,
+    /// The opener's own code runs, so a drop now means that it panicked.
+    is_polled: bool,
+    /// The outcome was reported.
+    is_over: bool,
+}
+
+impl<T: Send + 'static> DialAttempt<'_, T> {
+    /// Opens the connection within a limit.
+    async fn run(&mut self, limit: Option<Duration>) -> io::Result<T> {
+        let Self { opener, is_polled, .. } = self;
+        *is_polled = true;
+        let mut opening = opener.open();
+        let polled = poll_fn(|cx| {
+            *is_polled = true;
+            let opened = opening.as_mut().poll(cx);
+            *is_polled = false;
+            opened
+        });
+        let opened = match limit {
+            None => polled.await,
+            Some(limit) => timeout(limit, polled).await.unwrap_or_else(|_| {
+                Err(io::Error::new(io::ErrorKind::TimedOut, format!("the dial took longer than {limit:?}")))
+            }),
+        };
+        // If the drop of the future panics, the connection has to be closed before the panic goes on.
+        *is_polled = true;
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(opening))) {
+            drop(opened);
+            resume_unwind(panic);
+        }
+        *is_polled = false;
+        opened
+    }
+
+    /// Reports a failure, first to the opener. Returns the error for the caller.
+    fn fail(&mut self, error: io::Error) -> GetError {
+        self.is_over = true;
+        let ResourceInner { pool, name, .. } = self.resource;
+        ignore(|| self.opener.failed());
+        increment(&pool.counters.dials_failed);
+        let error = GetError::Dial { name: Arc::clone(name), source: Arc::new(error) };
+        pool.emit(|| Event::DialFailed { name: Arc::clone(name), cause: error.clone() });
+        error
+    }
+}
+
+impl<T: Send + 'static> Drop for DialAttempt<'_, T> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        self.fail(match self.is_polled {
+            true => io::Error::other("the dial panicked"),
+            false => io::Error::new(io::ErrorKind::Interrupted, "the dial was cancelled by its caller"),
+        });
+    }
+}
+
+/// Whether a connection can be opened here: within a runtime and, if there is a dial timeout, one that has time.
+pub(super) fn check_runtime<T>(resource: &ResourceInner<T>) -> Result<(), GetError> {
+    check_runtime_for(&resource.name, resource.pool.settings.dial_timeout.is_some())
+}
+
+/// The same for a caller with a time limit of its own. Tokio's sockets and timers panic where the runtime lacks
+/// something.
+pub(super) fn check_runtime_for(name: &Arc<str>, has_limit: bool) -> Result<(), GetError> {
+    let missing = if Handle::try_current().is_err() {
+        "a connection can only be opened inside of a tokio runtime"
+    } else if has_limit && !has_time() {
+        "a time limit needs a tokio runtime with time enabled"
+    } else {
+        return Ok(());
+    };
+    let source = Arc::new(io::Error::new(io::ErrorKind::Unsupported, missing));
+    Err(GetError::Dial { name: Arc::clone(name), source })
+}

@@ -1,0 +1,57 @@
+//! What opens the connections of a resource: a dialer or a closure, behind one trait.
+//!
+//! Next: [`dial`](super::dial_attempt::dial), which calls it.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+
+use crate::Dial;
+
+/// Opens what a resource lends.
+pub(super) trait Open<T>: Send {
+    /// Begins to open one connection.
+    fn open(&mut self) -> Pin<Box<dyn Future<Output = io::Result<T>> + Send + '_>>;
+
+    /// Hears that the last attempt has failed or was dropped, as [`Dial::dial_failed`] does.
+    fn failed(&mut self) {}
+}
+
+/// Opens connections with the resource's own dialer.
+pub(super) struct ByDialer<D>(pub(super) D);
+
+impl<D: Dial> Open<D::Stream> for ByDialer<D> {
+    fn open(&mut self) -> Pin<Box<dyn Future<Output = io::Result<D::Stream>> + Send + '_>> {
+        Box::pin(self.0.dial())
+    }
+
+    fn failed(&mut self) {
+        self.0.dial_failed();
+    }
+}
+
+/// Opens one connection with a dialer that belongs to the caller.
+pub(super) struct ByBorrowedDialer<'a, D>(pub(super) &'a mut D);
+
+impl<D: Dial> Open<D::Stream> for ByBorrowedDialer<'_, D> {
+    fn open(&mut self) -> Pin<Box<dyn Future<Output = io::Result<D::Stream>> + Send + '_>> {
+        Box::pin(self.0.dial())
+    }
+
+    fn failed(&mut self) {
+        self.0.dial_failed();
+    }
+}
+
+/// Opens anything with a closure.
+pub(super) struct ByFn<F>(pub(super) F);
+
+impl<F, Fut, T> Open<T> for ByFn<F>
+where
+    F: FnMut() -> Fut + Send,
+    Fut: Future<Output = io::Result<T>> + Send + 'static,
+{
+    fn open(&mut self) -> Pin<Box<dyn Future<Output = io::Result<T>> + Send + '_>> {
+        Box::pin((self.0)())
+    }
+}

@@ -1,0 +1,196 @@
+//! One resource, as its handles, its callers and its pool share it.
+//!
+//! It connects the [rules](super::slots) with the connection itself: it takes the locks, wakes the waiters and closes
+//! what the rules say.
+//!
+//! Next: [`Entry`](super::slots::Entry), whose lock it takes first, and [`PoolInner`], whose lock it takes if that is
+//! not enough.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::opener::Open;
+use super::reaper;
+use super::slots::{EntryId, GivenBack, WaiterId};
+use super::state::{Admission, Entry, IdleResource, PoolInner, Waiter, wake_all};
+use super::{CloseReason, GetError};
+use crate::hooks::warn;
+use crate::panics::{catch, ignore, wake};
+use crate::sync::Mutex;
+
+/// What all clones of a resource and the guards of its connections share.
+pub(super) struct ResourceInner<T> {
+    pub(super) pool: Arc<PoolInner>,
+    /// The address, or the name that the program gave, for errors and events.
+    pub(super) name: Arc<str>,
+    pub(super) entry_id: EntryId,
+    /// Its part of the slot table.
+    pub(super) entry: Arc<Mutex<Entry>>,
+    /// The connection, while no caller uses it. Only the caller that has acquired the entry takes it.
+    idle: Mutex<Option<Connection<T>>>,
+    /// Locked by the caller that dials: the one that has acquired the entry.
+    pub(super) opener: tokio::sync::Mutex<Box<dyn Open<T>>>,
+    /// Whether a value that is not a socket is open and silent, as far as can be known.
+    pub(super) is_quiet: fn(&mut T) -> bool,
+    /// A caller uses the connection. It is a hint, which may be out of date.
+    in_use: AtomicBool,
+    /// Another caller waits for it. This is a hint, too.
+    has_waiters: AtomicBool,
+}
+
+impl<T: Send + 'static> ResourceInner<T> {
+    /// Adds a resource to the slot table.
+    pub(super) fn new(
+        pool: &Arc<PoolInner>,
+        name: &str,
+        opener: impl Open<T> + 'static,
+        is_quiet: fn(&mut T) -> bool,
+    ) -> Arc<Self> {
+        let (entry_id, entry) = pool.lock().slots.add_entry();
+        Arc::new(Self {
+            pool: Arc::clone(pool),
+            name: name.into(),
+            entry_id,
+            entry,
+            idle: Mutex::new(None),
+            opener: tokio::sync::Mutex::new(Box::new(opener)),
+            is_quiet,
+            in_use: AtomicBool::new(false),
+            has_waiters: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether a caller uses the connection, as far as is known without a lock.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// Updates that hint.
+    pub(super) fn set_in_use(&self, in_use: bool) {
+        self.in_use.store(in_use, Ordering::Relaxed);
+    }
+
+    // ===== for a caller that wants the entry =====
+
+    /// Acquires the entry or, with a waker, joins its queue. It takes the waker only if the caller waits.
+    pub(super) fn acquire(&self, waker: &mut Option<Waker>) -> Result<Admission, GetError> {
+        let summary = &self.pool.summary;
+        // Usually the hint is right, and the lock of the entry is enough.
+        if self.is_in_use() {
+            let mut entry = self.entry.lock();
+            if summary.is_closed() {
+                return Err(GetError::Closed);
+            }
+            if let Some(admission) = entry.enqueue(summary, waker) {
+                self.has_waiters.store(true, Ordering::Relaxed);
+                return Ok(admission);
+            }
+        }
+        let mut state = self.pool.lock();
+        if summary.is_closed() {
+            return Err(GetError::Closed);
+        }
+        let admission = state.slots.acquire(self.entry_id, waker);
+        if let Admission::Queued(_) = admission {
+            self.has_waiters.store(true, Ordering::Relaxed);
+        }
+        Ok(admission)
+    }
+
+    /// Leaves the queue.
+    pub(super) fn cancel(&self, waiter: WaiterId) -> Waiter {
+        let cancelled = self.entry.lock().cancel(waiter);
+        cancelled.unwrap_or_else(|| self.pool.lock().slots.cancel(self.entry_id, waiter))
+    }
+
+    // ===== for the caller that has acquired the entry =====
+
+    /// Takes the idle connection, if there is one.
+    pub(super) fn take_idle(&self) -> Option<Connection<T>> {
+        self.idle.lock().take()
+    }
+
+    /// Gives an open connection back.
+    pub(super) fn give_back(self: &Arc<Self>, mut connection: Connection<T>, was_reused: bool) {
+        connection.idle_since = self.pool.settings.idle_timeout.map(|_| Instant::now());
+        *self.idle.lock() = Some(connection);
+        self.pass_on(was_reused);
+    }
+
+    /// Gives back the entry with an idle connection: the next caller gets it, or it stays idle, or it is closed.
+    pub(super) fn pass_on(self: &Arc<Self>, was_reused: bool) {
+        let pool = &self.pool;
+        // While others wait for the same resource, the lock of the entry is enough.
+        if self.has_waiters.load(Ordering::Relaxed) {
+            let mut entry = self.entry.lock();
+            let next = entry.hand_over(&pool.summary, was_reused);
+            self.has_waiters.store(entry.has_waiters(), Ordering::Relaxed);
+            drop(entry);
+            if let Some(next) = next {
+                return wake(next);
+            }
+        }
+        let since = pool.settings.idle_timeout.map(|_| Instant::now());
+        let runtime = since.and_then(|_| Handle::try_current().ok());
+        let resource = Arc::clone(self) as Arc<dyn IdleResource>;
+        let mut state = pool.lock();
+        let given_back = state.slots.give_back(self.entry_id, resource, since, was_reused);
+        if let GivenBack::Close(reason) = given_back {
+            drop(state);
+            self.set_in_use(false);
+            self.discard_idle(reason);
+            return self.release(true);
+        }
+        self.set_in_use(matches!(given_back, GivenBack::HandedOver(_)));
+        let ended_reapers = runtime.map(|runtime| reaper::start_if_needed(pool, &mut state, &runtime));
+        drop(state);
+        drop(ended_reapers);
+        if let GivenBack::HandedOver(next) = given_back {
+            wake(next);
+        }
+    }
+
+    /// Closes the connection, and gives back the entry and the slot.
+    pub(super) fn close(&self, connection: Connection<T>, reason: CloseReason, was_reused: bool) {
+        self.set_in_use(false);
+        self.pool.lock().slots.begin_release(self.entry_id, was_reused);
+        self.discard(connection, reason);
+        self.release(true);
+    }
+
+    /// Closes a connection and reports that. The caller keeps the entry and the slot.
+    pub(super) fn discard(&self, connection: Connection<T>, reason: CloseReason) {
+        let Connection { value, opened, .. } = connection;
+        // A panic here must not reach the caller: the connection may be that of another resource.
+        if let Err(message) = catch(|| drop(value)) {
+            warn(format_args!("{}: the connection panicked when it was dropped: {message}", self.name));
+        }
+        self.pool.emit_closed(&self.name, opened, reason);
+    }
+
+    /// Closes the idle connection, if there is one, as [`discard`](Self::discard) does.
+    pub(super) fn discard_idle(&self, reason: CloseReason) {
+        if let Some(connection) = self.take_idle() {
+            self.discard(connection, reason);
+        }
+    }
+
+    /// Gives back the entry and the slot.
+    pub(super) fn release(&self, was_releasing: bool) {
+        let next = self.pool.lock().slots.release(self.entry_id, was_releasing);
+        wake_all(next);
+    }
+}
+
+impl<T: Send + 'static> IdleResource for ResourceInner<T> {
+    fn close_idle(self: Arc<Self>, reason: CloseReason) {
+        self.discard_idle(reason);
+        // If the resource is gone, this drops its opener, which is code of the program.
+        ignore(|| drop(self));
+    }
+}

@@ -1,0 +1,177 @@
+//! The state that a listener, its handles, its task and its dialer share.
+//!
+//! Its methods are here by use: this file has the end and the hooks, [`receive`] the reader, [`requests`] the callers that wait
+//! for the server, [`attempts`] the dialer. The program's wakers and hooks never run under the lock.
+//!
+//! Next: [`receive`], where the reader takes a message.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, MutexGuard, OnceLock};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::channels::Channels;
+use super::end_reason::EndReason;
+use super::hooks::Hooks;
+use super::queue::MessageQueue;
+use super::reply::{UserQuery, Waiter};
+use super::{Error, Event, Notification};
+use crate::StatusWatch;
+use crate::panics::{ignore, wake};
+use crate::sync::Mutex;
+
+mod attempts;
+mod receive;
+mod requests;
+
+/// What a listener, its handles, its task and its dialer share.
+pub(super) struct ListenerShared {
+    state: Mutex<ListenerState>,
+    /// The logger and the event hook of the program.
+    hooks: Hooks,
+    pub(super) ping_timeout: Duration,
+    /// What the task is doing; [`close`](ListenerShared::close) waits for it.
+    task_phase: watch::Sender<TaskPhase>,
+    /// The status of the core connection.
+    pub(super) core_status: OnceLock<StatusWatch>,
+}
+
+/// The state of a listener that changes.
+pub(super) struct ListenerState {
+    /// The channels that the program wants.
+    pub(super) channels: Channels<Waiter>,
+    /// The messages for the reader.
+    pub(super) queue: MessageQueue<Notification>,
+    /// Queries that the task has not sent yet.
+    pub(super) user_queries: VecDeque<UserQuery>,
+    /// The number of the newest connection that was used.
+    pub(super) generation: u64,
+    /// The task still uses the last connection, so there must be no other.
+    pub(super) is_link_in_use: bool,
+    /// Since when nothing is read because the queue is full, or nothing is dialed because it is full of markers.
+    pub(super) full_since: Option<Instant>,
+    /// Why the last attempt failed, or why the last connection was lost.
+    pub(super) last_cause: Option<Arc<Error>>,
+    /// Why the current attempt, or the last one, failed.
+    attempt_cause: Option<Arc<Error>>,
+    /// Why the listener has ended. `None` while it lives.
+    pub(super) end_reason: Option<EndReason>,
+    /// Wakes the task that waits in `recv`.
+    pub(super) reader_waker: Option<Waker>,
+    /// Wakes the task of the listener.
+    pub(super) task_waker: Option<Waker>,
+    /// Wakes a dial that waits for its permission.
+    dial_waker: Option<Waker>,
+}
+
+/// What the task is doing, as far as a close has to wait for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TaskPhase {
+    /// It works; a close waits.
+    Working,
+    /// It runs a hook of the program, which may block. A close does not wait.
+    InHook,
+    /// It has ended.
+    Ended,
+}
+
+impl ListenerShared {
+    /// The state of a listener that has not connected yet.
+    pub(super) fn new(queue: MessageQueue<Notification>, hooks: Hooks, ping_timeout: Duration) -> Self {
+        let state = ListenerState {
+            channels: Channels::default(),
+            queue,
+            user_queries: VecDeque::new(),
+            generation: 0,
+            is_link_in_use: false,
+            full_since: None,
+            last_cause: None,
+            attempt_cause: None,
+            end_reason: None,
+            reader_waker: None,
+            task_waker: None,
+            dial_waker: None,
+        };
+        Self {
+            state: Mutex::new(state),
+            hooks,
+            ping_timeout,
+            task_phase: watch::Sender::new(TaskPhase::Working),
+            core_status: OnceLock::new(),
+        }
+    }
+
+    /// Locks the state. No other lock is taken while it is held.
+    pub(super) fn lock(&self) -> MutexGuard<'_, ListenerState> {
+        self.state.lock()
+    }
+
+    // ===== the end =====
+
+    /// Ends the listener. The first reason stays, except that a close replaces any other.
+    pub(super) fn end(&self, reason: EndReason) {
+        let mut state = self.lock();
+        let is_close = matches!(reason, EndReason::Closed);
+        if matches!(state.end_reason, Some(EndReason::Closed)) || (state.end_reason.is_some() && !is_close) {
+            return;
+        }
+        let unread = is_close.then(|| state.queue.take_all());
+        state.end_reason = Some(reason);
+        let abandoned = (std::mem::take(&mut state.channels), std::mem::take(&mut state.user_queries), unread);
+        let woken = [state.reader_waker.take(), state.task_waker.take(), state.dial_waker.take()];
+        drop(state);
+        // Dropping the senders wakes their callers. An unread cause may be an error of the program's own type.
+        ignore(|| drop(abandoned));
+        woken.into_iter().flatten().for_each(wake);
+    }
+
+    /// Closes the listener, and waits until the task has ended or runs a hook.
+    pub(super) async fn close(&self) {
+        self.end(EndReason::Closed);
+        let _ = self.task_phase.subscribe().wait_for(|phase| *phase != TaskPhase::Working).await;
+    }
+
+    /// The task has ended, and with it every use of the socket.
+    pub(super) fn note_task_ended(&self) {
+        self.task_phase.send_replace(TaskPhase::Ended);
+    }
+
+    // ===== hooks =====
+
+    /// Calls the hooks from the task.
+    pub(super) fn report_from_task(&self, event: &Event, error: Option<&Error>) {
+        self.task_phase.send_replace(TaskPhase::InHook);
+        self.report(event, error);
+        self.task_phase.send_replace(TaskPhase::Working);
+    }
+
+    /// Calls the logger, if there is an error, and the event hook.
+    pub(super) fn report(&self, event: &Event, error: Option<&Error>) {
+        if let Some(error) = error {
+            self.hooks.log(error);
+        }
+        self.hooks.emit(|| event);
+    }
+}
+
+impl ListenerState {
+    /// The error of every call once the listener has ended.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.end_reason.as_ref().map_or(Ok(()), |reason| Err(reason.error()))
+    }
+
+    /// Whether there is a connection.
+    pub(super) fn is_connected(&self) -> bool {
+        self.end_reason.is_none() && self.channels.is_connected()
+    }
+}
+
+/// Registers the task of `cx`, to be woken once.
+pub(super) fn register_waker(waker: &mut Option<Waker>, cx: &Context<'_>) {
+    if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        *waker = Some(cx.waker().clone());
+    }
+}

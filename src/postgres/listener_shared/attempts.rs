@@ -1,0 +1,66 @@
+//! The attempts of a listener: when the next one may begin, and why the last one failed.
+//!
+//! Next: [`AttemptObserver`](crate::postgres::attempt_observer::AttemptObserver), which reports the failures.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::time::Instant;
+
+use super::{ListenerShared, register_waker};
+use crate::panics::wake;
+use crate::postgres::Error;
+
+impl ListenerShared {
+    /// Waits until the task has finished with the last connection, and until the queue has room for two more markers.
+    pub(in crate::postgres) async fn wait_until_dial_allowed(&self) {
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            let has_room = state.queue.has_room_for_markers();
+            if !state.is_link_in_use && has_room {
+                state.full_since = None;
+                return Poll::Ready(());
+            }
+            if !has_room {
+                state.full_since.get_or_insert_with(Instant::now);
+            }
+            register_waker(&mut state.dial_waker, cx);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// The task has finished with the last connection: the next dial may begin.
+    pub(in crate::postgres) fn release_link(&self) {
+        let dialer = {
+            let mut state = self.lock();
+            state.is_link_in_use = false;
+            state.dial_waker.take()
+        };
+        dialer.into_iter().for_each(wake);
+    }
+
+    /// An attempt begins; it has not failed yet.
+    pub(in crate::postgres) fn begin_attempt(&self) {
+        self.lock().attempt_cause = None;
+    }
+
+    /// The dialer, or the observer of an early end, says why the attempt failed.
+    pub(in crate::postgres) fn note_attempt_failed(&self, error: Arc<Error>) {
+        self.lock().attempt_cause = Some(error);
+    }
+
+    /// Takes the reason why the last attempt failed. A dialer that panicked has left none; then it is `otherwise`.
+    pub(in crate::postgres) fn take_attempt_cause(&self, otherwise: impl FnOnce() -> Error) -> Arc<Error> {
+        let mut state = self.lock();
+        let cause = state.attempt_cause.take().unwrap_or_else(|| Arc::new(otherwise()));
+        state.last_cause = Some(Arc::clone(&cause));
+        cause
+    }
+
+    /// The error of `connect()`, whose only attempt has failed.
+    pub(in crate::postgres) fn connect_error(&self) -> Error {
+        self.lock().last_cause.as_deref().map_or(Error::Closed, Error::copy_of_attempt)
+    }
+}

@@ -1,0 +1,161 @@
+//! The dialer under a listener: one dial is one attempt, from the first host to the `LISTEN` of all channels.
+//!
+//! Next: [`start`](super::start), which builds the core connection with it.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::{SmallRng, SysRng};
+use rand::seq::SliceRandom;
+use tokio::time::{Instant, timeout_at};
+use tokio_postgres::Config;
+
+use super::Error;
+use super::hosts::Host;
+use super::listener_shared::ListenerShared;
+use super::login::{BoxError, Login, PendingLogin};
+use crate::Dial;
+use crate::causes::WithCauses;
+use crate::dial::BoxedStream;
+
+/// Connects, speaks TLS, logs in and listens to all channels, at one host after the other.
+///
+/// All of it is part of the dial, so that the time limit, the backoff and `max_retries` apply to all of it.
+pub(super) struct LoginDialer {
+    pub(super) shared: Arc<ListenerShared>,
+    /// Where a successful dial leaves its login.
+    pub(super) pending_login: PendingLogin,
+    /// For the protocol only: this dialer deals with TLS and the hosts itself.
+    pub(super) config: Config,
+    /// At least one.
+    pub(super) hosts: Vec<Host>,
+    /// The host that the next attempt begins with.
+    pub(super) next: usize,
+    /// Whether each attempt tries the hosts in a random order.
+    pub(super) is_random: bool,
+    /// The time limit of a whole attempt.
+    pub(super) limit: Option<Duration>,
+}
+
+impl Dial for LoginDialer {
+    type Stream = BoxedStream;
+
+    async fn dial(&mut self) -> io::Result<BoxedStream> {
+        self.shared.wait_until_dial_allowed().await;
+        self.shared.begin_attempt();
+        self.pending_login.set(None);
+        match self.attempt().await {
+            Ok((stream, login)) => {
+                self.pending_login.set(Some(login));
+                Ok(stream)
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                self.shared.note_attempt_failed(Arc::clone(&error));
+                Err(io::Error::other(error))
+            }
+        }
+    }
+
+    fn dial_failed(&mut self) {
+        // With one host, the core reports its failures. With several, `attempt` has reported each of them.
+        if let [host] = &mut self.hosts[..] {
+            host.dial_failed();
+        }
+    }
+}
+
+impl LoginDialer {
+    /// Tries the hosts until one of them lets the listener in.
+    async fn attempt(&mut self) -> Result<(BoxedStream, Login), Error> {
+        let end = self.limit.and_then(|limit| Instant::now().checked_add(limit));
+        let count = self.hosts.len();
+        let mut order: Vec<usize> = (0..count).map(|index| (self.next + index) % count).collect();
+        if self.is_random {
+            let mut random = SmallRng::try_from_rng(&mut SysRng).unwrap_or_else(|_| SmallRng::seed_from_u64(0));
+            order.shuffle(&mut random);
+        }
+        let mut failures = Vec::new();
+        for (tried, index) in order.into_iter().enumerate() {
+            // If this host fails, or if this future is dropped, the next attempt begins with the host after it.
+            self.next = (index + 1) % count;
+            let share = end.map(|end| equal_share(end, count - tried));
+            let host = &mut self.hosts[index];
+            let channels = || self.shared.lock().channels.acknowledged();
+            let login = async {
+                let stream = host.dial().await?;
+                Login::new(stream, &self.config, channels).await
+            };
+            let outcome = match share {
+                None => login.await,
+                Some((limit, end)) => timeout_at(end, login).await.unwrap_or_else(|_| {
+                    let text = format!("the attempt took longer than {limit:?}");
+                    Err(io::Error::new(io::ErrorKind::TimedOut, text).into())
+                }),
+            };
+            match outcome {
+                Ok((stream, mut login)) => {
+                    self.next = index;
+                    login.host = host.to_string();
+                    return Ok((stream, login));
+                }
+                Err(error) => {
+                    if count > 1 {
+                        host.dial_failed();
+                    }
+                    failures.push((host.to_string(), error));
+                }
+            }
+        }
+        Err(connect_error(failures))
+    }
+}
+
+/// An equal share of the time until `end` for the next of `count` hosts: how long it is, and when it ends.
+fn equal_share(end: Instant, count: usize) -> (Duration, Instant) {
+    let now = Instant::now();
+    let limit = end.saturating_duration_since(now) / u32::try_from(count).unwrap_or(u32::MAX);
+    (limit, now + limit)
+}
+
+/// One error for all hosts.
+fn connect_error(mut failures: Vec<(String, BoxError)>) -> Error {
+    match failures.pop() {
+        Some((host, source)) if failures.is_empty() => Error::Connect { host, source: source.into() },
+        Some(last) => {
+            failures.push(last);
+            let host = failures.iter().map(|(host, _)| host.as_str()).collect::<Vec<_>>().join(", ");
+            Error::Connect { host, source: Arc::new(HostErrors(failures)) }
+        }
+        None => Error::InvalidConfig("no host: expected host or hostaddr".into()),
+    }
+}
+
+/// The error of each of several hosts. The source is the source of the last one.
+#[derive(Debug)]
+struct HostErrors(Vec<(String, BoxError)>);
+
+impl fmt::Display for HostErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (host, error)) in self.0.iter().enumerate() {
+            if number > 0 {
+                f.write_str("; ")?;
+            }
+            // The causes of the last error follow as the source of this error.
+            match number + 1 < self.0.len() {
+                true => write!(f, "{host}: {}", WithCauses(&**error))?,
+                false => write!(f, "{host}: {error}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for HostErrors {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.last()?.1.source()
+    }
+}

@@ -1,0 +1,279 @@
+//! The end of an acceptor: by a stop, or by itself.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use perconn::acceptor::{Acceptor, Error, Event};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::common::{LONG, client, echo, figures, local, rest, served};
+use crate::support::in_time;
+
+/// A runtime with this many workers; 0 for one that runs on the calling thread.
+fn runtime(workers: usize) -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    if workers == 0 {
+        builder = Builder::new_current_thread();
+    } else {
+        builder.worker_threads(workers);
+    }
+    builder.enable_all().build().unwrap()
+}
+
+async fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+/// Whether `closed` has to wait.
+async fn is_open(acceptor: &Acceptor) -> bool {
+    poll_once(acceptor.closed()).await.is_pending()
+}
+
+/// How often the acceptor has reported that it ended by itself.
+#[derive(Clone, Default)]
+struct Reports {
+    events: Arc<Mutex<Vec<Arc<Error>>>>,
+    logged: Arc<AtomicU64>,
+}
+
+impl Reports {
+    fn acceptor(&self) -> Acceptor {
+        let (events, logged) = (Arc::clone(&self.events), Arc::clone(&self.logged));
+        let builder = local().handler(echo).on_event(move |event| {
+            if let Event::Ended { cause, .. } = event {
+                events.lock().unwrap().push(Arc::clone(cause));
+            }
+        });
+        let logger = move |error: &Error| {
+            assert!(matches!(error, Error::RuntimeShutDown), "{error}");
+            logged.fetch_add(1, Ordering::SeqCst);
+        };
+        builder.logger(logger).build().unwrap()
+    }
+
+    fn count(&self) -> (usize, u64) {
+        (self.events.lock().unwrap().len(), self.logged.load(Ordering::SeqCst))
+    }
+}
+
+#[tokio::test]
+async fn closed_waits_for_the_stop_and_the_last_connection() {
+    let release = Arc::new(Notify::new());
+    let gate = Arc::clone(&release);
+    let reports = Reports::default();
+    let events = Arc::clone(&reports.events);
+    let acceptor = local()
+        .on_event(move |event| {
+            if let Event::Ended { cause, .. } = event {
+                events.lock().unwrap().push(Arc::clone(cause));
+            }
+        })
+        .handler(move |mut stream, _| {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.notified().await;
+                stream.write_all(b"done").await
+            }
+        })
+        .build()
+        .unwrap();
+    assert!(is_open(&acceptor).await);
+    let mut stream = client(&acceptor).await;
+    figures(&acceptor, "it is served", |stats| stats.busy == 1).await;
+    assert!(is_open(&acceptor).await);
+    let stop = acceptor.stop(LONG);
+    let others = async {
+        in_time("the port is free", async {
+            while TcpStream::connect(acceptor.local_addr().unwrap()).await.is_ok() {}
+        })
+        .await;
+        assert!(is_open(&acceptor).await, "a connection is open");
+        let closed = async {
+            acceptor.closed().await.unwrap();
+            assert_eq!(acceptor.stats().busy, 0);
+        };
+        release.notify_one();
+        let (text, ()) = tokio::join!(rest(&mut stream), closed);
+        assert_eq!(text.unwrap(), "done");
+    };
+    in_time("the end", async { tokio::join!(stop, others) }).await;
+    assert!(!is_open(&acceptor).await);
+    acceptor.closed().await.unwrap();
+    assert_eq!(reports.count(), (0, 0));
+}
+
+#[test]
+fn runtime_that_shuts_down_is_reported_once_and_wakes_waiters() {
+    let elsewhere = runtime(1);
+    for workers in [0, 1, 2] {
+        for round in 0..10 {
+            let own = runtime(workers);
+            let reports = Reports::default();
+            let (acceptor, stream) = own.block_on(async {
+                let acceptor = Arc::new(reports.acceptor());
+                let stream = served(&acceptor).await;
+                assert!(is_open(&acceptor).await);
+                (acceptor, stream)
+            });
+            let waiters = [(); 3].map(|()| {
+                let acceptor = Arc::clone(&acceptor);
+                elsewhere.spawn(async move { acceptor.closed().await })
+            });
+            if round % 2 == 0 {
+                // In the other rounds, some of them may begin to wait later.
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            drop(own);
+            elsewhere.block_on(async {
+                for waiter in waiters {
+                    let cause = in_time("a waiter", waiter).await.unwrap().unwrap_err();
+                    assert!(matches!(*cause, Error::RuntimeShutDown), "{cause:?}");
+                    assert_eq!(acceptor.stats().busy, 0);
+                    // The hooks were called before.
+                    assert_eq!(reports.count(), (1, 1), "{workers} workers, round {round}");
+                    assert!(Arc::ptr_eq(&cause, &reports.events.lock().unwrap()[0]));
+                }
+                let again = in_time("a later call", acceptor.closed()).await.unwrap_err();
+                assert!(matches!(*again, Error::RuntimeShutDown));
+                let refused = TcpStream::connect(acceptor.local_addr().unwrap()).await.unwrap_err();
+                assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+                // A stop has nothing to do, and does not change the cause.
+                assert_eq!(in_time("stop", acceptor.stop(LONG)).await, Default::default());
+                in_time("after the stop", acceptor.closed()).await.unwrap_err();
+            });
+            assert_eq!(reports.count(), (1, 1));
+            drop(stream);
+        }
+    }
+}
+
+#[test]
+fn runtime_that_shuts_down_after_a_stop_is_no_error() {
+    let elsewhere = runtime(0);
+    for workers in [0, 1, 2] {
+        let own = runtime(workers);
+        let reports = Reports::default();
+        let (acceptor, _stream) = own.block_on(async {
+            let acceptor = reports.acceptor();
+            let stream = served(&acceptor).await;
+            // The stop begins, and is dropped unless it is over at once.
+            let _ = poll_once(acceptor.stop(LONG)).await;
+            (acceptor, stream)
+        });
+        drop(own);
+        elsewhere.block_on(in_time("the end", acceptor.closed())).unwrap();
+        assert_eq!(reports.count(), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn dropped_waiters_change_nothing() {
+    let acceptor = Arc::new(local().handler(echo).build().unwrap());
+    let _stream = served(&acceptor).await;
+    let kept = tokio::spawn({
+        let acceptor = Arc::clone(&acceptor);
+        async move { acceptor.closed().await }
+    });
+    let dropped = tokio::spawn({
+        let acceptor = Arc::clone(&acceptor);
+        async move { acceptor.closed().await }
+    });
+    for _ in 0..100 {
+        assert!(is_open(&acceptor).await);
+        let waiting = tokio::time::timeout(Duration::from_micros(10), acceptor.closed());
+        assert!(waiting.await.is_err());
+    }
+    dropped.abort();
+    assert_eq!(acceptor.stats().busy, 1);
+    in_time("stop", acceptor.stop(LONG)).await;
+    in_time("the waiter", kept).await.unwrap().unwrap();
+}
+
+/// Stops an acceptor while clients connect: once it is closed, nothing more is accepted, and every connection has ended.
+async fn close_among_clients<F>(acceptor: Acceptor, open: Arc<AtomicU64>, connect: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut clients = JoinSet::new();
+    for _ in 0..20 {
+        clients.spawn(connect());
+    }
+    // The first of them are served; the others are on their way.
+    in_time("some clients", async {
+        while acceptor.stats().accepted < 3 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (stopped, closed) =
+        in_time("the end", async { tokio::join!(acceptor.stop(Duration::from_millis(1)), acceptor.closed()) }).await;
+    closed.unwrap();
+    let stats = acceptor.stats();
+    assert_eq!((stats.busy, open.load(Ordering::SeqCst)), (0, 0), "{stopped:?} {stats:?}");
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!(acceptor.stats().accepted, stats.accepted);
+    in_time("the clients", clients.join_all()).await;
+}
+
+/// Counts the open connections.
+fn counter(open: &Arc<AtomicU64>) -> impl Fn(&Event) + Send + Sync + use<> {
+    let open = Arc::clone(open);
+    move |event| {
+        match event {
+            Event::Accepted { .. } => open.fetch_add(1, Ordering::SeqCst),
+            Event::Closed { .. } => open.fetch_sub(1, Ordering::SeqCst),
+            Event::Ended { .. } => panic!("it was stopped"),
+            _ => 0,
+        };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closed_acceptor_serves_no_client_that_was_on_its_way() {
+    for _ in 0..20 {
+        let open = Arc::default();
+        let acceptor = local().on_event(counter(&open)).handler(echo).build().unwrap();
+        let address = acceptor.local_addr().unwrap();
+        close_among_clients(acceptor, open, || async move {
+            let Ok(mut stream) = TcpStream::connect(address).await else { return };
+            let _ = rest(&mut stream).await;
+        })
+        .await;
+    }
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closed_acceptor_serves_no_session_that_was_on_its_way() {
+    use perconn::tokio_rustls::rustls::pki_types::ServerName;
+
+    let authority = crate::authority::Authority::new();
+    for _ in 0..10 {
+        let open = Arc::default();
+        let acceptor = crate::authority::with(authority.server()).on_event(counter(&open)).build().unwrap();
+        let address = acceptor.local_addr().unwrap();
+        let connector = authority.connector();
+        close_among_clients(acceptor, open, || {
+            let connector = connector.clone();
+            async move {
+                let Ok(stream) = TcpStream::connect(address).await else { return };
+                let Ok(mut session) = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await
+                else {
+                    return;
+                };
+                let _ = crate::authority::session_rest(&mut session).await;
+            }
+        })
+        .await;
+    }
+}
