@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_millis(200);
 
 /// Begins an operation that has to wait, and drops it.
 async fn abandon<F: Future>(operation: F) {
-    assert!(poll_once(pin!(operation)).await.is_pending(), "the operation did not have to wait");
+    assert!(poll_once(operation).await.is_pending(), "the operation did not have to wait");
 }
 
 /// How the only connection has ended: `(finished, timed_out, failed)`.
@@ -170,7 +170,7 @@ async fn push(conn: &LineConn) -> io::Result<usize> {
     let mut whole = 0;
     loop {
         yield_now().await; // as in `fill`
-        match poll_once(pin!(conn.send(&line))).await {
+        match poll_once(conn.send(&line)).await {
             Poll::Ready(outcome) => outcome?,
             Poll::Pending => return Ok(whole),
         }

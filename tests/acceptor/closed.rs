@@ -1,10 +1,7 @@
 //! The end of an acceptor: by a stop, or by itself.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 
 use perconn::acceptor::{Acceptor, Error, Event};
@@ -12,10 +9,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
-use tokio::time::sleep;
 
-use crate::common::{LONG, client, echo, figures, local, rest, served};
+use crate::common::{LONG, client, close_among_clients, counter, echo, figures, local, poll_once, rest, served};
 use crate::support::in_time;
 
 /// A runtime with this many workers; 0 for one that runs on the calling thread.
@@ -27,11 +22,6 @@ fn runtime(workers: usize) -> Runtime {
         builder.worker_threads(workers);
     }
     builder.enable_all().build().unwrap()
-}
-
-async fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
-    let mut future = pin!(future);
-    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
 /// Whether `closed` has to wait.
@@ -199,45 +189,6 @@ async fn dropped_waiters_change_nothing() {
     in_time("the waiter", kept).await.unwrap().unwrap();
 }
 
-/// Stops an acceptor while clients connect: once it is closed, nothing more is accepted, and every connection has ended.
-async fn close_among_clients<F>(acceptor: Acceptor, open: Arc<AtomicU64>, connect: impl Fn() -> F)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let mut clients = JoinSet::new();
-    for _ in 0..20 {
-        clients.spawn(connect());
-    }
-    // The first of them are served; the others are on their way.
-    in_time("some clients", async {
-        while acceptor.stats().accepted < 3 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    let (stopped, closed) =
-        in_time("the end", async { tokio::join!(acceptor.stop(Duration::from_millis(1)), acceptor.closed()) }).await;
-    closed.unwrap();
-    let stats = acceptor.stats();
-    assert_eq!((stats.busy, open.load(Ordering::SeqCst)), (0, 0), "{stopped:?} {stats:?}");
-    sleep(Duration::from_millis(5)).await;
-    assert_eq!(acceptor.stats().accepted, stats.accepted);
-    in_time("the clients", clients.join_all()).await;
-}
-
-/// Counts the open connections.
-fn counter(open: &Arc<AtomicU64>) -> impl Fn(&Event) + Send + Sync + use<> {
-    let open = Arc::clone(open);
-    move |event| {
-        match event {
-            Event::Accepted { .. } => open.fetch_add(1, Ordering::SeqCst),
-            Event::Closed { .. } => open.fetch_sub(1, Ordering::SeqCst),
-            Event::Ended { .. } => panic!("it was stopped"),
-            _ => 0,
-        };
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closed_acceptor_serves_no_client_that_was_on_its_way() {
     for _ in 0..20 {
@@ -247,32 +198,6 @@ async fn closed_acceptor_serves_no_client_that_was_on_its_way() {
         close_among_clients(acceptor, open, || async move {
             let Ok(mut stream) = TcpStream::connect(address).await else { return };
             let _ = rest(&mut stream).await;
-        })
-        .await;
-    }
-}
-
-#[cfg(feature = "tls")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn closed_acceptor_serves_no_session_that_was_on_its_way() {
-    use perconn::tokio_rustls::rustls::pki_types::ServerName;
-
-    let authority = crate::authority::Authority::new();
-    for _ in 0..10 {
-        let open = Arc::default();
-        let acceptor = crate::authority::with(authority.server()).on_event(counter(&open)).build().unwrap();
-        let address = acceptor.local_addr().unwrap();
-        let connector = authority.connector();
-        close_among_clients(acceptor, open, || {
-            let connector = connector.clone();
-            async move {
-                let Ok(stream) = TcpStream::connect(address).await else { return };
-                let Ok(mut session) = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await
-                else {
-                    return;
-                };
-                let _ = crate::authority::session_rest(&mut session).await;
-            }
         })
         .await;
     }

@@ -2,7 +2,9 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,7 +12,8 @@ use perconn::acceptor::{Acceptor, AcceptorBuilder, Event, Peer, Stats, Stream};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::task::yield_now;
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::sleep;
 
 use crate::support::in_time;
 
@@ -66,7 +69,7 @@ pub async fn figures(acceptor: &Acceptor, what: &str, is_so: impl Fn(&Stats) -> 
             if is_so(&stats) {
                 return stats;
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
     };
     in_time(what, wait).await
@@ -89,9 +92,9 @@ pub async fn event<T>(events: &mut mpsc::UnboundedReceiver<Event>, pick: impl Fn
 }
 
 /// Polls a future once.
-pub async fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
-    let mut future = Some(future);
-    poll_fn(move |cx| Poll::Ready(future.take().unwrap().poll(cx))).await
+pub async fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
 /// Writes until a write has to wait, and drops that one. Returns how many bytes were taken.
@@ -100,9 +103,48 @@ pub async fn fill(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<usize> {
     let mut taken = 0;
     loop {
         yield_now().await; // otherwise the cooperative budget may run out, which looks like a full socket
-        match poll_once(pin!(stream.write(&chunk))).await {
+        match poll_once(stream.write(&chunk)).await {
             Poll::Ready(written) => taken += written?,
             Poll::Pending => return Ok(taken),
         }
     }
+}
+
+/// Counts the open connections.
+pub fn counter(open: &Arc<AtomicU64>) -> impl Fn(&Event) + Send + Sync + use<> {
+    let open = Arc::clone(open);
+    move |event| {
+        match event {
+            Event::Accepted { .. } => open.fetch_add(1, Ordering::SeqCst),
+            Event::Closed { .. } => open.fetch_sub(1, Ordering::SeqCst),
+            Event::Ended { .. } => panic!("it was stopped"),
+            _ => 0,
+        };
+    }
+}
+
+/// Stops an acceptor while clients connect: once it is closed, nothing more is accepted, and every connection has ended.
+pub async fn close_among_clients<F>(acceptor: Acceptor, open: Arc<AtomicU64>, connect: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut clients = JoinSet::new();
+    for _ in 0..20 {
+        clients.spawn(connect());
+    }
+    // The first of them are served; the others are on their way.
+    in_time("some clients", async {
+        while acceptor.stats().accepted < 3 {
+            yield_now().await;
+        }
+    })
+    .await;
+    let (stopped, closed) =
+        in_time("the end", async { tokio::join!(acceptor.stop(Duration::from_millis(1)), acceptor.closed()) }).await;
+    closed.unwrap();
+    let stats = acceptor.stats();
+    assert_eq!((stats.busy, open.load(Ordering::SeqCst)), (0, 0), "{stopped:?} {stats:?}");
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!(acceptor.stats().accepted, stats.accepted);
+    in_time("the clients", clients.join_all()).await;
 }

@@ -87,7 +87,7 @@ async fn idle(net: &Net, cut: fn(&Net), repair: fn(&Net)) {
     writer.notify("news", "not delivered").await.unwrap();
     let cause = lost(&mut listener).await;
     let after = limits_since(since);
-    net.say(format_args!("lost after {after:.2} T (1.5 T is set): {cause}"));
+    net.print(format_args!("lost after {after:.2} T (1.5 T is set): {cause}"));
     assert!(1.0 < after && after < LATE, "{after}");
     // No connection is possible meanwhile.
     let early = timeout(T, listener.recv()).await;
@@ -95,7 +95,7 @@ async fn idle(net: &Net, cut: fn(&Net), repair: fn(&Net)) {
     repair(net);
     let healed = Instant::now();
     let outage = resynced(&mut listener).await;
-    net.say(format_args!("back {:.2} T after the partition, an outage of {outage:.1?}", limits_since(healed)));
+    net.print(format_args!("back {:.2} T after the partition, an outage of {outage:.1?}", limits_since(healed)));
     writer.notify("news", "two").await.unwrap();
     assert_eq!(received(&mut listener).await, "news: two");
     in_time("close", listener.close()).await;
@@ -138,7 +138,7 @@ fn listener_that_keeps_writing_finds_a_partition_and_its_listen_returns_after_it
         let listening = tokio::spawn(async move { listening.listen("more").await });
         let cause = lost(&mut listener).await;
         let after = limits_since(since);
-        net.say(format_args!("lost after {after:.2} T (1.5 T is set): {cause}"));
+        net.print(format_args!("lost after {after:.2} T (1.5 T is set): {cause}"));
         assert!(after < LATE, "{after}");
         assert!(!listening.is_finished(), "nothing can have acknowledged it");
         net.heal();
@@ -149,7 +149,7 @@ fn listener_that_keeps_writing_finds_a_partition_and_its_listen_returns_after_it
             assert_eq!(received(&mut listener).await, format!("{channel}: two"));
         }
         in_time("close", listener.close()).await;
-        net.say(format_args!("{} pings ended", in_time("the pings", pinging).await.unwrap()));
+        net.print(format_args!("{} pings ended", in_time("the pings", pinging).await.unwrap()));
     });
 }
 
@@ -164,7 +164,7 @@ fn listener_without_notifications_keeps_its_connection() {
         let since = Instant::now();
         let early = timeout(5 * T, listener.recv()).await;
         assert!(early.is_err(), "{early:?}");
-        net.say(format_args!("idle for {:.2} T, and no loss was reported", limits_since(since)));
+        net.print(format_args!("idle for {:.2} T, and no loss was reported", limits_since(since)));
         writer.notify("news", "one").await.unwrap();
         assert_eq!(received(&mut listener).await, "news: one");
         assert_eq!((listener.generation(), listener.is_connected()), (1, true));

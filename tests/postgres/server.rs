@@ -191,7 +191,7 @@ impl Postgres {
             match Plain::connect(&self.config()).await {
                 Ok(client) => return client,
                 Err(error) => {
-                    assert!(begin.elapsed() < HANG, "accepts no client: {error:?}\n{}", self.log());
+                    assert!(begin.elapsed() < HANG_LIMIT, "accepts no client: {error:?}\n{}", self.log());
                 }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

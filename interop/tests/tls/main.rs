@@ -29,6 +29,7 @@ mod support;
 mod abort;
 mod certificates;
 mod client;
+mod closed;
 mod handshakes;
 #[cfg(target_os = "linux")]
 mod postgres;
