@@ -6,7 +6,7 @@
 
 use tokio::time::Instant;
 
-use super::EntryId;
+use super::grant::EntryId;
 
 /// The idle entries, from the one that has been idle for longest to the newest.
 #[derive(Debug)]
