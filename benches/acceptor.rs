@@ -1,10 +1,15 @@
-//! `perconn::acceptor::Acceptor` beside a bare loop around `TcpListener::accept`, in one run: `cargo bench --features acceptor
-//! --bench acceptor`.
+//! `perconn::acceptor::Acceptor` beside a bare loop around `TcpListener::accept`, in one run.
 //!
-//! What is counted: connections a second, each of which is opened, sends 64 B, reads their echo, and is closed; and echoes a
-//! second on connections that stay. Then `redis-benchmark`, a public load generator in a process of its own, asks both (see
-//! `load`). The rounds of the two alternate, in an order that is turned each time; printed are the medians of the rounds, and the
-//! median of the ratios within a pair.
+//! ```text
+//! cargo bench -p perconn-benches --bench acceptor
+//! ```
+//!
+//! It counts connections a second (each is opened, sends 64 B, reads their echo, and is closed), and echoes a second on
+//! connections that stay open. Then `redis-benchmark`, a public load generator in a process of its own, loads both.
+//! Rounds of the two alternate, and each pair of rounds reverses their order. It prints the medians of the rounds, and the median of
+//! the ratios within a pair.
+//!
+//! Next: [`load`], the load of `redis-benchmark`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +30,7 @@ const ROUND: Duration = Duration::from_millis(400);
 const CLIENTS: usize = 16;
 
 fn main() {
-    // As `cargo test --benches` calls it: one short pair.
+    // `cargo test --benches` passes no `--bench`: one short pair shows that it runs.
     let pairs = if std::env::args().any(|arg| arg == "--bench") { PAIRS } else { 1 };
     let (server, clients) = (runtime(), runtime());
     let _server = server.enter();
@@ -45,7 +50,7 @@ fn main() {
     load::run(&server, pairs);
 }
 
-/// Rounds of two contestants, in an order that is turned each time.
+/// Rounds of both candidates. Each pair of rounds reverses their order.
 fn alternate<T>(
     pairs: usize,
     [bare, acceptor]: [SocketAddr; 2],
@@ -90,7 +95,7 @@ where
     address
 }
 
-/// The same code for both.
+/// The handler of both.
 async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
     let mut buffer = [0; 1024];
     loop {
@@ -106,7 +111,7 @@ async fn connections(address: SocketAddr, end: Instant) -> u64 {
     while Instant::now() < end {
         let mut stream = TcpStream::connect(address).await.unwrap();
         exchange(&mut stream).await;
-        // A close by reset leaves no port in TIME_WAIT: there would be none left soon.
+        // A reset leaves no port in TIME_WAIT. Clean closes would soon use up the ports.
         stream.set_zero_linger().unwrap();
         done += 1;
     }
@@ -129,7 +134,7 @@ async fn exchange(stream: &mut TcpStream) {
     stream.read_exact(&mut bytes).await.unwrap();
 }
 
-/// How many a second, of all clients together.
+/// Connections or echoes a second, of all clients together.
 async fn measure(address: SocketAddr, client: fn(SocketAddr, Instant) -> Counting) -> f64 {
     let start = Instant::now();
     let clients: JoinSet<_> = (0..CLIENTS).map(|_| client(address, start + ROUND)).collect();

@@ -1,7 +1,10 @@
-//! `perconn::blocking::Conn` beside the bare `std::net::TcpStream`, in one run: `cargo bench --features blocking --bench
-//! blocking`.
+//! `perconn::blocking::Conn` beside the bare `std::net::TcpStream`, in one run.
 //!
-//! The rounds of the two alternate; printed are the medians and their ratio.
+//! ```text
+//! cargo bench -p perconn-benches --bench blocking
+//! ```
+//!
+//! Rounds of the two alternate. It prints the medians and their ratio.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,7 +16,7 @@ use perconn::blocking::Conn;
 const ROUNDS: usize = 15;
 
 fn main() {
-    // As `cargo test --benches` calls it: one short round.
+    // `cargo test --benches` passes no `--bench`: one short round shows that it runs.
     let rounds = if std::env::args().any(|arg| arg == "--bench") { ROUNDS } else { 1 };
     compare("echo of 64 B, a round trip", "µs", rounds, |stream| {
         const TRIPS: u32 = 5_000;
@@ -34,7 +37,7 @@ fn main() {
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
-/// What the server does on a connection, by its first byte.
+/// Starts a server. The first byte that it reads says what it does: see [`answer`].
 fn serve() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -53,7 +56,7 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     loop {
         let n = stream.read(&mut buffer)?;
         match buffer[0] {
-            // To be echoed; to be swallowed; the order to send.
+            // 7 is echoed, 8 is discarded, and 9 orders the server to send.
             7 => stream.write_all(&buffer[..n])?,
             9 => {
                 let total = u64::from_be_bytes(buffer[1..9].try_into().unwrap());
@@ -64,7 +67,7 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
                 }
             }
             _ if n == 0 => return Ok(()),
-            // The end of a bulk write is marked by a 1.
+            // A 1 marks the end of a bulk write.
             _ if buffer[n - 1] == 1 => stream.write_all(&[1])?,
             _ => {}
         }

@@ -1,14 +1,18 @@
-//! `perconn::pool` beside bb8 and deadpool, in one run: `cargo bench --features pool --bench pool`.
+//! `perconn::pool` beside bb8 and deadpool, in one run.
 //!
-//! The rounds take turns; printed are medians, with the quartiles of the ratios to deadpool, which is the faster of the
-//! two. bb8 and deadpool keep interchangeable connections to one address, and a task takes any of the 64. Here each of 64
-//! resources has one, and each task keeps to its resource, as if it was another address. So deadpool is there a second
-//! time, with a pool of one for each of the 64, and each task keeping to its pool: that is the same problem.
-//! (bb8 lets who comes overtake who waits: nearly nobody waits, and the others for very long.)
+//! ```text
+//! cargo bench -p perconn-benches --bench pool
+//! ```
 //!
-//! Numbers have nothing to be looked at. Sockets are connections over the loopback, and each pool looks whether one is
-//! closed, or has bytes that nobody asked for, before it hands it out: ours does so itself; to the other two it is given, as a
-//! non-blocking peek.
+//! Rounds of the candidates alternate. It prints medians, with the quartiles of the ratios to deadpool, the faster of the two peers.
+//!
+//! bb8 and deadpool keep interchangeable connections to one address, and a task takes any of the 64. `perconn` has 64
+//! resources with one connection each, and a task keeps to its resource, as if each were another address. So deadpool runs
+//! a second time, with 64 pools of one and each task keeping to its pool: that is the same problem. bb8 lets a new caller
+//! overtake the waiters: hardly any task waits, and those that do wait for very long.
+//!
+//! A number needs no health check. A socket is a connection over the loopback. Before a pool hands it out, it checks that the connection
+//! is not closed and holds no unexpected bytes: `perconn` does so itself, and the peers get a non-blocking peek.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -27,7 +31,7 @@ const SLOTS: usize = 64;
 const TASKS: usize = 512;
 
 fn main() {
-    // As `cargo test --benches` calls it: one short round.
+    // `cargo test --benches` passes no `--bench`: one short round shows that it runs.
     let is_bench = std::env::args().any(|arg| arg == "--bench");
     let (rounds, scale) = if is_bench { (31, 1) } else { (1, 100) };
     println!("| | bb8 | deadpool | deadpool, 64 pools of one | perconn | beside deadpool | beside the 64 |");
@@ -40,7 +44,7 @@ fn main() {
     for workers in [1, 2] {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap();
         let (tasks, s) = (TASKS, if workers == 1 { "" } else { "s" });
-        // Between two workers more is left to chance.
+        // Two workers make the figures noisier.
         let rounds = if workers == 1 { rounds } else { rounds * 4 };
         runtime.block_on(async {
             let what = format!("a number, {tasks} tasks, {workers} worker{s}");
@@ -51,8 +55,8 @@ fn main() {
     }
 }
 
-fn numbers() -> Contestants<Number, u8> {
-    Contestants {
+fn numbers() -> Candidates<Number, u8> {
+    Candidates {
         bb8: bb8::Pool::builder().max_size(SLOTS as u32).build_unchecked(Number),
         deadpool: managed::Pool::builder(Number).max_size(SLOTS).build().unwrap(),
         each: (0..SLOTS).map(|_| managed::Pool::builder(Number).max_size(1).build().unwrap()).collect(),
@@ -60,9 +64,9 @@ fn numbers() -> Contestants<Number, u8> {
     }
 }
 
-async fn sockets() -> Contestants<Sockets, TcpStream> {
+async fn sockets() -> Candidates<Sockets, TcpStream> {
     let address = silent_server().await;
-    Contestants {
+    Candidates {
         bb8: bb8::Pool::builder().max_size(SLOTS as u32).build_unchecked(Sockets(address)),
         deadpool: managed::Pool::builder(Sockets(address)).max_size(SLOTS).build().unwrap(),
         each: (0..SLOTS).map(|_| managed::Pool::builder(Sockets(address)).max_size(1).build().unwrap()).collect(),
@@ -70,7 +74,7 @@ async fn sockets() -> Contestants<Sockets, TcpStream> {
     }
 }
 
-/// Takes connections and says nothing.
+/// A server that accepts connections and sends nothing.
 async fn silent_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -88,20 +92,20 @@ fn resources<T: Send + 'static>(make: impl Fn(&Pool) -> Resource<T>) -> Vec<Reso
     (0..SLOTS).map(|_| make(&pool)).collect()
 }
 
-/// All of them, over objects of one kind.
-struct Contestants<M, T>
+/// All candidates, with objects of one kind.
+struct Candidates<M, T>
 where
     M: managed::Manager + bb8::ManageConnection,
     T: Send + 'static,
 {
     bb8: bb8::Pool<M>,
     deadpool: managed::Pool<M>,
-    /// Pools of one.
+    /// deadpool again: pools of one.
     each: Vec<managed::Pool<M>>,
     ours: Vec<Resource<T>>,
 }
 
-impl<M, T> Contestants<M, T>
+impl<M, T> Candidates<M, T>
 where
     M: bb8::ManageConnection + managed::Manager + Send + Sync + 'static,
     <M as managed::Manager>::Type: Send,
@@ -109,7 +113,7 @@ where
     <M as bb8::ManageConnection>::Error: Debug,
     T: Send + 'static,
 {
-    /// One task, nobody else: the time of a get and a put.
+    /// The time of a get and a put, with one task.
     async fn compare_alone(&self, what: &str, rounds: usize, calls: usize) {
         let mut figures = [const { Vec::new() }; 4];
         for _ in 0..rounds {
@@ -121,7 +125,7 @@ where
         print_row(what, "ns", &figures);
     }
 
-    /// Many tasks: the time of a get, a trip to another task, and a put; and how long the slowest hundredth waited.
+    /// The time of a get, a trip to another task and a put, with many tasks; and the 99th percentile and maximum of the waits.
     async fn compare_crowd(&self, what: &str, rounds: usize, calls: usize) {
         let mut times = [const { Vec::new() }; 4];
         let mut waits = [const { Vec::new() }; 4];
@@ -151,7 +155,7 @@ async fn time(calls: usize, mut call: impl AsyncFnMut()) -> f64 {
     let began = Instant::now();
     for number in 0..calls {
         call().await;
-        // Where no budget is used up, the runtime has its turn all the same.
+        // A candidate that uses up no cooperative budget yields to the runtime all the same.
         if number % 64 == 0 {
             yield_now().await;
         }
@@ -159,7 +163,7 @@ async fn time(calls: usize, mut call: impl AsyncFnMut()) -> f64 {
     began.elapsed().as_secs_f64() * 1e9 / calls as f64
 }
 
-/// Where one task gets what it uses.
+/// Where a task gets its object.
 trait Source: Send + 'static {
     type Guard: Send;
 
@@ -193,7 +197,7 @@ impl<T: Send + 'static> Source for Resource<T> {
     }
 }
 
-/// The time of one call, and all waits, the shortest first.
+/// The time of one call, and all waits in ascending order.
 async fn crowd<S: Source + Sync>(calls: usize, source: impl Fn(usize) -> S) -> (f64, Vec<Duration>) {
     let calls = calls.max(2);
     let mut tasks = JoinSet::new();
@@ -235,7 +239,7 @@ fn print_row(what: &str, unit: &str, figures: &[Vec<f64>; 4]) {
     println!("| {what} | {bb8} | {deadpool} | {each} | {ours} | {beside_deadpool} | {beside_each} |");
 }
 
-/// Makes numbers.
+/// Makes numbers, for both peers.
 struct Number;
 
 impl bb8::ManageConnection for Number {
@@ -268,13 +272,13 @@ impl managed::Manager for Number {
     }
 }
 
-/// Makes connections, and looks at them.
+/// Makes connections and checks them, for both peers.
 struct Sockets(SocketAddr);
 
-/// By a peek, which the runtime's flag cannot hide.
-fn look(stream: &TcpStream) -> io::Result<()> {
+/// Checks a connection with a peek, even if the runtime's readiness flag is out of date.
+fn check(stream: &TcpStream) -> io::Result<()> {
     let peek = || socket2::SockRef::from(stream).peek(&mut [std::mem::MaybeUninit::uninit()]);
-    // Takes the flag back if there is nothing.
+    // Clears the flag if there is nothing to read.
     let outcome =
         stream.try_io(Interest::READABLE, || peek().map(drop)).and_then(|()| Err(io::ErrorKind::Other.into()));
     match outcome {
@@ -295,7 +299,7 @@ impl bb8::ManageConnection for Sockets {
     }
 
     async fn is_valid(&self, stream: &mut TcpStream) -> io::Result<()> {
-        look(stream)
+        check(stream)
     }
 
     fn has_broken(&self, _: &mut TcpStream) -> bool {
@@ -312,6 +316,6 @@ impl managed::Manager for Sockets {
     }
 
     async fn recycle(&self, stream: &mut TcpStream, _: &managed::Metrics) -> managed::RecycleResult<io::Error> {
-        look(stream).map_err(managed::RecycleError::Backend)
+        check(stream).map_err(managed::RecycleError::Backend)
     }
 }

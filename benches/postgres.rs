@@ -1,13 +1,18 @@
-//! `perconn::postgres` beside sqlx's `PgListener`, in one run: `cargo bench --features postgres --bench postgres`.
+//! `perconn::postgres` beside sqlx's `PgListener`, in one run.
 //!
-//! (`-- notifications`, `one`, `outages`, `dials`: a part of it.)
+//! ```text
+//! cargo bench -p perconn-benches --bench postgres
+//! cargo bench -p perconn-benches --bench postgres -- outages dials    # a part: notifications, one, outages, dials
+//! ```
 //!
-//! The rounds take turns; printed are medians, with the quartiles of the ratios. PostgreSQL is a real one, and never goes
-//! away: a proxy on the same machine plays the outages, so that no start of a server is in the figures. It also keeps
-//! notifications back and then sends all of them at once, so that PostgreSQL's own speed is not in the figures, either.
+//! Rounds of the two alternate. It prints medians, with the quartiles of the ratios. PostgreSQL is a real one and never
+//! stops: a proxy on the same machine plays the outages, so that the start of a server is not in the figures. The proxy
+//! also holds notifications back and then sends all of them at once, so that PostgreSQL's own speed is not in them, either.
 //!
-//! Refused dials are the kernel's count for this network namespace. Where other programs are dialing in vain meanwhile, run
-//! it in one of its own: `unshare -n sh -c 'ip link set lo up; cargo bench ...'`.
+//! The number of refused dials is the kernel's count for this network namespace. If other programs dial in vain meanwhile,
+//! use a namespace of its own: `unshare -n sh -c 'ip link set lo up; cargo bench ...'`.
+//!
+//! Next: [`postgres::candidates`], the two listeners.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +22,7 @@ use rand::{RngExt, SeedableRng};
 use sqlx::postgres::PgListener;
 use tokio::sync::watch;
 
-use crate::postgres::contestants::{CHANNEL, Contestant, Quick, Settled};
+use crate::postgres::candidates::{CHANNEL, Candidate, Quick, Settled};
 use crate::postgres::proxy::{Proxy, refused_dials};
 use crate::server::{DATABASE, PASSWORD, Plain, Postgres, USER};
 
@@ -29,12 +34,12 @@ mod server;
 mod support;
 
 mod postgres {
-    pub(crate) mod contestants;
+    pub(crate) mod candidates;
     pub(crate) mod proxy;
 }
 
 fn main() {
-    // As `cargo test --benches` calls it: one short round.
+    // `cargo test --benches` passes no `--bench`: one short round shows that it runs.
     let is_bench = std::env::args().any(|arg| arg == "--bench");
     let (rounds, scale) = if is_bench { (21, 1) } else { (1, 100) };
     let wanted: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -54,14 +59,14 @@ fn main() {
                 latency(&server, &with, rounds, 2_000 / scale).await;
             }
             if is_wanted("outages") {
-                // Where an outage ends between two dials is chance; the shorter ones have time for more rounds.
+                // It is chance where between two dials an outage ends. Short outages leave time for more rounds.
                 for (millis, times) in [(100, 5), (300, 4), (1_000, 2), (3_000, 1)] {
                     let (outage, rounds) = (Duration::from_millis(millis) / scale as u32, rounds * times);
-                    come_back::<Settled>(&server, &format!("default delays, {with}"), rounds, outage).await;
+                    recovery::<Settled>(&server, &format!("default delays, {with}"), rounds, outage).await;
                 }
                 for millis in [100, 1_000, 3_000] {
                     let outage = Duration::from_millis(millis) / scale as u32;
-                    come_back::<Quick>(&server, &format!("10 to 100 ms, {with}"), rounds.min(9), outage).await;
+                    recovery::<Quick>(&server, &format!("10 to 100 ms, {with}"), rounds.min(9), outage).await;
                 }
             }
             if is_wanted("dials") {
@@ -73,34 +78,34 @@ fn main() {
 }
 
 /// A listener behind a proxy of its own.
-async fn start<C: Contestant>(server: &Postgres) -> (Proxy, C) {
+async fn start<C: Candidate>(server: &Postgres) -> (Proxy, C) {
     let proxy = Proxy::start(server.address);
     let url = format!("postgres://{USER}:{PASSWORD}@{}/{DATABASE}?sslmode=disable", proxy.address);
-    let contestant = C::connect(url).await;
-    (proxy, contestant)
+    let candidate = C::connect(url).await;
+    (proxy, candidate)
 }
 
-/// Notifications that lie ready: as many as it can take in a second.
+/// How many notifications a second it receives when all of them are waiting.
 async fn throughput(server: &Postgres, with: &str, rounds: usize, count: usize) {
-    async fn round<C: Contestant>(server: &Postgres, writer: &Plain, count: usize) -> f64 {
-        let (proxy, mut contestant) = start::<C>(server).await;
+    async fn round<C: Candidate>(server: &Postgres, writer: &Plain, count: usize) -> f64 {
+        let (proxy, mut candidate) = start::<C>(server).await;
         let sql = format!("SELECT pg_notify('{CHANNEL}', lpad(i::text, 32, '0')) FROM generate_series(1, {count}) i");
         proxy.hold();
         writer.batch(&sql).await.unwrap();
-        // The head of a message, the channel, the payload.
+        // Header, channel and payload of each message.
         let length = count * (1 + 4 + 4 + (CHANNEL.len() + 1) + (32 + 1));
         tokio::task::block_in_place(|| proxy.wait_for_held(length));
         let reader = tokio::spawn(async move {
             for _ in 1..count {
-                assert_eq!(contestant.next(str::len).await, 32);
+                assert_eq!(candidate.next(str::len).await, 32);
             }
-            assert_eq!(contestant.next(|last| last.parse()).await, Ok(count));
-            (Instant::now(), contestant)
+            assert_eq!(candidate.next(|last| last.parse()).await, Ok(count));
+            (Instant::now(), candidate)
         });
         let began = Instant::now();
         std::thread::spawn(move || proxy.release()).join().unwrap();
-        let (ended, contestant) = reader.await.unwrap();
-        drop(contestant);
+        let (ended, candidate) = reader.await.unwrap();
+        drop(candidate);
         count as f64 / (ended - began).as_secs_f64() / 1e6
     }
     let writer = server.client().await;
@@ -112,13 +117,13 @@ async fn throughput(server: &Postgres, with: &str, rounds: usize, count: usize) 
     print_row(&format!("notifications a second, {with}"), " million", &figures, |sqlx, ours| ours / sqlx);
 }
 
-/// From the call that notifies to the notification, one at a time.
+/// The time from the NOTIFY call to the notification, one at a time.
 async fn latency(server: &Postgres, with: &str, rounds: usize, count: usize) {
-    async fn round<C: Contestant>(server: &Postgres, writer: &Plain, count: usize) -> f64 {
-        let mut contestant = C::connect(format!("{}?sslmode=disable", server.url())).await;
+    async fn round<C: Candidate>(server: &Postgres, writer: &Plain, count: usize) -> f64 {
+        let mut candidate = C::connect(format!("{}?sslmode=disable", server.url())).await;
         let began = Instant::now();
         for _ in 0..count {
-            let (outcome, _) = tokio::join!(writer.batch("NOTIFY bench, 'x'"), contestant.next(str::len));
+            let (outcome, _) = tokio::join!(writer.batch("NOTIFY bench, 'x'"), candidate.next(str::len));
             outcome.unwrap();
         }
         began.elapsed().as_secs_f64() * 1e6 / count as f64
@@ -132,15 +137,15 @@ async fn latency(server: &Postgres, with: &str, rounds: usize, count: usize) {
     print_row(&format!("one notification, there and back, {with}"), " us", &figures, |sqlx, ours| sqlx / ours);
 }
 
-/// From the server's return to the first notification that is delivered.
-async fn come_back<Ours: Contestant>(server: &Postgres, with: &str, rounds: usize, outage: Duration) {
-    async fn round<C: Contestant>(server: &Postgres, outage: Duration) -> f64 {
-        let (mut proxy, mut contestant) = start::<C>(server).await;
+/// The time from the server's return to the first notification.
+async fn recovery<Ours: Candidate>(server: &Postgres, with: &str, rounds: usize, outage: Duration) {
+    async fn round<C: Candidate>(server: &Postgres, outage: Duration) -> f64 {
+        let (mut proxy, mut candidate) = start::<C>(server).await;
         let (heard, mut last) = watch::channel(Instant::now());
-        // Somebody who waits all the time: it must not be the wait that begins anew.
+        // A task that always waits, so that no figure includes the start of a wait.
         let reader = tokio::spawn(async move {
             while heard.send(Instant::now()).is_ok() {
-                contestant.next(str::len).await;
+                candidate.next(str::len).await;
             }
         });
         let up = Instant::now();
@@ -162,7 +167,7 @@ async fn come_back<Ours: Contestant>(server: &Postgres, with: &str, rounds: usiz
     let mut figures = [const { Vec::new() }; 2];
     let mut random = SmallRng::seed_from_u64(1);
     for _ in 0..rounds {
-        // sqlx's delays are fixed: that an outage ends just before or after one, must not decide.
+        // The delays of sqlx are fixed. Whether an outage ends just before or after a dial must not decide.
         let outage = outage.mul_f64(random.random_range(0.5..1.5));
         figures[0].push(round::<PgListener>(server, outage).await);
         figures[1].push(round::<Ours>(server, outage).await);
@@ -173,13 +178,13 @@ async fn come_back<Ours: Contestant>(server: &Postgres, with: &str, rounds: usiz
     print_means(&what, &figures);
 }
 
-/// Dials in the time after a loss, to a server that refuses, and to one that accepts and closes.
+/// Dials after a loss, to a server that refuses them and to one that accepts and closes.
 async fn dials(server: &Postgres, with: &str, rounds: usize, time: Duration) {
-    async fn round<C: Contestant>(server: &Postgres, is_refused: bool, time: Duration) -> f64 {
-        let (mut proxy, mut contestant) = start::<C>(server).await;
+    async fn round<C: Candidate>(server: &Postgres, is_refused: bool, time: Duration) -> f64 {
+        let (mut proxy, mut candidate) = start::<C>(server).await;
         let reader = tokio::spawn(async move {
             loop {
-                contestant.next(str::len).await;
+                candidate.next(str::len).await;
             }
         });
         let count = |proxy: &Proxy| if is_refused { refused_dials() } else { proxy.dials() };
@@ -200,12 +205,14 @@ async fn dials(server: &Postgres, with: &str, rounds: usize, time: Duration) {
             figures[0].push(round::<PgListener>(server, is_refused, time).await);
             figures[1].push(round::<Listener>(server, is_refused, time).await);
         }
-        let whom = if is_refused { "refuses" } else { "accepts and closes" };
-        print_row(&format!("dials in a second, the server {whom}, {with}"), "", &figures, |sqlx, ours| sqlx / ours);
+        let behaviour = if is_refused { "refuses" } else { "accepts and closes" };
+        print_row(&format!("dials in a second, the server {behaviour}, {with}"), "", &figures, |sqlx, ours| {
+            sqlx / ours
+        });
     }
 }
 
-/// The delays decide, and they are more even with one than with the other: a median says less than all of them.
+/// Prints means. The delays decide, and they vary more with one candidate than with the other, which a median hides.
 fn print_means(what: &str, figures: &[Vec<f64>; 2]) {
     let [sqlx, ours] = figures.each_ref().map(|figures| figures.iter().sum::<f64>() / figures.len() as f64);
     println!("| {what}: mean | {sqlx:.0} ms | {ours:.0} ms | {:.2}x |", sqlx / ours);

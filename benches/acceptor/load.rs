@@ -1,5 +1,7 @@
-//! The load of `redis-benchmark` (of the Redis project): 50 connections, each of which asks `PING` as soon as it has its answer;
-//! requests a second, and the 99th percentile of the time that an answer takes.
+//! The load of `redis-benchmark`, a tool of the Redis project.
+//!
+//! 50 connections each send the next `PING` as soon as they have the answer. The figures are requests a second, and the 99th
+//! percentile of the response time.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -12,12 +14,12 @@ use super::{alternate, bare, report, with_limits};
 
 const TOOL: &str = "redis-benchmark";
 
-/// With connections that stay, and with one for each request.
+/// Connections that stay open, and a connection for each request.
 const LOADS: [(&str, &str, u32); 2] = [("connections that stay", "1", 50_000), ("a connection for each", "0", 5_000)];
 
 pub(crate) fn run(server: &Runtime, pairs: usize) {
     if Command::new(TOOL).arg("--version").output().is_err() {
-        println!("skipped: there is no {TOOL}");
+        println!("skipped: the load of {TOOL}: it is not installed");
         return;
     }
     let _server = server.enter();
@@ -36,7 +38,7 @@ pub(crate) fn run(server: &Runtime, pairs: usize) {
     }
 }
 
-/// Answers each request of the Redis protocol, whatever it asks. The same code for both.
+/// The handler of both: answers `PONG` to each request of the Redis protocol.
 async fn pong(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
     let mut buffer = [0; 1024];
     loop {
@@ -44,7 +46,7 @@ async fn pong(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Resul
         if n == 0 {
             return Ok(());
         }
-        // Each begins with `*`, which is in no other place here.
+        // Each request begins with `*`, which occurs nowhere else in them.
         let requests = buffer[..n].iter().filter(|byte| **byte == b'*').count();
         stream.write_all("+PONG\r\n".repeat(requests).as_bytes()).await?;
     }

@@ -1,4 +1,4 @@
-//! What stands between a listener and PostgreSQL, and plays the outages.
+//! A proxy between a listener and PostgreSQL. It plays the outages.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -19,9 +19,9 @@ struct Shared {
     server: SocketAddr,
     is_closing: AtomicBool,
     dials: AtomicU64,
-    /// Both sides of each link.
+    /// The sockets of both sides of each link.
     links: Mutex<Vec<TcpStream>>,
-    /// What the server has sent, while it is kept back, and where to.
+    /// The bytes from the server that are held back, and the socket for which they are.
     held: Mutex<Option<Vec<u8>>>,
     client: Mutex<Option<TcpStream>>,
 }
@@ -42,7 +42,7 @@ impl Proxy {
         proxy
     }
 
-    /// Takes links (again).
+    /// Accepts links, also again after [`refuse`](Self::refuse).
     pub(crate) fn listen(&mut self) {
         let listener = TcpListener::bind(self.address).unwrap();
         self.address = listener.local_addr().unwrap();
@@ -58,27 +58,27 @@ impl Proxy {
         });
     }
 
-    /// Breaks all links, and refuses to take others.
+    /// Breaks all links, and refuses new ones.
     pub(crate) fn refuse(&mut self) {
         if let Some(listener) = self.listener.take() {
-            // Ends the `accept` of the other thread, and what is left of the queue.
+            // Ends `accept` in the other thread, and resets what is left in the queue.
             SockRef::from(&listener).shutdown(Shutdown::Both).unwrap();
         }
-        self.shared.part();
+        self.shared.break_all();
     }
 
-    /// Breaks all links; takes others, and closes them at once.
+    /// Breaks all links, and closes new ones as soon as it has accepted them.
     pub(crate) fn accept_and_close(&mut self) {
         self.shared.is_closing.store(true, Ordering::Relaxed);
-        self.shared.part();
+        self.shared.break_all();
     }
 
-    /// The links that were taken so far.
+    /// The number of links that were accepted so far.
     pub(crate) fn dials(&self) -> u64 {
         self.shared.dials.load(Ordering::Relaxed)
     }
 
-    /// From now on, keeps back what the server sends.
+    /// Holds back everything that the server sends from now on.
     pub(crate) fn hold(&self) {
         *self.shared.held.lock().unwrap() = Some(Vec::new());
     }
@@ -89,7 +89,7 @@ impl Proxy {
         }
     }
 
-    /// Sends all that was kept back.
+    /// Sends everything that was held back.
     pub(crate) fn release(&self) {
         let mut held = self.shared.held.lock().unwrap();
         let mut client = self.shared.client.lock().unwrap();
@@ -133,14 +133,14 @@ impl Shared {
         });
     }
 
-    fn part(&self) {
+    fn break_all(&self) {
         for stream in self.links.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 }
 
-/// How many dials were refused in this network namespace, since it exists.
+/// The number of refused dials in this network namespace, since it exists.
 pub(crate) fn refused_dials() -> u64 {
     let snmp = std::fs::read_to_string("/proc/net/snmp").unwrap();
     let mut tcp = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: ")).map(str::split_whitespace);

@@ -1,4 +1,4 @@
-//! The chart: a dot for each median, a line from quartile to quartile. What lies beyond an axis is drawn at its end.
+//! The chart: a dot for each median, a line from quartile to quartile. A value beyond the axis is drawn at its end.
 
 use svg::Document;
 use svg::node::element::{Circle, Line, Rectangle, Text};
@@ -12,7 +12,7 @@ const ROW: f64 = 24.0;
 const TEXT: &str = "#24292f";
 const FAINT: &str = "#d0d7de";
 
-/// What is drawn of a chapter: the column, its colour and its name.
+/// The drawn columns of a chapter: index, colour and name.
 type Series = [(usize, &'static str, &'static str); 2];
 
 const STREAMS: Series = [(1, "#bc8c2c", "stubborn-io"), (2, "#1f6feb", "perconn")];

@@ -1,5 +1,4 @@
-//! What a connection costs while nothing happens. Each contestant is a process of its own, so that what one has freed is
-//! not there for the next.
+//! The cost of idle connections. Each candidate is a process of its own, so that memory freed by one does not serve the next.
 
 use std::process::ExitCode;
 use std::thread;
@@ -7,26 +6,32 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 
-use super::arena::{Kind, Server, allow_descriptors, myself};
-use super::contestants::{conn, raw, stubborn};
+use super::candidates::{conn, raw, stubborn};
+use super::harness::{Kind, Server, allow_descriptors, this_program};
 use super::table::{Cell, Chapter, Spread, progress};
 
 const COUNT: usize = 10_000;
 const ROUNDS: usize = 3;
-const CONTESTANTS: [&str; 4] = ["raw", "stubborn", "perconn", "shared"];
+const CANDIDATES: [&str; 4] = ["raw", "stubborn", "perconn", "shared"];
 const WATCHED: Duration = Duration::from_secs(3);
 
 #[cfg(target_os = "linux")]
 pub(crate) fn measure() -> Vec<Chapter> {
-    let mut found = [const { Vec::new() }; CONTESTANTS.len()];
+    let mut found = [const { Vec::new() }; CANDIDATES.len()];
     for _ in 0..ROUNDS {
-        for (who, found) in CONTESTANTS.iter().zip(&mut found) {
+        for (candidate, found) in CANDIDATES.iter().zip(&mut found) {
             let server = Server::start(Kind::Hold);
-            let output = myself(&["as-idle", who, &COUNT.to_string(), &server.address.to_string()]).output();
+            let output =
+                this_program(&["as-idle", candidate, &COUNT.to_string(), &server.address.to_string()]).output();
             let output = output.expect("this program can be started again");
             let text = String::from_utf8_lossy(&output.stdout);
             let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-            assert_eq!(numbers.len(), 2, "{who} says {text:?} and {}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(
+                numbers.len(),
+                2,
+                "{candidate} printed {text:?} and {}; expected two numbers",
+                String::from_utf8_lossy(&output.stderr)
+            );
             found.push((numbers[0], numbers[1]));
         }
     }
@@ -51,19 +56,19 @@ pub(crate) fn measure() -> Vec<Chapter> {
     Vec::new()
 }
 
-fn row(name: &str, values: [f64; CONTESTANTS.len()]) -> (String, Vec<Cell>) {
+fn row(name: &str, values: [f64; CANDIDATES.len()]) -> (String, Vec<Cell>) {
     let cells = values.map(Cell::Count).to_vec();
     progress(name, &cells);
     (name.to_owned(), cells)
 }
 
 /// The counted process: prints the bytes of each connection and the number of wake-ups.
-pub(crate) fn hold(who: &str, count: &str, server: &str) -> ExitCode {
+pub(crate) fn hold(candidate: &str, count: &str, server: &str) -> ExitCode {
     let (Ok(count), Ok(server)) = (count.parse(), server.parse()) else { return ExitCode::FAILURE };
     allow_descriptors();
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     runtime.block_on(async {
-        match who {
+        match candidate {
             "raw" => keep(count, async || raw(server).await).await,
             "stubborn" => keep(count, async || stubborn(server).await).await,
             "perconn" => keep(count, async || conn(server).await).await,
@@ -74,7 +79,7 @@ pub(crate) fn hold(who: &str, count: &str, server: &str) -> ExitCode {
 }
 
 async fn keep<C>(count: usize, mut connect: impl AsyncFnMut() -> C) -> ExitCode {
-    // The runtime's and the allocator's own first needs are nobody's.
+    // The first allocations of the runtime and the allocator belong to no candidate.
     let warm_up = (connect().await, connect().await);
     let mut kept = Vec::with_capacity(count);
     let before = status("VmRSS:");
@@ -83,7 +88,7 @@ async fn keep<C>(count: usize, mut connect: impl AsyncFnMut() -> C) -> ExitCode 
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     let bytes = (status("VmRSS:") - before) as f64 * 1024.0 / count as f64;
-    // The clock of another thread, so that this one has nothing to wake up for.
+    // Another thread keeps the time, so that this one has no timer to wake up for.
     let watch = thread::spawn(move || {
         thread::sleep(WATCHED / 10);
         let before = status("voluntary_ctxt_switches:");
@@ -95,7 +100,7 @@ async fn keep<C>(count: usize, mut connect: impl AsyncFnMut() -> C) -> ExitCode 
     std::future::pending().await
 }
 
-/// A number in the kernel's description of this process's first thread.
+/// A number in `/proc/self/status`, which describes the first thread of this process.
 fn status(field: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();

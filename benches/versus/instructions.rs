@@ -6,11 +6,11 @@ use std::process::{Command, ExitCode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Builder;
 
-use super::arena::{Kind, Server, stay_on_core};
-use super::contestants::{conn, raw, stubborn};
+use super::candidates::{conn, raw, stubborn};
+use super::harness::{Kind, Server, pin_to_core};
 use super::table::{Cell, Chapter, progress};
 
-const CONTESTANTS: [&str; 5] = ["raw", "stubborn", "perconn", "half", "shared"];
+const CANDIDATES: [&str; 5] = ["raw", "stubborn", "perconn", "half", "shared"];
 const OPERATIONS: [(&str, Kind); 3] = [("write", Kind::Drain), ("read", Kind::Flood), ("echo", Kind::Echo)];
 
 /// Two runs of different length: what they differ in is the calls, and not the start.
@@ -23,15 +23,15 @@ pub(crate) fn measure() -> Vec<Chapter> {
         return Vec::new();
     }
     // All on one core: then an echo is never there before it is waited for.
-    stay_on_core(0);
+    pin_to_core(0);
     let mut rows = Vec::new();
     for (operation, kind) in OPERATIONS {
         let server = Server::start_anywhere(kind);
-        let cells = CONTESTANTS.map(|who| {
-            if who == "shared" && operation != "write" {
+        let cells = CANDIDATES.map(|candidate| {
+            if candidate == "shared" && operation != "write" {
                 return Cell::none();
             }
-            let count = |calls| instructions(who, operation, calls, &server.address.to_string());
+            let count = |calls| instructions(candidate, operation, calls, &server.address.to_string());
             match (count(SHORT), count(LONG)) {
                 (Some(short), Some(long)) => Cell::Count((long - short) as f64 / (LONG - SHORT) as f64),
                 _ => Cell::none(),
@@ -49,11 +49,11 @@ pub(crate) fn measure() -> Vec<Chapter> {
     }]
 }
 
-fn instructions(who: &str, operation: &str, calls: u64, server: &str) -> Option<u64> {
+fn instructions(candidate: &str, operation: &str, calls: u64, server: &str) -> Option<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(std::env::current_exe().ok()?)
-        .args(["as-hot", who, operation, &calls.to_string(), server])
+        .args(["as-hot", candidate, operation, &calls.to_string(), server])
         .output()
         .ok()?;
     let report = String::from_utf8_lossy(&output.stderr);
@@ -66,11 +66,11 @@ fn instructions(who: &str, operation: &str, calls: u64, server: &str) -> Option<
 }
 
 /// The counted process.
-pub(crate) fn run(who: &str, operation: &str, calls: &str, server: &str) -> ExitCode {
+pub(crate) fn run(candidate: &str, operation: &str, calls: &str, server: &str) -> ExitCode {
     let (Ok(calls), Ok(server)) = (calls.parse(), server.parse()) else { return ExitCode::FAILURE };
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     runtime.block_on(async {
-        match who {
+        match candidate {
             "raw" => repeat(&mut raw(server).await, operation, calls).await,
             "stubborn" => repeat(&mut stubborn(server).await, operation, calls).await,
             "perconn" => repeat(&mut conn(server).await, operation, calls).await,

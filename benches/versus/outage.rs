@@ -1,4 +1,4 @@
-//! What happens when the server dies and returns: how long until the first echo, and how the clients throng.
+//! A server that dies and returns: the time to the first echo, and the dials of many clients at once.
 
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use super::arena::{Kind, Server, allow_descriptors};
+use super::harness::{Kind, Server, allow_descriptors};
 use super::table::{Cell, Chapter, Spread, progress};
 
 const CLIENTS: usize = 1_000;
@@ -22,7 +22,7 @@ pub(crate) fn measure() -> Vec<Chapter> {
     allow_descriptors();
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be made");
     let mut rows = vec![first_echo(&runtime)];
-    rows.extend(throng(&runtime));
+    rows.extend(storm(&runtime));
     vec![Chapter {
         title: "The server dies and returns",
         reading: "From the moment it listens again to the first echo: redials after 10 to 200 ms, 25 outages of 0.3 to 0.8 s, \
@@ -45,10 +45,10 @@ fn first_echo(runtime: &Runtime) -> (String, Vec<Cell>) {
     });
     let mut tasks = JoinSet::new();
     let mut echoes = |client: Client| {
-        let (told, echoes) = channel();
+        let (sender, echoes) = channel();
         match client {
-            Client::Stubborn(stream) => tasks.spawn_on(echo_for_ever(stream, told), runtime.handle()),
-            Client::Perconn(conn) => tasks.spawn_on(echo_for_ever(conn, told), runtime.handle()),
+            Client::Stubborn(stream) => tasks.spawn_on(echo_forever(stream, sender), runtime.handle()),
+            Client::Perconn(conn) => tasks.spawn_on(echo_forever(conn, sender), runtime.handle()),
         };
         echoes
     };
@@ -84,53 +84,53 @@ fn first_after(moment: Instant, echoes: &Receiver<Instant>) -> Duration {
     after.expect("the client goes on").duration_since(moment)
 }
 
-/// An echo every millisecond, come what may. An answer that does not come (its request was lost with a link) is not waited
-/// for.
-async fn echo_for_ever(mut stream: impl AsyncRead + AsyncWrite + Unpin, told: Sender<Instant>) {
+/// Sends a request every millisecond, through all breaks. It stops waiting for an answer after 50 ms, since the request may
+/// have been lost with a link.
+async fn echo_forever(mut stream: impl AsyncRead + AsyncWrite + Unpin, sender: Sender<Instant>) {
     loop {
         let echo = async {
             stream.write_all(&[7; 64]).await?;
             stream.read_exact(&mut [0; 64]).await
         };
         if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_millis(50), echo).await {
-            let _ = told.send(Instant::now());
+            let _ = sender.send(Instant::now());
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// The moments at which dials ended, well or not.
+/// The moments at which dials ended, and whether they succeeded.
 type Dials = Arc<Mutex<Vec<(Instant, bool)>>>;
 
-/// What many clients did.
-struct Throng {
+/// The dials of many clients in one outage.
+struct Storm {
     /// The most dials within 10 ms, and within 100 ms after the server's return.
     busiest: usize,
     busiest_after: usize,
-    /// From the server's return until everyone was back.
+    /// From the server's return until all clients were connected.
     all_back: Duration,
 }
 
-fn throng(runtime: &Runtime) -> [(String, Vec<Cell>); 3] {
+fn storm(runtime: &Runtime) -> [(String, Vec<Cell>); 3] {
     const MIN: Duration = Duration::from_millis(100);
     const MAX: Duration = Duration::from_secs(2);
     let stubborn = outage_of_many(runtime, async |address, dials: Dials, tasks| {
         let [up, failed] = [true, false].map(|outcome| {
             let dials = Arc::clone(&dials);
-            move || note(&dials, outcome)
+            move || record(&dials, outcome)
         });
         let options = stubborn_options(MIN, MAX).with_on_connect_callback(up).with_on_connect_fail_callback(failed);
         let stream = StubbornTcpStream::connect_with_options(address, options).await;
-        tasks.spawn(read_for_ever(stream.expect("the server is there")));
+        tasks.spawn(read_forever(stream.expect("the server is there")));
     });
     let perconn = outage_of_many(runtime, async |address, dials: Dials, tasks| {
         let builder = Conn::builder(address).retry_min(MIN).retry_max(MAX).stable_after(MIN * 10).logger(|_| {});
         let conn = builder.on_event(move |event| match event {
-            Event::Connected { .. } | Event::Reconnected { .. } => note(&dials, true),
-            Event::DialFailed { .. } => note(&dials, false),
+            Event::Connected { .. } | Event::Reconnected { .. } => record(&dials, true),
+            Event::DialFailed { .. } => record(&dials, false),
             _ => {}
         });
-        tasks.spawn(read_for_ever(conn.connect().await.expect("the server is there")));
+        tasks.spawn(read_forever(conn.connect().await.expect("the server is there")));
     });
     let both = [&stubborn, &perconn];
     let row = |name: &str, cells: [Cell; 2]| {
@@ -139,29 +139,26 @@ fn throng(runtime: &Runtime) -> [(String, Vec<Cell>); 3] {
         (name, cells.to_vec())
     };
     [
-        row("dials in the busiest 10 ms", both.map(|throng| Cell::Count(throng.busiest as f64))),
-        row(
-            "dials in the busiest 100 ms after the return",
-            both.map(|throng| Cell::Count(throng.busiest_after as f64)),
-        ),
-        row("all are back after", both.map(|throng| Cell::text(format!("{:.1} s", throng.all_back.as_secs_f64())))),
+        row("dials in the busiest 10 ms", both.map(|storm| Cell::Count(storm.busiest as f64))),
+        row("dials in the busiest 100 ms after the return", both.map(|storm| Cell::Count(storm.busiest_after as f64))),
+        row("all are back after", both.map(|storm| Cell::text(format!("{:.1} s", storm.all_back.as_secs_f64())))),
     ]
 }
 
-fn note(dials: &Dials, outcome: bool) {
+fn record(dials: &Dials, outcome: bool) {
     if let Ok(mut dials) = dials.lock() {
         dials.push((Instant::now(), outcome));
     }
 }
 
-async fn read_for_ever(mut stream: impl AsyncRead + Unpin) {
+async fn read_forever(mut stream: impl AsyncRead + Unpin) {
     loop {
-        // An error says that the link broke; the next call is for the next one.
+        // An error reports a break. The next call uses the next link.
         let _ = stream.read(&mut [0; 64]).await;
     }
 }
 
-fn outage_of_many(runtime: &Runtime, mut connect: impl AsyncFnMut(SocketAddr, Dials, &mut JoinSet<()>)) -> Throng {
+fn outage_of_many(runtime: &Runtime, mut connect: impl AsyncFnMut(SocketAddr, Dials, &mut JoinSet<()>)) -> Storm {
     let server = Server::start(Kind::Hold);
     let address = server.address;
     let dials = Dials::default();
@@ -172,29 +169,29 @@ fn outage_of_many(runtime: &Runtime, mut connect: impl AsyncFnMut(SocketAddr, Di
         }
     });
     thread::sleep(Duration::from_millis(1_500));
-    let taken = || dials.lock().expect("nobody panics").clone();
-    let first = taken().len();
+    let recorded = || dials.lock().expect("nobody panics").clone();
+    let first = recorded().len();
     drop(server);
     thread::sleep(Duration::from_secs(3));
     let _server = Server::start_at(Kind::Hold, address);
     let back = Instant::now();
-    let up = || taken()[first..].iter().filter(|(_, outcome)| *outcome).count();
+    let up = || recorded()[first..].iter().filter(|(_, outcome)| *outcome).count();
     while up() < CLIENTS {
         assert!(back.elapsed() < Duration::from_secs(60), "only {} of {CLIENTS} clients are back", up());
         thread::sleep(Duration::from_millis(20));
     }
-    let mut moments: Vec<Instant> = taken()[first..].iter().map(|(moment, _)| *moment).collect();
+    let mut moments: Vec<Instant> = recorded()[first..].iter().map(|(moment, _)| *moment).collect();
     moments.sort();
     runtime.block_on(tasks.shutdown());
     let after = &moments[moments.partition_point(|moment| *moment < back)..];
-    Throng {
+    Storm {
         busiest: most_within(Duration::from_millis(10), &moments),
         busiest_after: most_within(Duration::from_millis(100), after),
         all_back: moments.last().map_or(Duration::ZERO, |last| last.saturating_duration_since(back)),
     }
 }
 
-/// The most moments within any stretch of time. They are in order.
+/// The largest number of moments within any interval of this length. The moments are in ascending order.
 fn most_within(stretch: Duration, moments: &[Instant]) -> usize {
     let within = |from: usize| moments[from..].partition_point(|moment| *moment < moments[from] + stretch);
     (0..moments.len()).map(within).max().unwrap_or(0)

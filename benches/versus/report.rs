@@ -1,5 +1,5 @@
 //! The report: Markdown for the terminal, and the files that `--save` writes: `docs/versus.md`, the chart,
-//! and the README's excerpt.
+//! and the README's table.
 
 use std::fs;
 use std::path::Path;
@@ -15,10 +15,10 @@ pub(crate) fn print(chapters: &[Chapter]) {
 }
 
 pub(crate) fn save(chapters: &[Chapter]) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let mut text = String::from(
-        "# perconn beside its peers\n\nWritten by `cargo bench --bench versus -- --save`. Speeds are medians of many rounds \
-         in which the contestants took turns, with the quartiles: 1.00x is as fast, 2.0x twice as fast.\n\n\
+        "# perconn beside its peers\n\nWritten by `cargo bench -p perconn-benches --bench versus -- --save`. Speeds are medians of many rounds \
+         in which the candidates alternated, with the quartiles: 1.00x is as fast, 2.0x twice as fast.\n\n\
          ![Speeds beside the bare TcpStream](versus.svg)\n\n",
     );
     for chapter in chapters {
@@ -32,7 +32,7 @@ pub(crate) fn save(chapters: &[Chapter]) {
     let readme = root.join("README.md");
     match fs::read_to_string(&readme).ok().and_then(|text| with_excerpt(&text, chapters)) {
         Some(text) => write(&readme, &text),
-        None => eprintln!("{} has no place for the excerpt, or a row of it is missing", readme.display()),
+        None => eprintln!("{} has no place for the table, or a row of it is missing", readme.display()),
     }
 }
 
@@ -58,7 +58,7 @@ const EXCERPT: [(&str, &str, [usize; 2]); 11] = [
     ("bytes above the bare stream", "an idle connection above the bare stream, in bytes", [1, 2]),
 ];
 
-/// The README with its excerpt made anew.
+/// The README with a new table.
 fn with_excerpt(readme: &str, chapters: &[Chapter]) -> Option<String> {
     let (before, rest) = readme.split_once("<!-- versus -->\n")?;
     let (_, after) = rest.split_once("<!-- end of versus -->\n")?;
@@ -71,7 +71,7 @@ fn with_excerpt(readme: &str, chapters: &[Chapter]) -> Option<String> {
     Some(format!("{before}<!-- versus -->\n{table}<!-- end of versus -->\n{after}"))
 }
 
-/// What the figures were taken on.
+/// The machine on which the figures were measured.
 fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();

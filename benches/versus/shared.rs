@@ -1,4 +1,4 @@
-//! Many tasks that write through one connection, each waiting until its bytes are taken.
+//! Many tasks that write through one connection, each waiting until its bytes are accepted.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::arena::{Kind, Server, stay_on_core, take_turns};
-use super::contestants::{raw, stubborn};
+use super::candidates::{raw, stubborn};
+use super::harness::{Kind, Server, alternate, pin_to_core};
 use super::table::{Cell, Chapter, Spread, progress};
 
 const BYTES: [u8; 64] = [7; 64];
@@ -25,7 +25,7 @@ pub(crate) fn writers() -> Vec<Chapter> {
             .worker_threads(workers)
             .on_thread_start(move || {
                 if workers == 1 {
-                    stay_on_core(0);
+                    pin_to_core(0);
                 }
             })
             .enable_all()
@@ -33,7 +33,7 @@ pub(crate) fn writers() -> Vec<Chapter> {
             .expect("a runtime can be made");
         for tasks in [1, 8, 64, 512] {
             let calls = 16_384 / tasks;
-            let times = take_turns::<5>(61, |who| run(&runtime, who, server.address, tasks, calls));
+            let times = alternate::<5>(61, |candidate| run(&runtime, candidate, server.address, tasks, calls));
             let [mutex, stubborn, channel, shared, alone] = &times;
             let name = format!(
                 "{tasks} task{}, {workers} worker{}",
@@ -68,9 +68,9 @@ pub(crate) fn writers() -> Vec<Chapter> {
     }]
 }
 
-fn run(runtime: &Runtime, who: usize, server: SocketAddr, tasks: usize, calls: usize) -> Duration {
+fn run(runtime: &Runtime, candidate: usize, server: SocketAddr, tasks: usize, calls: usize) -> Duration {
     runtime.block_on(async {
-        match who {
+        match candidate {
             0 => {
                 let stream = Arc::new(Mutex::new(raw(server).await));
                 crowd(tasks, || {
@@ -140,7 +140,7 @@ fn run(runtime: &Runtime, who: usize, server: SocketAddr, tasks: usize, calls: u
     })
 }
 
-/// What is often written where many tasks share a stream.
+/// The usual way to share a stream between many tasks: one task writes what the others send it.
 async fn write_together(mut stream: TcpStream, mut queue: mpsc::Receiver<(Vec<u8>, oneshot::Sender<()>)>) {
     let (mut jobs, mut bytes) = (Vec::new(), Vec::new());
     while queue.recv_many(&mut jobs, 64).await > 0 {
@@ -155,7 +155,7 @@ async fn write_together(mut stream: TcpStream, mut queue: mpsc::Receiver<(Vec<u8
     }
 }
 
-/// How long it takes many tasks to end.
+/// Starts many tasks, and returns the time until all have ended.
 async fn crowd<F: Future<Output = ()> + Send + 'static>(tasks: usize, mut task: impl FnMut() -> F) -> Duration {
     let start = Instant::now();
     let tasks: Vec<_> = (0..tasks).map(|_| tokio::spawn(task())).collect();

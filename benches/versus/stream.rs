@@ -1,11 +1,11 @@
-//! One connection in the hands of one caller, or of a reader and a writer.
+//! One connection with one caller, or with a reader and a writer.
 
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::arena::{Kind, Server, one_thread, take_turns};
-use super::contestants::{ALL, Job, SplitJob, run, run_split};
+use super::candidates::{ALL, SplitWorkload, Workload, run, run_split};
+use super::harness::{Kind, Server, alternate, one_thread};
 use super::table::{Cell, Chapter, Spread, progress};
 
 const COLUMNS: [&str; 3] = ["`TcpStream`", "stubborn-io", "perconn"];
@@ -17,7 +17,7 @@ struct Echo {
     count: usize,
 }
 
-impl Job for Echo {
+impl Workload for Echo {
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) -> Duration {
         let mut answer = [0; 64];
         let mut rounds = async |count| {
@@ -38,7 +38,7 @@ struct Write {
     count: usize,
 }
 
-impl Job for Write {
+impl Workload for Write {
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) -> Duration {
         let bytes = vec![7; self.size];
         write(&mut stream, &bytes, self.count / 10).await;
@@ -51,7 +51,7 @@ struct Read {
     count: usize,
 }
 
-impl Job for Read {
+impl Workload for Read {
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) -> Duration {
         let mut buffer = vec![0; self.size];
         read(&mut stream, &mut buffer, self.count / 10).await;
@@ -59,13 +59,13 @@ impl Job for Read {
     }
 }
 
-/// Both at once, in two tasks.
+/// Reads and writes at once, in two tasks.
 struct Both {
     size: usize,
     count: usize,
 }
 
-impl SplitJob for Both {
+impl SplitWorkload for Both {
     async fn run<R, W>(&self, mut reader: R, mut writer: W) -> Duration
     where
         R: AsyncRead + Unpin + Send + 'static,
@@ -114,7 +114,7 @@ pub(crate) fn echo() -> Vec<Chapter> {
     let server = Server::start(Kind::Echo);
     let runtime = one_thread();
     let job = Echo { count: COUNT };
-    let times = take_turns(201, |who| runtime.block_on(run(ALL[who], server.address, &job)));
+    let times = alternate(201, |candidate| runtime.block_on(run(ALL[candidate], server.address, &job)));
     vec![Chapter {
         title: "Echo",
         reading: "The time of a round trip, and the speed beside the bare stream's.",
@@ -129,13 +129,13 @@ pub(crate) fn bulk() -> Vec<Chapter> {
     let server = Server::start(Kind::Drain);
     for (name, size, count) in SIZES {
         let job = Write { size, count };
-        let times = take_turns(201, |who| runtime.block_on(run(ALL[who], server.address, &job)));
+        let times = alternate(201, |candidate| runtime.block_on(run(ALL[candidate], server.address, &job)));
         rows.push(row(format!("write {name}"), count, &times));
     }
     let server = Server::start(Kind::Flood);
     for (name, size, count) in SIZES {
         let job = Read { size, count };
-        let times = take_turns(201, |who| runtime.block_on(run(ALL[who], server.address, &job)));
+        let times = alternate(201, |candidate| runtime.block_on(run(ALL[candidate], server.address, &job)));
         rows.push(row(format!("read {name}"), count, &times));
     }
     vec![Chapter {
@@ -152,7 +152,7 @@ pub(crate) fn halves() -> Vec<Chapter> {
     let mut rows = Vec::new();
     for (name, size, count) in SIZES {
         let job = Both { size, count };
-        let times = take_turns(201, |who| runtime.block_on(run_split(ALL[who], server.address, &job)));
+        let times = alternate(201, |candidate| runtime.block_on(run_split(ALL[candidate], server.address, &job)));
         rows.push(row(format!("read and write {name}"), count, &times));
     }
     vec![Chapter {

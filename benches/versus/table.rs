@@ -1,4 +1,4 @@
-//! Figures, and the tables they stand in.
+//! Figures, and the tables that hold them.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub(crate) enum Cell {
     Speed(Spread),
     Nanoseconds(Spread),
     Milliseconds(Spread),
-    /// Something that was counted.
+    /// A plain count.
     Count(f64),
     Text(String),
 }
@@ -74,7 +74,7 @@ impl std::fmt::Display for Cell {
     }
 }
 
-/// A table with a word on how to read it.
+/// A table, and how to read it.
 #[derive(Clone, Debug)]
 pub(crate) struct Chapter {
     pub(crate) title: &'static str,
@@ -101,7 +101,7 @@ impl Chapter {
     }
 }
 
-/// Says on standard error how far it has come.
+/// Reports progress on standard error.
 pub(crate) fn progress(name: &str, cells: &[Cell]) {
     let cells: Vec<String> = cells.iter().map(Cell::to_string).collect();
     eprintln!("{name}: {}", cells.join(" | "));

@@ -1,7 +1,6 @@
 //! Abandoned reads and writes, whose futures are dropped while they wait: no time limit counts them, and no stop waits for
 //! them.
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
@@ -9,39 +8,20 @@ use std::task::Poll;
 use std::time::Duration;
 
 use perconn::acceptor::{Acceptor, LineConn, Stats, Stream};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use crate::common::{LONG, client, figures, local, rest};
+use crate::common::{LONG, client, figures, fill, local, poll_once, rest};
 use crate::support::in_time;
 
 const LIMIT: Duration = Duration::from_millis(200);
 
-/// Polls a future once.
-async fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
-    let mut future = Some(future);
-    poll_fn(move |cx| Poll::Ready(future.take().unwrap().poll(cx))).await
-}
-
 /// Begins an operation that has to wait, and drops it.
 async fn abandon<F: Future>(operation: F) {
     assert!(poll_once(pin!(operation)).await.is_pending(), "the operation did not have to wait");
-}
-
-/// Writes until a write has to wait, and drops that one. Returns how many bytes were taken.
-pub async fn fill(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<usize> {
-    let chunk = [7; 100_000];
-    let mut taken = 0;
-    loop {
-        yield_now().await; // otherwise the cooperative budget may run out, which looks like a full socket
-        match poll_once(pin!(stream.write(&chunk))).await {
-            Poll::Ready(written) => taken += written?,
-            Poll::Pending => return Ok(taken),
-        }
-    }
 }
 
 /// How the only connection has ended: `(finished, timed_out, failed)`.

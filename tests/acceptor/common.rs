@@ -1,12 +1,16 @@
 //! Helpers that the tests of acceptors share.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use perconn::acceptor::{Acceptor, AcceptorBuilder, Event, Peer, Stats, Stream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 
 use crate::support::in_time;
 
@@ -80,6 +84,25 @@ pub async fn event<T>(events: &mut mpsc::UnboundedReceiver<Event>, pick: impl Fn
         let event = in_time("an event", events.recv()).await.expect("the hook is gone");
         if let Some(picked) = pick(&event) {
             return picked;
+        }
+    }
+}
+
+/// Polls a future once.
+pub async fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    let mut future = Some(future);
+    poll_fn(move |cx| Poll::Ready(future.take().unwrap().poll(cx))).await
+}
+
+/// Writes until a write has to wait, and drops that one. Returns how many bytes were taken.
+pub async fn fill(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<usize> {
+    let chunk = [7; 100_000];
+    let mut taken = 0;
+    loop {
+        yield_now().await; // otherwise the cooperative budget may run out, which looks like a full socket
+        match poll_once(pin!(stream.write(&chunk))).await {
+            Poll::Ready(written) => taken += written?,
+            Poll::Pending => return Ok(taken),
         }
     }
 }

@@ -141,29 +141,3 @@ fn loop_over_timeouts_lets_other_tasks_run() {
         stop_must_cut(acceptor).await;
     });
 }
-
-#[cfg(feature = "tls")]
-#[test]
-fn loop_over_the_end_of_a_session_can_be_cut() {
-    use crate::authority::Authority;
-
-    must_end("a loop over Ok(0)", async {
-        let authority = Authority::new();
-        let (sender, ended) = oneshot::channel();
-        let sender = Mutex::new(Some(sender));
-        let acceptor = local().tls(authority.server()).handler(move |mut stream, _| {
-            let mut sender = sender.lock().unwrap().take();
-            async move {
-                loop {
-                    let _ = stream.read(&mut [0; 4]).await?;
-                    drop(sender.take());
-                }
-            }
-        });
-        let acceptor = acceptor.build().unwrap();
-        let mut session = authority.session(&acceptor).await.unwrap();
-        session.shutdown().await.unwrap();
-        let _: Result<(), _> = ended.await;
-        stop_must_cut(acceptor).await;
-    });
-}

@@ -41,5 +41,3 @@ mod races;
 mod server_works;
 mod silence;
 mod starting;
-#[cfg(feature = "tls")]
-mod tls;

@@ -154,7 +154,7 @@ const SCHEDULES: &str = "5000";
 fn every_mutant_is_caught() {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
-    for part in ["Cargo.toml", "Cargo.lock", "README.md", "src", "benches", "examples", "tests"] {
+    for part in ["Cargo.toml", "Cargo.lock", "README.md", "src", "benches", "examples", "interop", "tests"] {
         copy_all(&crate_folder.join(part), &copy.join(part));
     }
     let mut survivors = Vec::new();

@@ -1,4 +1,4 @@
-//! Who is compared.
+//! The streams that are compared, and what they are made to do.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,50 +9,50 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum Candidate {
     Raw,
     Stubborn,
     Perconn,
 }
 
-pub(crate) const ALL: [Who; 3] = [Who::Raw, Who::Stubborn, Who::Perconn];
+pub(crate) const ALL: [Candidate; 3] = [Candidate::Raw, Candidate::Stubborn, Candidate::Perconn];
 
-/// Work for one stream, whosoever.
-pub(crate) trait Job {
+/// Work for one stream of any candidate.
+pub(crate) trait Workload {
     fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) -> impl Future<Output = Duration>;
 }
 
 /// Work for the two halves of a stream.
-pub(crate) trait SplitJob {
+pub(crate) trait SplitWorkload {
     fn run<R, W>(&self, reader: R, writer: W) -> impl Future<Output = Duration>
     where
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static;
 }
 
-/// Runs a job on a fresh connection.
-pub(crate) async fn run(who: Who, server: SocketAddr, job: &impl Job) -> Duration {
-    match who {
-        Who::Raw => job.run(raw(server).await).await,
-        Who::Stubborn => job.run(stubborn(server).await).await,
-        Who::Perconn => job.run(conn(server).await).await,
+/// Runs a workload on a fresh connection.
+pub(crate) async fn run(candidate: Candidate, server: SocketAddr, work: &impl Workload) -> Duration {
+    match candidate {
+        Candidate::Raw => work.run(raw(server).await).await,
+        Candidate::Stubborn => work.run(stubborn(server).await).await,
+        Candidate::Perconn => work.run(conn(server).await).await,
     }
 }
 
-/// Runs a job on the halves of a fresh connection.
-pub(crate) async fn run_split(who: Who, server: SocketAddr, job: &impl SplitJob) -> Duration {
-    match who {
-        Who::Raw => {
+/// Runs a workload on the halves of a fresh connection.
+pub(crate) async fn run_split(candidate: Candidate, server: SocketAddr, work: &impl SplitWorkload) -> Duration {
+    match candidate {
+        Candidate::Raw => {
             let (reader, writer) = raw(server).await.into_split();
-            job.run(reader, writer).await
+            work.run(reader, writer).await
         }
-        Who::Stubborn => {
+        Candidate::Stubborn => {
             let (reader, writer) = tokio::io::split(stubborn(server).await);
-            job.run(reader, writer).await
+            work.run(reader, writer).await
         }
-        Who::Perconn => {
+        Candidate::Perconn => {
             let (reader, writer) = conn(server).await.into_split();
-            job.run(reader, writer).await
+            work.run(reader, writer).await
         }
     }
 }

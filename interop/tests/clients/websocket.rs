@@ -16,12 +16,12 @@ use crate::servers::RealServer;
 use crate::support::in_time;
 use crate::through_kills::{AnyError, Client, on_one_and_two_threads, through_kills};
 
-/// Tells the process of the server where to listen.
+/// The environment variable that tells the server's process where to listen.
 const ADDRESS: &str = "PERCONN_WEBSOCKET_SERVER";
-/// To this, the server gives only half an answer: the first part of a message in two.
+/// The request to which the server sends only the first of two fragments.
 const LONG: &str = "long";
 
-/// Not a test: the server, when this binary is started by [`server`].
+/// Not a test: the server, when [`server`] starts this program.
 #[tokio::test]
 async fn process_of_the_server() {
     let Ok(address) = std::env::var(ADDRESS) else { return };
@@ -63,8 +63,8 @@ struct WebSocket(WebSocketStream<Session>);
 
 impl WebSocket {
     async fn receive(&mut self) -> Result<Message, AnyError> {
-        // (The end of the stream comes after the closing handshake only.)
-        self.0.next().await.ok_or("closed in good order")?.map_err(Into::into)
+        // The stream ends only after the closing handshake.
+        self.0.next().await.ok_or("closed cleanly")?.map_err(Into::into)
     }
 }
 
@@ -76,21 +76,21 @@ impl Client for WebSocket {
         Ok(Self(client_async("ws://localhost/", session).await?.0))
     }
 
-    async fn ask(&mut self, number: u32) -> Result<(), AnyError> {
+    async fn request(&mut self, number: u32) -> Result<(), AnyError> {
         self.0.send(Message::text(number.to_string())).await?;
         assert_eq!(self.receive().await?, Message::text(format!("answer {number}")));
         Ok(())
     }
 
-    async fn ask_for_long(&mut self, kill: impl FnOnce()) -> Result<(), AnyError> {
+    async fn slow_request(&mut self, kill: impl FnOnce()) -> Result<(), AnyError> {
         self.0.send(Message::text(LONG)).await?;
         assert_eq!(self.receive().await?, Message::text("begins"));
         kill();
         self.receive().await.map(drop)
     }
 
-    async fn ended(mut self) {
-        // A client that goes on after its error must not do so on the next link.
+    async fn wait_for_end(mut self) {
+        // Writes after the error must not reach the next link.
         let _ = self.0.send(Message::text("astray")).await;
         let _ = self.0.close(None).await;
     }
@@ -114,9 +114,9 @@ async fn closing_handshake_leaves_the_connection_to_the_next_client() {
     let mut sessions = server.sessions();
     for number in 0..5 {
         let mut client = in_time("connect", WebSocket::connect(&(), &mut sessions)).await.unwrap();
-        in_time("ask", client.ask(number)).await.unwrap();
+        in_time("ask", client.request(number)).await.unwrap();
         client.0.close(None).await.unwrap();
-        while let Some(message) = in_time("the goodbye", client.0.next()).await {
+        while let Some(message) = in_time("the closing handshake", client.0.next()).await {
             assert!(message.unwrap().is_close());
         }
     }

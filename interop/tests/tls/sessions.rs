@@ -13,9 +13,8 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
-use crate::abandoned::fill;
 use crate::authority::{Authority, exchange, session_rest, with};
-use crate::common::{LONG, echo, local};
+use crate::common::{LONG, echo, fill, local};
 use crate::support::in_time;
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! `tokio-postgres`, over one connection that outlives its sockets.
 //!
 //! ```text
-//! PGUSER=me PGPASSWORD=secret cargo run --features session --example postgres_client -- 127.0.0.1:5432
+//! PGUSER=me PGPASSWORD=secret cargo run -p perconn-interop --example postgres_client -- 127.0.0.1:5432
 //! ```
 //!
-//! Restart the server at will. What belongs to a session (prepared statements, temporary tables, `LISTEN`, an open
-//! transaction) is gone with it, and is made again where this program connects.
+//! Restart the server at will. Prepared statements, temporary tables, `LISTEN` and open transactions belong to a session
+//! and end with it. This program makes them again where it connects.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -17,7 +17,7 @@ use perconn::{Conn, Session, Sessions};
 use tokio_postgres::{Config, NoTls};
 
 const USAGE: &str = "\
-Queries a PostgreSQL server once a second, until Ctrl-C. The server may be restarted meanwhile.
+Queries a PostgreSQL server once a second, until Ctrl-C. You may restart the server meanwhile.
 
 Usage: postgres_client [HOST:PORT]        (127.0.0.1:5432 unless given)
 
@@ -34,7 +34,7 @@ async fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         _ => {
-            // Unlike `eprintln!`, this cannot panic if nobody reads.
+            // Unlike `eprintln!`, this does not panic if nobody reads.
             let _ = writeln!(io::stderr(), "postgres_client: unexpected arguments {args:?}\n\n{USAGE}");
             return ExitCode::from(2);
         }
@@ -44,42 +44,42 @@ async fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Asks for ever. What ends it is the end of the connection itself.
+/// Sends requests until the connection itself ends.
 async fn run(address: &str) -> Result<Infallible, Box<dyn Error>> {
     let conn = Conn::builder(address).on_event(|event| say(event)).logger(|_| {}).build()?;
     let mut sessions = Sessions::new(conn);
     let mut number = 1;
     loop {
         let session = sessions.next().await?;
-        // A client for each session. It ends with an error, and the question that has no answer is asked again.
-        let Err(error) = ask(session, &mut number).await;
-        say(format_args!("{}; question {number} is asked again", with_causes(&*error)));
+        // Each session gets a client of its own. The client ends with an error, and the request without an answer is repeated.
+        let Err(error) = send_requests(session, &mut number).await;
+        say(format_args!("{}; request {number} is repeated", with_causes(&*error)));
     }
 }
 
-async fn ask(session: Session, number: &mut i64) -> Result<Infallible, Box<dyn Error>> {
+async fn send_requests(session: Session, number: &mut i64) -> Result<Infallible, Box<dyn Error>> {
     let (client, connection) = config().connect_raw(session, NoTls).await?;
     let connection = tokio::spawn(connection);
     let outcome = async {
-        let question = client.prepare("SELECT $1::int8, pg_postmaster_start_time()::text").await?;
+        let query = client.prepare("SELECT $1::int8, pg_postmaster_start_time()::text").await?;
         loop {
-            let row = client.query_one(&question, &[&*number]).await?;
+            let row = client.query_one(&query, &[&*number]).await?;
             let (answer, since): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-            say(format_args!("answer {answer}: the server runs since {since}"));
+            say(format_args!("answer {answer}: the server has been running since {since}"));
             *number += 1;
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
     let outcome: Result<Infallible, Box<dyn Error>> = outcome.await;
-    // A query says only that the connection is closed; its task knows why.
+    // A query reports only that the connection is closed. The connection's task has the cause.
     drop(client);
-    if let Err(why) = connection.await? {
-        say(with_causes(&why));
+    if let Err(error) = connection.await? {
+        say(with_causes(&error));
     }
     outcome
 }
 
-/// What the server itself said is a cause.
+/// An error with its causes. The server's own message is one of them.
 fn with_causes(error: &dyn Error) -> String {
     let cause = error.source().map(|cause| format!(": {}", with_causes(cause)));
     format!("{error}{}", cause.unwrap_or_default())
@@ -97,7 +97,7 @@ fn config() -> Config {
     config
 }
 
-/// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.
+/// Prints a line on standard output. Ends the program if nobody reads any more, as after `| head -3`.
 fn say(text: impl std::fmt::Display) {
     if let Err(error) = writeln!(io::stdout(), "{text}") {
         std::process::exit(if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 });

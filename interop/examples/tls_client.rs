@@ -5,7 +5,7 @@
 //!     -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
 //!     -keyout key.pem -out cert.pem
 //! openssl s_server -quiet -rev -accept 8443 -cert cert.pem -key key.pem   # in another terminal; kill it at will
-//! cargo run --features session --example tls_client -- 127.0.0.1:8443 cert.pem
+//! cargo run -p perconn-interop --example tls_client -- 127.0.0.1:8443 cert.pem
 //! ```
 
 use std::convert::Infallible;
@@ -23,11 +23,11 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 const USAGE: &str = "\
-Sends a line to a TLS server that answers by a line, once a second, until Ctrl-C.
+Sends a line to a TLS server once a second and prints the line that comes back, until Ctrl-C.
 
 Usage: tls_client [HOST:PORT [CERTIFICATE]]        (127.0.0.1:8443 and cert.pem unless given)
 
-The certificate, a PEM file, is the only one that is trusted. To make one, and a server to kill and start again:
+The client trusts only this certificate, a PEM file. To make one, and a server to kill and restart:
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=localhost \\
     -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \\
     -keyout key.pem -out cert.pem
@@ -45,7 +45,7 @@ async fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         _ => {
-            // Unlike `eprintln!`, this cannot panic if nobody reads.
+            // Unlike `eprintln!`, this does not panic if nobody reads.
             let _ = writeln!(io::stderr(), "tls_client: unexpected arguments {args:?}\n\n{USAGE}");
             return ExitCode::from(2);
         }
@@ -55,15 +55,15 @@ async fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Asks for ever. What ends it is the end of the connection itself.
+/// Sends requests until the connection itself ends.
 async fn run(address: &str, certificate: &str) -> Result<Infallible, Box<dyn Error>> {
-    let wrong = |error: &dyn Error| format!("{certificate:?}: {error}; expected a file with a certificate in PEM");
+    let invalid = |error: &dyn Error| format!("{certificate:?}: {error}; expected a file with a certificate in PEM");
     let mut roots = RootCertStore::empty();
-    let trusted = CertificateDer::from_pem_file(certificate).map_err(|error| wrong(&error))?;
-    roots.add(trusted).map_err(|error| wrong(&error))?;
+    let trusted = CertificateDer::from_pem_file(certificate).map_err(|error| invalid(&error))?;
+    roots.add(trusted).map_err(|error| invalid(&error))?;
     let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     let connector = TlsConnector::from(Arc::new(config));
-    // Refuses what is no address.
+    // Fails if the address is not valid.
     let conn = Conn::builder(address).on_event(|event| say(event)).logger(|_| {}).build()?;
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host.trim_matches(['[', ']']));
     let name = ServerName::try_from(host.to_owned())
@@ -72,26 +72,26 @@ async fn run(address: &str, certificate: &str) -> Result<Infallible, Box<dyn Err
     let mut number = 1;
     loop {
         let session = sessions.next().await?;
-        // A client for each session. It ends with an error, and the question that has no answer is asked again.
-        let Err(error) = ask(session, &connector, name.clone(), &mut number).await;
-        say(format_args!("{error}; question {number} is asked again"));
+        // Each session gets a client of its own. The client ends with an error, and the request without an answer is repeated.
+        let Err(error) = send_requests(session, &connector, name.clone(), &mut number).await;
+        say(format_args!("{error}; request {number} is repeated"));
     }
 }
 
-async fn ask(
+async fn send_requests(
     session: Session,
     connector: &TlsConnector,
     name: ServerName<'static>,
     number: &mut u64,
 ) -> Result<Infallible, Box<dyn Error>> {
-    // With the stream, the buffer is new in each session: no half a line of the one before is left in it.
+    // The buffer is new in each session, so it holds no part of a line of the session before.
     let mut stream = BufReader::new(connector.connect(name, session).await?);
     loop {
-        stream.write_all(format!("question {number}\n").as_bytes()).await?;
+        stream.write_all(format!("request {number}\n").as_bytes()).await?;
         stream.flush().await?;
         let mut answer = String::new();
         if stream.read_line(&mut answer).await? == 0 {
-            return Err("the server said goodbye".into());
+            return Err("the server closed the session".into());
         }
         say(format_args!("answer: {}", answer.trim_end()));
         *number += 1;
@@ -99,7 +99,7 @@ async fn ask(
     }
 }
 
-/// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.
+/// Prints a line on standard output. Ends the program if nobody reads any more, as after `| head -3`.
 fn say(text: impl std::fmt::Display) {
     if let Err(error) = writeln!(io::stdout(), "{text}") {
         std::process::exit(if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 });

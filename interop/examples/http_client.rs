@@ -1,8 +1,8 @@
 //! HTTP/1 with hyper, over one connection that outlives its sockets.
 //!
 //! ```text
-//! python3 -m http.server --protocol HTTP/1.1 8080     # in another terminal; stop it and start it again at will
-//! cargo run --features session --example http_client -- 127.0.0.1:8080
+//! python3 -m http.server --protocol HTTP/1.1 8080     # in another terminal; stop and restart it at will
+//! cargo run -p perconn-interop --example http_client -- 127.0.0.1:8080
 //! ```
 
 use std::convert::Infallible;
@@ -23,7 +23,7 @@ Gets / from an HTTP server once a second, until Ctrl-C.
 
 Usage: http_client [HOST:PORT]        (127.0.0.1:8080 unless given)
 
-A server to start, to stop and to start again: python3 -m http.server --protocol HTTP/1.1 8080";
+A server to start, stop and restart: python3 -m http.server --protocol HTTP/1.1 8080";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -36,7 +36,7 @@ async fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         _ => {
-            // Unlike `eprintln!`, this cannot panic if nobody reads.
+            // Unlike `eprintln!`, this does not panic if nobody reads.
             let _ = writeln!(io::stderr(), "http_client: unexpected arguments {args:?}\n\n{USAGE}");
             return ExitCode::from(2);
         }
@@ -46,20 +46,20 @@ async fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Asks for ever. What ends it is the end of the connection itself.
+/// Sends requests until the connection itself ends.
 async fn run(address: &str) -> Result<Infallible, Box<dyn Error>> {
     let conn = Conn::builder(address).on_event(|event| say(event)).logger(|_| {}).build()?;
     let mut sessions = Sessions::new(conn);
     let mut number = 1;
     loop {
         let session = sessions.next().await?;
-        // A client for each session. It ends with an error, and the question that has no answer is asked again.
-        let Err(error) = ask(session, &mut number).await;
-        say(format_args!("{error}; question {number} is asked again"));
+        // Each session gets a client of its own. The client ends with an error, and the request without an answer is repeated.
+        let Err(error) = send_requests(session, &mut number).await;
+        say(format_args!("{error}; request {number} is repeated"));
     }
 }
 
-async fn ask(session: Session, number: &mut u64) -> Result<Infallible, Box<dyn Error>> {
+async fn send_requests(session: Session, number: &mut u64) -> Result<Infallible, Box<dyn Error>> {
     let (mut requests, connection) = http1::handshake(TokioIo::new(session)).await?;
     tokio::spawn(connection);
     loop {
@@ -74,7 +74,7 @@ async fn ask(session: Session, number: &mut u64) -> Result<Infallible, Box<dyn E
     }
 }
 
-/// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.
+/// Prints a line on standard output. Ends the program if nobody reads any more, as after `| head -3`.
 fn say(text: impl std::fmt::Display) {
     if let Err(error) = writeln!(io::stdout(), "{text}") {
         std::process::exit(if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 });

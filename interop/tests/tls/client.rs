@@ -1,12 +1,11 @@
 //! TLS beneath a connection, against a real TLS server on real sockets.
 
-mod support;
-
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{Server, in_time, quick, reported_generation};
 use perconn::tokio_rustls::TlsAcceptor;
 use perconn::tokio_rustls::rustls::crypto::ring;
 use perconn::tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -16,7 +15,6 @@ use perconn::tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use perconn::tokio_rustls::server::TlsStream;
 use perconn::{Builder, Conn, Dial, Error, Tls, TlsDialer};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use support::{Server, in_time, quick, reported_generation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -26,7 +24,7 @@ struct Identity {
     key: String,
 }
 
-/// An authority of its own for each test.
+/// A certificate authority. Each test makes its own.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
@@ -82,12 +80,12 @@ fn client(address: SocketAddr, tls: Tls) -> Builder<TlsDialer> {
     quick(Conn::builder(("localhost", address.port()))).tls(tls).unwrap()
 }
 
-/// Why the first dial failed.
+/// The cause of the failed first dial.
 async fn dial_failure(builder: Builder<impl Dial>) -> io::Error {
     match in_time("connect", builder.connect()).await {
         Err(Error::DialFailure { source, .. }) => source,
         Err(other) => panic!("{other:?}"),
-        Ok(_) => panic!("it connected"),
+        Ok(_) => panic!("expected a failed dial, but it connected"),
     }
 }
 
@@ -95,7 +93,7 @@ fn invalid<T>(outcome: Result<T, Error>) -> String {
     match outcome {
         Err(error @ Error::InvalidConfig(_)) => error.to_string(),
         Err(other) => panic!("expected InvalidConfig: {other:?}"),
-        Ok(_) => panic!("expected InvalidConfig, and it was taken"),
+        Ok(_) => panic!("expected InvalidConfig, got a builder"),
     }
 }
 
@@ -114,7 +112,7 @@ async fn each_link_is_a_session_of_its_own() {
         peer.flush().await.unwrap();
         in_time("pong", conn.read_exact(&mut bytes)).await.unwrap();
         assert_eq!((&bytes, conn.generation()), (b"pong", generation));
-        // Alternately in good order and as if the server had been killed.
+        // The server alternately closes cleanly and as if it had been killed.
         if generation % 2 == 0 {
             peer.shutdown().await.unwrap();
             assert_eq!(in_time("the end", conn.read(&mut bytes)).await.unwrap(), 0);
@@ -157,7 +155,7 @@ async fn certificate_of_another_authority_is_a_failed_dial_that_says_so() {
         tokio::join!(dial_failure(client(server.address, stranger.trusted())), accept(&server, &acceptor));
     assert!(error.to_string().contains("invalid peer certificate"), "{error}");
     assert!(peer.is_err());
-    // So it is with the roots of the system, if it has any.
+    // The same holds for the roots of the system, if it has any.
     if let Ok(builder) = quick(Conn::builder(("localhost", server.address.port()))).tls(Tls::new()) {
         let (error, _) = tokio::join!(dial_failure(builder), accept(&server, &acceptor));
         assert!(error.to_string().contains("invalid peer certificate"), "{error}");
@@ -171,7 +169,7 @@ async fn certificate_for_another_name_is_a_failed_dial_that_says_so() {
     let (error, _) =
         tokio::join!(dial_failure(client(server.address, authority.trusted())), accept(&server, &acceptor));
     assert!(error.to_string().contains("other.example"), "{error}");
-    // Unless that is the name that was asked for.
+    // With that name in `server_name`, the certificate is right.
     let named = client(server.address, authority.trusted().server_name("other.example"));
     let (conn, peer) = tokio::join!(named.connect(), accept(&server, &acceptor));
     assert_eq!(peer.unwrap().get_ref().1.server_name(), Some("other.example"));
@@ -179,7 +177,7 @@ async fn certificate_for_another_name_is_a_failed_dial_that_says_so() {
 }
 
 #[tokio::test]
-async fn address_that_is_a_number_is_a_name_as_well() {
+async fn ip_address_is_a_server_name() {
     let (server, authority) = (Server::start().await, Authority::new());
     let acceptor = acceptor(&authority.issue("127.0.0.1"), None, &[]);
     let builder = server.client().tls(authority.trusted()).unwrap();
@@ -189,17 +187,17 @@ async fn address_that_is_a_number_is_a_name_as_well() {
 }
 
 #[tokio::test]
-async fn client_certificate_is_shown_to_the_server_that_asks() {
+async fn client_certificate_is_sent_on_request() {
     let (server, authority) = (Server::start().await, Authority::new());
     let acceptor = acceptor(&authority.issue("localhost"), Some(&authority), &[]);
     let own = authority.issue("agent-7");
     let tls = authority.trusted().client_certificate_pem(own.certificate.as_str(), own.key.as_str());
     let (conn, peer) = tokio::join!(client(server.address, tls).connect(), accept(&server, &acceptor));
     let peer = peer.unwrap();
-    let shown = &peer.get_ref().1.peer_certificates().unwrap()[0];
-    assert_eq!(shown, &CertificateDer::from_pem_slice(own.certificate.as_bytes()).unwrap());
+    let sent = &peer.get_ref().1.peer_certificates().unwrap()[0];
+    assert_eq!(sent, &CertificateDer::from_pem_slice(own.certificate.as_bytes()).unwrap());
     conn.unwrap();
-    // Without one, the server refuses; what the client sees is a link whose first read fails.
+    // Without one, the server refuses, and the first read of the link fails.
     let (conn, peer) = tokio::join!(client(server.address, authority.trusted()).connect(), accept(&server, &acceptor));
     assert!(peer.is_err());
     let error = in_time("read", conn.unwrap().read(&mut [0])).await.unwrap_err();
@@ -207,7 +205,7 @@ async fn client_certificate_is_shown_to_the_server_that_asks() {
 }
 
 #[tokio::test]
-async fn protocol_is_agreed_upon() {
+async fn alpn_protocol_is_negotiated() {
     let (server, authority) = (Server::start().await, Authority::new());
     let acceptor = acceptor(&authority.issue("localhost"), None, &["http/1.1", "irc"]);
     let offer = |protocols: &[&str]| client(server.address, authority.trusted().alpn(protocols));
@@ -231,10 +229,10 @@ async fn server_that_speaks_no_tls_is_a_failed_dial() {
 }
 
 #[tokio::test]
-async fn handshake_has_to_fit_into_the_dial_timeout() {
+async fn dial_timeout_limits_the_handshake() {
     let (server, authority) = (Server::start().await, Authority::new());
     let builder = client(server.address, authority.trusted()).dial_timeout(Duration::from_millis(50));
-    // The server's kernel accepts, and nobody says anything.
+    // The server's kernel accepts the connection, and the server sends nothing.
     let error = dial_failure(builder).await;
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
 }
@@ -247,7 +245,7 @@ async fn write_fails_when_the_peers_close_has_arrived() {
     let mut conn = conn.unwrap();
     let mut peer = peer.unwrap();
     peer.shutdown().await.unwrap();
-    // The end of the stream has arrived when the server has the acknowledgement of its own.
+    // The close has arrived once the socket says so.
     let socket = conn.get_ref().unwrap().get_ref().0;
     in_time("the end has arrived", async {
         while !perconn::TcpDialer::is_closed(socket) {
@@ -260,7 +258,7 @@ async fn write_fails_when_the_peers_close_has_arrived() {
 }
 
 #[tokio::test]
-async fn socket_options_reach_the_socket_beneath() {
+async fn socket_options_apply_to_the_socket_below() {
     let (server, authority) = (Server::start().await, Authority::new());
     let acceptor = acceptor(&authority.issue("localhost"), None, &[]);
     let builder = client(server.address, authority.trusted()).nodelay(true).keepalive(Duration::from_secs(9));
@@ -303,10 +301,10 @@ async fn files_that_are_missing_empty_or_not_pem_are_named() {
     assert!(no_key.contains("private key") && no_key.contains("good.pem\": no private key in it"), "{no_key}");
     let mismatch = build(authority.trusted().client_certificate_files(&good, &stranger));
     assert!(mismatch.contains("good.pem") && mismatch.contains("stranger.pem"), "{mismatch}");
-    // A text is not shown, it may be a secret.
+    // An error never quotes a PEM text, which may be a secret.
     let secret = build(authority.trusted().client_certificate_pem(own.certificate.as_str(), "secret"));
     assert!(secret.contains("a text of 6 bytes") && !secret.contains("secret"), "{secret}");
-    // A key that has lost its line ends on the way is one still.
+    // A key without its line ends is still not quoted.
     let key_in_one_line = own.key.replace('\n', " ");
     for key in [key_in_one_line.as_str(), &key_in_one_line.replace("-----END", "+++++END")] {
         let text = build(authority.trusted().client_certificate_pem(own.certificate.as_str(), key));
@@ -316,13 +314,13 @@ async fn files_that_are_missing_empty_or_not_pem_are_named() {
 }
 
 #[tokio::test]
-async fn server_names_that_are_none_are_refused() {
+async fn invalid_server_names_are_refused() {
     let authority = Authority::new();
     for name in ["", "two words", "a..b", "https://host.example", "host.example:443"] {
         let text = invalid(Conn::builder("host.example:1").tls(authority.trusted().server_name(name)));
         assert!(text.contains(&format!("{name:?}")), "{text}");
     }
-    // Several addresses have no name in common.
+    // Several addresses share no name, so the name has to be given.
     let several = Conn::builder("brokers").addresses(["one.example:1", "two.example:1"]);
     let text = invalid(several.tls(authority.trusted()));
     assert!(text.contains("\"brokers\"") && text.contains("Tls::server_name"), "{text}");
@@ -333,7 +331,7 @@ async fn server_names_that_are_none_are_refused() {
     let many = (0..400).map(|number| format!("{number:0200}"));
     let text = invalid(Conn::builder("host.example:1").tls(authority.trusted().alpn(many)));
     assert!(text.contains("alpn protocols of 80400 bytes in all"), "{text}");
-    // What is wrong with the address is said, too.
+    // The error names what is wrong with the address, too.
     let text = invalid(Conn::builder("host.example").tls(authority.trusted()));
     assert!(text.contains("it has no port") && text.contains("Tls::server_name"), "{text}");
 }

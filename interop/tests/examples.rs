@@ -1,7 +1,8 @@
-//! The examples as a new user meets them: what they say, where they say it, and how they end, also when nobody reads.
+//! The examples of `perconn` and of this package as a new user meets them: their output, their errors, and their end, also
+//! when nobody reads.
 //!
-//! `cargo test --all-features` builds them before it runs this. (With `--test examples` it does not: build them before,
-//! by `cargo build --all-features --examples`.)
+//! `cargo test --workspace --all-features` builds the examples before it runs this. With `--test examples` it does not: run
+//! `cargo build --workspace --all-features --examples` first.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ const EXAMPLES: [&str; 14] = [
     "websocket_client",
 ];
 
-/// Those that bring their own server and end by themselves, with arguments that keep them short.
+/// The examples that start their own server and end by themselves, with arguments that keep them short.
 const DEMOS: [(&str, &[&str]); 6] = [
     ("blocking_client", &[]),
     ("echo_client", &[]),
@@ -45,18 +46,18 @@ const DEMOS: [(&str, &[&str]); 6] = [
 /// Longer than the longest demo, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The example that stands beside this test.
+/// Starts an example from the folder beside this test.
 fn start(name: &str, args: &[&str]) -> Child {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap().join("examples");
     let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    assert!(path.exists(), "{path:?} is missing: first `cargo build --all-features --examples`");
+    assert!(path.exists(), "{path:?} is missing: first `cargo build --workspace --all-features --examples`");
     let mut command = Command::new(path);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.kill_on_drop(true).spawn().unwrap()
 }
 
-/// Waits for the end; gives the exit code, and what has come out of the pipes that are still there.
+/// Waits for the end. Returns the exit code, and the output of the pipes that are still open.
 async fn end(child: Child, what: &str) -> (Option<i32>, String, String) {
     let output = timeout(LIMIT, child.wait_with_output()).await;
     let Output { status, stdout, stderr } = output.unwrap_or_else(|_| panic!("hangs: {what}")).unwrap();
@@ -64,7 +65,7 @@ async fn end(child: Child, what: &str) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
-/// As `NAME ARGS | head -1`, or, without the line, with a pipe that is closed from the start.
+/// Runs `NAME ARGS | head -1`, or, without a first line, with a pipe that is closed from the start.
 async fn end_unread(name: &str, args: &[&str], first_line: Option<&str>) {
     let what = format!("{name} {args:?} with nobody to read it");
     let mut child = start(name, args);
@@ -79,16 +80,20 @@ async fn end_unread(name: &str, args: &[&str], first_line: Option<&str>) {
 }
 
 #[test]
-fn every_example_is_here_and_in_the_readme() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+fn every_example_is_tested_and_in_the_readme() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(here.join("../examples/README.md")).unwrap();
     let stem = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
-    let names: BTreeSet<_> = files.map(stem).filter(|name| name != "README").collect();
-    assert_eq!(names, EXAMPLES.map(str::to_owned).into());
-    for name in names {
-        assert!(readme.contains(&format!("**[{name}]({name}")), "{name}");
+    let mut names = BTreeSet::new();
+    // The links of the page start in the folder of `perconn`'s own examples.
+    for (folder, link) in [("../examples", ""), ("examples", "../interop/examples/")] {
+        let files = std::fs::read_dir(here.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        for name in files.map(stem).filter(|name| name != "README") {
+            assert!(readme.contains(&format!("**[{name}]({link}{name}")), "{name}");
+            names.insert(name);
+        }
     }
+    assert_eq!(names, EXAMPLES.map(str::to_owned).into());
 }
 
 #[tokio::test]
@@ -149,7 +154,7 @@ async fn demos_end_when_nobody_reads() {
 
 #[tokio::test]
 async fn clients_without_a_server_end_when_nobody_reads() {
-    // A bound socket that does not listen refuses dials, and nobody else gets the port meanwhile.
+    // A bound socket that does not listen refuses dials, and keeps its port from others.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let address = &*socket.local_addr().unwrap().to_string().leak();
@@ -173,7 +178,7 @@ async fn clients_without_a_server_end_when_nobody_reads() {
     ends.join_all().await;
 }
 
-/// Reads lines until one has `part` in it; gives what comes after that.
+/// Reads lines until one contains `part`. Returns the rest of that line.
 async fn line_with(part: &str, lines: &mut (impl AsyncBufReadExt + Unpin)) -> String {
     let mut seen = String::new();
     loop {
@@ -192,21 +197,21 @@ async fn echo_server_answers_the_clients_and_stops_at_ctrl_c() {
     let (certificate, key) = certificate_and_key("server");
     for (server_args, name, client_args, expected) in [
         (&["127.0.0.1:0"][..], "echo_client", &["--connect", "ADDRESS"][..], "echoed   message 2"),
-        (&["--tls", &certificate, &key, "127.0.0.1:0"], "tls_client", &["ADDRESS", &certificate], "answer: question 2"),
+        (&["--tls", &certificate, &key, "127.0.0.1:0"], "tls_client", &["ADDRESS", &certificate], "answer: request 2"),
     ] {
         let mut server = start("echo_server", server_args);
-        let mut said = BufReader::new(server.stdout.take().unwrap());
-        // The certificate is that of this name.
-        let address = line_with("listening on ", &mut said).await.replace("127.0.0.1", "localhost");
+        let mut server_output = BufReader::new(server.stdout.take().unwrap());
+        // The certificate is for this name.
+        let address = line_with("listening on ", &mut server_output).await.replace("127.0.0.1", "localhost");
         let client_args: Vec<_> =
             client_args.iter().map(|arg| if *arg == "ADDRESS" { &address } else { *arg }).collect();
         let mut client = start(name, &client_args);
-        let mut heard = BufReader::new(client.stdout.take().unwrap());
-        line_with(expected, &mut heard).await;
+        let mut client_output = BufReader::new(client.stdout.take().unwrap());
+        line_with(expected, &mut client_output).await;
         let pid = server.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
-        assert_eq!(line_with("stopped; ", &mut said).await, "busy and finished: 0, idle: 1, cut: 0");
-        assert_eq!(line_with("in all: ", &mut said).await, "1 served, 0 refused, 0 timed out");
+        assert_eq!(line_with("stopped; ", &mut server_output).await, "busy and finished: 0, idle: 1, cut: 0");
+        assert_eq!(line_with("in all: ", &mut server_output).await, "1 served, 0 refused, 0 timed out");
         assert_eq!(end(server, "echo_server").await, (Some(0), String::new(), String::new()));
     }
 }
@@ -214,16 +219,16 @@ async fn echo_server_answers_the_clients_and_stops_at_ctrl_c() {
 #[tokio::test]
 async fn echo_server_ends_when_nobody_reads() {
     let mut server = start("echo_server", &["127.0.0.1:0"]);
-    let mut said = BufReader::new(server.stdout.take().unwrap());
-    let address = line_with("listening on ", &mut said).await;
-    drop(said);
-    // What it has to say of this, nobody hears.
+    let mut server_output = BufReader::new(server.stdout.take().unwrap());
+    let address = line_with("listening on ", &mut server_output).await;
+    drop(server_output);
+    // Its line about this connection has no reader.
     let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
     assert_eq!(end(server, "echo_server").await, (Some(0), String::new(), String::new()));
     drop(stream);
 }
 
-/// The paths of fresh ones.
+/// The paths of a new certificate and its key.
 fn certificate_and_key(test: &str) -> (String, String) {
     let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let write = |what: &str, pem: String| {

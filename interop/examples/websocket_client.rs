@@ -1,8 +1,8 @@
 //! WebSocket with `tokio-tungstenite`, over one connection that outlives its sockets.
 //!
 //! ```text
-//! cargo run --features session --example websocket_client -- --serve 127.0.0.1:9001   # in another terminal; kill it at will
-//! cargo run --features session --example websocket_client -- 127.0.0.1:9001
+//! cargo run -p perconn-interop --example websocket_client -- --serve 127.0.0.1:9001   # in another terminal; kill it at will
+//! cargo run -p perconn-interop --example websocket_client -- 127.0.0.1:9001
 //! ```
 
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ const USAGE: &str = "\
 Sends a message to a WebSocket server that echoes, once a second, until Ctrl-C.
 
 Usage: websocket_client [HOST:PORT]          (127.0.0.1:9001 unless given)
-       websocket_client --serve HOST:PORT    such a server, to be killed and started again";
+       websocket_client --serve HOST:PORT    such a server, to kill and restart";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -35,7 +35,7 @@ async fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         _ => {
-            // Unlike `eprintln!`, this cannot panic if nobody reads.
+            // Unlike `eprintln!`, this does not panic if nobody reads.
             let _ = writeln!(io::stderr(), "websocket_client: unexpected arguments {args:?}\n\n{USAGE}");
             return ExitCode::from(2);
         }
@@ -45,26 +45,26 @@ async fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Asks for ever. What ends it is the end of the connection itself.
+/// Sends requests until the connection itself ends.
 async fn run(address: &str) -> Result<Infallible, Box<dyn Error>> {
     let conn = Conn::builder(address).on_event(|event| say(event)).logger(|_| {}).build()?;
     let mut sessions = Sessions::new(conn);
     let mut number = 1;
     loop {
         let session = sessions.next().await?;
-        // A client for each session. It ends with an error, and the question that has no answer is asked again.
-        let Err(error) = ask(session, address, &mut number).await;
-        say(format_args!("{error}; question {number} is asked again"));
+        // Each session gets a client of its own. The client ends with an error, and the request without an answer is repeated.
+        let Err(error) = send_requests(session, address, &mut number).await;
+        say(format_args!("{error}; request {number} is repeated"));
     }
 }
 
-async fn ask(session: Session, address: &str, number: &mut u64) -> Result<Infallible, Box<dyn Error>> {
+async fn send_requests(session: Session, address: &str, number: &mut u64) -> Result<Infallible, Box<dyn Error>> {
     let (mut socket, _) = client_async(format!("ws://{address}/"), session).await?;
     loop {
         socket.send(Message::text(number.to_string())).await?;
         let answer = loop {
-            // (A ping is answered by the calls that follow.)
-            if let Message::Text(answer) = socket.next().await.ok_or("the server said goodbye")?? {
+            // The calls that follow answer a ping.
+            if let Message::Text(answer) = socket.next().await.ok_or("the server closed the connection")?? {
                 break answer;
             }
         };
@@ -97,7 +97,7 @@ async fn echo(stream: Stream) -> Result<(), tungstenite::Error> {
     Ok(())
 }
 
-/// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.
+/// Prints a line on standard output. Ends the program if nobody reads any more, as after `| head -3`.
 fn say(text: impl std::fmt::Display) {
     if let Err(error) = writeln!(io::stdout(), "{text}") {
         std::process::exit(if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 });

@@ -1,8 +1,8 @@
 //! The `redis` crate, over one connection that outlives its sockets.
 //!
 //! ```text
-//! redis-server                                        # in another terminal; kill it and start it again at will
-//! cargo run --features session --example redis_client -- 127.0.0.1:6379
+//! redis-server                                        # in another terminal; kill and restart it at will
+//! cargo run -p perconn-interop --example redis_client -- 127.0.0.1:6379
 //! ```
 
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo};
 
 const USAGE: &str = "\
-Sends a command to a Redis server once a second, until Ctrl-C. The server may be restarted meanwhile.
+Sends a command to a Redis server once a second, until Ctrl-C. You may restart the server meanwhile.
 
 Usage: redis_client [HOST:PORT]        (127.0.0.1:6379 unless given)";
 
@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         _ => {
-            // Unlike `eprintln!`, this cannot panic if nobody reads.
+            // Unlike `eprintln!`, this does not panic if nobody reads.
             let _ = writeln!(io::stderr(), "redis_client: unexpected arguments {args:?}\n\n{USAGE}");
             return ExitCode::from(2);
         }
@@ -41,25 +41,25 @@ async fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Asks for ever. What ends it is the end of the connection itself.
+/// Sends requests until the connection itself ends.
 async fn run(address: &str) -> Result<Infallible, Box<dyn Error>> {
     let conn = Conn::builder(address).on_event(|event| say(event)).logger(|_| {}).build()?;
     let mut sessions = Sessions::new(conn);
     let mut number = 1;
     loop {
         let session = sessions.next().await?;
-        // A client for each session. It ends with an error, and the question that has no answer is asked again.
-        let Err(error) = ask(session, &mut number).await;
-        say(format_args!("{error}; question {number} is asked again"));
+        // Each session gets a client of its own. The client ends with an error, and the request without an answer is repeated.
+        let Err(error) = send_requests(session, &mut number).await;
+        say(format_args!("{error}; request {number} is repeated"));
     }
 }
 
-async fn ask(session: Session, number: &mut u64) -> Result<Infallible, Box<dyn Error>> {
-    // User, password and database would be set here: they are sent anew in each session.
+async fn send_requests(session: Session, number: &mut u64) -> Result<Infallible, Box<dyn Error>> {
+    // User, password and database belong here. The crate sends them in each session.
     let info = RedisConnectionInfo::default();
-    // (Limits in time are set here; an answer may take half a second unless told otherwise.)
+    // Time limits belong here. By default, an answer may take half a second.
     let config = AsyncConnectionConfig::new();
-    // (May be cloned into any number of tasks.)
+    // You can clone it into any number of tasks.
     let (mut commands, driver) = MultiplexedConnection::new_with_config(&info, session, config).await?;
     tokio::spawn(driver);
     loop {
@@ -70,7 +70,7 @@ async fn ask(session: Session, number: &mut u64) -> Result<Infallible, Box<dyn E
     }
 }
 
-/// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.
+/// Prints a line on standard output. Ends the program if nobody reads any more, as after `| head -3`.
 fn say(text: impl std::fmt::Display) {
     if let Err(error) = writeln!(io::stdout(), "{text}") {
         std::process::exit(if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 });

@@ -20,7 +20,7 @@ impl Client for Redis {
 
     async fn connect((): &(), sessions: &mut Sessions) -> Result<Self, AnyError> {
         let info = RedisConnectionInfo::default();
-        // A command has no limit in time, so that only the break can end it.
+        // Without a time limit, only the break can end a command.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let session = sessions.next().await?;
         let (commands, driver) = MultiplexedConnection::new_with_config(&info, session, config).await?;
@@ -28,7 +28,7 @@ impl Client for Redis {
     }
 
     /// Eight tasks at once, on one connection.
-    async fn ask(&mut self, number: u32) -> Result<(), AnyError> {
+    async fn request(&mut self, number: u32) -> Result<(), AnyError> {
         let mut tasks = JoinSet::new();
         for task in 0..8 {
             let mut commands = self.commands.clone();
@@ -43,7 +43,7 @@ impl Client for Redis {
         Ok(())
     }
 
-    async fn ask_for_long(&mut self, kill: impl FnOnce()) -> Result<(), AnyError> {
+    async fn slow_request(&mut self, kill: impl FnOnce()) -> Result<(), AnyError> {
         let mut commands = self.commands.clone();
         let mut waits = JoinSet::new();
         waits.spawn(async move { redis::cmd("BLPOP").arg("nothing").arg(0).query_async::<()>(&mut commands).await });
@@ -52,7 +52,7 @@ impl Client for Redis {
         Ok(waits.join_next().await.unwrap()??)
     }
 
-    async fn ended(self) {
+    async fn wait_for_end(self) {
         self.driver.await.unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! What every client has to stand: a server that is killed again and again, at rest and in the middle of an answer.
+//! Every client against a server that is killed again and again, at rest and in the middle of an answer.
 
 use std::error::Error;
 use std::io;
@@ -11,32 +11,32 @@ use crate::support::in_time;
 
 pub type AnyError = Box<dyn Error + Send + Sync>;
 
-/// A client, and the questions that the test asks through it.
+/// A client, and the requests that the test sends through it.
 pub trait Client: Sized {
     /// How to reach the server.
     type Config;
 
-    /// Begins the next session, with all that the protocol says on a fresh link.
+    /// Begins the next session, with everything that the protocol sends on a fresh link.
     async fn connect(config: &Self::Config, sessions: &mut Sessions) -> Result<Self, AnyError>;
 
-    /// Whether the server says that it has not finished starting.
+    /// Whether the server reports that it is still starting.
     fn is_not_ready(error: &AnyError) -> bool {
         let _ = error;
         false
     }
 
-    /// Asks a numbered question, and checks that the answer is the one to this question.
-    async fn ask(&mut self, number: u32) -> Result<(), AnyError>;
+    /// Sends a numbered request, and checks that the answer belongs to it.
+    async fn request(&mut self, number: u32) -> Result<(), AnyError>;
 
-    /// Asks for what takes longer than the server lives, and calls `kill` when that is under way.
-    async fn ask_for_long(&mut self, kill: impl FnOnce()) -> Result<(), AnyError>;
+    /// Sends a request that takes longer than the server lives, and calls `kill` while it is under way.
+    async fn slow_request(&mut self, kill: impl FnOnce()) -> Result<(), AnyError>;
 
-    /// Waits until what works for the client in the background has ended.
-    async fn ended(self);
+    /// Waits until the client's background task has ended.
+    async fn wait_for_end(self);
 }
 
-/// How many questions are asked.
-pub const QUESTIONS: u32 = 60;
+/// How many requests are sent.
+pub const REQUESTS: u32 = 60;
 const KILLS: u32 = 6;
 
 /// Runs a test on a runtime of one thread, and on one of two.
@@ -47,50 +47,50 @@ pub fn on_one_and_two_threads(test: impl AsyncFn()) {
     }
 }
 
-/// Asks all questions in order, each until it is answered, while the server dies [`KILLS`] times: each second time in the
-/// middle of an answer, the other times at any moment. Gives what the client saw at the breaks.
+/// Sends all requests in order, each until it is answered, while the server dies [`KILLS`] times. Every second time it dies
+/// in the middle of an answer, otherwise at any moment. Returns what the client saw at the breaks.
 pub async fn through_kills<C: Client>(config: &C::Config, server: &RealServer) -> Vec<AnyError> {
     let mut sessions = server.sessions();
     let mut seen = Vec::new();
     let mut client = None;
-    for number in 0..QUESTIONS {
-        let mut is_kill_due = number % (QUESTIONS / KILLS) == 3;
+    for number in 0..REQUESTS {
+        let mut is_kill_due = number % (REQUESTS / KILLS) == 3;
         loop {
-            let mut asked = match client.take() {
+            let mut current = match client.take() {
                 Some(client) => client,
                 None => match in_time("connect", C::connect(config, &mut sessions)).await {
                     Ok(client) => client,
-                    // Nothing else is wrong with a fresh link: no word of the client before was said on it.
+                    // No other error is possible on a fresh link: it carries no bytes of the client before.
                     Err(error) => {
                         assert!(C::is_not_ready(&error), "{error:?}");
                         continue;
                     }
                 },
             };
-            if is_kill_due && number % (2 * QUESTIONS / KILLS) == 3 {
+            if is_kill_due && number % (2 * REQUESTS / KILLS) == 3 {
                 is_kill_due = false;
-                let outcome = in_time("the long question", asked.ask_for_long(|| server.kill_and_restart())).await;
+                let outcome = in_time("the slow request", current.slow_request(|| server.kill_and_restart())).await;
                 seen.push(outcome.expect_err("the server is dead"));
             } else {
                 if is_kill_due {
                     is_kill_due = false;
                     server.kill_and_restart();
                 }
-                match in_time("the question", asked.ask(number)).await {
+                match in_time("the request", current.request(number)).await {
                     Ok(()) => {
-                        client = Some(asked);
+                        client = Some(current);
                         break;
                     }
                     Err(error) => seen.push(error),
                 }
             }
-            in_time("the end of the client", asked.ended()).await;
+            in_time("the end of the client", current.wait_for_end()).await;
         }
     }
     for error in &seen {
         println!("seen: {}", chain(&**error));
     }
-    // Each kill is seen: no question is answered by a server that was dead when it was asked.
+    // The client sees each kill: a dead server answers no request.
     assert!(seen.len() >= KILLS as usize, "{} of {KILLS} kills were seen", seen.len());
     seen
 }
@@ -105,7 +105,7 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     })
 }
 
-/// The connection's own error in an error or its causes.
+/// The `perconn::Error` in an error or its causes.
 fn of_perconn<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a perconn::Error> {
     causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().and_then(perconn::Error::of))
 }

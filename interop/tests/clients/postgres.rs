@@ -8,7 +8,7 @@ use tokio_postgres::{Config, NoTls};
 
 use crate::postgres_server::Postgres as Server;
 use crate::support::in_time;
-use crate::through_kills::{AnyError, Client, QUESTIONS, on_one_and_two_threads, through_kills};
+use crate::through_kills::{AnyError, Client, REQUESTS, on_one_and_two_threads, through_kills};
 
 struct Postgres {
     client: tokio_postgres::Client,
@@ -30,8 +30,8 @@ impl Client for Postgres {
         error.downcast_ref().and_then(tokio_postgres::Error::code) == Some(&SqlState::CANNOT_CONNECT_NOW)
     }
 
-    /// May be asked twice, if the answer was lost: the second time changes nothing.
-    async fn ask(&mut self, number: u32) -> Result<(), AnyError> {
+    /// Is repeated if the answer was lost. The second time changes nothing.
+    async fn request(&mut self, number: u32) -> Result<(), AnyError> {
         let number = i32::try_from(number)?;
         self.client.execute("INSERT INTO asked VALUES ($1) ON CONFLICT DO NOTHING", &[&number]).await?;
         let row =
@@ -40,17 +40,17 @@ impl Client for Postgres {
         Ok(())
     }
 
-    async fn ask_for_long(&mut self, kill: impl FnOnce()) -> Result<(), AnyError> {
-        let question = self.client.batch_execute("SELECT pg_sleep(100)");
+    async fn slow_request(&mut self, kill: impl FnOnce()) -> Result<(), AnyError> {
+        let query = self.client.batch_execute("SELECT pg_sleep(100)");
         let kill = async {
             tokio::task::yield_now().await;
             kill();
         };
-        Ok(tokio::join!(question, kill).0?)
+        Ok(tokio::join!(query, kill).0?)
     }
 
-    async fn ended(self) {
-        println!("the connection's task: {:?}", self.connection.await.unwrap());
+    async fn wait_for_end(self) {
+        println!("the connection's task returned {:?}", self.connection.await.unwrap());
     }
 }
 
@@ -66,12 +66,12 @@ fn queries_are_answered_through_kills_of_postgres() {
         let mut sessions = server.sessions();
         let client = in_time("connect", Postgres::connect(&config, &mut sessions)).await.unwrap();
         let row = client.client.query_one("SELECT count(*) FROM asked", &[]).await.unwrap();
-        assert_eq!(row.get::<_, i64>(0), i64::from(QUESTIONS));
+        assert_eq!(row.get::<_, i64>(0), i64::from(REQUESTS));
         client.client.batch_execute("DROP TABLE asked").await.unwrap();
-        // A client that is dropped says goodbye; the connection is there for another.
+        // A client that is dropped ends its session cleanly, and the connection is free for the next client.
         let Postgres { client, connection } = client;
         drop(client);
-        in_time("the goodbye", connection).await.unwrap().unwrap();
+        in_time("the end of the session", connection).await.unwrap().unwrap();
         in_time("connect", Postgres::connect(&config, &mut sessions)).await.unwrap();
     });
 }

@@ -1,4 +1,4 @@
-//! Who is compared.
+//! The listeners that are compared.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use sqlx::postgres::PgListener;
 
 pub(crate) const CHANNEL: &str = "bench";
 
-/// A listener that is asked for notifications again and again, whatever happens.
-pub(crate) trait Contestant: Send + 'static {
+/// A listener that receives notifications in a loop, through all outages.
+pub(crate) trait Candidate: Send + 'static {
     fn connect(url: String) -> impl Future<Output = Self> + Send;
 
-    /// The next notification; gives what `look` makes of its payload.
+    /// Waits for the next notification, and returns what `look` makes of its payload.
     fn next<T: Send>(&mut self, look: impl FnOnce(&str) -> T + Send) -> impl Future<Output = T> + Send;
 }
 
-impl Contestant for PgListener {
+impl Candidate for PgListener {
     async fn connect(url: String) -> Self {
         let mut listener = Self::connect(&url).await.unwrap();
         listener.listen(CHANNEL).await.unwrap();
@@ -25,7 +25,7 @@ impl Contestant for PgListener {
 
     async fn next<T: Send>(&mut self, look: impl FnOnce(&str) -> T + Send) -> T {
         loop {
-            // An error is not the end: the next call dials again.
+            // After an error, the next call dials again.
             match self.recv().await {
                 Ok(notification) => return look(notification.payload()),
                 Err(_) => tokio::task::yield_now().await,
@@ -34,7 +34,7 @@ impl Contestant for PgListener {
     }
 }
 
-impl Contestant for Listener {
+impl Candidate for Listener {
     async fn connect(url: String) -> Self {
         connect(Self::builder(url)).await
     }
@@ -48,11 +48,11 @@ impl Contestant for Listener {
     }
 }
 
-/// The same, to which a connection counts as stable that has lived for a moment, and not only after ten seconds: a round
-/// cannot take so long. (Whether it was makes a difference to the first delay only. sqlx makes none.)
+/// `perconn` with a `stable_after` of 50 ms instead of ten seconds, which is longer than a round. It decides only about the
+/// first delay; sqlx has no such setting.
 pub(crate) struct Settled(Listener);
 
-impl Contestant for Settled {
+impl Candidate for Settled {
     async fn connect(url: String) -> Self {
         Self(connect(Listener::builder(url).stable_after(Duration::from_millis(50))).await)
     }
@@ -62,10 +62,10 @@ impl Contestant for Settled {
     }
 }
 
-/// The same with other delays: it begins with sqlx's first (10 ms), and does not let them grow as sqlx does.
+/// `perconn` with delays of 10 to 100 ms. sqlx begins with 10 ms as well, and lets the delays grow up to 6 s.
 pub(crate) struct Quick(Listener);
 
-impl Contestant for Quick {
+impl Candidate for Quick {
     async fn connect(url: String) -> Self {
         let delays = Listener::builder(url).retry_min(Duration::from_millis(10)).retry_max(Duration::from_millis(100));
         Self(connect(delays.stable_after(Duration::from_millis(50))).await)

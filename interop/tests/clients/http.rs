@@ -32,13 +32,13 @@ impl Http {
         Ok(response)
     }
 
-    pub async fn ask(&mut self, number: u32) -> Result<(), AnyError> {
+    pub async fn request(&mut self, number: u32) -> Result<(), AnyError> {
         let answer = self.get(&format!("/answer?n={number}")).await?.into_body().collect().await?.to_bytes();
         assert_eq!(answer, format!("answer {number}"));
         Ok(())
     }
 
-    pub async fn ask_for_long(&mut self, kill: impl FnOnce()) -> Result<(), AnyError> {
+    pub async fn slow_request(&mut self, kill: impl FnOnce()) -> Result<(), AnyError> {
         let mut body = self.get("/slow").await?.into_body();
         let mut kill = Some(kill);
         let mut received = 0;
@@ -47,7 +47,7 @@ impl Http {
                 assert_eq!(byte, slow_byte(received), "byte {received}");
                 received += 1;
             }
-            assert!(received < SLOW_FILE, "it did not take long");
+            assert!(received < SLOW_FILE, "the answer is too short to be cut off");
             if let Some(kill) = kill.take() {
                 kill();
             }
@@ -55,8 +55,8 @@ impl Http {
         Ok(())
     }
 
-    pub async fn ended(self) {
-        println!("the connection's task: {:?}", self.connection.await.unwrap());
+    pub async fn wait_for_end(self) {
+        println!("the connection's task returned {:?}", self.connection.await.unwrap());
     }
 }
 
@@ -67,16 +67,16 @@ impl Client for Http {
         Ok(Self::over(sessions.next().await?).await?)
     }
 
-    async fn ask(&mut self, number: u32) -> Result<(), AnyError> {
-        self.ask(number).await
+    async fn request(&mut self, number: u32) -> Result<(), AnyError> {
+        self.request(number).await
     }
 
-    async fn ask_for_long(&mut self, kill: impl FnOnce()) -> Result<(), AnyError> {
-        self.ask_for_long(kill).await
+    async fn slow_request(&mut self, kill: impl FnOnce()) -> Result<(), AnyError> {
+        self.slow_request(kill).await
     }
 
-    async fn ended(self) {
-        self.ended().await;
+    async fn wait_for_end(self) {
+        self.wait_for_end().await;
     }
 }
 
@@ -96,7 +96,7 @@ async fn idle_http_connection_ends_at_the_kill() {
     let Some(server) = servers::nginx("idle http", "", |_| String::new()) else { return };
     let mut sessions = server.sessions();
     let mut client = Http::over(sessions.next().await.unwrap()).await.unwrap();
-    client.ask(1).await.unwrap();
+    client.request(1).await.unwrap();
     server.kill_and_restart();
     in_time("the connection ends", async {
         while !client.requests.is_closed() {
@@ -104,8 +104,8 @@ async fn idle_http_connection_ends_at_the_kill() {
         }
     })
     .await;
-    let error = client.ask(2).await.unwrap_err();
+    let error = client.request(2).await.unwrap_err();
     println!("seen by the next request: {error}");
     let mut client = Http::over(in_time("next", sessions.next()).await.unwrap()).await.unwrap();
-    client.ask(3).await.unwrap();
+    client.request(3).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Where it happens: servers in processes of their own, cores, and rounds.
+//! Servers in processes of their own, cores, and rounds.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,13 +11,13 @@ use tokio::runtime::{Builder, Runtime};
 /// What a server does with each connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
-    /// Sends back what it gets.
+    /// Sends back what it reads.
     Echo,
-    /// Throws away what it gets.
+    /// Discards what it reads.
     Drain,
-    /// Throws away what it gets, and sends as fast as it can.
+    /// Discards what it reads, and sends as fast as it can.
     Flood,
-    /// Keeps it open.
+    /// Keeps the connection open.
     Hold,
 }
 
@@ -31,12 +31,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// On a core of its own, if there are two.
+    /// Starts one on a core of its own, if there are two.
     pub(crate) fn start(kind: Kind) -> Self {
         Self::launch(kind, ([127, 0, 0, 1], 0).into(), "1")
     }
 
-    /// On whichever core is free.
+    /// Starts one on any core.
     pub(crate) fn start_anywhere(kind: Kind) -> Self {
         Self::launch(kind, ([127, 0, 0, 1], 0).into(), "any")
     }
@@ -47,7 +47,7 @@ impl Server {
 
     fn launch(kind: Kind, address: SocketAddr, core: &str) -> Self {
         let name = KINDS.iter().find(|(known, _)| *known as u8 == kind as u8).map_or("", |(_, name)| *name);
-        let mut process = myself(&["as-server", name, &address.to_string(), core])
+        let mut process = this_program(&["as-server", name, &address.to_string(), core])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -55,7 +55,8 @@ impl Server {
         let output = process.stdout.as_mut().expect("its output is a pipe");
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line).expect("the server says where it listens");
-        let address = line.trim().parse().unwrap_or_else(|_| panic!("the server says {line:?}, and not its address"));
+        let address =
+            line.trim().parse().unwrap_or_else(|_| panic!("the server printed {line:?}; expected its address"));
         Self { address, process }
     }
 }
@@ -67,8 +68,8 @@ impl Drop for Server {
     }
 }
 
-/// This program, to be started again in another role.
-pub(crate) fn myself(arguments: &[&str]) -> Command {
+/// A command that starts this program again in another role.
+pub(crate) fn this_program(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program has a file"));
     command.args(arguments);
     command
@@ -78,10 +79,10 @@ pub(crate) fn myself(arguments: &[&str]) -> Command {
 pub(crate) fn serve(kind: &str, address: &str, core: &str) -> ExitCode {
     let Some((kind, _)) = KINDS.into_iter().find(|(_, name)| *name == kind) else { return ExitCode::FAILURE };
     if core == "1" {
-        stay_on_core(1);
+        pin_to_core(1);
     }
     allow_descriptors();
-    // When the benchmark is killed, so is this.
+    // Ends with the benchmark, also if that is killed.
     thread::spawn(|| {
         let _ = io::stdin().read(&mut [0]);
         std::process::exit(0);
@@ -93,14 +94,14 @@ pub(crate) fn serve(kind: &str, address: &str, core: &str) -> ExitCode {
         let stream = stream.expect("a connection can be accepted");
         match kind {
             Kind::Hold => held.push(stream),
-            _ => drop(thread::spawn(move || attend(kind, stream))),
+            _ => drop(thread::spawn(move || serve_connection(kind, stream))),
         }
     }
     ExitCode::SUCCESS
 }
 
-/// Until the connection ends.
-fn attend(kind: Kind, mut stream: TcpStream) {
+/// Serves a connection until it ends.
+fn serve_connection(kind: Kind, mut stream: TcpStream) {
     let mut buffer = vec![0; 1 << 18];
     if let Kind::Flood = kind {
         let mut source = stream.try_clone().expect("a socket can be shared");
@@ -113,15 +114,15 @@ fn attend(kind: Kind, mut stream: TcpStream) {
     }
 }
 
-/// A runtime of one thread, this one, on a core of its own.
+/// A runtime on the calling thread, which is pinned to a core of its own.
 pub(crate) fn one_thread() -> Runtime {
-    stay_on_core(0);
+    pin_to_core(0);
     Builder::new_current_thread().enable_all().build().expect("a runtime can be made")
 }
 
-/// Keeps the calling thread, and what it starts from now on, on a core. If there is no such core, nothing changes.
+/// Pins the calling thread, and the threads and processes it starts from now on, to a core. Does nothing if there is no such core.
 #[cfg(target_os = "linux")]
-pub(crate) fn stay_on_core(core: usize) {
+pub(crate) fn pin_to_core(core: usize) {
     use rustix::thread::{CpuSet, sched_setaffinity};
     let mut set = CpuSet::new();
     set.set(core);
@@ -129,9 +130,9 @@ pub(crate) fn stay_on_core(core: usize) {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn stay_on_core(_core: usize) {}
+pub(crate) fn pin_to_core(_core: usize) {}
 
-/// As many open files as the system lets this process have.
+/// Raises the limit of open files as far as the system lets this process.
 pub(crate) fn allow_descriptors() {
     #[cfg(unix)]
     {
@@ -141,15 +142,15 @@ pub(crate) fn allow_descriptors() {
     }
 }
 
-/// Lets contestants take turns: each runs once a round, another one begins, and every other round goes backwards, so that
-/// nobody always follows the same one. Returns the times of each, by round.
-pub(crate) fn take_turns<const N: usize>(rounds: usize, mut run: impl FnMut(usize) -> Duration) -> [Vec<Duration>; N] {
+/// Runs each candidate once a round. Each round begins with another one, and every second round reverses the order, so that
+/// no candidate always follows the same one. Returns the times of each, by round.
+pub(crate) fn alternate<const N: usize>(rounds: usize, mut run: impl FnMut(usize) -> Duration) -> [Vec<Duration>; N] {
     let mut times = [const { Vec::new() }; N];
     for round in 0..rounds {
         for turn in 0..N {
             let turn = if round % 2 == 0 { turn } else { N - 1 - turn };
-            let contestant = (round + turn) % N;
-            times[contestant].push(run(contestant));
+            let candidate = (round + turn) % N;
+            times[candidate].push(run(candidate));
         }
     }
     times

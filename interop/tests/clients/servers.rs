@@ -10,26 +10,26 @@ pub use crate::real_server::RealServer;
 use crate::support::quick;
 
 impl RealServer {
-    /// A connection with delays fit for a test, to be lent to clients.
+    /// Sessions of a connection with short delays.
     pub fn sessions(&self) -> Sessions {
         Sessions::new(quick(Conn::builder(self.address)).build().unwrap())
     }
 }
 
-/// The path of a program, or a line that says that the test is skipped.
+/// The path of a program. `None`, and a line `skipped: ...`, if it is not installed.
 pub fn program(test: &str, name: &str, folders: &[&str]) -> Option<PathBuf> {
     crate::real_server::program(&format!("clients: {test}"), name, folders)
 }
 
-/// What nginx serves beside the answers to `/answer?n=`: a file that takes a while, as it is sent at a limited rate.
+/// The size of the file that nginx serves at a limited rate, beside the answers to `/answer?n=`.
 pub const SLOW_FILE: usize = 300_000;
 
-/// The byte at a place in that file.
-pub fn slow_byte(place: usize) -> u8 {
-    (place % 251) as u8
+/// The byte at an index of that file.
+pub fn slow_byte(index: usize) -> u8 {
+    (index % 251) as u8
 }
 
-/// nginx; `listen` is what follows the address in its directive, `more` belongs into the `server` block.
+/// Starts nginx. `listen` follows the address in its directive, and `more` goes into the `server` block.
 pub fn nginx(test: &str, listen: &str, more: impl FnOnce(&Path) -> String) -> Option<RealServer> {
     let program = program(test, "nginx", &["/usr/sbin"])?;
     Some(RealServer::start("nginx", |folder, port| {

@@ -47,16 +47,16 @@ impl Client for Https {
         Ok(Self(Http::over(handshake(connector, sessions).await?).await?))
     }
 
-    async fn ask(&mut self, number: u32) -> Result<(), AnyError> {
-        self.0.ask(number).await
+    async fn request(&mut self, number: u32) -> Result<(), AnyError> {
+        self.0.request(number).await
     }
 
-    async fn ask_for_long(&mut self, kill: impl FnOnce()) -> Result<(), AnyError> {
-        self.0.ask_for_long(kill).await
+    async fn slow_request(&mut self, kill: impl FnOnce()) -> Result<(), AnyError> {
+        self.0.slow_request(kill).await
     }
 
-    async fn ended(self) {
-        self.0.ended().await;
+    async fn wait_for_end(self) {
+        self.0.wait_for_end().await;
     }
 }
 
@@ -72,11 +72,11 @@ fn https_requests_are_answered_through_kills_of_nginx() {
 }
 
 #[tokio::test]
-async fn tls_stream_that_is_cut_off_is_an_error_and_no_end() {
+async fn cut_off_tls_stream_is_an_error_and_not_its_end() {
     let Some((server, connector)) = tls_server("tls") else { return };
     let mut sessions = server.sessions();
     for _ in 0..5 {
-        // Without a length, the body would last to the end of the stream.
+        // The response has no length, so its body lasts until the end of the stream.
         let mut stream = in_time("handshake", handshake(&connector, &mut sessions)).await.unwrap();
         in_time("write", stream.write_all(b"GET /slow HTTP/1.0\r\n\r\n")).await.unwrap();
         let mut received = vec![0];
@@ -85,11 +85,11 @@ async fn tls_stream_that_is_cut_off_is_an_error_and_no_end() {
         let error = in_time("the end", stream.read_to_end(&mut received)).await.unwrap_err();
         println!("seen: {:?}: {error}", error.kind());
         assert!(received.len() < SLOW_FILE);
-        // What the client still says, it does not say to the next server.
+        // Later writes of this client do not reach the next server.
         let late = async {
             stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
             stream.flush().await
         };
-        assert!(in_time("the late words", late).await.is_err());
+        assert!(in_time("a late write", late).await.is_err());
     }
 }

@@ -1,13 +1,13 @@
-//! A connection through a proxy, SOCKS5 or HTTP CONNECT: a dialer to the proxy, and a library's handshake on each link.
+//! A connection through a SOCKS5 or HTTP CONNECT proxy: a dialer to the proxy, and a library's handshake on each link.
 //!
 //! ```text
 //! microsocks -p 1080 &                  # or: tinyproxy, port 8888
 //! socat TCP-LISTEN:7777,reuseaddr,fork EXEC:cat &
-//! cargo run --example proxy_client -- socks5://127.0.0.1:1080 127.0.0.1:7777
-//! cargo run --example proxy_client -- http://127.0.0.1:8888 127.0.0.1:7777
+//! cargo run -p perconn-interop --example proxy_client -- socks5://127.0.0.1:1080 127.0.0.1:7777
+//! cargo run -p perconn-interop --example proxy_client -- http://127.0.0.1:8888 127.0.0.1:7777
 //! ```
 //!
-//! It sends a line a second and prints the echo. Kill the proxy or the server, and start it again.
+//! It sends a line a second and prints the echo. Kill and restart the proxy or the server at will.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -40,7 +40,7 @@ async fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         _ => {
-            // Unlike `eprintln!`, this cannot panic if nobody reads.
+            // Unlike `eprintln!`, this does not panic if nobody reads.
             let _ = writeln!(io::stderr(), "proxy_client: expected a proxy and a target, not {args:?}\n\n{USAGE}");
             return ExitCode::from(2);
         }
@@ -56,14 +56,14 @@ enum Scheme {
     Http,
 }
 
-/// Asks for ever. What ends it is the end of the connection itself.
+/// Sends lines until the connection itself ends.
 async fn run(proxy: &str, target: &str) -> Result<Infallible, Box<dyn Error>> {
     let (scheme, proxy) = match proxy.split_once("://") {
         Some(("socks5", address)) => (Scheme::Socks5, address),
         Some(("http", address)) => (Scheme::Http, address),
         _ => return Err(format!("proxy {proxy:?}: expected socks5://PROXY:PORT or http://PROXY:PORT").into()),
     };
-    // With a dialer of its own, a connection takes any text for its address. This one is to be dialed, if by the proxy.
+    // A connection with a dialer of its own accepts any text as its address. The proxy dials this one, so check it.
     TcpDialer::new(target).check()?;
     let uri: Uri = format!("http://{target}").parse().map_err(|error| format!("{target:?}: {error}"))?;
     let dialer = TcpDialer::new(proxy).and_then(move |stream| handshake(scheme, stream, uri.clone()));
@@ -84,15 +84,15 @@ async fn run(proxy: &str, target: &str) -> Result<Infallible, Box<dyn Error>> {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             Err(error) if perconn::Error::of(&error).is_some_and(perconn::Error::is_final) => return Err(error.into()),
-            Err(error) => say(format_args!("{}; line {number} is sent again", chain(&error))),
+            Err(error) => say(format_args!("{}; line {number} is repeated", chain(&error))),
         }
     }
 }
 
-/// Asks the proxy for a connection to the target. The proxy's answer is a part of the dial.
+/// Asks the proxy for a connection to the target. This is a part of the dial, so the dial timeout limits it.
 async fn handshake(scheme: Scheme, stream: TcpStream, target: Uri) -> io::Result<TcpStream> {
     let connected = Connected(Some(stream));
-    // (Where the proxy is need not be known any more.)
+    // The stream leads to the proxy already, so its address is not used any more.
     let proxy = Uri::from_static("http://proxy");
     let stream = match scheme {
         Scheme::Socks5 => SocksV5::new(proxy, connected).call(target).await.map_err(|error| chain(&error)),
@@ -101,7 +101,7 @@ async fn handshake(scheme: Scheme, stream: TcpStream, target: Uri) -> io::Result
     stream.map(TokioIo::into_inner).map_err(io::Error::other)
 }
 
-/// The proxies of hyper-util connect by a service. This one hands out what is connected already.
+/// A service that returns a stream which is connected already. The proxies of hyper-util connect through a service.
 struct Connected(Option<TcpStream>);
 
 impl Service<Uri> for Connected {
@@ -118,13 +118,13 @@ impl Service<Uri> for Connected {
     }
 }
 
-/// An error and its causes, each of which tells of its own level only.
+/// An error and its causes. Each one says only its own part.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let levels = std::iter::successors(Some(error), |&error| error.source());
     levels.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.
+/// Prints a line on standard output. Ends the program if nobody reads any more, as after `| head -3`.
 fn say(text: impl std::fmt::Display) {
     if let Err(error) = writeln!(io::stdout(), "{text}") {
         std::process::exit(if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 });

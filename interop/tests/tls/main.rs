@@ -1,0 +1,35 @@
+//! TLS on both sides, over real sockets: connections, acceptors, and the listener of PostgreSQL.
+//!
+//! Next: [`client`], the connections; then [`authority`], the certificates that the acceptors' tests share.
+
+#![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
+
+mod authority;
+#[allow(dead_code, reason = "shared with the plain tests of `perconn::acceptor`")]
+#[path = "../../../tests/acceptor/common.rs"]
+mod common;
+#[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "shared with the plain tests of `perconn::postgres`")]
+#[path = "../../../tests/postgres/helpers.rs"]
+mod helpers;
+#[cfg(target_os = "linux")]
+#[path = "../../../tests/support/real_server.rs"]
+mod real_server;
+#[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "shared with the plain tests of `perconn::postgres`")]
+#[path = "../../../tests/postgres/scripted_server.rs"]
+mod scripted_server;
+#[cfg(target_os = "linux")]
+#[path = "../../../tests/postgres/server.rs"]
+mod server;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+// The tests.
+mod abort;
+mod certificates;
+mod client;
+mod handshakes;
+#[cfg(target_os = "linux")]
+mod postgres;
+mod sessions;
