@@ -1,4 +1,4 @@
-//! What the tests write and how they are told.
+//! What the tests write, and the breaks that operations report.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -7,11 +7,11 @@ use perconn::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::support::{inside, soon};
+use crate::support::{in_time, perconn_error};
 
-/// Begins each call.
+/// The first four bytes of each call.
 const MARK: u32 = u32::from_be_bytes(*b"CALL");
-/// The bytes of one call.
+/// The size of one call in bytes.
 pub const CALL: usize = 64 << 10;
 
 /// The first bytes of the call of this number, as the server reports them.
@@ -20,19 +20,19 @@ pub fn head(number: u32) -> u64 {
 }
 
 fn call(number: u32) -> Vec<u8> {
-    // No part of the rest looks like a beginning.
+    // No part of the rest looks like the start of a call.
     let mut bytes = vec![b'.'; CALL];
     bytes[..8].copy_from_slice(&head(number).to_be_bytes());
     bytes
 }
 
-/// Writes one call after the other until a call is told of a break.
-pub async fn call_until_told(stream: &mut (impl AsyncWrite + Unpin), next: &mut u32) -> Told {
+/// Writes one call after the other until one reports a break.
+pub async fn call_until_break(stream: &mut (impl AsyncWrite + Unpin), next: &mut u32) -> BreakReport {
     loop {
         let bytes = call(*next);
         *next += 1;
         if let Err(error) = stream.write_all(&bytes).await {
-            return Told::by(error);
+            return BreakReport::by(error);
         }
     }
 }
@@ -41,10 +41,10 @@ pub async fn call_until_told(stream: &mut (impl AsyncWrite + Unpin), next: &mut 
 pub async fn call_once(stream: &mut (impl AsyncWrite + Unpin), next: &mut u32) {
     let bytes = call(*next);
     *next += 1;
-    soon("a call", stream.write_all(&bytes)).await.unwrap();
+    in_time("a call", stream.write_all(&bytes)).await.unwrap();
 }
 
-/// Writes until the buffers are full and a write waits: nothing has gone on for a while. Returns when the last did.
+/// Writes until the buffers are full, so that a write waits 200 ms. Returns the time of the last write.
 pub async fn fill(stream: &mut (impl AsyncWrite + Unpin)) -> Instant {
     let mut last = Instant::now();
     let bytes = vec![b'.'; CALL];
@@ -55,9 +55,9 @@ pub async fn fill(stream: &mut (impl AsyncWrite + Unpin)) -> Instant {
     last
 }
 
-/// Bytes there and back over an echo server: afterwards, all of them are acknowledged.
+/// Sends bytes to an echo server and reads them back: afterwards, all of them are acknowledged.
 pub async fn echo(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
-    soon("echo", async {
+    in_time("echo", async {
         stream.write_all(b"ping").await.unwrap();
         let mut answer = [0; 4];
         stream.read_exact(&mut answer).await.unwrap();
@@ -66,37 +66,37 @@ pub async fn echo(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     .await;
 }
 
-/// A break, as an operation was told of it.
+/// A break, as an operation reported it.
 #[derive(Debug)]
-pub struct Told {
+pub struct BreakReport {
     pub at: Instant,
     pub kind: io::ErrorKind,
     pub generation: u64,
     pub unacknowledged: Option<u64>,
 }
 
-impl Told {
+impl BreakReport {
     pub fn by(error: io::Error) -> Self {
         let at = Instant::now();
-        match inside(&error) {
+        match perconn_error(&error) {
             Error::IoError { generation, unacknowledged, .. } => {
                 Self { at, kind: error.kind(), generation: *generation, unacknowledged: *unacknowledged }
             }
-            other => panic!("not a break: {other:?}"),
+            other => panic!("expected IoError, got {other:?}"),
         }
     }
 
-    /// Waits for bytes that do not come.
+    /// Reads until the break. No byte may arrive before it.
     pub async fn reading(stream: &mut (impl AsyncRead + Unpin)) -> Self {
-        match soon("a read is told", stream.read(&mut [0; 64])).await {
+        match in_time("a read reports the break", stream.read(&mut [0; 64])).await {
             Err(error) => Self::by(error),
             Ok(n) => panic!("read {n} bytes"),
         }
     }
 
-    /// The break of the first link, for want of an answer.
+    /// Asserts that this is the break of the first link by a timeout.
     #[track_caller]
-    pub fn is_timeout(&self) {
+    pub fn assert_timeout(&self) {
         assert_eq!((self.kind, self.generation), (io::ErrorKind::TimedOut, 1), "{self:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! How a test runs itself twice.
+//! The outer and the inner run of each test.
 
 use std::io::Write;
 use std::process::Command;
@@ -7,18 +7,18 @@ use std::time::Duration;
 use crate::lab::{Lab, SERVER};
 use crate::net::Net;
 
-/// Tells the inner run the name of its lab.
+/// The environment variable that gives the inner run the name of its lab.
 const LAB: &str = "PERCONN_PARTITIONS_LAB";
 
-/// No test is meant to take so long.
+/// A test that takes this long hangs.
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Runs the test `body`, an async closure, on the client of a lab of its own.
 pub fn in_a_lab<F: AsyncFnOnce(&Net)>(body: F) {
     let test = test_name::<F>();
     match std::env::var(LAB) {
-        Ok(lab) => inside(&Net::new(&lab, test), body),
-        Err(_) => outside(test),
+        Ok(lab) => run_inside(&Net::new(&lab, test), body),
+        Err(_) => run_outside(test),
     }
 }
 
@@ -29,11 +29,11 @@ fn test_name<F>() -> &'static str {
     path.split_once("::").map_or(path, |(_crate, rest)| rest)
 }
 
-fn outside(test: &str) {
+fn run_outside(test: &str) {
     let lab = match Lab::build() {
         Ok(lab) => lab,
         Err(reason) => {
-            // Not by `eprintln!`, which the harness would keep to itself.
+            // The test harness would capture `eprintln!`.
             let _ = writeln!(std::io::stderr(), "skipped: partitions: {reason}");
             return;
         }
@@ -48,7 +48,7 @@ fn outside(test: &str) {
     drop(lab);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let measured: Vec<_> = out.lines().filter_map(|line| line.find("partition: ").map(|at| &line[at..])).collect();
-    // Each test measures something: a run that says nothing has found no test.
+    // Each test prints a measurement: a run without one has found no test.
     if !output.status.success() || measured.is_empty() {
         panic!("the run on the client failed: {}\n{out}\n{err}", output.status);
     }
@@ -56,7 +56,7 @@ fn outside(test: &str) {
     measured.iter().for_each(|line| println!("{line}"));
 }
 
-fn inside<F: AsyncFnOnce(&Net)>(net: &Net, body: F) {
+fn run_inside<F: AsyncFnOnce(&Net)>(net: &Net, body: F) {
     net.wait_for_way_to(SERVER);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let outcome = runtime.block_on(async { tokio::time::timeout(LIMIT, body(net)).await });

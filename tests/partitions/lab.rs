@@ -11,7 +11,7 @@ pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 2);
 
-/// Has both addresses of the server.
+/// The name of the server, with both of its addresses.
 pub const SERVER_NAME: &str = "server.test";
 
 const PREFIX: &str = "perconn-";
@@ -36,25 +36,29 @@ impl Names {
     }
 }
 
-/// The machines and what joins them; dropping it removes them.
+/// The machines and their links. The drop removes them.
 pub struct Lab {
     pub names: Names,
 }
 
 impl Lab {
-    /// The error is the reason why this machine cannot have one. Any other failure is a panic.
+    /// Builds a lab.
+    ///
+    /// # Errors
+    ///
+    /// The reason why this machine cannot have a lab. Any other failure is a panic.
     pub fn build() -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let lab = Self { names: Names::new(&format!("{PREFIX}{}-{number}", std::process::id())) };
         lab.add_machines().map_err(reason_to_skip)?;
-        remove_those_of_the_dead();
+        remove_abandoned_labs();
         lab.join();
-        lab.name_the_server();
+        lab.write_hosts_file();
         Ok(lab)
     }
 
-    /// All that takes a right of its own: to make namespaces, to mount a /sys, to set up interfaces, to write to /proc.
+    /// Does everything that needs a privilege: makes namespaces, mounts a /sys, sets up interfaces and writes to /proc.
     fn add_machines(&self) -> io::Result<()> {
         for name in self.names.each() {
             ip(&format!("netns add {name}"))?;
@@ -94,8 +98,8 @@ impl Lab {
         }
     }
 
-    /// `ip netns exec` lets the files of this folder take the place of those in /etc.
-    fn name_the_server(&self) {
+    /// Inside `ip netns exec`, the files of this folder replace those in /etc.
+    fn write_hosts_file(&self) {
         let folder = Path::new("/etc/netns").join(&self.names.client);
         fs::create_dir_all(&folder).unwrap();
         let hosts = format!("127.0.0.1 localhost\n{SERVER_V6} {SERVER_NAME}\n{SERVER} {SERVER_NAME}\n");
@@ -109,7 +113,7 @@ impl Drop for Lab {
     }
 }
 
-/// Nobody but a lab's own processes is in its namespaces; whoever is left ends with it.
+/// Removes the namespaces, and kills the lab's processes that are left in them.
 fn remove(names: &Names) {
     for name in names.each() {
         let pids = Command::new("ip").args(["netns", "pids", name]).output().map(|output| output.stdout);
@@ -121,8 +125,8 @@ fn remove(names: &Names) {
     }
 }
 
-/// Labs whose process was killed before it could remove them.
-fn remove_those_of_the_dead() {
+/// Removes labs whose process was killed before it could remove them.
+fn remove_abandoned_labs() {
     for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some((lab, _)) = name.rsplit_once('-') else { continue };
@@ -133,19 +137,19 @@ fn remove_those_of_the_dead() {
     }
 }
 
-/// Runs `ip` with these words.
+/// Runs `ip` with these arguments.
 pub fn ip(words: &str) -> io::Result<()> {
     run(Command::new("ip").args(words.split_whitespace()))
 }
 
-/// The error is what the command complains of.
+/// Runs a command. The error has what it wrote to stderr.
 fn run(command: &mut Command) -> io::Result<()> {
     let output = command.output()?;
     if output.status.success() {
         return Ok(());
     }
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("{command:?}: {}", complaint.trim())))
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("{command:?}: {}", stderr.trim())))
 }
 
 fn batch(namespace: &str, lines: &str) {
@@ -159,7 +163,7 @@ fn reason_to_skip(error: io::Error) -> String {
         return "there is no `ip` command".into();
     }
     let text = error.to_string();
-    // The last two are what a kernel without namespaces and a sealed container say.
+    // The last two are from a kernel without namespaces, and from a container with a read-only file system.
     let refusals = ["Permission denied", "not permitted", "Invalid argument", "Read-only file system"];
     assert!(refusals.iter().any(|refusal| text.contains(refusal)), "{text}");
     text.replace('\n', "; ")

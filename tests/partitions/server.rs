@@ -1,6 +1,7 @@
-//! The server: a process of its own on the server's machine, so that it can be stopped and killed.
+//! The server: a process of its own on the server's machine, so that a test can stop and kill it.
 //!
-//! It reports on stderr, in lines that begin with [`REPORT`], and takes commands on stdin, at whose end it exits.
+//! It writes reports to stderr, in lines that start with [`REPORT`], and reads commands from stdin. It exits at the end
+//! of stdin.
 
 use std::io::{self, BufRead, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,28 +11,28 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// Tells the process what to be: a mode and a port.
+/// The environment variable with the mode and the port of the process.
 pub const ROLE: &str = "PERCONN_PARTITIONS_SERVER";
-/// Begins each line of report.
+/// The start of each line with a report.
 pub const REPORT: &str = "server: ";
-/// How many bytes of each stream are reported.
-pub const BEGINNING: usize = 8;
+/// How many of the first bytes of each stream are reported.
+pub const HEAD_LEN: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Sends back what it receives.
     Echo,
-    /// Reads and counts, and writes nothing unless it is poked.
+    /// Reads and counts. Writes only when it gets the command "poke".
     Silent,
-    /// As `Silent`, but reads slower than a client writes: 64 KiB every 50 ms.
+    /// Like `Silent`, but reads slower than a client writes: 64 KiB every 50 ms.
     Slow,
-    /// As `Silent`, but reads 1 KiB every 100 ms.
+    /// Like `Silent`, but reads 1 KiB every 100 ms.
     Crawling,
-    /// As `Silent`, but reads only once it is opened.
+    /// Like `Silent`, but reads only after the command "open".
     Hoard,
-    /// As `Silent`, but writes a byte every 100 ms.
+    /// Like `Silent`, but writes a byte every 100 ms.
     Ticker,
-    /// As `Echo`, but accepts only once it is opened, and lets nobody queue for it.
+    /// Like `Echo`, but accepts only after the command "open", and has no backlog.
     Gate,
 }
 
@@ -40,30 +41,30 @@ impl Mode {
         [Self::Echo, Self::Silent, Self::Slow, Self::Crawling, Self::Hoard, Self::Ticker, Self::Gate];
 }
 
-/// What the commands act upon.
+/// What the commands act on.
 #[derive(Default)]
-struct Shared {
+struct ServerState {
     links: Mutex<Vec<TcpStream>>,
     is_open: Mutex<bool>,
     opened: Condvar,
 }
 
-impl Shared {
+impl ServerState {
     fn wait_until_open(&self) {
         let _open = self.opened.wait_while(self.is_open.lock().unwrap(), |is_open| !*is_open).unwrap();
     }
 
-    /// Takes commands until the test that gives them is gone.
-    fn obey(&self) {
+    /// Runs commands until the test closes stdin.
+    fn run_commands(&self) {
         for command in io::stdin().lock().lines().map_while(Result::ok) {
             match command.as_str() {
                 "open" => {
                     *self.is_open.lock().unwrap() = true;
                     self.opened.notify_all();
                 }
-                // What the client's kernel has given up, it answers by a reset.
+                // The client's kernel answers with a reset on a link that it has dropped.
                 "poke" => self.links.lock().unwrap().iter().for_each(|mut link| drop(link.write(b"."))),
-                other => panic!("no command: {other}"),
+                other => panic!("expected open or poke, got {other:?}"),
             }
         }
         std::process::exit(0);
@@ -71,15 +72,15 @@ impl Shared {
 }
 
 #[test]
-#[ignore = "the server that the other tests start"]
+#[ignore = "the server process that the other tests start"]
 fn process() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let (mode, port) = role.split_once(' ').unwrap();
     let mode = Mode::ALL.into_iter().find(|known| format!("{known:?}") == mode).unwrap();
     let listener = listen(port.parse().unwrap(), if mode == Mode::Gate { 0 } else { 128 });
-    let shared = Arc::new(Shared::default());
-    let obedient = Arc::clone(&shared);
-    thread::spawn(move || obedient.obey());
+    let shared = Arc::new(ServerState::default());
+    let commands = Arc::clone(&shared);
+    thread::spawn(move || commands.run_commands());
     report("listening");
     if mode == Mode::Gate {
         shared.wait_until_open();
@@ -101,7 +102,7 @@ fn listen(port: u16, backlog: i32) -> TcpListener {
     socket.into()
 }
 
-fn serve(mode: Mode, number: u32, mut stream: TcpStream, shared: &Shared) {
+fn serve(mode: Mode, number: u32, mut stream: TcpStream, shared: &ServerState) {
     match mode {
         Mode::Echo | Mode::Gate => return drop(io::copy(&mut stream.try_clone().unwrap(), &mut stream)),
         Mode::Hoard => shared.wait_until_open(),
@@ -125,20 +126,17 @@ fn serve(mode: Mode, number: u32, mut stream: TcpStream, shared: &Shared) {
 
 fn count(number: u32, mut stream: TcpStream, chunk: usize, pause: Duration) {
     let mut buf = vec![0; chunk];
-    let mut beginning = Vec::new();
+    let mut head = Vec::new();
     let mut received = 0;
     let how = loop {
         match stream.read(&mut buf) {
             Ok(0) => break "closed".to_owned(),
             Ok(n) => {
                 received += n;
-                let missing = BEGINNING - beginning.len();
-                beginning.extend_from_slice(&buf[..n.min(missing)]);
-                if missing > 0 && beginning.len() == BEGINNING {
-                    report(&format!(
-                        "link {number} began with {}",
-                        u64::from_be_bytes(beginning[..].try_into().unwrap())
-                    ));
+                let missing = HEAD_LEN - head.len();
+                head.extend_from_slice(&buf[..n.min(missing)]);
+                if missing > 0 && head.len() == HEAD_LEN {
+                    report(&format!("link {number} began with {}", u64::from_be_bytes(head[..].try_into().unwrap())));
                 }
             }
             Err(error) => break format!("{:?}", error.kind()),
@@ -148,7 +146,7 @@ fn count(number: u32, mut stream: TcpStream, chunk: usize, pause: Duration) {
     report(&format!("link {number} ended after {received} {how}"));
 }
 
-/// One system call, so that lines of several threads do not mix.
+/// Writes a report in one system call, so that the lines of several threads do not mix.
 fn report(what: &str) {
     let _ = io::stderr().write_all(format!("{REPORT}{what}\n").as_bytes());
 }

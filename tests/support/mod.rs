@@ -1,4 +1,4 @@
-//! What the tests share: a server whose every move is the test's, and a recorder of events.
+//! What the tests share: servers that the test controls, connections with short delays, and a recorder of events.
 
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use perconn::acceptor::{Acceptor, Stream};
-use perconn::{Builder, Conn, Error, Event, TcpDialer, dial_fn};
+use perconn::{Builder, Conn, Error, Event, StatusWatch, TcpDialer, dial_fn};
 use tokio::io::DuplexStream;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
-/// No wait in a test is meant to take long; this one says that something hangs.
-pub const HANG: Duration = Duration::from_secs(20);
+/// A wait that takes this long hangs: no wait in a test is meant to take nearly as long.
+pub const HANG_LIMIT: Duration = Duration::from_secs(20);
 
-/// Fails the test, instead of hanging it, if `future` takes for ever.
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(HANG, future).await {
+/// Awaits `future`, and panics instead of hanging when it takes longer than [`HANG_LIMIT`].
+pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(HANG_LIMIT, future).await {
         Ok(value) => value,
         Err(_) => panic!("hangs: {what}"),
     }
@@ -26,6 +26,8 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 /// A server on the loopback that accepts when the test says so.
 pub struct Server {
     listener: Option<TcpListener>,
+    /// Holds the port while the server is stopped, so that no other test gets it.
+    reserved: Option<TcpSocket>,
     pub address: SocketAddr,
 }
 
@@ -33,43 +35,51 @@ impl Server {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        Self { listener: Some(listener), address }
+        Self { listener: Some(listener), reserved: None, address }
     }
 
     pub async fn accept(&self) -> TcpStream {
         let listener = self.listener.as_ref().expect("the server is stopped");
-        soon("accept", listener.accept()).await.unwrap().0
+        in_time("accept", listener.accept()).await.unwrap().0
     }
 
     /// From now on, dials are refused.
     pub fn stop(&mut self) {
         self.listener = None;
+        let socket = TcpSocket::new_v4().unwrap();
+        // The links of this server still use the port.
+        #[cfg(unix)]
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        self.reserved = Some(socket);
     }
 
     pub async fn restart(&mut self) {
-        self.listener = Some(TcpListener::bind(self.address).await.unwrap());
+        let socket = self.reserved.take().expect("the server is not stopped");
+        self.listener = Some(socket.listen(128).unwrap());
     }
 
-    /// A connection to this server with delays fit for a test.
+    /// A builder of connections to this server, with short delays.
     pub fn client(&self) -> Builder<TcpDialer> {
         quick(Conn::builder(self.address))
     }
 
-    /// A connection and the server's end of its first link.
+    /// A connection, and the server's end of its first link.
     pub async fn pair(&self) -> (Conn, TcpStream) {
         let (conn, peer) = tokio::join!(self.client().connect(), self.accept());
         (conn.unwrap(), peer)
     }
 
-    /// Asserts that nobody has dialed.
-    pub async fn expect_silence(&self, time: Duration) {
+    /// Asserts that no dial arrives within `time`.
+    pub async fn expect_no_dial(&self, time: Duration) {
         let listener = self.listener.as_ref().expect("the server is stopped");
         let accepted = tokio::time::timeout(time, listener.accept()).await;
-        assert!(accepted.is_err(), "somebody dialed");
+        assert!(accepted.is_err(), "a client dialed");
     }
 }
 
-/// A server of one acceptor: it serves one link after the other, in the test's own task, where a failed assertion is seen.
+/// A server of one acceptor. It hands one link after the other to the test's own task, where a failed assertion fails
+/// the test.
 pub struct Links {
     acceptor: Acceptor,
     streams: mpsc::Receiver<Stream>,
@@ -89,27 +99,38 @@ impl Links {
         self.acceptor.local_addr().unwrap()
     }
 
-    /// The next link. It is accepted when the one before has been dropped.
+    /// The next link. It is accepted once the one before has been dropped.
     pub async fn next(&mut self) -> Stream {
-        soon("the next link", self.streams.recv()).await.unwrap()
+        in_time("the next link", self.streams.recv()).await.unwrap()
     }
 }
 
-/// An address at which nobody listens, nor will as long as the test runs: a socket is bound to it.
+/// A port of the loopback that no other socket can take, and at which every dial is refused until it listens.
+pub struct ReservedPort {
+    socket: TcpSocket,
+    pub address: SocketAddr,
+}
+
+impl ReservedPort {
+    pub fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        Self { socket, address }
+    }
+
+    pub fn listen(self) -> TcpListener {
+        self.socket.listen(128).unwrap()
+    }
+}
+
+/// An address at which every dial is refused for as long as the test process runs.
 pub async fn refused_address() -> SocketAddr {
-    let socket = std::mem::ManuallyDrop::new(tokio::net::TcpSocket::new_v4().unwrap());
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    socket.local_addr().unwrap()
+    let port = std::mem::ManuallyDrop::new(ReservedPort::new());
+    port.address
 }
 
-/// An address at which nobody listens, for one who will.
-pub async fn free_address() -> SocketAddr {
-    let mut server = Server::start().await;
-    server.stop();
-    server.address
-}
-
-/// A connection over pipes in memory, and their far ends.
+/// A connection over pipes in memory, and the far ends of its links.
 pub async fn pipes() -> (Conn<DuplexStream>, mpsc::UnboundedReceiver<DuplexStream>) {
     let (sender, peers) = mpsc::unbounded_channel();
     let dialer = dial_fn(move || {
@@ -117,10 +138,10 @@ pub async fn pipes() -> (Conn<DuplexStream>, mpsc::UnboundedReceiver<DuplexStrea
         sender.send(far).unwrap();
         std::future::ready(Ok(near))
     });
-    (soon("connect", quick(Conn::builder("memory").dialer(dialer)).connect()).await.unwrap(), peers)
+    (in_time("connect", quick(Conn::builder("memory").dialer(dialer)).connect()).await.unwrap(), peers)
 }
 
-/// Short delays, and no log.
+/// Sets short delays, and no log.
 pub fn quick<D>(builder: Builder<D>) -> Builder<D> {
     builder
         .retry_min(Duration::from_millis(5))
@@ -131,51 +152,54 @@ pub fn quick<D>(builder: Builder<D>) -> Builder<D> {
 
 /// Ends a link with a reset.
 pub fn reset(stream: TcpStream) {
-    crash(&stream);
+    set_reset_on_drop(&stream);
 }
 
-/// The same for a stream of [`Links`].
+/// Ends a link of [`Links`] with a reset.
 pub fn reset_link(stream: Stream) {
-    crash(stream.tcp().unwrap());
+    set_reset_on_drop(stream.tcp().unwrap());
 }
 
-/// When it is dropped, its peer gets a reset.
-fn crash(stream: &TcpStream) {
+fn set_reset_on_drop(stream: &TcpStream) {
     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// Waits until the connection knows that its link is gone, without touching it.
-pub async fn break_noticed<S>(conn: &Conn<S>) {
-    let mut status = conn.watch_status();
-    soon("the break is noticed", status.wait_for(|status| !status.is_connected())).await.unwrap();
+/// Waits until the connection has noticed that its link is gone, without a read or write of its own.
+pub async fn wait_for_break<S>(conn: &Conn<S>) {
+    wait_for_disconnect(conn.watch_status()).await;
+}
+
+/// The same, with the status of any kind of handle.
+pub async fn wait_for_disconnect(mut status: StatusWatch) {
+    in_time("the break is noticed", status.wait_for(|status| !status.is_connected())).await.unwrap();
 }
 
 /// Waits until a link of at least this generation is up.
-pub async fn generation_up<S>(conn: &Conn<S>, generation: u64) {
+pub async fn wait_for_generation<S>(conn: &Conn<S>, generation: u64) {
     while conn.generation() < generation {
         let mut status = conn.watch_status();
         if conn.generation() >= generation {
             break;
         }
-        soon("the next link comes up", status.changed()).await.unwrap();
+        in_time("the next link comes up", status.changed()).await.unwrap();
     }
-    soon("the link is up", conn.connected()).await.unwrap();
+    in_time("the link is up", conn.connected()).await.unwrap();
 }
 
-/// The crate's own error in an I/O error.
-pub fn inside(error: &std::io::Error) -> &Error {
-    error.get_ref().and_then(|inner| inner.downcast_ref()).unwrap_or_else(|| panic!("no perconn::Error in {error:?}"))
+/// The crate's own error inside of an I/O error.
+pub fn perconn_error(error: &std::io::Error) -> &Error {
+    Error::of(error).unwrap_or_else(|| panic!("no perconn::Error in {error:?}"))
 }
 
-/// The generation whose break an I/O error tells.
-pub fn told_generation(error: &std::io::Error) -> u64 {
-    match inside(error) {
+/// The generation whose break an I/O error reports.
+pub fn reported_generation(error: &std::io::Error) -> u64 {
+    match perconn_error(error) {
         Error::IoError { generation, .. } => *generation,
-        other => panic!("not a break: {other:?}"),
+        other => panic!("expected IoError, got {other:?}"),
     }
 }
 
-/// Hooks that write down what they are told.
+/// Records events, and sends each to the test.
 #[derive(Clone)]
 pub struct Recorder {
     events: Arc<Mutex<Vec<Event>>>,
@@ -201,10 +225,10 @@ impl Recorder {
     }
 }
 
-/// The next event that `pick` takes.
-pub async fn event<T>(events: &mut mpsc::UnboundedReceiver<Event>, pick: impl Fn(&Event) -> Option<T>) -> T {
+/// Waits for the next event for which `pick` returns a value.
+pub async fn next_event<T>(events: &mut mpsc::UnboundedReceiver<Event>, pick: impl Fn(&Event) -> Option<T>) -> T {
     loop {
-        let event = soon("an event", events.recv()).await.expect("the hook is gone");
+        let event = in_time("an event", events.recv()).await.expect("the hook is gone");
         if let Some(picked) = pick(&event) {
             return picked;
         }

@@ -1,5 +1,5 @@
-//! Real servers, each a process of its own on a free port, with its files in a temporary folder. They are killed without a
-//! word (SIGKILL), or by a signal of the test's choice, and started again at the same address.
+//! Real servers, each a process of its own on a free port, with its files in a temporary folder. A test kills them with
+//! SIGKILL or another signal, and starts them again at the same address.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::HANG;
+use crate::support::HANG_LIMIT;
 
-/// A server that is stopped, and whose folder is removed, when the test is over, however it ends.
+/// A server. Its drop kills it and removes its folder, even when the test panics.
 pub struct RealServer {
     pub address: SocketAddr,
     pub folder: PathBuf,
@@ -29,19 +29,19 @@ struct Process {
     folder: PathBuf,
     command: Box<dyn Fn() -> Command + Send>,
     child: Option<Child>,
-    is_over: bool,
-    /// What has to be done when the server is over, with its folder.
+    is_finished: bool,
+    /// Called with the folder after the last kill.
     clean_up: Option<fn(&Path)>,
 }
 
 impl RealServer {
-    /// Starts what `command` makes of a folder and a port. (It makes the files in the folder, too.)
+    /// Starts the command that `command` returns for a folder and a port. `command` also makes the files in the folder.
     pub fn start<C: Fn() -> Command + Send + 'static>(name: &str, command: impl FnOnce(&Path, u16) -> C) -> Self {
         let number = next_number();
         Self::start_numbered(number, name, free_address(number), command)
     }
 
-    /// The same, at an address that the test has chosen.
+    /// The same, at an address that the test chooses.
     pub fn start_at<C: Fn() -> Command + Send + 'static>(
         address: SocketAddr,
         name: &str,
@@ -59,9 +59,15 @@ impl RealServer {
         let folder = std::env::temp_dir().join(format!("perconn-{name}-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let nothing = Box::new(|| unreachable!("the server has no command yet"));
-        let process =
-            Process { address, folder: folder.clone(), command: nothing, child: None, is_over: false, clean_up: None };
-        // From here on, the folder is removed.
+        let process = Process {
+            address,
+            folder: folder.clone(),
+            command: nothing,
+            child: None,
+            is_finished: false,
+            clean_up: None,
+        };
+        // From here on, a drop removes the folder.
         let server = Self { address, folder: folder.clone(), process: Arc::new(Mutex::new(process)) };
         let command = Box::new(command(&folder, address.port()));
         server.lock().command = command;
@@ -69,29 +75,29 @@ impl RealServer {
         server
     }
 
-    /// Kills the server. It stays away until it is started again.
+    /// Kills the server. It stays down until [`Self::start_again`].
     pub fn kill(&self) {
         self.lock().kill();
     }
 
-    /// Starts the server, unless it runs, and waits until it listens.
+    /// Starts the server unless it runs, and waits until it listens.
     pub fn start_again(&self) {
         self.lock().start();
     }
 
-    /// Kills the server, and lets it start again in another thread.
+    /// Kills the server, and starts it again in another thread.
     pub fn kill_and_restart(&self) {
         self.lock().kill();
         let process = Arc::clone(&self.process);
         thread::spawn(move || lock(&process).start());
     }
 
-    /// Asks the server to end, and waits until it has.
+    /// Sends a signal to the server, and waits until it has exited.
     pub fn end_by(&self, signal: Signal) {
         self.lock().end_by(signal);
     }
 
-    /// Stops all its processes: they keep their sockets, and do nothing.
+    /// Stops all processes of the server: they keep their sockets and do nothing.
     pub fn freeze(&self) {
         self.lock().signal_all(Signal::STOP);
     }
@@ -101,12 +107,12 @@ impl RealServer {
         self.lock().signal_all(Signal::CONT);
     }
 
-    /// Does this with the folder when the server is over, before the folder is removed.
+    /// Calls `clean_up` with the folder after the last kill, before the folder is removed.
     pub fn clean_up_by(&self, clean_up: fn(&Path)) {
         self.lock().clean_up = Some(clean_up);
     }
 
-    /// What it has said since it was started.
+    /// The output of the server since its last start.
     pub fn log(&self) -> String {
         log_in(&self.folder)
     }
@@ -132,42 +138,46 @@ fn lock(process: &Mutex<Process>) -> MutexGuard<'_, Process> {
 impl Process {
     /// Starts the server and waits until it listens.
     fn start(&mut self) {
-        if self.is_over || self.child.is_some() {
+        if self.is_finished || self.child.is_some() {
             return;
         }
         let begin = Instant::now();
-        let mut before = String::new();
+        let mut earlier_log = String::new();
         loop {
             let log = File::create(self.folder.join("log")).unwrap();
             let mut command = (self.command)();
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
             let child = self.child.insert(command.spawn().unwrap());
             while child.try_wait().unwrap().is_none() {
-                if TcpStream::connect_timeout(&self.address, HANG / 10).is_ok() {
+                if TcpStream::connect_timeout(&self.address, HANG_LIMIT / 10).is_ok() {
                     return;
                 }
-                if begin.elapsed() >= HANG {
+                if begin.elapsed() >= HANG_LIMIT {
                     let state = |what| fs::read_to_string(format!("/proc/{}/{what}", child.id())).unwrap_or_default();
                     let log = log_in(&self.folder);
-                    panic!("does not listen: {} {}\n{log}\nthe one before:\n{before}", state("stat"), state("wchan"));
+                    panic!(
+                        "does not listen: {} {}\n{log}\nthe process before:\n{earlier_log}",
+                        state("stat"),
+                        state("wchan")
+                    );
                 }
                 thread::sleep(Duration::from_millis(5));
             }
-            // What is left of the one before (its port, its shared memory) may take a moment to go.
-            before = log_in(&self.folder);
-            assert!(begin.elapsed() < HANG, "does not start: {before}");
+            // The port or the shared memory of the process before may be freed late.
+            earlier_log = log_in(&self.folder);
+            assert!(begin.elapsed() < HANG_LIMIT, "does not start: {earlier_log}");
             thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Kills the process and its children, none of which can say another word.
+    /// Kills the process and its children, so that none of them sends another byte.
     fn kill(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         if child.try_wait().unwrap().is_some() {
             return;
         }
         let parent = Pid::from_child(&child);
-        // A stopped parent has no more children, and does not see them die; the children do not see it die.
+        // A stopped parent starts no more children and does not see them die, and they do not see it die.
         kill_process(parent, Signal::STOP).unwrap();
         let children = children(child.id());
         for child in &children {
@@ -175,8 +185,8 @@ impl Process {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        // A child may hold the listening socket to its end.
-        while children.iter().any(|child| lives(*child)) {
+        // A child may hold the listening socket until it exits.
+        while children.iter().any(|child| is_running(*child)) {
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -186,7 +196,7 @@ impl Process {
         let begin = Instant::now();
         kill_process(Pid::from_child(child), signal).unwrap();
         while child.try_wait().unwrap().is_none() {
-            assert!(begin.elapsed() < HANG, "does not end by {signal:?}");
+            assert!(begin.elapsed() < HANG_LIMIT, "does not end by {signal:?}");
             thread::sleep(Duration::from_millis(1));
         }
         self.child = None;
@@ -194,7 +204,7 @@ impl Process {
 
     fn signal_all(&self, signal: Signal) {
         let Some(parent) = &self.child else { return };
-        // The parent first: it has no more children once it is stopped.
+        // The parent first: once it is stopped, it starts no more children.
         let _ = kill_process(Pid::from_child(parent), signal);
         for child in children(parent.id()) {
             let _ = kill_process(child, signal);
@@ -205,7 +215,7 @@ impl Process {
 impl Drop for RealServer {
     fn drop(&mut self) {
         let mut process = self.lock();
-        process.is_over = true;
+        process.is_finished = true;
         process.kill();
         if let Some(clean_up) = process.clean_up {
             clean_up(&process.folder);
@@ -213,7 +223,7 @@ impl Drop for RealServer {
         if thread::panicking() {
             eprintln!("the server's log:\n{}", self.log());
         }
-        // What was killed may still be on its way out.
+        // A killed process may still be exiting.
         for _ in 0..100 {
             if fs::remove_dir_all(&process.folder).is_ok() {
                 break;
@@ -228,14 +238,14 @@ fn children(process: u32) -> Vec<Pid> {
     list.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect()
 }
 
-/// Whether a process has not yet exited. (The orphan that has, may wait for long to be collected.)
-fn lives(process: Pid) -> bool {
+/// Whether a process has not exited yet. An orphan that has may stay a zombie for long.
+fn is_running(process: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
 }
 
-/// A port below those that the kernel gives to clients: one of these could be taken while the server is down, or
-/// connect to itself.
+/// A free port below the range that the kernel gives to clients. While the server is down, a port of that range could
+/// be taken, or a client on it could connect to itself.
 fn free_address(number: u32) -> SocketAddr {
     let first = std::process::id().wrapping_mul(37).wrapping_add(number);
     let ports = (0..10_000).map(|step| 20_000 + (first.wrapping_add(step * 101) % 10_000) as u16);
@@ -244,7 +254,7 @@ fn free_address(number: u32) -> SocketAddr {
     free.expect("a free port")
 }
 
-/// The path of a program, or a line that says that the test is skipped.
+/// The path of a program. If there is none, prints a line that the test is skipped.
 pub fn program(test: &str, name: &str, folders: &[&str]) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     let found = folders
@@ -254,7 +264,7 @@ pub fn program(test: &str, name: &str, folders: &[&str]) -> Option<PathBuf> {
         .map(|folder| Path::new(folder).join(name))
         .find(|path| path.exists());
     if found.is_none() {
-        // Not by `eprintln!`, which the harness would keep to itself.
+        // The test harness would capture `eprintln!`.
         let _ = writeln!(io::stderr(), "skipped: {test}: there is no {name}");
     }
     found

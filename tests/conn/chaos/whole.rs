@@ -1,0 +1,56 @@
+//! A whole connection that sends each record again until it is acknowledged.
+
+use std::collections::HashSet;
+use std::io;
+
+use perconn::Error;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{client, expected_breaks, record, run_server, seeds};
+use crate::support::{Links, in_time, reported_generation};
+
+/// Nothing is lost, and exactly one operation reports each break.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whole_connection_with_retries_loses_nothing() {
+    for seed in seeds() {
+        println!("PERCONN_CHAOS_SEED={seed}");
+        let server = Links::start();
+        let mut conn = client(&server).build().unwrap();
+        let server = tokio::spawn(run_server(server, seed));
+        let mut reported = Vec::new();
+        let mut acknowledged = HashSet::new();
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut number = 0;
+        // As long as the server has links to kill, and then 20 more.
+        let mut after = 0;
+        while after < 20 {
+            let bytes = record(number, random.random_range(0..2_000));
+            let outcome = async {
+                conn.write_all(&bytes).await?;
+                conn.read_u64().await
+            };
+            match in_time("an exchange", outcome).await {
+                Ok(answer) => {
+                    assert_eq!(answer, number, "an answer from another link");
+                    acknowledged.insert(number);
+                    number += 1;
+                    after += usize::from(reported.len() as u64 >= expected_breaks(seed));
+                }
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && Error::of(&error).is_none() => {
+                    // `read_u64` at the end of the stream: the read reported the break as `Ok(0)`.
+                    reported.push(reported.last().map_or(1, |generation| generation + 1));
+                }
+                Err(error) => reported.push(reported_generation(&error)),
+            }
+        }
+        drop(conn);
+        let seen = in_time("the server", server).await.unwrap();
+        let every: Vec<u64> = (1..=reported.len() as u64).collect();
+        assert_eq!(reported, every);
+        assert_eq!(acknowledged.len() as u64, number, "records lost");
+        let arrived: HashSet<_> = seen.iter().flatten().copied().collect();
+        assert!(acknowledged.is_subset(&arrived));
+    }
+}

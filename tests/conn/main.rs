@@ -1,0 +1,32 @@
+//! The tests of the core: `Conn`, its halves and `SharedConn`. They need no feature of the crate.
+//!
+//! One module for each topic; a module that proves a promise of the README names it in its first line. The tests run in
+//! parallel in one process. A test that starts a process, counts the descriptors or threads of this process, or needs a
+//! global allocator or logger belongs in a binary of its own: see `allocations`, `descriptors` and `partitions`.
+
+#![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+// The promises of the README.
+mod breaks_reported_once;
+mod cancel_safety;
+mod no_lost_wakeups;
+mod no_torn_frames;
+mod nothing_hangs;
+mod unacknowledged_bytes;
+mod writes_after_close;
+
+// The handles.
+mod auto_traits;
+mod like_tcp_stream;
+mod shared;
+mod split;
+
+// Dials and streams.
+mod custom_streams;
+mod failed_dials;
+
+// Everything together.
+mod chaos;
