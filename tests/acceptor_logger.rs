@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use perconn::acceptor::{Acceptor, AcceptorBuilder, Event};
-use support::soon;
+use support::in_time;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
@@ -35,8 +35,8 @@ fn acceptor(panics_at: fn(&Event) -> bool) -> AcceptorBuilder {
 
 /// The end of the stream, or a reset.
 async fn visit(acceptor: &Acceptor) {
-    let mut stream = soon("connect", TcpStream::connect(acceptor.local_addr().unwrap())).await.unwrap();
-    let _ = soon("its end", stream.read(&mut [0])).await;
+    let mut stream = in_time("connect", TcpStream::connect(acceptor.local_addr().unwrap())).await.unwrap();
+    let _ = in_time("its end", stream.read(&mut [0])).await;
 }
 
 async fn all_gone(acceptor: &Acceptor, accepted: u64) {
@@ -45,7 +45,7 @@ async fn all_gone(acceptor: &Acceptor, accepted: u64) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    soon("all are gone", wait).await;
+    in_time("all are gone", wait).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use perconn::{Builder, Conn, Error, TcpDialer, dial_fn};
-use support::{Server, quick, soon};
+use support::{Server, in_time, quick};
 
 fn rejected(builder: Builder<TcpDialer>, expected: &[&str]) {
     let error = builder.build().unwrap_err();
@@ -42,7 +42,7 @@ async fn addresses_that_cannot_be_dialed_are_named() {
         ("not a host:80", "neither a name nor an IP address"),
     ] {
         rejected(Conn::builder(address), &[&format!("{address:?}"), why]);
-        let error = soon("connect", Conn::connect(address)).await.unwrap_err();
+        let error = in_time("connect", Conn::connect(address)).await.unwrap_err();
         assert!(matches!(error, Error::InvalidConfig(_)));
     }
     rejected(Conn::builder(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))), &["127.0.0.1:0"]);
@@ -88,9 +88,9 @@ async fn nodelay_is_set_on_every_link() {
         for _ in 0..3 {
             assert_eq!(conn.get_ref().unwrap().nodelay().unwrap(), nodelay);
             drop(peer);
-            soon("told", tokio::io::AsyncReadExt::read(&mut conn, &mut [0; 4])).await.unwrap();
+            in_time("told", tokio::io::AsyncReadExt::read(&mut conn, &mut [0; 4])).await.unwrap();
             peer = server.accept().await;
-            soon("connected", conn.connected()).await.unwrap();
+            in_time("connected", conn.connected()).await.unwrap();
         }
     }
 }
@@ -98,6 +98,6 @@ async fn nodelay_is_set_on_every_link() {
 #[tokio::test]
 async fn label_of_a_custom_dialer_may_be_any_text() {
     let memory = || std::future::ready(Ok(tokio::io::duplex(64).0));
-    let conn = soon("connect", Conn::builder("the queue in the cellar").dialer(memory).connect()).await.unwrap();
+    let conn = in_time("connect", Conn::builder("the queue in the cellar").dialer(memory).connect()).await.unwrap();
     assert!(format!("{conn:?}").contains("the queue in the cellar"));
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use perconn::{Conn, Dial, Error, SocketOptions, TcpDialer, dial_fn};
 use socket2::SockRef;
-use support::{Server, break_noticed, generation_up, quick, refused_address, soon};
+use support::{Server, in_time, quick, refused_address, wait_for_break, wait_for_generation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -27,20 +27,20 @@ async fn failed_dial_moves_on_to_the_next_address_and_a_break_comes_back_to_the_
     let (mut one, two) = (Server::start().await, Server::start().await);
     let builder = quick(Conn::builder("cluster")).addresses([dead, one.address, two.address]);
     let mut conn = builder.build().unwrap();
-    soon("the second address", conn.connected()).await.unwrap();
+    in_time("the second address", conn.connected()).await.unwrap();
     let peer = one.accept().await;
     assert_eq!(conn.peer_addr().unwrap(), one.address);
     // A break: the address that was good is dialed again.
     drop(peer);
-    assert_eq!(soon("the end", conn.read(&mut [0])).await.unwrap(), 0);
-    soon("the same address", conn.connected()).await.unwrap();
+    assert_eq!(in_time("the end", conn.read(&mut [0])).await.unwrap(), 0);
+    in_time("the same address", conn.connected()).await.unwrap();
     let peer = one.accept().await;
     assert_eq!(conn.peer_addr().unwrap(), one.address);
     // Its server goes away: the next one in the list has its turn.
     one.stop();
     drop(peer);
-    assert_eq!(soon("the end", conn.read(&mut [0])).await.unwrap(), 0);
-    soon("the third address", conn.connected()).await.unwrap();
+    assert_eq!(in_time("the end", conn.read(&mut [0])).await.unwrap(), 0);
+    in_time("the third address", conn.connected()).await.unwrap();
     assert_eq!(conn.peer_addr().unwrap(), two.address);
 }
 
@@ -53,7 +53,7 @@ async fn set_up_that_fails_is_a_failure_of_its_address() {
         if stream.peer_addr()? == first { Err(io::Error::other("read only")) } else { Ok(stream) }
     });
     let conn = builder.build().unwrap();
-    soon("the primary", conn.connected()).await.unwrap();
+    in_time("the primary", conn.connected()).await.unwrap();
     assert_eq!(conn.peer_addr().unwrap(), primary.address);
     primary.accept().await;
     // The one dial to it.
@@ -72,14 +72,14 @@ async fn dial_that_runs_out_of_time_is_a_failure_of_its_address() {
         Ok(stream)
     });
     let conn = builder.build().unwrap();
-    soon("the good one", conn.connected()).await.unwrap();
+    in_time("the good one", conn.connected()).await.unwrap();
     good.accept().await;
 }
 
 #[tokio::test]
 async fn failure_of_one_of_several_addresses_names_it() {
     let (one, two) = (refused_address().await, refused_address().await);
-    let error = soon("connect", quick(Conn::builder("cluster")).addresses([one, two]).connect()).await.unwrap_err();
+    let error = in_time("connect", quick(Conn::builder("cluster")).addresses([one, two]).connect()).await.unwrap_err();
     let Error::DialFailure { address, source, .. } = error else { panic!("{error:?}") };
     assert_eq!(address, "cluster");
     assert_eq!(source.kind(), io::ErrorKind::ConnectionRefused);
@@ -99,7 +99,7 @@ async fn bad_lists_of_addresses_are_refused_when_built() {
 async fn name_with_addresses_of_both_versions_is_reached_on_the_one_that_answers() {
     // It listens on 127.0.0.1 only; the name may also stand for ::1.
     let server = Server::start().await;
-    let conn = soon("connect", quick(Conn::builder(("localhost", server.address.port()))).connect()).await.unwrap();
+    let conn = in_time("connect", quick(Conn::builder(("localhost", server.address.port()))).connect()).await.unwrap();
     assert_eq!(conn.peer_addr().unwrap(), server.address);
 }
 
@@ -113,7 +113,7 @@ async fn local_address_is_dialed_from_on_every_link() {
     let mut conn = conn.unwrap();
     assert_eq!(peer.peer_addr().unwrap().ip(), from);
     drop(peer);
-    assert_eq!(soon("the end", conn.read(&mut [0])).await.unwrap(), 0);
+    assert_eq!(in_time("the end", conn.read(&mut [0])).await.unwrap(), 0);
     assert_eq!(server.accept().await.peer_addr().unwrap().ip(), from);
 }
 
@@ -125,7 +125,7 @@ async fn local_address_that_cannot_be_is_named() {
         server.client().socket_options(options).connect()
     };
     // TEST-NET-1 (RFC 5737) is nobody's.
-    let error = soon("connect", from("192.0.2.7")).await.unwrap_err();
+    let error = in_time("connect", from("192.0.2.7")).await.unwrap_err();
     let Error::DialFailure { source, .. } = error else { panic!("{error:?}") };
     assert!(source.to_string().contains("local address 192.0.2.7: "), "{source}");
     let text = invalid(from("::1").await);
@@ -153,9 +153,9 @@ async fn options_are_set_before_the_set_up_and_on_every_link() {
     let (conn, peer) = tokio::join!(builder.connect(), server.accept());
     let conn = conn.unwrap();
     drop(peer);
-    break_noticed(&conn).await;
+    wait_for_break(&conn).await;
     server.accept().await;
-    generation_up(&conn, 2).await;
+    wait_for_generation(&conn, 2).await;
     assert_eq!(links.load(Ordering::Relaxed), 2);
 }
 
@@ -222,16 +222,16 @@ mod unix {
         let folder = Folder::new("unix");
         let path = folder.0.join("socket");
         let listener = UnixListener::bind(&path).unwrap();
-        let mut conn = soon("connect", quick(Conn::unix(&path)).connect()).await.unwrap();
-        let (mut peer, _) = soon("accept", listener.accept()).await.unwrap();
+        let mut conn = in_time("connect", quick(Conn::unix(&path)).connect()).await.unwrap();
+        let (mut peer, _) = in_time("accept", listener.accept()).await.unwrap();
         conn.write_all(b"one").await.unwrap();
         peer.read_exact(&mut [0; 3]).await.unwrap();
         drop((peer, listener));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(soon("the end", conn.read(&mut [0])).await.unwrap(), 0);
+        assert_eq!(in_time("the end", conn.read(&mut [0])).await.unwrap(), 0);
         let listener = UnixListener::bind(&path).unwrap();
-        soon("write", conn.write_all(b"two")).await.unwrap();
-        let (mut peer, _) = soon("accept", listener.accept()).await.unwrap();
+        in_time("write", conn.write_all(b"two")).await.unwrap();
+        let (mut peer, _) = in_time("accept", listener.accept()).await.unwrap();
         let mut bytes = [0; 3];
         peer.read_exact(&mut bytes).await.unwrap();
         assert_eq!(&bytes, b"two");
@@ -252,7 +252,7 @@ mod unix {
 
     #[tokio::test]
     async fn missing_socket_is_a_failed_dial_that_says_so() {
-        let error = soon("connect", quick(Conn::unix("/nowhere/at.all")).connect()).await.unwrap_err();
+        let error = in_time("connect", quick(Conn::unix("/nowhere/at.all")).connect()).await.unwrap_err();
         let Error::DialFailure { address, source, .. } = error else { panic!("{error:?}") };
         assert_eq!((address.as_str(), source.kind()), ("/nowhere/at.all", io::ErrorKind::NotFound));
     }

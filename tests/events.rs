@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use perconn::{Conn, Error, Event, Status};
-use support::{Recorder, Server, event, quick, reset, soon};
+use support::{Recorder, Server, in_time, next_event, quick, reset};
 use tokio::io::AsyncReadExt;
 
 #[tokio::test]
@@ -21,12 +21,12 @@ async fn events_tell_the_whole_story_in_order() {
     let mut conn = conn.unwrap();
     server.stop();
     reset(peer);
-    assert!(soon("read", conn.read_u8()).await.is_err());
-    event(&mut events, |event| matches!(event, Event::DialFailed { attempt: 2, .. }).then_some(())).await;
+    assert!(in_time("read", conn.read_u8()).await.is_err());
+    next_event(&mut events, |event| matches!(event, Event::DialFailed { attempt: 2, .. }).then_some(())).await;
     server.restart().await;
     let _peer = server.accept().await;
-    soon("connected", conn.connected()).await.unwrap();
-    soon("close", conn.close()).await;
+    in_time("connected", conn.connected()).await.unwrap();
+    in_time("close", conn.close()).await;
 
     let events = recorder.events();
     assert!(matches!(events[0], Event::Connected { generation: 1, attempt: 1, .. }), "{:?}", events[0]);
@@ -58,14 +58,14 @@ async fn break_is_logged_once_though_several_notice_it() {
     for generation in 2..=10 {
         reset(peer);
         let both = async { tokio::join!(read.read_u8(), tokio::io::AsyncWriteExt::write_all(&mut write, b"x")) };
-        assert!(soon("both halves", both).await.0.is_err());
+        assert!(in_time("both halves", both).await.0.is_err());
         peer = server.accept().await;
-        event(&mut events, |event| {
+        next_event(&mut events, |event| {
             matches!(event, Event::Reconnected { generation: g, .. } if *g == generation).then_some(())
         })
         .await;
         // Takes the error of a write that was too early to see the reset.
-        while soon("write", tokio::io::AsyncWriteExt::write_all(&mut write, b"x")).await.is_err() {}
+        while in_time("write", tokio::io::AsyncWriteExt::write_all(&mut write, b"x")).await.is_err() {}
     }
     let mut is_up = false;
     for event in recorder.events() {
@@ -86,7 +86,7 @@ async fn status_never_says_connected_after_an_error_was_told() {
         assert_eq!(conn.generation(), generation);
         assert!(conn.is_connected());
         reset(peer);
-        assert!(soon("read", conn.read_u8()).await.is_err());
+        assert!(in_time("read", conn.read_u8()).await.is_err());
         // The actor has not run since: this is what the operation itself wrote down.
         match status.current() {
             Status::Connected { generation: g, .. } => assert!(g > generation),
@@ -94,7 +94,7 @@ async fn status_never_says_connected_after_an_error_was_told() {
             other => panic!("{other:?}"),
         }
         peer = server.accept().await;
-        soon("connected", conn.connected()).await.unwrap();
+        in_time("connected", conn.connected()).await.unwrap();
     }
 }
 
@@ -105,19 +105,19 @@ async fn slow_hook_delays_the_redial_and_nothing_else() {
     let may_leave = Mutex::new(may_leave);
     let builder = server.client().on_event(move |event| {
         if matches!(event, Event::Disconnected { .. }) {
-            let _ = may_leave.lock().unwrap().recv_timeout(support::HANG);
+            let _ = may_leave.lock().unwrap().recv_timeout(support::HANG_LIMIT);
         }
     });
     let (conn, peer) = tokio::join!(builder.connect(), server.accept());
     let (mut read, mut write) = conn.unwrap().into_split();
     reset(peer);
     // Both halves are told while the hook sleeps.
-    assert!(soon("read", read.read_u8()).await.is_err());
-    assert!(soon("write", tokio::io::AsyncWriteExt::write_all(&mut write, b"x")).await.is_err());
+    assert!(in_time("read", read.read_u8()).await.is_err());
+    assert!(in_time("write", tokio::io::AsyncWriteExt::write_all(&mut write, b"x")).await.is_err());
     assert!(!read.is_connected());
     leave.send(()).unwrap();
     let _peer = server.accept().await;
-    soon("connected", read.connected()).await.unwrap();
+    in_time("connected", read.connected()).await.unwrap();
 }
 
 #[tokio::test]

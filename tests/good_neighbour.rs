@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use perconn::{Builder, Conn, Dial, Event, dial_fn};
-use support::{Recorder, event};
+use support::{Recorder, next_event};
 use tokio::io::DuplexStream;
 use tokio::time::Instant;
 
@@ -194,7 +194,7 @@ async fn reconnect_cuts_the_delay_short_and_does_nothing_during_a_dial() {
     let conn = conn(refusing(&dials)).retry_min(3600 * S).retry_max(3600 * S).on_event(recorder.hook());
     let conn = conn.build().unwrap();
     for attempt in 1..=5 {
-        event(&mut events, |event| {
+        next_event(&mut events, |event| {
             matches!(event, Event::DialFailed { attempt: n, .. } if *n == attempt).then_some(())
         })
         .await;
@@ -251,7 +251,7 @@ async fn retries_are_counted_over_failures_and_flaps() {
         let (recorder, mut events) = Recorder::new();
         let dials = Dials::default();
         let conn = counted(refusing(&dials), max, &recorder);
-        event(&mut events, |event| matches!(event, Event::GaveUp { .. }).then_some(())).await;
+        next_event(&mut events, |event| matches!(event, Event::GaveUp { .. }).then_some(())).await;
         assert_eq!(dials.count() as u32, max + 1);
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert_eq!(dials.count() as u32, max + 1);
@@ -261,7 +261,7 @@ async fn retries_are_counted_over_failures_and_flaps() {
         let dials = Dials::default();
         let flapping = counted(closing(&dials, |_| Duration::ZERO), max, &recorder);
         let reader = tokio::spawn(read_for_ever(flapping));
-        event(&mut events, |event| matches!(event, Event::GaveUp { .. }).then_some(())).await;
+        next_event(&mut events, |event| matches!(event, Event::GaveUp { .. }).then_some(())).await;
         assert_eq!(dials.count() as u32, max + 1);
         reader.await.unwrap();
     }
@@ -284,7 +284,7 @@ async fn dial_timeout_covers_the_whole_dial() {
     });
     let start = Instant::now();
     let conn = conn(dialer).dial_timeout(5 * S).on_event(recorder.hook()).build().unwrap();
-    let cause = event(&mut events, |event| match event {
+    let cause = next_event(&mut events, |event| match event {
         Event::DialFailed { cause, .. } => Some(Arc::clone(cause)),
         _ => None,
     });

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use perconn::{Conn, Error, Keepalive, dial_fn};
 use socket2::SockRef;
-use support::{Server, inside, quick, soon, told_generation};
+use support::{Server, in_time, perconn_error, quick, reported_generation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
@@ -26,13 +26,13 @@ async fn watched() -> (Conn<DuplexStream>, mpsc::UnboundedReceiver<DuplexStream>
         std::future::ready(Ok(near))
     });
     let builder = quick(Conn::builder("memory").dialer(dialer)).idle_timeout(LIMIT);
-    (soon("connect", builder.connect()).await.unwrap(), peers)
+    (in_time("connect", builder.connect()).await.unwrap(), peers)
 }
 
 fn assert_silent(error: &io::Error, generation: u64) {
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-    assert_eq!(told_generation(error), generation);
-    let cause = std::error::Error::source(inside(error)).unwrap().to_string();
+    assert_eq!(reported_generation(error), generation);
+    let cause = std::error::Error::source(perconn_error(error)).unwrap().to_string();
     assert_eq!(cause, "nothing was received for 10s");
 }
 
@@ -161,9 +161,9 @@ async fn urgent_data_hides_neither_bytes_nor_silence() {
     SockRef::from(&peer).send_out_of_band(b"!").unwrap();
     peer.write_all(b"def").await.unwrap();
     let mut text = [0; 6];
-    soon("read", conn.read_exact(&mut text)).await.unwrap();
+    in_time("read", conn.read_exact(&mut text)).await.unwrap();
     assert_eq!(&text, b"abcdef");
-    assert_eq!(soon("told", conn.read_u8()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(in_time("told", conn.read_u8()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
 }
 
 /// What the peer had not taken when it was given up must not reach it later, though a half that sleeps holds the socket.
@@ -178,10 +178,10 @@ async fn link_that_is_given_up_is_cut_at_once_whoever_holds_it() {
     while let Ok(n) = timeout(Duration::from_millis(50), write.write(&[7; 100_000])).await {
         written += n.unwrap();
     }
-    assert_eq!(soon("told", read.read_u8()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(in_time("told", read.read_u8()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     // The writing half has not been used since.
     let mut received = Vec::new();
-    let end = soon("the peer's end", peer.read_to_end(&mut received)).await;
+    let end = in_time("the peer's end", peer.read_to_end(&mut received)).await;
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     assert!(received.len() < written, "all of {written} bytes have arrived");
 }
@@ -232,7 +232,7 @@ async fn byte_that_came_while_the_runtime_was_blocked_counts() {
     peer.write_u8(7).await.unwrap();
     // Blocks the only thread for longer than the limit.
     std::thread::sleep(limit * 3 / 2);
-    assert_eq!(soon("read", conn.read_u8()).await.unwrap(), 7);
+    assert_eq!(in_time("read", conn.read_u8()).await.unwrap(), 7);
     assert_eq!(conn.generation(), 1);
 }
 
@@ -253,8 +253,8 @@ async fn options_are_set_again_on_every_link() {
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_millis(12_345)));
         conn.reconnect();
         peer = server.accept().await;
-        support::generation_up(&conn, generation + 1).await;
-        assert_eq!(told_generation(&conn.read_u8().await.unwrap_err()), generation);
+        support::wait_for_generation(&conn, generation + 1).await;
+        assert_eq!(reported_generation(&conn.read_u8().await.unwrap_err()), generation);
     }
     drop(peer);
 }

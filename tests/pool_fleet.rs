@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::nobody_has_anything;
 
 #[path = "support/mod.rs"]
@@ -92,7 +92,7 @@ async fn start(port: u16) -> (Child, u16) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-    let line = soon("the server listens", lines.next_line()).await.unwrap().unwrap_or_default();
+    let line = in_time("the server listens", lines.next_line()).await.unwrap().unwrap_or_default();
     let port = line.strip_prefix("port ").unwrap_or_else(|| panic!("the server says: {line}")).parse().unwrap();
     (process, port)
 }
@@ -109,7 +109,7 @@ struct Tally {
 async fn exchange(resource: &Resource, server: &Server, tally: &Tally) {
     let begun = server.kills_begun.load(Ordering::SeqCst);
     let is_sound = begun == server.kills_ended.load(Ordering::SeqCst);
-    let mut conn = match soon("get", resource.get()).await {
+    let mut conn = match in_time("get", resource.get()).await {
         Ok(conn) => conn,
         Err(GetError::Dial { source, .. }) => {
             // (A listener that dies with connections that it has not accepted yet resets them.)
@@ -122,7 +122,7 @@ async fn exchange(resource: &Resource, server: &Server, tally: &Tally) {
         Err(other) => panic!("{other:?}"),
     };
     let is_reused = conn.is_reused();
-    let outcome = soon("an exchange", async {
+    let outcome = in_time("an exchange", async {
         conn.close_on_drop(true);
         conn.write_all(b"question").await?;
         let mut answer = [0; 8];
@@ -192,7 +192,7 @@ async fn client() {
         let server = &servers[index];
         server.kills_begun.fetch_add(1, Ordering::SeqCst);
         let mut process = processes.remove(&index).unwrap();
-        soon("the server's end", process.kill()).await.unwrap();
+        in_time("the server's end", process.kill()).await.unwrap();
         server.kills_ended.fetch_add(1, Ordering::SeqCst);
         kills += 1;
         processes.insert(index, start(server.port).await.0);

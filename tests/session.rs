@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use perconn::{Error, Session, Sessions, Status, WhenDown};
-use support::{Server, pipes, refused_address, reset, soon, told_generation};
+use support::{Server, in_time, pipes, refused_address, reported_generation, reset};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -17,16 +17,16 @@ use tokio::sync::mpsc;
 async fn lend(server: &Server) -> (Sessions, Session, TcpStream) {
     let (conn, peer) = server.pair().await;
     let mut sessions = Sessions::new(conn);
-    let session = soon("the first session", sessions.next()).await.unwrap();
+    let session = in_time("the first session", sessions.next()).await.unwrap();
     (sessions, session, peer)
 }
 
 async fn exchange(session: &mut Session, peer: &mut TcpStream) {
     let mut byte = [0];
-    soon("write", session.write_all(b"?")).await.unwrap();
-    soon("the peer's read", peer.read_exact(&mut byte)).await.unwrap();
-    soon("the peer's write", peer.write_all(b"!")).await.unwrap();
-    soon("read", session.read_exact(&mut byte)).await.unwrap();
+    in_time("write", session.write_all(b"?")).await.unwrap();
+    in_time("the peer's read", peer.read_exact(&mut byte)).await.unwrap();
+    in_time("the peer's write", peer.write_all(b"!")).await.unwrap();
+    in_time("read", session.read_exact(&mut byte)).await.unwrap();
     assert_eq!(&byte, b"!");
 }
 
@@ -37,8 +37,8 @@ async fn link_that_is_up_serves_the_first_session_and_a_fresh_one_the_next() {
     exchange(&mut session, &mut peer).await;
     assert_eq!(session.generation(), 1);
     drop(peer);
-    assert_eq!(soon("the end", session.read(&mut [0; 4])).await.unwrap(), 0);
-    let mut session = soon("the next session", sessions.next()).await.unwrap();
+    assert_eq!(in_time("the end", session.read(&mut [0; 4])).await.unwrap(), 0);
+    let mut session = in_time("the next session", sessions.next()).await.unwrap();
     exchange(&mut session, &mut server.accept().await).await;
     assert_eq!(session.generation(), 2);
 }
@@ -48,15 +48,15 @@ async fn session_that_was_told_touches_no_other_link() {
     let server = Server::start().await;
     let (mut sessions, mut session, peer) = lend(&server).await;
     reset(peer);
-    let error = soon("read", session.read(&mut [0; 4])).await.unwrap_err();
-    assert_eq!((error.kind(), told_generation(&error)), (ErrorKind::ConnectionReset, 1));
+    let error = in_time("read", session.read(&mut [0; 4])).await.unwrap_err();
+    assert_eq!((error.kind(), reported_generation(&error)), (ErrorKind::ConnectionReset, 1));
     let mut peer = server.accept().await;
     for _ in 0..3 {
-        assert_eq!(soon("write", session.write(b"old")).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
-        assert_eq!(soon("read", session.read(&mut [0; 4])).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
-        assert!(soon("shutdown", session.shutdown()).await.is_ok());
+        assert_eq!(in_time("write", session.write(b"old")).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(in_time("read", session.read(&mut [0; 4])).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert!(in_time("shutdown", session.shutdown()).await.is_ok());
     }
-    let mut next = soon("the next session", sessions.next()).await.unwrap();
+    let mut next = in_time("the next session", sessions.next()).await.unwrap();
     exchange(&mut next, &mut peer).await;
     drop(session);
     exchange(&mut next, &mut peer).await;
@@ -70,12 +70,12 @@ async fn end_of_the_stream_stays_the_end_and_writes_fail() {
     peer.write_all(b"last words").await.unwrap();
     drop(peer);
     let mut words = String::new();
-    soon("read", session.read_to_string(&mut words)).await.unwrap();
+    in_time("read", session.read_to_string(&mut words)).await.unwrap();
     assert_eq!(words, "last words");
     let _peer = server.accept().await;
     for _ in 0..3 {
-        assert_eq!(soon("read", session.read(&mut [0; 4])).await.unwrap(), 0);
-        assert_eq!(soon("write", session.write(b"old")).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!(in_time("read", session.read(&mut [0; 4])).await.unwrap(), 0);
+        assert_eq!(in_time("write", session.write(b"old")).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
     }
 }
 
@@ -92,21 +92,21 @@ async fn what_had_arrived_is_read_though_a_write_was_told_first() {
             drop(peer);
         }
         let mut peer = server.accept().await; // so it was noticed
-        let told = soon("write", session.write(b"old")).await.unwrap_err();
-        assert_eq!(told_generation(&told), 1);
+        let told = in_time("write", session.write(b"old")).await.unwrap_err();
+        assert_eq!(reported_generation(&told), 1);
         for _ in 0..3 {
-            assert_eq!(soon("write", session.write(b"old")).await.unwrap_err().kind(), told.kind());
-            assert!(soon("shutdown", session.shutdown()).await.is_ok());
+            assert_eq!(in_time("write", session.write(b"old")).await.unwrap_err().kind(), told.kind());
+            assert!(in_time("shutdown", session.shutdown()).await.is_ok());
         }
         let mut words = Vec::new();
-        let outcome = soon("read", session.read_to_end(&mut words)).await;
+        let outcome = in_time("read", session.read_to_end(&mut words)).await;
         assert_eq!(words, b"go away");
         match is_reset {
-            true => assert_eq!(told_generation(&outcome.unwrap_err()), 1),
+            true => assert_eq!(reported_generation(&outcome.unwrap_err()), 1),
             false => drop(outcome.unwrap()),
         }
-        assert!(soon("write", session.write(b"old")).await.is_err());
-        let mut next = soon("the next session", sessions.next()).await.unwrap();
+        assert!(in_time("write", session.write(b"old")).await.is_err());
+        let mut next = in_time("the next session", sessions.next()).await.unwrap();
         exchange(&mut next, &mut peer).await;
     }
 }
@@ -118,10 +118,10 @@ async fn what_had_arrived_is_read_though_the_next_links_have_come_and_gone() {
         let (conn, mut peer) = server.pair().await;
         let mut status = conn.watch_status();
         let mut sessions = Sessions::new(conn);
-        let mut session = soon("the first session", sessions.next()).await.unwrap();
+        let mut session = in_time("the first session", sessions.next()).await.unwrap();
         if first == 2 {
             drop(session);
-            session = soon("the next session", sessions.next()).await.unwrap();
+            session = in_time("the next session", sessions.next()).await.unwrap();
             peer = server.accept().await;
         }
         peer.write_all(b"go away").await.unwrap();
@@ -130,11 +130,11 @@ async fn what_had_arrived_is_read_though_the_next_links_have_come_and_gone() {
             let mut peer = server.accept().await;
             let is_up =
                 |status: &Status| matches!(status, Status::Connected { generation: up, .. } if *up == generation);
-            soon("the next link", status.wait_for(is_up)).await.unwrap();
+            in_time("the next link", status.wait_for(is_up)).await.unwrap();
             peer.write_all(b"go away, too").await.unwrap();
         }
         let mut words = String::new();
-        soon("read", session.read_to_string(&mut words)).await.unwrap();
+        in_time("read", session.read_to_string(&mut words)).await.unwrap();
         assert_eq!(words, "go away");
     }
 }
@@ -147,9 +147,9 @@ async fn next_says_nothing_on_the_link() {
     let much = vec![0; 64 << 20];
     assert!(tokio::time::timeout(Duration::from_millis(300), conn.write_all(&much)).await.is_err());
     let mut sessions = Sessions::new(conn);
-    let mut session = soon("the first session", sessions.next()).await.unwrap();
+    let mut session = in_time("the first session", sessions.next()).await.unwrap();
     peer.write_all(b"!").await.unwrap();
-    assert_eq!(soon("read", session.read_u8()).await.unwrap(), b'!');
+    assert_eq!(in_time("read", session.read_u8()).await.unwrap(), b'!');
 }
 
 #[tokio::test]
@@ -157,18 +157,18 @@ async fn shutdown_shuts_a_stream_that_is_no_socket_down() {
     let (conn, mut peers) = pipes().await;
     let mut sessions = Sessions::new(conn);
     for is_read in [true, false, false] {
-        let mut session = soon("the next session", sessions.next()).await.unwrap();
-        let mut peer = soon("the peer", peers.recv()).await.unwrap();
+        let mut session = in_time("the next session", sessions.next()).await.unwrap();
+        let mut peer = in_time("the peer", peers.recv()).await.unwrap();
         if is_read {
             peer.write_all(b"!").await.unwrap();
-            assert_eq!(soon("read", session.read_u8()).await.unwrap(), b'!');
+            assert_eq!(in_time("read", session.read_u8()).await.unwrap(), b'!');
         }
         session.write_all(b"bye").await.unwrap();
-        soon("shutdown", session.shutdown()).await.unwrap();
+        in_time("shutdown", session.shutdown()).await.unwrap();
         let mut received = String::new();
-        soon("the peer sees the end", peer.read_to_string(&mut received)).await.unwrap();
+        in_time("the peer sees the end", peer.read_to_string(&mut received)).await.unwrap();
         assert_eq!(received, "bye");
-        assert_eq!(soon("write", session.write(b"more")).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!(in_time("write", session.write(b"more")).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
     }
 }
 
@@ -176,29 +176,29 @@ async fn shutdown_shuts_a_stream_that_is_no_socket_down() {
 async fn close_lets_go_of_a_stream_that_is_no_socket() {
     let (conn, mut peers) = pipes().await;
     let mut sessions = Sessions::new(conn);
-    let _session = soon("the first session", sessions.next()).await.unwrap();
-    let mut peer = soon("the peer", peers.recv()).await.unwrap();
-    soon("close", sessions.close()).await;
-    assert_eq!(soon("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
+    let _session = in_time("the first session", sessions.next()).await.unwrap();
+    let mut peer = in_time("the peer", peers.recv()).await.unwrap();
+    in_time("close", sessions.close()).await;
+    assert_eq!(in_time("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
 }
 
 #[tokio::test]
 async fn close_closes_from_its_first_poll_on_and_keeps_nothing_alive_before() {
     let (conn, mut peers) = pipes().await;
     let mut sessions = Sessions::new(conn);
-    let session = soon("the first session", sessions.next()).await.unwrap();
-    let mut peer = soon("the peer", peers.recv()).await.unwrap();
+    let session = in_time("the first session", sessions.next()).await.unwrap();
+    let mut peer = in_time("the peer", peers.recv()).await.unwrap();
     let _ = futures_util::FutureExt::now_or_never(sessions.close());
-    assert_eq!(soon("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
+    assert_eq!(in_time("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
     drop(session);
 
     let (conn, mut peers) = pipes().await;
     let sessions = Sessions::new(conn);
-    let mut peer = soon("the peer", peers.recv()).await.unwrap();
+    let mut peer = in_time("the peer", peers.recv()).await.unwrap();
     let close = sessions.close();
     drop(sessions);
-    assert_eq!(soon("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
-    soon("close", close).await;
+    assert_eq!(in_time("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
+    in_time("close", close).await;
 }
 
 #[tokio::test]
@@ -210,18 +210,18 @@ async fn read_of_the_session_before_that_waits_for_last_words_is_woken_by_the_ne
         std::future::ready(Ok(Unwritable(near)))
     });
     let builder = support::quick(perconn::Conn::builder("memory").dialer(dialer));
-    let mut sessions = Sessions::new(soon("connect", builder.connect()).await.unwrap());
+    let mut sessions = Sessions::new(in_time("connect", builder.connect()).await.unwrap());
     let mut readers = Vec::new();
     for _ in 0..2 {
-        let mut session = soon("the next session", sessions.next()).await.unwrap();
-        let _peer = soon("the peer", peers.recv()).await.unwrap();
-        assert!(soon("write", session.write(b"?")).await.is_err());
+        let mut session = in_time("the next session", sessions.next()).await.unwrap();
+        let _peer = in_time("the peer", peers.recv()).await.unwrap();
+        assert!(in_time("write", session.write(b"?")).await.is_err());
         readers.push((_peer, tokio::spawn(async move { session.read(&mut [0; 4]).await })));
         tokio::task::yield_now().await;
     }
-    let _next = soon("the next session", sessions.next()).await.unwrap();
+    let _next = in_time("the next session", sessions.next()).await.unwrap();
     for (_peer, reader) in readers {
-        soon("the read", reader).await.unwrap().unwrap_err();
+        in_time("the read", reader).await.unwrap().unwrap_err();
     }
 }
 
@@ -265,11 +265,11 @@ async fn what_a_session_left_unread_is_not_read_by_the_next() {
             // The session is dropped first.
             3 => drop(session),
             _ => {
-                assert!(soon("the words", session.read(&mut [0])).await.is_ok());
+                assert!(in_time("the words", session.read(&mut [0])).await.is_ok());
                 reset(peer);
             }
         }
-        session = soon("the next session", sessions.next()).await.unwrap();
+        session = in_time("the next session", sessions.next()).await.unwrap();
         peer = server.accept().await;
     }
     exchange(&mut session, &mut peer).await;
@@ -280,13 +280,13 @@ async fn flush_after_the_end_fails_only_if_there_is_something_to_flush() {
     let server = Server::start().await;
     for is_flushed in [false, true] {
         let (_sessions, mut session, peer) = lend(&server).await;
-        soon("write", session.write_all(b"a word")).await.unwrap();
+        in_time("write", session.write_all(b"a word")).await.unwrap();
         if is_flushed {
-            soon("flush", session.flush()).await.unwrap();
+            in_time("flush", session.flush()).await.unwrap();
         }
         reset(peer);
-        soon("read", session.read(&mut [0; 4])).await.unwrap_err();
-        assert_eq!(soon("flush", session.flush()).await.is_ok(), is_flushed);
+        in_time("read", session.read(&mut [0; 4])).await.unwrap_err();
+        assert_eq!(in_time("flush", session.flush()).await.is_ok(), is_flushed);
     }
 }
 
@@ -296,7 +296,7 @@ async fn break_between_two_sessions_is_told_to_neither() {
     let (mut sessions, session, peer) = lend(&server).await;
     drop(session);
     reset(peer);
-    let mut session = soon("the next session", sessions.next()).await.unwrap();
+    let mut session = in_time("the next session", sessions.next()).await.unwrap();
     exchange(&mut session, &mut server.accept().await).await;
 }
 
@@ -307,9 +307,9 @@ async fn dropped_session_takes_its_link_along() {
     session.write_all(b"half a mes").await.unwrap();
     drop(session);
     let mut received = String::new();
-    soon("the peer sees the end", peer.read_to_string(&mut received)).await.unwrap();
+    in_time("the peer sees the end", peer.read_to_string(&mut received)).await.unwrap();
     assert_eq!(received, "half a mes");
-    let mut session = soon("the next session", sessions.next()).await.unwrap();
+    let mut session = in_time("the next session", sessions.next()).await.unwrap();
     exchange(&mut session, &mut server.accept().await).await;
 }
 
@@ -318,13 +318,13 @@ async fn shutdown_ends_the_session_and_not_the_connection() {
     let server = Server::start().await;
     let (mut sessions, mut session, mut peer) = lend(&server).await;
     session.write_all(b"bye").await.unwrap();
-    soon("shutdown", session.shutdown()).await.unwrap();
+    in_time("shutdown", session.shutdown()).await.unwrap();
     let mut received = String::new();
-    soon("the peer sees the end", peer.read_to_string(&mut received)).await.unwrap();
+    in_time("the peer sees the end", peer.read_to_string(&mut received)).await.unwrap();
     assert_eq!(received, "bye");
-    assert_eq!(soon("write", session.write(b"more")).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
-    assert_eq!(soon("read", session.read(&mut [0; 4])).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
-    let mut next = soon("the next session", sessions.next()).await.unwrap();
+    assert_eq!(in_time("write", session.write(b"more")).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(in_time("read", session.read(&mut [0; 4])).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    let mut next = in_time("the next session", sessions.next()).await.unwrap();
     exchange(&mut next, &mut server.accept().await).await;
 }
 
@@ -334,8 +334,8 @@ async fn next_session_ends_the_one_before_it_and_wakes_who_waits_on_it() {
     let (mut sessions, mut session, peer) = lend(&server).await;
     let waits = tokio::spawn(async move { (session.read(&mut [0; 4]).await, session.write(b"old").await) });
     tokio::task::yield_now().await;
-    let mut next = soon("the next session", sessions.next()).await.unwrap();
-    let (read, write) = soon("the session before", waits).await.unwrap();
+    let mut next = in_time("the next session", sessions.next()).await.unwrap();
+    let (read, write) = in_time("the session before", waits).await.unwrap();
     assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionAborted);
     assert_eq!(write.unwrap_err().kind(), ErrorKind::ConnectionAborted);
     drop(peer);
@@ -356,7 +356,7 @@ async fn cancelled_operations_of_a_session_are_not_told_to_the_next() {
     assert!(tokio::time::timeout(Duration::from_millis(50), cancelled).await.is_err());
     drop(session);
     drop(peer);
-    let mut next = soon("the next session", sessions.next()).await.unwrap();
+    let mut next = in_time("the next session", sessions.next()).await.unwrap();
     exchange(&mut next, &mut server.accept().await).await;
 }
 
@@ -365,7 +365,7 @@ async fn outage_is_waited_for_as_when_down_says() {
     for (policy, expected) in [(WhenDown::Fail, "down"), (WhenDown::WaitFor(Duration::from_millis(20)), "timeout")] {
         let address = refused_address().await;
         let conn = support::quick(perconn::Conn::builder(address)).when_down(policy).build().unwrap();
-        let error = soon("next", Sessions::new(conn).next()).await.unwrap_err();
+        let error = in_time("next", Sessions::new(conn).next()).await.unwrap_err();
         let what = match Error::of(&error) {
             Some(Error::Down { .. }) => "down",
             Some(Error::WaitTimeout { .. }) => "timeout",
@@ -379,10 +379,10 @@ async fn outage_is_waited_for_as_when_down_says() {
 async fn close_ends_the_session_and_there_is_no_next() {
     let server = Server::start().await;
     let (mut sessions, mut session, _peer) = lend(&server).await;
-    soon("close", sessions.close()).await;
-    let error = soon("read", session.read(&mut [0; 4])).await.unwrap_err();
+    in_time("close", sessions.close()).await;
+    let error = in_time("read", session.read(&mut [0; 4])).await.unwrap_err();
     assert!(matches!(Error::of(&error), Some(Error::ClosedConnection)), "{error:?}");
-    let error = soon("next", sessions.next()).await.unwrap_err();
+    let error = in_time("next", sessions.next()).await.unwrap_err();
     assert!(matches!(Error::of(&error), Some(Error::ClosedConnection)), "{error:?}");
 }
 
@@ -392,12 +392,12 @@ async fn next_that_was_dropped_loses_nothing() {
     let (mut sessions, mut session, peer) = lend(&server).await;
     server.stop();
     drop(peer);
-    assert_eq!(soon("the end", session.read(&mut [0; 4])).await.unwrap(), 0);
+    assert_eq!(in_time("the end", session.read(&mut [0; 4])).await.unwrap(), 0);
     for _ in 0..10 {
         assert!(tokio::time::timeout(Duration::from_millis(5), sessions.next()).await.is_err());
     }
     server.restart().await;
-    let mut session = soon("the next session", sessions.next()).await.unwrap();
+    let mut session = in_time("the next session", sessions.next()).await.unwrap();
     exchange(&mut session, &mut server.accept().await).await;
 }
 
@@ -406,13 +406,13 @@ async fn streams_that_are_no_sockets_are_lent_as_well() {
     let (conn, mut peers) = pipes().await;
     let mut sessions = Sessions::new(conn);
     for generation in 1..=5 {
-        let mut session = soon("the next session", sessions.next()).await.unwrap();
-        let mut peer = soon("the peer", peers.recv()).await.unwrap();
+        let mut session = in_time("the next session", sessions.next()).await.unwrap();
+        let mut peer = in_time("the peer", peers.recv()).await.unwrap();
         assert_eq!(session.generation(), generation);
         session.write_all(b"?").await.unwrap();
-        assert_eq!(soon("the peer's read", peer.read_u8()).await.unwrap(), b'?');
+        assert_eq!(in_time("the peer's read", peer.read_u8()).await.unwrap(), b'?');
         drop(peer);
-        assert_eq!(soon("the end", session.read(&mut [0; 4])).await.unwrap(), 0);
+        assert_eq!(in_time("the end", session.read(&mut [0; 4])).await.unwrap(), 0);
     }
 }
 
@@ -421,10 +421,10 @@ async fn session_that_is_dropped_drops_a_stream_that_is_no_socket() {
     let (conn, mut peers) = pipes().await;
     let mut sessions = Sessions::new(conn);
     for _ in 0..3 {
-        let session = soon("the next session", sessions.next()).await.unwrap();
-        let mut peer = soon("the peer", peers.recv()).await.unwrap();
+        let session = in_time("the next session", sessions.next()).await.unwrap();
+        let mut peer = in_time("the peer", peers.recv()).await.unwrap();
         drop(session);
-        assert_eq!(soon("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
+        assert_eq!(in_time("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
     }
 }
 
@@ -433,16 +433,16 @@ async fn what_had_arrived_is_read_from_streams_that_are_no_sockets_as_well() {
     let (conn, mut peers) = pipes().await;
     let mut sessions = Sessions::new(conn);
     for is_read in [true, false, true] {
-        let mut session = soon("the next session", sessions.next()).await.unwrap();
-        let mut peer = soon("the peer", peers.recv()).await.unwrap();
+        let mut session = in_time("the next session", sessions.next()).await.unwrap();
+        let mut peer = in_time("the peer", peers.recv()).await.unwrap();
         peer.write_all(b"go away").await.unwrap();
         drop(peer);
-        let error = soon("write", session.write(b"?")).await.unwrap_err();
-        assert_eq!(told_generation(&error), session.generation());
+        let error = in_time("write", session.write(b"?")).await.unwrap_err();
+        assert_eq!(reported_generation(&error), session.generation());
         if is_read {
             let mut words = Vec::new();
             // (A stream that is no socket may tell its end as an end, or not.)
-            let _ = soon("read", session.read_to_end(&mut words)).await;
+            let _ = in_time("read", session.read_to_end(&mut words)).await;
             assert_eq!(words, b"go away");
         }
     }
@@ -454,8 +454,8 @@ async fn last_handle_that_is_dropped_closes() {
     let (sessions, session, mut peer) = lend(&server).await;
     drop(sessions);
     drop(session);
-    assert_eq!(soon("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
-    server.expect_silence(Duration::from_millis(100)).await;
+    assert_eq!(in_time("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
+    server.expect_no_dial(Duration::from_millis(100)).await;
 }
 
 #[tokio::test]
@@ -464,13 +464,13 @@ async fn break_that_was_noticed_while_nobody_looked_is_told_to_the_session() {
     let (conn, peer) = server.pair().await;
     let mut status = conn.watch_status();
     let mut sessions = Sessions::new(conn);
-    let mut session = soon("the first session", sessions.next()).await.unwrap();
+    let mut session = in_time("the first session", sessions.next()).await.unwrap();
     reset(peer);
-    soon("the next link", status.wait_for(|status| matches!(status, Status::Connected { generation: 2, .. })))
+    in_time("the next link", status.wait_for(|status| matches!(status, Status::Connected { generation: 2, .. })))
         .await
         .unwrap();
-    let error = soon("write", session.write(b"old")).await.unwrap_err();
-    assert_eq!(told_generation(&error), 1);
+    let error = in_time("write", session.write(b"old")).await.unwrap_err();
+    assert_eq!(reported_generation(&error), 1);
 }
 
 #[tokio::test]

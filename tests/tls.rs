@@ -16,7 +16,7 @@ use perconn::tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use perconn::tokio_rustls::server::TlsStream;
 use perconn::{Builder, Conn, Dial, Error, Tls, TlsDialer};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use support::{Server, quick, soon, told_generation};
+use support::{Server, in_time, quick, reported_generation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -75,7 +75,7 @@ fn acceptor(identity: &Identity, clients: Option<&Authority>, alpn: &[&str]) -> 
 
 async fn accept(server: &Server, acceptor: &TlsAcceptor) -> io::Result<TlsStream<TcpStream>> {
     let stream = server.accept().await;
-    soon("the server's handshake", acceptor.accept(stream)).await
+    in_time("the server's handshake", acceptor.accept(stream)).await
 }
 
 fn client(address: SocketAddr, tls: Tls) -> Builder<TlsDialer> {
@@ -84,7 +84,7 @@ fn client(address: SocketAddr, tls: Tls) -> Builder<TlsDialer> {
 
 /// Why the first dial failed.
 async fn dial_failure(builder: Builder<impl Dial>) -> io::Error {
-    match soon("connect", builder.connect()).await {
+    match in_time("connect", builder.connect()).await {
         Err(Error::DialFailure { source, .. }) => source,
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("it connected"),
@@ -106,22 +106,22 @@ async fn each_link_is_a_session_of_its_own() {
     let (conn, peer) = tokio::join!(client(server.address, authority.trusted()).connect(), accept(&server, &acceptor));
     let (mut conn, mut peer) = (conn.unwrap(), peer.unwrap());
     for generation in 1..=5 {
-        soon("write", conn.write_all(b"ping")).await.unwrap();
+        in_time("write", conn.write_all(b"ping")).await.unwrap();
         conn.flush().await.unwrap();
         let mut bytes = [0; 4];
-        soon("ping", peer.read_exact(&mut bytes)).await.unwrap();
+        in_time("ping", peer.read_exact(&mut bytes)).await.unwrap();
         peer.write_all(b"pong").await.unwrap();
         peer.flush().await.unwrap();
-        soon("pong", conn.read_exact(&mut bytes)).await.unwrap();
+        in_time("pong", conn.read_exact(&mut bytes)).await.unwrap();
         assert_eq!((&bytes, conn.generation()), (b"pong", generation));
         // Alternately in good order and as if the server had been killed.
         if generation % 2 == 0 {
             peer.shutdown().await.unwrap();
-            assert_eq!(soon("the end", conn.read(&mut bytes)).await.unwrap(), 0);
+            assert_eq!(in_time("the end", conn.read(&mut bytes)).await.unwrap(), 0);
         } else {
             drop(peer);
-            let error = soon("the end", conn.read(&mut bytes)).await.unwrap_err();
-            assert_eq!((error.kind(), told_generation(&error)), (io::ErrorKind::UnexpectedEof, generation));
+            let error = in_time("the end", conn.read(&mut bytes)).await.unwrap_err();
+            assert_eq!((error.kind(), reported_generation(&error)), (io::ErrorKind::UnexpectedEof, generation));
         }
         peer = accept(&server, &acceptor).await.unwrap();
     }
@@ -202,7 +202,7 @@ async fn client_certificate_is_shown_to_the_server_that_asks() {
     // Without one, the server refuses; what the client sees is a link whose first read fails.
     let (conn, peer) = tokio::join!(client(server.address, authority.trusted()).connect(), accept(&server, &acceptor));
     assert!(peer.is_err());
-    let error = soon("read", conn.unwrap().read(&mut [0])).await.unwrap_err();
+    let error = in_time("read", conn.unwrap().read(&mut [0])).await.unwrap_err();
     assert!(Error::of(&error).is_some(), "{error:?}");
 }
 
@@ -249,14 +249,14 @@ async fn write_fails_when_the_peers_close_has_arrived() {
     peer.shutdown().await.unwrap();
     // The end of the stream has arrived when the server has the acknowledgement of its own.
     let socket = conn.get_ref().unwrap().get_ref().0;
-    soon("the end has arrived", async {
+    in_time("the end has arrived", async {
         while !perconn::TcpDialer::is_closed(socket) {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    let error = soon("write", conn.write_all(b"lost?")).await.unwrap_err();
-    assert_eq!(told_generation(&error), 1);
+    let error = in_time("write", conn.write_all(b"lost?")).await.unwrap_err();
+    assert_eq!(reported_generation(&error), 1);
 }
 
 #[tokio::test]

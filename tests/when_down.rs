@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use perconn::{Conn, Error, WhenDown};
-use support::{Server, inside, quick, refused_address, reset, soon};
+use support::{Server, in_time, perconn_error, quick, refused_address, reset};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ async fn fail_answers_at_once() {
         drop(read);
         let error = conn.write(b"x").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotConnected);
-        assert!(matches!(inside(&error), Error::Down { .. }));
+        assert!(matches!(perconn_error(&error), Error::Down { .. }));
     }
 }
 
@@ -31,13 +31,13 @@ async fn fail_tells_the_break_first_and_works_again_on_the_next_link() {
     let mut conn = conn.unwrap();
     server.stop();
     reset(peer);
-    assert!(matches!(inside(&soon("read", conn.read_u8()).await.unwrap_err()), Error::IoError { .. }));
-    assert!(matches!(inside(&soon("read", conn.read_u8()).await.unwrap_err()), Error::Down { .. }));
+    assert!(matches!(perconn_error(&in_time("read", conn.read_u8()).await.unwrap_err()), Error::IoError { .. }));
+    assert!(matches!(perconn_error(&in_time("read", conn.read_u8()).await.unwrap_err()), Error::Down { .. }));
     server.restart().await;
     let mut peer = server.accept().await;
-    soon("connected", conn.connected()).await.unwrap();
-    soon("write", conn.write_all(b"A")).await.unwrap();
-    assert_eq!(soon("peer", peer.read_u8()).await.unwrap(), b'A');
+    in_time("connected", conn.connected()).await.unwrap();
+    in_time("write", conn.write_all(b"A")).await.unwrap();
+    assert_eq!(in_time("peer", peer.read_u8()).await.unwrap(), b'A');
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,7 +50,7 @@ async fn wait_for_ends_at_its_limit_each_time() {
         let start = Instant::now();
         let error = conn.write(b"x").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert!(matches!(inside(&error), Error::WaitTimeout { limit: l, .. } if *l == limit));
+        assert!(matches!(perconn_error(&error), Error::WaitTimeout { limit: l, .. } if *l == limit));
         assert!(start.elapsed() >= limit && start.elapsed() < limit + Duration::from_millis(10));
     }
     // The directions wait each for itself, and a cancelled wait counts.
@@ -70,7 +70,7 @@ async fn wait_for_ends_when_the_link_comes_and_begins_anew_in_the_next_outage() 
     for _ in 0..3 {
         server.stop();
         reset(peer);
-        assert!(soon("told", conn.read_u8()).await.is_err());
+        assert!(in_time("told", conn.read_u8()).await.is_err());
         {
             let mut waiting = tokio_test::task::spawn(conn.read_u8());
             assert!(waiting.poll().is_pending());
@@ -78,7 +78,7 @@ async fn wait_for_ends_when_the_link_comes_and_begins_anew_in_the_next_outage() 
         server.restart().await;
         peer = server.accept().await;
         peer.write_all(b"A").await.unwrap();
-        assert_eq!(soon("read", conn.read_u8()).await.unwrap(), b'A');
+        assert_eq!(in_time("read", conn.read_u8()).await.unwrap(), b'A');
     }
 }
 
@@ -96,12 +96,12 @@ async fn smallest_queue_takes_every_job() {
         if round % 2 == 0 {
             reset(peer);
         }
-        assert!(soon("read", read.read_u8()).await.is_err());
-        while soon("write", write.write(b"x")).await.is_err() {}
+        assert!(in_time("read", read.read_u8()).await.is_err());
+        while in_time("write", write.write(b"x")).await.is_err() {}
         peer = server.accept().await;
     }
     for _ in 0..100 {
         read.reconnect();
-        soon("close", read.close()).await;
+        in_time("close", read.close()).await;
     }
 }

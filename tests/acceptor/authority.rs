@@ -16,7 +16,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{client, echo, local};
 
 /// An authority, and a folder for what it issues.
@@ -70,7 +70,7 @@ impl Authority {
 
     pub async fn session(&self, acceptor: &Acceptor) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from("localhost").unwrap();
-        soon("a handshake", self.connector().connect(name, client(acceptor).await)).await
+        in_time("a handshake", self.connector().connect(name, client(acceptor).await)).await
     }
 }
 
@@ -84,13 +84,13 @@ pub async fn exchange(session: &mut TlsStream<TcpStream>) {
     session.write_all(b"ping").await.unwrap();
     session.flush().await.unwrap();
     let mut answer = [0; 4];
-    soon("an echo", session.read_exact(&mut answer)).await.unwrap();
+    in_time("an echo", session.read_exact(&mut answer)).await.unwrap();
     assert_eq!(&answer, b"ping");
 }
 
 pub async fn session_rest(session: &mut TlsStream<TcpStream>) -> io::Result<String> {
     let mut text = String::new();
-    soon("the end of the session", session.read_to_string(&mut text)).await?;
+    in_time("the end of the session", session.read_to_string(&mut text)).await?;
     Ok(text)
 }
 

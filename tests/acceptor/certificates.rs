@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::authority::{Authority, exchange, session_rest, with};
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{echo, event, figures, local, recorder};
 
 fn certificate_of(session: &TlsStream<TcpStream>) -> Vec<u8> {
@@ -63,7 +63,7 @@ async fn new_certificates_are_taken_and_half_written_ones_are_not() {
     exchange(&mut old).await;
     drop(acceptor);
     let mut told = 0;
-    while let Some(line) = soon("the logger's end", lines.recv()).await {
+    while let Some(line) = in_time("the logger's end", lines.recv()).await {
         assert_eq!(line, "the new certificates are not taken, and the old ones stay");
         told += 1;
     }
@@ -76,14 +76,14 @@ async fn certificates_are_reloaded_on_demand() {
     let acceptor = with(authority.server().reload_every(None)).build().unwrap();
     let (certificate, key) = authority.issue();
     authority.file("key.pem", &key);
-    let error = soon("a reload", acceptor.reload_tls()).await.unwrap_err();
+    let error = in_time("a reload", acceptor.reload_tls()).await.unwrap_err();
     assert!(matches!(&*error, Error::InvalidConfig(text) if text.contains("key.pem")), "{error}");
     exchange(&mut authority.session(&acceptor).await.unwrap()).await;
     authority.file("chain.pem", &certificate);
-    soon("a reload", acceptor.reload_tls()).await.unwrap();
+    in_time("a reload", acceptor.reload_tls()).await.unwrap();
     assert_eq!(certificate_of(&authority.session(&acceptor).await.unwrap()), der(&certificate));
     let plain = local().handler(echo).build().unwrap();
-    let error = soon("a reload", plain.reload_tls()).await.unwrap_err();
+    let error = in_time("a reload", plain.reload_tls()).await.unwrap_err();
     assert!(error.to_string().contains("no TLS"), "{error}");
 }
 
@@ -101,10 +101,10 @@ async fn clients_without_a_good_certificate_are_not_served() {
     let tls = Tls::new().roots_pem(authority.certificate.as_str()).server_name("localhost");
     let tls = tls.client_certificate_pem(certificate, key);
     let conn = Conn::builder(acceptor.local_addr().unwrap()).tls(tls).unwrap().logger(|_| {}).connect();
-    let mut conn = soon("connect", conn).await.unwrap();
+    let mut conn = in_time("connect", conn).await.unwrap();
     conn.write_all(b"x").await.unwrap();
     conn.flush().await.unwrap();
-    assert_eq!(soon("an echo", conn.read_u8()).await.unwrap(), b'x');
+    assert_eq!(in_time("an echo", conn.read_u8()).await.unwrap(), b'x');
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::support::{reset, soon};
+use crate::support::{in_time, reset};
 use crate::world::{figures, local};
 
 const CLIENTS: u64 = 100;
@@ -74,9 +74,9 @@ async fn behave(stream: TcpStream, rng: &mut SmallRng) -> io::Result<Ended> {
         tokio::task::yield_now().await;
         stream.write_all(&line.as_bytes()[cut..]).await?;
         answer.clear();
-        soon("an answer", stream.read_line(&mut answer)).await?;
+        in_time("an answer", stream.read_line(&mut answer)).await?;
         if number == 0 && answer.trim_end() == REFUSAL {
-            assert_eq!(soon("the end", stream.read_line(&mut answer)).await?, 0);
+            assert_eq!(in_time("the end", stream.read_line(&mut answer)).await?, 0);
             return Ok(Ended::Refused);
         }
         assert_eq!(answer, line);
@@ -105,7 +105,7 @@ async fn client(acceptor: &Acceptor, seed: u64) -> Ended {
         1 => drop(stream),
         _ => {
             // It waits until it is closed.
-            soon("its end", async { while matches!(stream.read(&mut [0; 99]).await, Ok(1..)) {} }).await;
+            in_time("its end", async { while matches!(stream.read(&mut [0; 99]).await, Ok(1..)) {} }).await;
         }
     }
     Ended::Badly
@@ -123,7 +123,7 @@ async fn run(overflow: Overflow, seed: u64) {
         let acceptor = Arc::clone(&acceptor);
         clients.spawn(async move { client(&acceptor, seed * CLIENTS + index).await });
     }
-    let ends = soon("all clients", clients.join_all()).await;
+    let ends = in_time("all clients", clients.join_all()).await;
     let refused = ends.iter().filter(|end| **end == Ended::Refused).count();
     assert!(ends.contains(&Ended::Well));
     assert!(overflow != Overflow::Wait || refused == 0, "{refused}");
@@ -131,7 +131,7 @@ async fn run(overflow: Overflow, seed: u64) {
     // (Others may have been refused as well, and not have noticed. Who resets at once may never have been accepted.)
     assert!(stats.refused >= refused as u64 && stats.accepted + stats.refused <= CLIENTS, "{stats:?}");
     assert_eq!((stats.acceptors, open.load(Ordering::SeqCst), stats.cut), (8, 0, 0), "{stats:?}");
-    assert_eq!(soon("stop", acceptor.stop(Duration::ZERO)).await, Default::default());
+    assert_eq!(in_time("stop", acceptor.stop(Duration::ZERO)).await, Default::default());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,17 +162,17 @@ async fn stop_among_clients_of_all_kinds_leaves_nobody_behind() {
                 sleep(Duration::from_micros(rng.random_range(0..20_000))).await;
                 let Ok(mut stream) = TcpStream::connect(address).await else { return };
                 let _ = stream.write_all([&b"late\n"[..], b"hal", b"one\ntwo\n", b""][rng.random_range(0..4)]).await;
-                soon("its end", async { while matches!(stream.read(&mut [0; 99]).await, Ok(1..)) {} }).await;
+                in_time("its end", async { while matches!(stream.read(&mut [0; 99]).await, Ok(1..)) {} }).await;
             });
         }
         sleep(Duration::from_millis(10)).await;
         let before = acceptor.stats();
-        let stopped = soon("stop", acceptor.stop(Duration::from_millis(20))).await;
+        let stopped = in_time("stop", acceptor.stop(Duration::from_millis(20))).await;
         let stats = acceptor.stats();
         assert_eq!((stats.busy, open.load(Ordering::SeqCst), stopped.cut as u64), (0, 0, stats.cut));
         let ended = (stopped.finished + stopped.idle + stopped.cut) as u64;
         // (Some may have come, or ended, between the look and the stop.)
         assert!(ended <= stats.accepted && ended + sum(&before) <= stats.accepted, "{stopped:?} {stats:?}");
-        soon("all clients", clients.join_all()).await;
+        in_time("all clients", clients.join_all()).await;
     }
 }

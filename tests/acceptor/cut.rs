@@ -11,7 +11,7 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::support::{HANG, soon};
+use crate::support::{HANG_LIMIT, in_time};
 use crate::world::{client, figures, local};
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -38,9 +38,9 @@ fn stop_is_over_though_a_handler_blocks_the_only_worker() {
             .unwrap()
     };
     let _stream = std::net::TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();
-    blocked.recv_timeout(HANG).unwrap();
+    blocked.recv_timeout(HANG_LIMIT).unwrap();
     let elsewhere = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let stopped = elsewhere.block_on(soon("stop", acceptor.stop(SHORT)));
+    let stopped = elsewhere.block_on(in_time("stop", acceptor.stop(SHORT)));
     assert_eq!((stopped.finished, stopped.cut), (0, 1));
     drop(release);
 }
@@ -62,8 +62,8 @@ async fn stream_in_another_task_that_was_cut_counts_as_cut() {
     let acceptor = acceptor.build().unwrap();
     let mut stream = client(&acceptor).await;
     stream.write_all(b"x").await.unwrap();
-    soon("it has read", busy).await.unwrap();
-    let stopped = soon("stop", acceptor.stop(SHORT)).await;
+    in_time("it has read", busy).await.unwrap();
+    let stopped = in_time("stop", acceptor.stop(SHORT)).await;
     assert_eq!((stopped.finished, stopped.cut), (0, 1));
     assert_eq!((acceptor.stats().finished, acceptor.stats().cut), (0, 1));
 }
@@ -81,14 +81,14 @@ async fn handler_that_is_cut_at_work_counts_as_cut() {
         let acceptor = acceptor.build().unwrap();
         let (mut reader, mut writer) = client(&acceptor).await.into_split();
         writer.write_all(b"x").await.unwrap();
-        soon("the first of it", reader.read(&mut [0; 64])).await.unwrap();
+        in_time("the first of it", reader.read(&mut [0; 64])).await.unwrap();
         let reading = tokio::spawn(async move {
             let mut buffer = vec![0; 65536];
             while matches!(reader.read(&mut buffer).await, Ok(1..)) {}
         });
-        let stopped = soon("stop", acceptor.stop(Duration::from_millis(1))).await;
+        let stopped = in_time("stop", acceptor.stop(Duration::from_millis(1))).await;
         assert_eq!((stopped.finished, stopped.cut), (0, 1), "in round {round}");
-        soon("the end of the stream", reading).await.unwrap();
+        in_time("the end of the stream", reading).await.unwrap();
     }
 }
 
@@ -99,7 +99,7 @@ fn comes_to_its_end(what: &str, test: impl Future<Output = ()> + Send + 'static)
         runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
         let _ = sender.send(());
     });
-    assert!(done.recv_timeout(HANG / 2).is_ok(), "hangs: {what}");
+    assert!(done.recv_timeout(HANG_LIMIT / 2).is_ok(), "hangs: {what}");
 }
 
 async fn cut_soon(acceptor: Acceptor) {

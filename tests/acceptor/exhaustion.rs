@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::sleep;
 
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{echo, exchange};
 
 const DESCRIPTORS: usize = 64;
@@ -54,7 +54,7 @@ async fn start() -> (Child, Lines<BufReader<ChildStderr>>, u16) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let line = soon("it listens", lines.next_line()).await.unwrap().unwrap_or_default();
+    let line = in_time("it listens", lines.next_line()).await.unwrap().unwrap_or_default();
     let port = line.strip_prefix("port ").unwrap_or_else(|| panic!("it says: {line}")).parse().unwrap();
     (child, lines, port)
 }
@@ -74,7 +74,7 @@ async fn without_descriptors_it_waits_without_spinning_and_resumes_within_200_ms
     let mut served = Vec::new();
     let mut waiting = Vec::new();
     for _ in 0..CLIENTS {
-        let mut stream = soon("connect", TcpStream::connect(("127.0.0.1", port))).await.unwrap();
+        let mut stream = in_time("connect", TcpStream::connect(("127.0.0.1", port))).await.unwrap();
         stream.write_all(b"ping").await.unwrap();
         let mut answer = [0; 4];
         match tokio::time::timeout(
@@ -106,7 +106,7 @@ async fn without_descriptors_it_waits_without_spinning_and_resumes_within_200_ms
         served.truncate(served.len() - 2);
         let start = Instant::now();
         for mut stream in waiting.drain(..2) {
-            soon("relief", stream.read_exact(&mut [0; 4])).await.unwrap();
+            in_time("relief", stream.read_exact(&mut [0; 4])).await.unwrap();
             served.push(stream);
         }
         worst = worst.max(start.elapsed());
@@ -115,7 +115,7 @@ async fn without_descriptors_it_waits_without_spinning_and_resumes_within_200_ms
 
     drop((served, waiting, child.stdin.take()));
     let (mut told, mut failed) = (Vec::new(), 0);
-    while let Some(line) = soon("its last words", lines.next_line()).await.unwrap() {
+    while let Some(line) = in_time("its last words", lines.next_line()).await.unwrap() {
         match line.strip_prefix("failed ") {
             Some(number) => failed = number.parse().unwrap(),
             None => told.push(line),

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{LONG, client, figures, local, rest};
 
 const LIMIT: Duration = Duration::from_millis(200);
@@ -75,7 +75,7 @@ where
     let acceptor = acceptor.build().unwrap();
     let mut stream = client(&acceptor).await;
     // Without a word, if the read has failed already.
-    if soon("the second read", reads).await.is_ok() {
+    if in_time("the second read", reads).await.is_ok() {
         stream.write_all(b"x").await.unwrap();
     }
     assert_eq!(end(&acceptor).await, (1, 0, 0));
@@ -108,8 +108,8 @@ async fn write_after_one_that_was_given_up_has_the_whole_limit() {
     });
     let acceptor = acceptor.build().unwrap();
     let mut stream = client(&acceptor).await;
-    let _ = soon("the second write", writes).await;
-    soon("everything", stream.read_to_end(&mut Vec::new())).await.unwrap();
+    let _ = in_time("the second write", writes).await;
+    in_time("everything", stream.read_to_end(&mut Vec::new())).await.unwrap();
     assert_eq!(end(&acceptor).await, (1, 0, 0));
 }
 
@@ -140,11 +140,11 @@ async fn stop_does_not_wait_for_a_write_that_was_given_up() {
     });
     let acceptor = acceptor.build().unwrap();
     let mut stream = client(&acceptor).await;
-    let taken = soon("a write that waits", taken).await.unwrap();
-    let stopped = soon("stop", acceptor.stop(LONG)).await;
+    let taken = in_time("a write that waits", taken).await.unwrap();
+    let stopped = in_time("stop", acceptor.stop(LONG)).await;
     assert_eq!((stopped.idle, stopped.finished, stopped.cut), (1, 0, 0));
     let mut bytes = Vec::new();
-    soon("what was taken", stream.read_to_end(&mut bytes)).await.unwrap();
+    in_time("what was taken", stream.read_to_end(&mut bytes)).await.unwrap();
     assert_eq!(bytes.len(), taken);
 }
 
@@ -170,15 +170,15 @@ async fn stop_waits_for_a_write_that_is_still_wanted() {
     });
     let acceptor = acceptor.build().unwrap();
     let mut stream = client(&acceptor).await;
-    let taken = soon("a write that waits", taken).await.unwrap();
+    let taken = in_time("a write that waits", taken).await.unwrap();
     let reading = async {
         // Meanwhile, it is asked for more than once whether it is wanted.
         sleep(LIMIT).await;
         let mut bytes = Vec::new();
-        soon("everything", stream.read_to_end(&mut bytes)).await.unwrap();
+        in_time("everything", stream.read_to_end(&mut bytes)).await.unwrap();
         bytes.len()
     };
-    let (stopped, read) = tokio::join!(soon("stop", acceptor.stop(LONG)), reading);
+    let (stopped, read) = tokio::join!(in_time("stop", acceptor.stop(LONG)), reading);
     assert_eq!((read, stopped.cut), (taken + 100_000, 0));
 }
 
@@ -206,13 +206,13 @@ async fn stop_sends_the_rest_of_a_line_whose_push_was_given_up() {
     let acceptor = acceptor.build().unwrap();
     let mut stream: TcpStream = client(&acceptor).await;
     stream.write_all(b"hello\n").await.unwrap();
-    let conn = soon("a line", conn).await.unwrap();
+    let conn = in_time("a line", conn).await.unwrap();
     let whole = push(&conn).await.unwrap();
     let reading = async {
         let mut bytes = Vec::new();
-        soon("everything", stream.read_to_end(&mut bytes)).await.unwrap();
+        in_time("everything", stream.read_to_end(&mut bytes)).await.unwrap();
         bytes.len()
     };
-    let (stopped, read) = tokio::join!(soon("stop", acceptor.stop(LONG)), reading);
+    let (stopped, read) = tokio::join!(in_time("stop", acceptor.stop(LONG)), reading);
     assert_eq!((read, stopped.cut), ((whole + 1) * 100_000, 0));
 }

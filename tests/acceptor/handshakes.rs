@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{interval, sleep, timeout};
 
 use crate::authority::{Authority, exchange, with};
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{LONG, client, event, figures, recorder, rest};
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn byte_now_and_then_does_not_prolong_a_handshake() {
     writer.write_all(&[22, 3, 1, 60, 0, 1, 0, 59, 252, 3, 3]).await.unwrap();
     let mut ticks = interval(Duration::from_millis(20));
     let mut byte = [0];
-    soon("its end", async {
+    in_time("its end", async {
         loop {
             tokio::select! {
                 end = reader.read(&mut byte) => if !matches!(end, Ok(1..)) { return },
@@ -113,7 +113,7 @@ async fn what_is_no_handshake_is_told_and_harms_nobody() {
     let mut stranger = client(&acceptor).await;
     stranger.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
     let address = stranger.local_addr().unwrap();
-    let _ = soon("its end", stranger.read_to_end(&mut Vec::new())).await;
+    let _ = in_time("its end", stranger.read_to_end(&mut Vec::new())).await;
     let told = event(&mut events, |event| match event {
         Event::HandshakeFailed { peer, cause, .. } => Some((peer.addr(), cause.kind())),
         _ => None,
@@ -142,7 +142,7 @@ async fn sessions_wait_for_an_acceptor_and_all_get_one() {
             exchange(&mut session).await;
         });
     }
-    soon("all are served", sessions.join_all()).await;
+    in_time("all are served", sessions.join_all()).await;
     figures(&acceptor, "all are gone", |stats| stats.busy == 0 && stats.accepted == 8).await;
 }
 
@@ -152,7 +152,7 @@ async fn stop_ends_handshakes_at_once() {
     let acceptor = with(authority.server()).build().unwrap();
     let mut silent = client(&acceptor).await;
     figures(&acceptor, "it is there", |stats| stats.handshaking == 1).await;
-    assert_eq!(soon("stop", acceptor.stop(LONG)).await, Default::default());
+    assert_eq!(in_time("stop", acceptor.stop(LONG)).await, Default::default());
     assert_eq!(rest(&mut silent).await.unwrap(), "");
     figures(&acceptor, "it is gone", |stats| stats.handshaking == 0).await;
 }

@@ -11,7 +11,7 @@ use perconn::acceptor::LineConn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
-use crate::support::{reset, soon};
+use crate::support::{in_time, reset};
 use crate::world::{client, figures, local, rest};
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn kept_connections_can_be_sent_to_until_they_end_and_keep_nothing_open() 
         .unwrap();
     let mut stream = client(&acceptor).await;
     stream.write_all(b"hello\n").await.unwrap();
-    soon("the welcome", stream.read_exact(&mut [0; 8])).await.unwrap();
+    in_time("the welcome", stream.read_exact(&mut [0; 8])).await.unwrap();
     let conn = kept.lock().unwrap()[0].clone();
     assert_eq!((conn.id(), conn.peer().addr(), conn.is_closed()), (1, stream.local_addr().ok(), false));
     conn.send("news").await.unwrap();
@@ -51,7 +51,7 @@ async fn close_from_another_task_ends_a_silent_connection() {
         .unwrap();
     let mut stream = client(&acceptor).await;
     stream.write_all(b"hello\n").await.unwrap();
-    soon("the answer", stream.read_exact(&mut [0; 3])).await.unwrap();
+    in_time("the answer", stream.read_exact(&mut [0; 3])).await.unwrap();
     kept.lock().unwrap().take().unwrap().close();
     assert_eq!(rest(&mut stream).await.unwrap(), "");
 }
@@ -70,12 +70,12 @@ async fn send_that_waits_in_another_task_ends_with_the_connection() {
         .unwrap();
     let mut stream = client(&acceptor).await;
     stream.write_all(b"hello\n").await.unwrap();
-    soon("the answer", stream.read_exact(&mut [0; 3])).await.unwrap();
+    in_time("the answer", stream.read_exact(&mut [0; 3])).await.unwrap();
     let conn = kept.lock().unwrap().take().unwrap();
     let sender = tokio::spawn(async move { while conn.send([b'x'; 100_000]).await.is_ok() {} });
     sleep(Duration::from_millis(50)).await; // the socket is full
     stream.write_all(b"panic\n").await.unwrap();
-    soon("the sender's end", sender).await.unwrap();
+    in_time("the sender's end", sender).await.unwrap();
     figures(&acceptor, "it is gone", |stats| stats.panicked == 1 && stats.busy == 0).await;
 }
 
@@ -99,10 +99,10 @@ async fn clones_of_a_connection_whose_handler_panicked_keep_no_acceptor() {
     for _ in 0..ROUNDS {
         let mut stream = client(&acceptor).await;
         stream.write_all(b"go\n").await.unwrap();
-        soon("news", stream.read_exact(&mut [0; 5])).await.unwrap();
+        in_time("news", stream.read_exact(&mut [0; 5])).await.unwrap();
         stream.write_all(b"panic\n").await.unwrap();
         let mut buffer = [0; 4096];
-        soon("its end", async { while matches!(stream.read(&mut buffer).await, Ok(1..)) {} }).await;
+        in_time("its end", async { while matches!(stream.read(&mut buffer).await, Ok(1..)) {} }).await;
     }
     let stats = figures(&acceptor, "all are gone", |stats| stats.busy == 0).await;
     assert_eq!((stats.accepted, stats.panicked), (ROUNDS, ROUNDS));
@@ -121,13 +121,13 @@ async fn clones_of_a_connection_that_was_cut_keep_no_socket() {
         let acceptor = acceptor.build().unwrap();
         let mut stream = client(&acceptor).await;
         stream.write_all(b"go\n").await.unwrap();
-        soon("news", stream.read_exact(&mut [0; 5])).await.unwrap();
+        in_time("news", stream.read_exact(&mut [0; 5])).await.unwrap();
         let reading = tokio::spawn(async move {
             let mut buffer = [0; 4096];
             while matches!(stream.read(&mut buffer).await, Ok(1..)) {}
         });
-        assert_eq!(soon("stop", acceptor.stop(Duration::from_millis(1))).await.cut, 1);
-        soon("the end of the stream", reading).await.unwrap();
+        assert_eq!(in_time("stop", acceptor.stop(Duration::from_millis(1))).await.cut, 1);
+        in_time("the end of the stream", reading).await.unwrap();
         figures(&acceptor, "it is gone", |stats| stats.busy == 0).await;
     }
 }
@@ -144,17 +144,17 @@ async fn send_that_is_held_and_never_polled_again_keeps_nothing() {
         let acceptor = acceptor.build().unwrap();
         let mut stream = client(&acceptor).await;
         stream.write_all(b"hello\n").await.unwrap();
-        soon("the answer", stream.read_exact(&mut [0; 3])).await.unwrap();
+        in_time("the answer", stream.read_exact(&mut [0; 3])).await.unwrap();
         let conn = kept.lock().unwrap().take().unwrap();
         let mut held = pin!(conn.send(vec![b'x'; 50_000_000]));
         let poll = poll_fn(|cx| Poll::Ready(held.as_mut().poll(cx)));
         assert!(poll.await.is_pending());
         match stops {
-            true => assert_eq!(soon("stop", acceptor.stop(Duration::from_millis(1))).await.cut, 1),
+            true => assert_eq!(in_time("stop", acceptor.stop(Duration::from_millis(1))).await.cut, 1),
             false => reset(stream),
         }
         figures(&acceptor, "it is gone", |stats| stats.busy == 0).await;
-        assert_eq!(soon("the send", held).await.unwrap_err().kind(), io::ErrorKind::NotConnected);
+        assert_eq!(in_time("the send", held).await.unwrap_err().kind(), io::ErrorKind::NotConnected);
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{interval, sleep};
 
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{client, echo, event, exchange, figures, local, recorder, rest};
 
 const LIMIT: Duration = Duration::from_millis(200);
@@ -35,7 +35,7 @@ async fn dribble(stream: &mut TcpStream, pause: Duration) -> Duration {
     let mut ticks = interval(pause);
     let (mut reader, mut writer) = stream.split();
     let mut byte = [0];
-    soon("the server has enough", async {
+    in_time("the server has enough", async {
         loop {
             tokio::select! {
                 end = reader.read(&mut byte) => if !matches!(end, Ok(1..)) { return },
@@ -155,7 +155,7 @@ async fn timeout_that_a_connection_survives_is_not_how_it_ends() {
         .build()
         .unwrap();
     let mut stream = client(&acceptor).await;
-    soon("the question", stream.read_exact(&mut [0; 14])).await.unwrap();
+    in_time("the question", stream.read_exact(&mut [0; 14])).await.unwrap();
     stream.write_all(b"x").await.unwrap();
     let stats = figures(&acceptor, "it is gone", |stats| stats.busy == 0).await;
     assert_eq!((stats.failed, stats.timed_out), (1, 0));

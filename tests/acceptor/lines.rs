@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::Notify;
 use tokio::time::{interval, sleep};
 
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{LONG, client, event, figures, local, recorder, rest};
 
 fn echo() -> AcceptorBuilder {
@@ -35,7 +35,7 @@ async fn each_line_is_handled_in_order_however_it_is_cut() {
     }
     stream.shutdown().await.unwrap();
     let mut answer = Vec::new();
-    soon("all answers", stream.read_to_end(&mut answer)).await.unwrap();
+    in_time("all answers", stream.read_to_end(&mut answer)).await.unwrap();
     // What has no end is no line.
     assert_eq!(answer, b"one\ntwo\n\n\nfi\rve\n\xff\xfe\n");
     assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.finished, 1);
@@ -52,7 +52,7 @@ async fn thousands_of_lines_at_once_come_back_in_order() {
     });
     let mut lines = BufReader::new(reader).lines();
     for number in 0..20_000 {
-        let line = soon("a line", lines.next_line()).await.unwrap();
+        let line = in_time("a line", lines.next_line()).await.unwrap();
         assert_eq!(line, Some(format!("line {number}")));
     }
     questions.await.unwrap();
@@ -94,7 +94,7 @@ async fn line_without_an_end_does_not_fill_the_memory() {
     let acceptor = echo().build().unwrap();
     let mut stream = client(&acceptor).await;
     let endless = async { while stream.write_all(&[b'x'; 65536]).await.is_ok() {} };
-    soon("it has enough", endless).await;
+    in_time("it has enough", endless).await;
     assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.failed, 1);
 }
 
@@ -106,7 +106,7 @@ async fn only_whole_lines_hold_the_time_limits_off() {
         let (mut reader, mut writer) = client(&acceptor).await.into_split();
         let mut ticks = interval(limit / 20);
         let mut byte = [0];
-        soon("the server has enough", async {
+        in_time("the server has enough", async {
             loop {
                 tokio::select! {
                     end = reader.read(&mut byte) => if !matches!(end, Ok(1..)) { return },
@@ -125,7 +125,7 @@ async fn only_whole_lines_hold_the_time_limits_off() {
     let mut line = String::new();
     for _ in 0..10 {
         stream.write_all(b"x\n").await.unwrap();
-        soon("an answer", stream.read_line(&mut line)).await.unwrap();
+        in_time("an answer", stream.read_line(&mut line)).await.unwrap();
         sleep(limit / 5).await;
     }
     assert_eq!(line, "x\n".repeat(10));
@@ -159,7 +159,7 @@ async fn lines_of_many_tasks_are_whole_also_when_sends_are_dropped() {
     stream.write_all(b"go\n").await.unwrap();
     let mut seen = [0; 8];
     let mut line = String::new();
-    while soon("a line", stream.read_line(&mut line)).await.unwrap() > 0 {
+    while in_time("a line", stream.read_line(&mut line)).await.unwrap() > 0 {
         let (start, rest) = line.split_at(line.len() - 5_001);
         assert_eq!(rest.trim_end(), "x".repeat(5_000));
         seen[start[..1].parse::<usize>().unwrap()] += 1;
@@ -189,7 +189,7 @@ async fn stop_lets_begun_lines_finish_and_no_others() {
     let mut busy = client(&acceptor).await;
     busy.write_all(b"one\ntwo\nhal").await.unwrap();
     figures(&acceptor, "both are there", |stats| stats.busy == 2).await;
-    soon("a line", async {
+    in_time("a line", async {
         while handled.load(Ordering::SeqCst) == 0 {
             sleep(Duration::from_millis(1)).await;
         }
@@ -199,7 +199,7 @@ async fn stop_lets_begun_lines_finish_and_no_others() {
         assert_eq!(rest(&mut idle).await.unwrap(), "");
         for _ in 0..2 {
             release.notify_one();
-            soon("an answer", busy.read_exact(&mut [0; 4])).await.unwrap();
+            in_time("an answer", busy.read_exact(&mut [0; 4])).await.unwrap();
         }
         // One that never ends: what has begun may end, but no more.
         release.notify_one();
@@ -218,9 +218,9 @@ async fn stop_is_not_held_up_by_a_client_that_never_stops_sending() {
     let reading = tokio::spawn(async move { while matches!(reader.read(&mut [0; 1000]).await, Ok(1..)) {} });
     figures(&acceptor, "it is served", |stats| stats.busy == 1).await;
     sleep(Duration::from_millis(20)).await;
-    let stopped = soon("stop", acceptor.stop(LONG)).await;
+    let stopped = in_time("stop", acceptor.stop(LONG)).await;
     assert_eq!(stopped.cut, 0);
-    soon("the client's end", async { tokio::join!(sender, reading) }).await.0.unwrap();
+    in_time("the client's end", async { tokio::join!(sender, reading) }).await.0.unwrap();
 }
 
 #[tokio::test]
@@ -241,7 +241,7 @@ async fn stop_counts_lines_that_are_empty_as_well() {
         let acceptor = acceptor.build().unwrap();
         let mut stream = client(&acceptor).await;
         stream.write_all(text.as_bytes()).await.unwrap();
-        soon("the first line", begun.notified()).await;
+        in_time("the first line", begun.notified()).await;
         let (stopped, answer) = tokio::join!(acceptor.stop(LONG), async {
             release.notify_one();
             rest(&mut stream).await.unwrap()
@@ -264,7 +264,7 @@ async fn time_for(short: usize) -> Duration {
         writer.write_all(&text).await.unwrap();
         writer.shutdown().await.unwrap();
     });
-    soon("the end of the stream", reader.read_to_end(&mut Vec::new())).await.unwrap();
+    in_time("the end of the stream", reader.read_to_end(&mut Vec::new())).await.unwrap();
     writing.await.unwrap();
     busy() - start
 }

@@ -10,7 +10,7 @@ use perconn::acceptor::{Acceptor, Error, Listen, Peer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{LONG, echo, served};
 
 /// A path of its own for each test, without a file.
@@ -28,7 +28,7 @@ async fn ask(path: &Path) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect(path).await?;
     stream.write_all(b"ping").await?;
     let mut answer = [0; 4];
-    soon("an echo", stream.read_exact(&mut answer)).await?;
+    in_time("an echo", stream.read_exact(&mut answer)).await?;
     assert_eq!(&answer, b"ping");
     Ok(stream)
 }
@@ -39,11 +39,11 @@ async fn unix_socket_is_served_and_removed_at_the_end() {
     let acceptor = build(Listen::unix(&path)).unwrap();
     assert_eq!(acceptor.local_addr().unwrap_err().kind(), io::ErrorKind::Unsupported);
     let _stream = ask(&path).await.unwrap();
-    let mut conn = soon("connect", Conn::unix(&path).logger(|_| {}).connect()).await.unwrap();
+    let mut conn = in_time("connect", Conn::unix(&path).logger(|_| {}).connect()).await.unwrap();
     conn.write_all(b"x").await.unwrap();
-    assert_eq!(soon("an echo", conn.read_u8()).await.unwrap(), b'x');
+    assert_eq!(in_time("an echo", conn.read_u8()).await.unwrap(), b'x');
     conn.close().await;
-    let stopped = soon("stop", acceptor.stop(LONG)).await;
+    let stopped = in_time("stop", acceptor.stop(LONG)).await;
     assert_eq!(stopped.cut, 0);
     assert!(!path.exists());
 }
@@ -59,7 +59,7 @@ async fn peer_of_a_unix_socket_is_known_by_its_process() {
     let _acceptor = acceptor.build().unwrap();
     let mut text = String::new();
     let mut stream = UnixStream::connect(&path).await.unwrap();
-    soon("the answer", stream.read_to_string(&mut text)).await.unwrap();
+    in_time("the answer", stream.read_to_string(&mut text)).await.unwrap();
     let own = std::process::id();
     if cfg!(target_os = "linux") {
         assert_eq!(text, format!("Some({own}) true process {own}"));
@@ -78,11 +78,11 @@ async fn socket_that_was_left_over_is_replaced_and_nothing_else_is() {
     assert_eq!(error.to_string(), format!("cannot listen on {}", path.display()));
     // The one that listens did not notice.
     stream.write_all(b"x").await.unwrap();
-    assert_eq!(soon("an echo", stream.read_u8()).await.unwrap(), b'x');
+    assert_eq!(in_time("an echo", stream.read_u8()).await.unwrap(), b'x');
     // Another's file stays.
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "not a socket").unwrap();
-    soon("stop", acceptor.stop(Duration::ZERO)).await;
+    in_time("stop", acceptor.stop(Duration::ZERO)).await;
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "not a socket");
     assert_eq!(build(Listen::unix(&path)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "not a socket");
@@ -103,7 +103,7 @@ async fn given_listeners_are_used_as_they_are() {
     let path = path("given");
     let acceptor = build(std::os::unix::net::UnixListener::bind(&path).unwrap()).unwrap();
     ask(&path).await.unwrap();
-    soon("stop", acceptor.stop(LONG)).await;
+    in_time("stop", acceptor.stop(LONG)).await;
     // The program's own.
     assert!(path.exists());
     std::fs::remove_file(&path).unwrap();
@@ -142,7 +142,7 @@ fn sockets_of_a_service_manager_are_served() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         ask(&unix).await.unwrap();
-        let mut stream = soon("connect", tokio::net::TcpStream::connect(address)).await.unwrap();
+        let mut stream = in_time("connect", tokio::net::TcpStream::connect(address)).await.unwrap();
         crate::world::exchange(&mut stream).await.unwrap();
     });
     child.kill().unwrap();

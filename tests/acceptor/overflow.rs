@@ -6,7 +6,7 @@ use perconn::acceptor::{Event, Overflow};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{LONG, client, echo, event, exchange, figures, local, recorder, rest, served};
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn clients_that_do_not_go_when_refused_are_closed_and_harm_nobody() {
     served(&acceptor).await;
     // They do not close, so the acceptor does.
     for mut stream in stubborn {
-        soon("its end", async { while !matches!(stream.read(&mut [0; 9]).await, Ok(0) | Err(_)) {} }).await;
+        in_time("its end", async { while !matches!(stream.read(&mut [0; 9]).await, Ok(0) | Err(_)) {} }).await;
     }
 }
 
@@ -82,7 +82,7 @@ async fn waiting_clients_are_served_one_after_the_other() {
     assert_eq!((acceptor.stats().accepted, acceptor.stats().busy), (2, 2));
     served_now.remove(0);
     let mut answer = [0; 4];
-    soon("its turn", third.read_exact(&mut answer)).await.unwrap();
+    in_time("its turn", third.read_exact(&mut answer)).await.unwrap();
     for mut next in waiting {
         served_now.remove(0);
         exchange(&mut next).await.unwrap();
@@ -128,7 +128,7 @@ async fn stop_works_while_all_acceptors_are_busy_and_clients_wait() {
         let acceptor = local().acceptors(1).overflow(overflow).handler(echo).build().unwrap();
         let mut first = served(&acceptor).await;
         let _others = [client(&acceptor).await, client(&acceptor).await];
-        let stopped = soon("stop", acceptor.stop(LONG)).await;
+        let stopped = in_time("stop", acceptor.stop(LONG)).await;
         assert_eq!(stopped.cut, 0);
         assert_eq!(rest(&mut first).await.unwrap(), "");
     }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{client, echo, event, exchange, figures, local, recorder, rest, served};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,7 +27,7 @@ async fn many_clients_are_served_at_the_same_time() {
             stream
         });
     }
-    let streams = soon("all clients", clients.join_all()).await;
+    let streams = in_time("all clients", clients.join_all()).await;
     assert_eq!(acceptor.stats().busy, 200);
     drop(streams);
     let stats = figures(&acceptor, "all are gone", |stats| stats.busy == 0).await;
@@ -166,9 +166,9 @@ async fn stream_in_another_task_keeps_its_acceptor() {
         .build()
         .unwrap();
     let mut peer = client(&acceptor).await;
-    let mut stream = soon("the stream", receiver).await.unwrap();
+    let mut stream = in_time("the stream", receiver).await.unwrap();
     peer.write_all(b"x").await.unwrap();
-    assert_eq!(soon("a byte", stream.read_u8()).await.unwrap(), b'x');
+    assert_eq!(in_time("a byte", stream.read_u8()).await.unwrap(), b'x');
     assert_eq!(acceptor.stats().busy, 1);
     drop(stream);
     assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.finished, 1);

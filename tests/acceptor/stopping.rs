@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{LONG, client, echo, event, exchange, figures, local, recorder, rest, served};
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn busy_finish_idle_go_at_once_and_late_are_cut_and_each_is_counted() {
     let mut silent = client(&acceptor).await;
     let mut idle = client(&acceptor).await;
     idle.write_all(b"i").await.unwrap();
-    soon("an answer", idle.read_exact(&mut [0; 2])).await.unwrap();
+    in_time("an answer", idle.read_exact(&mut [0; 2])).await.unwrap();
     let mut busy = client(&acceptor).await;
     busy.write_all(b"w").await.unwrap();
     let mut hung = client(&acceptor).await;
@@ -59,11 +59,11 @@ async fn busy_finish_idle_go_at_once_and_late_are_cut_and_each_is_counted() {
         // At the deadline.
         assert_eq!(rest(&mut hung).await.unwrap(), "");
     };
-    let (stopped, ()) = soon("stop", async { tokio::join!(stop, others) }).await;
+    let (stopped, ()) = in_time("stop", async { tokio::join!(stop, others) }).await;
     assert_eq!((stopped.idle, stopped.finished, stopped.cut), (2, 1, 1));
     let stats = acceptor.stats();
     assert_eq!((stats.busy, stats.finished, stats.cut), (0, 3, 1));
-    assert_eq!(soon("a second stop", acceptor.stop(LONG)).await, stopped);
+    assert_eq!(in_time("a second stop", acceptor.stop(LONG)).await, stopped);
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn stop_without_connections_is_at_once_and_frees_the_port() {
     let acceptor = local().handler(echo).build().unwrap();
     let address = acceptor.local_addr().unwrap();
     let start = Instant::now();
-    assert_eq!(soon("stop", acceptor.stop(LONG)).await, Default::default());
+    assert_eq!(in_time("stop", acceptor.stop(LONG)).await, Default::default());
     assert!(start.elapsed() < Duration::from_secs(5));
     let again = perconn::acceptor::Acceptor::builder(address).handler(echo).build().unwrap();
     served(&again).await;
@@ -89,7 +89,7 @@ async fn handler_in_a_loop_that_never_reads_is_cut() {
         .unwrap();
     let mut stream = client(&acceptor).await;
     figures(&acceptor, "it is served", |stats| stats.busy == 1).await;
-    let stopped = soon("stop", acceptor.stop(Duration::ZERO)).await;
+    let stopped = in_time("stop", acceptor.stop(Duration::ZERO)).await;
     assert_eq!((stopped.finished, stopped.cut), (0, 1));
     assert_eq!(rest(&mut stream).await.unwrap(), "");
 }
@@ -103,7 +103,7 @@ async fn dropped_acceptor_takes_everything_with_it() {
     drop(acceptor);
     assert_eq!(rest(&mut stream).await.unwrap(), "");
     event(&mut events, |event| matches!(event, Event::Closed { reason: EndReason::Cut, .. }).then_some(())).await;
-    soon("the port is free", async { while TcpStream::connect(address).await.is_ok() {} }).await;
+    in_time("the port is free", async { while TcpStream::connect(address).await.is_ok() {} }).await;
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn stream_in_another_task_is_ended_by_a_stop_as_well() {
         .build()
         .unwrap();
     let mut peer = client(&acceptor).await;
-    let mut stream = soon("the stream", receiver).await.unwrap();
+    let mut stream = in_time("the stream", receiver).await.unwrap();
     let user = tokio::spawn(async move {
         let mut byte = [0];
         assert_eq!(stream.read(&mut byte).await.unwrap(), 1);
@@ -127,8 +127,8 @@ async fn stream_in_another_task_is_ended_by_a_stop_as_well() {
     });
     peer.write_all(b"x").await.unwrap();
     tokio::task::yield_now().await;
-    let stopped = soon("stop", acceptor.stop(Duration::from_millis(100))).await;
-    assert_eq!(soon("the task", user).await.unwrap(), io::ErrorKind::ConnectionAborted);
+    let stopped = in_time("stop", acceptor.stop(Duration::from_millis(100))).await;
+    assert_eq!(in_time("the task", user).await.unwrap(), io::ErrorKind::ConnectionAborted);
     assert_eq!(stopped.cut + stopped.finished, 1);
 }
 
@@ -187,7 +187,7 @@ async fn sink_goes_at_once_when_it_says_that_what_came_is_done() {
     let mut stream = client(&acceptor).await;
     stream.write_all(b"a record").await.unwrap();
     figures(&acceptor, "it is served", |stats| stats.busy == 1).await;
-    let stopped = soon("stop", acceptor.stop(LONG)).await;
+    let stopped = in_time("stop", acceptor.stop(LONG)).await;
     assert_eq!((stopped.idle, stopped.cut), (1, 0));
     // (A reset, if the record had not been read yet.)
     let _ = rest(&mut stream).await;
@@ -206,7 +206,7 @@ fn end_of_the_runtime_ends_the_acceptor() {
     stream.set_nonblocking(false).unwrap();
     assert_eq!(io::Read::read(&mut stream, &mut [0]).unwrap(), 0);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { soon("stop", acceptor.stop(LONG)).await });
+    runtime.block_on(async { in_time("stop", acceptor.stop(LONG)).await });
 }
 
 #[tokio::test]
@@ -214,5 +214,5 @@ async fn deadline_beyond_all_clocks_is_none() {
     let acceptor = local().handler(echo).build().unwrap();
     let mut stream = served(&acceptor).await;
     exchange(&mut stream).await.unwrap();
-    assert_eq!(soon("stop", acceptor.stop(Duration::MAX)).await.idle, 1);
+    assert_eq!(in_time("stop", acceptor.stop(Duration::MAX)).await.idle, 1);
 }

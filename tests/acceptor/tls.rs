@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::authority::{Authority, exchange, session_rest, with};
 use crate::given_up::fill;
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{LONG, echo, local};
 
 #[tokio::test]
@@ -30,12 +30,12 @@ async fn connection_of_the_core_talks_to_it() {
     let acceptor = acceptor.build().unwrap();
     let tls = Tls::new().roots_pem(authority.certificate.as_str()).server_name("localhost").alpn(["echo"]);
     let conn = Conn::builder(acceptor.local_addr().unwrap()).tls(tls).unwrap().logger(|_| {}).connect();
-    let mut conn = soon("connect", conn).await.unwrap();
+    let mut conn = in_time("connect", conn).await.unwrap();
     for _ in 0..3 {
         conn.write_all(b"hello").await.unwrap();
         conn.flush().await.unwrap();
         let mut answer = [0; 5];
-        soon("an echo", conn.read_exact(&mut answer)).await.unwrap();
+        in_time("an echo", conn.read_exact(&mut answer)).await.unwrap();
         assert_eq!(&answer, b"hello");
     }
 }
@@ -79,7 +79,7 @@ async fn read_sends_what_a_write_without_a_flush_has_left() {
     let acceptor = acceptor.build().unwrap();
     let mut session = authority.session(&acceptor).await.unwrap();
     let mut bytes = vec![0; SIZE];
-    soon("all of it", session.read_exact(&mut bytes)).await.unwrap();
+    in_time("all of it", session.read_exact(&mut bytes)).await.unwrap();
     session.write_all(b"x").await.unwrap();
     session.flush().await.unwrap();
     assert_eq!(session_rest(&mut session).await.unwrap(), "");
@@ -107,8 +107,8 @@ async fn read_sends_what_a_write_that_was_given_up_has_left() {
         });
         let acceptor = acceptor.build().unwrap();
         let mut session = authority.session(&acceptor).await.unwrap();
-        let mut bytes = vec![0; soon("a write that waits", taken).await.unwrap()];
-        soon("what was taken", session.read_exact(&mut bytes)).await.unwrap();
+        let mut bytes = vec![0; in_time("a write that waits", taken).await.unwrap()];
+        in_time("what was taken", session.read_exact(&mut bytes)).await.unwrap();
         session.write_all(b"x").await.unwrap();
         session.flush().await.unwrap();
         assert_eq!(session_rest(&mut session).await.unwrap(), "");
@@ -136,15 +136,15 @@ async fn stop_lets_an_answer_arrive_that_the_session_has_taken() {
     });
     let acceptor = acceptor.build().unwrap();
     let mut session = authority.session(&acceptor).await.unwrap();
-    let taken = soon("the answer", taken).await.unwrap();
+    let taken = in_time("the answer", taken).await.unwrap();
     let reading = async {
         // The stop comes first.
         sleep(Duration::from_millis(100)).await;
         let mut bytes = Vec::new();
-        soon("the end of the session", session.read_to_end(&mut bytes)).await.unwrap();
+        in_time("the end of the session", session.read_to_end(&mut bytes)).await.unwrap();
         bytes.len()
     };
-    let (stopped, read) = tokio::join!(soon("stop", acceptor.stop(LONG)), reading);
+    let (stopped, read) = tokio::join!(in_time("stop", acceptor.stop(LONG)), reading);
     assert_eq!((read, stopped.cut), (taken, 0));
 }
 
@@ -197,7 +197,7 @@ async fn refusal_arrives_however_many_are_refused() {
             (text, session)
         });
     }
-    for (text, _session) in soon("all of them", clients.join_all()).await {
+    for (text, _session) in in_time("all of them", clients.join_all()).await {
         assert_eq!(text, "busy\n");
     }
     exchange(&mut first).await;

@@ -13,7 +13,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 
-use crate::support::{HANG, soon};
+use crate::support::{HANG_LIMIT, in_time};
 use crate::world::{LONG, echo, figures};
 
 /// A folder of its own for each test.
@@ -68,7 +68,7 @@ async fn server_that_is_overloaded_is_alive() {
         let _within = runtime.enter();
         let _ = sender.send(build(&copy));
     });
-    let outcome = tokio::task::spawn_blocking(move || outcome.recv_timeout(HANG / 2)).await.unwrap();
+    let outcome = tokio::task::spawn_blocking(move || outcome.recv_timeout(HANG_LIMIT / 2)).await.unwrap();
     let error = outcome.expect("it blocks").unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert!(path.exists());
@@ -98,8 +98,8 @@ async fn one_of_two_that_start_at_the_same_moment_gets_the_path() {
             both => panic!("in round {round}: {both:?}"),
         };
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        soon("connect", UnixStream::connect(&path)).await.unwrap();
-        soon("stop", got.stop(LONG)).await;
+        in_time("connect", UnixStream::connect(&path)).await.unwrap();
+        in_time("stop", got.stop(LONG)).await;
         assert!(!path.exists());
     }
 }
@@ -134,7 +134,7 @@ async fn successor_keeps_its_file_when_its_predecessor_goes() {
     };
     let contenders = [contend(), contend(), contend()];
     let joining = tokio::task::spawn_blocking(|| contenders.map(|thread| thread.join().unwrap()));
-    soon("all rounds", joining).await.unwrap();
+    in_time("all rounds", joining).await.unwrap();
     assert_eq!(lost.load(Ordering::SeqCst), 0, "could not be reached, of {}", served.load(Ordering::SeqCst));
 }
 
@@ -164,7 +164,7 @@ async fn relative_path_is_removed_though_the_program_has_changed_its_folder() {
     assert!(path.exists());
     // As daemons do.
     std::env::set_current_dir("/").unwrap();
-    soon("stop", acceptor.stop(LONG)).await;
+    in_time("stop", acceptor.stop(LONG)).await;
     assert!(!path.exists());
 }
 
@@ -180,7 +180,7 @@ async fn relative_path_may_be_short_in_a_folder_with_a_long_name() {
         return;
     }
     let acceptor = build(Path::new("socket")).unwrap();
-    soon("connect", UnixStream::connect("socket")).await.unwrap();
-    soon("stop", acceptor.stop(LONG)).await;
+    in_time("connect", UnixStream::connect("socket")).await.unwrap();
+    in_time("stop", acceptor.stop(LONG)).await;
     assert!(!Path::new("socket").exists());
 }

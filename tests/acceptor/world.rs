@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use crate::support::soon;
+use crate::support::in_time;
 
 pub const LONG: Duration = Duration::from_secs(3600);
 
@@ -28,14 +28,14 @@ pub async fn echo(mut stream: Stream, _: Peer) -> io::Result<()> {
 }
 
 pub async fn client(acceptor: &Acceptor) -> TcpStream {
-    soon("connect", TcpStream::connect(acceptor.local_addr().unwrap())).await.unwrap()
+    in_time("connect", TcpStream::connect(acceptor.local_addr().unwrap())).await.unwrap()
 }
 
 /// One question and its echo.
 pub async fn exchange(stream: &mut TcpStream) -> io::Result<()> {
     let mut answer = [0; 4];
     stream.write_all(b"ping").await?;
-    soon("an echo", stream.read_exact(&mut answer)).await?;
+    in_time("an echo", stream.read_exact(&mut answer)).await?;
     assert_eq!(&answer, b"ping");
     Ok(())
 }
@@ -50,7 +50,7 @@ pub async fn served(acceptor: &Acceptor) -> TcpStream {
 /// Everything until the end of the stream.
 pub async fn rest(stream: &mut TcpStream) -> io::Result<String> {
     let mut text = String::new();
-    soon("the end of the stream", stream.read_to_string(&mut text)).await?;
+    in_time("the end of the stream", stream.read_to_string(&mut text)).await?;
     Ok(text)
 }
 
@@ -65,7 +65,7 @@ pub async fn figures(acceptor: &Acceptor, what: &str, is_so: impl Fn(&Stats) -> 
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    soon(what, wait).await
+    in_time(what, wait).await
 }
 
 pub fn recorder() -> (impl Fn(&Event) + Send + Sync + 'static, mpsc::UnboundedReceiver<Event>) {
@@ -76,7 +76,7 @@ pub fn recorder() -> (impl Fn(&Event) + Send + Sync + 'static, mpsc::UnboundedRe
 /// The next event that `pick` takes.
 pub async fn event<T>(events: &mut mpsc::UnboundedReceiver<Event>, pick: impl Fn(&Event) -> Option<T>) -> T {
     loop {
-        let event = soon("an event", events.recv()).await.expect("the hook is gone");
+        let event = in_time("an event", events.recv()).await.expect("the hook is gone");
         if let Some(picked) = pick(&event) {
             return picked;
         }

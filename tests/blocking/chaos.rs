@@ -13,7 +13,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::support::{
-    HANG, Server, alone, begin, is_closed, length, read_record, record, reset, soon, told_generation,
+    HANG_LIMIT, Server, alone, begin, in_time, is_closed, length, read_record, record, reported_generation, reset,
 };
 
 /// Threads write records and read replies while the server is killed in mid-stream, stopped, and started again.
@@ -33,7 +33,7 @@ fn chaos(seed: u64) {
         let mut received = Vec::new();
         for link in 1..=LINKS {
             let mut peer = listener.as_ref().unwrap().accept().unwrap().0;
-            peer.set_read_timeout(Some(HANG)).unwrap();
+            peer.set_read_timeout(Some(HANG_LIMIT)).unwrap();
             // Which link this is, and then one byte for each record.
             peer.write_all(&[link as u8]).unwrap();
             last_is_up.store(link == LINKS, Ordering::SeqCst);
@@ -84,7 +84,7 @@ fn chaos(seed: u64) {
                 while more > 0 {
                     more -= u32::from(is_last.load(Ordering::SeqCst));
                     if let Err(error) = conn.write_all(&record(thread, number, length(&mut random))) {
-                        told.push(told_generation(&error));
+                        told.push(reported_generation(&error));
                         failed.push(number);
                     }
                     number += 1;
@@ -103,7 +103,7 @@ fn chaos(seed: u64) {
                 Ok(n) if n > 0 => links.last_mut().unwrap().extend(&buf[..n]),
                 Err(error) if is_closed(&error) => return links,
                 Err(error) => {
-                    assert_eq!(told_generation(&error), links.len() as u64);
+                    assert_eq!(reported_generation(&error), links.len() as u64);
                     links.push(Vec::new());
                 }
                 Ok(_) => links.push(Vec::new()),
@@ -112,12 +112,12 @@ fn chaos(seed: u64) {
     });
     let mut failed = Vec::new();
     for writer in &writers {
-        let (numbers, told) = soon("a writer", writer);
+        let (numbers, told) = in_time("a writer", writer);
         assert!(told.is_sorted_by(|a, b| a < b), "told twice, or out of order: {told:?}");
         failed.push(numbers);
     }
     conn.close();
-    let links = soon("the reader", &reader);
+    let links = in_time("the reader", &reader);
     assert!(links.len() as u64 <= conn.generation(), "told more often than there were breaks");
     let mut greeting = 0;
     for bytes in links {
@@ -128,7 +128,7 @@ fn chaos(seed: u64) {
             assert!(rest.iter().all(|byte| *byte == 200), "two links' bytes in one");
         }
     }
-    let received = soon("the server", &server);
+    let received = in_time("the server", &server);
     let mut last = HashMap::new();
     for (thread, number) in received {
         assert!(last.insert(thread, number).is_none_or(|last| last < number), "thread {thread}: {number} out of order");

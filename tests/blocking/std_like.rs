@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use perconn::Error;
 use perconn::blocking::Conn;
 
-use crate::support::{SHORT, Server, alone, begin, soon, told_generation, until};
+use crate::support::{SHORT, Server, alone, begin, in_time, reported_generation, until};
 
 #[test]
 fn it_is_read_and_written_with_the_tools_of_std() {
@@ -25,7 +25,7 @@ fn it_is_read_and_written_with_the_tools_of_std() {
     let mut rest = Vec::new();
     assert_eq!(io::copy(&mut &conn, &mut rest).unwrap(), 3);
     assert_eq!(rest, b"abc");
-    assert_eq!(soon("the echo ends", &echo).unwrap(), 13);
+    assert_eq!(in_time("the echo ends", &echo).unwrap(), 13);
 }
 
 #[test]
@@ -61,6 +61,6 @@ fn addresses_and_state_are_those_of_the_live_link() {
     assert_eq!(conn.generation(), 2);
     // The break is untold, so the link is not this handle's yet.
     assert_eq!(conn.peer_addr().unwrap_err().kind(), ErrorKind::NotConnected);
-    assert_eq!(told_generation(&conn.write(b"x").unwrap_err()), 1);
+    assert_eq!(reported_generation(&conn.write(b"x").unwrap_err()), 1);
     assert_eq!(conn.local_addr().unwrap(), peer.peer_addr().unwrap());
 }

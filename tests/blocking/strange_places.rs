@@ -12,7 +12,7 @@ use perconn::blocking::Conn;
 use perconn::dial_fn;
 use tokio::io::DuplexStream;
 
-use crate::support::{Server, alone, begin, quick, soon};
+use crate::support::{Server, alone, begin, in_time, quick};
 
 fn echo_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -49,7 +49,7 @@ fn it_works_on_the_threads_of_a_runtime() {
                 tokio::task::spawn_blocking(|| talk(Conn::connect(echo_server()).unwrap())).await.unwrap();
             });
         });
-        soon("talking in a runtime", &done);
+        in_time("talking in a runtime", &done);
     }
 }
 
@@ -87,11 +87,11 @@ fn streams_that_are_no_sockets_work_also_on_the_thread_of_a_runtime() {
             assert_eq!(conn.read(&mut [0; 10]).unwrap(), 0);
         }
         conn.close();
-        soon("the server", &server);
+        in_time("the server", &server);
     };
-    soon("talking", &begin(talk));
+    in_time("talking", &begin(talk));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    soon(
+    in_time(
         "talking in a runtime",
         &begin(move || runtime.block_on(async move { tokio::spawn(async move { talk() }).await })),
     )
@@ -117,6 +117,6 @@ fn hook_that_would_wait_for_a_connection_gets_an_error_instead_of_a_deadlock() {
         .build_blocking()
         .unwrap();
     let deadlock = ErrorKind::Deadlock;
-    assert_eq!(soon("the hook", &outcomes), (Err(deadlock), Ok(1), Err(deadlock)));
+    assert_eq!(in_time("the hook", &outcomes), (Err(deadlock), Ok(1), Err(deadlock)));
     conn.close();
 }

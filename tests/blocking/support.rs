@@ -15,7 +15,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 /// No wait in a test is meant to take long; this one says that something hangs.
-pub const HANG: Duration = Duration::from_secs(20);
+pub const HANG_LIMIT: Duration = Duration::from_secs(20);
 
 /// A time that is over soon.
 pub const SHORT: Duration = Duration::from_millis(30);
@@ -57,8 +57,8 @@ fn stat_of_this_thread() -> std::path::PathBuf {
 }
 
 /// Fails the test, instead of hanging it.
-pub fn soon<T>(what: &str, outcome: &Receiver<T>) -> T {
-    match outcome.recv_timeout(HANG) {
+pub fn in_time<T>(what: &str, outcome: &Receiver<T>) -> T {
+    match outcome.recv_timeout(HANG_LIMIT) {
         Ok(value) => value,
         Err(RecvTimeoutError::Timeout) => panic!("hangs: {what}"),
         Err(RecvTimeoutError::Disconnected) => panic!("panicked: {what}"),
@@ -69,7 +69,7 @@ pub fn soon<T>(what: &str, outcome: &Receiver<T>) -> T {
 pub fn until(what: &str, is_true: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_true() {
-        assert!(start.elapsed() < HANG, "never happens: {what}");
+        assert!(start.elapsed() < HANG_LIMIT, "never happens: {what}");
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -88,7 +88,7 @@ impl Server {
 
     pub fn accept(&self) -> TcpStream {
         let stream = self.listener.as_ref().expect("the server is stopped").accept().unwrap().0;
-        stream.set_read_timeout(Some(HANG)).unwrap();
+        stream.set_read_timeout(Some(HANG_LIMIT)).unwrap();
         stream
     }
 
@@ -121,7 +121,7 @@ pub fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-pub fn told_generation(error: &io::Error) -> u64 {
+pub fn reported_generation(error: &io::Error) -> u64 {
     match Error::of(error) {
         Some(Error::IoError { generation, .. }) => *generation,
         other => panic!("not a break: {other:?} in {error:?}"),

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::mpsc;
 
-use crate::support::{HANG, Server, alone, begin, begin_to_wait, fill, is_closed, soon, until};
+use crate::support::{HANG_LIMIT, Server, alone, begin, begin_to_wait, fill, in_time, is_closed, until};
 
 #[test]
 fn close_wakes_every_waiting_reader_and_writer() {
@@ -19,9 +19,9 @@ fn close_wakes_every_waiting_reader_and_writer() {
         waiting.push(begin_to_wait(move || writer.write_all(&vec![0; 50_000_000])));
     }
     let mut other = conn.try_clone().unwrap();
-    soon("close", &begin(move || conn.close()));
+    in_time("close", &begin(move || conn.close()));
     for outcome in &waiting {
-        assert!(is_closed(&soon("a waiting operation", outcome).unwrap_err()));
+        assert!(is_closed(&in_time("a waiting operation", outcome).unwrap_err()));
     }
     assert!(is_closed(&other.read(&mut [0]).unwrap_err()));
     assert!(is_closed(&other.write(b"x").unwrap_err()));
@@ -41,9 +41,9 @@ fn close_during_an_outage_wakes_who_waits_for_a_link() {
         begin_to_wait(move || writer.write_all(b"x")),
         begin_to_wait(move || up.connected(None)),
     ];
-    soon("close", &begin(move || conn.close()));
+    in_time("close", &begin(move || conn.close()));
     for outcome in &waiting {
-        assert!(is_closed(&soon("a waiting operation", outcome).unwrap_err()));
+        assert!(is_closed(&in_time("a waiting operation", outcome).unwrap_err()));
     }
 }
 
@@ -56,7 +56,7 @@ fn shutdown_ends_the_conversation_and_a_write_that_waits() {
     let mut writer = conn.try_clone().unwrap();
     let write = begin_to_wait(move || writer.write_all(&vec![0; 50_000_000]));
     conn.shutdown().unwrap();
-    assert_eq!(soon("the write", &write).unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(in_time("the write", &write).unwrap_err().kind(), ErrorKind::BrokenPipe);
     let server = begin(move || {
         io::copy(&mut peer, &mut io::sink()).unwrap();
         peer.write_all(b"bye").unwrap();
@@ -64,7 +64,7 @@ fn shutdown_ends_the_conversation_and_a_write_that_waits() {
     let mut bytes = Vec::new();
     (&conn).read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes, b"bye");
-    soon("the server", &server);
+    in_time("the server", &server);
     assert!(is_closed(&(&conn).read(&mut [0]).unwrap_err()));
 }
 
@@ -89,7 +89,7 @@ fn forced_reconnect_is_told_to_a_waiting_read() {
     let mut reader = conn.try_clone().unwrap();
     let read = begin_to_wait(move || (reader.read(&mut [0; 8]), reader));
     conn.reconnect();
-    let (outcome, mut reader) = soon("the read", &read);
+    let (outcome, mut reader) = in_time("the read", &read);
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionAborted);
     server.accept().write_all(b"x").unwrap();
     assert_eq!(reader.read(&mut [0; 8]).unwrap(), 1);
@@ -129,7 +129,7 @@ fn closed_event_comes_though_the_last_handle_is_gone() {
     drop(conn);
     let mut seen = Vec::new();
     // The hook is dropped with the actor.
-    while let Ok(event) = events.recv_timeout(HANG) {
+    while let Ok(event) = events.recv_timeout(HANG_LIMIT) {
         seen.push(event);
     }
     assert_eq!(seen.len(), 2, "{seen:?}");

@@ -7,7 +7,7 @@ use std::thread;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::support::{Server, alone, begin, begin_to_wait, length, read_record, record, soon};
+use crate::support::{Server, alone, begin, begin_to_wait, in_time, length, read_record, record};
 
 #[test]
 fn waiting_read_keeps_no_write_waiting() {
@@ -17,12 +17,12 @@ fn waiting_read_keeps_no_write_waiting() {
     let mut reader = conn.try_clone().unwrap();
     let read = begin_to_wait(move || reader.read(&mut [0; 8]));
     let written = begin(move || ((&conn).write_all(b"hello"), conn.peer_addr(), conn));
-    let (outcome, address, _conn) = soon("the write", &written);
+    let (outcome, address, _conn) = in_time("the write", &written);
     outcome.unwrap();
     assert_eq!(address.unwrap(), server.address);
     peer.read_exact(&mut [0; 5]).unwrap();
     peer.write_all(b"hi").unwrap();
-    assert_eq!(soon("the read", &read).unwrap(), 2);
+    assert_eq!(in_time("the read", &read).unwrap(), 2);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn several_readers_get_every_byte_once() {
     let mut all = Vec::new();
     for reader in &readers {
         // Each is told of the end once.
-        all.extend(soon("a reader", reader).unwrap());
+        all.extend(in_time("a reader", reader).unwrap());
     }
     all.sort_unstable();
     assert_eq!(all, (0..=200).collect::<Vec<u8>>());

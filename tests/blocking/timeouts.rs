@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use perconn::{Error, WhenDown};
 
-use crate::support::{SHORT, Server, alone, begin, begin_to_wait, reset, soon, told_generation};
+use crate::support::{SHORT, Server, alone, begin, begin_to_wait, in_time, reported_generation, reset};
 
 #[test]
 fn timeout_of_zero_is_refused() {
@@ -64,7 +64,7 @@ fn write_that_times_out_says_what_it_sent_and_can_go_on() {
     });
     conn.set_write_timeout(None).unwrap();
     conn.write_all(&bytes[sent..]).unwrap();
-    assert!(soon("the server has it all", &server).unwrap());
+    assert!(in_time("the server has it all", &server).unwrap());
 }
 
 #[test]
@@ -81,8 +81,8 @@ fn timeouts_hold_during_an_outage_and_while_another_thread_writes() {
     assert_eq!(conn.write(b"x").unwrap_err().kind(), ErrorKind::WouldBlock);
     server.stop();
     reset(peer);
-    assert_eq!(told_generation(&soon("the long write", &stuck).unwrap_err()), 1);
-    assert_eq!(told_generation(&conn.read(&mut [0]).unwrap_err()), 1);
+    assert_eq!(reported_generation(&in_time("the long write", &stuck).unwrap_err()), 1);
+    assert_eq!(reported_generation(&conn.read(&mut [0]).unwrap_err()), 1);
     assert_eq!(conn.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     assert_eq!(conn.write(b"x").unwrap_err().kind(), ErrorKind::WouldBlock);
     server.restart();

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use crate::support::{SHORT, Server, alone, begin, begin_to_wait, fill, reset, soon, told_generation, until};
+use crate::support::{SHORT, Server, alone, begin, begin_to_wait, fill, in_time, reported_generation, reset, until};
 
 #[test]
 fn break_told_by_a_write_is_not_told_by_the_next_read() {
@@ -14,7 +14,7 @@ fn break_told_by_a_write_is_not_told_by_the_next_read() {
     drop(peer);
     let mut peer = server.accept();
     peer.write_all(b"new").unwrap();
-    assert_eq!(told_generation(&conn.write(b"x").unwrap_err()), 1);
+    assert_eq!(reported_generation(&conn.write(b"x").unwrap_err()), 1);
     let mut bytes = [0; 3];
     conn.read_exact(&mut bytes).unwrap();
     assert_eq!(&bytes, b"new");
@@ -48,10 +48,10 @@ fn each_clone_is_told_of_each_break_once_in_order() {
     }
     for generation in 1..=3 {
         for reader in &mut readers {
-            assert_eq!(told_generation(&reader.read(&mut [0; 8]).unwrap_err()), generation);
+            assert_eq!(reported_generation(&reader.read(&mut [0; 8]).unwrap_err()), generation);
         }
         for writer in &mut writers {
-            assert_eq!(told_generation(&writer.write(b"torn").unwrap_err()), generation);
+            assert_eq!(reported_generation(&writer.write(b"torn").unwrap_err()), generation);
         }
     }
     // Now they trade places.
@@ -68,7 +68,7 @@ fn each_clone_is_told_of_each_break_once_in_order() {
     // A clone knows what its maker knew; the maker itself has slept.
     assert_eq!(writers[0].try_clone().unwrap().write(b"y").unwrap(), 1);
     for generation in 1..=3 {
-        assert_eq!(told_generation(&(&conn).write(b"torn").unwrap_err()), generation);
+        assert_eq!(reported_generation(&(&conn).write(b"torn").unwrap_err()), generation);
     }
     assert_eq!((&conn).write(b"z").unwrap(), 1);
 }
@@ -82,7 +82,7 @@ fn reader_with_its_own_handle_reads_what_arrived_before_the_break() {
     peer.write_all(b"last words").unwrap();
     drop(peer);
     let _peer = server.accept();
-    assert_eq!(told_generation(&writer.write(b"x").unwrap_err()), 1);
+    assert_eq!(reported_generation(&writer.write(b"x").unwrap_err()), 1);
     let mut words = [0; 10];
     reader.read_exact(&mut words).unwrap();
     assert_eq!(&words, b"last words");
@@ -102,13 +102,13 @@ fn rest_of_a_write_is_never_sent_on_the_next_link() {
     (&peer).read_exact(&mut [0; 100_000]).unwrap();
     reset(peer);
     let mut peer = server.accept();
-    let (mut conn, outcome) = soon("the write fails", &writer);
-    assert_eq!(told_generation(&outcome.unwrap_err()), 1);
+    let (mut conn, outcome) = in_time("the write fails", &writer);
+    assert_eq!(reported_generation(&outcome.unwrap_err()), 1);
     conn.write_all(&[2; 10]).unwrap();
     let mut bytes = [0; 10];
     peer.read_exact(&mut bytes).unwrap();
     assert_eq!(bytes, [2; 10]);
-    assert_eq!(told_generation(&other.write(b"x").unwrap_err()), 1);
+    assert_eq!(reported_generation(&other.write(b"x").unwrap_err()), 1);
 }
 
 #[test]
@@ -121,9 +121,9 @@ fn rest_of_a_write_stays_tied_to_its_link_though_a_read_was_told_first() {
     let sent = conn.write(&bytes).unwrap();
     assert!((1..bytes.len()).contains(&sent), "{sent}");
     reset(peer);
-    assert_eq!(told_generation(&conn.read(&mut [0; 8]).unwrap_err()), 1);
+    assert_eq!(reported_generation(&conn.read(&mut [0; 8]).unwrap_err()), 1);
     let mut peer = server.accept();
-    assert_eq!(told_generation(&conn.write(&bytes[sent..]).unwrap_err()), 1);
+    assert_eq!(reported_generation(&conn.write(&bytes[sent..]).unwrap_err()), 1);
     conn.write_all(&[2]).unwrap();
     let mut first = [0];
     peer.read_exact(&mut first).unwrap();
@@ -142,6 +142,6 @@ fn waiting_read_and_write_of_one_handle_both_end_with_the_break() {
     let write = begin_to_wait(move || (&*for_write).write_all(&vec![0; 50_000_000]));
     reset(peer);
     let _peer = server.accept();
-    assert_eq!(told_generation(&soon("the read", &read).unwrap_err()), 1);
-    assert_eq!(told_generation(&soon("the write", &write).unwrap_err()), 1);
+    assert_eq!(reported_generation(&in_time("the read", &read).unwrap_err()), 1);
+    assert_eq!(reported_generation(&in_time("the write", &write).unwrap_err()), 1);
 }

@@ -9,7 +9,7 @@ use perconn::blocking::Conn;
 use perconn::{Error, WhenDown, dial_fn};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::support::{SHORT, Server, alone, begin, begin_to_wait, is_closed, soon};
+use crate::support::{SHORT, Server, alone, begin, begin_to_wait, in_time, is_closed};
 
 /// A stream with a buffer of its own that never gets empty.
 struct Stuck;
@@ -41,10 +41,10 @@ fn flush_that_waits_holds_up_no_write_and_no_shutdown() {
     let conn = perconn::Conn::builder("stuck").dialer(dialer).connect_blocking().unwrap();
     let [flushing, writing, ending] = [(); 3].map(|()| conn.try_clone().unwrap());
     let flush = begin_to_wait(move || (&flushing).flush());
-    assert_eq!(soon("the write", &begin(move || (&writing).write(b"x"))).unwrap(), 1);
-    soon("the shutdown", &begin(move || ending.shutdown())).unwrap();
+    assert_eq!(in_time("the write", &begin(move || (&writing).write(b"x"))).unwrap(), 1);
+    in_time("the shutdown", &begin(move || ending.shutdown())).unwrap();
     conn.close();
-    assert!(is_closed(&soon("the flush", &flush).unwrap_err()));
+    assert!(is_closed(&in_time("the flush", &flush).unwrap_err()));
 }
 
 /// A connection to a server that is away, and never dialed again.
@@ -75,7 +75,7 @@ fn threads_that_wait_for_a_link_wait_at_the_same_time() {
         })
         .collect();
     for wait in &waits {
-        found_no_link(soon("a wait", wait), LIMIT);
+        found_no_link(in_time("a wait", wait), LIMIT);
     }
     assert!(start.elapsed() >= LIMIT);
     // One after the other, eight in each direction would take eight times as long.
@@ -115,9 +115,9 @@ fn wait_for_a_link_is_over_with_the_link_though_another_write_comes_first() {
     std::thread::sleep(LIMIT + SHORT);
     let server = begin(move || peer.read_exact(&mut vec![0; 2 * SIZE]));
     for write in &writes {
-        assert_eq!(soon("a write", write).unwrap(), SIZE);
+        assert_eq!(in_time("a write", write).unwrap(), SIZE);
     }
-    soon("the server", &server).unwrap();
+    in_time("the server", &server).unwrap();
 }
 
 #[test]
@@ -131,10 +131,10 @@ fn break_is_told_however_short_the_wait_for_a_link_is() {
     let read = begin_to_wait(move || (reader.read(&mut [0]), reader));
     server.stop();
     drop(peer);
-    let (outcome, mut reader) = soon("the read", &read);
+    let (outcome, mut reader) = in_time("the read", &read);
     assert_eq!(outcome.unwrap(), 0);
     found_no_link(reader.read(&mut [0]), Duration::ZERO);
-    assert_eq!(crate::support::told_generation(&conn.write(b"x").unwrap_err()), 1);
+    assert_eq!(crate::support::reported_generation(&conn.write(b"x").unwrap_err()), 1);
     found_no_link(conn.write(b"x"), Duration::ZERO);
 }
 

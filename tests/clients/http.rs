@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
 use crate::servers::{self, SLOW_FILE, slow_byte};
-use crate::support::soon;
+use crate::support::in_time;
 use crate::through_kills::{AnyError, Client, on_one_and_two_threads, through_kills};
 
 pub struct Http {
@@ -98,7 +98,7 @@ async fn idle_http_connection_ends_at_the_kill() {
     let mut client = Http::over(sessions.next().await.unwrap()).await.unwrap();
     client.ask(1).await.unwrap();
     server.kill_and_restart();
-    soon("the connection ends", async {
+    in_time("the connection ends", async {
         while !client.requests.is_closed() {
             tokio::task::yield_now().await;
         }
@@ -106,6 +106,6 @@ async fn idle_http_connection_ends_at_the_kill() {
     .await;
     let error = client.ask(2).await.unwrap_err();
     println!("seen by the next request: {error}");
-    let mut client = Http::over(soon("next", sessions.next()).await.unwrap()).await.unwrap();
+    let mut client = Http::over(in_time("next", sessions.next()).await.unwrap()).await.unwrap();
     client.ask(3).await.unwrap();
 }

@@ -7,7 +7,7 @@ use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Config, NoTls};
 
 use crate::postgres_server::Postgres as Server;
-use crate::support::soon;
+use crate::support::in_time;
 use crate::through_kills::{AnyError, Client, QUESTIONS, on_one_and_two_threads, through_kills};
 
 struct Postgres {
@@ -64,14 +64,14 @@ fn queries_are_answered_through_kills_of_postgres() {
             assert!(error.is_closed(), "{error:?}");
         }
         let mut sessions = server.sessions();
-        let client = soon("connect", Postgres::connect(&config, &mut sessions)).await.unwrap();
+        let client = in_time("connect", Postgres::connect(&config, &mut sessions)).await.unwrap();
         let row = client.client.query_one("SELECT count(*) FROM asked", &[]).await.unwrap();
         assert_eq!(row.get::<_, i64>(0), i64::from(QUESTIONS));
         client.client.batch_execute("DROP TABLE asked").await.unwrap();
         // A client that is dropped says goodbye; the connection is there for another.
         let Postgres { client, connection } = client;
         drop(client);
-        soon("the goodbye", connection).await.unwrap().unwrap();
-        soon("connect", Postgres::connect(&config, &mut sessions)).await.unwrap();
+        in_time("the goodbye", connection).await.unwrap().unwrap();
+        in_time("connect", Postgres::connect(&config, &mut sessions)).await.unwrap();
     });
 }

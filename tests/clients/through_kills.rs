@@ -7,7 +7,7 @@ use perconn::Sessions;
 use tokio::runtime;
 
 use crate::servers::RealServer;
-use crate::support::soon;
+use crate::support::in_time;
 
 pub type AnyError = Box<dyn Error + Send + Sync>;
 
@@ -58,7 +58,7 @@ pub async fn through_kills<C: Client>(config: &C::Config, server: &RealServer) -
         loop {
             let mut asked = match client.take() {
                 Some(client) => client,
-                None => match soon("connect", C::connect(config, &mut sessions)).await {
+                None => match in_time("connect", C::connect(config, &mut sessions)).await {
                     Ok(client) => client,
                     // Nothing else is wrong with a fresh link: no word of the client before was said on it.
                     Err(error) => {
@@ -69,14 +69,14 @@ pub async fn through_kills<C: Client>(config: &C::Config, server: &RealServer) -
             };
             if is_kill_due && number % (2 * QUESTIONS / KILLS) == 3 {
                 is_kill_due = false;
-                let outcome = soon("the long question", asked.ask_for_long(|| server.kill_and_restart())).await;
+                let outcome = in_time("the long question", asked.ask_for_long(|| server.kill_and_restart())).await;
                 seen.push(outcome.expect_err("the server is dead"));
             } else {
                 if is_kill_due {
                     is_kill_due = false;
                     server.kill_and_restart();
                 }
-                match soon("the question", asked.ask(number)).await {
+                match in_time("the question", asked.ask(number)).await {
                     Ok(()) => {
                         client = Some(asked);
                         break;
@@ -84,7 +84,7 @@ pub async fn through_kills<C: Client>(config: &C::Config, server: &RealServer) -
                     Err(error) => seen.push(error),
                 }
             }
-            soon("the end of the client", asked.ended()).await;
+            in_time("the end of the client", asked.ended()).await;
         }
     }
     for error in &seen {

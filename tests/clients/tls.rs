@@ -12,7 +12,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::http::Http;
 use crate::servers::{self, RealServer, SLOW_FILE};
-use crate::support::soon;
+use crate::support::in_time;
 use crate::through_kills::{AnyError, Client, on_one_and_two_threads, through_kills};
 
 /// nginx with a certificate of its own, and a connector that trusts nothing else.
@@ -77,12 +77,12 @@ async fn tls_stream_that_is_cut_off_is_an_error_and_no_end() {
     let mut sessions = server.sessions();
     for _ in 0..5 {
         // Without a length, the body would last to the end of the stream.
-        let mut stream = soon("handshake", handshake(&connector, &mut sessions)).await.unwrap();
-        soon("write", stream.write_all(b"GET /slow HTTP/1.0\r\n\r\n")).await.unwrap();
+        let mut stream = in_time("handshake", handshake(&connector, &mut sessions)).await.unwrap();
+        in_time("write", stream.write_all(b"GET /slow HTTP/1.0\r\n\r\n")).await.unwrap();
         let mut received = vec![0];
-        soon("the first byte", stream.read_exact(&mut received)).await.unwrap();
+        in_time("the first byte", stream.read_exact(&mut received)).await.unwrap();
         server.kill_and_restart();
-        let error = soon("the end", stream.read_to_end(&mut received)).await.unwrap_err();
+        let error = in_time("the end", stream.read_to_end(&mut received)).await.unwrap_err();
         println!("seen: {:?}: {error}", error.kind());
         assert!(received.len() < SLOW_FILE);
         // What the client still says, it does not say to the next server.
@@ -90,6 +90,6 @@ async fn tls_stream_that_is_cut_off_is_an_error_and_no_end() {
             stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
             stream.flush().await
         };
-        assert!(soon("the late words", late).await.is_err());
+        assert!(in_time("the late words", late).await.is_err());
     }
 }

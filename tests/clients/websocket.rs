@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
 use crate::servers::RealServer;
-use crate::support::soon;
+use crate::support::in_time;
 use crate::through_kills::{AnyError, Client, on_one_and_two_threads, through_kills};
 
 /// Tells the process of the server where to listen.
@@ -113,10 +113,10 @@ async fn closing_handshake_leaves_the_connection_to_the_next_client() {
     let server = server();
     let mut sessions = server.sessions();
     for number in 0..5 {
-        let mut client = soon("connect", WebSocket::connect(&(), &mut sessions)).await.unwrap();
-        soon("ask", client.ask(number)).await.unwrap();
+        let mut client = in_time("connect", WebSocket::connect(&(), &mut sessions)).await.unwrap();
+        in_time("ask", client.ask(number)).await.unwrap();
         client.0.close(None).await.unwrap();
-        while let Some(message) = soon("the goodbye", client.0.next()).await {
+        while let Some(message) = in_time("the goodbye", client.0.next()).await {
             assert!(message.unwrap().is_close());
         }
     }

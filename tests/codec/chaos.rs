@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio_util::bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::FramedRead;
 
-use super::support::{Links, quick, reset_link, soon};
+use super::support::{Links, in_time, quick, reset_link};
 use super::{Numbered, broken};
 
 fn links() -> u64 {
@@ -95,7 +95,7 @@ async fn serve(stream: perconn::acceptor::Stream, link: u64, random: &mut SmallR
             let _ = write.shutdown().await;
         }
     };
-    let (numbers, ()) = soon("a link", async { tokio::join!(receive(&mut read, limit), send) }).await;
+    let (numbers, ()) = in_time("a link", async { tokio::join!(receive(&mut read, limit), send) }).await;
     if !orderly {
         reset_link(read.unsplit(write));
     }
@@ -113,7 +113,7 @@ async fn run_server(mut server: Links, seed: u64, last_up: oneshot::Sender<()>) 
     let mut stream = server.next().await;
     stream.write_all(&Numbered::new().bytes(&payload(links() + 1, 0, 10))).await.unwrap();
     let _ = last_up.send(());
-    seen.push(soon("the last link", receive(stream, usize::MAX)).await);
+    seen.push(in_time("the last link", receive(stream, usize::MAX)).await);
     seen
 }
 
@@ -125,7 +125,7 @@ where
     let (mut link, mut number) = (1, 0);
     let mut is_at_end = false;
     loop {
-        match soon("an item", stream.next()).await.expect("the stream has ended") {
+        match in_time("an item", stream.next()).await.expect("the stream has ended") {
             Ok(frame) => {
                 assert!(!is_at_end, "the codec has objected to the rest of this link");
                 assert_eq!(check(frame), (link, number), "a frame is missing, or stands behind the wrong break");
@@ -169,9 +169,9 @@ where
         }
         let frame = payload(0, sent.len() as u64, length(&mut random));
         let (success, outcome) = if random.random_bool(0.3) {
-            (Sent::Fed, soon("feed", sink.feed(frame)).await)
+            (Sent::Fed, in_time("feed", sink.feed(frame)).await)
         } else {
-            (Sent::Flushed, soon("send", sink.send(frame)).await)
+            (Sent::Flushed, in_time("send", sink.send(frame)).await)
         };
         match outcome {
             Ok(()) => {
@@ -187,7 +187,7 @@ where
             tokio::task::yield_now().await;
         }
     }
-    soon("flush", sink.flush()).await.unwrap();
+    in_time("flush", sink.flush()).await.unwrap();
     (sink, told, sent)
 }
 

@@ -8,7 +8,7 @@ use perconn::{StatusWatch, WhenDown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::support::{Server, reset, soon};
+use super::support::{Server, in_time, reset};
 use super::{Numbered, break_of, broken, frame};
 
 /// Makes codecs, but for one.
@@ -24,17 +24,17 @@ fn but_for(number: usize) -> impl FnMut() -> Numbered + Send + 'static {
 /// Breaks the link, and waits until the connection knows.
 async fn end(peer: TcpStream, mut status: StatusWatch) {
     reset(peer);
-    soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
+    in_time("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
 }
 
 async fn panics<T>(future: impl Future<Output = T>) {
-    assert!(soon("the panic", AssertUnwindSafe(future).catch_unwind()).await.is_err(), "no panic");
+    assert!(in_time("the panic", AssertUnwindSafe(future).catch_unwind()).await.is_err(), "no panic");
 }
 
 async fn expect(peer: &mut TcpStream, payload: &[u8]) {
     let bytes = Numbered::new().bytes(payload);
     let mut buf = vec![0; bytes.len()];
-    soon("the peer", peer.read_exact(&mut buf)).await.unwrap();
+    in_time("the peer", peer.read_exact(&mut buf)).await.unwrap();
     assert_eq!(buf, bytes);
 }
 
@@ -51,7 +51,7 @@ async fn stream_tells_of_the_break_when_it_has_a_codec_again() {
     end(peer, stream.get_ref().watch_status()).await;
     panics(stream.next()).await;
     let mut peer = server.accept().await;
-    soon("link 2", stream.get_ref().connected()).await.unwrap();
+    in_time("link 2", stream.get_ref().connected()).await.unwrap();
     // It is not this link that the caller has something against.
     stream.reconnect();
     assert_eq!(break_of(&mut stream).await.0, 1);
@@ -66,14 +66,14 @@ async fn sink_tells_of_the_break_when_it_has_a_codec_again() {
     let (conn, mut peer) = server.pair().await;
     let (_read, write) = conn.into_split();
     let mut sink = FramedWrite::with_factory(write, but_for(2));
-    soon("send", sink.send("one")).await.unwrap();
+    in_time("send", sink.send("one")).await.unwrap();
     expect(&mut peer, b"one").await;
-    soon("feed", sink.feed("lost")).await.unwrap();
+    in_time("feed", sink.feed("lost")).await.unwrap();
     end(peer, sink.get_ref().watch_status()).await;
     panics(SinkExt::<&str>::flush(&mut sink)).await;
-    assert_eq!(broken(soon("send", sink.send("lost, too")).await.unwrap_err()).0, 1);
+    assert_eq!(broken(in_time("send", sink.send("lost, too")).await.unwrap_err()).0, 1);
     let mut peer = server.accept().await;
-    soon("send", sink.send("kept")).await.unwrap();
+    in_time("send", sink.send("kept")).await.unwrap();
     expect(&mut peer, b"kept").await;
 }
 
@@ -83,21 +83,21 @@ async fn sides_of_a_whole_come_to_one_codec_again() {
         let server = Server::start().await;
         let (conn, mut peer) = server.pair().await;
         let mut framed = Framed::with_factory(conn, but_for(2));
-        soon("send", framed.send("one")).await.unwrap();
+        in_time("send", framed.send("one")).await.unwrap();
         expect(&mut peer, b"one").await;
-        soon("feed", framed.feed("lost")).await.unwrap();
+        in_time("feed", framed.feed("lost")).await.unwrap();
         end(peer, framed.get_ref().watch_status()).await;
         if stream_first {
             panics(framed.next()).await;
-            assert_eq!(broken(soon("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap_err()).0, 1);
+            assert_eq!(broken(in_time("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap_err()).0, 1);
             assert_eq!(break_of(&mut framed).await.0, 1);
         } else {
             panics(SinkExt::<&str>::flush(&mut framed)).await;
             assert_eq!(break_of(&mut framed).await.0, 1);
-            assert_eq!(broken(soon("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap_err()).0, 1);
+            assert_eq!(broken(in_time("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap_err()).0, 1);
         }
         let mut peer = server.accept().await;
-        soon("send", framed.send("kept")).await.unwrap();
+        in_time("send", framed.send("kept")).await.unwrap();
         expect(&mut peer, b"kept").await;
         peer.write_all(&Numbered::new().bytes(b"answer")).await.unwrap();
         assert_eq!(frame(&mut framed).await, "answer");
@@ -116,10 +116,10 @@ async fn codec_that_is_made_late_takes_nothing_from_the_stream() {
     let mut peer = server.accept().await;
     let mut codec = Numbered::new();
     peer.write_all(&[codec.bytes(b"one"), codec.bytes(b"two")].concat()).await.unwrap();
-    soon("the link", framed.get_ref().connected()).await.unwrap();
+    in_time("the link", framed.get_ref().connected()).await.unwrap();
     assert_eq!(frame(&mut framed).await, "one");
-    soon("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap_err();
+    in_time("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap_err();
     assert_eq!(frame(&mut framed).await, "two");
-    soon("send", framed.send("kept")).await.unwrap();
+    in_time("send", framed.send("kept")).await.unwrap();
     expect(&mut peer, b"kept").await;
 }

@@ -15,13 +15,13 @@ use std::io;
 
 use futures_util::{Stream, StreamExt};
 use perconn::codec::FramedError;
-use support::soon;
+use support::in_time;
 use tokio_util::bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
 
 /// The next item, which must come.
 async fn next<T: Stream + Unpin>(framed: &mut T) -> T::Item {
-    soon("an item", framed.next()).await.expect("the stream has ended")
+    in_time("an item", framed.next()).await.expect("the stream has ended")
 }
 
 /// The next item, which must be a frame.

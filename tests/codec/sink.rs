@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio_util::bytes::{Bytes, BytesMut};
 use tokio_util::codec::{Encoder, LengthDelimitedCodec, LinesCodec};
 
-use super::support::{Server, break_noticed, pipes, quick, reset, soon};
+use super::support::{Server, in_time, pipes, quick, reset, wait_for_break};
 use super::{Numbered, broken};
 
 /// More than the buffers of both kernels take.
@@ -25,7 +25,7 @@ fn long_frames() -> LengthDelimitedCodec {
 
 async fn received(peer: &mut (impl AsyncReadExt + Unpin), expected: &[u8]) {
     let mut bytes = vec![0; expected.len()];
-    soon("what was sent", peer.read_exact(&mut bytes)).await.unwrap();
+    in_time("what was sent", peer.read_exact(&mut bytes)).await.unwrap();
     assert!(bytes == expected, "something else came: {:?}", &bytes[..expected.len().min(40)]);
 }
 
@@ -41,10 +41,10 @@ async fn rest_of_a_half_sent_frame_never_begins_a_link() {
         peer.read_exact(&mut [0; 1000]).await.unwrap();
         reset(peer);
     };
-    let (outcome, ()) = soon("the break", async { tokio::join!(send, die) }).await;
+    let (outcome, ()) = in_time("the break", async { tokio::join!(send, die) }).await;
     assert_eq!(broken(outcome.unwrap_err()).0, 1);
     let mut peer = server.accept().await;
-    soon("send", sink.send(Bytes::from("next"))).await.unwrap();
+    in_time("send", sink.send(Bytes::from("next"))).await.unwrap();
     received(&mut peer, b"\0\0\0\x04next").await;
 }
 
@@ -54,15 +54,15 @@ async fn frames_that_were_not_begun_are_dropped_too_and_told_once() {
     let (conn, peer) = server.pair().await;
     let mut framed = FramedWrite::new(conn.into_split().1, LinesCodec::new());
     let mut status = framed.get_ref().watch_status();
-    soon("feed", framed.feed("lost")).await.unwrap();
-    soon("feed", framed.feed("lost, too")).await.unwrap();
+    in_time("feed", framed.feed("lost")).await.unwrap();
+    in_time("feed", framed.feed("lost, too")).await.unwrap();
     drop(peer);
-    soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
-    let flush = soon("flush", SinkExt::<&str>::flush(&mut framed)).await;
+    in_time("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
+    let flush = in_time("flush", SinkExt::<&str>::flush(&mut framed)).await;
     assert_eq!(broken(flush.unwrap_err()), (1, ErrorKind::BrokenPipe));
-    soon("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap();
+    in_time("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap();
     let mut peer = server.accept().await;
-    soon("send", framed.send("kept")).await.unwrap();
+    in_time("send", framed.send("kept")).await.unwrap();
     received(&mut peer, b"kept\n").await;
 }
 
@@ -74,15 +74,15 @@ async fn every_link_gets_a_fresh_encoder() {
     for generation in 1..=3 {
         let mut codec = Numbered::new();
         for frame in [b"one", b"two"] {
-            soon("send", sink.send(&frame[..])).await.unwrap();
+            in_time("send", sink.send(&frame[..])).await.unwrap();
             received(&mut peer, &codec.bytes(frame)).await;
         }
         assert_eq!(sink.codec().sent, 2);
         let mut status = sink.get_ref().watch_status();
         reset(peer);
-        soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
+        in_time("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
         // This one is encoded before the sink knows, and counts for nothing.
-        assert_eq!(broken(soon("send", sink.send(&b"lost"[..])).await.unwrap_err()).0, generation);
+        assert_eq!(broken(in_time("send", sink.send(&b"lost"[..])).await.unwrap_err()).0, generation);
         assert_eq!(sink.codec().sent, 0);
         peer = server.accept().await;
     }
@@ -105,7 +105,7 @@ async fn frame_that_the_codec_refuses_leaves_nothing_and_takes_nothing() {
     sink.feed("one").await.unwrap();
     let error = sink.feed("bad!").await.unwrap_err();
     assert!(matches!(error, FramedError::Codec(_)) && !error.is_final());
-    soon("send", sink.send("two")).await.unwrap();
+    in_time("send", sink.send("two")).await.unwrap();
     received(&mut peer, b"onetwo").await;
 }
 
@@ -114,9 +114,9 @@ async fn frame_beyond_the_limit_is_the_codecs_error() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LengthDelimitedCodec::builder().max_frame_length(4).new_codec());
-    let error = soon("send", framed.send(Bytes::from("beyond"))).await.unwrap_err();
+    let error = in_time("send", framed.send(Bytes::from("beyond"))).await.unwrap_err();
     assert!(matches!(error, FramedError::Codec(_)));
-    soon("send", framed.send(Bytes::from("fits"))).await.unwrap();
+    in_time("send", framed.send(Bytes::from("fits"))).await.unwrap();
     received(&mut peer, b"\0\0\0\x04fits").await;
 }
 
@@ -135,8 +135,8 @@ async fn dropped_send_leaves_a_whole_frame() {
         received(&mut peer, b"\0\0\0\x04next").await;
         peer
     });
-    soon("send", sink.send(Bytes::from("next"))).await.unwrap();
-    soon("the peer", reader).await.unwrap();
+    in_time("send", sink.send(Bytes::from("next"))).await.unwrap();
+    in_time("the peer", reader).await.unwrap();
 }
 
 #[tokio::test]
@@ -156,20 +156,20 @@ async fn close_sends_what_was_accepted_and_ends_the_conversation() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
-    soon("feed", framed.feed("one")).await.unwrap();
-    soon("close", SinkExt::<&str>::close(&mut framed)).await.unwrap();
+    in_time("feed", framed.feed("one")).await.unwrap();
+    in_time("close", SinkExt::<&str>::close(&mut framed)).await.unwrap();
     let mut all = Vec::new();
-    soon("the peer", peer.read_to_end(&mut all)).await.unwrap();
+    in_time("the peer", peer.read_to_end(&mut all)).await.unwrap();
     assert_eq!(all, b"one\n");
-    let error = soon("send", framed.send("two")).await.unwrap_err();
+    let error = in_time("send", framed.send("two")).await.unwrap_err();
     assert!(matches!(error, FramedError::End(Error::ClosedConnection)), "{error:?}");
     // The stream goes on to its end.
     peer.write_all(b"answer\n").await.unwrap();
-    assert_eq!(soon("the answer", framed.next()).await.unwrap().unwrap(), "answer");
+    assert_eq!(in_time("the answer", framed.next()).await.unwrap().unwrap(), "answer");
     drop(peer);
-    assert_eq!(broken(soon("the close", framed.next()).await.unwrap().unwrap_err()).0, 1);
-    assert!(soon("the end", framed.next()).await.unwrap().unwrap_err().is_final());
-    assert!(soon("nothing", framed.next()).await.is_none());
+    assert_eq!(broken(in_time("the close", framed.next()).await.unwrap().unwrap_err()).0, 1);
+    assert!(in_time("the end", framed.next()).await.unwrap().unwrap_err().is_final());
+    assert!(in_time("nothing", framed.next()).await.is_none());
 }
 
 #[tokio::test]
@@ -178,11 +178,11 @@ async fn close_in_an_outage_does_not_wait_for_a_link() {
     let (conn, peer) = server.pair().await;
     server.stop();
     drop(peer);
-    break_noticed(&conn).await;
+    wait_for_break(&conn).await;
     let mut framed = Framed::new(conn, LinesCodec::new());
-    assert_eq!(broken(soon("the break", framed.next()).await.unwrap().unwrap_err()).0, 1);
-    soon("close", SinkExt::<&str>::close(&mut framed)).await.unwrap();
-    assert!(soon("the end", framed.next()).await.unwrap().unwrap_err().is_final());
+    assert_eq!(broken(in_time("the break", framed.next()).await.unwrap().unwrap_err()).0, 1);
+    in_time("close", SinkExt::<&str>::close(&mut framed)).await.unwrap();
+    assert!(in_time("the end", framed.next()).await.unwrap().unwrap_err().is_final());
 }
 
 #[tokio::test]
@@ -201,21 +201,21 @@ async fn found_no_link(stream_first: bool) {
     let conn = conn.unwrap();
     server.stop();
     drop(peer);
-    break_noticed(&conn).await;
+    wait_for_break(&conn).await;
     let mut framed = Framed::with_factory(conn, Numbered::new);
     if stream_first {
-        assert_eq!(broken(soon("the break", framed.next()).await.unwrap().unwrap_err()).0, 1);
+        assert_eq!(broken(in_time("the break", framed.next()).await.unwrap().unwrap_err()).0, 1);
     } else {
-        assert_eq!(broken(soon("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, 1);
+        assert_eq!(broken(in_time("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, 1);
     }
     for _ in 0..3 {
-        let error = soon("send", framed.send(&b"refused"[..])).await.unwrap_err();
+        let error = in_time("send", framed.send(&b"refused"[..])).await.unwrap_err();
         assert!(matches!(error, FramedError::Down(Error::Down { .. })), "{error:?}");
     }
     server.restart().await;
     let mut peer = server.accept().await;
-    soon("the link", framed.get_ref().connected()).await.unwrap();
-    soon("send", framed.send(&b"kept"[..])).await.unwrap();
+    in_time("the link", framed.get_ref().connected()).await.unwrap();
+    in_time("send", framed.send(&b"kept"[..])).await.unwrap();
     received(&mut peer, &Numbered::new().bytes(b"kept")).await;
 }
 
@@ -227,9 +227,9 @@ async fn local_close_ends_the_sink() {
     let close = sink.get_ref().close();
     // It waits in mid-frame.
     let send = sink.send(Bytes::from(vec![0; HUGE]));
-    let (outcome, ()) = soon("the end", async { tokio::join!(send, close) }).await;
+    let (outcome, ()) = in_time("the end", async { tokio::join!(send, close) }).await;
     assert!(matches!(outcome, Err(FramedError::End(Error::ClosedConnection))));
-    assert!(soon("send", sink.send(Bytes::new())).await.unwrap_err().is_final());
+    assert!(in_time("send", sink.send(Bytes::new())).await.unwrap_err().is_final());
 }
 
 #[tokio::test]
@@ -243,10 +243,10 @@ async fn sink_over_another_stream_drops_its_half_frame_as_well() {
         peer.read_exact(&mut [0; 10]).await.unwrap();
         drop(peer);
     };
-    let (outcome, ()) = soon("the break", async { tokio::join!(sink.send(&line), die) }).await;
+    let (outcome, ()) = in_time("the break", async { tokio::join!(sink.send(&line), die) }).await;
     assert_eq!(broken(outcome.unwrap_err()).0, 1);
-    let mut peer = soon("redial", peers.recv()).await.unwrap();
-    soon("send", sink.send("next")).await.unwrap();
+    let mut peer = in_time("redial", peers.recv()).await.unwrap();
+    in_time("send", sink.send("next")).await.unwrap();
     received(&mut peer, b"next\n").await;
 }
 
@@ -255,19 +255,19 @@ async fn close_that_tells_of_a_break_ends_the_conversation_all_the_same() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let (mut stream, mut sink) = Framed::new(conn, LinesCodec::new()).into_split();
-    soon("feed", sink.feed("lost")).await.unwrap();
+    in_time("feed", sink.feed("lost")).await.unwrap();
     reset(peer);
     let mut peer = server.accept().await;
-    soon("link 2", stream.get_ref().connected()).await.unwrap();
-    let error = soon("close", SinkExt::<&str>::close(&mut sink)).await.unwrap_err();
+    in_time("link 2", stream.get_ref().connected()).await.unwrap();
+    let error = in_time("close", SinkExt::<&str>::close(&mut sink)).await.unwrap_err();
     assert_eq!(broken(error).0, 1);
     // Link 2 is shut down, with nothing on it; when its peer closes, too, the stream is at its end.
-    assert_eq!(soon("the end", peer.read(&mut [0])).await.unwrap(), 0);
+    assert_eq!(in_time("the end", peer.read(&mut [0])).await.unwrap(), 0);
     drop(peer);
-    while let Some(item) = soon("the end of the stream", stream.next()).await {
+    while let Some(item) = in_time("the end of the stream", stream.next()).await {
         item.unwrap_err();
     }
-    soon("close", SinkExt::<&str>::close(&mut sink)).await.unwrap();
+    in_time("close", SinkExt::<&str>::close(&mut sink)).await.unwrap();
 }
 
 #[tokio::test]
@@ -276,10 +276,10 @@ async fn close_that_finds_no_link_for_its_frames_ends_the_conversation_all_the_s
     server.stop();
     let conn = server.client().when_down(WhenDown::Fail).build().unwrap();
     let mut framed = Framed::new(conn, LinesCodec::new());
-    soon("feed", framed.feed("lost")).await.unwrap();
-    let error = soon("close", SinkExt::<&str>::close(&mut framed)).await.unwrap_err();
+    in_time("feed", framed.feed("lost")).await.unwrap();
+    let error = in_time("close", SinkExt::<&str>::close(&mut framed)).await.unwrap_err();
     assert!(matches!(error, FramedError::Down(_)), "{error:?}");
-    assert!(soon("the end", framed.next()).await.unwrap().unwrap_err().is_final());
+    assert!(in_time("the end", framed.next()).await.unwrap().unwrap_err().is_final());
 }
 
 /// A pipe that is not shut down at the first try.
@@ -317,18 +317,18 @@ async fn close_that_tells_of_a_break_waits_until_the_next_link_is_shut_down() {
         let _ = sender.send(far);
         std::future::ready(Ok(SlowEnd(near, false)))
     });
-    let conn = soon("connect", quick(Conn::builder("memory").dialer(dialer)).connect()).await.unwrap();
+    let conn = in_time("connect", quick(Conn::builder("memory").dialer(dialer)).connect()).await.unwrap();
     let peer = peers.recv().await.unwrap();
     let (mut read, write) = conn.into_split();
     let mut sink = FramedWrite::new(write, LinesCodec::new());
-    soon("feed", sink.feed("lost")).await.unwrap();
+    in_time("feed", sink.feed("lost")).await.unwrap();
     drop(peer);
-    assert_eq!(soon("the break", read.read(&mut [0])).await.unwrap(), 0);
-    let mut peer = soon("redial", peers.recv()).await.unwrap();
-    soon("link 2", read.connected()).await.unwrap();
-    let error = soon("close", SinkExt::<&str>::close(&mut sink)).await.unwrap_err();
+    assert_eq!(in_time("the break", read.read(&mut [0])).await.unwrap(), 0);
+    let mut peer = in_time("redial", peers.recv()).await.unwrap();
+    in_time("link 2", read.connected()).await.unwrap();
+    let error = in_time("close", SinkExt::<&str>::close(&mut sink)).await.unwrap_err();
     assert_eq!(broken(error).0, 1);
-    assert_eq!(soon("the end", peer.read(&mut [0])).await.unwrap(), 0);
+    assert_eq!(in_time("the end", peer.read(&mut [0])).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -346,8 +346,8 @@ async fn encoder_that_panics_leaves_no_half_frame() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut sink = FramedWrite::with_factory(conn.into_split().1, || Fragile);
-    soon("feed", sink.feed("one")).await.unwrap();
+    in_time("feed", sink.feed("one")).await.unwrap();
     catch_unwind(AssertUnwindSafe(|| sink.start_send_unpin("bad!"))).unwrap_err();
-    soon("send", sink.send("two")).await.unwrap();
+    in_time("send", sink.send("two")).await.unwrap();
     received(&mut peer, b"onetwo").await;
 }

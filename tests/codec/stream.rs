@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::codec::{LengthDelimitedCodec, LinesCodec, LinesCodecError};
 
-use super::support::{Server, break_noticed, generation_up, pipes, reset, soon};
+use super::support::{Server, in_time, pipes, reset, wait_for_break, wait_for_generation};
 use super::{Numbered, break_of, frame, next};
 
 const HELLO: &[u8] = b"\0\0\0\x05hello";
@@ -151,7 +151,7 @@ async fn codec_that_cannot_get_past_its_error_breaks_the_link() {
     assert_eq!(framed.get_ref().generation(), 1);
     assert!(framed.get_ref().is_connected(), "an error of the codec is no break");
     assert_eq!(break_of(&mut framed).await, (1, ErrorKind::ConnectionAborted));
-    soon("the link ends", peer.read(&mut [0])).await.unwrap_or(0);
+    in_time("the link ends", peer.read(&mut [0])).await.unwrap_or(0);
     let mut peer = server.accept().await;
     peer.write_all(WORLD).await.unwrap();
     assert_eq!(frame(&mut framed).await, "world");
@@ -185,8 +185,8 @@ async fn reconnect_does_no_harm_to_a_link_that_the_stream_has_not_come_to() {
     assert_eq!(frame(&mut framed).await, "one");
     drop(peer);
     let mut peer = server.accept().await;
-    soon("link 2", framed.get_ref().watch_status().wait_for(|_| framed.get_ref().generation() == 2)).await.unwrap();
-    soon("link 2 is up", framed.get_ref().connected()).await.unwrap();
+    in_time("link 2", framed.get_ref().watch_status().wait_for(|_| framed.get_ref().generation() == 2)).await.unwrap();
+    in_time("link 2 is up", framed.get_ref().connected()).await.unwrap();
     peer.write_all(b"three\n").await.unwrap();
     framed.reconnect();
     assert!(framed.get_ref().is_connected(), "link 2 was not to blame");
@@ -222,7 +222,7 @@ async fn reconnect_in_an_outage_that_is_still_untold_dials_at_once() {
     let server = Server::start().await;
     let (conn, peer) = slow_to_redial(&server).await;
     reset(peer);
-    break_noticed(&conn).await;
+    wait_for_break(&conn).await;
     let mut framed = Framed::new(conn, LinesCodec::new());
     framed.reconnect();
     let mut peer = server.accept().await;
@@ -237,12 +237,12 @@ async fn reconnect_after_the_last_words_of_a_link_keeps_to_the_backoff() {
     let (conn, mut peer) = slow_to_redial(&server).await;
     peer.write_all(b"go away\n").await.unwrap();
     drop(peer);
-    break_noticed(&conn).await;
+    wait_for_break(&conn).await;
     let mut framed = Framed::new(conn, LinesCodec::new());
     assert_eq!(frame(&mut framed).await, "go away");
     framed.reconnect();
     assert_eq!(break_of(&mut framed).await.0, 1);
-    server.expect_silence(Duration::from_millis(50)).await;
+    server.expect_no_dial(Duration::from_millis(50)).await;
     // Now it is the caller's own decision.
     framed.reconnect();
     server.accept().await.write_all(b"next\n").await.unwrap();
@@ -276,8 +276,8 @@ async fn breaks_that_were_slept_through_are_told_one_by_one() {
         peer = server.accept().await;
     }
     let mut status = framed.get_ref().watch_status();
-    soon("link 21", status.wait_for(|_| framed.get_ref().generation() == 21)).await.unwrap();
-    soon("link 21 is up", framed.get_ref().connected()).await.unwrap();
+    in_time("link 21", status.wait_for(|_| framed.get_ref().generation() == 21)).await.unwrap();
+    in_time("link 21 is up", framed.get_ref().connected()).await.unwrap();
     peer.write_all(b"here\n").await.unwrap();
     // Of the last 16, as every handle is.
     for generation in 5..=20 {
@@ -292,11 +292,11 @@ async fn local_close_ends_the_stream() {
     let (conn, _peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
     let close = framed.get_ref().close();
-    let (item, ()) = soon("the end", async { tokio::join!(framed.next(), close) }).await;
+    let (item, ()) = in_time("the end", async { tokio::join!(framed.next(), close) }).await;
     assert!(matches!(item, Some(Err(FramedError::End(Error::ClosedConnection)))));
     assert!(framed.is_terminated());
     for _ in 0..3 {
-        assert!(soon("nothing", framed.next()).await.is_none());
+        assert!(in_time("nothing", framed.next()).await.is_none());
     }
 }
 
@@ -311,7 +311,7 @@ async fn giving_up_ends_the_stream_after_the_break() {
     let error = next(&mut framed).await.unwrap_err();
     assert!(error.is_final());
     assert!(matches!(error, FramedError::End(Error::GaveUp { .. })), "{error:?}");
-    assert!(soon("nothing", framed.next()).await.is_none());
+    assert!(in_time("nothing", framed.next()).await.is_none());
 }
 
 #[test]
@@ -342,7 +342,7 @@ async fn stream_without_a_link_goes_on_after_it_was_told() {
     }
     server.restart().await;
     let mut peer = server.accept().await;
-    soon("the link", framed.get_ref().connected()).await.unwrap();
+    in_time("the link", framed.get_ref().connected()).await.unwrap();
     peer.write_all(b"back\n").await.unwrap();
     assert_eq!(frame(&mut framed).await, "back");
 }
@@ -378,7 +378,7 @@ async fn other_streams_carry_frames_as_well() {
     drop(peer);
     assert_eq!(frame(&mut framed).await, "ha");
     assert_eq!(break_of(&mut framed).await.0, 1);
-    let mut peer = soon("redial", peers.recv()).await.unwrap();
+    let mut peer = in_time("redial", peers.recv()).await.unwrap();
     peer.write_all(b"whole\n").await.unwrap();
     assert_eq!(frame(&mut framed).await, "whole");
 }
@@ -392,11 +392,11 @@ async fn connection_comes_back_from_its_frames() {
     assert_eq!(frame(&mut framed).await, "line");
     let mut conn = framed.into_inner();
     peer.write_all(b"A").await.unwrap();
-    assert_eq!(soon("read", conn.read_u8()).await.unwrap(), b'A');
+    assert_eq!(in_time("read", conn.read_u8()).await.unwrap(), b'A');
     reset(peer);
-    break_noticed(&conn).await;
+    wait_for_break(&conn).await;
     let mut peer = server.accept().await;
-    generation_up(&conn, 2).await;
+    wait_for_generation(&conn, 2).await;
     // What the whole was not told yet, the stream tells.
     let mut framed = Framed::new(conn, LinesCodec::new());
     assert_eq!(break_of(&mut framed).await.0, 1);

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_util::bytes::Bytes;
 use tokio_util::codec::{self, LengthDelimitedCodec, LinesCodec};
 
-use super::support::{Server, reset, soon};
+use super::support::{Server, in_time, reset};
 
 /// A server that sends a whole message and a half, dies, comes back, and sends whole ones.
 async fn serve(server: &Server, mut peer: TcpStream, first: &[u8], second: &[u8]) -> TcpStream {
@@ -38,7 +38,7 @@ async fn their_stream_ends_at_a_break_and_glues_two_lines_if_it_is_polled_on() {
         assert!(framed.next().await.is_none(), "a loop ends here");
         assert_eq!(framed.next().await.unwrap().unwrap(), "half of A");
     };
-    soon("theirs", async { tokio::join!(client, serve(&server, peer, LINES.0, LINES.1)) }).await;
+    in_time("theirs", async { tokio::join!(client, serve(&server, peer, LINES.0, LINES.1)) }).await;
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn our_stream_tells_the_break_and_yields_the_line() {
         assert_eq!(framed.next().await.unwrap().unwrap(), "A");
         assert_eq!(framed.next().await.unwrap().unwrap(), "B");
     };
-    soon("ours", async { tokio::join!(client, serve(&server, peer, LINES.0, LINES.1)) }).await;
+    in_time("ours", async { tokio::join!(client, serve(&server, peer, LINES.0, LINES.1)) }).await;
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn their_stream_makes_a_frame_of_two_links() {
         assert!(framed.next().await.is_none());
         assert_eq!(framed.next().await.unwrap().unwrap(), "half\0\0\0");
     };
-    soon("theirs", async { tokio::join!(client, serve(&server, peer, FRAMES.0, FRAMES.1)) }).await;
+    in_time("theirs", async { tokio::join!(client, serve(&server, peer, FRAMES.0, FRAMES.1)) }).await;
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn our_stream_makes_a_frame_of_one_link() {
         assert_eq!(framed.next().await.unwrap().unwrap(), "hi");
         assert_eq!(framed.next().await.unwrap().unwrap(), "ho");
     };
-    soon("ours", async { tokio::join!(client, serve(&server, peer, FRAMES.0, FRAMES.1)) }).await;
+    in_time("ours", async { tokio::join!(client, serve(&server, peer, FRAMES.0, FRAMES.1)) }).await;
 }
 
 /// Sends a frame of which the peer takes a part before it dies, then a short one. Returns what begins the second link.
@@ -101,7 +101,7 @@ where
         reset(peer);
     };
     let big = sink.send(Bytes::from(vec![b'x'; 8 << 20]));
-    let (outcome, ()) = soon("the break", async { tokio::join!(big, die) }).await;
+    let (outcome, ()) = in_time("the break", async { tokio::join!(big, die) }).await;
     outcome.unwrap_err();
     let receive = async {
         let mut begin = [0; 6];
@@ -110,7 +110,7 @@ where
     };
     // (Theirs does not come to an end before the rest of the first frame is read.)
     let mut receive = pin!(receive);
-    soon("the second link", async {
+    in_time("the second link", async {
         tokio::select! {
             begin = &mut receive => begin,
             _ = sink.send(Bytes::from("hi")) => receive.await,

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio_util::codec::LinesCodec;
 
-use super::support::{Server, reset, soon};
+use super::support::{Server, in_time, reset};
 use super::{Numbered, break_of, broken, frame, next};
 
 /// Ends the link, and waits until the connection knows.
@@ -18,12 +18,12 @@ async fn end(framed: &Framed<Numbered>, peer: TcpStream, orderly: bool) {
     } else {
         reset(peer);
     }
-    soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
+    in_time("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
 }
 
 async fn expect(peer: &mut TcpStream, bytes: &[u8]) {
     let mut buf = vec![0; bytes.len()];
-    soon("the peer", peer.read_exact(&mut buf)).await.unwrap();
+    in_time("the peer", peer.read_exact(&mut buf)).await.unwrap();
     assert_eq!(buf, bytes);
 }
 
@@ -34,7 +34,7 @@ async fn sink_with_nothing_unconfirmed_is_not_told_what_the_stream_told() {
     let mut framed = Framed::with_factory(conn, Numbered::new);
     for generation in 1..=6 {
         let bytes = Numbered::new().bytes(b"ping");
-        soon("send", framed.send(&b"ping"[..])).await.unwrap();
+        in_time("send", framed.send(&b"ping"[..])).await.unwrap();
         expect(&mut peer, &bytes).await;
         peer.write_all(&bytes).await.unwrap();
         assert_eq!(frame(&mut framed).await, "ping");
@@ -51,9 +51,9 @@ async fn broken_link_is_let_go_though_the_sink_is_never_used() {
     let mut framed = Framed::new(conn, LinesCodec::new());
     for generation in 1..=3 {
         // Ends its side only: this read returns when the client has closed the socket, too.
-        soon("shutdown", peer.shutdown()).await.unwrap();
+        in_time("shutdown", peer.shutdown()).await.unwrap();
         assert_eq!(break_of(&mut framed).await.0, generation);
-        assert_eq!(soon("the client lets go", peer.read(&mut [0])).await.unwrap(), 0);
+        assert_eq!(in_time("the client lets go", peer.read(&mut [0])).await.unwrap(), 0);
         peer = server.accept().await;
     }
 }
@@ -63,13 +63,13 @@ async fn sink_is_told_once_of_a_break_that_took_its_frames() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let mut framed = Framed::with_factory(conn, Numbered::new);
-    soon("feed", framed.feed(&b"lost"[..])).await.unwrap();
+    in_time("feed", framed.feed(&b"lost"[..])).await.unwrap();
     end(&framed, peer, false).await;
     assert_eq!(break_of(&mut framed).await.0, 1);
-    let flush = soon("flush", SinkExt::<&[u8]>::flush(&mut framed)).await;
+    let flush = in_time("flush", SinkExt::<&[u8]>::flush(&mut framed)).await;
     assert_eq!(broken(flush.unwrap_err()).0, 1);
     let mut peer = server.accept().await;
-    soon("send", framed.send(&b"kept"[..])).await.unwrap();
+    in_time("send", framed.send(&b"kept"[..])).await.unwrap();
     let bytes = Numbered::new().bytes(b"kept");
     expect(&mut peer, &bytes).await;
     peer.write_all(&bytes).await.unwrap();
@@ -81,16 +81,16 @@ async fn frame_that_follows_lost_ones_unawares_is_told_lost_with_them() {
     let server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let mut framed = Framed::with_factory(conn, Numbered::new);
-    soon("feed", framed.feed(&b"lost"[..])).await.unwrap();
+    in_time("feed", framed.feed(&b"lost"[..])).await.unwrap();
     // Ready before the break, used after it.
     std::future::poll_fn(|cx| SinkExt::<&[u8]>::poll_ready_unpin(&mut framed, cx)).await.unwrap();
     end(&framed, peer, true).await;
     assert_eq!(break_of(&mut framed).await.0, 1);
     framed.start_send_unpin(&b"lost as well"[..]).unwrap();
-    let flush = soon("flush", SinkExt::<&[u8]>::flush(&mut framed)).await;
+    let flush = in_time("flush", SinkExt::<&[u8]>::flush(&mut framed)).await;
     assert_eq!(broken(flush.unwrap_err()).0, 1);
     let mut peer = server.accept().await;
-    soon("send", framed.send(&b"kept"[..])).await.unwrap();
+    in_time("send", framed.send(&b"kept"[..])).await.unwrap();
     expect(&mut peer, &Numbered::new().bytes(b"kept")).await;
 }
 
@@ -104,9 +104,9 @@ async fn frames_for_the_next_link_survive_breaks_that_are_known() {
         end(&framed, peer, true).await;
         assert_eq!(break_of(&mut framed).await.0, generation);
         peer = server.accept().await;
-        soon("the link", framed.get_ref().connected()).await.unwrap();
+        in_time("the link", framed.get_ref().connected()).await.unwrap();
     }
-    soon("send", framed.send(&b"kept"[..])).await.unwrap();
+    in_time("send", framed.send(&b"kept"[..])).await.unwrap();
     expect(&mut peer, &Numbered::new().bytes(b"kept")).await;
 }
 
@@ -125,11 +125,11 @@ async fn break_that_the_sink_met_first_stands_at_its_place_in_the_stream() {
     // This is not read by anyone yet.
     peer.write_all(&rest).await.unwrap();
     end(&framed, peer, true).await;
-    assert_eq!(broken(soon("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, 1);
+    assert_eq!(broken(in_time("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, 1);
     // The sink goes on with the next link, whose codec is another than the stream's.
     let mut peer = server.accept().await;
     let mut codec = Numbered::new();
-    soon("send", framed.send(&b"kept"[..])).await.unwrap();
+    in_time("send", framed.send(&b"kept"[..])).await.unwrap();
     expect(&mut peer, &codec.bytes(b"kept")).await;
     assert_eq!(framed.codec().received, 1);
     assert_eq!(frame(&mut framed).await, "two");
@@ -138,7 +138,7 @@ async fn break_that_the_sink_met_first_stands_at_its_place_in_the_stream() {
     assert_eq!(break_of(&mut framed).await.0, 1);
     // One codec for both directions again.
     assert_eq!((framed.codec().sent, framed.codec().received), (1, 0));
-    soon("send", framed.send(&b"more"[..])).await.unwrap();
+    in_time("send", framed.send(&b"more"[..])).await.unwrap();
     expect(&mut peer, &codec.bytes(b"more")).await;
 }
 
@@ -153,9 +153,9 @@ async fn sink_may_be_many_breaks_ahead_of_the_stream() {
             assert_eq!(frame(&mut framed).await, "of 1");
         }
         end(&framed, peer, true).await;
-        assert_eq!(broken(soon("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, generation);
+        assert_eq!(broken(in_time("send", framed.send(&b"lost"[..])).await.unwrap_err()).0, generation);
         peer = server.accept().await;
-        soon("send", framed.send(&b"kept"[..])).await.unwrap();
+        in_time("send", framed.send(&b"kept"[..])).await.unwrap();
         expect(&mut peer, &Numbered::new().bytes(b"kept")).await;
     }
     peer.write_all(&Numbered::new().bytes(b"of 4")).await.unwrap();
@@ -169,7 +169,7 @@ async fn sink_may_be_many_breaks_ahead_of_the_stream() {
     // What came on links between the one in use and the last broken one is gone, as on every handle.
     assert_eq!(breaks, [1, 2, 3]);
     assert_eq!(framed.codec().sent, 1);
-    soon("send", framed.send(&b"more"[..])).await.unwrap();
+    in_time("send", framed.send(&b"more"[..])).await.unwrap();
     let mut codec = Numbered::new();
     codec.sent = 1;
     expect(&mut peer, &codec.bytes(b"more")).await;
@@ -182,20 +182,20 @@ async fn own_halves_take_along_what_the_whole_had() {
     let mut framed = Framed::new(conn, LinesCodec::new());
     peer.write_all(b"one\ntwo\n").await.unwrap();
     assert_eq!(frame(&mut framed).await, "one");
-    soon("feed", framed.feed("first")).await.unwrap();
+    in_time("feed", framed.feed("first")).await.unwrap();
     let (mut read, mut write) = framed.into_split();
     assert_eq!(frame(&mut read).await, "two");
-    soon("send", write.send("second")).await.unwrap();
+    in_time("send", write.send("second")).await.unwrap();
     expect(&mut peer, b"first\nsecond\n").await;
     // Each is told of the break.
     let mut status = write.get_ref().watch_status();
     reset(peer);
-    soon("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
-    assert_eq!(broken(soon("send", write.send("lost")).await.unwrap_err()).0, 1);
+    in_time("the break", status.wait_for(|status| !status.is_connected())).await.unwrap();
+    assert_eq!(broken(in_time("send", write.send("lost")).await.unwrap_err()).0, 1);
     assert_eq!(break_of(&mut read).await.0, 1);
     let conn = read.into_inner().reunite(write.into_inner()).unwrap();
     let _peer = server.accept().await;
-    soon("link", conn.connected()).await.unwrap();
+    in_time("link", conn.connected()).await.unwrap();
     assert_eq!(conn.last_reported(), 1);
 }
 
@@ -215,7 +215,7 @@ async fn halves_of_futures_wake_each_other_in_two_tasks() {
         told
     });
     for generation in 1..=10 {
-        while let Err(error) = soon("send", sink.send("ping")).await {
+        while let Err(error) = in_time("send", sink.send("ping")).await {
             assert!(broken(error).0 < generation);
         }
         expect(&mut peer, b"ping\n").await;
@@ -223,7 +223,7 @@ async fn halves_of_futures_wake_each_other_in_two_tasks() {
         reset(peer);
         peer = server.accept().await;
     }
-    assert_eq!(soon("the reader", reader).await.unwrap(), (1..=10).collect::<Vec<_>>());
+    assert_eq!(in_time("the reader", reader).await.unwrap(), (1..=10).collect::<Vec<_>>());
 }
 
 #[test]

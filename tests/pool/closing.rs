@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 use perconn::pool::{CloseReason, Event, GetError, Pool, PoolBuilder, Resource};
 use tokio_test::task::spawn;
 
-use crate::support::{HANG, soon};
+use crate::support::{HANG_LIMIT, in_time};
 use crate::world::{Closings, EchoServer, echo, nobody_has_anything};
 
 fn number(pool: &Pool, name: &str) -> Resource<u8> {
@@ -19,7 +19,7 @@ async fn scheduled_close_closes_an_idle_connection_at_once() {
     let closings = Closings::default();
     let pool = closings.watch(Pool::builder(1));
     let resource = pool.resource(server.address).unwrap();
-    echo(&mut soon("get", resource.get()).await.unwrap()).await;
+    echo(&mut in_time("get", resource.get()).await.unwrap()).await;
     resource.schedule_close();
     assert_eq!((closings.list(), pool.stats().idle), (vec![CloseReason::Scheduled], 0));
 }
@@ -30,20 +30,20 @@ async fn scheduled_close_closes_a_connection_in_use_when_it_comes_back_and_only_
     let closings = Closings::default();
     let pool = closings.watch(Pool::builder(1));
     let resource = pool.resource(server.address).unwrap();
-    let mut conn = soon("get", resource.get()).await.unwrap();
+    let mut conn = in_time("get", resource.get()).await.unwrap();
     resource.schedule_close();
     echo(&mut conn).await;
     drop(conn);
     assert_eq!(closings.list(), [CloseReason::Scheduled]);
     for is_reused in [false, true, true] {
-        let conn = soon("get", resource.get()).await.unwrap();
+        let conn = in_time("get", resource.get()).await.unwrap();
         assert_eq!(conn.is_reused(), is_reused);
     }
     // Of a resource that is not open, nothing is remembered.
     resource.schedule_close();
     resource.schedule_close();
     for is_reused in [false, true] {
-        assert_eq!(soon("get", resource.get()).await.unwrap().is_reused(), is_reused);
+        assert_eq!(in_time("get", resource.get()).await.unwrap().is_reused(), is_reused);
     }
 }
 
@@ -91,7 +91,7 @@ async fn closed_pool_tells_all_who_wait_and_closes_what_comes_back() {
     assert!(waiting.iter_mut().all(|call| call.poll().is_pending()));
     pool.close();
     for call in waiting {
-        assert!(matches!(soon("closed", call).await, Err(GetError::Closed)));
+        assert!(matches!(in_time("closed", call).await, Err(GetError::Closed)));
     }
     assert!(matches!(idle.get().await, Err(GetError::Closed)));
     assert!(matches!(pool.try_slot(), Err(GetError::Closed)));
@@ -143,7 +143,7 @@ async fn scheduled_close_is_nothing_to_a_connection_that_is_not_there_yet() {
     assert!(waits.poll().is_pending());
     a.schedule_close();
     drop(slot);
-    drop(soon("get", waits).await.unwrap());
+    drop(in_time("get", waits).await.unwrap());
     assert!(a.get().await.unwrap().is_reused());
     // Nor to the next one, if the dial that it was for is given up.
     let hung = pool.resource_fn("hangs once", {
@@ -176,8 +176,8 @@ async fn closed_pool_ends_dials_and_serves_nobody_who_was_granted_a_slot() {
     drop(conn);
     assert!(same.is_woken());
     pool.close();
-    assert!(matches!(soon("the dial", dials).await, Err(GetError::Closed)));
-    assert!(matches!(soon("the granted one", same).await, Err(GetError::Closed)));
+    assert!(matches!(in_time("the dial", dials).await, Err(GetError::Closed)));
+    assert!(matches!(in_time("the granted one", same).await, Err(GetError::Closed)));
     assert_eq!(pool.stats().idle, 0);
     nobody_has_anything(&pool);
 }
@@ -193,7 +193,7 @@ fn pool_that_is_gone_leaves_no_task_behind() {
             drop(kept.get().await.unwrap());
             tokio::task::yield_now().await;
         }
-        soon("no task is left", async {
+        in_time("no task is left", async {
             while runtime.metrics().num_alive_tasks() > 0 {
                 tokio::task::yield_now().await;
             }
@@ -212,7 +212,7 @@ async fn scheduled_close_is_seen_by_one_who_was_handed_the_connection_and_has_no
     assert!(next.poll().is_pending());
     drop(first);
     resource.schedule_close();
-    let conn = soon("the next", next).await.unwrap();
+    let conn = in_time("the next", next).await.unwrap();
     assert_eq!((conn.is_reused(), closings.list()), (false, vec![CloseReason::Scheduled]));
     drop(conn);
     assert!(resource.get().await.unwrap().is_reused());
@@ -224,7 +224,7 @@ async fn scheduled_close_is_over_when_the_connection_it_was_for_is_found_dead() 
     let address = server.address;
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource(address).unwrap();
-    let mut first = soon("get", resource.get()).await.unwrap();
+    let mut first = in_time("get", resource.get()).await.unwrap();
     echo(&mut first).await;
     let mut next = spawn(resource.get());
     assert!(next.poll().is_pending());
@@ -233,8 +233,8 @@ async fn scheduled_close_is_over_when_the_connection_it_was_for_is_found_dead() 
     // (He is handed it before the schedule, and looks at it after that.)
     drop(first);
     resource.schedule_close();
-    drop(soon("the next", next).await.unwrap());
-    assert!(soon("get", resource.get()).await.unwrap().is_reused());
+    drop(in_time("the next", next).await.unwrap());
+    assert!(in_time("get", resource.get()).await.unwrap().is_reused());
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ async fn scheduled_close_is_nothing_to_one_who_has_a_slot_and_has_not_dialed() {
     assert!(next.poll().is_pending());
     drop(slot);
     resource.schedule_close();
-    drop(soon("the next", next).await.unwrap());
+    drop(in_time("the next", next).await.unwrap());
     assert!(resource.get().await.unwrap().is_reused());
 }
 
@@ -283,13 +283,13 @@ where
         let (pool, resource) = (pool.clone(), resource.clone());
         move || close(&pool, &resource)
     });
-    has_begun.recv_timeout(HANG).expect("it is being closed");
+    has_begun.recv_timeout(HANG_LIMIT).expect("it is being closed");
     drop(slot); // There is one for everybody.
     let mut next = spawn(resource.get());
     let is_early = next.poll().is_ready() || resource.try_get().await.is_ok();
     end.send(()).unwrap();
     assert!(!is_early, "a resource has two connections");
-    assert!(!soon("the next", next).await.unwrap().is_reused());
+    assert!(!in_time("the next", next).await.unwrap().is_reused());
     closer.join().unwrap();
     nobody_has_anything(&pool);
 }

@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::nobody_has_anything;
 
 /// Counts what is open, and knows its user.
@@ -91,7 +91,7 @@ async fn cycles(users: usize, resources: usize, closes: bool) {
             }
         });
     }
-    soon("all cycles", async { while tasks.join_next().await.transpose().unwrap().is_some() {} }).await;
+    in_time("all cycles", async { while tasks.join_next().await.transpose().unwrap().is_some() {} }).await;
     nobody_has_anything(&pool);
     let most = census.most.load(Ordering::SeqCst);
     assert!(most <= CAPACITY.min(resources.len()), "{most} were open at once");

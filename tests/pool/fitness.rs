@@ -8,7 +8,7 @@ use perconn::{Dial, TcpDialer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 
-use crate::support::{Server, reset, soon};
+use crate::support::{Server, in_time, reset};
 use crate::world::{Closings, EchoServer, echo};
 
 #[tokio::test]
@@ -18,12 +18,12 @@ async fn connection_that_its_peer_has_closed_is_not_handed_out() {
     let pool = closings.watch(Pool::builder(1));
     let resource = pool.resource(server.address).unwrap();
     for end in [drop::<TcpStream>, reset] {
-        let (conn, peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+        let (conn, peer) = in_time("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
         drop(conn.unwrap());
         end(peer);
         // (Loopback: it has arrived when the call returns. The runtime has not looked at its sockets since.)
     }
-    let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+    let (conn, _peer) = in_time("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     assert!(!conn.unwrap().is_reused());
     assert_eq!(closings.list(), [CloseReason::Dead, CloseReason::Dead]);
     assert_eq!(pool.stats().found_dead, 2);
@@ -35,10 +35,10 @@ async fn connection_with_bytes_that_nobody_asked_for_is_not_handed_out() {
     let closings = Closings::default();
     let pool = closings.watch(Pool::builder(1));
     let resource = pool.resource(server.address).unwrap();
-    let (conn, mut peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+    let (conn, mut peer) = in_time("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     drop(conn.unwrap());
     peer.write_all(b"an answer that came too late").await.unwrap();
-    let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+    let (conn, _peer) = in_time("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     assert!(!conn.unwrap().is_reused());
     assert_eq!(closings.list(), [CloseReason::Dead]);
 }
@@ -49,7 +49,7 @@ async fn connection_whose_bytes_were_all_read_is_handed_out() {
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource(server.address).unwrap();
     for _ in 0..100 {
-        echo(&mut soon("get", resource.get()).await.unwrap()).await;
+        echo(&mut in_time("get", resource.get()).await.unwrap()).await;
     }
     assert_eq!((pool.stats().opened, pool.stats().found_dead), (1, 0));
 }
@@ -64,16 +64,16 @@ async fn unix_connection_is_looked_at_as_well() {
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource_with("a socket", perconn::UnixDialer::new(&path)).unwrap();
     for is_quiet in [true, false] {
-        let (conn, peer) = soon("a dial", async { tokio::join!(resource.get(), listener.accept()) }).await;
+        let (conn, peer) = in_time("a dial", async { tokio::join!(resource.get(), listener.accept()) }).await;
         drop(conn.unwrap());
         let (mut peer, _) = peer.unwrap();
         if is_quiet {
-            assert!(soon("get", resource.get()).await.unwrap().is_reused());
+            assert!(in_time("get", resource.get()).await.unwrap().is_reused());
         } else {
             peer.write_all(b"!").await.unwrap();
         }
     }
-    let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), listener.accept()) }).await;
+    let (conn, _peer) = in_time("a dial", async { tokio::join!(resource.get(), listener.accept()) }).await;
     assert!(!conn.unwrap().is_reused());
     assert_eq!(pool.stats().found_dead, 2);
     std::fs::remove_dir_all(folder).unwrap();
@@ -94,9 +94,9 @@ async fn dialer_is_asked_about_streams_of_its_own() {
     let server = Server::start().await;
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource_with("buffered", Buffered(TcpDialer::new(server.address))).unwrap();
-    let (conn, peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+    let (conn, peer) = in_time("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     drop((conn.unwrap(), peer));
-    let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+    let (conn, _peer) = in_time("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     assert!(!conn.unwrap().is_reused());
 }
 
@@ -107,12 +107,12 @@ async fn after_a_fail_over_each_user_pays_one_dial_and_no_error() {
     let pool = Pool::new(20).unwrap();
     let resources: Vec<_> = (0..20).map(|_| pool.resource(address).unwrap()).collect();
     for resource in &resources {
-        echo(&mut soon("get", resource.get()).await.unwrap()).await;
+        echo(&mut in_time("get", resource.get()).await.unwrap()).await;
     }
     server.stop().await;
     let _server = EchoServer::start_at(address).await;
     for resource in &resources {
-        echo(&mut soon("get", resource.get()).await.unwrap()).await;
+        echo(&mut in_time("get", resource.get()).await.unwrap()).await;
     }
     assert_eq!((pool.stats().opened, pool.stats().found_dead), (40, 20));
 }
@@ -176,7 +176,7 @@ fn idle_connections_are_closed_by_the_next_runtime_when_one_is_gone() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         drop(resource.get().await.unwrap());
-        soon("the end", async {
+        in_time("the end", async {
             while pool.stats().idle > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -190,12 +190,12 @@ async fn read_that_fills_its_buffer_exactly_leaves_a_connection_fit_for_use() {
     let server = Server::start().await;
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource(server.address).unwrap();
-    let (conn, mut peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+    let (conn, mut peer) = in_time("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     let mut conn = conn.unwrap();
     peer.write_all(b"12345678").await.unwrap();
     conn.read_exact(&mut [0; 8]).await.unwrap();
     drop(conn);
-    assert!(soon("get", resource.get()).await.unwrap().is_reused());
+    assert!(in_time("get", resource.get()).await.unwrap().is_reused());
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn connections_of_a_runtime_that_is_gone_are_not_handed_out() {
     for _ in 0..3 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut conn = soon("get", resource.get()).await.unwrap();
+            let mut conn = in_time("get", resource.get()).await.unwrap();
             conn.write_all(b"x").await.unwrap();
         });
         peers.push(listener.accept().unwrap());
@@ -222,10 +222,10 @@ async fn connection_with_an_urgent_byte_is_not_handed_out() {
     let server = Server::start().await;
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource(server.address).unwrap();
-    let (conn, peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+    let (conn, peer) = in_time("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     drop(conn.unwrap());
     socket2::SockRef::from(&peer).send_out_of_band(b"!").unwrap();
-    let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+    let (conn, _peer) = in_time("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     assert!(!conn.unwrap().is_reused());
 }
 
@@ -236,13 +236,13 @@ async fn layered_connection_with_bytes_that_nobody_asked_for_is_not_handed_out()
     let address = server.address;
     let dialer = perconn::dial_fn(move || async move { TcpStream::connect(address).await.map(BufStream::new) });
     let resource = pool.resource_with("layered", dialer).unwrap();
-    let (conn, mut peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+    let (conn, mut peer) = in_time("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     drop(conn.unwrap());
-    assert!(soon("get", resource.get()).await.unwrap().is_reused());
+    assert!(in_time("get", resource.get()).await.unwrap().is_reused());
     peer.write_all(b"an answer that came too late").await.unwrap();
     // Until the runtime has seen it.
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let (conn, _peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+    let (conn, _peer) = in_time("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     assert!(!conn.unwrap().is_reused());
 }
 

@@ -8,7 +8,7 @@ use perconn::TcpDialer;
 use perconn::pool::{CloseReason, GetError, Pool};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use crate::support::{Server, soon};
+use crate::support::{Server, in_time};
 use crate::world::{Closings, EchoServer, echo, nobody_has_anything};
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn resource_dials_when_it_is_first_asked_for_and_then_keeps_the_connection
     assert_eq!((pool.stats().opened, pool.stats().idle), (0, 0));
     let mut ports = Vec::new();
     for round in 0..3 {
-        let mut conn = soon("get", resource.get()).await.unwrap();
+        let mut conn = in_time("get", resource.get()).await.unwrap();
         assert_eq!(conn.is_reused(), round > 0);
         ports.push(conn.local_addr().unwrap());
         echo(&mut conn).await;
@@ -39,13 +39,13 @@ async fn connection_idle_for_longest_is_closed_when_its_slot_is_needed() {
     let pool = closings.watch(Pool::builder(2));
     let [a, b, c] = [(); 3].map(|()| pool.resource(server.address).unwrap());
     for resource in [&a, &b, &a] {
-        echo(&mut soon("get", resource.get()).await.unwrap()).await;
+        echo(&mut in_time("get", resource.get()).await.unwrap()).await;
     }
     // `b` has been idle for longer than `a`.
-    echo(&mut soon("get", c.get()).await.unwrap()).await;
+    echo(&mut in_time("get", c.get()).await.unwrap()).await;
     assert_eq!(closings.list(), [CloseReason::Evicted]);
-    assert!(soon("a", a.get()).await.unwrap().is_reused());
-    assert!(!soon("b", b.get()).await.unwrap().is_reused());
+    assert!(in_time("a", a.get()).await.unwrap().is_reused());
+    assert!(!in_time("b", b.get()).await.unwrap().is_reused());
     assert_eq!(pool.stats().evicted, 2);
     nobody_has_anything(&pool);
 }
@@ -55,11 +55,11 @@ async fn connection_in_use_is_never_closed_for_another() {
     let server = EchoServer::start().await;
     let pool = Pool::new(1).unwrap();
     let [a, b] = [(); 2].map(|()| pool.resource(server.address).unwrap());
-    let mut conn = soon("get", a.get()).await.unwrap();
+    let mut conn = in_time("get", a.get()).await.unwrap();
     assert!(matches!(b.try_get().await, Err(GetError::Busy { .. })));
     echo(&mut conn).await;
     drop(conn);
-    echo(&mut soon("get", b.try_get()).await.unwrap()).await;
+    echo(&mut in_time("get", b.try_get()).await.unwrap()).await;
 }
 
 #[tokio::test]
@@ -68,10 +68,10 @@ async fn guard_that_is_closed_frees_its_slot() {
     let closings = Closings::default();
     let pool = closings.watch(Pool::builder(1));
     let resource = pool.resource(server.address).unwrap();
-    soon("get", resource.get()).await.unwrap().close();
+    in_time("get", resource.get()).await.unwrap().close();
     assert_eq!((pool.stats().in_use, pool.stats().idle, pool.stats().releasing), (0, 0, 0));
     assert_eq!(closings.list(), [CloseReason::Requested]);
-    assert!(!soon("get", resource.get()).await.unwrap().is_reused());
+    assert!(!in_time("get", resource.get()).await.unwrap().is_reused());
 }
 
 #[tokio::test]
@@ -79,13 +79,13 @@ async fn exchange_that_is_cut_short_takes_its_connection_with_it() {
     let server = EchoServer::start().await;
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource(server.address).unwrap();
-    let mut conn = soon("get", resource.get()).await.unwrap();
+    let mut conn = in_time("get", resource.get()).await.unwrap();
     conn.close_on_drop(true);
     conn.write_all(b"question").await.unwrap();
     drop(conn);
     assert_eq!(pool.stats().idle, 0);
     // One that came to its end does not.
-    let mut conn = soon("get", resource.get()).await.unwrap();
+    let mut conn = in_time("get", resource.get()).await.unwrap();
     conn.close_on_drop(true);
     echo(&mut conn).await;
     conn.close_on_drop(false);
@@ -109,7 +109,7 @@ async fn connection_of_a_user_who_panics_is_closed() {
     assert!(user.await.unwrap_err().is_panic());
     assert_eq!(closings.list(), [CloseReason::Panicked]);
     nobody_has_anything(&pool);
-    assert!(soon("get", resource.get()).await.is_ok());
+    assert!(in_time("get", resource.get()).await.is_ok());
 }
 
 #[tokio::test]
@@ -118,10 +118,10 @@ async fn connection_on_which_an_operation_failed_is_not_used_again() {
     let closings = Closings::default();
     let pool = closings.watch(Pool::builder(1));
     let resource = pool.resource(server.address).unwrap();
-    let (conn, peer) = soon("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
+    let (conn, peer) = in_time("a dial", async { tokio::join!(resource.get(), server.accept()) }).await;
     let mut conn = conn.unwrap();
     drop(peer);
-    assert_eq!(soon("the end", tokio::io::AsyncReadExt::read(&mut conn, &mut [0; 8])).await.unwrap(), 0);
+    assert_eq!(in_time("the end", tokio::io::AsyncReadExt::read(&mut conn, &mut [0; 8])).await.unwrap(), 0);
     drop(conn);
     assert_eq!(closings.list(), [CloseReason::Failed]);
 }
@@ -131,7 +131,7 @@ async fn connection_that_was_shut_down_is_not_used_again() {
     let server = EchoServer::start().await;
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource(server.address).unwrap();
-    soon("get", resource.get()).await.unwrap().shutdown().await.unwrap();
+    in_time("get", resource.get()).await.unwrap().shutdown().await.unwrap();
     assert_eq!(pool.stats().idle, 0);
 }
 
@@ -141,11 +141,11 @@ async fn dialer_given_with_the_call_opens_the_connection() {
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource(one.address).unwrap();
     let mut dialer = TcpDialer::new(two.address);
-    let conn = soon("get", resource.get_with(&mut dialer)).await.unwrap();
+    let conn = in_time("get", resource.get_with(&mut dialer)).await.unwrap();
     assert_eq!(conn.peer_addr().unwrap(), two.address);
     drop(conn);
     // It is the resource's connection as any other.
-    assert!(soon("get", resource.get()).await.unwrap().is_reused());
+    assert!(in_time("get", resource.get()).await.unwrap().is_reused());
 }
 
 #[tokio::test]
@@ -154,8 +154,8 @@ async fn bare_slot_counts_and_makes_an_idle_connection_give_way() {
     let closings = Closings::default();
     let pool = closings.watch(Pool::builder(2));
     let resource = pool.resource(server.address).unwrap();
-    drop(soon("get", resource.get()).await.unwrap());
-    let one = soon("a slot", pool.slot()).await.unwrap();
+    drop(in_time("get", resource.get()).await.unwrap());
+    let one = in_time("a slot", pool.slot()).await.unwrap();
     assert_eq!(closings.list(), []);
     let two = pool.try_slot().unwrap();
     assert_eq!(closings.list(), [CloseReason::Evicted]);
@@ -163,7 +163,7 @@ async fn bare_slot_counts_and_makes_an_idle_connection_give_way() {
     assert!(matches!(resource.try_get().await, Err(GetError::Busy { .. })));
     drop((one, two));
     nobody_has_anything(&pool);
-    assert!(soon("get", resource.get()).await.is_ok());
+    assert!(in_time("get", resource.get()).await.is_ok());
 }
 
 #[tokio::test]

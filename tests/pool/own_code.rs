@@ -11,7 +11,7 @@ use std::time::Duration;
 use perconn::pool::{Pool, Resource};
 use tokio_test::task::spawn;
 
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::nobody_has_anything;
 
 /// A panic that prints nothing.
@@ -66,7 +66,7 @@ async fn connection_of_a_dial_whose_end_panics_is_closed() {
             move || BadEnd(Some(Counted::new(&open)))
         });
         let user = tokio::spawn(async move { resource.get().await.map(drop) });
-        assert!(soon("the panic", user).await.unwrap_err().is_panic());
+        assert!(in_time("the panic", user).await.unwrap_err().is_panic());
         nobody_has_anything(&pool);
         assert_eq!((open.load(SeqCst), pool.stats().idle), (0, 0));
     }
@@ -92,7 +92,7 @@ async fn closed_pool_is_closed_though_a_waker_panics() {
     assert_eq!(pool.stats().idle, 0);
     assert!(dials_too.is_woken());
     assert!(dials_too.poll().is_ready());
-    assert!(soon("the dial", dials).await.is_err());
+    assert!(in_time("the dial", dials).await.is_err());
     nobody_has_anything(&pool);
 }
 

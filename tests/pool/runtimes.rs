@@ -8,7 +8,7 @@ use perconn::pool::{GetError, Pool, Resource};
 use tokio::runtime::{self, Runtime};
 use tokio::task::coop;
 
-use crate::support::soon;
+use crate::support::in_time;
 
 fn current_thread() -> Runtime {
     runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -29,7 +29,7 @@ fn idle_connections_are_closed_in_each_runtime_that_lives_whatever_becomes_of_ot
         second.block_on(async { drop(other.get().await.unwrap()) });
         // From now on nobody drives the first one.
         let first = (!ends).then_some(first);
-        second.block_on(soon("all are closed", async {
+        second.block_on(in_time("all are closed", async {
             while pool.stats().idle > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -56,7 +56,7 @@ fn connection_of_a_runtime_that_is_gone_is_not_handed_out_to_a_task_without_budg
                 }
                 resource.get().await.map(|conn| conn.is_reused())
             });
-            soon("get", task).await.unwrap()
+            in_time("get", task).await.unwrap()
         });
         assert!(!conn.unwrap(), "with {left} left");
     }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_test::task::spawn;
 
-use crate::support::{Server, refused_address, soon};
+use crate::support::{Server, in_time, refused_address};
 use crate::world::nobody_has_anything;
 
 fn number(pool: &Pool, name: &str) -> Resource<u8> {
@@ -35,10 +35,10 @@ async fn users_of_one_resource_are_served_in_the_order_in_which_they_came() {
     assert!(second.is_woken() && !third.is_woken());
     // Nobody who comes now overtakes them.
     assert!(resource.try_get().await.is_err());
-    let second = soon("the second", second).await.unwrap();
+    let second = in_time("the second", second).await.unwrap();
     assert!(third.poll().is_pending());
     drop(second);
-    assert!(soon("the third", third).await.unwrap().is_reused());
+    assert!(in_time("the third", third).await.unwrap().is_reused());
 }
 
 #[tokio::test]
@@ -51,10 +51,10 @@ async fn user_who_came_first_gets_the_slot_though_the_connection_would_serve_a_l
     let mut same = spawn(a.get());
     assert!(same.poll().is_pending());
     drop(first);
-    let other = soon("the first who waited", other).await.unwrap();
+    let other = in_time("the first who waited", other).await.unwrap();
     assert!(same.poll().is_pending());
     drop(other);
-    assert!(!soon("the second", same).await.unwrap().is_reused());
+    assert!(!in_time("the second", same).await.unwrap().is_reused());
     nobody_has_anything(&pool);
 }
 
@@ -70,7 +70,7 @@ async fn user_who_gives_up_holds_up_nobody() {
         assert!(waits.poll().is_pending());
         drop(gives_up);
         drop(first);
-        drop(soon("the one who waits", waits).await.unwrap());
+        drop(in_time("the one who waits", waits).await.unwrap());
     }
     // One that was granted it, and goes without looking.
     let first = a.get().await.unwrap();
@@ -81,7 +81,7 @@ async fn user_who_gives_up_holds_up_nobody() {
     drop(first);
     assert!(gives_up.is_woken() && !waits.is_woken());
     drop(gives_up);
-    drop(soon("the one who waits", waits).await.unwrap());
+    drop(in_time("the one who waits", waits).await.unwrap());
     nobody_has_anything(&pool);
 }
 
@@ -95,7 +95,7 @@ async fn refused_dial_is_told_at_once_to_all_who_wait_for_it() {
         let resource = resource.clone();
         users.spawn(async move { resource.get_timeout(Duration::from_secs(3600)).await.map(drop) });
     }
-    while let Some(outcome) = soon("an error", users.join_next()).await {
+    while let Some(outcome) = in_time("an error", users.join_next()).await {
         let error = outcome.unwrap().unwrap_err();
         assert!(matches!(error, GetError::Dial { .. }), "{error:?}");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
@@ -158,7 +158,7 @@ async fn dial_that_is_dropped_frees_its_slot_and_the_next_user_dials_anew() {
     let mut next = spawn(resource.get());
     assert!(next.poll().is_pending());
     drop(hung);
-    drop(soon("the next", next).await.unwrap());
+    drop(in_time("the next", next).await.unwrap());
     assert_eq!(dials.load(Ordering::SeqCst), 2);
 }
 
@@ -178,7 +178,7 @@ async fn dial_that_panics_leaves_the_resource_usable() {
         async move { resource.get().await.map(drop) }
     });
     assert!(user.await.unwrap_err().is_panic());
-    drop(soon("the next", resource.get()).await.unwrap());
+    drop(in_time("the next", resource.get()).await.unwrap());
     nobody_has_anything(&pool);
 }
 
@@ -194,7 +194,7 @@ async fn connection_that_hangs_is_given_up_while_others_are_served() {
     use perconn::Dial;
     let dialer = perconn::TcpDialer::new(silent.address).and_then(greeting);
     let resource = pool.resource_with("silent", dialer).unwrap();
-    let error = soon("the dial timeout", resource.get()).await.unwrap_err();
+    let error = in_time("the dial timeout", resource.get()).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     nobody_has_anything(&pool);
 }
@@ -246,7 +246,7 @@ async fn refused_dials_of_many_tasks_leave_the_resource_usable() {
             }
         });
     }
-    soon("all users", users.join_all()).await;
+    in_time("all users", users.join_all()).await;
     nobody_has_anything(&pool);
 }
 
@@ -275,7 +275,7 @@ async fn next_address_is_dialed_after_a_dial_that_its_user_gave_up() {
     let pool = Pool::new(1).unwrap();
     let resource = pool.resource_with("two addresses", dialer).unwrap();
     assert!(resource.get_timeout(Duration::from_millis(50)).await.is_err());
-    let conn = soon("the second address", resource.get()).await.unwrap();
+    let conn = in_time("the second address", resource.get()).await.unwrap();
     assert_eq!(conn.peer_addr().unwrap(), good.address);
 }
 
@@ -291,7 +291,7 @@ async fn failure_of_a_users_own_dialer_concerns_nobody_else() {
     let mut other = spawn(resource.get());
     assert!(other.poll().is_pending());
     drop(slot);
-    let (one, other) = soon("both", async { tokio::join!(one, other) }).await;
+    let (one, other) = in_time("both", async { tokio::join!(one, other) }).await;
     assert_eq!(one.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     drop(other.unwrap());
 }
@@ -366,7 +366,7 @@ fn waker_that_uses_the_pool_when_it_is_dropped_does_no_harm() {
         drop(call);
         sender.send(()).unwrap();
     });
-    assert!(done.recv_timeout(crate::support::HANG).is_ok(), "deadlock");
+    assert!(done.recv_timeout(crate::support::HANG_LIMIT).is_ok(), "deadlock");
 }
 
 #[tokio::test]
@@ -383,7 +383,7 @@ async fn users_in_one_task_are_served_in_the_order_in_which_they_came() {
             tokio::task::yield_now().await;
         }
     });
-    soon("all users", futures_util::future::join_all(users)).await;
+    in_time("all users", futures_util::future::join_all(users)).await;
     assert!(served.into_inner().unwrap().is_sorted());
 }
 
@@ -405,9 +405,9 @@ async fn one_whose_task_yields_has_his_turn_and_gives_it_up_when_he_is_dropped()
         if gives_up {
             drop(yields);
         } else {
-            assert!(soon("the first", yields).await.unwrap().is_reused());
+            assert!(in_time("the first", yields).await.unwrap().is_reused());
         }
-        drop(soon("the second", waits).await.unwrap());
+        drop(in_time("the second", waits).await.unwrap());
         drop(resource.get().await.unwrap());
     }
     nobody_has_anything(&pool);

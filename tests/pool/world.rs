@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::support::soon;
+use crate::support::in_time;
 
 /// Answers each byte with the same, on any number of connections, until it is stopped.
 pub struct EchoServer {
@@ -45,7 +45,7 @@ impl EchoServer {
 }
 
 pub async fn echo(conn: &mut Guard) {
-    soon("an echo", async {
+    in_time("an echo", async {
         conn.write_all(b"ping").await.unwrap();
         let mut answer = [0; 4];
         conn.read_exact(&mut answer).await.unwrap();

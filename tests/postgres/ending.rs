@@ -11,7 +11,7 @@ use perconn::postgres::{Error, Event, Listener, Message};
 use tokio::net::TcpStream;
 
 use crate::fake::Fake;
-use crate::support::{HANG, refused_address, soon};
+use crate::support::{HANG_LIMIT, in_time, refused_address};
 use crate::world::{Diary, on_one_and_two_threads, quick, until};
 
 /// Where the listener is when it is closed.
@@ -30,7 +30,7 @@ async fn at(moment: &str, fake: &Fake, diary: &Diary) -> (Listener, Option<crate
                 pending::<std::io::Result<TcpStream>>()
             });
             let listener = builder.dialer(dialer).build().unwrap();
-            soon("it dials", dialed.recv()).await.unwrap();
+            in_time("it dials", dialed.recv()).await.unwrap();
             (listener, None)
         }
         "waiting" => {
@@ -85,10 +85,10 @@ fn close_is_prompt_at_any_moment() {
             let listen = tokio::spawn(async move { handle.listen("waiting").await });
             tokio::task::yield_now().await;
             let begin = Instant::now();
-            soon(moment, listener.close()).await;
+            in_time(moment, listener.close()).await;
             assert!(begin.elapsed() < Duration::from_secs(5), "{moment}: {:?}", begin.elapsed());
-            assert!(matches!(soon(moment, listen).await.unwrap(), Err(Error::Closed)), "{moment}");
-            assert!(matches!(soon(moment, listener.recv()).await, Err(Error::Closed)), "{moment}");
+            assert!(matches!(in_time(moment, listen).await.unwrap(), Err(Error::Closed)), "{moment}");
+            assert!(matches!(in_time(moment, listener.recv()).await, Err(Error::Closed)), "{moment}");
             assert!(matches!(listener.listen("a").await, Err(Error::Closed)), "{moment}");
             assert!(matches!(listener.unlisten("a").await, Err(Error::Closed)), "{moment}");
             assert!(matches!(listener.ping().await, Err(Error::Closed)), "{moment}");
@@ -96,7 +96,7 @@ fn close_is_prompt_at_any_moment() {
             if let Some(mut talk) = talk {
                 assert!(talk.is_over().await);
             }
-            soon(moment, listener.close()).await;
+            in_time(moment, listener.close()).await;
             until("the last event", async || diary.words().last().is_some_and(|word| word == "closed")).await;
             assert_eq!(diary.count("closed"), 1);
             assert!(fake.is_left_alone(Duration::from_millis(50)).await || moment == "at once", "{moment}");
@@ -113,7 +113,7 @@ fn drop_ends_it_at_any_moment() {
             let handle = listener.handle();
             drop(listener);
             assert!(matches!(handle.listen("a").await, Err(Error::Closed)), "{moment}");
-            soon(moment, handle.close()).await;
+            in_time(moment, handle.close()).await;
             if let Some(mut talk) = talk {
                 assert!(talk.is_over().await);
             }
@@ -126,8 +126,8 @@ fn server_is_told_goodbye_when_there_is_nothing_under_way() {
     on_one_and_two_threads(async || {
         let (fake, diary) = (Fake::start().await, Diary::default());
         let (listener, talk) = at("connected", &fake, &diary).await;
-        soon("close", listener.close()).await;
-        assert_eq!(soon("goodbye", talk.unwrap().message()).await, Some((b'X', vec![])));
+        in_time("close", listener.close()).await;
+        assert_eq!(in_time("goodbye", talk.unwrap().message()).await, Some((b'X', vec![])));
     });
 }
 
@@ -136,10 +136,10 @@ fn stream_gives_its_error_once_and_ends() {
     on_one_and_two_threads(async || {
         let (fake, diary) = (Fake::start().await, Diary::default());
         let (mut listener, _talk) = at("connected", &fake, &diary).await;
-        soon("close", listener.close()).await;
-        assert!(matches!(soon("the error", listener.next()).await, Some(Err(Error::Closed))));
-        assert!(soon("the end", listener.next()).await.is_none());
-        assert!(soon("the end", listener.next()).await.is_none());
+        in_time("close", listener.close()).await;
+        assert!(matches!(in_time("the error", listener.next()).await, Some(Err(Error::Closed))));
+        assert!(in_time("the end", listener.next()).await.is_none());
+        assert!(in_time("the end", listener.next()).await.is_none());
     });
 }
 
@@ -152,7 +152,7 @@ async fn loop_over_what_fails_at_once_leaves_time_to_others() {
         let mut listener = quick(config.clone()).build().unwrap();
         let handle = listener.handle();
         if is_closed {
-            soon("close", listener.close()).await;
+            in_time("close", listener.close()).await;
         }
         let asking = tokio::spawn(async move {
             loop {
@@ -189,9 +189,9 @@ fn after_the_last_retry_what_was_received_is_handed_out_and_then_the_end() {
         drop(talk);
         let handle = listener.handle();
         until("given up", async || handle.status().is_final()).await;
-        assert!(matches!(soon("the loss", listener.recv()).await, Ok(Message::Lost { generation: 1, .. })));
+        assert!(matches!(in_time("the loss", listener.recv()).await, Ok(Message::Lost { generation: 1, .. })));
         for _ in 0..2 {
-            let error = soon("the end", listener.recv()).await.unwrap_err();
+            let error = in_time("the end", listener.recv()).await.unwrap_err();
             let Error::GaveUp { source: Some(source), .. } = &error else { panic!("{error:?}") };
             assert!(matches!(**source, Error::Connect { .. }), "{source:?}");
             assert!(error.is_final());
@@ -199,7 +199,7 @@ fn after_the_last_retry_what_was_received_is_handed_out_and_then_the_end() {
         assert!(matches!(handle.listen("a").await, Err(Error::GaveUp { .. })));
         assert!(matches!(handle.ping().await, Err(Error::GaveUp { .. })));
         assert_eq!(diary.words(), ["connected", "disconnected", "attempt", "attempt", "gave"]);
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
         assert!(matches!(listener.recv().await, Err(Error::Closed)));
     });
 }
@@ -217,11 +217,11 @@ fn hook_that_panics_does_no_harm() {
             until("connected", async || listener.generation() == generation).await;
             drop(talk);
             if generation > 1 {
-                assert!(matches!(soon("the end of it", listener.recv()).await, Ok(Message::Resynced { .. })));
+                assert!(matches!(in_time("the end of it", listener.recv()).await, Ok(Message::Resynced { .. })));
             }
-            assert!(matches!(soon("a loss", listener.recv()).await, Ok(Message::Lost { .. })));
+            assert!(matches!(in_time("a loss", listener.recv()).await, Ok(Message::Lost { .. })));
         }
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
     });
 }
 
@@ -240,10 +240,10 @@ fn hook_that_blocks_does_not_keep_close_waiting() {
         let listener = builder.build().unwrap();
         let _talk = fake.welcome().await;
         // A blocked worker may be the one that has the timers: no time limit of the runtime's would run out.
-        blocked.recv_timeout(HANG).unwrap();
+        blocked.recv_timeout(HANG_LIMIT).unwrap();
         let (done, is_done) = mpsc::channel::<()>();
         let watchdog = std::thread::spawn(move || {
-            let is_hanging = is_done.recv_timeout(HANG) == Err(mpsc::RecvTimeoutError::Timeout);
+            let is_hanging = is_done.recv_timeout(HANG_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);
             drop(release);
             is_hanging
         });
@@ -272,7 +272,7 @@ fn socket_is_closed_when_close_is_ready_whatever_the_hook_does_then() {
         // (Not by the runtime: the hook may have blocked the worker that looks after the sockets.)
         let mut peer = talk.0.into_std().unwrap();
         peer.set_nonblocking(false).unwrap();
-        peer.set_read_timeout(Some(HANG)).unwrap();
+        peer.set_read_timeout(Some(HANG_LIMIT)).unwrap();
         let mut goodbye = Vec::new();
         peer.read_to_end(&mut goodbye).expect("the socket is closed");
         drop(release);
@@ -293,9 +293,9 @@ fn runtime_that_shuts_down_takes_it_along_and_says_so() {
         let handle = listener.handle();
         runtime.shutdown_timeout(Duration::from_secs(10));
         on_one_thread(async {
-            assert!(matches!(soon("recv", listener.recv()).await, Err(Error::RuntimeShutdown)));
-            assert!(matches!(soon("listen", handle.listen("a")).await, Err(Error::RuntimeShutdown)));
-            soon("close", listener.close()).await;
+            assert!(matches!(in_time("recv", listener.recv()).await, Err(Error::RuntimeShutdown)));
+            assert!(matches!(in_time("listen", handle.listen("a")).await, Err(Error::RuntimeShutdown)));
+            in_time("close", listener.close()).await;
             assert!(matches!(listener.recv().await, Err(Error::Closed)));
         });
     }

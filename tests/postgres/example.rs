@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, Command};
 
 use crate::server::{Plain, Postgres};
-use crate::support::soon;
+use crate::support::in_time;
 
 fn pg_listen() -> PathBuf {
     let test = std::env::current_exe().unwrap();
@@ -41,7 +41,7 @@ async fn line(lines: &mut Lines<impl AsyncBufRead + Unpin>, what: &str) -> Strin
             }
         }
     };
-    soon(what, line).await
+    in_time(what, line).await
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn pg_listen_prints_notifications_through_a_restart_and_ends_at_ctrl_c() {
 
     let pid = child.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
-    assert_eq!(soon("the end", child.wait()).await.unwrap().code(), Some(0));
+    assert_eq!(in_time("the end", child.wait()).await.unwrap().code(), Some(0));
     assert_eq!(out.next_line().await.unwrap(), None);
 }
 
@@ -91,11 +91,11 @@ async fn pg_listen_takes_the_url_from_the_environment_and_ends_when_nobody_reads
         }
     };
     let ended = tokio::select! {
-        ended = soon("the end", child.wait()) => ended,
+        ended = in_time("the end", child.wait()) => ended,
         () = notifying => unreachable!("it has no end"),
     };
     assert_eq!(ended.unwrap().code(), Some(0));
-    assert_eq!(soon("the rest", err.next_line()).await.unwrap(), None);
+    assert_eq!(in_time("the rest", err.next_line()).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn pg_listen_names_what_is_wrong_at_the_start() {
     ];
     for (url, channel, expected) in cases {
         let child = start(&[url, channel], None);
-        let output = soon("the end", child.wait_with_output()).await.unwrap();
+        let output = in_time("the end", child.wait_with_output()).await.unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b""[..]), "{url} {channel}: {text}");
         assert!(text.starts_with("pg_listen: ") && text.contains(expected), "{url} {channel}: {text}");
@@ -122,5 +122,5 @@ async fn pg_listen_names_what_is_wrong_at_the_start() {
 }
 
 async fn notify(writer: &Plain, channel: &str, payload: &str) {
-    soon("notify", writer.notify(channel, payload)).await.unwrap();
+    in_time("notify", writer.notify(channel, payload)).await.unwrap();
 }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_postgres::Config;
 
-use crate::support::soon;
+use crate::support::in_time;
 
 pub struct Fake {
     listener: TcpListener,
@@ -35,7 +35,7 @@ impl Fake {
 
     /// The next connection, of which nothing was read.
     pub async fn accept(&self) -> Talk {
-        Talk(soon("accept", self.listener.accept()).await.unwrap().0)
+        Talk(in_time("accept", self.listener.accept()).await.unwrap().0)
     }
 
     /// The next one, logged in.
@@ -62,14 +62,14 @@ impl Talk {
     }
 
     pub async fn startup(&mut self) {
-        let length = soon("a startup message", self.0.read_u32()).await.unwrap();
+        let length = in_time("a startup message", self.0.read_u32()).await.unwrap();
         let mut message = vec![0; length as usize - 4];
-        soon("a startup message", self.0.read_exact(&mut message)).await.unwrap();
+        in_time("a startup message", self.0.read_exact(&mut message)).await.unwrap();
     }
 
     /// The next query; `None` if the client has said goodbye, or has gone without.
     pub async fn query(&mut self) -> Option<String> {
-        let (kind, body) = soon("a message", self.message()).await?;
+        let (kind, body) = in_time("a message", self.message()).await?;
         (kind == b'Q').then(|| String::from_utf8(body[..body.len() - 1].to_vec()).unwrap())
     }
 
@@ -82,7 +82,7 @@ impl Talk {
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
-        soon("a write", self.0.write_all(bytes)).await.unwrap();
+        in_time("a write", self.0.write_all(bytes)).await.unwrap();
     }
 
     /// Reads a query and answers that all of its statements are done. Gives it.
@@ -98,7 +98,7 @@ impl Talk {
 
     /// Whether the client is gone.
     pub async fn is_over(&mut self) -> bool {
-        soon("the end", async { while self.message().await.is_some() {} }).await;
+        in_time("the end", async { while self.message().await.is_some() {} }).await;
         true
     }
 }

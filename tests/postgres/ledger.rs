@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::judge::{Entry, Journal, Sent, judge, mutants};
 use crate::server::{Plain, Postgres};
-use crate::support::soon;
+use crate::support::in_time;
 
 /// On one thread, and as many on two.
 const DISASTERS: usize = 25;
@@ -64,9 +64,9 @@ async fn run(server: &Arc<Postgres>, threads: usize) {
         .on_event(move |event| counts.count(event))
         .logger(|_| {})
         .connect();
-    let listener = soon("connect", listener).await.unwrap();
+    let listener = in_time("connect", listener).await.unwrap();
     for channel in &CHANNELS[..CHANNELS.len() - 1] {
-        soon("listen", listener.listen(channel)).await.unwrap();
+        in_time("listen", listener.listen(channel)).await.unwrap();
     }
     let up = Instant::now();
     let handle = listener.handle();
@@ -88,7 +88,7 @@ async fn run(server: &Arc<Postgres>, threads: usize) {
             hears_again(server, &logs[TEST], &mut seen).await;
             assert!(seen.borrow().gaps > gaps, "no marker has told of disaster {number}");
             let enough = seen.borrow().delivered + random.random_range(0..200);
-            soon("notifications", seen.wait_for(|seen| seen.delivered >= enough)).await.unwrap();
+            in_time("notifications", seen.wait_for(|seen| seen.delivered >= enough)).await.unwrap();
         }
         if number % 5 == 4 {
             let (delivered, time) = (seen.borrow().delivered, began.elapsed().as_secs_f64());
@@ -97,17 +97,17 @@ async fn run(server: &Arc<Postgres>, threads: usize) {
     }
     // The last link has to itself what the mutants need.
     let enough = seen.borrow().delivered + 1000;
-    soon("notifications", seen.wait_for(|seen| seen.delivered >= enough)).await.unwrap();
+    in_time("notifications", seen.wait_for(|seen| seen.delivered >= enough)).await.unwrap();
     is_over.store(true, Ordering::Relaxed);
-    soon("the writers", writers.join_all()).await;
+    in_time("the writers", writers.join_all()).await;
     let client = server.client().await;
     for (writer, log) in logs.iter().enumerate() {
         send(&client, writer, log, &[0]).await.unwrap();
     }
     let all = logs.iter().map(|log| log.lock().unwrap().len()).collect::<Vec<_>>();
-    soon("the last of each writer", seen.wait_for(|seen| seen.next[..] == all)).await.unwrap();
-    soon("close", handle.close()).await;
-    let journal = soon("the reader", reader).await.unwrap();
+    in_time("the last of each writer", seen.wait_for(|seen| seen.next[..] == all)).await.unwrap();
+    in_time("close", handle.close()).await;
+    let journal = in_time("the reader", reader).await.unwrap();
 
     let sent: Vec<Vec<Sent>> = logs.iter().map(|log| log.lock().unwrap().clone()).collect();
     let account = judge(&sent, &journal).unwrap();
@@ -158,7 +158,7 @@ async fn hears_again(server: &Postgres, log: &Log, seen: &mut watch::Receiver<Pr
             }
         }
     };
-    soon("the reader hears again", heard).await;
+    in_time("the reader hears again", heard).await;
 }
 
 async fn read(mut listener: Listener, mut journal: Journal, progress: watch::Sender<Progress>) -> Journal {

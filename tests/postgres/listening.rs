@@ -14,7 +14,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use crate::fake::{Fake, done, error, notification, ready};
 use crate::server::Postgres;
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{Diary, connected, named, next, on_one_and_two_threads, outage, payload, quick, terminate, until};
 
 #[test]
@@ -23,7 +23,7 @@ fn notifications_arrive_before_and_after_the_session_is_terminated() {
     on_one_and_two_threads(async || {
         let mut listener = connected(named(&server, "me")).await;
         let client = server.client().await;
-        soon("listen", listener.listen("orders")).await.unwrap();
+        in_time("listen", listener.listen("orders")).await.unwrap();
         client.notify("orders", "1").await.unwrap();
         assert_eq!(payload(&mut listener).await, "1");
         terminate(&client, "me").await;
@@ -33,10 +33,10 @@ fn notifications_arrive_before_and_after_the_session_is_terminated() {
         assert_eq!(payload(&mut listener).await, "2");
         assert_eq!(listener.channels(), ["orders"]);
         assert_eq!(listener.generation(), 2);
-        soon("ping", listener.ping()).await.unwrap();
-        soon("unlisten", listener.unlisten("orders")).await.unwrap();
+        in_time("ping", listener.ping()).await.unwrap();
+        in_time("unlisten", listener.unlisten("orders")).await.unwrap();
         assert!(matches!(listener.unlisten("orders").await, Err(Error::NotListening { .. })));
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
         assert!(matches!(listener.recv().await, Err(Error::Closed)));
     });
 }
@@ -66,7 +66,7 @@ fn names_of_every_kind_are_channels_as_they_are() {
             " ",
         ];
         for name in names {
-            soon("listen", listener.listen(name)).await.unwrap();
+            in_time("listen", listener.listen(name)).await.unwrap();
         }
         for (number, name) in names.iter().enumerate() {
             client.notify(name, &number.to_string()).await.unwrap();
@@ -81,7 +81,7 @@ fn names_of_every_kind_are_channels_as_they_are() {
             }
         }
         assert_eq!(listener.channels().len(), names.len());
-        soon("unlisten_all", listener.unlisten_all()).await.unwrap();
+        in_time("unlisten_all", listener.unlisten_all()).await.unwrap();
         assert!(listener.channels().is_empty());
         assert_eq!(server.client().await.query("SELECT * FROM pg_listening_channels()", &[]).await.unwrap().len(), 0);
     });
@@ -93,7 +93,7 @@ fn payloads_from_nothing_to_the_longest_arrive_whole() {
     on_one_and_two_threads(async || {
         let mut listener = connected(quick(server.config())).await;
         let client = server.client().await;
-        soon("listen", listener.listen("a")).await.unwrap();
+        in_time("listen", listener.listen("a")).await.unwrap();
         for text in [String::new(), "x".repeat(7999), "\u{20ac}\n\t'\"\\".repeat(800)] {
             client.notify("a", &text).await.unwrap();
             assert_eq!(payload(&mut listener).await, text);
@@ -115,8 +115,8 @@ fn channel_is_listened_to_once_whoever_asks() {
         gone.unwrap();
         again.unwrap();
         assert_eq!(listener.channels(), ["a"]);
-        soon("unlisten_all", handle.unlisten_all()).await.unwrap();
-        soon("unlisten_all", handle.unlisten_all()).await.unwrap();
+        in_time("unlisten_all", handle.unlisten_all()).await.unwrap();
+        in_time("unlisten_all", handle.unlisten_all()).await.unwrap();
         assert!(matches!(handle.unlisten("a").await, Err(Error::NotListening { .. })));
     });
 }
@@ -222,7 +222,7 @@ fn listen_waits_through_an_outage_for_the_acknowledgement() {
         let mut talk = fake.welcome().await;
         assert!(!listen.is_finished());
         assert_eq!(talk.obey().await, "LISTEN \"a\"");
-        soon("listen", listen).await.unwrap().unwrap();
+        in_time("listen", listen).await.unwrap().unwrap();
     });
 }
 
@@ -238,10 +238,10 @@ fn listen_that_is_cancelled_leaves_nothing_behind_wherever_it_was() {
             let listen = conn.listen("a");
             if tokio::time::timeout(Duration::from_micros(micros * 5), listen).await.is_ok() {
                 finished += 1;
-                soon("unlisten", conn.unlisten("a")).await.unwrap();
+                in_time("unlisten", conn.unlisten("a")).await.unwrap();
             }
             if micros % 3 == 0 {
-                let rows = soon("a query", conn.simple_query("SELECT pg_listening_channels()")).await.unwrap();
+                let rows = in_time("a query", conn.simple_query("SELECT pg_listening_channels()")).await.unwrap();
                 assert!(!rows.iter().any(|row| matches!(row, SimpleQueryMessage::Row(_))), "{rows:?}");
             }
         }
@@ -316,12 +316,12 @@ fn unlisten_in_an_outage_is_done_at_once() {
         }
         drop(talk);
         until("lost", async || !handle.is_connected()).await;
-        soon("unlisten", handle.unlisten("a")).await.unwrap();
+        in_time("unlisten", handle.unlisten("a")).await.unwrap();
         permits.add_permits(1);
         // And while the next link begins, of which one channel is a part.
         let mut talk = fake.welcome().await;
         assert_eq!(talk.query().await.unwrap(), "LISTEN \"b\";LISTEN \"c\";");
-        soon("unlisten", handle.unlisten("b")).await.unwrap();
+        in_time("unlisten", handle.unlisten("b")).await.unwrap();
         talk.send(&done("LISTEN;LISTEN")).await;
         assert_eq!(talk.obey().await, "UNLISTEN \"b\";");
         outage(&mut listener).await;
@@ -357,14 +357,14 @@ fn channels_agree_with_the_server_after_a_race_of_listens_cancels_and_losses() {
                 client.terminate_named("racer").await.unwrap();
             }
             for racer in racers {
-                soon("a racer", racer).await.unwrap();
+                in_time("a racer", racer).await.unwrap();
             }
             until("answers", async || listener.ping().await.is_ok()).await;
             let wanted = listener.channels();
             for name in ["a", "b", "c", "d"] {
                 client.notify(name, &format!("round {round}")).await.unwrap();
             }
-            soon("listen", listener.listen("end")).await.unwrap();
+            in_time("listen", listener.listen("end")).await.unwrap();
             client.notify("end", "").await.unwrap();
             let mut heard = Vec::new();
             loop {
@@ -378,7 +378,7 @@ fn channels_agree_with_the_server_after_a_race_of_listens_cancels_and_losses() {
             }
             heard.sort();
             assert_eq!(heard, wanted, "round {round}");
-            soon("unlisten", listener.unlisten("end")).await.unwrap();
+            in_time("unlisten", listener.unlisten("end")).await.unwrap();
         }
     });
 }

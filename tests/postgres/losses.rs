@@ -6,7 +6,7 @@ use perconn::postgres::{Error, Message};
 
 use crate::fake::{Fake, done, error, notification, ready};
 use crate::server::Postgres;
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{Diary, connected, named, next, on_one_and_two_threads, outage, payload, quick, terminate, until};
 
 #[test]
@@ -14,7 +14,7 @@ fn listener_survives_whatever_befalls_the_server() {
     let Some(server) = Postgres::start("listener_survives_whatever") else { return };
     on_one_and_two_threads(async || {
         let mut listener = connected(named(&server, "survivor")).await;
-        soon("listen", listener.listen("orders")).await.unwrap();
+        in_time("listen", listener.listen("orders")).await.unwrap();
         for (number, what) in ["terminated", "killed", "shut down", "cut off"].into_iter().enumerate() {
             let client = server.client().await;
             client.notify("orders", what).await.unwrap();
@@ -80,7 +80,7 @@ fn any_error_is_a_loss() {
                     });
                     talk.query().await.unwrap();
                     talk.send(&error("FATAL", "57P02")).await;
-                    let error = soon("the ping", ping).await.unwrap().unwrap_err();
+                    let error = in_time("the ping", ping).await.unwrap().unwrap_err();
                     assert!(matches!(error, Error::Lost { .. }), "{error:?}");
                     assert_eq!(error.code().unwrap().code(), "57P02");
                 }
@@ -160,7 +160,7 @@ fn losses_are_not_merged_and_beyond_their_allowance_the_next_attempt_waits_for_t
         };
         assert!(in_peace);
         assert!(fake.is_left_alone(Duration::from_millis(200)).await);
-        soon("close is prompt all the same", async { assert!(listener.ping().await.is_err()) }).await;
+        in_time("close is prompt all the same", async { assert!(listener.ping().await.is_err()) }).await;
         for generation in 1..32 {
             assert!(matches!(next(&mut listener).await, Message::Lost { generation: lost, .. } if lost == generation));
             assert!(
@@ -168,7 +168,7 @@ fn losses_are_not_merged_and_beyond_their_allowance_the_next_attempt_waits_for_t
             );
         }
         let (_talk, _) = tokio::join!(fake.welcome(), outage(&mut listener));
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
     });
 }
 
@@ -187,7 +187,7 @@ fn thousand_channels_come_back_together_in_one_query_in_the_middle_of_a_storm() 
             })
             .collect();
         for listen in listens {
-            soon("listen", listen).await.unwrap().unwrap();
+            in_time("listen", listen).await.unwrap().unwrap();
         }
         let storm = server.client().await;
         let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));

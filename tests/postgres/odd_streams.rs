@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::fake::{Fake, error, notification};
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{Diary, next, on_one_and_two_threads, outage, payload, quick, until};
 
 /// A stream that does as it is told.
@@ -103,7 +103,7 @@ fn stream_that_panics_at_the_goodbye_is_closed_and_the_listener_says_so() {
         let _talk = fake.welcome().await;
         until("up", async || listener.is_connected()).await;
         *oddity.lock().unwrap() = Oddity::Panic;
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
         until("it is told", async || diary.words().last().is_some_and(|word| word == "closed")).await;
     });
 }
@@ -151,6 +151,6 @@ fn what_has_arrived_is_read_to_the_end_though_writes_fail() {
         }
         let Message::Lost { cause, .. } = next(&mut listener).await else { panic!("expected a loss") };
         assert_eq!(cause.code().unwrap().code(), "57P01");
-        assert!(soon("the question", asking).await.unwrap().is_err());
+        assert!(in_time("the question", asking).await.unwrap().is_err());
     });
 }

@@ -5,7 +5,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use crate::fake::Fake;
 use crate::server::Postgres;
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{on_one_and_two_threads, quick};
 
 #[test]
@@ -13,19 +13,19 @@ fn connection_listens_pings_and_answers_queries() {
     let Some(server) = Postgres::start("connection_listens") else { return };
     on_one_and_two_threads(async || {
         let client = server.client().await;
-        let mut conn = soon("connect", ListenerConn::connect(server.url())).await.unwrap();
-        soon("listen", conn.listen("a")).await.unwrap();
-        soon("listen", conn.listen("b")).await.unwrap();
+        let mut conn = in_time("connect", ListenerConn::connect(server.url())).await.unwrap();
+        in_time("listen", conn.listen("a")).await.unwrap();
+        in_time("listen", conn.listen("b")).await.unwrap();
         assert!(matches!(conn.listen("a").await, Err(Error::AlreadyListening { .. })));
         client.notify("a", "1").await.unwrap();
         client.notify("b", "2").await.unwrap();
         for expected in [("a", "1"), ("b", "2")] {
-            let notification = soon("a notification", conn.recv()).await.unwrap();
+            let notification = in_time("a notification", conn.recv()).await.unwrap();
             assert_eq!((notification.channel(), notification.payload()), expected);
             assert!(notification.process_id() > 0);
         }
-        soon("ping", conn.ping()).await.unwrap();
-        let rows = soon("a query", conn.simple_query("SELECT 1; SELECT 'two'")).await.unwrap();
+        in_time("ping", conn.ping()).await.unwrap();
+        let rows = in_time("a query", conn.simple_query("SELECT 1; SELECT 'two'")).await.unwrap();
         let values: Vec<_> = rows
             .iter()
             .filter_map(|row| match row {
@@ -34,15 +34,15 @@ fn connection_listens_pings_and_answers_queries() {
             })
             .collect();
         assert_eq!(values, ["1", "two"]);
-        let error = soon("a query", conn.simple_query("SELEKT 1")).await.unwrap_err();
+        let error = in_time("a query", conn.simple_query("SELEKT 1")).await.unwrap_err();
         assert!(matches!(error, Error::Refused { .. }), "{error:?}");
         assert_eq!(error.code().unwrap().code(), "42601");
-        soon("unlisten", conn.unlisten("a")).await.unwrap();
+        in_time("unlisten", conn.unlisten("a")).await.unwrap();
         client.batch("NOTIFY a; NOTIFY b, 'last'").await.unwrap();
-        assert_eq!(soon("a notification", conn.recv()).await.unwrap().payload(), "last");
-        soon("unlisten_all", conn.unlisten_all()).await.unwrap();
+        assert_eq!(in_time("a notification", conn.recv()).await.unwrap().payload(), "last");
+        in_time("unlisten_all", conn.unlisten_all()).await.unwrap();
         assert!(conn.error().is_none());
-        soon("close", conn.close()).await;
+        in_time("close", conn.close()).await;
         assert!(matches!(conn.error(), Some(Error::Closed)));
         assert!(matches!(conn.recv().await, Err(Error::Closed)));
         assert!(matches!(conn.simple_query("SELECT 1").await, Err(Error::Closed)));
@@ -54,14 +54,14 @@ fn connection_that_is_lost_hands_out_what_it_has_and_stays_lost() {
     let Some(server) = Postgres::start("connection_that_is_lost") else { return };
     on_one_and_two_threads(async || {
         let client = server.client().await;
-        let mut conn = soon("connect", ListenerConn::connect(server.config())).await.unwrap();
-        soon("listen", conn.listen("a")).await.unwrap();
+        let mut conn = in_time("connect", ListenerConn::connect(server.config())).await.unwrap();
+        in_time("listen", conn.listen("a")).await.unwrap();
         client.notify("a", "last").await.unwrap();
         let end = tokio::join!(conn.simple_query("SELECT pg_sleep(0.05), pg_terminate_backend(pg_backend_pid())")).0;
         assert_eq!(end.unwrap_err().code().unwrap().code(), "57P01");
-        assert_eq!(soon("a notification", conn.recv()).await.unwrap().payload(), "last");
+        assert_eq!(in_time("a notification", conn.recv()).await.unwrap().payload(), "last");
         for error in [
-            soon("recv", conn.recv()).await.err(),
+            in_time("recv", conn.recv()).await.err(),
             conn.listen("b").await.err(),
             conn.ping().await.err(),
             conn.simple_query("SELECT 1").await.err(),
@@ -71,7 +71,7 @@ fn connection_that_is_lost_hands_out_what_it_has_and_stays_lost() {
             assert!(matches!(error, Error::Lost { .. }), "{error:?}");
             assert_eq!(error.code().unwrap().code(), "57P01");
         }
-        soon("close", conn.close()).await;
+        in_time("close", conn.close()).await;
     });
 }
 
@@ -82,7 +82,7 @@ fn connection_that_is_lost_is_not_dialed_again() {
         let (conn, talk) = tokio::join!(quick(fake.config()).connect_once(), fake.welcome());
         drop(talk);
         let mut conn = conn.unwrap();
-        assert!(matches!(soon("the loss", conn.recv()).await, Err(Error::Lost { .. })));
+        assert!(matches!(in_time("the loss", conn.recv()).await, Err(Error::Lost { .. })));
         assert!(fake.is_left_alone(std::time::Duration::from_millis(200)).await);
     });
 }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::fake::{Fake, done, error, notification, ok, ready};
 use crate::server::Postgres;
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{Diary, next, on_one_and_two_threads, outage, payload, quick, until};
 
 #[test]
@@ -37,7 +37,7 @@ fn end_that_comes_with_the_answer_to_the_listening_is_not_overlooked() {
                 }
             }
         };
-        assert_eq!(soon("the last one", heard).await.payload(), "heard");
+        assert_eq!(in_time("the last one", heard).await.payload(), "heard");
     });
 }
 
@@ -49,7 +49,7 @@ fn all_that_was_received_is_handed_out_whoever_asks_the_server_meanwhile() {
         let mut config = server.config();
         config.application_name("asked all the while");
         let mut listener = crate::world::connected(quick(config)).await;
-        soon("listen", listener.listen("a")).await.unwrap();
+        in_time("listen", listener.listen("a")).await.unwrap();
         client.batch("SELECT pg_notify('a', n::text) FROM generate_series(0, 9999) n").await.unwrap();
         // (Or the server may end the session before it has sent anything. What it has begun to send, it sends to the end.)
         assert_eq!(payload(&mut listener).await, "0");
@@ -107,7 +107,7 @@ fn one_connection_that_is_lost_before_its_use_is_lost() {
             });
             // (It may also have ended before its login was over.)
             let Ok(mut conn) = conn else { continue };
-            let error = soon("the end", conn.recv()).await.unwrap_err();
+            let error = in_time("the end", conn.recv()).await.unwrap_err();
             assert!(matches!(error, Error::Lost { .. }), "{error:?}");
             assert!(matches!(conn.error(), Some(Error::Lost { .. })));
         }
@@ -145,7 +145,7 @@ fn losses_that_nobody_takes_stop_the_attempts_and_are_a_backlog() {
             drop(talk);
             until("down", async || !handle.is_connected()).await;
         }
-        assert!(matches!(soon("listen", handle.listen("a")).await, Err(Error::Backlog { .. })));
+        assert!(matches!(in_time("listen", handle.listen("a")).await, Err(Error::Backlog { .. })));
         for _ in 1..32 {
             outage(&mut listener).await;
         }
@@ -160,14 +160,14 @@ fn one_connection_goes_on_after_a_refused_listen_and_refuses_a_zero_byte() {
     let Some(server) = Postgres::start("one_connection_goes_on") else { return };
     on_one_and_two_threads(async || {
         drop(server.client().await);
-        let conn = soon("connect", perconn::postgres::ListenerConn::connect(server.config())).await.unwrap();
+        let conn = in_time("connect", perconn::postgres::ListenerConn::connect(server.config())).await.unwrap();
         let zero = conn.simple_query("SELECT 1\0").await.unwrap_err();
         assert!(matches!(zero, Error::InvalidConfig(_)), "{zero:?}");
         assert!(conn.simple_query("BEGIN; SELECT 1/0").await.is_err());
-        let refused = soon("listen", conn.listen("a")).await.unwrap_err();
+        let refused = in_time("listen", conn.listen("a")).await.unwrap_err();
         assert_eq!(refused.code().unwrap().code(), "25P02");
-        soon("rollback", conn.simple_query("ROLLBACK")).await.unwrap();
-        soon("listen", conn.listen("a")).await.unwrap();
+        in_time("rollback", conn.simple_query("ROLLBACK")).await.unwrap();
+        in_time("listen", conn.listen("a")).await.unwrap();
         assert!(conn.error().is_none());
     });
 }
@@ -226,7 +226,7 @@ fn questions_are_sent_though_more_arrives_than_the_reader_takes() {
         for name in ["b", "c", "d"] {
             let handle = handle.clone();
             asking.spawn(async move { handle.listen(name).await });
-            assert_eq!(soon("it is sent", hearing.recv()).await.unwrap(), format!("LISTEN \"{name}\"\0"));
+            assert_eq!(in_time("it is sent", hearing.recv()).await.unwrap(), format!("LISTEN \"{name}\"\0"));
         }
         for task in [storm, reader, ears] {
             task.abort();
@@ -244,8 +244,8 @@ fn goodbye_is_said_with_a_full_queue_too() {
             let mut talk = fake.welcome().await;
             talk.send(&notification("a", "x").repeat(1000)).await;
             until("full", async || matches!(listener.ping().await, Err(Error::Backlog { .. }))).await;
-            soon("close", listener.close()).await;
-            match soon("the goodbye", talk.message()).await {
+            in_time("close", listener.close()).await;
+            match in_time("the goodbye", talk.message()).await {
                 Some((b'X', _)) => return,
                 // It was asked before it was full. As long as that is not answered, there is no goodbye.
                 Some((b'Q', _)) | None => {}

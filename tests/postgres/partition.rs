@@ -11,7 +11,7 @@ use crate::in_a_lab::in_a_lab;
 use crate::lab::SERVER;
 use crate::net::{LATE, Net, T, limits_since};
 use crate::server::{Plain, Postgres, Setup, is_installed};
-use crate::support::soon;
+use crate::support::in_time;
 
 const PORT: u16 = 5432;
 
@@ -45,14 +45,14 @@ async fn listening(server: &Postgres) -> Listener {
             }
         }
     };
-    let listener = soon("connect", connect).await;
-    soon("listen", listener.listen("news")).await.unwrap();
+    let listener = in_time("connect", connect).await;
+    in_time("listen", listener.listen("news")).await.unwrap();
     listener
 }
 
 /// The next message, which is a notification.
 async fn heard(listener: &mut Listener) -> String {
-    match soon("a notification", listener.recv()).await.unwrap() {
+    match in_time("a notification", listener.recv()).await.unwrap() {
         Message::Notification(news) => format!("{}: {}", news.channel(), news.payload()),
         other => panic!("{other:?}"),
     }
@@ -60,14 +60,14 @@ async fn heard(listener: &mut Listener) -> String {
 
 /// The next message, which is `Lost`; gives the cause.
 async fn lost(listener: &mut Listener) -> String {
-    match soon("Lost", listener.recv()).await.unwrap() {
+    match in_time("Lost", listener.recv()).await.unwrap() {
         Message::Lost { generation: 1, cause, .. } => format!("{cause:?}"),
         other => panic!("{other:?}"),
     }
 }
 
 async fn resynced(listener: &mut Listener) -> Duration {
-    match soon("Resynced", listener.recv()).await.unwrap() {
+    match in_time("Resynced", listener.recv()).await.unwrap() {
         Message::Resynced { outage, .. } => outage,
         other => panic!("{other:?}"),
     }
@@ -84,7 +84,7 @@ async fn idle(net: &Net, cut: fn(&Net), mend: fn(&Net)) {
     writer.notify("news", "into the void").await.unwrap();
     let cause = lost(&mut listener).await;
     let after = limits_since(since);
-    net.say(format_args!("lost after {after:.2} T (1.5 T is set): {cause}"));
+    net.print(format_args!("lost after {after:.2} T (1.5 T is set): {cause}"));
     assert!(1.0 < after && after < LATE, "{after}");
     // Nobody is let in meanwhile.
     let early = timeout(T, listener.recv()).await;
@@ -92,10 +92,10 @@ async fn idle(net: &Net, cut: fn(&Net), mend: fn(&Net)) {
     mend(net);
     let healed = Instant::now();
     let outage = resynced(&mut listener).await;
-    net.say(format_args!("back {:.2} T after the partition, an outage of {outage:.1?}", limits_since(healed)));
+    net.print(format_args!("back {:.2} T after the partition, an outage of {outage:.1?}", limits_since(healed)));
     writer.notify("news", "two").await.unwrap();
     assert_eq!(heard(&mut listener).await, "news: two");
-    soon("close", listener.close()).await;
+    in_time("close", listener.close()).await;
 }
 
 #[test]
@@ -135,18 +135,18 @@ fn listener_that_writes_all_the_time_is_told_as_well_and_its_listen_ends_after_i
         let listening = tokio::spawn(async move { listening.listen("more").await });
         let cause = lost(&mut listener).await;
         let after = limits_since(since);
-        net.say(format_args!("lost after {after:.2} T (1.5 T is set): {cause}"));
+        net.print(format_args!("lost after {after:.2} T (1.5 T is set): {cause}"));
         assert!(after < LATE, "{after}");
         assert!(!listening.is_finished(), "nobody can have acknowledged it");
         net.heal();
         resynced(&mut listener).await;
-        soon("the listen", listening).await.unwrap().unwrap();
+        in_time("the listen", listening).await.unwrap().unwrap();
         for channel in ["news", "more"] {
             writer.notify(channel, "two").await.unwrap();
             assert_eq!(heard(&mut listener).await, format!("{channel}: two"));
         }
-        soon("close", listener.close()).await;
-        net.say(format_args!("{} pings ended", soon("the pings", pinging).await.unwrap()));
+        in_time("close", listener.close()).await;
+        net.print(format_args!("{} pings ended", in_time("the pings", pinging).await.unwrap()));
     });
 }
 
@@ -161,7 +161,7 @@ fn listener_to_which_nothing_is_said_for_long_is_left_alone() {
         let since = Instant::now();
         let early = timeout(5 * T, listener.recv()).await;
         assert!(early.is_err(), "{early:?}");
-        net.say(format_args!("idle for {:.2} T, and nobody was told", limits_since(since)));
+        net.print(format_args!("idle for {:.2} T, and nobody was told", limits_since(since)));
         writer.notify("news", "one").await.unwrap();
         assert_eq!(heard(&mut listener).await, "news: one");
         assert_eq!((listener.generation(), listener.is_connected()), (1, true));

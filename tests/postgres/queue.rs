@@ -6,7 +6,7 @@ use perconn::postgres::{Error, Message, WhenFull};
 
 use crate::fake::{Fake, done, notification};
 use crate::server::Postgres;
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{Diary, connected, next, on_one_and_two_threads, outage, payload, quick};
 
 #[test]
@@ -15,7 +15,7 @@ fn queue_that_waits_loses_nothing_however_slow_the_reader_is() {
     on_one_and_two_threads(async || {
         for limit in [1, 7, 1024] {
             let mut listener = connected(quick(server.config()).queue(limit)).await;
-            soon("listen", listener.listen("a")).await.unwrap();
+            in_time("listen", listener.listen("a")).await.unwrap();
             let client = server.client().await;
             client.batch("SELECT pg_notify('a', n || repeat(' ', 500)) FROM generate_series(0, 9999) n").await.unwrap();
             for number in 0..10_000 {
@@ -165,12 +165,12 @@ fn close_and_drop_are_prompt_while_nobody_reads() {
                 if is_dropped {
                     drop(listener);
                 } else {
-                    soon("close", listener.close()).await;
-                    assert!(matches!(soon("recv", listener.recv()).await, Err(Error::Closed)));
+                    in_time("close", listener.close()).await;
+                    assert!(matches!(in_time("recv", listener.recv()).await, Err(Error::Closed)));
                 }
-                assert!(matches!(soon("listen", waiting).await.unwrap(), Err(Error::Closed)));
+                assert!(matches!(in_time("listen", waiting).await.unwrap(), Err(Error::Closed)));
                 assert!(matches!(handle.ping().await, Err(Error::Closed)));
-                soon("close again", handle.close()).await;
+                in_time("close again", handle.close()).await;
                 assert!(talk.is_over().await);
             }
         }

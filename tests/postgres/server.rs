@@ -20,7 +20,7 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::real_server::{RealServer, program};
-use crate::support::HANG;
+use crate::support::HANG_LIMIT;
 
 pub const USER: &str = "perconn";
 pub const PASSWORD: &str = "secret";
@@ -189,7 +189,7 @@ impl Postgres {
             match Plain::connect(&self.config()).await {
                 Ok(client) => return client,
                 Err(error) => {
-                    assert!(begin.elapsed() < HANG, "does not let a client in: {error:?}\n{}", self.log());
+                    assert!(begin.elapsed() < HANG_LIMIT, "does not let a client in: {error:?}\n{}", self.log());
                 }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, NoTls};
 
 use crate::server::{Plain, Postgres, Setup};
-use crate::support::soon;
+use crate::support::in_time;
 
 #[tokio::test]
 async fn server_that_is_killed_frozen_or_shut_down_is_the_same_when_it_is_back() {
@@ -24,7 +24,7 @@ async fn server_that_is_killed_frozen_or_shut_down_is_the_same_when_it_is_back()
             3 => server.shut_down_immediately(),
             _ => server.kill_and_restart(),
         }
-        assert!(soon("the end", client.batch("SELECT 1")).await.is_err(), "{number}");
+        assert!(in_time("the end", client.batch("SELECT 1")).await.is_err(), "{number}");
         server.start_again();
         let row = server.client().await.query_one("SELECT count(*) FROM kept", &[]).await.unwrap();
         assert_eq!(row.get::<_, i64>(0), number);
@@ -35,7 +35,7 @@ async fn server_that_is_killed_frozen_or_shut_down_is_the_same_when_it_is_back()
     tokio::pin!(question);
     assert!(tokio::time::timeout(Duration::from_millis(200), &mut question).await.is_err(), "it is frozen");
     server.thaw();
-    soon("the answer", question).await.unwrap();
+    in_time("the answer", question).await.unwrap();
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn notifications_and_the_end_of_a_session_come_over_the_unix_socket_as_wel
         }
     };
     let heard = tokio::select! {
-        heard = soon("the notification", heard) => heard,
+        heard = in_time("the notification", heard) => heard,
         () = listen => unreachable!(),
     };
     assert_eq!((heard.channel(), heard.payload()), ("news", "one"));
@@ -69,7 +69,7 @@ async fn notifications_and_the_end_of_a_session_come_over_the_unix_socket_as_wel
     assert!(listeners.len() == 1 && listeners[0] != heard.process_id(), "{listeners:?}");
     assert!(writer.terminate(listeners[0]).await.unwrap());
     // tokio-postgres hands the server's last words out as the error that they are.
-    let error = soon("the end", poll_fn(|cx| connection.poll_message(cx))).await.unwrap().unwrap_err();
+    let error = in_time("the end", poll_fn(|cx| connection.poll_message(cx))).await.unwrap().unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::ADMIN_SHUTDOWN));
     let refused = Plain::connect(server.config().password("wrong")).await.err().expect("the password is wrong");
     let refused = refused.downcast_ref::<tokio_postgres::Error>().unwrap();

@@ -6,7 +6,7 @@ use perconn::postgres::Error;
 
 use crate::fake::{Fake, done, notification};
 use crate::server::Postgres;
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{Diary, connected, on_one_and_two_threads, outage, payload, quick};
 
 const BEAT: Duration = Duration::from_millis(400);
@@ -17,7 +17,7 @@ fn server_that_is_stopped_is_found_and_found_again_when_it_goes_on() {
     let Some(server) = Postgres::start("server_that_is_stopped") else { return };
     on_one_and_two_threads(async || {
         let mut listener = connected(quick(server.config()).heartbeat(BEAT).ping_timeout(LIMIT)).await;
-        soon("listen", listener.listen("a")).await.unwrap();
+        in_time("listen", listener.listen("a")).await.unwrap();
         server.freeze();
         let begin = Instant::now();
         // What this side says is no sign of life.
@@ -27,7 +27,7 @@ fn server_that_is_stopped_is_found_and_found_again_when_it_goes_on() {
                 let _ = tokio::time::timeout(Duration::from_millis(50), handle.listen("b")).await;
             }
         });
-        soon("the loss", talking).await.unwrap();
+        in_time("the loss", talking).await.unwrap();
         let took = begin.elapsed();
         println!("found after {took:?}, of {:?} at least", LIMIT);
         assert!(took >= LIMIT, "{took:?}");
@@ -62,7 +62,7 @@ fn ping_without_a_connection_says_so_at_once() {
     on_one_and_two_threads(async || {
         let fake = Fake::start().await;
         let listener = quick(fake.config()).build().unwrap();
-        assert!(matches!(soon("ping", listener.ping()).await, Err(Error::Down)));
+        assert!(matches!(in_time("ping", listener.ping()).await, Err(Error::Down)));
     });
 }
 
@@ -116,11 +116,11 @@ fn program_that_could_not_run_does_not_blame_the_server() {
                 .map(|_| tokio::spawn(async { std::thread::sleep(BEAT + LIMIT + Duration::from_millis(200)) }))
                 .collect();
             for blocked in blocked {
-                soon("it runs again", blocked).await.unwrap();
+                in_time("it runs again", blocked).await.unwrap();
             }
         }
         assert_eq!(diary.words(), ["connected"]);
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
         assert!(listener.recv().await.is_err());
         let _ = server.join().unwrap();
     });

@@ -7,7 +7,7 @@ use tokio_postgres::config::TargetSessionAttrs;
 
 use crate::fake::{Fake, error};
 use crate::server::{PASSWORD, Postgres, Setup, USER};
-use crate::support::{refused_address, soon};
+use crate::support::{in_time, refused_address};
 use crate::world::{Diary, connected, named, next, on_one_and_two_threads, outage, payload, quick, terminate, until};
 
 #[tokio::test]
@@ -59,7 +59,7 @@ fn connect_tells_why_the_first_attempt_failed_and_makes_no_second() {
             (server.config().dbname("nothing"), "3D000"),
         ] {
             let diary = Diary::default();
-            let error = soon("connect", quick(config).on_event(diary.hook()).connect()).await.unwrap_err();
+            let error = in_time("connect", quick(config).on_event(diary.hook()).connect()).await.unwrap_err();
             assert!(matches!(&error, Error::Connect { host, .. } if *host == server.address.to_string()), "{error:?}");
             assert_eq!(error.code().unwrap().code(), code);
             assert_eq!(diary.words(), ["attempt"]);
@@ -67,9 +67,9 @@ fn connect_tells_why_the_first_attempt_failed_and_makes_no_second() {
         let nobody = refused_address().await;
         let error = Listener::connect(format!("postgres://u@{nobody}/d")).await.unwrap_err();
         assert_eq!(error.to_string(), format!("connecting to {nobody} failed"));
-        let listener = soon("connect", Listener::connect(server.url())).await.unwrap();
+        let listener = in_time("connect", Listener::connect(server.url())).await.unwrap();
         assert_eq!(listener.generation(), 1);
-        soon("ping", listener.ping()).await.unwrap();
+        in_time("ping", listener.ping()).await.unwrap();
     });
 }
 
@@ -80,7 +80,7 @@ fn password_that_is_changed_meanwhile_is_refused_at_a_growing_distance() {
         let diary = Diary::default();
         let builder = named(&server, "locked out").retry_max(Duration::from_secs(1)).on_event(diary.hook());
         let mut listener = connected(builder).await;
-        soon("listen", listener.listen("a")).await.unwrap();
+        in_time("listen", listener.listen("a")).await.unwrap();
         let client = server.client().await;
         client.batch(&format!("ALTER ROLE {USER} PASSWORD 'other'")).await.unwrap();
         terminate(&client, "locked out").await;
@@ -120,13 +120,13 @@ fn hosts_are_tried_in_order_within_one_attempt() {
         };
         let (listener, ()) = tokio::join!(quick(config.clone()).on_event(diary.hook()).connect(), refusal);
         let listener = listener.unwrap();
-        soon("ping", listener.ping()).await.unwrap();
+        in_time("ping", listener.ping()).await.unwrap();
         assert_eq!(diary.words(), ["connected"]);
         // If all fail, each says why.
         let mut config = server.config_without_host();
         config.password("wrong").host(nobody.ip().to_string()).port(nobody.port());
         config.host(server.address.ip().to_string()).port(server.address.port());
-        let error = soon("connect", quick(config).connect()).await.unwrap_err();
+        let error = in_time("connect", quick(config).connect()).await.unwrap_err();
         let text = std::error::Error::source(&error).unwrap().to_string();
         assert!(text.contains(&nobody.to_string()) && text.contains("refused"), "{text}");
         assert_eq!(error.code().unwrap().code(), "28P01");
@@ -146,9 +146,9 @@ fn host_that_says_nothing_does_not_take_the_whole_time_of_an_attempt() {
         let begin = Instant::now();
         // Half of it is the second host's, also when the machine is busy.
         let limit = Duration::from_secs(12);
-        let listener = soon("connect", quick(config).dial_timeout(limit).connect()).await.unwrap();
+        let listener = in_time("connect", quick(config).dial_timeout(limit).connect()).await.unwrap();
         assert!(begin.elapsed() >= limit / 2 && begin.elapsed() < limit, "{:?}", begin.elapsed());
-        soon("close", listener.close()).await;
+        in_time("close", listener.close()).await;
     });
 }
 
@@ -179,9 +179,9 @@ fn session_attributes_choose_the_host() {
                 for server in order {
                     config.host(server.address.ip().to_string()).port(server.address.port());
                 }
-                let listener = soon("connect", quick(config).connect()).await.unwrap();
+                let listener = in_time("connect", quick(config).connect()).await.unwrap();
                 assert_eq!(found.client().await.sessions_named("chosen").await.unwrap().len(), 1);
-                soon("close", listener.close()).await;
+                in_time("close", listener.close()).await;
                 let client = found.client().await;
                 until("gone", async || client.sessions_named("chosen").await.unwrap().is_empty()).await;
             }
@@ -197,7 +197,7 @@ fn unix_socket_is_as_good() {
     let Some(server) = Postgres::start("unix_socket_is_as_good") else { return };
     on_one_and_two_threads(async || {
         let mut listener = connected(quick(server.unix_config())).await;
-        soon("listen", listener.listen("a")).await.unwrap();
+        in_time("listen", listener.listen("a")).await.unwrap();
         server.client().await.notify("a", "1").await.unwrap();
         assert_eq!(payload(&mut listener).await, "1");
         server.kill_and_restart();
@@ -229,7 +229,7 @@ fn dialer_of_ones_own_makes_the_connections() {
         let address = server.address;
         let dialer = perconn::dial_fn(move || tokio::net::TcpStream::connect(address));
         let mut listener = connected(quick(server.config_without_host()).dialer(dialer)).await;
-        soon("listen", listener.listen("a")).await.unwrap();
+        in_time("listen", listener.listen("a")).await.unwrap();
         server.client().await.notify("a", "1").await.unwrap();
         assert!(matches!(next(&mut listener).await, Message::Notification(_)));
         let panicking =

@@ -10,7 +10,7 @@ use tokio_postgres::config::SslMode;
 
 use crate::fake::Fake;
 use crate::server::{Postgres, Setup};
-use crate::support::soon;
+use crate::support::in_time;
 use crate::world::{connected, on_one_and_two_threads, outage, payload, quick, terminate};
 
 /// A certificate for this name, and its key.
@@ -42,7 +42,7 @@ fn listener_speaks_tls_before_and_after_a_loss() {
         for mode in [SslMode::Require, SslMode::Prefer] {
             let builder = quick(config(&server, mode)).tls(Tls::new().roots_pem(certificate.clone()));
             let mut listener = connected(builder).await;
-            soon("listen", listener.listen("a")).await.unwrap();
+            in_time("listen", listener.listen("a")).await.unwrap();
             let client = server.client().await;
             for text in ["before", "after"] {
                 assert_eq!(sessions(&server).await, (1, 0));
@@ -53,7 +53,7 @@ fn listener_speaks_tls_before_and_after_a_loss() {
                     outage(&mut listener).await;
                 }
             }
-            soon("close", listener.close()).await;
+            in_time("close", listener.close()).await;
             crate::world::until("gone", async || sessions(&server).await == (0, 0)).await;
         }
         // Without settings, prefer is plain; and so is disable, with them.
@@ -66,7 +66,7 @@ fn listener_speaks_tls_before_and_after_a_loss() {
             }
             let listener = connected(builder).await;
             assert_eq!(sessions(&server).await, (0, 1));
-            soon("close", listener.close()).await;
+            in_time("close", listener.close()).await;
             crate::world::until("gone", async || sessions(&server).await == (0, 0)).await;
         }
     });
@@ -83,7 +83,7 @@ fn certificate_of_somebody_else_is_refused_in_every_mode() {
             for tls in
                 [Tls::new().roots_pem(other.clone()), Tls::new().roots_pem(good.clone()).server_name("db.example")]
             {
-                let error = soon("connect", quick(config(&server, mode)).tls(tls).connect()).await.unwrap_err();
+                let error = in_time("connect", quick(config(&server, mode)).tls(tls).connect()).await.unwrap_err();
                 let source = error.source().unwrap().to_string();
                 assert!(source.contains("certificate"), "{source}");
             }
@@ -98,8 +98,8 @@ fn server_without_tls_is_taken_by_prefer_and_refused_by_require() {
     on_one_and_two_threads(async || {
         drop(server.client().await);
         let tls = || Tls::new().roots_pem(certificate.clone());
-        let listener = soon("connect", quick(config(&server, SslMode::Prefer)).tls(tls()).connect()).await.unwrap();
-        soon("ping", listener.ping()).await.unwrap();
+        let listener = in_time("connect", quick(config(&server, SslMode::Prefer)).tls(tls()).connect()).await.unwrap();
+        in_time("ping", listener.ping()).await.unwrap();
         let error = quick(config(&server, SslMode::Require)).tls(tls()).connect().await.unwrap_err();
         assert!(error.source().unwrap().to_string().contains("no TLS"), "{error:?}");
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use perconn::postgres::{Error, Event, Listener, ListenerBuilder, Message, ServerConfig};
 
 use crate::server::{Plain, Postgres};
-use crate::support::soon;
+use crate::support::in_time;
 
 /// Short delays, and no log.
 pub fn quick(config: impl Into<ServerConfig>) -> ListenerBuilder {
@@ -32,7 +32,7 @@ pub async fn connected(builder: ListenerBuilder) -> Listener {
 }
 
 pub async fn next(listener: &mut Listener) -> Message {
-    soon("a message", listener.recv()).await.unwrap()
+    in_time("a message", listener.recv()).await.unwrap()
 }
 
 /// The payload of the next message, which must be a notification.
@@ -60,7 +60,7 @@ pub async fn terminate(client: &Plain, name: &str) {
 
 /// Asks until it is so.
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    soon(what, async {
+    in_time(what, async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
