@@ -13,11 +13,13 @@ use std::process::Command;
 use std::sync::Arc;
 
 use perconn::Event;
-use support::{Recorder, Server, in_time, next_event, reset, wait_for_generation};
+use support::{Recorder, Server, in_time, next_event};
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn idle_handle_keeps_at_most_one_broken_link() {
+    use support::{reset, wait_for_generation};
+
     const CLIENTS: usize = 60;
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let server = Server::start().await;

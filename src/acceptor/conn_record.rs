@@ -270,7 +270,8 @@ mod tests {
 
     #[tokio::test]
     async fn stop_notes_whether_something_was_under_way() {
-        let cases: [(fn(&ConnRecord), bool); 5] = [
+        type Act = fn(&ConnRecord);
+        let cases: [(Act, bool); 5] = [
             (|_| {}, true),
             (ConnRecord::request_received, false),
             (ConnRecord::write_blocked, false),

@@ -110,6 +110,7 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
     }
 
     /// Waits in the queue for a grant, and keeps the waker up to date.
+    #[inline]
     fn poll_grant(&self, waiter: WaiterId, cx: &Context<'_>) -> Poll<Grant> {
         let mut new_waker = None;
         loop {

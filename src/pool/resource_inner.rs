@@ -78,6 +78,7 @@ impl<T: Send + 'static> ResourceInner<T> {
     // ===== for a caller that wants the entry =====
 
     /// Acquires the entry or, with a waker, joins its queue. It takes the waker only if the caller waits.
+    #[inline]
     pub(super) fn acquire(&self, waker: &mut Option<Waker>) -> Result<Admission, GetError> {
         let summary = &self.pool.summary;
         // Usually the hint is right, and the lock of the entry is enough.
@@ -174,6 +175,7 @@ impl<T: Send + 'static> ResourceInner<T> {
     }
 
     /// Closes the idle connection, if there is one, as [`discard`](Self::discard) does.
+    #[cold]
     pub(super) fn discard_idle(&self, reason: CloseReason) {
         if let Some(connection) = self.take_idle() {
             self.discard(connection, reason);

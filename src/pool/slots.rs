@@ -28,9 +28,9 @@ use slab::Slab;
 use tokio::time::Instant;
 
 pub(super) use self::entry::{Entry, GivenBack};
-pub(super) use self::grant::{Admission, EntryId, Evicted, Grant};
+pub(super) use self::grant::{Admission, EntryId, Evicted, Grant, WaiterId};
 use self::lru::Lru;
-pub(super) use self::queue::{Waiter, WaiterId};
+pub(super) use self::queue::Waiter;
 pub(super) use self::summary::Summary;
 use crate::sync::Mutex;
 

@@ -85,6 +85,7 @@ impl PoolInner {
     }
 
     /// Closes an idle connection whose slot the caller keeps.
+    #[cold]
     pub(super) fn close_for_slot(&self, Evicted { resource, entry }: Evicted) {
         resource.close_idle(CloseReason::Evicted);
         let (next, another) = self.lock().slots.finish_eviction(entry);

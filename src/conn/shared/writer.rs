@@ -108,7 +108,9 @@ impl<S> Writer<S> {
         let task = state.take_task();
         let is_drained = state.is_drained();
         drop(state);
-        task.into_iter().chain(wakers).for_each(wake);
+        // Two loops: a chain of the two is not inlined, which costs a direct write 30 instructions.
+        task.into_iter().for_each(wake);
+        wakers.into_iter().for_each(wake);
         if is_drained {
             self.drained.notify_waiters();
         }

@@ -16,8 +16,9 @@
 use std::mem;
 use std::task::Waker;
 
-use super::queue::{WaitQueue, Waiter, WaiterId};
-use super::{Admission, Grant, Summary};
+use super::grant::{Admission, Grant, WaiterId};
+use super::queue::{WaitQueue, Waiter};
+use super::summary::Summary;
 use crate::pool::CloseReason;
 
 /// The state of one resource in the slot table.

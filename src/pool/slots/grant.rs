@@ -2,10 +2,11 @@
 //!
 //! Next: [`Acquire`](crate::pool::acquire::Acquire), which acts on the answers.
 
-use super::WaiterId;
-
 /// The number of an entry in its table.
 pub(in crate::pool) type EntryId = usize;
+
+/// The number of a waiter at its entry.
+pub(in crate::pool) type WaiterId = usize;
 
 /// The answer to a caller that asks.
 #[derive(Debug, PartialEq, Eq)]

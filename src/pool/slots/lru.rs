@@ -6,7 +6,7 @@
 
 use tokio::time::Instant;
 
-use super::EntryId;
+use super::grant::EntryId;
 
 /// The idle entries, from the one that has been idle for longest to the newest.
 #[derive(Debug)]
@@ -51,20 +51,26 @@ impl<R> Lru<R> {
     }
 
     /// Adds an entry as the newest.
+    #[inline]
     pub(super) fn push(&mut self, id: EntryId, resource: R, since: Option<Instant>) {
         let older = self.newest.replace(id);
         match older {
             Some(older) => self.node(older).newer = Some(id),
             None => self.oldest = Some(id),
         }
-        if self.nodes.len() <= id {
-            self.nodes.resize_with(id + 1, || None);
+        let node = Some(Node { resource, since, older, newer: None });
+        match self.nodes.get_mut(id) {
+            Some(place) => *place = node,
+            None => {
+                self.nodes.resize_with(id, || None);
+                self.nodes.push(node);
+            }
         }
-        self.nodes[id] = Some(Node { resource, since, older, newer: None });
         self.len += 1;
     }
 
     /// Takes an entry out, if it is there.
+    #[inline]
     pub(super) fn remove(&mut self, id: EntryId) -> Option<R> {
         let Node { resource, older, newer, .. } = self.nodes.get_mut(id)?.take()?;
         match older {

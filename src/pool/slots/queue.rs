@@ -11,10 +11,7 @@ use std::task::Waker;
 
 use slab::Slab;
 
-use super::Grant;
-
-/// The number of a waiter at its entry.
-pub(in crate::pool) type WaiterId = usize;
+use super::grant::{Grant, WaiterId};
 
 /// One caller that waits, or was granted something and has not taken it yet.
 #[derive(Debug)]
