@@ -181,14 +181,18 @@ async fn clients_without_a_server_end_when_nobody_reads() {
 /// Reads lines until one contains `part`. Returns the rest of that line.
 async fn line_with(part: &str, lines: &mut (impl AsyncBufReadExt + Unpin)) -> String {
     let mut seen = String::new();
-    loop {
-        let from = seen.len();
-        let length = timeout(LIMIT, lines.read_line(&mut seen)).await.expect(part).unwrap();
-        assert!(length > 0, "no {part:?} in: {seen}");
-        if let Some((_, rest)) = seen[from..].split_once(part) {
-            return rest.trim_end().to_owned();
+    let found = timeout(LIMIT, async {
+        loop {
+            let from = seen.len();
+            let length = lines.read_line(&mut seen).await.unwrap();
+            assert!(length > 0, "no {part:?} in: {seen}");
+            if let Some((_, rest)) = seen[from..].split_once(part) {
+                return rest.trim_end().to_owned();
+            }
         }
-    }
+    })
+    .await;
+    found.unwrap_or_else(|_| panic!("no {part:?} within {LIMIT:?} in: {seen}"))
 }
 
 #[cfg(unix)]
