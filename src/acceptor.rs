@@ -175,7 +175,7 @@ impl Acceptor {
         let (registry, handshaker) = (Arc::clone(&self.registry), self.tls.clone());
         let reload = tokio::task::spawn_blocking(move || tls::reload::reload(&registry, handshaker.as_deref()));
         // The blocking task fails only if the runtime shuts down.
-        reload.await.unwrap_or_else(|error| Err(Arc::new(Error::InvalidConfig(format!("not reloaded: {error}")))))
+        reload.await.unwrap_or_else(|_| Err(Arc::new(Error::RuntimeShutdown)))
     }
 
     /// Stops the acceptor: closes the listener, lets busy connections finish, ends idle ones, and cuts what is left after
@@ -234,7 +234,7 @@ impl Acceptor {
     ///
     /// # Errors
     ///
-    /// The cause, if the acceptor ended by itself: [`Error::RuntimeShutDown`] or [`Error::AcceptPanicked`]. The event hook
+    /// The cause, if the acceptor ended by itself: [`Error::RuntimeShutdown`] or [`Error::AcceptPanicked`]. The event hook
     /// receives the same error. `Ok` if the program stopped it.
     ///
     /// # Cancel safety

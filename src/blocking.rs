@@ -75,7 +75,7 @@ mod writing;
 /// returns it before the handle touches the next link.
 ///
 /// If several threads read, each call gets some of the bytes, and no byte goes to two calls. The bytes of one `write` call,
-/// and so of one `write_all`, stand on the link in one piece: a call takes all its bytes, unless its timeout passes or the
+/// and so of one `write_all`, are contiguous on the link: a call takes all its bytes, unless its timeout passes or the
 /// link breaks first. `write!` makes several calls: format into a `String` first, or use a
 /// [`BufWriter`](std::io::BufWriter).
 ///

@@ -71,7 +71,7 @@ mod timer;
 /// On other platforms the next operation notices it.
 ///
 /// The connection reports every break exactly once, before it touches the next link. As long as you get no error, you talk
-/// to the same peer as before. A connection that slept through several links reports one break after the other, up to the
+/// to the same peer as before. If several links broke while no operation ran, it reports one break after the other, up to the
 /// last 16. No read returns bytes of two links, and the rest of a failed `write_all` is never sent on the next link.
 ///
 /// Work that each new socket needs (a login, subscriptions) belongs in a [session set-up](crate::Dial::and_then). Or do it
@@ -94,8 +94,8 @@ mod timer;
 /// [`keepalive`](Builder::keepalive), [`user_timeout`](Builder::user_timeout) or [`idle_timeout`](Builder::idle_timeout) to
 /// notice it sooner.
 ///
-/// A read returns what had arrived before the break, and reports the break after that. If the connection slept through
-/// several links, this holds for the link it had in use and for the newest broken one. But if a *write* reports the break
+/// A read returns what had arrived before the break, and reports the break after that. If several links broke
+/// while no operation ran, this holds for the link in use and for the newest broken one. But if a *write* reports the break
 /// on a whole connection, what had arrived and was not read is lost with the link. Where that matters, use
 /// [`into_split`](Conn::into_split): the [`ReadHalf`] reads to the end, whatever the other half has reported.
 ///
@@ -111,9 +111,8 @@ mod timer;
 ///
 /// # Two tasks
 ///
-/// A whole connection is one handle. With [`tokio::io::split`] two tasks can share it, but the promise is weaker: each
-/// operation that waited when the link broke ends with the error, and a direction in which no operation was under way may
-/// not report the break. [`into_split`](Conn::into_split) makes two handles, and each reports every break.
+/// A whole connection is one handle. With [`tokio::io::split`] two tasks can share it, but the promise is weaker. Each
+/// operation that waited at the break returns the error. A direction in which no operation waited may not report the break. [`into_split`](Conn::into_split) makes two handles, and each reports every break.
 ///
 /// tokio's traits do not show whether a poll continues an operation or begins another one. Suppose a waiting read is
 /// cancelled and a write then reports the break: the next read reports the same break once more. The same holds for a

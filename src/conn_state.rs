@@ -58,10 +58,10 @@ pub(crate) struct ConnState<S> {
     inner: Mutex<ConnStateInner<S>>,
     /// The status that the program watches. It may lag behind `inner` until the next [`ConnState::publish`].
     status: OnceLock<watch::Sender<Status>>,
-    /// Notified when the status may have changed, and when the actor goes away.
+    /// Notified when the status may have changed, and when the actor is detached or ends.
     changed: Notify,
-    /// Whether the actor is away: it runs a hook of the program, which can take any time, or it has ended.
-    actor_away: AtomicBool,
+    /// Whether the actor is detached: it runs a hook of the program, which can take any time, or it has ended.
+    actor_detached: AtomicBool,
 }
 
 /// What a handle without a live link does next.
@@ -85,7 +85,7 @@ impl<S> ConnState<S> {
             inner: Mutex::new(ConnStateInner::new()),
             status: OnceLock::new(),
             changed: Notify::new(),
-            actor_away: AtomicBool::new(false),
+            actor_detached: AtomicBool::new(false),
         }
     }
 
@@ -358,21 +358,21 @@ impl<S> ConnState<S> {
     }
 
     /// Notes that the actor runs code of the program, which can take any time, or is back.
-    pub(crate) fn set_actor_detached(&self, is_away: bool) {
-        self.actor_away.store(is_away, Ordering::SeqCst);
-        if is_away {
+    pub(crate) fn set_actor_detached(&self, is_detached: bool) {
+        self.actor_detached.store(is_detached, Ordering::SeqCst);
+        if is_detached {
             self.changed.notify_waiters();
         }
     }
 
-    /// Waits until the actor is away. Then it dials no more if the connection was closed before.
+    /// Waits until the actor is detached. Then it dials no more if the connection was closed before.
     pub(crate) async fn actor_gone(&self) {
-        self.changed_until(|| self.actor_away.load(Ordering::SeqCst).then_some(())).await;
+        self.changed_until(|| self.actor_detached.load(Ordering::SeqCst).then_some(())).await;
     }
 
-    /// Waits until there will be no further link and the actor is away.
+    /// Waits until there will be no further link and the actor is detached.
     pub(crate) async fn end_reached(&self) -> End {
-        self.changed_until(|| self.ended().filter(|_| self.actor_away.load(Ordering::SeqCst))).await
+        self.changed_until(|| self.ended().filter(|_| self.actor_detached.load(Ordering::SeqCst))).await
     }
 
     /// Waits until `check` returns a value. It is called now and after each change.

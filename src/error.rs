@@ -71,7 +71,7 @@ pub enum Error {
     ClosedConnection,
 
     /// The actor stopped dialing: [`max_retries`](crate::Builder::max_retries) are used up.
-    #[error("gave up on {address}, dials made: {attempts}")]
+    #[error("gave up on {address} after {attempts} dials")]
     #[non_exhaustive]
     GaveUp {
         /// The address as given to the builder.
@@ -115,7 +115,9 @@ pub enum Error {
     /// The runtime on which the connection was built has shut down, and the actor with it.
     ///
     /// Also the error of a connection on a runtime without timers or I/O, where the actor cannot run.
-    #[error("the connection's runtime has shut down, or lacks timers or I/O")]
+    #[error(
+        "the connection's runtime has shut down, or lacks time or I/O: expected a running runtime with both enabled"
+    )]
     RuntimeShutdown,
 }
 

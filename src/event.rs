@@ -93,7 +93,7 @@ impl fmt::Display for Event {
             Self::DialFailed { attempt, retry_in, cause } => {
                 write!(f, "dial {attempt} failed: {}, {}", Reason(cause), Next(*retry_in))
             }
-            Self::GaveUp { attempts } => write!(f, "gave up, dials made: {attempts}"),
+            Self::GaveUp { attempts } => write!(f, "gave up after {attempts} dials"),
             Self::Closed => f.write_str("closed"),
         }
     }

@@ -47,17 +47,16 @@
 //! may find another idle connection whose slot it can have, and is then served first.
 //!
 //! A future of [`get`](Resource::get) that you keep without polling it keeps what it has: its turn, or its slot and its
-//! dial, even beyond the dial timeout. A caller that waits for a second connection while it holds a first one can
-//! deadlock with callers that do the same the other way round, as with mutexes: use
-//! [`get_timeout`](Resource::get_timeout).
+//! dial, even beyond the dial timeout. As with mutexes, two callers that each hold one connection and wait for the
+//! other's can deadlock: use [`get_timeout`](Resource::get_timeout).
 //!
 //! # What is never lent
 //!
 //! The pool never lends a connection that its peer has closed, or on which something has arrived that nobody asked for,
 //! such as a late answer or a goodbye message. It asks the kernel before each reuse, which costs one system call and no
-//! wait. It closes such a connection and dials a new one in its place. A stream that is neither a `TcpStream` nor a
-//! `UnixStream`, such as a TLS stream, is read without waiting, which finds what the runtime has seen by then, and its
-//! dialer's [`Dial::is_closed`] is asked. Values that are not streams are not checked.
+//! wait. It closes such a connection and dials a new one in its place. Any other stream than a `TcpStream` or a
+//! `UnixStream`, such as one of TLS, is polled once: this finds what the runtime has seen. Its dialer's
+//! [`Dial::is_closed`] is asked, too. Values that are not streams are not checked.
 //!
 //! No pool can know that a connection is in the middle of an exchange whose answer has not arrived yet. If a future
 //! that uses a [`Guard`] may be dropped half-way, let the guard [close on drop](Guard::close_on_drop) until the

@@ -76,7 +76,7 @@ impl<F: Future<Output = ()>> Future for ReportedLoop<F> {
 impl<F> Drop for ReportedLoop<F> {
     fn drop(&mut self) {
         // Only a runtime that shuts down drops the task before its end.
-        self.end(Some(Error::RuntimeShutDown));
+        self.end(Some(Error::RuntimeShutdown));
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
         let reports = Arc::default();
         let registry = registry(&reports);
         drop(ReportedLoop::new(std::future::pending::<()>(), Arc::clone(&registry)));
-        assert!(matches!(*registry.closed().await.unwrap_err(), Error::RuntimeShutDown));
+        assert!(matches!(*registry.closed().await.unwrap_err(), Error::RuntimeShutdown));
         assert_eq!(reports.lock().unwrap().len(), 2);
     }
 

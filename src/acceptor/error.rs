@@ -49,7 +49,7 @@ pub enum Error {
 
     /// The runtime of the acceptor shut down before the program stopped it.
     #[error("the acceptor's runtime shut down")]
-    RuntimeShutDown,
+    RuntimeShutdown,
 
     /// The accept loop panicked, so that no more connections are accepted. It runs no code of the program, so this is a bug of
     /// this crate or of the runtime.
@@ -91,7 +91,7 @@ impl Error {
             #[cfg(feature = "tls")]
             Self::CertificatesKept { source } => source.kind(),
             Self::HandlerPanicked { .. }
-            | Self::RuntimeShutDown
+            | Self::RuntimeShutdown
             | Self::AcceptPanicked { .. }
             | Self::HookPanicked { .. } => io::ErrorKind::Other,
         }

@@ -113,7 +113,7 @@ pub enum Event {
     /// the same cause.
     #[non_exhaustive]
     Ended {
-        /// The cause: an [`Error::RuntimeShutDown`](super::Error::RuntimeShutDown) or
+        /// The cause: an [`Error::RuntimeShutdown`](super::Error::RuntimeShutdown) or
         /// [`Error::AcceptPanicked`](super::Error::AcceptPanicked).
         cause: Arc<super::Error>,
     },

@@ -15,7 +15,7 @@ use crate::Status;
 impl<S> Conn<S> {
     /// Makes another handle on the same connection, with the same timeouts.
     ///
-    /// The clone has reported the breaks that this handle has reported. It has no rest of a write to send, even if this
+    /// The clone has reported the breaks that this handle has reported. It does not continue a partial write of this handle, even if this
     /// handle has: its first write is a new one. The connection closes when the last handle is dropped.
     ///
     /// ```

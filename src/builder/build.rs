@@ -55,9 +55,8 @@ impl<D: Dial> Builder<D> {
         self.options.check()?;
         let options = self.pass_options_to_dialer()?;
         self.check()?;
-        let runtime = runtime::Handle::try_current().map_err(|_| {
-            Error::InvalidConfig("no runtime: a connection must be built within a tokio runtime".into())
-        })?;
+        let runtime = runtime::Handle::try_current()
+            .map_err(|_| Error::InvalidConfig("no runtime: expected to be built within a tokio runtime".into()))?;
         let conn_state = Arc::new(ConnState::new(self.address.to_string()));
         let actor = Actor {
             dialer: self.dialer,

@@ -35,11 +35,11 @@ pub enum FramedError<E> {
 
     /// There is no link at the moment, and [`when_down`](crate::Builder::when_down) says not to wait, or no longer:
     /// [`Error::Down`] or [`Error::WaitTimeout`].
-    #[error("no frame passes without a link")]
+    #[error("there is no link for a frame at the moment")]
     Down(#[source] Error),
 
     /// The connection has ended: [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`].
-    #[error("there will be no further link")]
+    #[error("the connection has ended, and there will be no further link")]
     End(#[source] Error),
 }
 

@@ -1,11 +1,11 @@
 //! One connection for any number of tasks.
 //!
-//! A job goes from [`SharedConn::write_all`] to the link in one of three ways:
+//! A job goes from [`SharedConn::write_all`] to the link in one of three ways, the last two through the queue:
 //!
 //! ```text
 //! caller alone     WriteAll::poll_begin -> WritePermit::write_direct -> WriteHalf
 //! several callers  WriteAll::poll_begin -> Queue -> WriteTask::poll -> WritePermit::drive -> WriteHalf
-//! 16 KiB or more   WriteAll::poll_begin -> Queue -> its turn -> WriteAll::poll_queued -> WritePermit::drive -> WriteHalf
+//! queued, large    WriteAll::poll_begin -> Queue -> its turn -> WriteAll::poll_queued -> WritePermit::drive -> WriteHalf
 //! ```
 //!
 //! Locks are taken in this order: the reader's mutex, the writer's state, the lock of the connection's state. Wakers are

@@ -27,7 +27,7 @@ use crate::{Error, Op, Status, StatusWatch};
 ///
 /// It reports every break once, after you have read everything that had arrived on the link.
 ///
-/// If it slept through several links, it reads the rest of the link it had in use and of the newest broken one. What had
+/// If several links broke while no read ran, it reads the rest of the link in use and of the newest broken one. What had
 /// arrived on the links between is dropped; their breaks are reported. Of more than 16 links, the breaks of the last 16 are
 /// reported, and the rest of the link it had is dropped, too.
 ///

@@ -18,7 +18,7 @@ use crate::{Op, Status};
 
 /// How many breaks are remembered for handles that have not reported them yet.
 ///
-/// A handle that slept through more reports the oldest remembered break and goes on from there.
+/// A handle that missed more reports the oldest remembered break and goes on from there.
 const REMEMBERED_FAULTS: usize = 16;
 
 /// What [`ConnState`](super::ConnState) keeps behind its lock.

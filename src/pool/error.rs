@@ -59,7 +59,9 @@ impl fmt::Display for GetError {
         match self {
             Self::Dial { name, .. } => write!(f, "dial to {name} failed"),
             Self::Timeout { name, limit } => write!(f, "no connection to {name} within {limit:?}"),
-            Self::Busy { name } => write!(f, "{name} is not available without waiting"),
+            Self::Busy { name } => {
+                write!(f, "{name} is not available without waiting: it is in use, or no slot is free")
+            }
             Self::Closed => f.write_str("the pool is closed"),
         }
     }

@@ -99,11 +99,11 @@ pub enum Error {
     },
 
     /// There is no connection at the moment, and the call does not wait for the next one.
-    #[error("no connection at the moment")]
+    #[error("no connection to the server at the moment")]
     Down,
 
     /// The server did not answer a ping in time.
-    #[error("no answer within {limit:?}")]
+    #[error("the server did not answer a ping within {limit:?}")]
     #[non_exhaustive]
     PingTimeout {
         /// The [`ping_timeout`](super::ListenerBuilder::ping_timeout).
@@ -122,7 +122,7 @@ pub enum Error {
     },
 
     /// The [`max_retries`](super::ListenerBuilder::max_retries) are used up. Final.
-    #[error("gave up, attempts made: {attempts}")]
+    #[error("gave up after {attempts} attempts")]
     #[non_exhaustive]
     GaveUp {
         /// Attempts since the last stable connection.

@@ -93,7 +93,7 @@ impl fmt::Display for Event {
                     None => f.write_str("no further attempt"),
                 }
             }
-            Self::GaveUp { attempts } => write!(f, "gave up, attempts made: {attempts}"),
+            Self::GaveUp { attempts } => write!(f, "gave up after {attempts} attempts"),
             Self::Closed => f.write_str("closed"),
         }
     }

@@ -196,7 +196,7 @@ impl Listener {
 
     /// The number of the newest connection: 0 before there is one.
     ///
-    /// It grows, and skips connections that ended before they were used.
+    /// It only increases. Numbers of connections that ended unused are skipped.
     pub fn generation(&self) -> u64 {
         self.handle.generation()
     }

@@ -45,7 +45,7 @@ impl Reports {
             }
         });
         let logger = move |error: &Error| {
-            assert!(matches!(error, Error::RuntimeShutDown), "{error}");
+            assert!(matches!(error, Error::RuntimeShutdown), "{error}");
             logged.fetch_add(1, Ordering::SeqCst);
         };
         builder.logger(logger).build().unwrap()
@@ -127,14 +127,14 @@ fn runtime_that_shuts_down_is_reported_once_and_wakes_waiters() {
             elsewhere.block_on(async {
                 for waiter in waiters {
                     let cause = in_time("a waiter", waiter).await.unwrap().unwrap_err();
-                    assert!(matches!(*cause, Error::RuntimeShutDown), "{cause:?}");
+                    assert!(matches!(*cause, Error::RuntimeShutdown), "{cause:?}");
                     assert_eq!(acceptor.stats().busy, 0);
                     // The hooks were called before.
                     assert_eq!(reports.count(), (1, 1), "{workers} workers, round {round}");
                     assert!(Arc::ptr_eq(&cause, &reports.events.lock().unwrap()[0]));
                 }
                 let again = in_time("a later call", acceptor.closed()).await.unwrap_err();
-                assert!(matches!(*again, Error::RuntimeShutDown));
+                assert!(matches!(*again, Error::RuntimeShutdown));
                 let refused = TcpStream::connect(acceptor.local_addr().unwrap()).await.unwrap_err();
                 assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
                 // A stop has nothing to do, and does not change the cause.

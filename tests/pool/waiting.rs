@@ -461,6 +461,12 @@ async fn errors_name_the_resource() {
     let pool = Pool::new(1).unwrap();
     let resource = number(&pool, "one");
     let _slot = pool.slot().await.unwrap();
-    assert_eq!(pool.try_slot().unwrap_err().to_string(), "a slot is not available without waiting");
-    assert_eq!(resource.try_get().await.unwrap_err().to_string(), "one is not available without waiting");
+    assert_eq!(
+        pool.try_slot().unwrap_err().to_string(),
+        "a slot is not available without waiting: it is in use, or no slot is free"
+    );
+    assert_eq!(
+        resource.try_get().await.unwrap_err().to_string(),
+        "one is not available without waiting: it is in use, or no slot is free"
+    );
 }
