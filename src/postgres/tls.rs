@@ -22,6 +22,7 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 pub(super) struct TlsUpgrade {
     /// The stream that the inner dialer of `dialer` returns next.
     stream: Arc<Mutex<Option<BoxedStream>>>,
+    /// A `TlsDialer` whose inner dialer takes `stream` and connects nowhere.
     dialer: BoxedDialer,
     /// Whether TLS is requested in plain text first.
     sends_request: bool,
