@@ -87,8 +87,8 @@
 //!
 //! It works on a `Conn` as long as the link lives. But it is made for one stream with one end:
 //!
-//! - At a read error it yields the error and then `None`. If you poll on, it reads from the next link, with the half frame of the
-//!   old link still in its buffer and with the old codec: it glues half of one frame to a part of another.
+//! - At a read error it yields the error and then `None`. If you poll on, it reads from the next link. The half frame of the
+//!   old link is still in its buffer, and it keeps the old codec: it glues half of one frame to a part of another.
 //! - After the end of the stream it goes on only if you poll beyond `None`.
 //! - Its sink keeps what it had not written. The next flush begins the new link with the rest of a frame.
 //! - After a codec's error it yields `None` once. `LengthDelimitedCodec` then fails again at every read, and the buffer keeps
