@@ -113,8 +113,11 @@ mod wait_clock;
 /// as soon as its runtime runs its tasks. To let connections finish, call [`stop`](Self::stop) first.
 #[must_use = "an acceptor stops when it is dropped"]
 pub struct Acceptor {
+    /// Shared with the accept loop and the connections, which end through it when the acceptor is stopped or dropped.
     registry: Arc<Registry>,
+    /// Kept from the bind, as the accept loop owns the listener. `None` for a Unix socket.
     local_addr: Option<SocketAddr>,
+    /// For `reload_tls`. `None` without TLS.
     #[cfg(feature = "tls")]
     tls: Option<Arc<tls::Handshaker>>,
 }

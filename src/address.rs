@@ -147,6 +147,7 @@ impl From<(String, u16)> for Address {
     }
 }
 
+/// Implements `From` for types that cannot be malformed, through their `SocketAddr`.
 macro_rules! from_typed {
     ($($address:ty),*) => {$(
         impl From<$address> for Address {

@@ -33,6 +33,7 @@ pub(crate) enum Jitter {
 /// An endless iterator of delays.
 #[derive(Debug)]
 pub(crate) struct Backoff {
+    /// Which rule the window grows by.
     jitter: Jitter,
     /// The shortest delay, `retry_min`.
     min: Duration,
@@ -42,6 +43,7 @@ pub(crate) struct Backoff {
     drawn: u8,
     /// The upper end of the last window.
     upper: Duration,
+    /// Seeded once, so that a test with a fixed seed sees the same delays each time.
     random: SmallRng,
 }
 

@@ -138,16 +138,23 @@ mod writing;
 /// [`close`](Conn::close) ends everything at once, from any thread: waiting operations fail with
 /// [`Error::ClosedConnection`](crate::Error::ClosedConnection). Dropping the last handle closes, too.
 pub struct Conn<S = TcpStream> {
+    /// The connection itself, which closes when the last handle drops this.
     shared: Arc<Shared<S>>,
+    /// This handle's own reports: each handle reports each break once.
     state: HandleState,
+    /// The limit of each read through this handle. Unset, it waits without a limit.
     read_timeout: HandleTimeout,
+    /// The same for each write, flush and shutdown.
     write_timeout: HandleTimeout,
 }
 
 /// What all handles of one connection share.
 struct Shared<S> {
+    /// For reads. Its lock is never held while a thread waits.
     reader: SharedHalf<ReadHalf<S>>,
+    /// For writes, flushes and shutdowns, with the order of the calls that write.
     writer: SharedHalf<WriteState<S>>,
+    /// The duration of `WhenDown::WaitFor`; each call measures it by itself. `None` for the other policies.
     link_timeout: Option<LinkTimeout>,
     /// The last field, as it is dropped last: the drop of the halves still needs the thread.
     _background: BackgroundRef,
@@ -213,6 +220,7 @@ impl Conn {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conn<S> {
+    /// Splits a connection whose actor runs on the background thread, and has it closed there after the last handle.
     fn new(conn: crate::Conn<S>, link_timeout: Option<LinkTimeout>, mut background: BackgroundRef) -> Self {
         background.set_last_future(conn.close());
         let (reader, writer) = conn.into_split();

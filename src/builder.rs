@@ -41,18 +41,31 @@ mod socket;
 #[must_use = "a builder does nothing by itself, use `.build()` or `.connect()`"]
 #[doc(alias("reconnect", "auto_reconnect", "options", "config", "settings"))]
 pub struct Builder<D = TcpDialer> {
+    /// What the default dialer dials; with another dialer, only a name for errors.
     address: Address,
+    /// Makes the links. Defaults to TCP to `address`.
     dialer: D,
+    /// The limit of one dial, with its session set-up. Defaults to 20 s; `None`: no limit.
     dial_timeout: Option<Duration>,
+    /// The shortest delay after a failed dial. Defaults to 1 s; not zero.
     retry_min: Duration,
+    /// The longest delay. Defaults to 60 s; not below `retry_min`.
     retry_max: Duration,
+    /// When links count as stable, and when to give up. `connect` makes the first dial final.
     limits: Limits,
+    /// The logger and the event hook; moved to the actor, which calls them.
     hooks: Hooks<Error, Event>,
+    /// How many jobs of a `SharedConn` may wait. Defaults to 10; from 1 to 2^32 - 1.
     job_queue_size: usize,
+    /// What an operation does without a link. Defaults to waiting.
     when_down: WhenDown,
+    /// How long a waiting read may receive nothing before the link breaks. Defaults to `None`: no limit.
     idle_timeout: Option<Duration>,
+    /// For the dialer to set; or for the actor, if the dialer takes none and makes `TcpStream`s.
     options: SocketOptions,
+    /// Makes delays repeatable in tests. `None`: a seed from the operating system.
     jitter_seed: Option<u64>,
+    /// How the delays grow. Only the `postgres` listener uses another kind than `Full`.
     jitter: Jitter,
 }
 

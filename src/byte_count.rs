@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct ByteCount {
+    /// Added to by the reading handle only.
     read: Counter,
     /// Keeps the counters on different cache lines of 64 bytes.
     _padding: [u64; 7],
+    /// Added to by the writing handle only.
     written: Counter,
 }
 

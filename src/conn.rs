@@ -112,7 +112,8 @@ mod timer;
 /// # Two tasks
 ///
 /// A whole connection is one handle. With [`tokio::io::split`] two tasks can share it, but the promise is weaker. Each
-/// operation that waited at the break returns the error. A direction in which no operation waited may not report the break. [`into_split`](Conn::into_split) makes two handles, and each reports every break.
+/// operation that waited when the link broke ends with the error. A direction in which no operation was under way may not
+/// report the break. [`into_split`](Conn::into_split) makes two handles, and each reports every break.
 ///
 /// tokio's traits do not show whether a poll continues an operation or begins another one. Suppose a waiting read is
 /// cancelled and a write then reports the break: the next read reports the same break once more. The same holds for a
@@ -155,6 +156,7 @@ mod timer;
 /// # }
 /// ```
 pub struct Conn<S = TcpStream> {
+    /// What both directions share: the link in use, and the newest break that was reported.
     handle: Handle<S>,
     /// The reads through the handle.
     read: DirectionState,

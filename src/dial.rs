@@ -208,7 +208,9 @@ where
 /// A dialer with a session set-up; made by [`Dial::and_then`].
 #[derive(Clone, Debug)]
 pub struct AndThen<D, F> {
+    /// Makes the stream.
     dialer: D,
+    /// Turns each new stream into the session. Its failure is the failure of the dial.
     set_up: F,
 }
 

@@ -47,16 +47,20 @@
 //! may find another idle connection whose slot it can have, and is then served first.
 //!
 //! A future of [`get`](Resource::get) that you keep without polling it keeps what it has: its turn, or its slot and its
-//! dial, even beyond the dial timeout. As with mutexes, two callers that each hold one connection and wait for the
-//! other's can deadlock: use [`get_timeout`](Resource::get_timeout).
+//! dial, even beyond the dial timeout.
+//!
+//! A caller that waits for a second connection while it holds a first one can deadlock, as with mutexes: another caller
+//! may do the same the other way round. Use [`get_timeout`](Resource::get_timeout).
 //!
 //! # What is never lent
 //!
 //! The pool never lends a connection that its peer has closed, or on which something has arrived that nobody asked for,
 //! such as a late answer or a goodbye message. It asks the kernel before each reuse, which costs one system call and no
-//! wait. It closes such a connection and dials a new one in its place. Any other stream than a `TcpStream` or a
-//! `UnixStream`, such as one of TLS, is polled once: this finds what the runtime has seen. Its dialer's
-//! [`Dial::is_closed`] is asked, too. Values that are not streams are not checked.
+//! wait. It closes such a connection and dials a new one in its place.
+//!
+//! A stream that is neither a `TcpStream` nor a `UnixStream`, such as a TLS stream, is read without waiting. That finds
+//! what the runtime has seen by then. The pool also asks the dialer's [`Dial::is_closed`]. Values that are not streams
+//! are not checked.
 //!
 //! No pool can know that a connection is in the middle of an exchange whose answer has not arrived yet. If a future
 //! that uses a [`Guard`] may be dropped half-way, let the guard [close on drop](Guard::close_on_drop) until the
@@ -73,9 +77,10 @@
 //! # How exact the budget is
 //!
 //! A slot is one open connection. A connection that has to make room is closed before the next one is dialed. A
-//! resource has one connection at a time, and callers wait while it is being closed. Only a dial to a name with several
-//! addresses may have more than one socket open for a moment: if one address does not answer, the dialer tries another
-//! one beside it every 250 ms (RFC 8305).
+//! resource has one connection at a time, and callers wait while it is being closed.
+//!
+//! Only a dial to a name with several addresses may have more than one socket open for a moment. If one address does not
+//! answer, the dialer tries another one beside it every 250 ms (RFC 8305).
 //!
 //! # Things other than connections
 //!
@@ -128,6 +133,7 @@ mod stats;
 /// Clones are the same pool. It lives as long as one of its clones or resources.
 #[derive(Clone)]
 pub struct Pool {
+    /// Shared by the clones, the resources and their guards.
     inner: Arc<PoolInner>,
 }
 

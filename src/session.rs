@@ -68,13 +68,16 @@ mod stream;
 /// # }
 /// ```
 pub struct Sessions<S = TcpStream> {
+    /// Locked for one poll at a time. The sessions share it.
     conn: Arc<Mutex<SessionConn<S>>>,
 }
 
 /// The connection that all sessions share.
 struct SessionConn<S> {
     // Halves, because a whole connection drops unread bytes once a write has reported the break.
+    /// Sees every break, and takes the next link.
     read: ReadHalf<S>,
+    /// Skips the breaks that `read` has reported.
     write: WriteHalf<S>,
     /// The number of the session that may use the connection.
     current: u64,

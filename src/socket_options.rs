@@ -28,11 +28,17 @@ use crate::Error;
 #[must_use = "they do nothing until they are passed to `Builder::socket_options`"]
 #[doc(alias("setsockopt", "SO_SNDBUF", "SO_RCVBUF", "TCP_NODELAY", "bind"))]
 pub struct SocketOptions {
+    /// `TCP_NODELAY`: whether small writes are sent at once.
     nodelay: Option<bool>,
+    /// `SO_KEEPALIVE` and its times: how a dead peer of an idle link is found.
     keepalive: Option<Keepalive>,
+    /// `TCP_USER_TIMEOUT`, from 1 ms to 24 days: how long written bytes may stay unacknowledged.
     user_timeout: Option<Duration>,
+    /// The address to bind to before the connect; the kernel chooses the port.
     local_address: Option<IpAddr>,
+    /// `SO_SNDBUF`, in bytes.
     send_buffer_size: Option<usize>,
+    /// `SO_RCVBUF`, in bytes. Set before the connect, as it limits the window that TCP negotiates.
     recv_buffer_size: Option<usize>,
 }
 
@@ -110,8 +116,11 @@ impl SocketOptions {
 #[must_use = "it does nothing until it is passed to `Builder::keepalive`"]
 #[doc(alias("SO_KEEPALIVE", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "heartbeat"))]
 pub struct Keepalive {
+    /// The silence before the first probe, from 1 to 32,767 s. A part of a second is rounded up.
     idle: Duration,
+    /// The time between two probes. Defaults to `idle`, with the same limits.
     interval: Duration,
+    /// How many unanswered probes break the link. Defaults to 3; from 1 to 127.
     probes: u32,
 }
 
@@ -242,6 +251,7 @@ fn invalid(text: String) -> Result<(), Error> {
 /// Sets one option. `None` below means that the platform does not have the option.
 type Setter<T> = fn(&SockRef<'_>, T) -> io::Result<()>;
 
+/// For systems that take all three values. It rounds up to whole seconds, as the kernel counts them.
 #[cfg(any(
     target_os = "android",
     target_os = "freebsd",
@@ -258,6 +268,7 @@ const SET_KEEPALIVE: Option<Setter<Keepalive>> = Some(|socket, keepalive| {
         socket2::TcpKeepalive::new().with_time(seconds(idle)).with_interval(seconds(interval)).with_retries(probes);
     socket.set_tcp_keepalive(&settings)
 });
+/// Elsewhere, a keepalive is an invalid setting.
 #[cfg(not(any(
     target_os = "android",
     target_os = "freebsd",
@@ -269,7 +280,9 @@ const SET_KEEPALIVE: Option<Setter<Keepalive>> = Some(|socket, keepalive| {
 )))]
 const SET_KEEPALIVE: Option<Setter<Keepalive>> = None;
 
+/// For the systems that have the option.
 #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
 const SET_USER_TIMEOUT: Option<Setter<Duration>> = Some(|socket, limit| socket.set_tcp_user_timeout(Some(limit)));
+/// Elsewhere, a user timeout is an invalid setting.
 #[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
 const SET_USER_TIMEOUT: Option<Setter<Duration>> = None;

@@ -67,12 +67,14 @@ impl Status {
 /// ```
 #[derive(Clone, Debug)]
 pub struct StatusWatch {
+    /// Always has the newest status; older ones may be skipped.
     receiver: watch::Receiver<Status>,
     /// The status that this watch returned last.
     seen: Status,
 }
 
 impl StatusWatch {
+    /// Counts the present status as returned already, so that `changed` waits for another.
     pub(crate) fn new(receiver: watch::Receiver<Status>) -> Self {
         let seen = *receiver.borrow();
         Self { receiver, seen }

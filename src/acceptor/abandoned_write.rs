@@ -26,6 +26,7 @@ pub(super) struct AbandonedProbe {
 }
 
 impl AbandonedProbe {
+    /// Whether a probe waits for its answer. It has cleared the mark of the blocked write, which proves nothing now.
     pub(super) fn is_running(&self) -> bool {
         self.timeout.is_some()
     }

@@ -40,7 +40,12 @@ pub(super) enum AfterFailure {
     /// Accept again at once.
     Retry,
     /// Wait for `delay`; `report` the outage if it is a new one.
-    Pause { delay: Duration, report: bool },
+    Pause {
+        /// From 5 to 100 ms, twice the last pause of the same outage.
+        delay: Duration,
+        /// Not for an outage that was reported, or that begins within 10 s of the last report.
+        report: bool,
+    },
 }
 
 impl AcceptBackoff {

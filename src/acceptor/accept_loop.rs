@@ -40,6 +40,7 @@ pub(super) fn run(
 struct ReportedLoop<F> {
     /// `None` once its end is reported. It owns the listener.
     accepting: Option<Pin<Box<F>>>,
+    /// Where the end is reported: it closes the acceptor for everything that waits on it.
     registry: Arc<Registry>,
 }
 

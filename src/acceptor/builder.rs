@@ -40,28 +40,44 @@ mod tls;
 /// ```
 #[must_use = "a builder does nothing by itself, use `.build()`"]
 pub struct AcceptorBuilder {
+    /// Opened by `build`, so that an address that cannot be used is an error of `build`.
     listen: Listen,
+    /// Slots at the start: how many connections are served at once. Defaults to 1024; at least 1.
     acceptors: usize,
+    /// What a client gets that finds no free slot. Defaults to waiting in the kernel's queue.
     overflow: Overflow,
+    /// The bytes that a refused client receives before the close. Defaults to none.
     refusal: Vec<u8>,
+    /// The length of the kernel's queue of connections; not for a listener that the program has made. Defaults to 1024.
     backlog: u32,
+    /// `TCP_NODELAY` of each accepted socket. `None` keeps the system's default.
     nodelay: Option<bool>,
+    /// How long a read may wait for a client's first byte, or first line. Defaults to `None`: no limit.
     first_byte_timeout: Option<Duration>,
+    /// How long a read or a write may wait for a client. Defaults to `None`: no limit.
     idle_timeout: Option<Duration>,
+    /// Bytes a second at which a slow client stays within the idle timeout. `None`: one byte resets it. Defaults to 10.
     min_rate: Option<u32>,
+    /// The longest line in bytes, without its end; not for a handler of streams. Defaults to 8192.
     max_line_length: usize,
+    /// Certificates and protocols. Defaults to `None`: plain TCP.
     #[cfg(feature = "tls")]
     tls: Option<super::ServerTls>,
+    /// How many handshakes go on at once; they take no slots. Defaults to 256; at least 1.
     #[cfg(feature = "tls")]
     max_handshakes: usize,
+    /// How long a handshake may take in all. Defaults to 10 s; `None`: no limit.
     #[cfg(feature = "tls")]
     handshake_timeout: Option<Duration>,
+    /// Must be set: `build` fails without one.
     handler: Option<HandlerKind>,
+    /// The logger and the event hook. They default to a warning of the `log` crate, and to none.
     hooks: Hooks,
 }
 
 /// The handler that was given last.
 enum HandlerKind {
+    /// Gets the stream itself, so a write counts as the answer to what was received.
     Streams(StartHandler),
     /// Takes the maximum length of a line, which may be set after the handler.
     Lines(Box<dyn FnOnce(usize) -> StartHandler + Send>),

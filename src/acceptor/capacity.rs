@@ -38,6 +38,7 @@ pub enum Overflow {
 pub(super) struct Capacity {
     /// The number of slots that are never removed.
     base: usize,
+    /// Whether a full acceptor grows, and how far. What `Refuse` and `Wait` do is up to the accept loop.
     overflow: Overflow,
     /// How many times it has grown and not shrunk again.
     steps: usize,

@@ -25,6 +25,7 @@ mod state;
 pub(super) struct ConnRecord {
     /// The number of the connection, from 1.
     pub(super) id: u64,
+    /// Kept for the event of the end, when the socket is closed and can no longer tell.
     pub(super) peer: Peer,
     /// When it got its slot.
     pub(super) since: Instant,
@@ -52,6 +53,7 @@ pub(super) enum Waiter {
 pub(super) struct Outcome {
     /// `None` until the handler has ended: its runtime may drop it before that.
     pub(super) reason: Option<EndReason>,
+    /// Filled in by the drop of the stream, which comes before the drop of its registration.
     pub(super) totals: StreamTotals,
 }
 

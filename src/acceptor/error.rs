@@ -97,6 +97,7 @@ impl Error {
         }
     }
 
+    /// The error of a setting that cannot work, ready to be returned from a check with any `Ok` type.
     pub(super) fn invalid<T>(text: impl Into<String>) -> Result<T, Self> {
         Err(Self::InvalidConfig(text.into()))
     }

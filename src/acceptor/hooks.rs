@@ -5,6 +5,7 @@
 use super::{Error, Event};
 use crate::hooks::Logged;
 
+/// The hooks of one acceptor, called on the task that causes an error or event.
 pub(super) type Hooks = crate::hooks::Hooks<Error, Event>;
 
 impl Logged for Error {

@@ -50,10 +50,13 @@ pub struct LineConn {
 /// What all clones of a [`LineConn`] share.
 #[derive(Debug)]
 struct LineConnShared {
+    /// Counted from 1, as in the events.
     id: u64,
+    /// Kept here, as the stream is gone when the connection has ended and a clone is kept.
     peer: Peer,
     /// Held by the task that is sending a line.
     send_lock: Mutex<()>,
+    /// Emptied at the end of the connection, which closes the socket under all clones.
     writer: LineWriter,
     /// Set by `close`, and by the end of the connection.
     is_closed: AtomicBool,
@@ -204,7 +207,9 @@ struct LineTooLong(usize);
 
 /// Ends a connection for all of its clones, however [`serve`] ends: by a return, a panic, or a drop of its future.
 struct EndOnDrop {
+    /// Closed first, so that `send` fails for every clone.
     conn: LineConn,
+    /// Weak, so that a future that is never dropped does not keep the record.
     record: Weak<ConnRecord>,
 }
 

@@ -24,6 +24,7 @@ use crate::sync::Mutex;
 pub(super) struct Registration {
     /// The acceptor of the connection.
     pub(super) registry: Arc<Registry>,
+    /// What the drop takes out of the registry, with the outcome for its event.
     pub(super) record: Arc<ConnRecord>,
 }
 
@@ -35,7 +36,9 @@ impl Drop for Registration {
 
 /// What an acceptor consists of, besides its listener and its handler.
 pub(super) struct Registry {
+    /// Fixed once the acceptor runs, so that they need no lock.
     pub(super) settings: Settings,
+    /// Apart from the lock, and shared with pending TLS sessions, which hold no slot.
     pub(super) counters: Arc<Counters>,
     /// Observed by the accept loop, by pending TLS sessions and by the certificate watcher, which all end when it changes.
     pub(super) phase: watch::Sender<Phase>,
@@ -64,6 +67,7 @@ impl Phase {
         matches!(self, Self::Accepting)
     }
 
+    /// Whether the accept loop has ended, so that the port is free.
     fn is_closed(&self) -> bool {
         matches!(self, Self::Closed(_))
     }
@@ -71,6 +75,7 @@ impl Phase {
 
 /// What changes when a connection comes or goes.
 struct RegistryState {
+    /// The slots, taken and freed together with the records.
     capacity: Capacity,
     /// The open connections, by their number.
     records: HashMap<u64, Weak<ConnRecord>>,

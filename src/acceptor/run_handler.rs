@@ -28,6 +28,7 @@ pub(super) struct RunHandler {
     handler: Option<HandlerFuture>,
     /// The panic of the closure that makes the handler's future.
     start_panic: Option<String>,
+    /// Says whether the connection is cut, and wakes this task when it is.
     record: Arc<ConnRecord>,
 }
 

@@ -34,12 +34,15 @@ const MAX_REFUSALS: usize = 256;
 
 /// What an acceptor serves.
 pub(super) struct Service {
+    /// Makes the handler of each connection that gets a slot.
     pub(super) handler: Handler,
     /// The text for a client that is refused.
     pub(super) refusal: Vec<u8>,
     /// One permit for each refused client that is waited for.
     pub(super) refusals: Arc<Semaphore>,
+    /// `TCP_NODELAY` of each accepted socket. `None` keeps the system's default.
     pub(super) nodelay: Option<bool>,
+    /// Shared with the certificate watcher, which replaces the certificates. `None` without TLS.
     #[cfg(feature = "tls")]
     pub(super) tls: Option<Arc<super::tls::Handshaker>>,
 }

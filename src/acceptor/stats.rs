@@ -52,15 +52,25 @@ pub struct Stats {
 /// The counters behind [`Stats`], with the same names.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
+    /// Counted when a connection gets its slot, so after its TLS handshake.
     pub(super) accepted: AtomicU64,
+    /// Counted when a client is turned away, whether or not its refusal text arrives.
     pub(super) refused: AtomicU64,
+    /// Counted at the end of a connection, like the next four: each connection in one of them.
     pub(super) finished: AtomicU64,
+    /// Without those that failed by a time limit.
     pub(super) failed: AtomicU64,
+    /// Only if the handler failed, too: one that goes on after a timeout and returns `Ok` has finished.
     pub(super) timed_out: AtomicU64,
+    /// The panic of a destructor in the handler counts as well.
     pub(super) panicked: AtomicU64,
+    /// By a stop or a drop of the acceptor, or by the end of its runtime.
     pub(super) cut: AtomicU64,
+    /// Those that ran out of time or were evicted count as well.
     pub(super) handshakes_failed: AtomicU64,
+    /// One for each call, so an outage of the kernel's resources adds one for each retry.
     pub(super) accepts_failed: AtomicU64,
+    /// A level and not a sum: it goes down when a session gets its slot or ends.
     pub(super) handshaking: AtomicUsize,
 }
 

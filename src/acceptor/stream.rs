@@ -70,6 +70,7 @@ use super::wait_clock::WaitClock;
 /// # }
 /// ```
 pub struct Stream {
+    /// The socket, or the TLS session on it.
     transport: Transport,
     /// How long reads have waited.
     read_clock: WaitClock,

@@ -24,6 +24,7 @@ mod settings;
 
 /// Makes TLS sessions, with the certificates of the moment.
 pub(super) struct Handshaker {
+    /// Kept to read the files again for each reload.
     settings: ServerTls,
     /// The configuration of new sessions. A leaf lock.
     current: Mutex<Arc<ServerConfig>>,

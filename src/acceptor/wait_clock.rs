@@ -22,6 +22,7 @@ const WAKE_LATENCY: Duration = Duration::from_millis(100);
 /// A [`TimeBudget`], and since when it is being spent.
 #[derive(Debug)]
 pub(super) struct WaitClock {
+    /// The time that is left, without the present wait: that is taken off at its end.
     budget: TimeBudget,
     /// When the present wait began.
     since: Option<Instant>,

@@ -28,6 +28,7 @@ pin_project! {
 }
 
 impl<F> PanicAsError<F> {
+    /// Wraps a dial that was not polled yet.
     pub(super) fn new(dial: F) -> Self {
         Self { dial: Some(dial) }
     }

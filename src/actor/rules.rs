@@ -37,7 +37,12 @@ pub(crate) enum ActorState {
     /// The delay before the next dial runs.
     BackingOff(Outage),
     /// A link is up. The outage before it continues if the link does not prove stable.
-    Up { generation: u64, ended: Outage },
+    Up {
+        /// The number of this link. A break of any other link is ignored.
+        generation: u64,
+        /// Carried on if this link breaks too soon, so that attempts and retries are not forgotten.
+        ended: Outage,
+    },
     /// There is nothing left to do.
     Ended,
 }
@@ -63,7 +68,14 @@ pub(crate) enum Input {
     /// The delay before the next dial has passed.
     DelayElapsed,
     /// A link broke after it had been up for `lived`. If it is the last one, the program wants no other.
-    Broken { generation: u64, lived: Duration, is_last: bool },
+    Broken {
+        /// The link that broke. Ignored unless it is the one that is up.
+        generation: u64,
+        /// How long it had been up. At least `stable_after` means that the retries start over.
+        lived: Duration,
+        /// The writing side was shut down, so no link follows.
+        is_last: bool,
+    },
     /// The program wants a link now.
     Reconnect,
     /// The program has closed the connection.
@@ -80,7 +92,10 @@ pub(crate) enum Action {
     /// Wait before the next dial.
     BackOff(Pace),
     /// Give the new stream to the handles, as the link of this number.
-    HandOver { generation: u64 },
+    HandOver {
+        /// One more than that of the link before; 1 for the first.
+        generation: u64,
+    },
     /// End, as the retries are used up.
     GiveUp,
     /// End, as the only dial of a `connect()` has failed.

@@ -22,6 +22,7 @@ static CURRENT: Mutex<Option<Background>> = Mutex::new(None);
 
 /// The running thread and how many connections need it.
 struct Background {
+    /// The runtime of the thread, cloned for each connection.
     runtime: Handle,
     /// The number of [`BackgroundRef`]s, and of the last futures that still run.
     refs: usize,
@@ -39,6 +40,7 @@ type LastFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A connection's reference to the thread, which lives as long as there is one.
 pub(super) struct BackgroundRef {
+    /// Usable as long as this reference exists: the thread does not end before.
     runtime: Handle,
     /// The mutex only makes the field `Sync`.
     last_future: Mutex<Option<LastFuture>>,

@@ -12,6 +12,7 @@ use crate::{Builder, Error, WhenDown};
 /// The core knows one operation at a time in each direction. Here several threads wait in the same direction, and each
 /// has a timeout of its own.
 pub(super) struct LinkTimeout {
+    /// The limit of each wait for a link. It starts over with each outage that the call waits in.
     timeout: Duration,
     /// For the text of the error.
     address: String,
@@ -34,14 +35,18 @@ impl LinkTimeout {
 ///
 /// They begin with the first wait. A call that does not wait never asks for the time.
 pub(super) struct CallTimeouts<'a> {
+    /// The limit of the whole call. `None`: no limit.
     timeout: Option<Duration>,
+    /// Set by the first wait. `None` before that, and if the end lies beyond the range of `Instant`.
     ends_at: Option<Instant>,
+    /// The limit of each wait for a link. `None` if the policy sets none.
     link_timeout: Option<&'a LinkTimeout>,
     /// Set while the call waits for a link.
     link_ends_at: Option<Instant>,
 }
 
 impl<'a> CallTimeouts<'a> {
+    /// The timeouts of a call that has not waited yet. `timeout` limits the whole call.
     pub(super) fn new(timeout: Option<Duration>, link_timeout: Option<&'a LinkTimeout>) -> Self {
         Self { timeout, ends_at: None, link_timeout, link_ends_at: None }
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 ///
 /// Several threads may use one handle, so both are atomic.
 pub(super) struct HandleState {
+    /// A generation, 0 for none. It only grows, as two threads may report at the same time.
     last_reported: AtomicU64,
     /// 0 if the last write took all its bytes. Otherwise one more than [`HandleState::partial_write`].
     partial_write: AtomicU64,

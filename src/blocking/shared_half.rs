@@ -20,6 +20,7 @@ pub(super) struct SharedHalf<H> {
     pub(super) wakes: Arc<WakeCounter>,
     /// The same counter as a waker.
     waker: Waker,
+    /// The background thread's, for streams that start timers or tasks when they are polled.
     runtime: runtime::Handle,
 }
 

@@ -29,9 +29,13 @@ const SLEEP_IN_A_TASK: Duration = Duration::from_millis(10);
 /// tries again instead, so no wake-up is lost.
 #[derive(Default)]
 pub(super) struct WakeCounter {
+    /// The number of wake-ups. A thread that reads a new value tries again.
     count: AtomicU64,
+    /// How many threads sleep or are about to, so that a wake-up without sleepers takes no lock.
     sleepers: AtomicUsize,
+    /// Held from the last look at the count to the sleep, so that no wake-up falls between the two.
     lock: Mutex<()>,
+    /// Signalled after the count has changed.
     changed: Condvar,
 }
 
@@ -98,6 +102,7 @@ impl Wake for WakeCounter {
 struct Sleeper<'a>(&'a AtomicUsize);
 
 impl<'a> Sleeper<'a> {
+    /// Counts the thread, before it looks at the count for the last time.
     fn new(sleepers: &'a AtomicUsize) -> Self {
         sleepers.fetch_add(1, Ordering::SeqCst);
         Self(sleepers)

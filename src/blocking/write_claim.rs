@@ -10,6 +10,7 @@ use crate::WriteHalf;
 
 /// The write half, and who may write.
 pub(super) struct WriteState<S> {
+    /// Written to only by a call whose claim allows it.
     pub(super) half: WriteHalf<S>,
     /// A call has written a part of its bytes and waits for room for the rest. No other call may write.
     is_mid_write: bool,
@@ -18,6 +19,7 @@ pub(super) struct WriteState<S> {
 }
 
 impl<S> WriteState<S> {
+    /// A half on which no call is writing or waiting.
     pub(super) fn new(half: WriteHalf<S>) -> Self {
         Self { half, is_mid_write: false, waiting_calls: 0 }
     }
@@ -25,6 +27,7 @@ impl<S> WriteState<S> {
 
 /// One call's part in the [`WriteState`], given back when the call ends.
 pub(super) struct WriteClaim<'a, S> {
+    /// Where the claim is given back, and the other calls are woken.
     shared: &'a SharedHalf<WriteState<S>>,
     /// This call is the one in the middle of its bytes.
     is_mid_write: bool,
@@ -33,6 +36,7 @@ pub(super) struct WriteClaim<'a, S> {
 }
 
 impl<'a, S> WriteClaim<'a, S> {
+    /// A claim that has asked for nothing yet, so that dropping it takes no lock.
     #[inline]
     pub(super) fn new(shared: &'a SharedHalf<WriteState<S>>) -> Self {
         Self { shared, is_mid_write: false, is_waiting: false }

@@ -18,6 +18,7 @@ use crate::WriteHalf;
 struct Failure {
     /// The link whose break the error reports, if it is a break.
     generation: Option<u64>,
+    /// What the caller gets.
     error: io::Error,
 }
 

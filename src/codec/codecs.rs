@@ -15,10 +15,12 @@ pub(super) struct Codecs<C> {
     sink_ahead: Option<C>,
     /// The newest break that the stream has reported.
     last_reported: u64,
+    /// Makes a fresh codec after each break, as a used one may hold the state of the old link.
     factory: CodecFactory<C>,
 }
 
 impl<C> Codecs<C> {
+    /// The codecs of a connection that has reported all breaks up to `last_reported`.
     pub(super) fn new(last_reported: u64, factory: CodecFactory<C>) -> Self {
         Self { stream: factory.make(), sink_ahead: None, last_reported, factory }
     }

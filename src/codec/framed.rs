@@ -39,10 +39,15 @@ use crate::{Conn, ReadHalf, WriteHalf};
 /// You may drop the future of `next()` at any await: no frame is lost. If you drop the future of `send(frame)`, the
 /// frame is either not taken yet, or it is in the sink and leaves whole with the next flush.
 pub struct Framed<C, S = TcpStream> {
+    /// The stream's side. It may be on another link than `write`.
     read: ReadHalf<S>,
+    /// The sink's side. Dropping it shuts the writing side down.
     write: WriteHalf<S>,
+    /// What was received on the stream's link and is not decoded yet.
     inbound: Inbound,
+    /// The frames that the sink has accepted and not written yet.
     outbound: Outbound,
+    /// One for both directions, or two while they are on different links.
     codecs: Codecs<C>,
 }
 
@@ -78,6 +83,7 @@ impl<C, S> Framed<C, S> {
         Self::build(conn, CodecFactory::new(make))
     }
 
+    /// Splits the connection, with the first codec made at once.
     fn build(conn: Conn<S>, factory: CodecFactory<C>) -> Self {
         let last_reported = conn.last_reported();
         // Halves, so that the stream still gets what arrived before a break that the sink meets first.

@@ -40,9 +40,13 @@ use crate::ReadHalf;
 ///
 /// As for [`Framed`](super::Framed#cancel-safety).
 pub struct FramedRead<C, S = TcpStream> {
+    /// Reports each break, at its place after the last byte of the link.
     half: ReadHalf<S>,
+    /// What was received on the half's link and is not decoded yet.
     inbound: Inbound,
+    /// For the present link only; replaced before a break is yielded.
     codec: C,
+    /// Makes the codec of the next link.
     factory: CodecFactory<C>,
 }
 
@@ -63,6 +67,7 @@ impl<C, S> FramedRead<C, S> {
         Self::build(half, CodecFactory::new(make))
     }
 
+    /// Starts on the half's link, with the first codec made at once.
     fn build(half: ReadHalf<S>, factory: CodecFactory<C>) -> Self {
         Self::from_parts(half, Inbound::new(), factory.make(), factory)
     }

@@ -27,9 +27,13 @@ use crate::WriteHalf;
 ///
 /// As for [`Framed`](super::Framed#cancel-safety).
 pub struct FramedWrite<C, S = TcpStream> {
+    /// Dropping it shuts the writing side down.
     half: WriteHalf<S>,
+    /// The frames that were accepted and not written yet; all for the same link.
     outbound: Outbound,
+    /// For the present link only; replaced when frames are lost.
     codec: C,
+    /// Makes the codec of the next link.
     factory: CodecFactory<C>,
 }
 
@@ -50,6 +54,7 @@ impl<C, S> FramedWrite<C, S> {
         Self::build(half, CodecFactory::new(make))
     }
 
+    /// Starts without unwritten frames, with the first codec made at once.
     fn build(half: WriteHalf<S>, factory: CodecFactory<C>) -> Self {
         let outbound = Outbound::new(half.last_reported());
         Self::from_parts(half, outbound, factory.make(), factory)

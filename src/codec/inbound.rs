@@ -19,7 +19,9 @@ use crate::{ReadHalf, Status};
 /// Before each read, the codec has taken every whole frame. So when a break is reported, at most a part of a frame is
 /// left.
 pub(super) struct Inbound {
+    /// Bytes that the codec has not consumed; emptied between two links.
     buffer: BytesMut,
+    /// Says whether the next step is to read, to decode or to report.
     state: InboundState,
     /// The length of the buffer when the codec last failed, if it has not succeeded since.
     failed_at: Option<usize>,
@@ -50,6 +52,7 @@ enum InboundState {
 type Item<C> = Result<<C as Decoder>::Item, FramedError<<C as Decoder>::Error>>;
 
 impl Inbound {
+    /// Nothing received. The buffer is allocated by the first read.
     pub(super) fn new() -> Self {
         Self {
             buffer: BytesMut::new(),

@@ -19,7 +19,9 @@ use crate::WriteHalf;
 ///
 /// After every error but the codec's, it is empty: a frame that was reported as possibly lost is never sent later.
 pub(super) struct Outbound {
+    /// Encoded frames, all for the same link. The first may be written in part.
     buffer: BytesMut,
+    /// In bytes: a buffer of this size is written before another frame is accepted. Defaults to 8 KiB.
     boundary: usize,
     /// The newest break that the program knows of, from either direction. New frames are for the links after it.
     known: u64,
@@ -36,8 +38,11 @@ pub(super) struct Outbound {
 /// What a sink does, besides accepting frames.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Operation {
+    /// Makes room for a frame: writes what is there, but only if the buffer has reached the boundary.
     Ready,
+    /// Writes all frames, and flushes the stream.
     Flush,
+    /// Flushes, and then shuts the writing side down.
     Close,
 }
 
@@ -60,10 +65,12 @@ impl Outbound {
         self.known
     }
 
+    /// The number of bytes at which the sink has to write before it accepts a frame.
     pub(super) fn boundary(&self) -> usize {
         self.boundary
     }
 
+    /// Takes effect with the next frame. With 0, the sink flushes before each frame.
     pub(super) fn set_boundary(&mut self, boundary: usize) {
         self.boundary = boundary;
     }
@@ -205,7 +212,9 @@ impl Outbound {
 /// Unless it becomes whole, dropping it removes its bytes, so that none of them is sent. That holds even if the encoder
 /// panics.
 struct PartialFrame<'a> {
+    /// The sink's buffer, which has whole frames before `start`.
     buffer: &'a mut BytesMut,
+    /// Where the frame begins, and so the length to cut back to.
     start: usize,
 }
 

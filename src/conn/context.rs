@@ -19,6 +19,7 @@ use crate::{Dial, Status, WhenDown};
 /// Dropping it closes the connection, so the connection lives as long as its last handle. The actor holds only the
 /// [`ConnState`].
 pub(crate) struct ConnContext<S> {
+    /// What the actor knows, too. Each handle has a copy of this pointer.
     pub(crate) conn_state: Arc<ConnState<S>>,
     /// What an operation does that finds no link.
     pub(crate) when_down: WhenDown,

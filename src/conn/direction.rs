@@ -16,6 +16,7 @@ use crate::link::LastCheck;
 /// A whole `Conn` has two of them, a half has one. It ties the operation under way to the link on which it began, so that
 /// the operation reports that link's break even if the other direction has reported it before.
 pub(super) struct DirectionState {
+    /// Which of the two it is: the [`ConnState`] keeps a waker for each.
     pub(super) direction: Direction,
     /// The task whose waker the [`ConnState`] stores for this direction.
     registered: Option<RegisteredTask>,

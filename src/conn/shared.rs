@@ -98,6 +98,7 @@ mod writer;
 /// # }
 /// ```
 pub struct SharedConn<S = TcpStream> {
+    /// Common to all clones. When the last one is dropped, the connection closes.
     inner: Arc<SharedInner<S>>,
     /// The newest generation whose break this clone has reported.
     last_reported: AtomicU64,

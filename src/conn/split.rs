@@ -35,7 +35,9 @@ use crate::{Error, Op, Status, StatusWatch};
 ///
 /// As for [`Conn`](Conn#cancel-safety).
 pub struct ReadHalf<S = TcpStream> {
+    /// The link and the reports of this half, apart from the other half's.
     pub(super) handle: Handle<S>,
+    /// The read that is under way, if any.
     pub(super) dir: DirectionState,
     /// It has become a part of a whole connection, so dropping it does nothing.
     is_reunited: bool,
@@ -51,8 +53,11 @@ pub struct ReadHalf<S = TcpStream> {
 ///
 /// As for [`Conn`](Conn#cancel-safety).
 pub struct WriteHalf<S = TcpStream> {
+    /// The link and the reports of this half, apart from the other half's.
     pub(super) handle: Handle<S>,
+    /// The write that is under way, if any.
     pub(super) dir: DirectionState,
+    /// `Shutdown` until `forget` or `reunite` changes it.
     on_drop: OnDrop,
 }
 

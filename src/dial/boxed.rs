@@ -54,9 +54,13 @@ impl Dial for BoxedDialer {
 
 /// The methods of [`Dial`] in an object-safe form. Their names differ, so that no call is ambiguous.
 trait DynDial: Send {
+    /// [`Dial::dial`], with its future and its stream boxed.
     fn dial_boxed(&mut self) -> Pin<Box<dyn Future<Output = io::Result<BoxedStream>> + Send + '_>>;
+    /// [`Dial::check`], for the settings of the boxed dialer.
     fn check_boxed(&self) -> Result<(), Error>;
+    /// [`Dial::take_socket_options`]. Returns whether the dialer takes them.
     fn take_socket_options_boxed(&mut self, options: &SocketOptions) -> bool;
+    /// [`Dial::dial_failed`], which may move on to another address.
     fn dial_failed_boxed(&mut self);
 }
 

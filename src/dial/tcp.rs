@@ -16,14 +16,15 @@ use crate::{Address, Error, SocketOptions};
 
 /// Dials a TCP address: the default of [`Conn::builder`](crate::Conn::builder).
 ///
-/// The name is resolved again at each dial. If it has several IP addresses, they are tried by Happy Eyeballs (RFC 8305):
-/// the IP versions alternate, and the next attempt starts 250 ms after the last one, or at once when that fails. The first
+/// The name is resolved again at each dial. If it has several IP addresses, they are tried by Happy Eyeballs (RFC 8305).
+/// The IP versions alternate. The next attempt starts 250 ms after the last one, or at once when that fails. The first
 /// address that answers wins. The winner of the last dial is tried first. An address that led to the dial timeout or to
 /// a failed set-up is tried last.
 ///
 /// The [`SocketOptions`] are set on each socket before it connects.
 #[derive(Clone, Debug)]
 pub struct TcpDialer {
+    /// May be malformed or an empty list until [`Dial::check`] has passed.
     addresses: Addresses,
     /// The index of the address to dial next.
     next: usize,
@@ -38,7 +39,9 @@ pub struct TcpDialer {
 /// The addresses to dial. Most connections have one, which needs no list on the heap.
 #[derive(Clone, Debug)]
 enum Addresses {
+    /// What [`TcpDialer::new`] makes.
     One(Address),
+    /// In the order of the program. Each dial is to one of them.
     Several(Vec<Address>),
 }
 

@@ -39,7 +39,9 @@ mod settings;
 /// two halves share a lock. A write asks the socket below whether the peer has closed.
 #[derive(Clone, Debug)]
 pub struct TlsDialer<D = TcpDialer> {
+    /// Makes the stream below each session. Socket options are passed on to it.
     dialer: D,
+    /// Shared by all dials, so that sessions can be resumed.
     connector: Connector,
     /// The name that the server's certificate must be for.
     name: ServerName<'static>,

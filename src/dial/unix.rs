@@ -12,6 +12,7 @@ use crate::link::is_closed_now;
 /// Dials a Unix domain socket; see [`Conn::unix`](crate::Conn::unix). Unix only.
 #[derive(Clone, Debug)]
 pub struct UnixDialer {
+    /// Not checked before [`Dial::check`]. A leading zero byte means the abstract namespace of Linux.
     path: PathBuf,
 }
 

@@ -27,13 +27,16 @@ use super::{CloseReason, GetError, Guard};
 
 /// What one caller has of a resource, until it has a guard.
 pub(super) struct Acquire<'a, T: Send + 'static> {
+    /// Where what is held is given back.
     resource: &'a Arc<ResourceInner<T>>,
+    /// Each step moves it on, so that a drop at any await gives back exactly what was acquired.
     holding: Holding,
 }
 
 /// What an [`Acquire`] gives back when it is dropped.
 #[derive(Clone, Copy)]
 enum Holding {
+    /// Before the request, after a failure, and once the guard has taken over.
     Nothing,
     /// A place in the queue.
     Queued(WaiterId),

@@ -26,11 +26,17 @@ use crate::{Error, SocketOptions};
 /// ```
 #[must_use = "a builder does nothing by itself, use `.build()`"]
 pub struct PoolBuilder {
+    /// The number of slots; at least 1 once checked.
     pub(super) max: usize,
+    /// The limit of one dial, with its session set-up. Defaults to 20 s; `None`: no limit.
     pub(super) dial_timeout: Option<Duration>,
+    /// How long a connection may be idle. Defaults to `None`: until its slot is needed.
     pub(super) idle_timeout: Option<Duration>,
+    /// How old a connection may be when it is lent. Defaults to `None`: no limit.
     pub(super) max_age: Option<Duration>,
+    /// For the sockets of `Pool::resource` only.
     pub(super) socket_options: SocketOptions,
+    /// The event hook. It is called without a lock, so it may use the pool.
     pub(super) hooks: Hooks,
 }
 

@@ -15,8 +15,11 @@ pub(super) struct CloseSignal(Mutex<Option<Slab<oneshot::Sender<()>>>>);
 
 /// The receiving side, one for each dial.
 pub(super) struct CloseListener<'a> {
+    /// Where the sender is removed when the dial has ended.
     signal: &'a CloseSignal,
+    /// The sender's key in the slab.
     id: usize,
+    /// Ends with an error when the pool drops the sender: that is the signal.
     receiver: oneshot::Receiver<()>,
 }
 

@@ -11,6 +11,7 @@ use crate::panics::catch;
 pub(super) struct Connection<T> {
     /// The socket, stream or other value that is lent.
     pub(super) value: T,
+    /// The end of its dial, from which its age counts.
     pub(super) opened: Instant,
     /// Since when it has been idle, if the pool limits that.
     pub(super) idle_since: Option<Instant>,

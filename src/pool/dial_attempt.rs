@@ -51,7 +51,9 @@ pub(super) async fn dial<T: Send + 'static>(
 
 /// A dial that is under way. If it is dropped before its end, it has failed.
 struct DialAttempt<'a, T: Send + 'static> {
+    /// Has the name for events, and the counters of its pool.
     resource: &'a ResourceInner<T>,
+    /// Locked by the caller for the whole dial. It learns of a failure, too.
     opener: &'a mut dyn Open<T>,
     /// The opener's own code runs, so a drop now means that it panicked.
     is_polled: bool,

@@ -63,10 +63,13 @@ use crate::io_error::is_try_again;
 /// ```
 #[must_use = "the connection goes back to the pool as soon as this is dropped"]
 pub struct Guard<T: Send + 'static = TcpStream> {
+    /// Where the connection goes back to.
     resource: Arc<ResourceInner<T>>,
     /// `None` only while the guard is dropped.
     connection: Option<Connection<T>>,
+    /// For the caller's decision to retry, and for the count of reuses.
     is_reused: bool,
+    /// `false` unless the caller asks for the close, by `close_on_drop` or `close`.
     close_on_drop: bool,
     /// Why the connection cannot be used again, whatever `close_on_drop` says.
     close_reason: Option<CloseReason>,

@@ -14,7 +14,9 @@ pub(super) type Hooks = crate::hooks::Hooks<HookPanicked, Event>;
 #[derive(Debug, thiserror::Error)]
 #[error("the {hook} hook of a pool panicked: {message}")]
 pub(super) struct HookPanicked {
+    /// Always `"event"`: a pool has no logger of the program.
     hook: &'static str,
+    /// The panic's message, or a substitute if it was not text.
     message: String,
 }
 

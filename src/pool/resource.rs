@@ -26,6 +26,7 @@ use crate::Dial;
 /// One caller at a time uses it. Clones are the same resource. When the last clone is dropped, the connection is
 /// closed, as soon as no caller uses it.
 pub struct Resource<T: Send + 'static = TcpStream> {
+    /// Removes the resource from the pool with the last clone. Guards hold only the inside of it.
     handle: Arc<RemoveOnDrop<T>>,
 }
 

@@ -25,9 +25,11 @@ use crate::sync::Mutex;
 
 /// What all clones of a resource and the guards of its connections share.
 pub(super) struct ResourceInner<T> {
+    /// Keeps the pool alive as long as one of its resources is.
     pub(super) pool: Arc<PoolInner>,
     /// The address, or the name that the program gave, for errors and events.
     pub(super) name: Arc<str>,
+    /// Its key in the slot table. After the removal, another resource may get the same one.
     pub(super) entry_id: EntryId,
     /// Its part of the slot table.
     pub(super) entry: Arc<Mutex<Entry>>,

@@ -65,10 +65,13 @@ pub(super) struct SlotTable<R, E> {
 /// How the slots are used at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SlotCounts {
+    /// All slots: the free ones, those in use, the idle and the releasing ones.
     pub(super) max: usize,
     /// Slots whose connection is lent, being dialed, or checked.
     pub(super) in_use: usize,
+    /// Slots whose connection is open and in nobody's hands.
     pub(super) idle: usize,
+    /// Slots whose connection is being closed: they are not free until its drop has returned.
     pub(super) releasing: usize,
     /// Callers that wait for an entry or for a slot.
     pub(super) waiting: usize,

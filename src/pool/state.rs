@@ -21,6 +21,7 @@ use crate::sync::Mutex;
 
 /// One pool.
 pub(super) struct PoolInner {
+    /// Taken before the lock of an entry, never under it.
     state: Mutex<PoolState>,
     /// What can be known of the slots without the lock.
     pub(super) summary: Arc<Summary>,
@@ -28,11 +29,13 @@ pub(super) struct PoolInner {
     pub(super) close_signal: CloseSignal,
     /// What the builder was given.
     pub(super) settings: PoolBuilder,
+    /// Apart from the lock, as dials end without it.
     pub(super) counters: Counters,
 }
 
 /// What the lock of a pool protects.
 pub(super) struct PoolState {
+    /// Who has which slot, and who waits.
     pub(super) slots: SlotTable<Arc<dyn IdleResource>, GetError>,
     /// The tasks that close idle connections: one for each runtime in which connections were given back.
     pub(super) reapers: Vec<(runtime::Id, AbortHandle)>,

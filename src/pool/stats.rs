@@ -36,9 +36,13 @@ pub struct Stats {
 /// The figures that are counted outside of the slot table.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
+    /// Counted when a dial has succeeded, before the connection is lent.
     pub(super) opened: AtomicU64,
+    /// Each dial counts once, here or in `opened`.
     pub(super) dials_failed: AtomicU64,
+    /// Counted when the connection is closed.
     pub(super) evicted: AtomicU64,
+    /// A check before a loan found it closed, or with data that nobody had asked for.
     pub(super) found_dead: AtomicU64,
 }
 

@@ -12,6 +12,7 @@ use super::{Error, Event};
 
 /// Reports failed attempts to the hooks of the program. It runs in the event hook of the core connection.
 pub(super) struct AttemptObserver {
+    /// Has the hooks, and the cause that the dialer noted for the attempt.
     shared: Arc<ListenerShared>,
     /// The login of a connection that nothing has used yet.
     pending_login: PendingLogin,

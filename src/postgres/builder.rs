@@ -31,18 +31,31 @@ use crate::dial::BoxedDialer;
 /// ```
 #[must_use = "a builder does nothing by itself, use `.build()` or `.connect()`"]
 pub struct ListenerBuilder {
+    /// Hosts, login and `sslmode`. A text is parsed by `build`, so a malformed one is its error.
     pub(super) config: ServerConfig,
+    /// The shortest delay after a failed attempt. Defaults to 30 ms; not zero.
     pub(super) retry_min: Duration,
+    /// The longest delay. Defaults to 700 ms; not below `retry_min`.
     pub(super) retry_max: Duration,
+    /// The limit of one attempt at all hosts, with login and `LISTEN`s. Defaults to 20 s; `None`: no limit.
     pub(super) dial_timeout: Option<Duration>,
+    /// How long a connection must live for delays and retries to start over. Defaults to 10 s.
     pub(super) stable_after: Duration,
+    /// Attempts in a row before it gives up. Defaults to `None`: it never does.
     pub(super) max_retries: Option<u32>,
+    /// How many notifications wait for the reader; markers do not count. Defaults to 1024; not zero.
     pub(super) queue: usize,
+    /// What happens to notifications when the queue is full. Defaults to waiting; `connect_once` always waits.
     pub(super) when_full: WhenFull,
+    /// How long the server may be silent before it is asked. Defaults to 60 s; `None`: never.
     pub(super) heartbeat: Option<Duration>,
+    /// How long an answer to a heartbeat or a `ping` may take. Defaults to 10 s; not zero.
     pub(super) ping_timeout: Duration,
+    /// The logger and the event hook of the listener, not those of the core connection below.
     pub(super) hooks: Hooks,
+    /// Replaces the hosts, TLS and the socket options of the configuration. `None`: these apply.
     pub(super) dialer: Option<BoxedDialer>,
+    /// Used over TCP, as `sslmode` says. `None`: plain text.
     #[cfg(feature = "tls")]
     pub(super) tls: Option<crate::Tls>,
 }
@@ -74,9 +87,9 @@ impl ListenerBuilder {
     /// If many programs listen to one server, set both delays to what the server can bear. Zero is not valid.
     ///
     /// The first attempt after the loss of a [stable](ListenerBuilder::stable_after) connection comes after a random part of
-    /// `retry_min`. The first three delays after failed attempts are random, between `retry_min`
-    /// and twice as long. Then both ends of that window grow
-    /// 2.5-fold each time. The upper end grows up to [`retry_max`](ListenerBuilder::retry_max), the lower end up to half of it.
+    /// `retry_min`. The first three delays after failed attempts are random, between `retry_min` and twice as long. Then both
+    /// ends of that window grow 2.5-fold each time: the upper end up to [`retry_max`](ListenerBuilder::retry_max), the lower end
+    /// up to half of it.
     pub fn retry_min(mut self, delay: Duration) -> Self {
         self.retry_min = delay;
         self

@@ -66,9 +66,21 @@ impl<W> Default for Entry<W> {
 /// A command to send. The calls in `waiters` wait for its answer.
 pub(super) enum ChannelCommand<W> {
     /// `LISTEN`, for the `listen` with this number.
-    Listen { channel: Arc<str>, id: ListenId, waiters: Vec<W> },
+    Listen {
+        /// As the program spells it. [`ChannelCommand::sql`] quotes it.
+        channel: Arc<str>,
+        /// Tells this `listen` from a later one of the same channel when the answer arrives.
+        id: ListenId,
+        /// Calls of `unlisten` that this `listen` has overtaken: the answer to it is theirs, too.
+        waiters: Vec<W>,
+    },
     /// `UNLISTEN` for each of these channels, in one query.
-    Unlisten { channels: Vec<Arc<str>>, waiters: Vec<W> },
+    Unlisten {
+        /// Never empty.
+        channels: Vec<Arc<str>>,
+        /// The calls of `unlisten` and `unlisten_all` that end with the answer.
+        waiters: Vec<W>,
+    },
 }
 
 impl<W> ChannelCommand<W> {
@@ -86,9 +98,17 @@ impl<W> ChannelCommand<W> {
 /// What an `unlisten` leads to. `cancelled` is the `listen` of another task that was still waiting.
 pub(super) enum UnlistenOutcome<W> {
     /// The server will answer.
-    Pending { cancelled: Option<W> },
+    Pending {
+        /// `None` if the `listen` was acknowledged.
+        cancelled: Option<W>,
+    },
     /// There is no connection, so it is done.
-    Done { waiter: W, cancelled: Option<W> },
+    Done {
+        /// The call of `unlisten` itself, given back to be acknowledged at once.
+        waiter: W,
+        /// `None` if the `listen` was acknowledged.
+        cancelled: Option<W>,
+    },
     /// The channel was not listened to.
     NotListening,
 }

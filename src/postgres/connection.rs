@@ -38,6 +38,7 @@ const BATCH: usize = 256;
 /// 4. Pass the answers of the server to their callers.
 /// 5. Send a heartbeat if the server is silent, or report the loss if it stays silent.
 pub(super) struct ServerConnection {
+    /// Has the reader's queue, the channels and the queries to send.
     shared: Arc<ListenerShared>,
     /// Sends queries to `protocol`.
     client: Arc<Client>,

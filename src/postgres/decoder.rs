@@ -18,7 +18,9 @@ const HEAD: usize = 5;
 pub(super) struct NotificationDecoder {
     /// The buffer. Unread bytes are in `start..end`.
     bytes: Vec<u8>,
+    /// The next byte to decode or to forward.
     start: usize,
+    /// The end of what was read, where the next read continues.
     end: usize,
     /// How many bytes of the current message are still to be forwarded.
     forwarding: usize,

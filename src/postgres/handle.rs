@@ -22,6 +22,7 @@ use crate::{Status, StatusWatch};
 /// have a time limit, so they must be polled on a tokio runtime with its time driver enabled.
 #[derive(Clone)]
 pub struct ListenerHandle {
+    /// Outlives the listener, and records its end: then calls fail.
     pub(super) shared: Arc<ListenerShared>,
 }
 
@@ -179,7 +180,9 @@ impl ListenerHandle {
 
 /// Takes a `listen` back when it is dropped, unless the call has succeeded.
 struct CancelGuard<'a> {
+    /// Where the `listen` is taken back.
     handle: &'a ListenerHandle,
+    /// What the `listen` is looked up by, together with `id`.
     channel: &'a str,
     /// The number of the `listen`; `None` once the call has succeeded.
     id: Option<ListenId>,

@@ -24,9 +24,11 @@ use crate::{Address, Dial, Keepalive, SocketOptions, TcpDialer};
 pub(super) struct Host {
     /// The name in errors: the host and port, or the path of the socket.
     name: String,
+    /// Makes the stream in plain text.
     dialer: BoxedDialer,
     /// The limit of a dial, without TLS and the login.
     connect_timeout: Option<Duration>,
+    /// `None` for a Unix socket, for a dialer of the program, without settings, and if `sslmode` disables TLS.
     #[cfg(feature = "tls")]
     tls: Option<TlsUpgrade>,
 }

@@ -29,7 +29,9 @@ use super::{Error, ListenerBuilder, ListenerHandle, Message, Notification, Serve
 #[must_use = "it is closed as soon as it is dropped"]
 #[derive(Debug)]
 pub struct ListenerConn {
+    /// Sends the commands and queries. Other than a handle on a `Listener`, it ends the connection by its drop.
     handle: ListenerHandle,
+    /// Counts the polls of `recv`: many messages spend one unit of the task's budget.
     recv_calls: u32,
 }
 

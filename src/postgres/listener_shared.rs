@@ -29,9 +29,11 @@ mod requests;
 
 /// What a listener, its handles, its task and its dialer share.
 pub(super) struct ListenerShared {
+    /// Locked for short changes; no waker and no hook runs under it.
     state: Mutex<ListenerState>,
     /// The logger and the event hook of the program.
     hooks: Hooks,
+    /// How long an answer to a heartbeat or a `ping` may take.
     pub(super) ping_timeout: Duration,
     /// What the task is doing; [`close`](ListenerShared::close) waits for it.
     task_phase: watch::Sender<TaskPhase>,

@@ -25,6 +25,7 @@ use crate::dial::BoxedStream;
 ///
 /// All of it is part of the dial, so that the time limit, the backoff and `max_retries` apply to all of it.
 pub(super) struct LoginDialer {
+    /// Says when a dial is allowed and which channels to listen to; takes the cause of a failure.
     pub(super) shared: Arc<ListenerShared>,
     /// Where a successful dial leaves its login.
     pub(super) pending_login: PendingLogin,

@@ -74,9 +74,11 @@ pub enum Message {
 /// ends the session of each listener, which is a loss like any other.
 #[derive(Clone)]
 pub struct Notification {
+    /// The server process that sent it. It lets a program ignore its own notifications.
     process_id: i32,
     /// The length of the channel's name. The payload follows it.
     channel: usize,
+    /// The channel's name and the payload, in one allocation.
     text: Box<str>,
 }
 

@@ -23,6 +23,7 @@ pub(super) struct PendingQueries(VecDeque<PendingQuery>);
 
 /// A query and its answer, once that has arrived.
 struct PendingQuery {
+    /// Who gets the answer.
     kind: QueryKind,
     /// Ready when the server has answered.
     answer: Answer,

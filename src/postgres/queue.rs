@@ -21,6 +21,7 @@ pub(super) struct MessageQueue<N> {
     markers: usize,
     /// How many notifications fit.
     limit: usize,
+    /// Whether a full queue pauses the reading or drops notifications.
     when_full: WhenFull,
     /// The queue was full. Reading stays paused until half of the queue is free; otherwise each message taken would cost a
     /// wake-up of the task.
@@ -29,6 +30,7 @@ pub(super) struct MessageQueue<N> {
 
 /// One entry of the queue.
 pub(super) enum Item<N> {
+    /// Counts against the limit.
     Notification(N),
     /// Any other message.
     Marker(Message),

@@ -37,8 +37,11 @@ pub(super) async fn start_and_wait(builder: ListenerBuilder, is_single: bool) ->
 
 /// The parts of the task, except for the core connection.
 struct Parts {
+    /// Given to the listener as well, once the task runs.
     shared: Arc<ListenerShared>,
+    /// Shared with the dialer, which leaves the login of the next session there.
     pending_login: PendingLogin,
+    /// How long the server may be silent before it is asked. `None`: for ever.
     heartbeat: Option<Duration>,
     /// Whether it is the task of a [`ListenerConn`](super::ListenerConn).
     is_single: bool,

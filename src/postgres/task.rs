@@ -26,6 +26,7 @@ use crate::{Session, Sessions};
 /// It waits for a session, uses it until the loss, and begins again. While it waits for a session, the core connection dials: the
 /// task itself never does.
 pub(super) struct ListenerTask {
+    /// Where requests come from, and where notifications and the end go.
     pub(super) shared: Arc<ListenerShared>,
     /// Lends one session on each connection that the core makes.
     pub(super) sessions: Sessions<BoxedStream>,

@@ -22,6 +22,7 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 pub(super) struct TlsUpgrade {
     /// The stream that the inner dialer of `dialer` returns next.
     stream: Arc<Mutex<Option<BoxedStream>>>,
+    /// A `TlsDialer` whose inner dialer takes `stream` and connects nowhere.
     dialer: BoxedDialer,
     /// Whether TLS is requested in plain text first.
     sends_request: bool,
@@ -43,19 +44,15 @@ impl TlsUpgrade {
             tls = tls.alpn(["postgresql"]);
         }
         let stream: Arc<Mutex<Option<BoxedStream>>> = Arc::default();
-        let connected = || {
-            let stream = Arc::clone(&stream);
-            dial_fn(move || {
-                let stream = stream.lock().take();
-                std::future::ready(stream.ok_or_else(|| io::ErrorKind::NotConnected.into()))
-            })
-        };
-        // A server name in the settings takes precedence. Only `TlsDialer::new` knows whether there is one.
+        let connected = Arc::clone(&stream);
+        let connected = dial_fn(move || {
+            let stream = connected.lock().take();
+            std::future::ready(stream.ok_or_else(|| io::ErrorKind::NotConnected.into()))
+        });
+        // A server name in the settings takes precedence.
         let name = name.split_once('%').map_or(name, |(name, _)| name);
         let name = name.trim_matches(['[', ']']).trim_end_matches('.');
-        let dialer = TlsDialer::new(connected(), tls.clone())
-            .or_else(|_| TlsDialer::new(connected(), tls.server_name(name)))
-            .map_err(Error::from_core)?;
+        let dialer = TlsDialer::new(connected, tls.server_name_or(name)).map_err(Error::from_core)?;
         Ok(Some(Self { stream, dialer: BoxedDialer::new(dialer), sends_request: !is_direct, is_required }))
     }
 

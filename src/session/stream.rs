@@ -24,7 +24,7 @@ use crate::sync::Mutex;
 ///
 /// - After a read has reported the break, nothing is read or written any more. After an error, each operation fails with the
 ///   same kind. After `Ok(0)`, each read returns `Ok(0)`, and each write fails with [`BrokenPipe`](io::ErrorKind::BrokenPipe).
-/// - If a write has reported it, each further write fails with the same kind, but reads go on: you can still read what the
+/// - If a write has reported it, each further write fails with the same kind, but reads go on. You can still read what the
 ///   peer sent before the break, which may say why it closes. Then a read reports the break, too.
 /// - A flush succeeds if nothing was written since the last flush.
 /// - Once the next session begins, operations fail with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted). Once the
@@ -61,9 +61,13 @@ use crate::sync::Mutex;
 /// # }
 /// ```
 pub struct Session<S = TcpStream> {
+    /// Shared with `Sessions` and the other sessions. Only the current one may use it.
     conn: Arc<Mutex<SessionConn<S>>>,
+    /// This session is the current one as long as `SessionConn::current` equals it.
     number: u64,
+    /// The link of the session, for ever: it never goes on with another one.
     generation: u64,
+    /// Set by the end that a read meets, or by a shutdown. Operations after it do no I/O.
     end: Option<SessionEnd>,
     /// The kind of the error with which a write has failed.
     write_failed: Option<io::ErrorKind>,
@@ -83,6 +87,7 @@ enum SessionEnd {
 }
 
 impl<S> Session<S> {
+    /// A session on a fresh link. `number` is the current one of `conn`.
     pub(super) fn new(conn: Arc<Mutex<SessionConn<S>>>, number: u64, generation: u64) -> Self {
         Self { conn, number, generation, end: None, write_failed: None, is_flushed: true }
     }

@@ -39,7 +39,9 @@ pub(in crate::acceptor) enum Activity {
 /// The state of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RecordState {
+    /// What the acceptor wants of the connection; it never moves back.
     pub(super) stop: StopState,
+    /// What a graceful stop waits for: a connection with any activity is not ended yet.
     pub(super) activity: Activity,
     /// The handler has finished a message, which the stream has not accounted for yet.
     pub(super) message_done: bool,

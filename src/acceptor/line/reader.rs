@@ -13,6 +13,7 @@ const CHUNK: usize = 4096;
 
 /// Splits a stream into lines.
 pub(super) struct LineReader {
+    /// Only the reading side: another task may be sending meanwhile.
     half: ReadHalf<Stream>,
     /// What was read: lines that were handed out, lines that were not, and the beginning of one.
     buffer: Vec<u8>,

@@ -22,6 +22,7 @@ pub(super) struct LineWriter(Mutex<Option<OpenWriter>>);
 /// The writer of a connection that has not ended.
 #[derive(Debug)]
 struct OpenWriter {
+    /// Given back when the connection ends, for the close that lets the client read the last lines.
     half: WriteHalf<Stream>,
     /// Lines that are not written yet; the first may be written in part.
     buffer: Vec<u8>,

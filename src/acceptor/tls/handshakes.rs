@@ -96,10 +96,13 @@ impl HandshakeLimit {
 
 /// A client with a permit and without a slot. It counts as [`handshaking`](crate::acceptor::Stats::handshaking).
 pub(in crate::acceptor) struct PendingSession {
+    /// Where its handshake is listed until it has ended.
     handshaker: Arc<Handshaker>,
+    /// For `handshaking`, which goes down when this is dropped.
     counters: Arc<Counters>,
     /// The number of its handshake.
     id: u64,
+    /// Notified once, if the handshake has to make room for another client.
     evicted: Arc<Notify>,
     /// Freed on drop, so that the next client can begin.
     _permit: OwnedSemaphorePermit,

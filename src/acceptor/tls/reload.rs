@@ -60,6 +60,7 @@ fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
 pub(in crate::acceptor) struct FileWatcher {
     /// What to look at. Empty if nothing can change.
     files: Vec<PathBuf>,
+    /// Tells a file that has changed and settled from one that is still being written.
     history: StampHistory,
 }
 

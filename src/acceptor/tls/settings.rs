@@ -33,6 +33,7 @@ use crate::pem::Pem;
 #[derive(Clone)]
 #[must_use = "settings do nothing until they are given to `AcceptorBuilder::tls`"]
 pub struct ServerTls {
+    /// The certificate and its key: from files, which can be reloaded, or fixed.
     source: Source,
     /// The authorities of client certificates. Empty if clients need none.
     client_roots: Vec<Pem>,
@@ -46,7 +47,12 @@ pub struct ServerTls {
 #[derive(Clone)]
 enum Source {
     /// A chain and a private key.
-    Pair { chain: Pem, key: Pem },
+    Pair {
+        /// The server's certificate first, then those of its issuers.
+        chain: Pem,
+        /// The private key of the first certificate, unencrypted.
+        key: Pem,
+    },
     /// A configuration of the program.
     Config(Arc<ServerConfig>),
 }

@@ -24,6 +24,7 @@ use crate::{Error, WhenDown};
 ///
 /// Dropping it cancels the job if none of its bytes was taken. Otherwise the write task sends the rest.
 pub(super) struct WriteAll<'a, S> {
+    /// Where the job is queued, or the permit is taken.
     writer: &'a Writer<S>,
     /// The bytes of the job.
     bytes: &'a [u8],

@@ -40,6 +40,7 @@ pub(super) const CONTENTION_ROUNDS: u8 = 16;
 
 /// The writing side of a `SharedConn`.
 pub(super) struct Writer<S> {
+    /// Locked for a look or a change, never during a write: the permit has the write half.
     state: Mutex<WriterState<S>>,
     /// Whether the streams are sockets: the kernel has every byte that a socket has taken.
     pub(super) is_socket: bool,

@@ -30,12 +30,15 @@ use crate::{Address, Error};
 #[must_use = "it does nothing until it is passed to `Builder::tls`"]
 #[doc(alias("ssl", "rustls", "https", "certificate"))]
 pub struct Tls {
+    /// The program's own configuration, which replaces `roots` and `client`. `None`: one is built.
     config: Option<Arc<ClientConfig>>,
     /// Trusted roots; empty: the system's.
     roots: Vec<Pem>,
     /// The client's certificate chain and its private key.
     client: Option<(Pem, Pem)>,
+    /// Protocols in order of preference. Empty for none, or for those of `config`.
     alpn: Vec<Vec<u8>>,
+    /// The name that the certificate must be for. `None`: the host of the address.
     server_name: Option<String>,
 }
 
@@ -96,6 +99,13 @@ impl Tls {
     #[doc(alias("sni", "domain"))]
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
+        self
+    }
+
+    /// Sets the server name if the program has set none.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn server_name_or(mut self, name: &str) -> Self {
+        self.server_name.get_or_insert_with(|| name.to_owned());
         self
     }
 

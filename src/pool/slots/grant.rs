@@ -40,5 +40,6 @@ pub(in crate::pool) enum Grant<R, E> {
 pub(in crate::pool) struct Evicted<R> {
     /// The resource that holds the connection.
     pub(in crate::pool) resource: R,
+    /// The entry to release once the connection is closed.
     pub(in crate::pool) entry: EntryId,
 }

@@ -13,8 +13,11 @@ use super::grant::EntryId;
 pub(super) struct Lru<R> {
     /// By entry. Only the idle ones have a node.
     nodes: Vec<Option<Node<R>>>,
+    /// The number of nodes that are `Some`.
     len: usize,
+    /// The first to be evicted. `None` if the list is empty.
     oldest: Option<EntryId>,
+    /// Where `push` adds. `None` if the list is empty.
     newest: Option<EntryId>,
 }
 
@@ -27,10 +30,12 @@ struct Node<R> {
     since: Option<Instant>,
     /// The neighbours in the list.
     older: Option<EntryId>,
+    /// `None` for the newest.
     newer: Option<EntryId>,
 }
 
 impl<R> Lru<R> {
+    /// An empty list, which allocates with the first idle entry.
     pub(super) fn new() -> Self {
         Self { nodes: Vec::new(), len: 0, oldest: None, newest: None }
     }

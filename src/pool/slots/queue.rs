@@ -17,7 +17,12 @@ use super::grant::{Grant, WaiterId};
 #[derive(Debug)]
 pub(in crate::pool) enum Waiter<R, E> {
     /// It waits with this sequence number.
-    Waiting { seq: u64, waker: Waker },
+    Waiting {
+        /// Its place among all callers of the pool: a lower number came earlier.
+        seq: u64,
+        /// Called when something is granted. Each poll of the caller replaces it.
+        waker: Waker,
+    },
     /// It was granted this, and was woken.
     Granted(Grant<R, E>),
 }
@@ -32,6 +37,7 @@ pub(super) struct WaitQueue<R, E> {
 }
 
 impl<R, E> WaitQueue<R, E> {
+    /// A queue that allocates with the first waiter.
     pub(super) fn new() -> Self {
         Self { waiters: Slab::new(), order: VecDeque::new() }
     }

@@ -60,7 +60,12 @@ pub(in super::super) enum NextWrite {
     /// Write what is in its buffer.
     Buffer,
     /// The caller of this job writes its bytes itself. The stream has taken the first `written` of them.
-    Caller { number: u64, written: usize },
+    Caller {
+        /// The job's position in the order, by which its caller is found.
+        number: u64,
+        /// Where the caller goes on. 0 unless an earlier poll has written a part.
+        written: usize,
+    },
     /// There is nothing to write.
     Nothing,
 }
