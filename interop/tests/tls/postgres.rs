@@ -145,3 +145,15 @@ async fn invalid_tls_settings_are_named_by_build() {
     let error = Listener::builder(direct).tls(Tls::new().roots_pem(certificate("a").0)).build().unwrap_err();
     assert!(error.to_string().contains("sslnegotiation=direct"), "{error}");
 }
+
+/// A name that the program has set is never replaced by that of the host.
+#[test]
+fn server_name_that_is_malformed_is_refused_when_the_listener_is_built() {
+    let (certificate, _) = certificate("127.0.0.1");
+    let mut config = Config::new();
+    config.host("127.0.0.1").user("agent").ssl_mode(SslMode::Require);
+    let tls = Tls::new().roots_pem(certificate).server_name("not a name!");
+    let error = Listener::builder(config).tls(tls).build().unwrap_err();
+    assert!(matches!(error, Error::InvalidConfig(_)), "{error:?}");
+    assert!(error.to_string().contains("not a name!"), "{error}");
+}
