@@ -31,7 +31,7 @@ Options:
 
 Clients to try it with:
   cargo run --example echo_client -- --connect 127.0.0.1:7777
-  cargo run --features session --example tls_client -- 127.0.0.1:7777 cert.pem";
+  cargo run -p perconn-interop --example tls_client -- 127.0.0.1:7777 cert.pem";
 
 /// How long a stop waits for the clients that are being served.
 const DEADLINE: Duration = Duration::from_secs(5);

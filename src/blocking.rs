@@ -122,7 +122,7 @@ mod writing;
 ///
 /// An operation that need not wait costs one mutex lock more than on a `TcpStream`. One that waits is woken by the
 /// background thread, not directly by the kernel: a round trip of 64 bytes over the loopback took 1.4 times as long
-/// (`cargo bench --features blocking --bench blocking`).
+/// (`cargo bench -p perconn-benches --bench blocking`).
 ///
 /// # Within an async runtime
 ///

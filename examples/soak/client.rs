@@ -65,7 +65,7 @@ pub(crate) fn builder(
 /// What became of a wait.
 pub(crate) enum Waited<T> {
     Done(T),
-    /// The client's own patience was over, and the operation was dropped.
+    /// The client's own time limit had passed, and it dropped the operation.
     Cancelled,
     /// It waited for so long that the promise is broken.
     Hung,
@@ -83,7 +83,7 @@ impl Waits {
         Self { account: Arc::clone(account), since: Instant::now() }
     }
 
-    /// Waits for an operation, for as long as `patience` allows.
+    /// Waits for an operation, for as long as `time_limit` allows.
     pub(crate) async fn wait<T>(
         &mut self,
         what: &str,

@@ -51,7 +51,7 @@ impl Peer {
         self.stream.write_all(bytes).await
     }
 
-    /// Takes so many records, for so long at most, and sends answers or a stream of its own. An error: the client has
+    /// Takes up to this number of records, for a limited time, and sends answers or a stream of its own. An error: the client has
     /// ended the link.
     pub(crate) async fn talk(&mut self, records: u64, limit: Duration) -> io::Result<()> {
         let Self { stream, is_streaming, receiving, sending } = self;
@@ -71,7 +71,7 @@ impl Peer {
             }
             sending.push(&mut output).await
         };
-        // That it took too long is no error: the link comes to its fault without so many records.
+        // The time limit is no error: the link comes to its fault with fewer records.
         timeout(limit, talk).await.unwrap_or(Ok(()))
     }
 

@@ -95,8 +95,8 @@ pub(crate) enum FaultKind {
     HalfRecord,
     /// Reads little at a time.
     SlowReads,
-    /// Leaves the end to the client, or to its own patience.
-    Patience,
+    /// Leaves the end to the client, or to a time limit.
+    TimeLimit,
 }
 
 impl Fault {
@@ -112,7 +112,7 @@ impl Fault {
             15 => FaultKind::Absence,
             16..=17 => FaultKind::HalfRecord,
             18..=19 => FaultKind::SlowReads,
-            _ => FaultKind::Patience,
+            _ => FaultKind::TimeLimit,
         };
         // Now and then a link lives for long, so that the delays start over.
         let most = if random.random_bool(0.1) { 300 } else { 30 };

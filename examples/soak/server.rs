@@ -20,7 +20,7 @@ use crate::plan::{Fault, FaultKind, Habits};
 pub(crate) const GREETING: &[u8; 15] = b"welcome, client";
 
 /// How long a link may take to come to its fault. A client that was cut off in silence is given up then.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TALK_LIMIT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Server {
     address: SocketAddr,
@@ -117,7 +117,7 @@ async fn come_to(peer: &mut Peer, fault: Fault, has_greeting: bool) -> io::Resul
         _ if has_greeting => peer.send_plain(GREETING).await?,
         _ => {}
     }
-    peer.talk(fault.after, PATIENCE).await?;
+    peer.talk(fault.after, TALK_LIMIT).await?;
     Ok(match fault.kind {
         FaultKind::Close => End::Drain,
         FaultKind::AcceptAndClose | FaultKind::CutGreeting | FaultKind::Absence => choose(End::Drain),
@@ -130,7 +130,7 @@ async fn come_to(peer: &mut Peer, fault: Fault, has_greeting: bool) -> io::Resul
         FaultKind::Stall => {
             sleep(fault.time).await;
             if fault.is_orderly {
-                peer.talk(fault.after, PATIENCE).await?;
+                peer.talk(fault.after, TALK_LIMIT).await?;
             }
             choose(End::Drain)
         }
@@ -142,8 +142,8 @@ async fn come_to(peer: &mut Peer, fault: Fault, has_greeting: bool) -> io::Resul
             peer.read_slowly(Instant::now() + fault.time).await?;
             choose(End::Drain)
         }
-        FaultKind::Patience => {
-            peer.talk(u64::MAX, PATIENCE).await?;
+        FaultKind::TimeLimit => {
+            peer.talk(u64::MAX, TALK_LIMIT).await?;
             End::Drain
         }
     })

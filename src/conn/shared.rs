@@ -32,6 +32,7 @@ use super::{Conn, ReadHalf};
 use crate::conn_state::{ConnState, End};
 use crate::{Error, Status, StatusWatch};
 
+mod drive;
 mod queue;
 mod write_all;
 mod write_permit;

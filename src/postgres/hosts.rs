@@ -59,7 +59,7 @@ impl Host {
         Ok(stream)
     }
 
-    /// Tells the dialer that its last dial was of no use.
+    /// Reports to the dialer that its last dial was of no use.
     pub(super) fn dial_failed(&mut self) {
         self.dialer.dial_failed();
     }

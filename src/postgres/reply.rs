@@ -29,7 +29,7 @@ pub(super) fn reply<T>(sender: ReplySender<T>, outcome: Result<T, Error>) {
     ignore(|| drop(sender.send(outcome)));
 }
 
-/// Tells all of these callers that the server has done what they asked for.
+/// Reports to all of these callers that the server has done what they asked for.
 pub(super) fn acknowledge(waiters: impl IntoIterator<Item = Waiter>) {
     waiters.into_iter().for_each(|waiter| reply(waiter, Ok(())));
 }

@@ -211,7 +211,7 @@ async fn start() -> Run {
 }
 
 /// Asserts that whole frames arrived on every link, in order, none twice, and that no frame was lost silently.
-fn judge(seen: &[Vec<u64>], reported: &[u64], sent: &[Sent]) {
+fn check_delivery(seen: &[Vec<u64>], reported: &[u64], sent: &[Sent]) {
     let all: Vec<_> = seen.concat();
     assert!(all.is_sorted_by(|a, b| a < b), "frames came out of order, or twice: {all:?}");
     assert_eq!(all.last(), Some(&(sent.len() as u64 - 1)), "the last frame was confirmed and its link is up");
@@ -236,7 +236,7 @@ async fn halves() {
     let read = reader.await.unwrap();
     let (write, reported, sent) = writer.await.unwrap();
     drop((read, write));
-    judge(&server.await.unwrap(), &reported, &sent);
+    check_delivery(&server.await.unwrap(), &reported, &sent);
     assert_eq!(reported, (1..=links()).collect::<Vec<_>>(), "the write half reports each break");
 }
 
@@ -248,7 +248,7 @@ async fn whole() {
     let stream = reader.await.unwrap();
     let (sink, reported, sent) = writer.await.unwrap();
     drop((sink, stream));
-    judge(&server.await.unwrap(), &reported, &sent);
+    check_delivery(&server.await.unwrap(), &reported, &sent);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

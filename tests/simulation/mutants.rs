@@ -38,19 +38,19 @@ const MUTANTS: &[Mutant] = &[
         broken: "self.pending_on = generation.min(0);",
     },
     Mutant {
-        name: "a break that is told twice",
+        name: "a break that is reported twice",
         file: "src/conn/slow_path.rs",
         original: "self.last_reported = fault.generation;",
         broken: "self.last_reported = fault.generation - u64::from(fault.generation % 5 == 0);",
     },
     Mutant {
-        name: "a break that is not told",
+        name: "a break that is not reported",
         file: "src/conn_state/inner.rs",
         original: "self.faults.iter().find(|fault| fault.generation > last_reported).cloned()",
         broken: "self.faults.iter().find(|fault| fault.generation > last_reported.max(1)).cloned()",
     },
     Mutant {
-        name: "the newest break told for the oldest",
+        name: "the newest break reported in place of the oldest",
         file: "src/conn_state/inner.rs",
         original: "self.faults.iter().find(|fault| fault.generation > last_reported).cloned()",
         broken: "self.faults.iter().rev().find(|fault| fault.generation > last_reported).cloned()",
@@ -62,7 +62,7 @@ const MUTANTS: &[Mutant] = &[
         broken: "if generation == 0 && link.stream.check_closed(&mut dir.last_check, |stream| (context.is_closed)(stream)) {",
     },
     Mutant {
-        name: "last bytes that are not read before the break is told",
+        name: "bytes that are not read before the break is reported",
         file: "src/conn/slow_path.rs",
         original: "Some(buf) => ready!(self.poll_read_leftover(dir, cx, &fault, buf)),",
         broken: "Some(_) => self.report_to_reader(dir, &fault),",
@@ -140,7 +140,7 @@ const MUTANTS: &[Mutant] = &[
         broken: "let _ = start;",
     },
     Mutant {
-        name: "a caller of many bytes that leaves without a word",
+        name: "a large job that is cancelled and leaves no trace",
         file: "src/conn/shared/queue.rs",
         original: "} else if job.storage == Storage::Large {",
         broken: "} else if job.storage == Storage::Large && bytes.is_empty() {",

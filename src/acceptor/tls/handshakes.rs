@@ -44,7 +44,7 @@ struct OngoingHandshakes {
 struct OngoingHandshake {
     /// It is not evicted before this.
     safe_until: Instant,
-    /// Tells its task that it is evicted.
+    /// Notifies its task that it is evicted.
     evicted: Arc<Notify>,
 }
 

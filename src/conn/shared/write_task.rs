@@ -14,7 +14,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time;
 
-use super::write_permit::{Stopped, WritePermit};
+use super::drive::Stopped;
+use super::write_permit::WritePermit;
 use super::writer::{Writer, WriterState};
 use crate::conn_state::End;
 use crate::panics::{catch, wake};

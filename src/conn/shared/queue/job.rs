@@ -1,6 +1,6 @@
 //! One job of the queue.
 //!
-//! Next: [`write_permit`](super::super::write_permit), which writes the jobs.
+//! Next: [`drive`](super::super::drive), which writes the jobs.
 
 use std::task::Waker;
 
