@@ -81,6 +81,8 @@ impl StatusWatch {
     }
 
     /// The status at this moment.
+    ///
+    /// It is a copy, so nothing waits for you while you look at it. [`changed`](Self::changed) does not count it as seen.
     pub fn current(&self) -> Status {
         *self.receiver.borrow()
     }
@@ -100,7 +102,21 @@ impl StatusWatch {
 
     /// Waits until the status meets a condition. Returns at once if it does so now.
     ///
-    /// Returns `None` if it never will: the status is [final](Status::is_final) and does not meet the condition.
+    /// Returns `None` if it never will: the status is [final](Status::is_final) and does not meet the condition. A status that
+    /// comes and goes while this future is not polled may be missed.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// # let address = server.local_addr()?;
+    /// let conn = perconn::Conn::connect(address).await?;
+    /// let mut watch = conn.watch_status();
+    /// drop(server.accept().await?); // the server closes
+    /// assert!(watch.wait_for(|status| !status.is_connected()).await.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
     ///

@@ -1,4 +1,7 @@
 //! The dialer of Unix domain sockets.
+//!
+//! A path needs no resolution and no race of addresses, so a dial is one connect(2). It fails at once if nothing listens
+//! there: the actor's delays then decide when to try again. Next: [`TcpDialer`](crate::TcpDialer), the dialer for TCP.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +21,17 @@ pub struct UnixDialer {
 
 impl UnixDialer {
     /// A dialer for the socket at this path. The path is checked when the connection is built.
+    ///
+    /// ```no_run
+    /// use perconn::{Conn, UnixDialer};
+    ///
+    /// # fn example() -> Result<(), perconn::Error> {
+    /// // The same as `Conn::unix("/run/agent.sock")`, with an address of your own for errors and logs.
+    /// let conn = Conn::builder("agent").dialer(UnixDialer::new("/run/agent.sock")).build()?;
+    /// # drop(conn);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// On Linux, a path that begins with a zero byte is a name in the abstract namespace (unix(7)).
     pub fn new(path: impl Into<PathBuf>) -> Self {

@@ -89,6 +89,9 @@ impl Socket {
     }
 
     /// Reads some bytes. `Ok` with an unchanged buffer is the end of the stream.
+    ///
+    /// The buffer must have room: with none, the end of the stream could not be told from a full buffer. The operations of
+    /// a handle return before they get here.
     #[inline]
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // This takes from the task's budget itself and checks the readiness only inside `try_io`. Calling tokio's
@@ -115,6 +118,9 @@ impl Socket {
     }
 
     /// Writes some bytes. The kernel has what it returns.
+    ///
+    /// Whether the peer has closed is checked before, by [`check_closed`](super::StreamRef::check_closed): the kernel
+    /// accepts the first write after the peer's close without an error.
     #[inline]
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, bufs: WriteBufs<'_>) -> Poll<io::Result<usize>> {
         let budget = ready!(coop::poll_proceed(cx));
