@@ -7,8 +7,12 @@
 //! `checker.rs`.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// A rule, and how it is broken.
 struct Mutant {
@@ -173,26 +177,59 @@ fn every_mutant_is_caught() {
     println!("{} mutants, and every one was caught", MUTANTS.len());
 }
 
+/// How long a mutant may run. One that neither ends nor violates anything hangs, which is a violation, too.
+const TIME_LIMIT: Duration = Duration::from_secs(180);
+
 /// Builds the copy and runs schedules with it. Returns the first violation.
+///
+/// Ends the mutant as soon as it has printed a violation: in another of its threads it may be in an endless loop.
 fn run(copy: &Path) -> Option<String> {
+    let mut mutant = Command::new(build(copy))
+        .args(["--exact", "every_promise_holds", "--nocapture"])
+        .current_dir(copy)
+        .env("PERCONN_SIMULATION_SEEDS", SCHEDULES)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the mutant can be started");
+    let output = BufReader::new(mutant.stdout.take().expect("its output is a pipe"));
+    let (sender, lines) = mpsc::channel();
+    let reader = thread::spawn(move || output.lines().map_while(Result::ok).all(|line| sender.send(line).is_ok()));
+    let end = Instant::now() + TIME_LIMIT;
+    let mut is_running_it = false;
+    let finding = loop {
+        match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(line) if line.contains("broke a promise") => break Some(line),
+            Ok(line) => is_running_it |= line.contains("running 1 test"),
+            Err(RecvTimeoutError::Timeout) => break Some(format!("it hangs: no end after {TIME_LIMIT:?}")),
+            Err(RecvTimeoutError::Disconnected) => break None,
+        }
+    };
+    mutant.kill().expect("the mutant can be ended");
+    mutant.wait().expect("the mutant has ended");
+    drop(lines);
+    reader.join().expect("the reader does not panic");
+    assert!(is_running_it, "the mutant has no test `every_promise_holds`");
+    finding.map(|finding| finding.split("; ").next().unwrap_or(&finding).to_owned())
+}
+
+/// Builds the copy's simulation. Returns the path of the program.
+fn build(copy: &Path) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target folder");
     let output = Command::new(env!("CARGO"))
-        .args(["test", "--offline", "--test", "simulation"])
+        .args(["test", "--offline", "--no-run", "--test", "simulation"])
         // Built as for the other tests and in the same folder, so that most dependencies need no new build.
         .args(["--config", "profile.dev.opt-level=1", "--config", "profile.dev.package.tokio.opt-level=1"])
         .args(["--config", "profile.dev.package.'*'.opt-level=0"])
-        .args(["--", "--exact", "every_promise_holds", "--nocapture"])
         .current_dir(copy)
         .env("CARGO_TARGET_DIR", target)
-        .env("PERCONN_SIMULATION_SEEDS", SCHEDULES)
         .output()
         .expect("cargo can be run");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(out.contains("running 1 test"), "the mutant was not built:\n{err}");
-    let finding = out.lines().find(|line| line.contains("broke a promise"))?;
-    let first = finding.split("; ").next().unwrap_or(finding);
-    assert!(!output.status.success());
-    Some(first.to_owned())
+    let messages = String::from_utf8_lossy(&output.stderr);
+    // Executable tests/simulation/main.rs (/target/debug/deps/simulation-0123456789abcdef)
+    let path = messages.lines().find_map(|line| line.trim().strip_prefix("Executable")?.split_once('('));
+    let (_, path) = path.unwrap_or_else(|| panic!("the mutant was not built:\n{messages}"));
+    copy.join(path.trim_end_matches(')'))
 }
 
 /// Copies a file or a folder. Leaves files alone that have not changed, so that cargo does not build them again.
