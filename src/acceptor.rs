@@ -185,7 +185,7 @@ impl Acceptor {
     /// `deadline`.
     ///
     /// A connection ends at its next read that finds nothing under way: the read returns `Ok(0)`, as if the peer had closed.
-    /// [`Stream`] defines what is under way. With a deadline of zero, every connection is cut at once. Clients in the kernel's
+    /// [`Stream`] defines what is under way. With a deadline of zero, every connection with something under way is cut at once. Clients in the kernel's
     /// queue are reset. Clients in a TLS handshake are closed.
     ///
     /// It waits until all connections have ended, but at most one second after it has cut them. A second call waits for the same

@@ -27,7 +27,7 @@ use crate::backoff::Backoff;
 use crate::conn_state::{Command, ConnState, End};
 use crate::dial::Dial;
 use crate::fault::{Cause, Fault};
-use crate::hooks::Hooks;
+use crate::hooks::{Hooks, debug};
 use crate::io_error::SharedIoError;
 use crate::link::Socket;
 use crate::panics::ignore;
@@ -145,7 +145,7 @@ impl<D: Dial> Actor<D> {
 
     /// Dials once. A command that changes the state drops the dial.
     async fn dial(&mut self, state: ActorState, outage: Outage) -> ActorEvent<D::Stream> {
-        log::debug!(target: "perconn", "dial {} to {}", outage.attempt, self.conn_state.address);
+        debug(format_args!("dial {} to {}", outage.attempt, self.conn_state.address));
         let dial = dial_and_set_up(&mut self.dialer, self.dial_timeout, self.options.as_deref().copied());
         let event = until_command(&self.conn_state, state, &self.limits, dial).await;
         event.unwrap_or_else(|outcome| match outcome {

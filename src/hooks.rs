@@ -61,6 +61,13 @@ pub(crate) fn warn(text: impl Display) {
     ignore(|| log::warn!(target: "perconn", "{text}"));
 }
 
+/// Logs a line for a person who looks for a fault, on the target `perconn`. A backend that panics does no harm here either.
+///
+/// The text is made only if the level is enabled.
+pub(crate) fn debug(text: impl Display) {
+    ignore(|| log::debug!(target: "perconn", "{text}"));
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};

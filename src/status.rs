@@ -103,7 +103,8 @@ impl StatusWatch {
     /// Waits until the status meets a condition. Returns at once if it does so now.
     ///
     /// Returns `None` if it never will: the status is [final](Status::is_final) and does not meet the condition. A status that
-    /// comes and goes while this future is not polled may be missed.
+    /// comes and goes while this future is not polled may be missed. The status that it returns counts as seen by
+    /// [`changed`](Self::changed); one that does not meet the condition does not.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

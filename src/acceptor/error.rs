@@ -2,9 +2,11 @@
 //!
 //! Next: [`super::event`], for what goes wrong on one connection.
 
+use std::fmt;
 use std::io;
 
 use super::Peer;
+use crate::causes::WithCauses;
 
 /// Why an acceptor could not be built, why it ended by itself, and what its logger receives.
 ///
@@ -95,6 +97,23 @@ impl Error {
             | Self::AcceptPanicked { .. }
             | Self::HookPanicked { .. } => io::ErrorKind::Other,
         }
+    }
+
+    /// This error and its causes in one line, for a log.
+    ///
+    /// ```
+    /// use perconn::acceptor::{Acceptor, Error};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// // An address of the documentation, which no machine has.
+    /// let error = Acceptor::builder("192.0.2.1:7777").handler(async |_, _| Ok(())).build().unwrap_err();
+    /// println!("{}", error.with_causes()); // cannot listen on 192.0.2.1:7777: Cannot assign requested address (os error 99)
+    /// # assert!(error.with_causes().to_string().starts_with("cannot listen on 192.0.2.1:7777: "));
+    /// # }
+    /// ```
+    pub fn with_causes(&self) -> impl fmt::Display + '_ {
+        WithCauses(self)
     }
 
     /// The error of a setting that cannot work, ready to be returned from a check with any `Ok` type.

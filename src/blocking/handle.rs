@@ -132,6 +132,13 @@ impl<S> Conn<S> {
         self.shared.reader.lock().generation()
     }
 
+    /// The number of the newest link whose break this handle has reported, 0 before the first.
+    ///
+    /// After a read that returned `Ok(0)`, which carries no error to say it, this is the link that the peer closed.
+    pub fn last_reported(&self) -> u64 {
+        self.state.last_reported()
+    }
+
     /// Whether a link is up, as far as this machine knows.
     pub fn is_connected(&self) -> bool {
         self.shared.reader.lock().is_connected()

@@ -215,6 +215,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
 }
 
 impl<S> SharedConn<S> {
+    /// The number of the newest link whose break a read of this clone has reported, 0 before the first.
+    ///
+    /// After a read that returned `Ok(0)`, which carries no error to say it, this is the link that the peer closed.
+    pub fn last_reported(&self) -> u64 {
+        self.last_reported.load(Ordering::Relaxed)
+    }
+
     state_methods!(self => self.inner.conn_state);
 }
 

@@ -7,6 +7,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::causes::WithCauses;
+
 /// Why [`Resource::get`](super::Resource::get) and its relatives have nothing to lend.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -50,6 +52,26 @@ impl GetError {
             Self::Busy { .. } => io::ErrorKind::WouldBlock,
             Self::Closed => io::ErrorKind::NotConnected,
         }
+    }
+}
+
+impl GetError {
+    /// This error and its causes in one line, for a log.
+    ///
+    /// ```
+    /// use perconn::pool::Pool;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), perconn::Error> {
+    /// let agent = Pool::new(8)?.resource("127.0.0.1:1")?;
+    /// let error = agent.get().await.unwrap_err();
+    /// println!("{}", error.with_causes()); // dial to 127.0.0.1:1 failed: Connection refused (os error 111)
+    /// # assert!(error.with_causes().to_string().starts_with("dial to 127.0.0.1:1 failed: "));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_causes(&self) -> impl fmt::Display + '_ {
+        WithCauses(self)
     }
 }
 

@@ -22,6 +22,7 @@ use super::reply::{UserQuery, acknowledge};
 use super::stream::SwapStream;
 use crate::Session;
 use crate::dial::BoxedStream;
+use crate::hooks::debug;
 use crate::panics::wake;
 use crate::poll_once::poll_once;
 
@@ -166,7 +167,7 @@ impl ServerConnection {
         for _ in 0..BATCH {
             match ready!(self.protocol.poll_message(cx)) {
                 Some(Ok(AsyncMessage::Notice(notice))) => {
-                    log::debug!(target: "perconn", "PostgreSQL: {}: {}", notice.severity(), notice.message());
+                    debug(format_args!("PostgreSQL: {}: {}", notice.severity(), notice.message()));
                 }
                 // Only a notification that is too long for the decoder. The ones before it come first.
                 Some(Ok(AsyncMessage::Notification(long))) => {

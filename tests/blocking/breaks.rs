@@ -26,7 +26,9 @@ fn break_reported_by_a_read_is_not_reported_by_the_next_write() {
     let server = Server::start();
     let (mut conn, peer) = server.pair();
     drop(peer);
+    let other = conn.try_clone().unwrap();
     assert_eq!(conn.read(&mut [0; 8]).unwrap(), 0);
+    assert_eq!((conn.last_reported(), other.last_reported()), (1, 0));
     let mut peer = server.accept();
     conn.write_all(b"new").unwrap();
     let mut bytes = [0; 3];

@@ -51,6 +51,7 @@ async fn clone_that_missed_many_breaks_reports_none_twice() {
     drop(next(&mut peers, 1).await);
     // Only `conn` reports the first break; `clone` reads nothing.
     assert_eq!(in_time("read", conn.read(&mut [0; 8])).await.unwrap(), 0);
+    assert_eq!((conn.last_reported(), clone.last_reported()), (1, 0));
     for generation in 2..=19 {
         let _peer = next(&mut peers, generation).await;
         conn.reconnect();
