@@ -52,8 +52,8 @@
 //! | its handler panics | the end of the stream, or a reset if data from the client was unread |
 //! | the acceptor stops | the end of the stream as soon as nothing is under way; at the deadline it is cut, which looks like a panic |
 //!
-//! Next: [`AcceptorBuilder`], for the settings, and [`Stream`], for what a handler gets. In the source, `accept_loop` begins the
-//! way of a connection.
+//! Next: [`AcceptorBuilder`], for the settings, and [`Stream`], for what a handler gets. In the source, `accept_loop`
+//! begins the way of a connection.
 
 use std::fmt;
 use std::io;
@@ -109,8 +109,8 @@ mod wait_clock;
 
 /// Accepts connections and serves a limited number of them at once; see [the module](self).
 ///
-/// Drop it to stop it by force: it accepts nothing more, its port becomes free, and its open connections are cut. That happens
-/// as soon as its runtime runs its tasks. To let connections finish, call [`stop`](Self::stop) first.
+/// Drop it to stop it by force: it accepts nothing more, its port becomes free, and its open connections are cut.
+/// That happens as soon as its runtime runs its tasks. To let connections finish, call [`stop`](Self::stop) first.
 #[must_use = "an acceptor stops when it is dropped"]
 pub struct Acceptor {
     /// Shared with the accept loop and the connections, which end through it when the acceptor is stopped or dropped.
@@ -134,8 +134,8 @@ pub struct Stopped {
     pub cut: usize,
 }
 
-/// How long `stop` waits for connections to end after it has cut them. Only a handler that blocks its thread takes longer, or a
-/// runtime that does not run.
+/// How long `stop` waits for connections to end after it has cut them. Only a handler that blocks its thread takes
+/// longer, or a runtime that does not run.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Acceptor {
@@ -161,13 +161,13 @@ impl Acceptor {
         self.registry.stats()
     }
 
-    /// Loads the certificate files at once, for sessions that begin from now on. If they are not usable, the old certificates
-    /// stay in use.
+    /// Loads the certificate files at once, for sessions that begin from now on. If they are not usable, the old
+    /// certificates stay in use.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] if the files are not usable, if the acceptor has no TLS, or if its runtime shuts down. The event
-    /// hook receives the same error.
+    /// [`Error::InvalidConfig`] if the files are not usable, if the acceptor has no TLS, or if its runtime shuts
+    /// down. The event hook receives the same error.
     ///
     /// # Cancel safety
     ///
@@ -181,21 +181,22 @@ impl Acceptor {
         reload.await.unwrap_or_else(|_| Err(Arc::new(Error::RuntimeShutdown)))
     }
 
-    /// Stops the acceptor: closes the listener, lets busy connections finish, ends idle ones, and cuts what is left after
-    /// `deadline`.
+    /// Stops the acceptor: closes the listener, lets busy connections finish, ends idle ones, and cuts what is left
+    /// after `deadline`.
     ///
-    /// A connection ends at its next read that finds nothing under way: the read returns `Ok(0)`, as if the peer had closed.
-    /// [`Stream`] defines what is under way. With a deadline of zero, every connection with something under way is cut at once. Clients in the kernel's
-    /// queue are reset. Clients in a TLS handshake are closed.
+    /// A connection ends at its next read that finds nothing under way: the read returns `Ok(0)`, as if the peer had
+    /// closed. [`Stream`] defines what is under way. With a deadline of zero, every connection with something under
+    /// way is cut at once. Clients in the kernel's queue are reset. Clients in a TLS handshake are closed.
     ///
-    /// It waits until all connections have ended, but at most one second after it has cut them. A second call waits for the same
-    /// end, with a deadline of its own, and returns the same figures.
+    /// It waits until all connections have ended, but at most one second after it has cut them. A second call waits
+    /// for the same end, with a deadline of its own, and returns the same figures.
     ///
     /// A handler must not wait for this in its own task, as the stop waits for that handler. Spawn the call instead.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the acceptor goes on stopping, but nothing is cut at the deadline. Call it again for that.
+    /// If the future is dropped, the acceptor goes on stopping, but nothing is cut at the deadline. Call it again for
+    /// that.
     pub async fn stop(&self, deadline: Duration) -> Stopped {
         let registry = &self.registry;
         registry.drain();
@@ -207,16 +208,20 @@ impl Acceptor {
         registry.stopped()
     }
 
-    /// Waits until the acceptor has ended: it accepts no more connections, its port is free, and all of its connections are gone.
+    /// Waits until the acceptor has ended: it accepts no more connections, its port is free, and all of its
+    /// connections are gone.
     ///
-    /// It only waits and stops nothing. The acceptor ends because the program [stops](Self::stop) it, or by itself: its runtime
-    /// shuts down, or its accept loop panics. An acceptor that has ended by itself lets its open connections go on; call `stop`
-    /// to end them. [`Event::Ended`] reports such an end at once, and the logger receives it as well.
+    /// It only waits and stops nothing. The acceptor ends because the program [stops](Self::stop) it, or by itself:
+    /// its runtime shuts down, or its accept loop panics. An acceptor that has ended by itself lets its open
+    /// connections go on; call `stop` to end them. [`Event::Ended`] reports such an end at once, and the logger
+    /// receives it as well.
     ///
-    /// A client in a TLS handshake, and one that is being [refused](AcceptorBuilder::refusal), does not count as a connection.
+    /// A client in a TLS handshake, and one that is being [refused](AcceptorBuilder::refusal), does not count as a
+    /// connection.
     ///
-    /// It can be called any number of times, at any time, from any runtime. Once the acceptor has ended, it returns at once. A
-    /// handler must not wait for this in its own task, as its own connection is one of those that are waited for.
+    /// It can be called any number of times, at any time, from any runtime. Once the acceptor has ended, it returns
+    /// at once. A handler must not wait for this in its own task, as its own connection is one of those that are
+    /// waited for.
     ///
     /// ```
     /// use std::time::Duration;
@@ -237,8 +242,8 @@ impl Acceptor {
     ///
     /// # Errors
     ///
-    /// The cause, if the acceptor ended by itself: [`Error::RuntimeShutdown`] or [`Error::AcceptPanicked`]. The event hook
-    /// receives the same error. `Ok` if the program stopped it.
+    /// The cause, if the acceptor ended by itself: [`Error::RuntimeShutdown`] or [`Error::AcceptPanicked`]. The event
+    /// hook receives the same error. `Ok` if the program stopped it.
     ///
     /// # Cancel safety
     ///

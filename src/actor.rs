@@ -7,9 +7,9 @@
 //! handles --Command--> actor --Input--> rules --Action--> actor --> dial, delay, hooks, ConnState
 //! ```
 //!
-//! Whatever the actor waits for, it also waits for commands. So a close takes effect in the middle of a dial, a set-up or
-//! a delay. While a link is up, the actor also waits for the peer's close. So it notices a break and redials while nothing
-//! reads or writes. Next: [`rules`], then [`Dial`].
+//! Whatever the actor waits for, it also waits for commands. So a close takes effect in the middle of a dial, a
+//! set-up or a delay. While a link is up, the actor also waits for the peer's close. So it notices a break and
+//! redials while nothing reads or writes. Next: [`rules`], then [`Dial`].
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};

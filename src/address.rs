@@ -59,7 +59,8 @@ impl Address {
     }
 }
 
-/// Checks the form of a host: a name, an IPv4 address, or an IPv6 address in brackets with or without a zone (RFC 4007).
+/// Checks the form of a host: a name, an IPv4 address, or an IPv6 address in brackets with or without a zone (RFC
+/// 4007).
 ///
 /// A name has the form of RFC 1123. Underscores are allowed as well, as the resolver decides which names exist.
 fn check_host(host: &str) -> Result<(), &'static str> {

@@ -1,12 +1,12 @@
 //! The delays between dials.
 //!
 //! Each delay is drawn from a window that grows with the outage, with one of two kinds of [`Jitter`]. The window lies
-//! below the longest delay and never above it. So delays stay spread out however long the outage lasts, and never exceed
-//! the longest delay.
+//! below the longest delay and never above it. So delays stay spread out however long the outage lasts, and never
+//! exceed the longest delay.
 //!
 //! The redial after a *stable* link uses [`Backoff::first_delay`] instead. Nothing suggests yet that the peer is in
-//! trouble, so a random part of the shortest delay is enough to spread a crowd of clients. Next: `actor/rules.rs`, which
-//! decides between the two.
+//! trouble, so a random part of the shortest delay is enough to spread a crowd of clients. Next: `actor/rules.rs`,
+//! which decides between the two.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -14,18 +14,20 @@ use std::time::Duration;
 use rand::rngs::{SmallRng, SysRng};
 use rand::{RngExt, SeedableRng};
 
-/// How the window of the delays grows, by the terms of the AWS Architecture Blog ("Exponential Backoff And Jitter", 2015).
+/// How the window of the delays grows, by the terms of the AWS Architecture Blog ("Exponential Backoff And Jitter",
+/// 2015).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Jitter {
     /// "Full jitter" with a minimum: the n-th delay is uniform in `min ..= min(max, min * 2^n)`.
     ///
     /// For peers with many clients, as the delays are spread as widely as possible.
     Full,
-    /// "Equal jitter": the first three delays are uniform in `min ..= min * 2`, then both ends of the window grow 2.5-fold.
+    /// "Equal jitter": the first three delays are uniform in `min ..= min * 2`, then both ends of the window grow
+    /// 2.5-fold.
     ///
-    /// For clients that have to be back soon. An outage can end at any moment between two dials. For the same mean delay,
-    /// equal delays make the wait from that moment to the next dial shorter than unequal ones. For the same reason the
-    /// delays start larger and grow later than delays that double from a small one.
+    /// For clients that have to be back soon. An outage can end at any moment between two dials. For the same mean
+    /// delay, equal delays make the wait from that moment to the next dial shorter than unequal ones. For the same
+    /// reason the delays start larger and grow later than delays that double from a small one.
     #[cfg(feature = "postgres")]
     Equal,
 }

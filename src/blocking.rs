@@ -54,71 +54,71 @@ mod writing;
 
 /// A connection that outlives its sockets, read and written like a [`std::net::TcpStream`].
 ///
-/// It is the blocking form of [`perconn::Conn`](crate::Conn), with the same settings and promises. When a link breaks, one
-/// operation returns an ordinary [`io::Error`], or `Ok(0)` from a read if the peer closed cleanly. The next operation works
-/// on a fresh link, or waits for it as [`Builder::when_down`] says. What `perconn::Conn` says of
-/// [reconnection](crate::Conn#reconnection), [data loss](crate::Conn#data-loss) and
-/// [buffers on top](crate::Conn#buffers-on-top) holds here, too.
+/// It is the blocking form of [`perconn::Conn`](crate::Conn), with the same settings and promises. When a link
+/// breaks, one operation returns an ordinary [`io::Error`], or `Ok(0)` from a read if the peer closed cleanly. The
+/// next operation works on a fresh link, or waits for it as [`Builder::when_down`] says. What `perconn::Conn` says of
+/// [reconnection](crate::Conn#reconnection), [data loss](crate::Conn#data-loss) and [buffers on
+/// top](crate::Conn#buffers-on-top) holds here, too.
 ///
 /// All settings are those of the core's [`Builder`]. It ends with [`connect_blocking`](Builder::connect_blocking) or
 /// [`build_blocking`](Builder::build_blocking).
 ///
-/// `docs/tcp_stream.md` lists what else differs from std's `TcpStream`: `shutdown` takes no argument, the builder sets the
-/// options of the socket, and there is no `peek`, no `set_nonblocking` and no access to the descriptor.
+/// `docs/tcp_stream.md` lists what else differs from std's `TcpStream`: `shutdown` takes no argument, the builder
+/// sets the options of the socket, and there is no `peek`, no `set_nonblocking` and no access to the descriptor.
 ///
 /// # Several threads
 ///
-/// As with a `TcpStream`, you can read and write `&Conn`, and [`try_clone`](Conn::try_clone) makes another handle on the
-/// same connection. A waiting read never keeps a write waiting.
+/// As with a `TcpStream`, you can read and write `&Conn`, and [`try_clone`](Conn::try_clone) makes another handle on
+/// the same connection. A waiting read never keeps a write waiting.
 ///
-/// Give each thread a handle of its own. Each handle reports each break exactly once: its next operation, a read or a write,
-/// returns it before the handle touches the next link.
+/// Give each thread a handle of its own. Each handle reports each break exactly once: its next operation, a read or a
+/// write, returns it before the handle touches the next link.
 ///
-/// If several threads read, each call gets some of the bytes, and no byte goes to two calls. The bytes of one `write` call,
-/// and so of one `write_all`, are contiguous on the link: a call takes all its bytes, unless its timeout passes or the
-/// link breaks first. `write!` makes several calls: format into a `String` first, or use a
+/// If several threads read, each call gets some of the bytes, and no byte goes to two calls. The bytes of one `write`
+/// call, and so of one `write_all`, are contiguous on the link: a call takes all its bytes, unless its timeout passes
+/// or the link breaks first. `write!` makes several calls: format into a `String` first, or use a
 /// [`BufWriter`](std::io::BufWriter).
 ///
 /// If two threads share one handle, and a read and a write both wait when the link breaks, both return the error. A
 /// direction in which no operation was under way may not report that break.
 ///
-/// If a *write* reports a break, the handle's next read drops what had arrived on that link and was not read. A reader with a
-/// handle of its own reads those bytes, if it reads before another handle drops them.
+/// If a *write* reports a break, the handle's next read drops what had arrived on that link and was not read. A
+/// reader with a handle of its own reads those bytes, if it reads before another handle drops them.
 ///
 /// # Timeouts
 ///
-/// [`set_read_timeout`](Conn::set_read_timeout) and [`set_write_timeout`](Conn::set_write_timeout) limit the operations of
-/// this handle, and those of clones made later. The wait for a link counts. An operation that times out fails with
-/// [`WouldBlock`](io::ErrorKind::WouldBlock), as on a `TcpStream` on Unix. No break has that kind.
+/// [`set_read_timeout`](Conn::set_read_timeout) and [`set_write_timeout`](Conn::set_write_timeout) limit the
+/// operations of this handle, and those of clones made later. The wait for a link counts. An operation that times out
+/// fails with [`WouldBlock`](io::ErrorKind::WouldBlock), as on a `TcpStream` on Unix. No break has that kind.
 ///
-/// A timeout is not a break: no byte is lost, and you can try the operation again. A `write` that has sent a part returns
-/// `Ok` with the length of the part. Until you send the rest, writes of other handles can come between. (`write_all` and
-/// `read_exact` do not say how far they came.)
+/// A timeout is not a break: no byte is lost, and you can try the operation again. A `write` that has sent a part
+/// returns `Ok` with the length of the part. Until you send the rest, writes of other handles can come between.
+/// (`write_all` and `read_exact` do not say how far they came.)
 ///
 /// [`WhenDown::WaitFor`](crate::WhenDown::WaitFor) limits each call's wait for a link as well. That limit fails with
 /// [`TimedOut`](io::ErrorKind::TimedOut).
 ///
-/// After a `write` that has sent a part, the handle's next write counts as the rest, which belongs to the same link. If that
-/// link has broken, the next write fails with the break's error, even if a read has already reported the break. A program that
-/// drops the rest and writes something new may therefore see that break once more; then it writes again. A
-/// [clone](Conn::try_clone) has no rest to send.
+/// After a `write` that has sent a part, the handle's next write counts as the rest, which belongs to the same link.
+/// If that link has broken, the next write fails with the break's error, even if a read has already reported the
+/// break. A program that drops the rest and writes something new may therefore see that break once more; then it
+/// writes again. A [clone](Conn::try_clone) has no rest to send.
 ///
 /// # The background thread
 ///
-/// Reads and writes run on the thread that calls them. Dialing, timers, and the hooks of the [`Builder`] run on one thread,
-/// `perconn-blocking`, which all blocking connections of the process share. It starts with the first connection and ends
-/// with the last. A hook that blocks this thread holds up all of them.
+/// Reads and writes run on the thread that calls them. Dialing, timers, and the hooks of the [`Builder`] run on one
+/// thread, `perconn-blocking`, which all blocking connections of the process share. It starts with the first
+/// connection and ends with the last. A hook that blocks this thread holds up all of them.
 ///
-/// A hook or a dialer may itself use a blocking connection. Operations that need not wait work there; those that would have
-/// to wait fail with [`Deadlock`](io::ErrorKind::Deadlock).
+/// A hook or a dialer may itself use a blocking connection. Operations that need not wait work there; those that
+/// would have to wait fail with [`Deadlock`](io::ErrorKind::Deadlock).
 ///
-/// Names are resolved on further threads, `perconn-resolver`: one for each name that is being resolved at the same time. Each
-/// ends ten seconds after its last name.
+/// Names are resolved on further threads, `perconn-resolver`: one for each name that is being resolved at the same
+/// time. Each ends ten seconds after its last name.
 ///
-/// A deadlock through a mutex of your own is not detected. Suppose that a log goes over a blocking connection behind a mutex,
-/// and that the connection logs there as well, as it does by default. In an outage, a thread holds the mutex and waits for a
-/// link, while the background thread, which would dial, waits for the mutex. Give such a connection `.logger(|_| {})`, or a
-/// write timeout.
+/// A deadlock through a mutex of your own is not detected. Suppose that a log goes over a blocking connection behind
+/// a mutex, and that the connection logs there as well, as it does by default. In an outage, a thread holds the mutex
+/// and waits for a link, while the background thread, which would dial, waits for the mutex. Give such a connection
+/// `.logger(|_| {})`, or a write timeout.
 ///
 /// An operation that need not wait costs one mutex lock more than on a `TcpStream`. One that waits is woken by the
 /// background thread, not directly by the kernel: a round trip of 64 bytes over the loopback took 1.4 times as long
@@ -126,12 +126,12 @@ mod writing;
 ///
 /// # Within an async runtime
 ///
-/// A call blocks its thread, and with it the other tasks of that thread. It does not panic, and it does not depend on that
-/// runtime. If the peer's answer depends on a task of the same thread, the call waits for ever. An async program should use
-/// [`perconn::Conn`](crate::Conn), or call from [`spawn_blocking`](tokio::task::spawn_blocking).
+/// A call blocks its thread, and with it the other tasks of that thread. It does not panic, and it does not depend on
+/// that runtime. If the peer's answer depends on a task of the same thread, the call waits for ever. An async program
+/// should use [`perconn::Conn`](crate::Conn), or call from [`spawn_blocking`](tokio::task::spawn_blocking).
 ///
-/// A call that waits on a thread which runs tasks tries again every 10 ms, as the runtime may defer a wake-up. Elsewhere it
-/// sleeps until it is woken.
+/// A call that waits on a thread which runs tasks tries again every 10 ms, as the runtime may defer a wake-up.
+/// Elsewhere it sleeps until it is woken.
 ///
 /// # Closing
 ///
@@ -242,7 +242,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conn<S> {
     /// Shuts the writing side down, as [`shutdown`](tokio::io::AsyncWriteExt::shutdown) does on a
     /// [`perconn::Conn`](crate::Conn#shutdown).
     ///
-    /// Reads go on until the end of the stream, and nothing is dialed any more. A write that waits in another thread fails.
+    /// Reads go on until the end of the stream, and nothing is dialed any more. A write that waits in another thread
+    /// fails.
     ///
     /// # Errors
     ///

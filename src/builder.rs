@@ -96,9 +96,9 @@ impl Builder {
     /// The address that the builder was made with then only names the connection in errors, and may be any text.
     ///
     /// Each dial is to one of them. After a failed dial or a failed set-up, the next dial is to the next address in the
-    /// list. After a break, the address of the broken link comes first. [`connect`](Builder::connect) waits for the first
-    /// dial only, to the first address; [`build`](Builder::build) and [`connected`](crate::Conn::connected) go on to the
-    /// others. See [`TcpDialer::with_addresses`].
+    /// list. After a break, the address of the broken link comes first. [`connect`](Builder::connect) waits for the
+    /// first dial only, to the first address; [`build`](Builder::build) and [`connected`](crate::Conn::connected) go
+    /// on to the others. See [`TcpDialer::with_addresses`].
     ///
     /// An empty list is not valid. Defaults to the address that the builder was made with.
     ///
@@ -131,11 +131,11 @@ impl<D> Builder<D> {
     /// The shortest delay before a dial, once a dial has failed.
     ///
     /// Defaults to 1 second. Zero is not valid. The n-th delay in a row is random, between `retry_min` and
-    /// `retry_min * 2^n`, and at most [`retry_max`](Builder::retry_max). If the two are equal, the delays are not random,
-    /// and clients that lost their links together dial together.
+    /// `retry_min * 2^n`, and at most [`retry_max`](Builder::retry_max). If the two are equal, the delays are not
+    /// random, and clients that lost their links together dial together.
     ///
-    /// The first redial after a [stable](Builder::stable_after) link comes sooner: after a random part of `retry_min`. So
-    /// does the first redial of a connection without a failed dial before.
+    /// The first redial after a [stable](Builder::stable_after) link comes sooner: after a random part of
+    /// `retry_min`. So does the first redial of a connection without a failed dial before.
     #[doc(alias("backoff", "retry", "reconnect", "auto_reconnect", "exponential_backoff", "jitter", "delay"))]
     pub fn retry_min(mut self, delay: Duration) -> Self {
         self.retry_min = delay;
@@ -144,8 +144,8 @@ impl<D> Builder<D> {
 
     /// The longest delay before a dial.
     ///
-    /// Defaults to 60 seconds. Must not be below [`retry_min`](Builder::retry_min). In a long outage, delays stay random
-    /// between `retry_min` and `retry_max`.
+    /// Defaults to 60 seconds. Must not be below [`retry_min`](Builder::retry_min). In a long outage, delays stay
+    /// random between `retry_min` and `retry_max`.
     #[doc(alias("backoff", "retry", "reconnect", "auto_reconnect", "exponential_backoff", "max_delay"))]
     pub fn retry_max(mut self, delay: Duration) -> Self {
         self.retry_max = delay;
@@ -154,16 +154,16 @@ impl<D> Builder<D> {
 
     /// How long a link must live before the delays and [`max_retries`](Builder::max_retries) start over.
     ///
-    /// Defaults to 10 seconds. A server that accepts and closes at once is thus dialed with the same backoff as one that
-    /// refuses. With zero, every link counts as stable.
+    /// Defaults to 10 seconds. A server that accepts and closes at once is thus dialed with the same backoff as one
+    /// that refuses. With zero, every link counts as stable.
     #[doc(alias("reset_after", "backoff_reset"))]
     pub fn stable_after(mut self, life: Duration) -> Self {
         self.limits.stable_after = life;
         self
     }
 
-    /// How many redials in a row, without a [stable](Builder::stable_after) link between them, the actor makes before it
-    /// gives up.
+    /// How many redials in a row, without a [stable](Builder::stable_after) link between them, the actor makes before
+    /// it gives up.
     ///
     /// Defaults to `None`: it never gives up. The first dial of a connection does not count; with `Some(0)` there is no
     /// other dial. After the last redial has failed, every operation fails with [`Error::GaveUp`].
@@ -178,8 +178,8 @@ impl<D> Builder<D> {
     ///
     /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes.
     ///
-    /// The logger runs on the actor's task, on a thread of the runtime: it must not block. A slow logger delays the next
-    /// link of this connection, and nothing else. A panic of the logger is caught and logged.
+    /// The logger runs on the actor's task, on a thread of the runtime: it must not block. A slow logger delays the
+    /// next link of this connection, and nothing else. A panic of the logger is caught and logged.
     ///
     /// If the program sends its own log over this connection, set a logger that does not write to it, such as `|_| {}`.
     /// The default would log from the task that redials, and could wait for ever, for example for a lock.
@@ -192,16 +192,16 @@ impl<D> Builder<D> {
     /// Calls `hook` for each [`Event`], in order.
     ///
     /// Defaults to none. The hook runs on the actor's task, on a thread of the runtime: it must not block. A slow hook
-    /// delays the next link of this connection, the first one included, and nothing else. A panic of the hook is caught,
-    /// and the [`logger`](Builder::logger) gets an [`Error::HookPanicked`].
+    /// delays the next link of this connection, the first one included, and nothing else. A panic of the hook is
+    /// caught, and the [`logger`](Builder::logger) gets an [`Error::HookPanicked`].
     #[doc(alias("callback", "metrics", "on_reconnect", "on_disconnect", "on_connected"))]
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hooks.on_event = Some(Box::new(hook));
         self
     }
 
-    /// How many jobs of a [`SharedConn`](crate::SharedConn) fit into its queue. When it is full, a write waits for a free
-    /// slot.
+    /// How many jobs of a [`SharedConn`](crate::SharedConn) fit into its queue. When it is full, a write waits for a
+    /// free slot.
     ///
     /// Defaults to 10; from 1 to 2^32 - 1. The reads and writes of a `Conn` and its halves use no queue.
     #[doc(alias("capacity", "backpressure", "buffer_size"))]

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts the bytes of one link in each direction.
 ///
-/// Only one handle adds to each direction, so a load and a store replace a locked addition. The two counters are a cache
-/// line apart because reader and writer may run on different cores.
+/// Only one handle adds to each direction, so a load and a store replace a locked addition. The two counters are a
+/// cache line apart because reader and writer may run on different cores.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct ByteCount {

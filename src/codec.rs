@@ -1,8 +1,8 @@
 //! Frames over a connection that outlives its sockets, with the codecs of [`tokio_util::codec`].
 //!
-//! [`Framed`] puts a codec on a [`Conn`](crate::Conn), [`FramedRead`] and [`FramedWrite`] on its halves. Each is a `Stream`, a
-//! `Sink` or both. At a break they drop the half-received and the half-sent frame, take a fresh codec, report the break once,
-//! and go on with the next link. They end only when there will be no further link.
+//! [`Framed`] puts a codec on a [`Conn`](crate::Conn), [`FramedRead`] and [`FramedWrite`] on its halves. Each is a
+//! `Stream`, a `Sink` or both. At a break they drop the half-received and the half-sent frame, take a fresh codec,
+//! report the break once, and go on with the next link. They end only when there will be no further link.
 //!
 //! ```
 //! use futures_util::{SinkExt, StreamExt};
@@ -42,10 +42,10 @@
 //!
 //! # Why a break is an error and not a kind of frame
 //!
-//! An item is a `Result<Frame, FramedError>`, and a break is on the error side. A loop with `?`, or a combinator such as
-//! `try_next` or `try_for_each`, stops at it. A program that forgets it does not compile where it takes the frame out. If a
-//! break were a second kind of item, `filter_map` and `if let` would step over it. Then the program would wait in vain for
-//! the answers to its requests. And as in tokio-util, a received frame is `Some(Ok(frame))`.
+//! An item is a `Result<Frame, FramedError>`, and a break is on the error side. A loop with `?`, or a combinator such
+//! as `try_next` or `try_for_each`, stops at it. A program that forgets it does not compile where it takes the frame
+//! out. If a break were a second kind of item, `filter_map` and `if let` would step over it. Then the program would
+//! wait in vain for the answers to its requests. And as in tokio-util, a received frame is `Some(Ok(frame))`.
 //!
 //! # Receiving
 //!
@@ -78,10 +78,10 @@
 //!
 //! # Sending something again on each link
 //!
-//! A login belongs into a [session set-up](crate::Dial::and_then), which is over before a frame passes. What goes through the
-//! frames themselves, such as a subscription, is sent once at the start and once for each break that the *stream* yields. If
-//! that `send` reports a break, you may ignore the error, as the stream comes to the same break. `examples/framed_lines.rs`
-//! does so.
+//! A login belongs into a [session set-up](crate::Dial::and_then), which is over before a frame passes. What goes
+//! through the frames themselves, such as a subscription, is sent once at the start and once for each break that the
+//! *stream* yields. If that `send` reports a break, you may ignore the error, as the stream comes to the same break.
+//! `examples/framed_lines.rs` does so.
 //!
 //! # Why not tokio-util's own `Framed`
 //!

@@ -59,61 +59,63 @@ mod timer;
 
 /// A connection that outlives its sockets.
 ///
-/// Read and write it like a [`TcpStream`]. When the socket under it dies, one operation reports the break: with an ordinary
-/// [`io::Error`], or with `Ok(0)` from a read if the peer closed cleanly. A background actor dials again. The next operation
-/// works on a new socket, or waits for one as [`Builder::when_down`] says.
+/// Read and write it like a [`TcpStream`]. When the socket under it dies, one operation reports the break: with an
+/// ordinary [`io::Error`], or with `Ok(0)` from a read if the peer closed cleanly. A background actor dials again.
+/// The next operation works on a new socket, or waits for one as [`Builder::when_down`] says.
 ///
 /// # Reconnection
 ///
-/// Each socket that was up is a *link*, numbered by its [`generation`](Conn::generation). A *break* ends a link: any I/O
-/// error on it, the peer's close or reset, an idle timeout, or [`reconnect`](Conn::reconnect). From then until the next
-/// link is up there is an *outage*. On Linux the actor notices the peer's close at once, even if no task reads or writes.
-/// On other platforms the next operation notices it.
+/// Each socket that was up is a *link*, numbered by its [`generation`](Conn::generation). A *break* ends a link: any
+/// I/O error on it, the peer's close or reset, an idle timeout, or [`reconnect`](Conn::reconnect). From then until
+/// the next link is up there is an *outage*. On Linux the actor notices the peer's close at once, even if no task
+/// reads or writes. On other platforms the next operation notices it.
 ///
-/// The connection reports every break exactly once, before it touches the next link. As long as you get no error, you talk
-/// to the same peer as before. If several links broke while no operation ran, it reports one break after the other, up to the
-/// last 16. No read returns bytes of two links, and the rest of a failed `write_all` is never sent on the next link.
+/// The connection reports every break exactly once, before it touches the next link. As long as you get no error, you
+/// talk to the same peer as before. If several links broke while no operation ran, it reports one break after the
+/// other, up to the last 16. No read returns bytes of two links, and the rest of a failed `write_all` is never sent
+/// on the next link.
 ///
-/// Work that each new socket needs (a login, subscriptions) belongs in a [session set-up](crate::Dial::and_then). Or do it
-/// whenever an operation has reported a break.
+/// Work that each new socket needs (a login, subscriptions) belongs in a [session set-up](crate::Dial::and_then). Or
+/// do it whenever an operation has reported a break.
 ///
 /// # Data loss
 ///
-/// A write that returned `Ok` has handed its bytes to the kernel, as on a `TcpStream`. (On a stream that is not a socket,
-/// such as one of TLS, a flush has.) Only an answer from the peer proves more.
+/// A write that returned `Ok` has handed its bytes to the kernel, as on a `TcpStream`. (On a stream that is not a
+/// socket, such as one of TLS, a flush has.) Only an answer from the peer proves more.
 ///
-/// Once the peer's close or reset has reached this machine, the next write fails instead of losing its bytes. Each write
-/// checks what the kernel has reported to the runtime. On Linux, the first write in each tick of the kernel's coarse clock
-/// (1 to 10 ms) also asks the kernel itself, so a busy runtime hides a close for no longer than that. A peer that closes
-/// only its sending side and goes on reading counts as closed, too.
+/// Once the peer's close or reset has reached this machine, the next write fails instead of losing its bytes. Each
+/// write checks what the kernel has reported to the runtime. On Linux, the first write in each tick of the kernel's
+/// coarse clock (1 to 10 ms) also asks the kernel itself, so a busy runtime hides a close for no longer than that. A
+/// peer that closes only its sending side and goes on reading counts as closed, too.
 ///
-/// Data in flight when the peer closes is lost, and the next operation reports the break. On Linux the error says how many
-/// bytes that may be, in `unacknowledged` of [`Error::IoError`]: all bytes before them have reached the peer's machine.
+/// Data in flight when the peer closes is lost, and the next operation reports the break. On Linux the error says how
+/// many bytes that may be, in `unacknowledged` of [`Error::IoError`]: all bytes before them have reached the peer's
+/// machine.
 ///
-/// A peer that vanishes silently is noticed when the kernel gives up on it, which takes a quarter of an hour or more. Set
-/// [`keepalive`](Builder::keepalive), [`user_timeout`](Builder::user_timeout) or [`idle_timeout`](Builder::idle_timeout) to
-/// notice it sooner.
+/// A peer that vanishes silently is noticed when the kernel gives up on it, which takes a quarter of an hour or more.
+/// Set [`keepalive`](Builder::keepalive), [`user_timeout`](Builder::user_timeout) or
+/// [`idle_timeout`](Builder::idle_timeout) to notice it sooner.
 ///
 /// A read returns what had arrived before the break, and reports the break after that. If several links broke
-/// while no operation ran, this holds for the link in use and for the newest broken one. But if a *write* reports the break
-/// on a whole connection, what had arrived and was not read is lost with the link. Where that matters, use
+/// while no operation ran, this holds for the link in use and for the newest broken one. But if a *write* reports the
+/// break on a whole connection, what had arrived and was not read is lost with the link. Where that matters, use
 /// [`into_split`](Conn::into_split): the [`ReadHalf`] reads to the end, whatever the other half has reported.
 ///
 /// # Buffers on top
 ///
 /// A wrapper that keeps bytes between calls keeps them across a break. A [`BufReader`](tokio::io::BufReader) with its
-/// `lines`, or a `Framed` of tokio-util, would put half a line of one link before the first line of the next. A `BufWriter`
-/// or the sink of a `Framed` would send the rest of the old message first at its next flush.
+/// `lines`, or a `Framed` of tokio-util, would put half a line of one link before the first line of the next. A
+/// `BufWriter` or the sink of a `Framed` would send the rest of the old message first at its next flush.
 ///
-/// After such a wrapper has reported a break, discard its buffered bytes or make a new one. Take an end of the stream in
-/// the middle of a line for a break. A tunnel ([`copy_bidirectional`](tokio::io::copy_bidirectional)) has no caller to
-/// report to and should not run over a `Conn`.
+/// After such a wrapper has reported a break, discard its buffered bytes or make a new one. Take an end of the stream
+/// in the middle of a line for a break. A tunnel ([`copy_bidirectional`](tokio::io::copy_bidirectional)) has no
+/// caller to report to and should not run over a `Conn`.
 ///
 /// # Two tasks
 ///
 /// A whole connection is one handle. With [`tokio::io::split`] two tasks can share it, but the promise is weaker. Each
-/// operation that waited when the link broke ends with the error. A direction in which no operation was under way may not
-/// report the break. [`into_split`](Conn::into_split) makes two handles, and each reports every break.
+/// operation that waited when the link broke ends with the error. A direction in which no operation was under way may
+/// not report the break. [`into_split`](Conn::into_split) makes two handles, and each reports every break.
 ///
 /// tokio's traits do not show whether a poll continues an operation or begins another one. Suppose a waiting read is
 /// cancelled and a write then reports the break: the next read reports the same break once more. The same holds for a
@@ -121,16 +123,16 @@ mod timer;
 ///
 /// # Shutdown
 ///
-/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) works as on a `TcpStream`: it closes the writing side, and reads go on
-/// until the end of the stream. A read returns that end once, as `Ok(0)`; later reads fail with
-/// [`Error::ClosedConnection`]. After a shutdown the connection does not dial again. [`close`](Conn::close) ends everything
-/// at once. Dropping the last handle closes the connection, too.
+/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) works as on a `TcpStream`: it closes the writing side, and reads
+/// go on until the end of the stream. A read returns that end once, as `Ok(0)`; later reads fail with
+/// [`Error::ClosedConnection`]. After a shutdown the connection does not dial again. [`close`](Conn::close) ends
+/// everything at once. Dropping the last handle closes the connection, too.
 ///
 /// # Cancel safety
 ///
-/// The futures of tokio's `read`, `write`, `flush` and `shutdown` on a connection may be dropped at any await: no byte is
-/// lost or sent twice because of it. As on any stream, `write_all` and `read_exact` lose count of what they had done.
-/// Dropping an operation that waits for a link does not stop the redial.
+/// The futures of tokio's `read`, `write`, `flush` and `shutdown` on a connection may be dropped at any await: no
+/// byte is lost or sent twice because of it. As on any stream, `write_all` and `read_exact` lose count of what they
+/// had done. Dropping an operation that waits for a link does not stop the redial.
 ///
 /// # Examples
 ///
@@ -273,8 +275,9 @@ impl Conn {
     tcp_methods!();
 }
 
-/// A read that returns `Ok` and fills nothing, though there was room, reports the peer's close. The next read works on the next
-/// link, or waits for it. An error with an [`Error`] inside reports any other break or the end of the connection.
+/// A read that returns `Ok` and fills nothing, though there was room, reports the peer's close. The next read works
+/// on the next link, or waits for it. An error with an [`Error`] inside reports any other break or the end of the
+/// connection.
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Conn<S> {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -283,8 +286,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Conn<S> {
     }
 }
 
-/// An error with an [`Error::IoError`] inside reports a break. The next write works on the next link, or waits for it. A flush
-/// on a connection over sockets has nothing to do: the kernel has every byte that a write has accepted.
+/// An error with an [`Error::IoError`] inside reports a break. The next write works on the next link, or waits for
+/// it. A flush on a connection over sockets has nothing to do: the kernel has every byte that a write has accepted.
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Conn<S> {
     write_methods!(write);
 }

@@ -1,18 +1,18 @@
 //! The state that the handles of a connection and its actor share.
 //!
-//! It records which links there have been, which of them are broken and why, and whether another one will follow. A break
-//! is recorded here first and the actor's command is sent second. So no handle takes a link for live after an error on it
-//! has been reported.
+//! It records which links there have been, which of them are broken and why, and whether another one will follow. A
+//! break is recorded here first and the actor's command is sent second. So no handle takes a link for live after an
+//! error on it has been reported.
 //!
-//! On a live link a handle asks only [`ConnState::is_live`], which is one atomic load. Everything else is behind a lock,
-//! which is taken only when something has happened or when a handle begins to wait.
+//! On a live link a handle asks only [`ConnState::is_live`], which is one atomic load. Everything else is behind a
+//! lock, which is taken only when something has happened or when a handle begins to wait.
 //!
 //! # Why no wake-up is lost
 //!
 //! A handle that is about to wait stores its waker under the lock. A change collects the wakers under the same lock. So
-//! either the change finds the waker and wakes it, or the handle stores its waker after the change. In the second case the
-//! handle looks again before it waits. A waker stays stored until another task's waker replaces it: a handle that waits
-//! again and again in one task stores it once.
+//! either the change finds the waker and wakes it, or the handle stores its waker after the change. In the second
+//! case the handle looks again before it waits. A waker stays stored until another task's waker replaces it: a handle
+//! that waits again and again in one task stores it once.
 //!
 //! # Why the lock is never held for long
 //!
@@ -22,8 +22,8 @@
 //! # Lock order
 //!
 //! This lock is the last one that the crate takes: a holder of it takes no other. The locks that may be held before are
-//! the watch channel's, the writer's state of a `SharedConn`, and those of `Sessions` and `blocking` around a half. A lock
-//! around a stream that is not a socket is never held together with this one.
+//! the watch channel's, the writer's state of a `SharedConn`, and those of `Sessions` and `blocking` around a half. A
+//! lock around a stream that is not a socket is never held together with this one.
 //!
 //! # Two ways to wait
 //!
@@ -210,8 +210,8 @@ impl<S> ConnState<S> {
 
     // ===== links =====
 
-    /// Gives a new stream to the handles. Returns its socket for the actor to watch, if it is one, or the stream itself if
-    /// the connection was closed meanwhile.
+    /// Gives a new stream to the handles. Returns its socket for the actor to watch, if it is one, or the stream
+    /// itself if the connection was closed meanwhile.
     pub(crate) fn hand_over(&self, generation: u64, stream: S) -> Result<Option<Socket>, S>
     where
         S: 'static,

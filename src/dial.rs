@@ -144,8 +144,8 @@ pub trait Dial: Send + 'static {
     /// If the type stays the same, the dialer's [`is_closed`](Dial::is_closed) stays in use.
     ///
     /// The set-up is part of the dial: it shares the dial timeout, and if it fails, the dial fails. It should read the
-    /// peer's answer before it returns. It must leave no bytes in a buffer of its own: a `BufReader` may have read beyond
-    /// the answer.
+    /// peer's answer before it returns. It must leave no bytes in a buffer of its own: a `BufReader` may have read
+    /// beyond the answer.
     #[doc(alias("on_connect", "handshake", "login", "after_connect"))]
     fn and_then<F, Fut, T>(self, set_up: F) -> AndThen<Self, F>
     where

@@ -12,8 +12,8 @@ use crate::Error;
 ///
 /// Events come in order and one at a time. A link begins with [`Connected`](Event::Connected) or
 /// [`Reconnected`](Event::Reconnected) and ends with [`Disconnected`](Event::Disconnected) or
-/// [`Closed`](Event::Closed). After [`GaveUp`](Event::GaveUp) or `Closed` there are no more events. A runtime that shuts
-/// down ends the actor without an event.
+/// [`Closed`](Event::Closed). After [`GaveUp`](Event::GaveUp) or `Closed` there are no more events. A runtime that
+/// shuts down ends the actor without an event.
 ///
 /// The actor emits them: a handle can report a break before its event or after it. A new link has its event before any
 /// handle gets the link.
@@ -42,8 +42,8 @@ pub enum Event {
         bytes_read: u64,
         /// How many bytes the program had written on it.
         ///
-        /// Bytes of a session set-up are not counted here. The `unacknowledged` of [`Error::IoError`] does count them, so
-        /// it can be the larger number.
+        /// Bytes of a session set-up are not counted here. The `unacknowledged` of [`Error::IoError`] does count
+        /// them, so it can be the larger number.
         bytes_written: u64,
         /// The delay before the next dial; `None` if there is no next dial.
         retry_in: Option<Duration>,

@@ -1,7 +1,7 @@
 //! The logger and the event hook of the program.
 //!
-//! One type for every part of the crate: connection, acceptor, pool and listener. Next: `panics.rs`, which keeps a panic
-//! of a hook from the task that called it.
+//! One type for every part of the crate: connection, acceptor, pool and listener. Next: `panics.rs`, which keeps a
+//! panic of a hook from the task that called it.
 
 use std::borrow::Borrow;
 use std::error::Error;
@@ -61,7 +61,8 @@ pub(crate) fn warn(text: impl Display) {
     ignore(|| log::warn!(target: "perconn", "{text}"));
 }
 
-/// Logs a line for a person who looks for a fault, on the target `perconn`. A backend that panics does no harm here either.
+/// Logs a line for a person who looks for a fault, on the target `perconn`. A backend that panics does no harm here
+/// either.
 ///
 /// The text is made only if the level is enabled.
 pub(crate) fn debug(text: impl Display) {

@@ -1,7 +1,7 @@
 //! Panics of the program's own code: hooks, wakers, dialers, handlers, and destructors of streams.
 //!
-//! A task of this crate that calls such code and has to go on afterwards calls it through [`catch`]. Next: `hooks.rs` and
-//! `actor/panic_as_error.rs`, which do so.
+//! A task of this crate that calls such code and has to go on afterwards calls it through [`catch`]. Next: `hooks.rs`
+//! and `actor/panic_as_error.rs`, which do so.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

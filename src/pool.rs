@@ -79,8 +79,8 @@
 //! A slot is one open connection. A connection that has to make room is closed before the next one is dialed. A
 //! resource has one connection at a time, and callers wait while it is being closed.
 //!
-//! Only a dial to a name with several addresses may have more than one socket open for a moment. If one address does not
-//! answer, the dialer tries another one beside it every 250 ms (RFC 8305).
+//! Only a dial to a name with several addresses may have more than one socket open for a moment. If one address does
+//! not answer, the dialer tries another one beside it every 250 ms (RFC 8305).
 //!
 //! # Things other than connections
 //!

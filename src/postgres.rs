@@ -1,8 +1,8 @@
 //! A PostgreSQL `LISTEN`/`NOTIFY` listener that survives the loss of its server.
 //!
-//! A [`Listener`] listens to channels on one connection. When that connection is lost, by any error, a background task makes
-//! another one and listens to all channels again. The reader receives markers in between: notifications sent during the
-//! outage did not reach it, and what they would have reported must be looked up in the database.
+//! A [`Listener`] listens to channels on one connection. When that connection is lost, by any error, a background
+//! task makes another one and listens to all channels again. The reader receives markers in between: notifications
+//! sent during the outage did not reach it, and what they would have reported must be looked up in the database.
 //!
 //! ```no_run
 //! use perconn::postgres::{Listener, Message};
@@ -24,53 +24,56 @@
 //!
 //! A listener is also a [`Stream`](futures_core::Stream). Other tasks use a [`ListenerHandle`].
 //!
-//! The `SELECT` needs a connection of its own, as any query does. Open it with `tokio-postgres` (your own dependency, with its
-//! feature `runtime`; the re-export here has no `connect`), or with whatever the rest of the program uses.
+//! The `SELECT` needs a connection of its own, as any query does. Open it with `tokio-postgres` (your own dependency,
+//! with its feature `runtime`; the re-export here has no `connect`), or with whatever the rest of the program uses.
 //!
 //! # What a reader receives
 //!
-//! Everything received on one connection, then [`Lost`](Message::Lost), then [`Resynced`](Message::Resynced), then everything
-//! received on the next connection. The markers never overtake a notification, and each lost connection has its own two. They
-//! do not count towards the size of the [queue](ListenerBuilder::queue). If the reader leaves the markers of 32 losses
-//! unread, the next attempt waits for the reader.
+//! Everything received on one connection, then [`Lost`](Message::Lost), then [`Resynced`](Message::Resynced), then
+//! everything received on the next connection. The markers never overtake a notification, and each lost connection
+//! has its own two. They do not count towards the size of the [queue](ListenerBuilder::queue). If the reader leaves
+//! the markers of 32 losses unread, the next attempt waits for the reader.
 //!
-//! The first connection has no markers. If a program has to look something up at the start, it does so after `listen` has
-//! returned.
+//! The first connection has no markers. If a program has to look something up at the start, it does so after `listen`
+//! has returned.
 //!
-//! When `Resynced` arrives, all channels are in force: one query, which is one transaction, listens to all of them. Everything
-//! committed after `Resynced` arrives. So look up what may have been missed when you receive `Resynced`, not earlier.
+//! When `Resynced` arrives, all channels are in force: one query, which is one transaction, listens to all of them.
+//! Everything committed after `Resynced` arrives. So look up what may have been missed when you receive `Resynced`,
+//! not earlier.
 //!
 //! # What counts as a loss
 //!
 //! Any error of the connection: a reset, an end of stream, a timeout, a shutdown of the server or of the session
 //! (`pg_terminate_backend`), a TLS alert, an answer that violates the protocol.
 //!
-//! Silence counts too. If nothing arrives for the [`heartbeat`](ListenerBuilder::heartbeat) interval, the listener sends an
-//! empty query. If then nothing arrives within [`ping_timeout`](ListenerBuilder::ping_timeout), it drops the connection. Bytes
-//! that this side sends are no sign of life. While this side does not read because its queue is full, silence is not counted.
+//! Silence counts too. If nothing arrives for the [`heartbeat`](ListenerBuilder::heartbeat) interval, the listener
+//! sends an empty query. If then nothing arrives within [`ping_timeout`](ListenerBuilder::ping_timeout), it drops the
+//! connection. Bytes that this side sends are no sign of life. While this side does not read because its queue is
+//! full, silence is not counted.
 //!
 //! # Reconnection
 //!
-//! The listener reconnects as a [`Conn`](crate::Conn) does: with jittered delays that grow, and that start over after a stable
-//! connection. The delays are shorter than those of a `Conn` and start to grow [later](ListenerBuilder::retry_min), because
-//! everything notified in the meantime is missed.
+//! The listener reconnects as a [`Conn`](crate::Conn) does: with jittered delays that grow, and that start over after
+//! a stable connection. The delays are shorter than those of a `Conn` and start to grow
+//! [later](ListenerBuilder::retry_min), because everything notified in the meantime is missed.
 //!
-//! The login and the `LISTEN`s are part of each attempt and of its time limit. A wrong password, a server that is starting up
-//! or has no free session, a standby that refuses `LISTEN`: each of them is a failed attempt. Failed attempts are reported to
-//! [`on_event`](ListenerBuilder::on_event) with the server's message. The delay follows after the last host of the
-//! configuration. `connect()` returns the error of the first attempt. Later failures are retried until
-//! [`max_retries`](ListenerBuilder::max_retries) are used up.
+//! The login and the `LISTEN`s are part of each attempt and of its time limit. A wrong password, a server that is
+//! starting up or has no free session, a standby that refuses `LISTEN`: each of them is a failed attempt. Failed
+//! attempts are reported to [`on_event`](ListenerBuilder::on_event) with the server's message. The delay follows
+//! after the last host of the configuration. `connect()` returns the error of the first attempt. Later failures are
+//! retried until [`max_retries`](ListenerBuilder::max_retries) are used up.
 //!
 //! # Which settings of the configuration apply
 //!
-//! One attempt tries several hosts in order, each for an equal part of the remaining time. It begins with the host of the last
-//! connection, or with the host after the one that was being tried when the time ran out.
+//! One attempt tries several hosts in order, each for an equal part of the remaining time. It begins with the host of
+//! the last connection, or with the host after the one that was being tried when the time ran out.
 //!
-//! These settings apply: `host` (a name, an address, or the folder of a Unix socket), `hostaddr`, `port`, `connect_timeout`,
-//! `keepalives*`, `tcp_user_timeout`, `target_session_attrs`, `sslmode`, `sslnegotiation`, and the settings of the session.
-//! `load_balance_hosts=random` shuffles the hosts for each attempt. A [`TcpDialer`](crate::TcpDialer) tries the addresses of
-//! one name. TLS is the TLS of this crate ([`tls`](ListenerBuilder::tls), feature `tls`), so channel binding is not available:
-//! `channel_binding=require` is an error.
+//! These settings apply: `host` (a name, an address, or the folder of a Unix socket), `hostaddr`, `port`,
+//! `connect_timeout`, `keepalives*`, `tcp_user_timeout`, `target_session_attrs`, `sslmode`, `sslnegotiation`, and the
+//! settings of the session. `load_balance_hosts=random` shuffles the hosts for each attempt. A
+//! [`TcpDialer`](crate::TcpDialer) tries the addresses of one name. TLS is the TLS of this crate
+//! ([`tls`](ListenerBuilder::tls), feature `tls`), so channel binding is not available: `channel_binding=require` is
+//! an error.
 //!
 //! # Limits
 //!

@@ -22,13 +22,13 @@ mod stream;
 
 /// A connection for clients that take their stream by value: one [`Session`] after another, each on a link of its own.
 ///
-/// A client of HTTP, PostgreSQL, Redis, WebSocket or TLS takes its stream by value. What it knows of the peer is true on one
-/// link only: the login, the prepared statements, which answer comes next. After a break it has to start over with a
-/// handshake of its own. [`next`](Sessions::next) returns a stream for one such conversation. When the client fails, drop it
-/// and make another one over the next session; the connection has been redialing in the meantime.
+/// A client of HTTP, PostgreSQL, Redis, WebSocket or TLS takes its stream by value. What it knows of the peer is true
+/// on one link only: the login, the prepared statements, which answer comes next. After a break it has to start over
+/// with a handshake of its own. [`next`](Sessions::next) returns a stream for one such conversation. When the client
+/// fails, drop it and make another one over the next session; the connection has been redialing in the meantime.
 ///
-/// Without this type, a client that owns a `Conn` ends the connection when it is dropped. And a client that goes on after its
-/// error (a last message, a `shutdown`) would do so on the next link, without a handshake there.
+/// Without this type, a client that owns a `Conn` ends the connection when it is dropped. And a client that goes on
+/// after its error (a last message, a `shutdown`) would do so on the next link, without a handshake there.
 ///
 /// # Examples
 ///
@@ -86,11 +86,11 @@ struct SessionConn<S> {
 }
 
 impl<S> SessionConn<S> {
-    /// Breaks the link of the conversation that is under way: the peer is in the middle of it, so nobody else can use the
-    /// link.
+    /// Breaks the link of the conversation that is under way: the peer is in the middle of it, so nobody else can use
+    /// the link.
     ///
-    /// No operation reports that break. Drop the result after the unlock: a stream that is not a socket ends then, and that
-    /// runs the program's own code.
+    /// No operation reports that break. Drop the result after the unlock: a stream that is not a socket ends then,
+    /// and that runs the program's own code.
     fn break_active_link(&mut self) -> [Released<S>; 2] {
         let Some(generation) = self.active_link.take() else { return [None, None] };
         [self.write.discard_link(generation), self.read.skip_breaks(generation)]
@@ -128,15 +128,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Sessions<S> {
 
     /// Begins the next session, on a link that no session has used before.
     ///
-    /// From the first poll on, the previous session is over: its operations fail. If it still has a live link, that link
-    /// is broken as by [`Conn::reconnect`], so that its peer is not left in the middle of a conversation. The redial keeps
-    /// to the backoff.
+    /// From the first poll on, the previous session is over: its operations fail. If it still has a live link, that
+    /// link is broken as by [`Conn::reconnect`], so that its peer is not left in the middle of a conversation. The
+    /// redial keeps to the backoff.
     ///
     /// # Errors
     ///
-    /// [`Error::Down`] or [`Error::WaitTimeout`] if there is no link and [`when_down`](crate::Builder::when_down) says not to
-    /// wait, or no longer. [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be no
-    /// link. They are inside the `io::Error`; see [`Error::of`].
+    /// [`Error::Down`] or [`Error::WaitTimeout`] if there is no link and [`when_down`](crate::Builder::when_down)
+    /// says not to wait, or no longer. [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`]
+    /// if there will be no link. They are inside the `io::Error`; see [`Error::of`].
     ///
     /// # Cancel safety
     ///

@@ -1,7 +1,7 @@
 //! Options of a TCP socket, set again on every link.
 //!
-//! The builder collects them, and [`TcpDialer`](crate::TcpDialer) sets them before it connects. Next: `builder/socket.rs`,
-//! where the public docs of each option are.
+//! The builder collects them, and [`TcpDialer`](crate::TcpDialer) sets them before it connects. Next:
+//! `builder/socket.rs`, where the public docs of each option are.
 
 use std::io;
 use std::net::IpAddr;

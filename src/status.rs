@@ -82,15 +82,16 @@ impl StatusWatch {
 
     /// The status at this moment.
     ///
-    /// It is a copy, so nothing waits for you while you look at it. [`changed`](Self::changed) does not count it as seen.
+    /// It is a copy, so nothing waits for you while you look at it. [`changed`](Self::changed) does not count it as
+    /// seen.
     pub fn current(&self) -> Status {
         *self.receiver.borrow()
     }
 
     /// Waits for a status other than the one that this watch returned last.
     ///
-    /// The first call waits for a status other than the one at the time the watch was made. Returns `None` when no other
-    /// status will follow, because the last one was [final](Status::is_final).
+    /// The first call waits for a status other than the one at the time the watch was made. Returns `None` when no
+    /// other status will follow, because the last one was [final](Status::is_final).
     ///
     /// # Cancel safety
     ///
@@ -102,9 +103,9 @@ impl StatusWatch {
 
     /// Waits until the status meets a condition. Returns at once if it does so now.
     ///
-    /// Returns `None` if it never will: the status is [final](Status::is_final) and does not meet the condition. A status that
-    /// comes and goes while this future is not polled may be missed. The status that it returns counts as seen by
-    /// [`changed`](Self::changed); one that does not meet the condition does not.
+    /// Returns `None` if it never will: the status is [final](Status::is_final) and does not meet the condition. A
+    /// status that comes and goes while this future is not polled may be missed. The status that it returns counts as
+    /// seen by [`changed`](Self::changed); one that does not meet the condition does not.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

@@ -1,8 +1,8 @@
 //! A mutex without poisoning.
 //!
-//! The crate runs none of the program's own code under its locks, so a panic cannot leave a half-finished change behind.
-//! The one exception is a lock around a stream of the program: the stream's own methods run under it, and the state that a
-//! panic leaves inside the stream is the stream's.
+//! The crate runs none of the program's own code under its locks, so a panic cannot leave a half-finished change
+//! behind. The one exception is a lock around a stream of the program: the stream's own methods run under it, and the
+//! state that a panic leaves inside the stream is the stream's.
 //!
 //! Next: [`panics`](crate::panics), which runs the program's code and catches its panics.
 

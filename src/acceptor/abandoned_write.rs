@@ -1,8 +1,8 @@
 //! The probe for an abandoned write, used while the acceptor stops.
 //!
-//! A stop waits for a blocked write, and must not wait for one whose future was dropped. Tokio's traits do not show that, so
-//! the probe wakes the waiting tasks: a write that is still wanted is polled, and says that it is blocked. The socket cannot
-//! answer the question, because both kinds of write leave it full.
+//! A stop waits for a blocked write, and must not wait for one whose future was dropped. Tokio's traits do not show
+//! that, so the probe wakes the waiting tasks: a write that is still wanted is polled, and says that it is blocked.
+//! The socket cannot answer the question, because both kinds of write leave it full.
 //!
 //! Next: [`super::stream`], which probes before a read ends a connection that drains.
 

@@ -1,4 +1,5 @@
-//! The backoff of the accept loop: what a failed accept means, and how long to wait after it. No I/O; the time is given.
+//! The backoff of the accept loop: what a failed accept means, and how long to wait after it. No I/O; the time is
+//! given.
 //!
 //! Next: [`super::accept_loop`], which follows it.
 
@@ -51,8 +52,8 @@ pub(super) enum AfterFailure {
 impl AcceptBackoff {
     /// Notes a failure. Returns what to do about it.
     ///
-    /// An error of one connection costs no pause, unless very many come in a row. Any other error starts an outage, or prolongs
-    /// it: each further pause is twice as long, up to the longest.
+    /// An error of one connection costs no pause, unless very many come in a row. Any other error starts an outage,
+    /// or prolongs it: each further pause is twice as long, up to the longest.
     pub(super) fn on_failure(&mut self, error: &io::Error, now: Instant) -> AfterFailure {
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         if is_of_one_connection(error) && self.failures_in_a_row < TOO_MANY {

@@ -1,7 +1,7 @@
 //! The accept loop: one task that accepts connections and does nothing else.
 //!
-//! Nothing that a client does or fails to do is waited for here. However the loop ends, its end is reported: by a stop, by a
-//! panic, or because the runtime shuts down and drops it.
+//! Nothing that a client does or fails to do is waited for here. However the loop ends, its end is reported: by a
+//! stop, by a panic, or because the runtime shuts down and drops it.
 //!
 //! Next: [`super::connection`], the task of one connection.
 
@@ -99,8 +99,8 @@ async fn accept_until_stopped(listener: Listener, registry: Arc<Registry>, servi
 
 /// Accepts the next connection and starts its task, or pauses after a failure.
 ///
-/// Before that, it waits for a permit for the handshake with TLS, and for a free slot with [`Overflow::Wait`] without TLS. Until
-/// then, clients wait in the kernel's queue.
+/// Before that, it waits for a permit for the handshake with TLS, and for a free slot with [`Overflow::Wait`] without
+/// TLS. Until then, clients wait in the kernel's queue.
 async fn accept(listener: &Listener, registry: &Arc<Registry>, service: &Arc<Service>, backoff: &mut AcceptBackoff) {
     #[cfg(feature = "tls")]
     let permit = match &service.tls {

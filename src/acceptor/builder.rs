@@ -110,14 +110,14 @@ impl AcceptorBuilder {
 
     /// Sets the handler of connections: an async closure or function that receives the stream and its peer.
     ///
-    /// The connection is over when the handler has returned and its stream is dropped. An error that it returns ends only its
-    /// own connection; it is counted and reported to [`on_event`](Self::on_event). So is a panic, which the
+    /// The connection is over when the handler has returned and its stream is dropped. An error that it returns ends
+    /// only its own connection; it is counted and reported to [`on_event`](Self::on_event). So is a panic, which the
     /// [`logger`](Self::logger) receives as well.
     ///
     /// An acceptor has one handler, of connections or of lines: the last one that was set.
     ///
-    /// To share state between connections, use a closure that returns an async block. An async closure cannot own shared state,
-    /// as it can then be called only once at a time, and the compiler rejects it.
+    /// To share state between connections, use a closure that returns an async block. An async closure cannot own
+    /// shared state, as it can then be called only once at a time, and the compiler rejects it.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -152,13 +152,13 @@ impl AcceptorBuilder {
 
     /// Sets the handler of lines: an async closure or function that receives each line and its connection.
     ///
-    /// A line ends with a line feed, which a carriage return may precede. The handler receives the bytes before that, which
-    /// need not be UTF-8. The lines of one connection are handled one after the other. At the end of the stream, bytes without
-    /// a line feed are dropped, as they may be a part of a line.
+    /// A line ends with a line feed, which a carriage return may precede. The handler receives the bytes before that,
+    /// which need not be UTF-8. The lines of one connection are handled one after the other. At the end of the
+    /// stream, bytes without a line feed are dropped, as they may be a part of a line.
     ///
     /// An error that the handler returns closes the connection; so does a [`send`](LineConn::send) that fails. When the
-    /// acceptor stops, it still handles the present line and every line of which it has read something. To share state between
-    /// lines, see [`handler`](Self::handler).
+    /// acceptor stops, it still handles the present line and every line of which it has read something. To share
+    /// state between lines, see [`handler`](Self::handler).
     ///
     /// ```
     /// use perconn::acceptor::Acceptor;
@@ -197,8 +197,8 @@ impl AcceptorBuilder {
 
     /// Sets the maximum length of a line in bytes, without its end. Defaults to 8192; at least 1.
     ///
-    /// A longer line closes its connection, which counts as failed. The read buffer of a connection takes up to about twice
-    /// this length and 8 KiB.
+    /// A longer line closes its connection, which counts as failed. The read buffer of a connection takes up to about
+    /// twice this length and 8 KiB.
     pub fn max_line_length(mut self, bytes: usize) -> Self {
         self.max_line_length = bytes;
         self
@@ -206,8 +206,8 @@ impl AcceptorBuilder {
 
     /// Sets the number of acceptor slots: up to `n` connections are served at once. Defaults to 1024; at least 1.
     ///
-    /// Each connection takes a file descriptor. At the process's limit of descriptors (`ulimit -n`), clients wait in the
-    /// kernel's queue, whatever [`overflow`](Self::overflow) is.
+    /// Each connection takes a file descriptor. At the process's limit of descriptors (`ulimit -n`), clients wait in
+    /// the kernel's queue, whatever [`overflow`](Self::overflow) is.
     pub fn acceptors(mut self, n: usize) -> Self {
         self.acceptors = n;
         self
@@ -221,8 +221,8 @@ impl AcceptorBuilder {
 
     /// Sets the text that a refused client receives before its connection is closed. Defaults to nothing.
     ///
-    /// The client has one second to read it and to close. While 256 clients are being refused, further ones are sent the text
-    /// and closed at once, so that it may be lost.
+    /// The client has one second to read it and to close. While 256 clients are being refused, further ones are sent
+    /// the text and closed at once, so that it may be lost.
     pub fn refusal(mut self, text: impl Into<Vec<u8>>) -> Self {
         self.refusal = text.into();
         self
@@ -230,13 +230,15 @@ impl AcceptorBuilder {
 
     /// Sets how many connections the kernel queues until they are accepted. Defaults to 1024; at least 1.
     ///
-    /// The kernel may have a lower limit (`net.core.somaxconn`). This has no effect on a listener that your program has made.
+    /// The kernel may have a lower limit (`net.core.somaxconn`). This has no effect on a listener that your program
+    /// has made.
     pub fn backlog(mut self, n: u32) -> Self {
         self.backlog = n;
         self
     }
 
-    /// Sets `TCP_NODELAY` on each accepted socket: with `true`, small writes are sent at once. Defaults to the system's default.
+    /// Sets `TCP_NODELAY` on each accepted socket: with `true`, small writes are sent at once. Defaults to the
+    /// system's default.
     pub fn nodelay(mut self, nodelay: bool) -> Self {
         self.nodelay = Some(nodelay);
         self
@@ -253,8 +255,8 @@ impl AcceptorBuilder {
 
     /// Sets how long a client may keep a read or a write waiting. Defaults to `None`: no limit. It must not be zero.
     ///
-    /// The time runs only while a read or a write waits, separately for each direction. When it is over, the operation returns
-    /// an error of the kind [`TimedOut`](io::ErrorKind::TimedOut).
+    /// The time runs only while a read or a write waits, separately for each direction. When it is over, the
+    /// operation returns an error of the kind [`TimedOut`](io::ErrorKind::TimedOut).
     ///
     /// - It starts over when the handler writes data that the kernel takes at once, or calls
     ///   [`message_done`](Stream::message_done).
@@ -262,15 +264,15 @@ impl AcceptorBuilder {
     ///   after the write had to wait.
     /// - For a handler of lines, only a whole line starts it over.
     ///
-    /// If you drop a read that waits (in a `select!`, or by a timeout), the time runs on until the next read. A pause longer
-    /// than the limit is ignored. The same goes for a write.
+    /// If you drop a read that waits (in a `select!`, or by a timeout), the time runs on until the next read. A pause
+    /// longer than the limit is ignored. The same goes for a write.
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = limit.into();
         self
     }
 
-    /// Sets the rate, in bytes a second, at which a slow client stays within the [`idle_timeout`](Self::idle_timeout). Defaults
-    /// to 10; at least 1.
+    /// Sets the rate, in bytes a second, at which a slow client stays within the
+    /// [`idle_timeout`](Self::idle_timeout). Defaults to 10; at least 1.
     ///
     /// Each byte gives back one second divided by this rate. With `None`, each byte starts the idle limit over.
     pub fn min_rate(mut self, bytes_per_second: impl Into<Option<u32>>) -> Self {
@@ -286,11 +288,11 @@ impl AcceptorBuilder {
         self
     }
 
-    /// Sets the logger: a hook that receives each [`Error`] that an operator should know of. Defaults to `log::warn!` on the
-    /// target `perconn`.
+    /// Sets the logger: a hook that receives each [`Error`] that an operator should know of. Defaults to `log::warn!`
+    /// on the target `perconn`.
     ///
-    /// Such errors are accepts that fail, handlers that panic, an acceptor that ends by itself, and certificates that cannot be
-    /// used. The logger must not block.
+    /// Such errors are accepts that fail, handlers that panic, an acceptor that ends by itself, and certificates that
+    /// cannot be used. The logger must not block.
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.hooks.logger = Box::new(logger);
         self

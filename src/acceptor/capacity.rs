@@ -20,11 +20,11 @@ use super::Error;
 pub enum Overflow {
     /// The connection is accepted, sent the [`refusal`](super::AcceptorBuilder::refusal), and closed cleanly.
     Refuse,
-    /// The client waits in the kernel's queue ([`backlog`](super::AcceptorBuilder::backlog)) until a slot is free. With TLS,
-    /// it may wait after its handshake.
+    /// The client waits in the kernel's queue ([`backlog`](super::AcceptorBuilder::backlog)) until a slot is free.
+    /// With TLS, it may wait after its handshake.
     Wait,
-    /// The acceptor grows by `by` slots, up to `max` in all. Beyond that, clients are refused. The extra slots are removed
-    /// when they are no longer needed.
+    /// The acceptor grows by `by` slots, up to `max` in all. Beyond that, clients are refused. The extra slots are
+    /// removed when they are no longer needed.
     Grow {
         /// The number of slots in one step.
         by: usize,
@@ -106,8 +106,8 @@ impl Capacity {
 
     /// Frees a slot. Returns the new total if it has shrunk.
     ///
-    /// The last step goes when the steps below it have half a step of room beyond what is busy. Without that margin, one
-    /// client that comes and goes would make it grow and shrink each time.
+    /// The last step goes when the steps below it have half a step of room beyond what is busy. Without that margin,
+    /// one client that comes and goes would make it grow and shrink each time.
     pub(super) fn release(&mut self) -> Option<usize> {
         self.busy -= 1;
         let before = self.total();

@@ -1,8 +1,8 @@
 //! The record of one connection: its state, the tasks that wait on it, and how it ended.
 //!
-//! The stream, the handler's task and the acceptor share it. Two enums name its state: [`StopState`] says how the connection
-//! is being stopped, [`Activity`] says what is under way. Both change only through the methods of [`ConnRecord`]. They are
-//! packed into one atomic, because every read and write of a stream looks at them.
+//! The stream, the handler's task and the acceptor share it. Two enums name its state: [`StopState`] says how the
+//! connection is being stopped, [`Activity`] says what is under way. Both change only through the methods of
+//! [`ConnRecord`]. They are packed into one atomic, because every read and write of a stream looks at them.
 //!
 //! Next: [`state`], the state itself; then [`super::stream`], which changes the record with every operation, and
 //! [`super::registry`], which has all records.
@@ -25,7 +25,7 @@ mod state;
 pub(super) struct ConnRecord {
     /// The number of the connection, from 1.
     pub(super) id: u64,
-    /// Kept for the event of the end, when the socket is closed and can no longer tell.
+    /// Kept for the event of the end: a closed socket no longer knows it.
     pub(super) peer: Peer,
     /// When it got its slot.
     pub(super) since: Instant,

@@ -51,7 +51,8 @@ pub(super) async fn run(transport: Transport, registration: Arc<Registration>, s
 
 /// Refuses a client because all slots are busy.
 ///
-/// The lingering close runs in a task of its own. There are up to 256 such tasks; a client beyond that is closed at once.
+/// The lingering close runs in a task of its own. There are up to 256 such tasks; a client beyond that is closed at
+/// once.
 pub(super) fn refuse(registry: &Registry, service: &Arc<Service>, mut transport: Transport, peer: Peer) {
     count(&registry.counters.refused);
     registry.settings.hooks.emit(|| Event::Refused { peer });
@@ -70,8 +71,8 @@ pub(super) fn refuse(registry: &Registry, service: &Arc<Service>, mut transport:
 
 /// A lingering close: sends the final bytes, ends the sending side, and waits for the peer to do the same.
 ///
-/// If the socket were closed with unread data in it, the kernel would send a reset, and the peer would lose what it has not
-/// read. It gives up after [`LINGER`].
+/// If the socket were closed with unread data in it, the kernel would send a reset, and the peer would lose what it
+/// has not read. It gives up after [`LINGER`].
 pub(super) async fn lingering_close(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), bytes: &[u8]) {
     let close = async {
         stream.write_all(bytes).await?;

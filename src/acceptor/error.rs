@@ -10,8 +10,8 @@ use crate::causes::WithCauses;
 
 /// Why an acceptor could not be built, why it ended by itself, and what its logger receives.
 ///
-/// Every message names its own level only; the cause is its [`source`](std::error::Error::source). A failure of one connection
-/// is not an error of the acceptor: [`Event::Closed`](super::Event::Closed) reports it.
+/// Every message names its own level only; the cause is its [`source`](std::error::Error::source). A failure of one
+/// connection is not an error of the acceptor: [`Event::Closed`](super::Event::Closed) reports it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -31,7 +31,8 @@ pub enum Error {
 
     /// accept(2) fails, usually because the process or the machine is out of file descriptors.
     ///
-    /// The acceptor tries again, at least ten times a second. It reports this once per outage, and at most once in ten seconds.
+    /// The acceptor tries again, at least ten times a second. It reports this once per outage, and at most once in
+    /// ten seconds.
     #[error("cannot accept connections at the moment")]
     #[non_exhaustive]
     Accept {
@@ -53,8 +54,8 @@ pub enum Error {
     #[error("the acceptor's runtime shut down")]
     RuntimeShutdown,
 
-    /// The accept loop panicked, so that no more connections are accepted. It runs no code of the program, so this is a bug of
-    /// this crate or of the runtime.
+    /// The accept loop panicked, so that no more connections are accepted. It runs no code of the program, so this is
+    /// a bug of this crate or of the runtime.
     #[error("the accept loop panicked: {message}")]
     #[non_exhaustive]
     AcceptPanicked {

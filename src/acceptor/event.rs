@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::Peer;
 
-/// Something that has happened at an acceptor; for the hook of [`AcceptorBuilder::on_event`](super::AcceptorBuilder::on_event).
+/// Something that has happened at an acceptor; for the hook of
+/// [`AcceptorBuilder::on_event`](super::AcceptorBuilder::on_event).
 ///
 /// Of one connection, [`Accepted`](Event::Accepted) comes first and [`Closed`](Event::Closed) last. Events of different
 /// connections come from different tasks, possibly at the same time. An event prints as one line for a log.
@@ -102,15 +103,15 @@ pub enum Event {
         /// The cause: an [`Error::InvalidConfig`](super::Error::InvalidConfig).
         cause: Arc<super::Error>,
     },
-    /// No more connections are accepted: [`stop`](super::Acceptor::stop) was called, or the [`Acceptor`](super::Acceptor) was
-    /// dropped. Open connections end after this event. A connection that was accepted at the same moment may be reported after
-    /// it.
+    /// No more connections are accepted: [`stop`](super::Acceptor::stop) was called, or the
+    /// [`Acceptor`](super::Acceptor) was dropped. Open connections end after this event. A connection that was
+    /// accepted at the same moment may be reported after it.
     Stopping,
-    /// The acceptor has ended by itself: no more connections are accepted, though the program has not stopped it. Comes at most
-    /// once, after the listener is closed.
+    /// The acceptor has ended by itself: no more connections are accepted, though the program has not stopped it.
+    /// Comes at most once, after the listener is closed.
     ///
-    /// Open connections go on, unless their runtime shuts down as well. [`Acceptor::closed`](super::Acceptor::closed) returns
-    /// the same cause.
+    /// Open connections go on, unless their runtime shuts down as well. [`Acceptor::closed`](super::Acceptor::closed)
+    /// returns the same cause.
     #[non_exhaustive]
     Ended {
         /// The cause: an [`Error::RuntimeShutdown`](super::Error::RuntimeShutdown) or

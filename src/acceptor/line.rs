@@ -21,7 +21,8 @@ mod writer;
 
 /// The connection that a line came from: the handler of [`AcceptorBuilder::line_handler`] answers through it.
 ///
-/// Clones are the same connection. Other tasks can keep and use them while the connection is open. They do not keep it open.
+/// Clones are the same connection. Other tasks can keep and use them while the connection is open. They do not keep
+/// it open.
 ///
 /// ```
 /// use perconn::acceptor::{Acceptor, LineConn};
@@ -92,8 +93,8 @@ impl LineConn {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the line is sent as a whole or not at all. The rest of a line that is partly sent is sent
-    /// before the next line.
+    /// If the future is dropped, the line is sent as a whole or not at all. The rest of a line that is partly sent is
+    /// sent before the next line.
     pub async fn send(&self, line: impl AsRef<[u8]>) -> io::Result<()> {
         let shared = &*self.shared;
         let _sending = shared.send_lock.lock().await;
@@ -113,8 +114,8 @@ impl LineConn {
 
     /// Ends the connection cleanly: what was sent arrives, and no more lines are read.
     ///
-    /// A handler at work runs to its end first. The client then has one second to read everything and to close. What it has
-    /// not read by then may be lost.
+    /// A handler at work runs to its end first. The client then has one second to read everything and to close. What
+    /// it has not read by then may be lost.
     pub fn close(&self) {
         self.shared.is_closed.store(true, Ordering::SeqCst);
         self.shared.close_requested.notify_one();

@@ -64,8 +64,8 @@ enum Source {
 impl Listen {
     /// Listens on a socket of the Unix domain at this path.
     ///
-    /// A stale socket file, which no process listens on any more, is replaced. The acceptor removes its own file when it
-    /// stops. The permissions of the folder decide which users can connect.
+    /// A stale socket file, which no process listens on any more, is replaced. The acceptor removes its own file when
+    /// it stops. The permissions of the folder decide which users can connect.
     ///
     /// ```
     /// use perconn::acceptor::{Acceptor, Listen};
@@ -80,8 +80,8 @@ impl Listen {
 
     /// Returns the sockets that a service manager (systemd and others) has opened for this process, in its order.
     ///
-    /// The variable `LISTEN_FDS` has their number, and `LISTEN_PID` must be this process. The sockets are duplicates. The
-    /// originals stay open when the acceptor stops, so that clients can wait there for the next start.
+    /// The variable `LISTEN_FDS` has their number, and `LISTEN_PID` must be this process. The sockets are duplicates.
+    /// The originals stay open when the acceptor stops, so that clients can wait there for the next start.
     ///
     /// It needs Linux 5.6, and a sandbox that allows pidfd_getfd(2).
     ///

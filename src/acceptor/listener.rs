@@ -17,7 +17,8 @@ use super::unix::SocketFile;
 pub(super) enum Listener {
     /// On the network.
     Tcp(TcpListener),
-    /// Of the Unix domain. With its file, if the acceptor has made it. The file comes first, as fields are dropped in their order.
+    /// Of the Unix domain. With its file, if the acceptor has made it. The file comes first, as fields are dropped in
+    /// their order.
     #[cfg(unix)]
     Unix(#[expect(dead_code, reason = "it acts when it is dropped")] Option<SocketFile>, UnixListener),
 }

@@ -1,7 +1,7 @@
 //! The registry: what the accept loop, the connections and the [`Acceptor`](super::Acceptor) share.
 //!
-//! It counts the acceptor slots, has the records of all open connections, and knows whether the acceptor still accepts. Its
-//! lock is never held while the program's own code runs, and no other lock is taken under it.
+//! It counts the acceptor slots, has the records of all open connections, and knows whether the acceptor still
+//! accepts. Its lock is never held while the program's own code runs, and no other lock is taken under it.
 //!
 //! Next: [`super::conn_record`], the record of one connection.
 
@@ -40,7 +40,8 @@ pub(super) struct Registry {
     pub(super) settings: Settings,
     /// Apart from the lock, and shared with pending TLS sessions, which hold no slot.
     pub(super) counters: Arc<Counters>,
-    /// Observed by the accept loop, by pending TLS sessions and by the certificate watcher, which all end when it changes.
+    /// Observed by the accept loop, by pending TLS sessions and by the certificate watcher, which all end when it
+    /// changes.
     pub(super) phase: watch::Sender<Phase>,
     /// A slot has become free. One permit wakes one waiter.
     slot_freed: Notify,
@@ -160,7 +161,8 @@ impl Registry {
         }
     }
 
-    /// Ends a connection: counts and reports how it ended, and frees its slot. For its registration, when that is dropped.
+    /// Ends a connection: counts and reports how it ended, and frees its slot. For its registration, when that is
+    /// dropped.
     fn deregister(&self, record: &ConnRecord) {
         let Outcome { reason, totals } = record.take_outcome();
         // Without a reason, the runtime has dropped the handler's task.

@@ -1,7 +1,7 @@
 //! The service: the handler of the program, and what a client gets that the handler does not serve.
 //!
-//! The accept loop and the tasks of connections share it. A stream does not know it, so that a kept stream does not keep the
-//! program's handler.
+//! The accept loop and the tasks of connections share it. A stream does not know it, so that a kept stream does not
+//! keep the program's handler.
 //!
 //! Next: [`super::run_handler`], which runs the handler.
 
@@ -28,8 +28,8 @@ pub(super) struct Handler {
     pub(super) writes_are_answers: bool,
 }
 
-/// How many refused clients are waited for at once. It is more than tokio lets the accept loop accept in one turn (128), so
-/// that a burst alone does not reach it.
+/// How many refused clients are waited for at once. It is more than tokio lets the accept loop accept in one turn
+/// (128), so that a burst alone does not reach it.
 const MAX_REFUSALS: usize = 256;
 
 /// What an acceptor serves.

@@ -23,18 +23,18 @@ use super::wait_clock::WaitClock;
 
 /// An accepted connection: a TCP or Unix socket, or a TLS session over one.
 ///
-/// It is read and written like a `TcpStream`. With TLS, flush what you have written before you do anything but read. To read
-/// and write in two tasks, use [`tokio::io::split`]. Drop it to close it. Its acceptor slot is free when it is dropped and its
-/// handler has ended.
+/// It is read and written like a `TcpStream`. With TLS, flush what you have written before you do anything but read.
+/// To read and write in two tasks, use [`tokio::io::split`]. Drop it to close it. Its acceptor slot is free when it
+/// is dropped and its handler has ended.
 ///
 /// # When it ends by itself
 ///
 /// A read that has to wait longer than the time limits allow returns an error of the kind
-/// [`TimedOut`](io::ErrorKind::TimedOut); so does a write. The stream still works after that, so that the handler can send a
-/// final message.
+/// [`TimedOut`](io::ErrorKind::TimedOut); so does a write. The stream still works after that, so that the handler can
+/// send a final message.
 ///
-/// While the acceptor [stops](super::Acceptor::stop), a read returns `Ok(0)` as soon as nothing is under way, as if the peer
-/// had closed. Nothing is under way if both are true:
+/// While the acceptor [stops](super::Acceptor::stop), a read returns `Ok(0)` as soon as nothing is under way, as if
+/// the peer had closed. Nothing is under way if both are true:
 ///
 /// - no data has arrived since the last write or [`message_done`](Self::message_done);
 /// - no write waits for the peer.
@@ -44,8 +44,8 @@ use super::wait_clock::WaitClock;
 ///
 /// # Cancel safety
 ///
-/// Reads and writes are as cancel safe as those of a `TcpStream`: a dropped `read` has read nothing, and a dropped `write` has
-/// written nothing. With TLS, a dropped `write` may have sent a part of what earlier writes have left.
+/// Reads and writes are as cancel safe as those of a `TcpStream`: a dropped `read` has read nothing, and a dropped
+/// `write` has written nothing. With TLS, a dropped `write` may have sent a part of what earlier writes have left.
 ///
 /// # Examples
 ///
@@ -125,8 +125,8 @@ impl Stream {
 
     /// Marks what was received so far as whole and handled.
     ///
-    /// The idle limit starts over. If the acceptor is stopping, the next read ends the connection. A write has the same effect,
-    /// so this is for handlers that take data and do not answer.
+    /// The idle limit starts over. If the acceptor is stopping, the next read ends the connection. A write has the
+    /// same effect, so this is for handlers that take data and do not answer.
     pub fn message_done(&self) {
         self.record.message_done();
     }
@@ -180,7 +180,8 @@ impl Stream {
         self.record.is_over().then(|| poll_without_io(cx, aborted))
     }
 
-    /// `Ready` if the stop ends the connection now. `Pending` if it does not, or not yet; the task is woken when that changes.
+    /// `Ready` if the stop ends the connection now. `Pending` if it does not, or not yet; the task is woken when that
+    /// changes.
     fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.record.is_draining() {
             return Poll::Pending;
@@ -321,7 +322,8 @@ impl AsyncRead for Stream {
     }
 }
 
-/// Returns an outcome that no socket has produced. It uses up the cooperative budget, so that a loop over such outcomes yields.
+/// Returns an outcome that no socket has produced. It uses up the cooperative budget, so that a loop over such
+/// outcomes yields.
 fn poll_without_io<T>(cx: &mut Context<'_>, outcome: impl FnOnce() -> io::Result<T>) -> Poll<io::Result<T>> {
     ready!(coop::poll_proceed(cx)).made_progress();
     Poll::Ready(outcome())

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 /// A budget that waiting for the peer spends and bytes earn back.
 ///
-/// A byte earns a little and not everything. So a peer that sends a byte a second runs out of time almost as fast as one that
-/// sends nothing.
+/// A byte earns a little and not everything. So a peer that sends a byte a second runs out of time almost as fast as
+/// one that sends nothing.
 #[derive(Debug)]
 pub(super) struct TimeBudget {
     /// The whole of it; `None` for no limit.

@@ -48,7 +48,8 @@ impl Handshaker {
         Ok(())
     }
 
-    /// Makes a session, within the time limit. Fails with the kind `TimedOut` after it, and if the handshake is evicted.
+    /// Makes a session, within the time limit. Fails with the kind `TimedOut` after it, and if the handshake is
+    /// evicted.
     pub(super) async fn handshake(&self, socket: Socket, pending_session: &PendingSession) -> io::Result<Transport> {
         let config = Arc::clone(&self.current.lock());
         let deadline = async {

@@ -34,8 +34,8 @@ pub(super) enum Socket {
 }
 
 impl Transport {
-    /// Ends a TLS session before its socket is closed, as far as the kernel takes the message at once. Without it, a client
-    /// must treat the end as a truncation.
+    /// Ends a TLS session before its socket is closed, as far as the kernel takes the message at once. Without it, a
+    /// client must treat the end as a truncation.
     pub(super) fn send_close_notify(&mut self) {
         match self {
             Self::Plain(_) => {}

@@ -1,8 +1,8 @@
 //! The clock of one direction of a connection: it runs while an operation waits for the peer.
 //!
-//! Tokio's traits do not show that a pending read or write was dropped. The clock infers it from the time: a waiting task is
-//! woken at the deadline and polls soon after. Timing the connection instead, as servers without futures do, would charge the
-//! peer for the time that the handler takes.
+//! Tokio's traits do not show that a pending read or write was dropped. The clock infers it from the time: a waiting
+//! task is woken at the deadline and polls soon after. Timing the connection instead, as servers without futures do,
+//! would charge the peer for the time that the handler takes.
 //!
 //! Next: [`super::stream`], which has a clock for each direction.
 
@@ -15,8 +15,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::time_budget::TimeBudget;
 
-/// How long after its deadline a waiting task may poll. One that polls later was not waiting: the operation was dropped, and
-/// this is another one.
+/// How long after its deadline a waiting task may poll. One that polls later was not waiting: the operation was
+/// dropped, and this is another one.
 const WAKE_LATENCY: Duration = Duration::from_millis(100);
 
 /// A [`TimeBudget`], and since when it is being spent.
@@ -26,8 +26,8 @@ pub(super) struct WaitClock {
     budget: TimeBudget,
     /// When the present wait began.
     since: Option<Instant>,
-    /// Set for the deadline or earlier, as a deadline only ever moves away. Each direction has its own, because two tasks may
-    /// wait.
+    /// Set for the deadline or earlier, as a deadline only ever moves away. Each direction has its own, because two
+    /// tasks may wait.
     timer: Option<Pin<Box<Sleep>>>,
 }
 

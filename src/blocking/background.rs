@@ -1,7 +1,7 @@
 //! The one thread on which the actors of all blocking connections run.
 //!
-//! It starts with the first connection and ends with the last. A thread for each connection would cost a stack and three
-//! descriptors each. In return, a hook that blocks would hold up only its own connection.
+//! It starts with the first connection and ends with the last. A thread for each connection would cost a stack and
+//! three descriptors each. In return, a hook that blocks would hold up only its own connection.
 //!
 //! Next: [`wait`](super::wait), where the threads that call wait for what happens here.
 

@@ -15,8 +15,9 @@ use crate::Status;
 impl<S> Conn<S> {
     /// Makes another handle on the same connection, with the same timeouts.
     ///
-    /// The clone has reported the breaks that this handle has reported. It does not continue a partial write of this handle, even if this
-    /// handle has: its first write is a new one. The connection closes when the last handle is dropped.
+    /// The clone has reported the breaks that this handle has reported. It does not continue a partial write of this
+    /// handle, even if this handle has: its first write is a new one. The connection closes when the last handle is
+    /// dropped.
     ///
     /// ```
     /// use std::io::{BufRead, BufReader, Write};
@@ -155,10 +156,10 @@ impl<S> Conn<S> {
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no link within `limit`. [`Deadlock`](io::ErrorKind::Deadlock)
-    /// on the [background thread](Conn#the-background-thread).
-    /// [`Error::ClosedConnection`](crate::Error::ClosedConnection) or [`Error::GaveUp`](crate::Error::GaveUp) if there
-    /// will be no link.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no link within `limit`.
+    /// [`Deadlock`](io::ErrorKind::Deadlock) on the [background thread](Conn#the-background-thread).
+    /// [`Error::ClosedConnection`](crate::Error::ClosedConnection) or [`Error::GaveUp`](crate::Error::GaveUp) if
+    /// there will be no link.
     pub fn connected(&self, limit: impl Into<Option<Duration>>) -> io::Result<()> {
         let connected = self.shared.reader.lock().connected();
         Ok(block_on(pin!(connected), limit.into())??)
@@ -173,11 +174,11 @@ impl<S> Conn<S> {
     /// Closes the connection for all its handles, at any moment, from any thread.
     ///
     /// It shuts the socket down at once. Operations that wait in other threads, and all later ones, fail with
-    /// [`Error::ClosedConnection`](crate::Error::ClosedConnection). Bytes that the kernel has accepted are still delivered,
-    /// unless received bytes are left unread.
+    /// [`Error::ClosedConnection`](crate::Error::ClosedConnection). Bytes that the kernel has accepted are still
+    /// delivered, unless received bytes are left unread.
     ///
-    /// When it returns, nothing dials any more. In a hook of a blocking connection it closes as well, but does not wait for
-    /// that.
+    /// When it returns, nothing dials any more. In a hook of a blocking connection it closes as well, but does not
+    /// wait for that.
     pub fn close(&self) {
         let close = self.shared.reader.lock().close();
         // The first poll closes. The background thread gets an error instead of the wait that follows.

@@ -1,4 +1,5 @@
-//! The context of a runtime: the background thread's for streams that need one, and another in which a call may be made.
+//! The context of a runtime: the background thread's for streams that need one, and another in which a call may be
+//! made.
 //!
 //! Next: [`shared_half`](super::shared_half) and [`wait`](super::wait), which ask here.
 
@@ -22,8 +23,8 @@ pub(super) fn enter_for<S: 'static>(runtime: &Handle) -> Option<EnterGuard<'_>> 
 /// Whether this thread runs a task of some runtime, which then defers the wake-ups of tasks that yield to itself until
 /// this thread returns to it.
 ///
-/// A context alone says little: a thread of `spawn_blocking` has one, too, and so has one that has entered a runtime. So
-/// this yields, and looks whether the wake-up comes at once.
+/// A context alone says little: a thread of `spawn_blocking` has one, too, and so has one that has entered a runtime.
+/// So this yields, and looks whether the wake-up comes at once.
 pub(super) fn defers_wake_ups() -> bool {
     struct WakeFlag(AtomicBool);
     impl Wake for WakeFlag {

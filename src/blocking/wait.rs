@@ -19,14 +19,14 @@ use crate::sync::Mutex;
 
 /// The longest sleep of a thread that runs a task of some runtime. Then it tries again.
 ///
-/// Such a runtime defers the wake-ups of tasks that yield to itself until its thread comes back, which it does not while it
-/// sleeps here.
+/// Such a runtime defers the wake-ups of tasks that yield to itself until its thread comes back, which it does not
+/// while it sleeps here.
 const SLEEP_IN_A_TASK: Duration = Duration::from_millis(10);
 
 /// A waker for any number of threads, all of which then try again.
 ///
-/// A thread reads the [count](WakeCounter::count) before it tries. If the count has changed when it is about to sleep, it
-/// tries again instead, so no wake-up is lost.
+/// A thread reads the [count](WakeCounter::count) before it tries. If the count has changed when it is about to
+/// sleep, it tries again instead, so no wake-up is lost.
 #[derive(Default)]
 pub(super) struct WakeCounter {
     /// The number of wake-ups. A thread that reads a new value tries again.

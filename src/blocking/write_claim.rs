@@ -1,7 +1,7 @@
 //! The order in which calls write that are made at the same time.
 //!
-//! The bytes of one call stand on the link in one piece. So a call that has written a part keeps the others waiting, and
-//! calls that have waited go before new ones.
+//! The bytes of one call stand on the link in one piece. So a call that has written a part keeps the others waiting,
+//! and calls that have waited go before new ones.
 //!
 //! Next: [`writing`](super::writing), which asks here before it writes.
 

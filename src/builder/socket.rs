@@ -43,8 +43,8 @@ impl<D> Builder<D> {
     ///
     /// Keepalive detects a dead machine or network. It does not detect a program that hangs on a healthy machine; see
     /// [`idle_timeout`](Builder::idle_timeout). While written bytes are unacknowledged, the kernel sends no probes, and
-    /// its retransmission timeout decides: a quarter of an hour on Linux. Set [`user_timeout`](Builder::user_timeout) as
-    /// well, which then also replaces the number of probes.
+    /// its retransmission timeout decides: a quarter of an hour on Linux. Set [`user_timeout`](Builder::user_timeout)
+    /// as well, which then also replaces the number of probes.
     #[doc(alias("SO_KEEPALIVE", "TCP_KEEPIDLE", "heartbeat", "ping"))]
     pub fn keepalive(self, keepalive: impl Into<Keepalive>) -> Self {
         self.socket_options(SocketOptions::new().keepalive(keepalive))
@@ -59,8 +59,8 @@ impl<D> Builder<D> {
     /// system or the dialer: about a quarter of an hour on Linux.
     ///
     /// A peer that accepts nothing for that long counts as dead, even if its machine answers. This can hit a peer that
-    /// reads slowly: when its receive buffer is full, Linux asks for more only after a good part of it has been read. That
-    /// must not take longer than `limit`.
+    /// reads slowly: when its receive buffer is full, Linux asks for more only after a good part of it has been read.
+    /// That must not take longer than `limit`.
     ///
     /// Only valid where [`nodelay`](Builder::nodelay) is, and on Linux, Android and Fuchsia.
     #[doc(alias("TCP_USER_TIMEOUT", "write_timeout"))]
@@ -70,17 +70,17 @@ impl<D> Builder<D> {
 
     /// How long a waiting read may receive nothing before the link breaks, as [`TimedOut`](io::ErrorKind::TimedOut).
     ///
-    /// For protocols in which the peer sends something at intervals, at least a heartbeat. It detects a peer that hangs on
-    /// a healthy machine even if nothing is written, and works on every platform and with every stream. Bytes that this
-    /// side sends do not count. Defaults to none; zero is not valid. The time runs only while a read waits: a program that
-    /// only writes never breaks a link this way.
+    /// For protocols in which the peer sends something at intervals, at least a heartbeat. It detects a peer that
+    /// hangs on a healthy machine even if nothing is written, and works on every platform and with every stream.
+    /// Bytes that this side sends do not count. Defaults to none; zero is not valid. The time runs only while a read
+    /// waits: a program that only writes never breaks a link this way.
     ///
     /// The time runs from the first wait since the last byte. The wait of a cancelled read counts, as another read may
     /// follow. A read that comes only after the time has run out gets the whole time again.
     ///
-    /// Bytes that were not acknowledged by then are not sent any more, so that they cannot arrive after the bytes of the
-    /// next link. This holds for TCP on Linux. Elsewhere, and on a stream that is not a socket, the kernel may go on
-    /// sending them until the last handle drops the link.
+    /// Bytes that were not acknowledged by then are not sent any more, so that they cannot arrive after the bytes of
+    /// the next link. This holds for TCP on Linux. Elsewhere, and on a stream that is not a socket, the kernel may go
+    /// on sending them until the last handle drops the link.
     #[doc(alias("keepalive", "read_timeout", "heartbeat", "liveness", "inactivity_timeout"))]
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = limit.into();

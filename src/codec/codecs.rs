@@ -1,7 +1,7 @@
 //! The codecs of a whole connection.
 //!
-//! Both directions share one codec while they are on the same link. Only while the sink is on a later link than the stream,
-//! there are two.
+//! Both directions share one codec while they are on the same link. Only while the sink is on a later link than the
+//! stream, there are two.
 //!
 //! Next: [`factory`](super::factory), where they come from.
 

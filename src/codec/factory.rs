@@ -8,8 +8,8 @@ use crate::sync::Mutex;
 
 /// Makes a fresh codec for each link. Both directions of a connection share it.
 ///
-/// The mutex makes it `Sync`, whatever the program's closure is. It is locked only at a break. If the closure has panicked,
-/// the caller saw that panic, and the next call tries again.
+/// The mutex makes it `Sync`, whatever the program's closure is. It is locked only at a break. If the closure has
+/// panicked, the caller saw that panic, and the next call tries again.
 pub(super) struct CodecFactory<C>(Arc<Mutex<dyn FnMut() -> C + Send>>);
 
 impl<C> CodecFactory<C> {

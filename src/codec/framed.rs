@@ -26,13 +26,13 @@ use crate::{Conn, ReadHalf, WriteHalf};
 /// # Breaks
 ///
 /// The stream yields every break once, at its place: between the last frame of the old link and the first of the next.
-/// The sink reports a break if it meets it before the stream has yielded it, or if the break took frames that no flush had
-/// confirmed. So if the stream reports a break and nothing is unconfirmed, the next send goes to the next link without
-/// another error. If the sink reports a break, the stream still yields it, with the same generation.
+/// The sink reports a break if it meets it before the stream has yielded it, or if the break took frames that no
+/// flush had confirmed. So if the stream reports a break and nothing is unconfirmed, the next send goes to the next
+/// link without another error. If the sink reports a break, the stream still yields it, with the same generation.
 ///
-/// That also holds if two tasks use it through `futures_util::StreamExt::split`. But a `SplitSink` has room for one frame of
-/// its own, which it may send after it has returned an error. [`into_split`](Framed::into_split) has no such room and no
-/// lock, and its sink reports every break.
+/// That also holds if two tasks use it through `futures_util::StreamExt::split`. But a `SplitSink` has room for one
+/// frame of its own, which it may send after it has returned an error. [`into_split`](Framed::into_split) has no such
+/// room and no lock, and its sink reports every break.
 ///
 /// # Cancel safety
 ///
@@ -63,9 +63,9 @@ impl<C: Clone + Send + 'static, S> Framed<C, S> {
 impl<C, S> Framed<C, S> {
     /// Encodes and decodes frames with codecs that `make` makes: one at once, and one after each break.
     ///
-    /// One codec serves both directions of a link. Two are in use only while the sink has reported a break that the stream
-    /// has not come to yet. If `make` panics, so does the call that needed the codec. The next call tries again, and then
-    /// reports what this one had to report.
+    /// One codec serves both directions of a link. Two are in use only while the sink has reported a break that the
+    /// stream has not come to yet. If `make` panics, so does the call that needed the codec. The next call tries
+    /// again, and then reports what this one had to report.
     ///
     /// ```
     /// use perconn::codec::Framed;
@@ -107,12 +107,13 @@ impl<C, S> Framed<C, S> {
     /// Breaks the stream's link on purpose and drops what was received on it: the stream's next item is the
     /// [`Break`](FramedError::Break), unless the end of the connection comes before it.
     ///
-    /// For a program that cannot make sense of what it receives. ([`Conn::reconnect`] alone leaves the bytes that had arrived
-    /// to the reader.) If that link has broken already, a newer one is left alone. The redial keeps to the backoff.
+    /// For a program that cannot make sense of what it receives. ([`Conn::reconnect`] alone leaves the bytes that had
+    /// arrived to the reader.) If that link has broken already, a newer one is left alone. The redial keeps to the
+    /// backoff.
     ///
-    /// In an outage, the next dial is made at once, with one exception: the stream has not yielded the break yet, and bytes
-    /// had arrived on that link. Otherwise a server that sends nonsense and closes would be redialed without a delay. The
-    /// `reconnect` of the [half](Framed::get_ref) dials even then.
+    /// In an outage, the next dial is made at once, with one exception: the stream has not yielded the break yet, and
+    /// bytes had arrived on that link. Otherwise a server that sends nonsense and closes would be redialed without a
+    /// delay. The `reconnect` of the [half](Framed::get_ref) dials even then.
     pub fn reconnect(&mut self) {
         self.inbound.reconnect(&self.read);
     }
@@ -135,8 +136,8 @@ impl<C, S> Framed<C, S> {
     ///
     /// Call it after a flush and a break, or the next read may begin in the middle of a frame.
     ///
-    /// A break may be dropped as well: if the peer has closed, and the stream has yielded the last frame but not the break,
-    /// then no operation reports that break any more. Only [`Conn::last_reported`] shows it.
+    /// A break may be dropped as well: if the peer has closed, and the stream has yielded the last frame but not the
+    /// break, then no operation reports that break any more. Only [`Conn::last_reported`] shows it.
     pub fn into_inner(self) -> Conn<S> {
         match self.read.reunite(self.write) {
             Ok(conn) => conn,

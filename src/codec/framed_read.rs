@@ -97,8 +97,8 @@ impl<C, S> FramedRead<C, S> {
 
     /// Gives the half back. What was received and not yielded is dropped.
     ///
-    /// That includes the break after the last frame of a link that the peer has closed: no read reports it any more, only
-    /// [`ReadHalf::last_reported`] shows it.
+    /// That includes the break after the last frame of a link that the peer has closed: no read reports it any more,
+    /// only [`ReadHalf::last_reported`] shows it.
     pub fn into_inner(self) -> ReadHalf<S> {
         self.half
     }

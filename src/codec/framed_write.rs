@@ -18,8 +18,8 @@ use crate::WriteHalf;
 
 /// A [`WriteHalf`] as a sink of frames, which goes on with the next link after a break.
 ///
-/// It reports every break once. See [the module](super) for the rest. Dropping it shuts the writing side down, as dropping a
-/// [`WriteHalf`] does.
+/// It reports every break once. See [the module](super) for the rest. Dropping it shuts the writing side down, as
+/// dropping a [`WriteHalf`] does.
 ///
 /// [`FramedRead`](super::FramedRead) shows both halves in use.
 ///

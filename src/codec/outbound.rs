@@ -89,8 +89,8 @@ impl Outbound {
 
     /// Runs an operation, whose outcome [`take_outcome`](Outbound::take_outcome) returns.
     ///
-    /// In between, the caller makes a fresh codec if there is a [`loss`](Outbound::loss). If that panics, the next operation
-    /// does nothing but return the same outcome.
+    /// In between, the caller makes a fresh codec if there is a [`loss`](Outbound::loss). If that panics, the next
+    /// operation does nothing but return the same outcome.
     pub(super) fn poll<S>(&mut self, operation: Operation, half: &mut WriteHalf<S>, cx: &mut Context<'_>) -> Poll<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

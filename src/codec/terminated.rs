@@ -9,12 +9,12 @@ use tokio_util::codec::{Decoder, Encoder};
 
 /// A codec that never takes the end of a link for the end of a frame.
 ///
-/// Some codecs do, such as [`LinesCodec`](tokio_util::codec::LinesCodec): when the peer closes, what follows the last line feed
-/// is a line to it. But the kernel also closes the sockets of a killed process cleanly, in the middle of a line if that is
-/// how far it came. With this wrapper, such a rest is an error, which is returned before the break.
+/// Some codecs do, such as [`LinesCodec`](tokio_util::codec::LinesCodec): when the peer closes, what follows the last
+/// line feed is a line to it. But the kernel also closes the sockets of a killed process cleanly, in the middle of a
+/// line if that is how far it came. With this wrapper, such a rest is an error, which is returned before the break.
 ///
-/// It sees only what the codec has left in the buffer. `LengthDelimitedCodec` takes a frame's head out of the buffer at once,
-/// so a link that ends right after a head ends without an error.
+/// It sees only what the codec has left in the buffer. `LengthDelimitedCodec` takes a frame's head out of the buffer
+/// at once, so a link that ends right after a head ends without an error.
 ///
 /// ```
 /// use perconn::codec::Terminated;

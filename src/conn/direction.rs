@@ -13,8 +13,8 @@ use crate::link::LastCheck;
 
 /// The state of one direction of a handle.
 ///
-/// A whole `Conn` has two of them, a half has one. It ties the operation under way to the link on which it began, so that
-/// the operation reports that link's break even if the other direction has reported it before.
+/// A whole `Conn` has two of them, a half has one. It ties the operation under way to the link on which it began, so
+/// that the operation reports that link's break even if the other direction has reported it before.
 pub(super) struct DirectionState {
     /// Which of the two it is: the [`ConnState`] keeps a waker for each.
     pub(super) direction: Direction,
@@ -28,7 +28,8 @@ pub(super) struct DirectionState {
     yielded_for: u64,
     /// Runs while a read waits for the end of a broken link's stream.
     pub(super) stream_end_timeout: GenerationTimeout,
-    /// Runs while an operation waits for a link, if the program limits that wait. Keyed by the generation reported last.
+    /// Runs while an operation waits for a link, if the program limits that wait. Keyed by the generation reported
+    /// last.
     pub(super) link_timeout: GenerationTimeout,
     /// Whether operations wait for a link for any time, whatever the program's `when_down` says.
     pub(super) ignores_when_down: bool,
@@ -40,8 +41,8 @@ pub(super) struct DirectionState {
 
 /// A task, identified by its waker.
 ///
-/// [`Waker::will_wake`] alone would not do: the waker that `block_on` polls with and its clone may differ in the address
-/// of their vtable. Then each wait would look like another task's.
+/// [`Waker::will_wake`] alone would not do: the waker that `block_on` polls with and its clone may differ in the
+/// address of their vtable. Then each wait would look like another task's.
 struct RegisteredTask {
     /// Keeps alive what the waker points to, so that no other waker gets its address.
     waker: Waker,

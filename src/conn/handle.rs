@@ -84,8 +84,9 @@ impl<S> Handle<S> {
 
     /// The first break after `last_reported` that this handle has reported, for another user of the handle.
     ///
-    /// A clone of a `SharedConn` reads through a handle that all clones share. If another clone has reported breaks through
-    /// it, this clone still has to report them one by one. A break that is not remembered any more is skipped.
+    /// A clone of a `SharedConn` reads through a handle that all clones share. If another clone has reported breaks
+    /// through it, this clone still has to report them one by one. A break that is not remembered any more is
+    /// skipped.
     pub(super) fn fault_after(&self, last_reported: u64, op: Op) -> Arc<Fault> {
         let oldest = self.conn_state.oldest_unreported(last_reported);
         let remembered = oldest.filter(|fault| fault.generation <= self.last_reported);

@@ -1,8 +1,9 @@
 //! The idle timeout: how long a waiting read has received nothing.
 //!
-//! The time runs from the first wait since the last byte. A byte does not reset the timer: a timer that fires too early is
-//! set again for the remaining time. Only a fired timer ends the time, never a look at the clock. The runtime looks at
-//! its sockets and its timers in one turn, so bytes that came in time are seen before the timer fires.
+//! The time runs from the first wait since the last byte. A byte does not reset the timer: a timer that fires too
+//! early is set again for the remaining time. Only a fired timer ends the time, never a look at the clock. The
+//! runtime looks at its sockets and its timers in one turn, so bytes that came in time are seen before the timer
+//! fires.
 //!
 //! # A read that was cancelled
 //!

@@ -1,7 +1,7 @@
 //! Macros for the methods that several handle types have.
 //!
-//! They are macros because each type has to show the methods in its own documentation. A common type behind `Deref` would
-//! document them elsewhere, and a trait would have to be imported.
+//! They are macros because each type has to show the methods in its own documentation. A common type behind `Deref`
+//! would document them elsewhere, and a trait would have to be imported.
 //!
 //! Next: [`conn_state`](crate::conn_state), which most of them ask.
 
@@ -34,7 +34,8 @@ macro_rules! state_methods {
         ///
         /// # Errors
         ///
-        /// [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be no further link.
+        /// [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be no further
+        /// link.
         ///
         /// # Cancel safety
         ///
@@ -47,9 +48,9 @@ macro_rules! state_methods {
 
         /// Breaks the link on purpose, or, during an outage, dials at once instead of waiting for the delay to pass.
         ///
-        /// The break is reported like any other, as [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and the redial
-        /// keeps to the backoff. A second call, while its delay runs, cuts that delay short: let one place in the program
-        /// decide. Does nothing once the connection is closed or shut down.
+        /// The break is reported like any other, as [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and the
+        /// redial keeps to the backoff. A second call, while its delay runs, cuts that delay short: let one place in
+        /// the program decide. Does nothing once the connection is closed or shut down.
         pub fn reconnect(&$self) {
             $conn_state.reconnect();
         }
@@ -62,8 +63,8 @@ macro_rules! handle_methods {
     ($direction:expr) => {
         /// The stream of the live link: its addresses, its socket options.
         ///
-        /// `None` while there is no link, and while a break is not reported yet. On a half, also `None` if the stream is
-        /// not a socket, because the halves then share it behind a lock.
+        /// `None` while there is no link, and while a break is not reported yet. On a half, also `None` if the stream
+        /// is not a socket, because the halves then share it behind a lock.
         ///
         /// What you set on the stream is gone with the link. Settings for every link belong in the
         /// [`Builder`](crate::Builder) or in the [dialer](crate::Builder::dialer).
@@ -76,7 +77,8 @@ macro_rules! handle_methods {
 
         /// The number of the newest link whose break this handle has reported, 0 before the first.
         ///
-        /// A read that returns `Ok(0)` carries no error with the number. After it, this is the link that the peer closed.
+        /// A read that returns `Ok(0)` carries no error with the number. After it, this is the link that the peer
+        /// closed.
         pub fn last_reported(&self) -> u64 {
             self.handle.last_reported
         }
@@ -84,13 +86,14 @@ macro_rules! handle_methods {
         /// Closes the connection for all its handles, at any moment.
         ///
         /// The socket is shut down at once. Every operation that waits, and every later one, fails with
-        /// [`Error::ClosedConnection`]. Bytes that the kernel had accepted are still delivered, unless received bytes were
-        /// left unread. A stream that is not a socket is dropped with its handle, or at the handle's next operation.
+        /// [`Error::ClosedConnection`]. Bytes that the kernel had accepted are still delivered, unless received bytes
+        /// were left unread. A stream that is not a socket is dropped with its handle, or at the handle's next
+        /// operation.
         ///
         /// The future does not borrow the handle. You can make it in advance and give it to another task; it closes the
-        /// connection when it is first polled. When it is ready, the actor has ended and nothing dials any more. It does
-        /// not wait for a hook of the program that is running at the time. The actor needs its runtime to end: on a
-        /// single-threaded runtime that nothing drives, the future is never ready.
+        /// connection when it is first polled. When it is ready, the actor has ended and nothing dials any more. It
+        /// does not wait for a hook of the program that is running at the time. The actor needs its runtime to end:
+        /// on a single-threaded runtime that nothing drives, the future is never ready.
         ///
         /// # Cancel safety
         ///

@@ -1,9 +1,9 @@
 //! The operations of a handle on a live link.
 //!
-//! A whole `Conn` and each half use the live link and report each break once. A handle keeps the number of the last break
-//! that it has reported. It uses no link whose number is not above that, and takes no link while a break is unreported.
-//! So the caller learns of every break before the first byte of the next link. A `write_all` that began on one link can
-//! never go on with its rest on another.
+//! A whole `Conn` and each half use the live link and report each break once. A handle keeps the number of the last
+//! break that it has reported. It uses no link whose number is not above that, and takes no link while a break is
+//! unreported. So the caller learns of every break before the first byte of the next link. A `write_all` that began
+//! on one link can never go on with its rest on another.
 //!
 //! In a whole `Conn` the two directions are one handle: a break that one has reported counts as reported for both. An
 //! operation under way in the other direction (it waits, or has written a part of its bytes) is tied to its link by its
@@ -127,8 +127,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
 
     /// Flushes the stream of the live link.
     ///
-    /// Without a live link it reports a break only if bytes may have been lost in a buffer of the stream. A socket has no
-    /// such buffer, so a flush on a broken socket succeeds and leaves the report to the next read or write.
+    /// Without a live link it reports a break only if bytes may have been lost in a buffer of the stream. A socket
+    /// has no such buffer, so a flush on a broken socket succeeds and leaves the report to the next read or write.
     pub(super) fn poll_flush(&mut self, dir: &mut DirectionState, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(link) = self.live(dir) {
             let generation = link.generation;
@@ -156,8 +156,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
 
     /// Shuts down the writing side of the link, if there is one. No other link follows.
     ///
-    /// The live link stays readable to the end of its stream. A break that is not reported yet is reported here, unless it
-    /// is the peer's close, which the reads still report.
+    /// The live link stays readable to the end of its stream. A break that is not reported yet is reported here,
+    /// unless it is the peer's close, which the reads still report.
     pub(super) fn poll_shutdown(&mut self, dir: &mut DirectionState, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_shut_down {
             return Poll::Ready(Ok(()));

@@ -46,7 +46,8 @@ impl<S> ReadHalf<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ReadHalf<S> {
     /// Waits for a live link and takes it. Returns its generation, or reports a break that comes before it.
     ///
-    /// Also checks whether the peer has closed the link already, as a write would. So no conversation begins on it then.
+    /// Also checks whether the peer has closed the link already, as a write would. So no conversation begins on it
+    /// then.
     pub(crate) fn poll_live_link(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
         let Self { handle, dir, .. } = self;
         loop {

@@ -8,8 +8,8 @@
 //! queued, large    WriteAll::poll_begin -> Queue -> its turn -> WriteAll::poll_queued -> WritePermit::drive -> WriteHalf
 //! ```
 //!
-//! Locks are taken in this order: the reader's mutex, the writer's state, the lock of the connection's state. Wakers are
-//! woken after the last of them is released.
+//! Locks are taken in this order: the reader's mutex, the writer's state, the lock of the connection's state. Wakers
+//! are woken after the last of them is released.
 //!
 //! Next: [`write_all`], one job.
 
@@ -45,34 +45,36 @@ mod writer;
 ///
 /// # Writing
 ///
-/// Each call of [`write_all`](SharedConn::write_all) is one job. The bytes of a job stay together on one link: they are never
-/// mixed with the bytes of another job, and never divided between two links. Jobs are sent in the order in which their calls
-/// began, that is, in which their futures were first polled. Jobs that wait together are sent together, with one system call.
+/// Each call of [`write_all`](SharedConn::write_all) is one job. The bytes of a job stay together on one link: they
+/// are never mixed with the bytes of another job, and never divided between two links. Jobs are sent in the order in
+/// which their calls began, that is, in which their futures were first polled. Jobs that wait together are sent
+/// together, with one system call.
 ///
-/// A job reports a break only if that break cut it in two: its first byte was on the link and its last one was not. Jobs that
-/// had not begun are sent on the next link, whole and in order, unless [`when_down`](crate::Builder::when_down) makes them
-/// fail in an outage. Up to [`job_queue_size`](crate::Builder::job_queue_size) jobs wait in the queue. When it is full,
-/// callers wait for room, first come, first served.
+/// A job reports a break only if that break cut it in two: its first byte was on the link and its last one was not.
+/// Jobs that had not begun are sent on the next link, whole and in order, unless
+/// [`when_down`](crate::Builder::when_down) makes them fail in an outage. Up to
+/// [`job_queue_size`](crate::Builder::job_queue_size) jobs wait in the queue. When it is full, callers wait for room,
+/// first come, first served.
 ///
-/// A job of 16 KiB or more is not copied: its caller writes it when its turn comes. A caller that waits for room hands over
-/// its bytes only when there is room. The future of such a call is like the guard of a mutex: do not keep it without polling
-/// it, because the jobs after it wait.
+/// A job of 16 KiB or more is not copied: its caller writes it when its turn comes. A caller that waits for room
+/// hands over its bytes only when there is room. The future of such a call is like the guard of a mutex: do not keep
+/// it without polling it, because the jobs after it wait.
 ///
 /// A clone that only writes may never report a break. If the kernel had taken bytes that the peer never received, only
-/// [`on_event`](crate::Builder::on_event) or a clone that reads shows it. If the stream is not a socket, each job is flushed
-/// before it is done, and a job that a break finds unflushed fails, too.
+/// [`on_event`](crate::Builder::on_event) or a clone that reads shows it. If the stream is not a socket, each job is
+/// flushed before it is done, and a job that a break finds unflushed fails, too.
 ///
 /// In an outage, [`WhenDown::WaitFor`](crate::WhenDown::WaitFor) gives each job a time of its own, and
 /// [`WhenDown::Fail`](crate::WhenDown::Fail) also fails the jobs in the queue.
 ///
 /// # Reading
 ///
-/// Each call gets some of the bytes, and no two calls get the same ones. The reads of each clone report every break once,
-/// before they read from the next link, whatever the writes of that clone have reported. If a write noticed the break first,
-/// the read reports it with the error that a write gets.
+/// Each call gets some of the bytes, and no two calls get the same ones. The reads of each clone report every break
+/// once, before they read from the next link, whatever the writes of that clone have reported. If a write noticed the
+/// break first, the read reports it with the error that a write gets.
 ///
-/// A waiting read never delays a write. Reads are served one after the other: a read whose future is kept and not polled
-/// delays the reads after it.
+/// A waiting read never delays a write. Reads are served one after the other: a read whose future is kept and not
+/// polled delays the reads after it.
 ///
 /// # Examples
 ///
@@ -153,8 +155,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
 
     /// Reads some bytes.
     ///
-    /// `Ok(0)` means that the peer closed the link cleanly (or that `buf` is empty). The next call works on the next link.
-    /// If several calls wait, they are served in order, one after the other. The time of
+    /// `Ok(0)` means that the peer closed the link cleanly (or that `buf` is empty). The next call works on the next
+    /// link. If several calls wait, they are served in order, one after the other. The time of
     /// [`WhenDown::WaitFor`](crate::WhenDown::WaitFor) runs for one after the other, too.
     ///
     /// # Errors
@@ -199,8 +201,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
 
     /// Sends the queued jobs, for at most five seconds, and closes the connection for all clones.
     ///
-    /// From the first poll on, new writes fail with [`Error::ClosedConnection`]. Writes that are queued already are still
-    /// sent, and reads go on until then. A stream that is not a socket is dropped with the last clone.
+    /// From the first poll on, new writes fail with [`Error::ClosedConnection`]. Writes that are queued already are
+    /// still sent, and reads go on until then. A stream that is not a socket is dropped with the last clone.
     ///
     /// # Cancel safety
     ///

@@ -34,8 +34,8 @@ const STREAM_END_TIMEOUT: Duration = Duration::from_secs(1);
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     /// Does what an operation without a live link has to do. `None`: there is a live link now.
     ///
-    /// For a reader with a buffer, the outcome can be bytes that had arrived before the break. `op` is the operation that
-    /// an error names.
+    /// For a reader with a buffer, the outcome can be bytes that had arrived before the break. `op` is the operation
+    /// that an error names.
     #[cold]
     pub(super) fn poll_next_link(
         &mut self,
@@ -107,8 +107,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
 
     /// Reads what had arrived on a broken link. When nothing is left, reports the break.
     ///
-    /// A socket is asked for its bytes without waiting. Any other stream may be built on a socket that the runtime has not
-    /// looked at yet, so its last bytes get some time:
+    /// A socket is asked for its bytes without waiting. Any other stream may be built on a socket that the runtime
+    /// has not looked at yet, so its last bytes get some time:
     ///
     /// - If the kernel has reported the break, the stream is about to end. The read waits for that end, for at most
     ///   [`STREAM_END_TIMEOUT`].

@@ -27,9 +27,9 @@ use crate::{Error, Op, Status, StatusWatch};
 ///
 /// It reports every break once, after you have read everything that had arrived on the link.
 ///
-/// If several links broke while no read ran, it reads the rest of the link in use and of the newest broken one. What had
-/// arrived on the links between is dropped; their breaks are reported. Of more than 16 links, the breaks of the last 16 are
-/// reported, and the rest of the link it had is dropped, too.
+/// If several links broke while no read ran, it reads the rest of the link in use and of the newest broken one. What
+/// had arrived on the links between is dropped; their breaks are reported. Of more than 16 links, the breaks of the
+/// last 16 are reported, and the rest of the link it had is dropped, too.
 ///
 /// # Cancel safety
 ///
@@ -46,8 +46,8 @@ pub struct ReadHalf<S = TcpStream> {
 /// The writing half of a [`Conn`], made by [`Conn::into_split`].
 ///
 /// It reports every break once. Dropping it shuts the writing side down, as
-/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) does: after that no link follows. To drop it without a shutdown, use
-/// [`forget`](WriteHalf::forget).
+/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) does: after that no link follows. To drop it without a shutdown,
+/// use [`forget`](WriteHalf::forget).
 ///
 /// # Cancel safety
 ///
@@ -116,8 +116,8 @@ impl<S> ReadHalf<S> {
         self.handle.conn_state.is_closed()
     }
 
-    /// Reports the first break after `last_reported`, which this half has reported, to another of its users. Returns the
-    /// generation of that break, too.
+    /// Reports the first break after `last_reported`, which this half has reported, to another of its users. Returns
+    /// the generation of that break, too.
     pub(crate) fn report_again(&self, last_reported: u64) -> (u64, io::Result<usize>) {
         let fault = self.handle.fault_after(last_reported, Op::Read);
         (fault.generation, fault.read_outcome(&self.handle.conn_state.address).map(|()| 0))
@@ -139,7 +139,8 @@ impl<S> WriteHalf<S> {
         reunite(other, self)
     }
 
-    /// Drops this half without shutting the writing side down. The reading half stays connected and goes on reconnecting.
+    /// Drops this half without shutting the writing side down. The reading half stays connected and goes on
+    /// reconnecting.
     pub fn forget(mut self) {
         self.on_drop = OnDrop::Forget;
     }
@@ -153,8 +154,8 @@ impl<S> WriteHalf<S> {
         self.handle.conn_state.is_closed()
     }
 
-    /// Reports the first break after `last_reported`, which this half has reported, to another of its users. Returns the
-    /// generation of that break, too.
+    /// Reports the first break after `last_reported`, which this half has reported, to another of its users. Returns
+    /// the generation of that break, too.
     #[cfg(feature = "blocking")]
     pub(crate) fn report_again(&self, last_reported: u64) -> (u64, io::Error) {
         let fault = self.handle.fault_after(last_reported, Op::Write);
@@ -202,8 +203,9 @@ impl<S> Drop for WriteHalf<S> {
     }
 }
 
-/// A read that returns `Ok` and fills nothing, though there was room, reports the peer's close. The next read works on the next
-/// link, or waits for it. An error with an [`Error`] inside reports any other break or the end of the connection.
+/// A read that returns `Ok` and fills nothing, though there was room, reports the peer's close. The next read works
+/// on the next link, or waits for it. An error with an [`Error`] inside reports any other break or the end of the
+/// connection.
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for ReadHalf<S> {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -212,8 +214,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for ReadHalf<
     }
 }
 
-/// An error with an [`Error::IoError`] inside reports a break. The next write works on the next link, or waits for it. A flush
-/// on a connection over sockets has nothing to do: the kernel has every byte that a write has accepted.
+/// An error with an [`Error::IoError`] inside reports a break. The next write works on the next link, or waits for
+/// it. A flush on a connection over sockets has nothing to do: the kernel has every byte that a write has accepted.
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for WriteHalf<S> {
     write_methods!(dir);
 }

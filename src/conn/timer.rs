@@ -53,8 +53,8 @@ impl Drop for Timer {
 pub(super) struct GenerationTimeout(Option<Box<(u64, Timer)>>);
 
 impl GenerationTimeout {
-    /// Ready when `limit` has passed since the first poll for this generation. Then, or for another generation, the next
-    /// poll starts the time anew.
+    /// Ready when `limit` has passed since the first poll for this generation. Then, or for another generation, the
+    /// next poll starts the time anew.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,6 +1,7 @@
 //! The part of the connection's state that is behind its lock.
 //!
-//! Its methods run under the lock, so they wake nothing, and drop no stream and no error. What they leave to do is in [`Deferred`].
+//! Its methods run under the lock, so they wake nothing, and drop no stream and no error. What they leave to do is in
+//! [`Deferred`].
 //!
 //! Next: [`Fault`], the record of a break.
 
@@ -83,7 +84,8 @@ pub(crate) enum End {
 }
 
 impl End {
-    /// Whether this end takes the link away at once and stays. The two others let a reader read the last link to its end.
+    /// Whether this end takes the link away at once and stays. The two others let a reader read the last link to its
+    /// end.
     pub(crate) fn is_final(self) -> bool {
         matches!(self, Self::Closed | Self::RuntimeShutdown)
     }
@@ -179,8 +181,8 @@ impl<S> ConnStateInner<S> {
         self.wake_handles = true;
     }
 
-    /// Ends the newest link and remembers the break. If the reader never took the link and it may have unread bytes, it is
-    /// kept for the reader; otherwise it is dropped.
+    /// Ends the newest link and remembers the break. If the reader never took the link and it may have unread bytes,
+    /// it is kept for the reader; otherwise it is dropped.
     pub(super) fn break_link(&mut self, op: Op, cause: Cause) -> Arc<Fault> {
         let generation = self.generation;
         let (link, unacknowledged) = self.disconnect(matches!(cause, Cause::IdleTimeout(_)));
@@ -244,8 +246,8 @@ impl<S> ConnStateInner<S> {
 
     /// Takes the live link for a handle.
     ///
-    /// A whole `Conn` gets a stream that is not a socket for itself. Any other handle gets one more reference, and the link
-    /// stays here for the handles that have not taken it.
+    /// A whole `Conn` gets a stream that is not a socket for itself. Any other handle gets one more reference, and
+    /// the link stays here for the handles that have not taken it.
     pub(super) fn take(&mut self, claimant: Claimant) -> Option<Link<S>> {
         let is_owned = matches!(self.link, Some(Link { stream: StreamRef::Owned(_), .. }));
         let taken = if is_owned && !claimant.is_half { self.link.take() } else { self.share() }?;
@@ -305,8 +307,8 @@ impl<S> ConnStateInner<S> {
         self.wakers[direction as usize].take()
     }
 
-    /// Queues a command for the actor. It replaces one of the same kind: a link breaks once, a close ends everything, and
-    /// two reconnects do what one does.
+    /// Queues a command for the actor. It replaces one of the same kind: a link breaks once, a close ends everything,
+    /// and two reconnects do what one does.
     pub(super) fn send(&mut self, command: Command) {
         let is_same_kind = |queued: &Command| std::mem::discriminant(queued) == std::mem::discriminant(&command);
         match self.commands.iter().position(is_same_kind) {

@@ -1,7 +1,7 @@
 //! A dialer of any type behind one type.
 //!
-//! [`Dial`] cannot be a trait object: each dialer has a future and a stream of its own type. [`BoxedDialer`] boxes both,
-//! for code that holds dialers of different types in one place. Next: [`Dial`], the trait that it implements.
+//! [`Dial`] cannot be a trait object: each dialer has a future and a stream of its own type. [`BoxedDialer`] boxes
+//! both, for code that holds dialers of different types in one place. Next: [`Dial`], the trait that it implements.
 
 use std::future::Future;
 use std::io;

@@ -33,8 +33,8 @@ pub(super) fn interleave(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec
 
 /// Connects to the first of `addresses` that answers.
 ///
-/// `connect` starts one attempt. Returns the address and its stream. The error lists how each attempt failed, in the order
-/// of the failures.
+/// `connect` starts one attempt. Returns the address and its stream. The error lists how each attempt failed, in the
+/// order of the failures.
 pub(super) async fn race<S, F>(
     addresses: Vec<SocketAddr>,
     mut connect: impl FnMut(SocketAddr) -> F,

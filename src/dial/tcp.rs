@@ -16,10 +16,10 @@ use crate::{Address, Error, SocketOptions};
 
 /// Dials a TCP address: the default of [`Conn::builder`](crate::Conn::builder).
 ///
-/// The name is resolved again at each dial. If it has several IP addresses, they are tried by Happy Eyeballs (RFC 8305).
-/// The IP versions alternate. The next attempt starts 250 ms after the last one, or at once when that fails. The first
-/// address that answers wins. The winner of the last dial is tried first. An address that led to the dial timeout or to
-/// a failed set-up is tried last.
+/// The name is resolved again at each dial. If it has several IP addresses, they are tried by Happy Eyeballs (RFC
+/// 8305). The IP versions alternate. The next attempt starts 250 ms after the last one, or at once when that fails.
+/// The first address that answers wins. The winner of the last dial is tried first. An address that led to the dial
+/// timeout or to a failed set-up is tried last.
 ///
 /// The [`SocketOptions`] are set on each socket before it connects.
 #[derive(Clone, Debug)]
@@ -100,8 +100,9 @@ impl TcpDialer {
     /// A dialer for several addresses of one service.
     ///
     /// Each dial is to one of them, beginning with the first. After a failed dial, or a failed set-up on top of it, the
-    /// next dial is to the next address in the list; the first follows the last. After a break, the address of the broken
-    /// link is dialed again. The addresses are checked when the connection is built. An empty list is not valid.
+    /// next dial is to the next address in the list; the first follows the last. After a break, the address of the
+    /// broken link is dialed again. The addresses are checked when the connection is built. An empty list is not
+    /// valid.
     #[doc(alias("failover", "round_robin", "cluster"))]
     pub fn with_addresses<A: Into<Address>>(addresses: impl IntoIterator<Item = A>) -> Self {
         Self::of(Addresses::Several(addresses.into_iter().map(Into::into).collect()))
@@ -236,9 +237,9 @@ fn cannot_bind(bind: IpAddr, error: &io::Error) -> io::Error {
 
 /// Rejects a stream that is connected to itself.
 ///
-/// If nothing listens on a port of the ephemeral range of this machine, a dial to it can get that same port as its local
-/// port and connect to itself (the simultaneous open of RFC 9293, 3.5). A client that redials for hours gets there, and
-/// then keeps its server from binding the port.
+/// If nothing listens on a port of the ephemeral range of this machine, a dial to it can get that same port as its
+/// local port and connect to itself (the simultaneous open of RFC 9293, 3.5). A client that redials for hours gets
+/// there, and then keeps its server from binding the port.
 fn reject_self_connect(stream: TcpStream, dialed: SocketAddr) -> io::Result<TcpStream> {
     let local = stream.local_addr()?;
     // The unspecified address means this machine.

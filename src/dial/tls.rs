@@ -81,8 +81,8 @@ impl<D: Dial> Builder<D> {
     /// Makes each link a TLS session with these settings.
     ///
     /// The server's certificate must be for the host of the builder's address, or for [`Tls::server_name`]. A set-up by
-    /// [`and_then`](Builder::and_then) after this call runs within the session. A set-up before this call runs before the
-    /// handshake, as STARTTLS needs it.
+    /// [`and_then`](Builder::and_then) after this call runs within the session. A set-up before this call runs before
+    /// the handshake, as STARTTLS needs it.
     ///
     /// ```no_run
     /// use perconn::{Conn, Tls};

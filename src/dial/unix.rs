@@ -1,7 +1,8 @@
 //! The dialer of Unix domain sockets.
 //!
-//! A path needs no resolution and no race of addresses, so a dial is one connect(2). It fails at once if nothing listens
-//! there: the actor's delays then decide when to try again. Next: [`TcpDialer`](crate::TcpDialer), the dialer for TCP.
+//! A path needs no resolution and no race of addresses, so a dial is one connect(2). It fails at once if nothing
+//! listens there: the actor's delays then decide when to try again. Next: [`TcpDialer`](crate::TcpDialer), the dialer
+//! for TCP.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -42,8 +42,8 @@ pub(crate) enum Disconnect {
     Graceful,
     /// The same, and the end of the stream was sent before.
     AfterShutdown,
-    /// The kernel discards what it has not delivered. The peer counts as dead, and old bytes must not reach it after the
-    /// bytes of the next link.
+    /// The kernel discards what it has not delivered. The peer counts as dead, and old bytes must not reach it after
+    /// the bytes of the next link.
     Abort,
 }
 
@@ -90,7 +90,7 @@ impl Socket {
 
     /// Reads some bytes. `Ok` with an unchanged buffer is the end of the stream.
     ///
-    /// The buffer must have room: with none, the end of the stream could not be told from a full buffer. The operations of
+    /// The buffer must have room: with none, the end of the stream would look like a full buffer. The operations of
     /// a handle return before they get here.
     #[inline]
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

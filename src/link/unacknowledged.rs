@@ -6,8 +6,8 @@ use tokio::net::TcpStream;
 
 /// Asks the kernel for the count, which it knows even after a reset.
 ///
-/// This is `SIOCOUTQ` of tcp(7): the distance from the oldest unacknowledged byte to the end of what was written. If the
-/// end of the stream was sent or queued, it counts as one byte.
+/// This is `SIOCOUTQ` of tcp(7): the distance from the oldest unacknowledged byte to the end of what was written. If
+/// the end of the stream was sent or queued, it counts as one byte.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
 #[expect(unsafe_code, reason = "no well-kept crate wraps this ioctl")]
 pub(super) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
@@ -15,7 +15,8 @@ pub(super) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
 
     use rustix::ioctl::{Getter, Opcode, ioctl};
 
-    /// The number in Linux's `asm-generic/ioctls.h`, where it is called `TIOCOUTQ`. A few architectures use another one.
+    /// The number in Linux's `asm-generic/ioctls.h`, where it is called `TIOCOUTQ`. A few architectures use another
+    /// one.
     const SIOCOUTQ: Opcode = 0x5411;
 
     // SAFETY: on a TCP socket, `SIOCOUTQ` reads nothing and writes one C `int` to its argument. `Getter` provides room

@@ -35,7 +35,7 @@ pub(super) struct PoolInner {
 
 /// What the lock of a pool protects.
 pub(super) struct PoolState {
-    /// Who has which slot, and who waits.
+    /// Which caller has which slot, and which one waits.
     pub(super) slots: SlotTable<Arc<dyn IdleResource>, GetError>,
     /// The tasks that close idle connections: one for each runtime in which connections were given back.
     pub(super) reapers: Vec<(runtime::Id, AbortHandle)>,

@@ -83,13 +83,14 @@ impl ListenerBuilder {
 
     /// The shortest delay before an attempt, after an attempt has failed.
     ///
-    /// Defaults to 30 milliseconds: a program has few listeners, and notifications are late for as long as a listener is away.
-    /// If many programs listen to one server, set both delays to what the server can bear. Zero is not valid.
+    /// Defaults to 30 milliseconds: a program has few listeners, and notifications are late for as long as a listener
+    /// is away. If many programs listen to one server, set both delays to what the server can bear. Zero is not
+    /// valid.
     ///
-    /// The first attempt after the loss of a [stable](ListenerBuilder::stable_after) connection comes after a random part of
-    /// `retry_min`. The first three delays after failed attempts are random, between `retry_min` and twice as long. Then both
-    /// ends of that window grow 2.5-fold each time: the upper end up to [`retry_max`](ListenerBuilder::retry_max), the lower end
-    /// up to half of it.
+    /// The first attempt after the loss of a [stable](ListenerBuilder::stable_after) connection comes after a random
+    /// part of `retry_min`. The first three delays after failed attempts are random, between `retry_min` and twice as
+    /// long. Then both ends of that window grow 2.5-fold each time: the upper end up to
+    /// [`retry_max`](ListenerBuilder::retry_max), the lower end up to half of it.
     pub fn retry_min(mut self, delay: Duration) -> Self {
         self.retry_min = delay;
         self
@@ -97,8 +98,8 @@ impl ListenerBuilder {
 
     /// The longest delay before an attempt.
     ///
-    /// Defaults to 700 milliseconds. Must not be below [`retry_min`](ListenerBuilder::retry_min). With the defaults there are
-    /// about six attempts in the first second of an outage, and two in each later second.
+    /// Defaults to 700 milliseconds. Must not be below [`retry_min`](ListenerBuilder::retry_min). With the defaults
+    /// there are about six attempts in the first second of an outage, and two in each later second.
     pub fn retry_max(mut self, delay: Duration) -> Self {
         self.retry_max = delay;
         self
@@ -106,8 +107,8 @@ impl ListenerBuilder {
 
     /// The time limit of one attempt: the dial, TLS, the login, and the `LISTEN` of all channels.
     ///
-    /// Defaults to 20 seconds. `None`: no limit. Zero is not valid. One attempt tries all hosts, and each host gets an equal part
-    /// of the remaining time.
+    /// Defaults to 20 seconds. `None`: no limit. Zero is not valid. One attempt tries all hosts, and each host gets
+    /// an equal part of the remaining time.
     pub fn dial_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.dial_timeout = limit.into();
         self
@@ -133,8 +134,8 @@ impl ListenerBuilder {
     /// How many notifications the queue holds for the reader. Defaults to 1,024. Zero is not valid.
     ///
     /// Markers do not count. The queue holds the markers of up to 32 losses, whatever
-    /// [`when_full`](ListenerBuilder::when_full) says. While it holds that many, no attempt is made, and calls that wait for the
-    /// server end with [`Error::Backlog`].
+    /// [`when_full`](ListenerBuilder::when_full) says. While it holds that many, no attempt is made, and calls that
+    /// wait for the server end with [`Error::Backlog`].
     pub fn queue(mut self, size: usize) -> Self {
         self.queue = size;
         self
@@ -151,8 +152,8 @@ impl ListenerBuilder {
     /// If then nothing arrives within [`ping_timeout`](ListenerBuilder::ping_timeout), the connection is dropped, as
     /// [`Error::Silent`]. Defaults to 60 seconds. `None`: never. Zero is not valid.
     ///
-    /// Only *arriving* bytes count, and a part of a message is enough. While this side does not read because the queue is full,
-    /// no time runs.
+    /// Only *arriving* bytes count, and a part of a message is enough. While this side does not read because the
+    /// queue is full, no time runs.
     pub fn heartbeat(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.heartbeat = interval.into();
         self
@@ -166,12 +167,14 @@ impl ListenerBuilder {
         self
     }
 
-    /// Sets the logger. It receives each failed attempt ([`Error::Connect`]), each loss ([`Error::Lost`], [`Error::Silent`]), the
-    /// end of the retries ([`Error::GaveUp`]), and a panic of the event hook ([`Error::HookPanicked`]).
+    /// Sets the logger. It receives each failed attempt ([`Error::Connect`]), each loss ([`Error::Lost`],
+    /// [`Error::Silent`]), the end of the retries ([`Error::GaveUp`]), and a panic of the event hook
+    /// ([`Error::HookPanicked`]).
     ///
     /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes.
     ///
-    /// The logger runs on a thread of the runtime and must not block. A panic in it is caught, and logged as such a warning.
+    /// The logger runs on a thread of the runtime and must not block. A panic in it is caught, and logged as such a
+    /// warning.
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.hooks.logger = Box::new(logger);
         self
@@ -179,8 +182,8 @@ impl ListenerBuilder {
 
     /// Sets the event hook. It receives each [`Event`], in order.
     ///
-    /// Defaults to none. It runs on a thread of the runtime and must not block; a slow hook delays this listener. A panic in it is
-    /// caught, and given to the [`logger`](ListenerBuilder::logger) as [`Error::HookPanicked`].
+    /// Defaults to none. It runs on a thread of the runtime and must not block; a slow hook delays this listener. A
+    /// panic in it is caught, and given to the [`logger`](ListenerBuilder::logger) as [`Error::HookPanicked`].
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hooks.on_event = Some(Box::new(hook));
         self
@@ -188,12 +191,13 @@ impl ListenerBuilder {
 
     /// Speaks TLS with these settings, as the `sslmode` of the configuration says.
     ///
-    /// `disable` means never, `prefer` (the default of tokio-postgres) means if the server does, `require` means always. Without
-    /// these settings there is no TLS, and `require` is an error of `build()`.
+    /// `disable` means never, `prefer` (the default of tokio-postgres) means if the server does, `require` means
+    /// always. Without these settings there is no TLS, and `require` is an error of `build()`.
     ///
     /// The server's certificate is verified in every mode, for the name of the host or for the
-    /// [`server_name`](crate::Tls::server_name) of the settings. With `prefer`, an attacker in the network can turn TLS off. There
-    /// is no TLS on Unix sockets. A [dialer](ListenerBuilder::dialer) of your own must speak TLS itself.
+    /// [`server_name`](crate::Tls::server_name) of the settings. With `prefer`, an attacker in the network can turn
+    /// TLS off. There is no TLS on Unix sockets. A [dialer](ListenerBuilder::dialer) of your own must speak TLS
+    /// itself.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn tls(mut self, tls: crate::Tls) -> Self {
@@ -222,8 +226,8 @@ impl ListenerBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] as for [`build`](ListenerBuilder::build); [`Error::Connect`] if the first attempt fails, for
-    /// example because of a wrong password. Then there is no second attempt.
+    /// [`Error::InvalidConfig`] as for [`build`](ListenerBuilder::build); [`Error::Connect`] if the first attempt
+    /// fails, for example because of a wrong password. Then there is no second attempt.
     ///
     /// # Cancel safety
     ///

@@ -1,8 +1,9 @@
-//! The channels of a listener: which ones the program wants, and which commands the server still needs. No I/O, no clock.
+//! The channels of a listener: which ones the program wants, and which commands the server still needs. No I/O, no
+//! clock.
 //!
-//! What the program wants and what the server knows are kept apart. A change of either marks the channel for a comparison, and
-//! the comparison yields the commands. A cancelled `listen` therefore needs no rule of its own: the channel is not wanted any
-//! more, the server is about to know it, and an `UNLISTEN` follows.
+//! What the program wants and what the server knows are kept apart. A change of either marks the channel for a
+//! comparison, and the comparison yields the commands. A cancelled `listen` therefore needs no rule of its own: the
+//! channel is not wanted any more, the server is about to know it, and an `UNLISTEN` follows.
 //!
 //! Next: [`ServerConnection`](super::connection::ServerConnection), which sends the commands.
 
@@ -53,7 +54,8 @@ struct Entry<W> {
 struct Subscription<W> {
     /// The `listen` that made it.
     id: ListenId,
-    /// The call that waits for the first acknowledgement. `None` after it: from then on the channel is part of each login.
+    /// The call that waits for the first acknowledgement. `None` after it: from then on the channel is part of each
+    /// login.
     waiter: Option<W>,
 }
 
@@ -167,7 +169,8 @@ impl<W> Channels<W> {
         outcome
     }
 
-    /// Takes back every `listen`. Returns the calls of `listen` that were still waiting, and `waiter` if nothing is left to do.
+    /// Takes back every `listen`. Returns the calls of `listen` that were still waiting, and `waiter` if nothing is
+    /// left to do.
     pub(super) fn unlisten_all(&mut self, waiter: W) -> (Vec<(Arc<str>, W)>, Option<W>) {
         let mut cancelled = Vec::new();
         let mut names = Vec::new();
@@ -259,7 +262,8 @@ impl<W> Channels<W> {
         }
     }
 
-    /// The channels to listen to during the next login: all that a server has acknowledged before, in alphabetical order.
+    /// The channels to listen to during the next login: all that a server has acknowledged before, in alphabetical
+    /// order.
     pub(super) fn acknowledged(&self) -> Vec<(Arc<str>, ListenId)> {
         let channels = self.entries.iter().filter_map(|(name, entry)| {
             let subscription = entry.subscription.as_ref().filter(|subscription| subscription.waiter.is_none())?;

@@ -53,8 +53,8 @@ pub(super) struct ServerConnection {
     batch: Vec<Notification>,
     /// When to send a heartbeat, and when to give up.
     heartbeat: Heartbeat,
-    /// The end of the timer, and the timer. It is set again only after it has fired: most of the time, arriving bytes move the
-    /// due time to a later one.
+    /// The end of the timer, and the timer. It is set again only after it has fired: most of the time, arriving bytes
+    /// move the due time to a later one.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
@@ -108,8 +108,8 @@ impl ServerConnection {
         }
     }
 
-    /// Sends the commands and queries that callers have asked for. Returns the room in the queue, or `None` when the listener
-    /// has ended.
+    /// Sends the commands and queries that callers have asked for. Returns the room in the queue, or `None` when the
+    /// listener has ended.
     fn send_requests(&mut self, cx: &mut Context<'_>) -> Option<usize> {
         let mut state = self.shared.lock();
         if state.end_reason.is_some() {

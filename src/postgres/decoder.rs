@@ -1,8 +1,8 @@
 //! A decoder that takes the notifications out of the bytes that the server sends. No I/O, no clock.
 //!
 //! `tokio-postgres` would return them one at a time, each with two allocations and a check of everything else that a
-//! connection may have to do: that costs half of the throughput. The server may put a notification between any two other
-//! messages, so the other messages are as well-formed without it.
+//! connection may have to do: that costs half of the throughput. The server may put a notification between any two
+//! other messages, so the other messages are as well-formed without it.
 //!
 //! Next: [`SwapStream`](super::stream::SwapStream), which reads through it.
 

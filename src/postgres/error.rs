@@ -69,8 +69,8 @@ pub enum Error {
         source: tokio_postgres::Error,
     },
 
-    /// No connection could be made, or the server refused it: a wrong password, an unknown database, a channel that cannot be
-    /// listened to again.
+    /// No connection could be made, or the server refused it: a wrong password, an unknown database, a channel that
+    /// cannot be listened to again.
     ///
     /// It is the cause of [`Event::AttemptFailed`](super::Event::AttemptFailed), and `connect()` returns it.
     #[error("connecting to {host} failed")]

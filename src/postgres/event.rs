@@ -10,8 +10,8 @@ use super::Error;
 
 /// A change of a listener's state. Events are reported in order and immediately, whether or not a task reads.
 ///
-/// [`GaveUp`](Event::GaveUp) and [`Closed`](Event::Closed) are final. A runtime that shuts down drops the listener's task
-/// without an event.
+/// [`GaveUp`](Event::GaveUp) and [`Closed`](Event::Closed) are final. A runtime that shuts down drops the listener's
+/// task without an event.
 ///
 /// # Examples
 ///

@@ -18,8 +18,8 @@ use crate::{Status, StatusWatch};
 
 /// A handle on a [`Listener`](super::Listener) for other tasks; made by [`Listener::handle`](super::Listener::handle).
 ///
-/// It does not keep the listener alive: once that is dropped, calls fail with [`Error::Closed`]. Calls that wait for the server
-/// have a time limit, so they must be polled on a tokio runtime with its time driver enabled.
+/// It does not keep the listener alive: once that is dropped, calls fail with [`Error::Closed`]. Calls that wait for
+/// the server have a time limit, so they must be polled on a tokio runtime with its time driver enabled.
 #[derive(Clone)]
 pub struct ListenerHandle {
     /// Outlives the listener, and records its end: then calls fail.
@@ -104,7 +104,8 @@ impl ListenerHandle {
         self.shared.wait_for_answer(answer).await
     }
 
-    /// The channels that are listened to, in alphabetical order. They include the ones that the server has not acknowledged yet.
+    /// The channels that are listened to, in alphabetical order. They include the ones that the server has not
+    /// acknowledged yet.
     pub fn channels(&self) -> Vec<String> {
         self.shared.lock().channels.names()
     }

@@ -32,8 +32,8 @@ pub(super) enum HeartbeatStep {
     GiveUp,
 }
 
-/// The socket is checked once more after this delay. If the program was suspended, the timer may fire before the runtime has
-/// looked at the socket.
+/// The socket is checked once more after this delay. If the program was suspended, the timer may fire before the
+/// runtime has looked at the socket.
 const GRACE: Duration = Duration::from_millis(20);
 
 impl Heartbeat {

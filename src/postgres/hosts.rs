@@ -85,8 +85,8 @@ pub(super) fn check(config: &Config) -> Result<(), Error> {
 
 /// All hosts of a configuration, each with its dialer.
 ///
-/// The pairs of hosts, addresses and ports follow the rules of libpq: one port for all of them or one for each, and an address in
-/// `hostaddr` replaces the look-up of the name at the same position.
+/// The pairs of hosts, addresses and ports follow the rules of libpq: one port for all of them or one for each, and
+/// an address in `hostaddr` replaces the look-up of the name at the same position.
 pub(super) fn from_config(
     config: &Config,
     #[cfg(feature = "tls")] tls: Option<&crate::Tls>,

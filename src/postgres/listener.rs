@@ -61,8 +61,8 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] for invalid settings, [`Error::Connect`] if the first attempt fails, for example because of a
-    /// wrong password.
+    /// [`Error::InvalidConfig`] for invalid settings, [`Error::Connect`] if the first attempt fails, for example
+    /// because of a wrong password.
     ///
     /// # Cancel safety
     ///
@@ -86,8 +86,8 @@ impl Listener {
 
     /// Listens to a channel. Returns when the server has acknowledged it, and waits for that through outages.
     ///
-    /// From then on the channel is listened to on every connection. The name is taken literally: case matters, and it may contain
-    /// any character except NUL.
+    /// From then on the channel is listened to on every connection. The name is taken literally: case matters, and it
+    /// may contain any character except NUL.
     ///
     /// # Errors
     ///
@@ -100,7 +100,8 @@ impl Listener {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: dropping the future takes the `listen` back. If the server already knows the channel, an `UNLISTEN` is sent.
+    /// Cancel safe: dropping the future takes the `listen` back. If the server already knows the channel, an
+    /// `UNLISTEN` is sent.
     pub async fn listen(&self, channel: &str) -> Result<(), Error> {
         self.handle.listen(channel).await
     }
@@ -137,15 +138,16 @@ impl Listener {
         self.handle.unlisten_all().await
     }
 
-    /// The channels that are listened to, in alphabetical order. They include the ones that the server has not acknowledged yet.
+    /// The channels that are listened to, in alphabetical order. They include the ones that the server has not
+    /// acknowledged yet.
     pub fn channels(&self) -> Vec<String> {
         self.handle.channels()
     }
 
     /// Sends an empty query and waits for its answer. `Ok` means that the server has answered after this call.
     ///
-    /// The wait ends after [`ping_timeout`](ListenerBuilder::ping_timeout), whether or not a task reads. If nothing at all arrives
-    /// from the server within that time, the connection is dropped ([`Error::Silent`]).
+    /// The wait ends after [`ping_timeout`](ListenerBuilder::ping_timeout), whether or not a task reads. If nothing
+    /// at all arrives from the server within that time, the connection is dropped ([`Error::Silent`]).
     ///
     /// # Errors
     ///
@@ -178,9 +180,9 @@ impl Listener {
 
     /// Closes the listener, at any moment. Waiting calls and all later calls end with [`Error::Closed`].
     ///
-    /// The server gets the message that ends a session, if that takes no wait. When the future is ready, the socket is closed and
-    /// there are no more dials. There is one exception: while a hook of the program runs, neither the hook nor the socket is
-    /// waited for. Closing twice is harmless.
+    /// The server gets the message that ends a session, if that takes no wait. When the future is ready, the socket
+    /// is closed and there are no more dials. There is one exception: while a hook of the program runs, neither the
+    /// hook nor the socket is waited for. Closing twice is harmless.
     ///
     /// # Cancel safety
     ///
@@ -212,7 +214,8 @@ impl Listener {
     }
 }
 
-/// The messages of [`recv`](Listener::recv). After the listener has ended, the stream returns the error once and then ends.
+/// The messages of [`recv`](Listener::recv). After the listener has ended, the stream returns the error once and then
+/// ends.
 impl Stream for Listener {
     type Item = Result<Message, Error>;
 

@@ -10,10 +10,11 @@ use super::end_reason::EndReason;
 use super::start::start_and_wait;
 use super::{Error, ListenerBuilder, ListenerHandle, Message, Notification, ServerConfig};
 
-/// A single connection that listens, and that does not reconnect when it is lost. For programs that reconnect themselves.
+/// A single connection that listens, and that does not reconnect when it is lost. For programs that reconnect
+/// themselves.
 ///
-/// Every error of [`recv`](ListenerConn::recv) is final. The settings of a [`Listener`](super::Listener) that concern one
-/// connection apply; see [`ListenerBuilder::connect_once`].
+/// Every error of [`recv`](ListenerConn::recv) is final. The settings of a [`Listener`](super::Listener) that concern
+/// one connection apply; see [`ListenerBuilder::connect_once`].
 ///
 /// ```no_run
 /// use perconn::postgres::ListenerConn;
@@ -112,8 +113,8 @@ impl ListenerConn {
     /// Sends statements of your own by the simple query protocol, and returns the server's answers.
     ///
     /// A `LISTEN` or `UNLISTEN` among them is executed, but [`listen`](ListenerConn::listen) and
-    /// [`unlisten`](ListenerConn::unlisten) do not know of it. While a transaction is open, `listen` and `unlisten` take effect
-    /// only when it commits. A `COPY` from or to the client ends the connection.
+    /// [`unlisten`](ListenerConn::unlisten) do not know of it. While a transaction is open, `listen` and `unlisten`
+    /// take effect only when it commits. A `COPY` from or to the client ends the connection.
     ///
     /// # Errors
     ///
@@ -136,8 +137,8 @@ impl ListenerConn {
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] as soon as the connection is closed. [`Error::Lost`] or [`Error::Silent`] after everything received
-    /// before the loss was returned.
+    /// [`Error::Closed`] as soon as the connection is closed. [`Error::Lost`] or [`Error::Silent`] after everything
+    /// received before the loss was returned.
     ///
     /// # Cancel safety
     ///

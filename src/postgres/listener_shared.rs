@@ -1,7 +1,7 @@
 //! The state that a listener, its handles, its task and its dialer share.
 //!
-//! Its methods are here by use: this file has the end and the hooks, [`receive`] the reader, [`requests`] the callers that wait
-//! for the server, [`attempts`] the dialer. The program's wakers and hooks never run under the lock.
+//! Its methods are here by use: this file has the end and the hooks, [`receive`] the reader, [`requests`] the callers
+//! that wait for the server, [`attempts`] the dialer. The program's wakers and hooks never run under the lock.
 //!
 //! Next: [`receive`], where the reader takes a message.
 

@@ -39,8 +39,8 @@ pub(super) struct Login {
 
 /// The newest login, until it is used.
 ///
-/// A dial makes a stream and a login. The core connection takes the stream and lends it to the task as a session. The login waits
-/// here for that session, because a session carries bytes only.
+/// A dial makes a stream and a login. The core connection takes the stream and lends it to the task as a session. The
+/// login waits here for that session, because a session carries bytes only.
 #[derive(Clone, Default)]
 pub(super) struct PendingLogin(Arc<Mutex<Option<Login>>>);
 

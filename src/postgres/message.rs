@@ -51,8 +51,8 @@ pub enum Message {
     },
     /// A new connection listens to all channels again.
     ///
-    /// Notifications sent during the outage were not received: look up now what they would have reported. Everything after this
-    /// message was sent after the server had begun to listen to all of the channels.
+    /// Notifications sent during the outage were not received: look up now what they would have reported. Everything
+    /// after this message was sent after the server had begun to listen to all of the channels.
     #[non_exhaustive]
     Resynced {
         /// The number of the new connection.
@@ -70,8 +70,8 @@ pub enum Message {
 
 /// A notification, as the server sent it.
 ///
-/// Its text is UTF-8. In a database with the encoding `SQL_ASCII`, any client can send text that is not UTF-8. Then the server
-/// ends the session of each listener, which is a loss like any other.
+/// Its text is UTF-8. In a database with the encoding `SQL_ASCII`, any client can send text that is not UTF-8. Then
+/// the server ends the session of each listener, which is a loss like any other.
 #[derive(Clone)]
 pub struct Notification {
     /// The server process that sent it. It lets a program ignore its own notifications.
@@ -102,7 +102,8 @@ impl Notification {
         &self.text[..self.channel]
     }
 
-    /// The payload; empty if there is none. It is shorter than 8,000 bytes, unless the server was built with another limit.
+    /// The payload; empty if there is none. It is shorter than 8,000 bytes, unless the server was built with another
+    /// limit.
     pub fn payload(&self) -> &str {
         &self.text[self.channel..]
     }
@@ -134,9 +135,9 @@ impl Eq for Notification {}
 pub enum WhenFull {
     /// It waits in the socket, and nothing more is read. This side loses nothing.
     ///
-    /// When the socket's buffers are full too, the server keeps the remaining notifications in its notification queue, which all
-    /// sessions share (8 GB by default). When that queue is full, `NOTIFY` fails for everybody. Meanwhile the
-    /// server's answers cannot be read either: see [`Error::Backlog`].
+    /// When the socket's buffers are full too, the server keeps the remaining notifications in its notification
+    /// queue, which all sessions share (8 GB by default). When that queue is full, `NOTIFY` fails for everybody.
+    /// Meanwhile the server's answers cannot be read either: see [`Error::Backlog`].
     #[default]
     Wait,
     /// It is dropped and counted: [`Message::Dropped`] marks the position of the gap.

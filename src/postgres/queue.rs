@@ -23,8 +23,8 @@ pub(super) struct MessageQueue<N> {
     limit: usize,
     /// Whether a full queue pauses the reading or drops notifications.
     when_full: WhenFull,
-    /// The queue was full. Reading stays paused until half of the queue is free; otherwise each message taken would cost a
-    /// wake-up of the task.
+    /// The queue was full. Reading stays paused until half of the queue is free; otherwise each message taken would
+    /// cost a wake-up of the task.
     is_paused: bool,
 }
 

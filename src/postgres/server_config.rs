@@ -10,8 +10,8 @@ use super::Error;
 
 /// The server to listen to, and the user to log in as.
 ///
-/// It is made from a [`tokio_postgres::Config`], from a URL (`postgres://user@host/db`), or from a text of `key=value` pairs.
-/// `build()` and `connect()` return an error for a text that is neither.
+/// It is made from a [`tokio_postgres::Config`], from a URL (`postgres://user@host/db`), or from a text of
+/// `key=value` pairs. `build()` and `connect()` return an error for a text that is neither.
 ///
 /// # Examples
 ///

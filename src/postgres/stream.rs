@@ -19,8 +19,8 @@ use crate::sync::Mutex;
 
 /// A stream whose inner stream can be exchanged while the protocol goes on.
 ///
-/// The login belongs to the dial, which holds the bare stream. What follows belongs to the session that [`crate::Sessions`]
-/// lends. The stream also records when the last byte arrived, and keeps the notifications for
+/// The login belongs to the dial, which holds the bare stream. What follows belongs to the session that
+/// [`crate::Sessions`] lends. The stream also records when the last byte arrived, and keeps the notifications for
 /// [`take_notifications`](SwapStream::take_notifications).
 #[derive(Clone)]
 pub(super) struct SwapStream(Arc<Mutex<StreamState>>);
@@ -33,19 +33,20 @@ struct StreamState {
     last_read: Instant,
     /// Takes the notifications out of what arrives.
     decoder: NotificationDecoder,
-    /// Since when unread bytes may be waiting. Then a write has to wait: if the server has closed, its machine would answer
-    /// the write with a reset and discard what it had not sent yet.
+    /// Since when unread bytes may be waiting. Then a write has to wait: if the server has closed, its machine would
+    /// answer the write with a reset and discard what it had not sent yet.
     unread_since: Option<Instant>,
     /// Something was written and is not flushed yet.
     needs_flush: bool,
     /// Reading and writing go on at the same time. They do not during the login and the final message.
     is_duplex: bool,
-    /// A write on a connection in use has failed. The protocol does not see the error, because it would stop reading. What has
-    /// arrived can be read up to the end of the stream, and the protocol sees that end.
+    /// A write on a connection in use has failed. The protocol does not see the error, because it would stop reading.
+    /// What has arrived can be read up to the end of the stream, and the protocol sees that end.
     has_write_failed: bool,
 }
 
-/// How long a write waits for unread bytes. If more arrives than the reader takes, for good, a query must go out all the same.
+/// How long a write waits for unread bytes. If more arrives than the reader takes, for good, a query must go out all
+/// the same.
 const MAX_WRITE_DELAY: Duration = Duration::from_secs(1);
 
 impl SwapStream {
@@ -108,7 +109,8 @@ impl SwapStream {
         is_full
     }
 
-    /// Locks the state. While the lock is held, the inner stream is polled, which takes the locks of the session and the core.
+    /// Locks the state. While the lock is held, the inner stream is polled, which takes the locks of the session and
+    /// the core.
     fn lock(&self) -> MutexGuard<'_, StreamState> {
         self.0.lock()
     }

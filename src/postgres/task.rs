@@ -23,8 +23,8 @@ use crate::{Session, Sessions};
 
 /// The task of a listener, and everything it owns.
 ///
-/// It waits for a session, uses it until the loss, and begins again. While it waits for a session, the core connection dials: the
-/// task itself never does.
+/// It waits for a session, uses it until the loss, and begins again. While it waits for a session, the core
+/// connection dials: the task itself never does.
 pub(super) struct ListenerTask {
     /// Where requests come from, and where notifications and the end go.
     pub(super) shared: Arc<ListenerShared>,

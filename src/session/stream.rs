@@ -19,8 +19,9 @@ use crate::sync::Mutex;
 
 /// A stream that lives and dies with one link; made by [`Sessions::next`](super::Sessions::next).
 ///
-/// It is read and written like a [`TcpStream`], and ends like one when its link breaks. The operation that meets the break
-/// returns an error, with the [`Error`](crate::Error) inside; a read returns `Ok(0)` if the peer closed cleanly.
+/// It is read and written like a [`TcpStream`], and ends like one when its link breaks. The operation that meets the
+/// break returns an error, with the [`Error`](crate::Error) inside; a read returns `Ok(0)` if the peer closed
+/// cleanly.
 ///
 /// - After a read has reported the break, nothing is read or written any more. After an error, each operation fails with the
 ///   same kind. After `Ok(0)`, each read returns `Ok(0)`, and each write fails with [`BrokenPipe`](io::ErrorKind::BrokenPipe).
@@ -30,12 +31,13 @@ use crate::sync::Mutex;
 /// - Once the next session begins, operations fail with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted). Once the
 ///   connection is closed, they fail with [`Error::ClosedConnection`](crate::Error::ClosedConnection).
 ///
-/// A [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends the session and its link, but not the connection. It ends both
-/// directions; there is no half-close. Dropping the session does the same. Bytes that the kernel has accepted are still
-/// delivered, unless received bytes are left unread.
+/// A [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends the session and its link, but not the connection. It ends
+/// both directions; there is no half-close. Dropping the session does the same. Bytes that the kernel has accepted
+/// are still delivered, unless received bytes are left unread.
 ///
-/// Over TLS 1.3, a session that only writes leaves the server's tickets unread: read an answer to the last request first. A
-/// stream that is not a socket is itself shut down by a `shutdown` (TLS sends its close_notify). A drop only drops it.
+/// Over TLS 1.3, a session that only writes leaves the server's tickets unread: read an answer to the last request
+/// first. A stream that is not a socket is itself shut down by a `shutdown` (TLS sends its close_notify). A drop only
+/// drops it.
 ///
 /// # Cancel safety
 ///

@@ -14,8 +14,8 @@ use crate::sync::Mutex;
 
 /// Sends lines as wholes. `None` once the connection has ended.
 ///
-/// The lock is held for one poll at most. So the end of the connection can take the half from a task that is sending, and even
-/// from a future that is never polled again.
+/// The lock is held for one poll at most. So the end of the connection can take the half from a task that is sending,
+/// and even from a future that is never polled again.
 #[derive(Debug)]
 pub(super) struct LineWriter(Mutex<Option<OpenWriter>>);
 

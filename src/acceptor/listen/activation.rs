@@ -14,8 +14,8 @@ use super::{Error, Listen};
 /// The first descriptor of them, `SD_LISTEN_FDS_START`.
 const FIRST_FD: i32 = 3;
 
-/// The highest number to accept in either variable: Linux has no higher process ID (`PID_MAX_LIMIT`), and no process has
-/// more descriptors to pass on.
+/// The highest number to accept in either variable: Linux has no higher process ID (`PID_MAX_LIMIT`), and no process
+/// has more descriptors to pass on.
 const MAX_NUMBER: i32 = 1 << 22;
 
 /// All of them, in the order of their numbers.
@@ -37,8 +37,8 @@ pub(super) fn listeners() -> Result<Vec<Listen>, Error> {
 
 /// Duplicates one descriptor.
 ///
-/// Safe code must not take over a descriptor by its number, as another part of the program may own it. So it is duplicated as
-/// if it belonged to another process, and the original is left alone.
+/// Safe code must not take over a descriptor by its number, as another part of the program may own it. So it is
+/// duplicated as if it belonged to another process, and the original is left alone.
 fn listener(number: i32) -> Result<Listen, Error> {
     let name = || format!("descriptor {number}");
     let failed = |source| Error::Listen { address: name(), source };

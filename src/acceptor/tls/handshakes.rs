@@ -16,8 +16,8 @@ use super::Handshaker;
 use crate::acceptor::stats::Counters;
 use crate::sync::Mutex;
 
-/// How long a handshake is safe from eviction. An honest client is done by then, even over a slow path. Without eviction,
-/// silent clients would keep all others out until their own time is over.
+/// How long a handshake is safe from eviction. An honest client is done by then, even over a slow path. Without
+/// eviction, silent clients would keep all others out until their own time is over.
 const MIN_AGE: Duration = Duration::from_secs(1);
 
 /// The pause after an eviction. Only if no permit is free by then, another handshake is evicted.
@@ -55,8 +55,8 @@ impl HandshakeLimit {
         Self { permits, ongoing: Mutex::default() }
     }
 
-    /// Waits for the permit for one more session. Meanwhile, handshakes that have taken too long are evicted, one after the
-    /// other, the oldest first.
+    /// Waits for the permit for one more session. Meanwhile, handshakes that have taken too long are evicted, one
+    /// after the other, the oldest first.
     pub(in crate::acceptor) async fn permit(&self) -> OwnedSemaphorePermit {
         let mut permit = pin!(Arc::clone(&self.permits).acquire_owned());
         let mut not_before = Instant::now();

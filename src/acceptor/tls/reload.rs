@@ -31,7 +31,8 @@ impl StampHistory {
 
     /// Notes a look at the files. Returns whether to load them.
     ///
-    /// Each state is loaded once, and only after it was the same in two looks: before that, a file may be written in part.
+    /// Each state is loaded once, and only after it was the same in two looks: before that, a file may be written in
+    /// part.
     fn observe(&mut self, stamps: Vec<Stamp>) -> bool {
         let has_settled = stamps == self.last;
         let is_new = stamps != self.tried;

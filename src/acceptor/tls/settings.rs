@@ -24,12 +24,12 @@ use crate::pem::Pem;
 ///
 /// # New certificates without a restart
 ///
-/// The acceptor looks at the files every five seconds ([`reload_every`](Self::reload_every)). It loads them once they have
-/// changed and then stayed the same from one look to the next.
+/// The acceptor looks at the files every five seconds ([`reload_every`](Self::reload_every)). It loads them once they
+/// have changed and then stayed the same from one look to the next.
 ///
-/// If they are usable and the key belongs to the certificate, new sessions get them. Open sessions keep what they have. If they
-/// are not usable, the old certificates stay in use, and the logger receives an error, once for each change.
-/// [`Acceptor::reload_tls`](crate::acceptor::Acceptor::reload_tls) loads the files at once.
+/// If they are usable and the key belongs to the certificate, new sessions get them. Open sessions keep what they
+/// have. If they are not usable, the old certificates stay in use, and the logger receives an error, once for each
+/// change. [`Acceptor::reload_tls`](crate::acceptor::Acceptor::reload_tls) loads the files at once.
 #[derive(Clone)]
 #[must_use = "settings do nothing until they are given to `AcceptorBuilder::tls`"]
 pub struct ServerTls {
@@ -60,8 +60,9 @@ enum Source {
 impl ServerTls {
     /// Takes the certificate from PEM files.
     ///
-    /// `chain` has the server's certificate first, and then those of its issuers. `key` has the private key of the certificate,
-    /// unencrypted. Sessions speak TLS 1.2 or 1.3, without ALPN and without client certificates, unless you set them.
+    /// `chain` has the server's certificate first, and then those of its issuers. `key` has the private key of the
+    /// certificate, unencrypted. Sessions speak TLS 1.2 or 1.3, without ALPN and without client certificates, unless
+    /// you set them.
     pub fn from_files(chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         Self::new(Source::Pair { chain: Pem::File(chain.into()), key: Pem::File(key.into()) })
     }
@@ -73,7 +74,8 @@ impl ServerTls {
 
     /// Takes a rustls configuration of your own, which is never reloaded.
     ///
-    /// Protocols given to [`alpn`](Self::alpn) replace those in it. Set the roots of client certificates in the configuration.
+    /// Protocols given to [`alpn`](Self::alpn) replace those in it. Set the roots of client certificates in the
+    /// configuration.
     pub fn from_config(config: impl Into<Arc<ServerConfig>>) -> Self {
         Self::new(Source::Config(config.into()))
     }

@@ -22,7 +22,8 @@ pub(super) struct FolderLock {
 impl FolderLock {
     /// Waits for the lock, and goes on without it after the timeout.
     ///
-    /// A folder that the process may write to and not read cannot be locked, and another program may hold the lock for good.
+    /// A folder that the process may write to and not read cannot be locked, and another program may hold the lock
+    /// for good.
     pub(super) fn acquire(folder: &Path) -> Self {
         let folder = File::open(folder).ok();
         let start = Instant::now();

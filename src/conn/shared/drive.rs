@@ -24,8 +24,8 @@ pub(super) enum Stopped {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WritePermit<S> {
     /// Writes the bytes of the only caller, as far as the link takes them now. Returns how many the stream has taken.
     ///
-    /// Fails only if a break cut the job, or if the job must not wait for a link. A break before the first byte does not
-    /// concern it: the loop goes on with the next link.
+    /// Fails only if a break cut the job, or if the job must not wait for a link. A break before the first byte does
+    /// not concern it: the loop goes on with the next link.
     pub(super) fn write_direct(&mut self, writer: &Writer<S>, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<usize> {
         let mut written = 0;
         while written < bytes.len() || self.is_unflushed {
@@ -60,8 +60,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WritePermit<S> {
 
     /// Writes what is queued. A caller with a job of its `own` (its number and bytes) writes only that job.
     ///
-    /// Pending while the link takes nothing or is down: the waker is stored then. Ready when the owner should return the
-    /// permit. The outcome of each job is in the queue.
+    /// Pending while the link takes nothing or is down: the waker is stored then. Ready when the owner should return
+    /// the permit. The outcome of each job is in the queue.
     pub(super) fn drive(
         &mut self,
         writer: &Writer<S>,

@@ -1,16 +1,16 @@
 //! The queue of jobs: the order of their bytes, and the outcome of each. It does no I/O.
 //!
-//! Jobs are queued in the order in which their callers came. The first ones, up to the queue's capacity, are *admitted*.
-//! An admitted job's bytes are in the queue's buffer, one job after the other. If there are many of them, their caller
-//! keeps them and writes them itself. The other jobs wait to be admitted.
+//! Jobs are queued in the order in which their callers came. The first ones, up to the queue's capacity, are
+//! *admitted*. An admitted job's bytes are in the queue's buffer, one job after the other. If there are many of them,
+//! their caller keeps them and writes them itself. The other jobs wait to be admitted.
 //!
-//! A writer *takes* everything in the buffer at once. It reports how many bytes the stream has taken and, later, that the
-//! kernel has them. A job is done when that includes its last byte. When a link breaks, the job that the break cut in two
-//! fails, and so does a job that was taken and not flushed. The jobs after it go back into the buffer, to be sent whole on
-//! the next link.
+//! A writer *takes* everything in the buffer at once. It reports how many bytes the stream has taken and, later, that
+//! the kernel has them. A job is done when that includes its last byte. When a link breaks, the job that the break
+//! cut in two fails, and so does a job that was taken and not flushed. The jobs after it go back into the buffer, to
+//! be sent whole on the next link.
 //!
-//! A job's number never changes, so its caller finds the outcome by it. The bytes in the buffer always belong to a run of
-//! admitted jobs in order; all positions follow from the jobs' lengths.
+//! A job's number never changes, so its caller finds the outcome by it. The bytes in the buffer always belong to a
+//! run of admitted jobs in order; all positions follow from the jobs' lengths.
 //!
 //! Next: [`job`], a single job.
 
@@ -135,8 +135,8 @@ impl<F> Queue<F> {
         self.next_number += 1;
     }
 
-    /// Queues a direct write at the front, because the stream has taken only its first `written` bytes. Returns the job's
-    /// number, or `None` if the queue was closed.
+    /// Queues a direct write at the front, because the stream has taken only its first `written` bytes. Returns the
+    /// job's number, or `None` if the queue was closed.
     pub(super) fn push_direct_write(&mut self, bytes: &[u8], written: usize, waker: &Waker) -> Option<u64> {
         if self.closed_from < u64::MAX {
             return None;
@@ -160,7 +160,8 @@ impl<F> Queue<F> {
         number
     }
 
-    /// Admits a job if there is room and all jobs before it are admitted. Returns whether it is admitted, now or before.
+    /// Admits a job if there is room and all jobs before it are admitted. Returns whether it is admitted, now or
+    /// before.
     pub(super) fn admit(&mut self, number: u64, bytes: &[u8], wakers: &mut Vec<Waker>) -> bool {
         let index = self.index(number);
         if index < self.admitted {
@@ -207,8 +208,8 @@ impl<F> Queue<F> {
         }
     }
 
-    /// Cancels a job whose caller has gone; `bytes` are the job's. A job that is partly written, or taken by a writer, is
-    /// sent to its end. Returns the outcome if there is one already, to be dropped without the lock.
+    /// Cancels a job whose caller has gone; `bytes` are the job's. A job that is partly written, or taken by a
+    /// writer, is sent to its end. Returns the outcome if there is one already, to be dropped without the lock.
     pub(super) fn cancel(&mut self, number: u64, bytes: &[u8], wakers: &mut Vec<Waker>) -> Outcome<F> {
         let outcome = self.outcome(number);
         if !matches!(outcome, Outcome::Pending) {

@@ -109,8 +109,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
 
     /// A later poll: the job is in the queue.
     ///
-    /// Fetches the outcome. While there is none, it admits the job if there is room, and writes the bytes of a large job
-    /// whose turn it is.
+    /// Fetches the outcome. While there is none, it admits the job if there is room, and writes the bytes of a large
+    /// job whose turn it is.
     fn poll_queued(&mut self, number: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(permit) = &mut self.permit {
             if permit.drive(self.writer, Some((number, self.bytes)), cx).is_pending() {

@@ -9,8 +9,8 @@ use crate::conn::WriteHalf;
 
 /// The permit to write on the link, with the state that goes from owner to owner.
 ///
-/// There is one for each `SharedConn`. It is in [`WriterState`](super::writer::WriterState) while nothing writes. Otherwise
-/// one caller or the write task owns it.
+/// There is one for each `SharedConn`. It is in [`WriterState`](super::writer::WriterState) while nothing writes.
+/// Otherwise one caller or the write task owns it.
 pub(super) struct WritePermit<S> {
     /// The half that all jobs are written through.
     pub(super) half: WriteHalf<S>,

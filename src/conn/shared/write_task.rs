@@ -52,7 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteTask<S> {
             biased;
             () = poll_fn(|cx| self.poll(cx)) => {}
             () = drain_limit => {}
-            // While a caller keeps the permit, no write tells the task of the end.
+            // While a caller keeps the permit, no write notifies the task of the end.
             _ = writer.context.conn_state.end_reached() => {}
         }
     }

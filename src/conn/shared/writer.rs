@@ -2,14 +2,14 @@
 //!
 //! There is one [`WritePermit`], the permit to write on the link. A caller that is alone takes it for a single poll and
 //! writes its bytes directly, as on a `TcpStream`. As soon as several tasks write, callers put their bytes into the
-//! [`Queue`], and a task writes what has come together: many jobs with one system call, the group commit of databases. The
-//! task lets the other tasks of its thread run first, so that more comes together.
+//! [`Queue`], and a task writes what has come together: many jobs with one system call, the group commit of
+//! databases. The task lets the other tasks of its thread run first, so that more comes together.
 //!
 //! # Why no caller waits for ever
 //!
-//! Only the task keeps the permit while it waits for the link, and the runtime polls the task whenever it is woken. So a
-//! caller whose future is kept and not polled delays no other caller. There is one exception: only the caller has the
-//! bytes of a large job, so it writes them itself and keeps the permit until they are written.
+//! Only the task keeps the permit while it waits for the link, and the runtime polls the task whenever it is woken.
+//! So a caller whose future is kept and not polled delays no other caller. There is one exception: only the caller
+//! has the bytes of a large job, so it writes them itself and keeps the permit until they are written.
 //!
 //! The task sleeps only after storing its waker in the state. A caller that queues something takes that waker and wakes
 //! the task. So does a caller that returns the permit while something is queued.
@@ -200,8 +200,8 @@ impl<S> Writer<S> {
 impl<S> WriterState<S> {
     /// Begins a direct write if the caller is alone: gives it the permit. Otherwise the caller has to queue.
     ///
-    /// A caller is alone if the queue is empty and the newest calls all came from its task. A call from another task counts
-    /// as contention for [`CONTENTION_ROUNDS`] rounds.
+    /// A caller is alone if the queue is empty and the newest calls all came from its task. A call from another task
+    /// counts as contention for [`CONTENTION_ROUNDS`] rounds.
     #[inline]
     pub(super) fn begin_direct_write(&mut self) -> Option<Box<WritePermit<S>>> {
         let caller = task::try_id();

@@ -43,8 +43,8 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// The defaults: TLS 1.2 and 1.3, the roots that the operating system trusts, no client certificate, no ALPN, and the
-    /// host of the address as server name.
+    /// The defaults: TLS 1.2 and 1.3, the roots that the operating system trusts, no client certificate, no ALPN, and
+    /// the host of the address as server name.
     ///
     /// The environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` override where the system's roots are read from.
     pub fn new() -> Self {

@@ -15,8 +15,8 @@ use crate::postgres::{Error, Message};
 
 /// How many messages cost the reader one unit of its task's cooperative budget.
 ///
-/// A reader of a long queue must leave time to other tasks. With one unit for each message it would yield after 128 messages,
-/// as tokio's own channels do. At 150 ns for each message, these yields were a tenth of the time.
+/// A reader of a long queue must leave time to other tasks. With one unit for each message it would yield after 128
+/// messages, as tokio's own channels do. At 150 ns for each message, these yields were a tenth of the time.
 const MESSAGES_PER_BUDGET_UNIT: u32 = 32;
 
 impl ListenerShared {
