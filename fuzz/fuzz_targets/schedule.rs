@@ -38,6 +38,6 @@ fuzz_target!(|bytes: &[u8]| {
         }));
     });
     let record = schedule::run(&choices::Choices::from_bytes(bytes));
-    let findings = checker::Findings::on(&record);
+    let findings = checker::Findings::of(&record);
     assert!(findings.is_clean(), "{}", checker::report(&record, &findings));
 });
