@@ -10,7 +10,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Error, SocketOptions};
+use crate::{Address, Error, SocketOptions};
 
 pub use self::tcp::TcpDialer;
 #[cfg(feature = "tls")]
@@ -99,6 +99,21 @@ pub trait Dial: Send + 'static {
     fn take_socket_options(&mut self, options: &SocketOptions) -> bool {
         let _ = options;
         false
+    }
+
+    /// The addresses that the dialer chooses from, one for each dial. The default is none: they are not known.
+    ///
+    /// A dialer on top of another one passes the call on.
+    fn addresses(&self) -> &[Address] {
+        &[]
+    }
+
+    /// The address that the last dial went to, for its errors and for the server's name in TLS. The default is `None`: it
+    /// is the address that the builder was made with.
+    ///
+    /// A dialer on top of another one passes the call on.
+    fn dialed_address(&self) -> Option<&Address> {
+        None
     }
 
     /// Called after the last dial has failed: in this dialer, in a set-up on top of its stream, or by the dial timeout.
@@ -234,6 +249,14 @@ where
 
     fn take_socket_options(&mut self, options: &SocketOptions) -> bool {
         self.dialer.take_socket_options(options)
+    }
+
+    fn addresses(&self) -> &[Address] {
+        self.dialer.addresses()
+    }
+
+    fn dialed_address(&self) -> Option<&Address> {
+        self.dialer.dialed_address()
     }
 
     fn dial_failed(&mut self) {

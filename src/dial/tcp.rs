@@ -28,6 +28,8 @@ pub struct TcpDialer {
     addresses: Addresses,
     /// The index of the address to dial next.
     next: usize,
+    /// The index of the address that was dialed last.
+    dialed: usize,
     /// The index of the address that the last dial connected to.
     reached: Option<usize>,
     /// How earlier dials ended. `None` until a name has several IP addresses.
@@ -110,7 +112,7 @@ impl TcpDialer {
 
     /// A dialer that begins with the first address.
     fn of(addresses: Addresses) -> Self {
-        Self { addresses, next: 0, reached: None, history: None, options: None }
+        Self { addresses, next: 0, dialed: 0, reached: None, history: None, options: None }
     }
 
     /// The index that follows `index`; the first follows the last.
@@ -153,6 +155,7 @@ impl Dial for TcpDialer {
         let index = self.next;
         let Some(address) = self.addresses.as_slice().get(index) else { return Err(no_addresses().into()) };
         // Set before the first await, as this dial can be dropped: unless it succeeds, the next address follows.
+        self.dialed = index;
         self.reached = None;
         self.next = self.index_after(index);
         let options = self.options.as_deref().copied().unwrap_or_default();
@@ -197,6 +200,14 @@ impl Dial for TcpDialer {
     fn take_socket_options(&mut self, options: &SocketOptions) -> bool {
         self.options = Some(Box::new(*options));
         true
+    }
+
+    fn addresses(&self) -> &[Address] {
+        self.addresses.as_slice()
+    }
+
+    fn dialed_address(&self) -> Option<&Address> {
+        self.addresses.as_slice().get(self.dialed)
     }
 
     fn dial_failed(&mut self) {

@@ -122,6 +122,14 @@ impl<D: Dial> Dial for TlsDialer<D> {
         self.dialer.take_socket_options(options)
     }
 
+    fn addresses(&self) -> &[Address] {
+        self.dialer.addresses()
+    }
+
+    fn dialed_address(&self) -> Option<&Address> {
+        self.dialer.dialed_address()
+    }
+
     fn dial_failed(&mut self) {
         self.dialer.dial_failed();
     }
