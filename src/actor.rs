@@ -19,6 +19,7 @@ use std::{future, io};
 
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use self::panic_as_error::PanicAsError;
 pub(crate) use self::rules::Limits;
@@ -77,13 +78,45 @@ impl<S> ActorEvent<S> {
             Self::Command(Command::Redial(fault)) | Self::Broken(fault) => {
                 Input::Broken { generation: fault.generation, lived: fault.lived, is_last: fault.is_last }
             }
-            Self::Command(Command::Reconnect) => Input::Reconnect,
+            Self::Command(Command::DialNow) => Input::DialNow,
             Self::Command(Command::Close) => Input::Close,
             Self::Dialed(_) => Input::Dialed,
             Self::DialFailed(_) => Input::DialFailed,
             Self::DelayElapsed => Input::DelayElapsed,
         }
     }
+}
+
+/// When the next dial begins.
+struct NextDial {
+    /// At the end of its delay.
+    at: Instant,
+    /// When the last dial ended. A delay that is cut short is still counted from here.
+    last_ended: Instant,
+}
+
+impl Default for NextDial {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self { at: now, last_ended: now }
+    }
+}
+
+impl NextDial {
+    /// Cuts the delay short, to `retry_min` after the end of the last dial.
+    ///
+    /// So no number of calls makes the dials follow each other more closely.
+    fn shorten(&mut self, retry_min: Duration) {
+        if let Some(earliest) = self.last_ended.checked_add(retry_min) {
+            self.at = self.at.min(earliest);
+        }
+    }
+}
+
+/// The end of a delay that begins now. A delay beyond the range of the clock ends in 30 years.
+fn after(delay: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(delay).unwrap_or_else(|| now + Duration::from_secs(30 * 365 * 24 * 3600))
 }
 
 impl<D: Dial> Actor<D> {
@@ -101,15 +134,18 @@ impl<D: Dial> Actor<D> {
     /// The state decides what to wait for. Waiting changes nothing that the handles see; acting does.
     async fn drive(&mut self) {
         let mut state = ActorState::new();
-        let mut delay = Duration::ZERO;
+        let mut next_dial = NextDial::default();
         let mut socket = None;
         loop {
             let event = match state {
                 ActorState::Dialing(outage) => self.dial(state, outage).await,
-                ActorState::BackingOff(_) => self.back_off(state, delay).await,
+                ActorState::BackingOff(_) => self.back_off(state, next_dial.at).await,
                 ActorState::Up { generation, .. } => self.watch_link(state, generation, &socket).await,
                 ActorState::Ended => return,
             };
+            if matches!(event, ActorEvent::Dialed(_) | ActorEvent::DialFailed(_)) {
+                next_dial.last_ended = Instant::now();
+            }
             let (next, action) = state.step(event.input(), &self.limits);
             let before = std::mem::replace(&mut state, next);
             // Handles that cannot publish a change themselves leave that to the actor.
@@ -118,9 +154,11 @@ impl<D: Dial> Actor<D> {
                 Action::Continue | Action::Dial => {}
                 Action::BackOff(pace) => {
                     socket = None;
-                    delay = self.next_delay(pace);
+                    let delay = self.next_delay(pace);
+                    next_dial.at = after(delay);
                     self.report_failure(before, event, Some(delay));
                 }
+                Action::ShortenDelay => next_dial.shorten(self.backoff.shortest()),
                 Action::HandOver { generation } => socket = self.hand_over(before, generation, event),
                 Action::GiveUp => {
                     self.report_failure(before, event, None);
@@ -158,9 +196,9 @@ impl<D: Dial> Actor<D> {
         })
     }
 
-    /// Waits before the next dial. A reconnect or a close cuts the delay short.
-    async fn back_off(&mut self, state: ActorState, delay: Duration) -> ActorEvent<D::Stream> {
-        let delay = Box::pin(tokio::time::sleep(delay));
+    /// Waits before the next dial. A close ends the delay, and `dial_now` cuts it short.
+    async fn back_off(&mut self, state: ActorState, until: Instant) -> ActorEvent<D::Stream> {
+        let delay = Box::pin(tokio::time::sleep_until(until));
         let event = until_command(&self.conn_state, state, &self.limits, delay).await;
         event.unwrap_or_else(|()| ActorEvent::DelayElapsed)
     }

@@ -57,6 +57,11 @@ impl Backoff {
         Self { jitter, min, max, drawn: 0, upper: min, random }
     }
 
+    /// The shortest delay.
+    pub(crate) fn shortest(&self) -> Duration {
+        self.min
+    }
+
     /// Starts over: the next delay is drawn from the first window.
     pub(crate) fn reset(&mut self) {
         (self.drawn, self.upper) = (0, self.min);

@@ -59,6 +59,8 @@ pub struct Builder<D = TcpDialer> {
     job_queue_size: usize,
     /// What an operation does without a link. Defaults to waiting.
     when_down: WhenDown,
+    /// Whether a read reports the peer's close as an error. Defaults to false: it returns `Ok(0)`.
+    close_as_error: bool,
     /// How long a waiting read may receive nothing before the link breaks. Defaults to `None`: no limit.
     idle_timeout: Option<Duration>,
     /// For the dialer to set; or for the actor, if the dialer takes none and makes `TcpStream`s.
@@ -82,6 +84,7 @@ impl Builder {
             hooks: Hooks::default(),
             job_queue_size: 10,
             when_down: WhenDown::default(),
+            close_as_error: false,
             idle_timeout: None,
             options: SocketOptions::default(),
             jitter_seed: None,
@@ -219,6 +222,42 @@ impl<D> Builder<D> {
         self
     }
 
+    /// Sets whether a read reports the peer's close as an error instead of by `Ok(0)`.
+    ///
+    /// The error is an [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) with an [`Error::IoError`] inside, which has the
+    /// generation. After a shutdown of your own, the end is what you have asked for, and stays `Ok(0)`.
+    ///
+    /// - `true` if you read lines, frames or fixed lengths: with `read_line`, `lines`, `read_exact`, a decoder. There the
+    ///   end of a link is a break like any other. As `Ok(0)` it would end a loop over `lines()`, turn half a line into
+    ///   a whole one, and lose its generation in `read_exact`.
+    /// - `false`, the default, if the peer ends each message by closing, so that `read_to_end` gets it whole, and for code
+    ///   that treats `Ok(0)` as a `TcpStream`'s end.
+    ///
+    /// It applies to the reads of a `Conn`, its halves, a [`SharedConn`](crate::SharedConn) and a blocking connection.
+    /// [`Sessions`](crate::Sessions) and `codec` do not need it: a session ends like a `TcpStream`, and a `Framed` yields
+    /// each break as an item.
+    ///
+    /// ```
+    /// use perconn::{Conn, Error};
+    /// use tokio::io::AsyncReadExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// # let address = server.local_addr()?;
+    /// # tokio::spawn(async move { tokio::io::AsyncWriteExt::write_all(&mut server.accept().await?.0, b"1").await });
+    /// let mut conn = Conn::builder(address).close_as_error(true).connect().await?;
+    /// let error = conn.read_exact(&mut [0; 4]).await.unwrap_err(); // the peer closed after one byte
+    /// assert_eq!(Error::of(&error).and_then(Error::generation), Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("eof", "unexpected_eof", "read_line", "lines"))]
+    pub fn close_as_error(mut self, is_error: bool) -> Self {
+        self.close_as_error = is_error;
+        self
+    }
+
     /// Makes the random delays repeatable, for tests: equal seeds give equal delays.
     ///
     /// Defaults to a seed from the operating system. Clients with the same seed redial at the same time.
@@ -267,6 +306,7 @@ impl<D> Builder<D> {
             hooks: self.hooks,
             job_queue_size: self.job_queue_size,
             when_down: self.when_down,
+            close_as_error: self.close_as_error,
             idle_timeout: self.idle_timeout,
             options: self.options,
             jitter_seed: self.jitter_seed,
@@ -319,6 +359,7 @@ impl<D> fmt::Debug for Builder<D> {
             .field("limits", &self.limits)
             .field("job_queue_size", &self.job_queue_size)
             .field("when_down", &self.when_down)
+            .field("close_as_error", &self.close_as_error)
             .field("idle_timeout", &self.idle_timeout)
             .field("options", &self.options)
             .field("jitter_seed", &self.jitter_seed)

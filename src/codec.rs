@@ -31,7 +31,7 @@
 //!         // Send again what each link needs: subscriptions, requests that have no answer.
 //!         Err(error @ FramedError::Break { .. }) => println!("{error}"),
 //!         // The link is up, but its bytes make no sense: break it.
-//!         Err(FramedError::Codec(_)) => framed.reconnect(),
+//!         Err(FramedError::Codec(_)) => framed.break_link(framed.get_ref().generation()),
 //!         Err(error) => println!("{error}"), // no link; if `is_final()`, the stream ends next
 //!     }
 //! }
@@ -57,7 +57,7 @@
 //! - A codec's error is yielded as [`FramedError::Codec`] and is not a break. The next call asks the codec again, so a codec that
 //!   can get past its error does: `LinesCodec` skips a line that is too long.
 //! - If the codec fails again at the same bytes, it cannot get past them: say, a length beyond `LengthDelimitedCodec`'s
-//!   `max_frame_length`. Then the stream breaks the link on purpose, as [`reconnect`](Framed::reconnect) does, and the next item
+//!   `max_frame_length`. Then the stream breaks the link on purpose, as [`break_link`](Framed::break_link) does, and the next item
 //!   is the break. So a loop that ignores errors neither spins nor hangs, and a server that always sends nonsense is redialed
 //!   at the pace of the backoff.
 //! - After [`FramedError::End`] the stream yields `None`, for ever.

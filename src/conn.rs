@@ -38,9 +38,9 @@ use crate::link::WriteBufs;
 use crate::{Address, Error, Status, StatusWatch, TcpDialer};
 
 pub(crate) use self::context::ConnContext;
-use self::methods::{handle_methods, state_methods, tcp_methods, write_methods};
 #[cfg(feature = "session")]
-pub(crate) use self::session_halves::Released;
+pub(crate) use self::handle::Released;
+use self::methods::{handle_methods, state_methods, tcp_methods, write_methods};
 pub use self::shared::SharedConn;
 pub use self::split::{ReadHalf, ReuniteError, WriteHalf};
 
@@ -210,11 +210,15 @@ impl Conn<UnixStream> {
 impl<S> Conn<S> {
     /// A connection without a link yet.
     pub(crate) fn new(context: ConnContext<S>) -> Self {
-        Self {
-            handle: Handle::new(Arc::new(context)),
-            read: DirectionState::new(Direction::Read),
-            write: DirectionState::new(Direction::Write),
-        }
+        let mut read = DirectionState::new(Direction::Read);
+        read.close_as_error = context.close_as_error;
+        Self { handle: Handle::new(Arc::new(context)), read, write: DirectionState::new(Direction::Write) }
+    }
+
+    /// Forgets the operations that were under way. The caller owns the connection, so their futures were dropped.
+    fn forget_operations(&mut self) {
+        self.read.clear_link();
+        self.write.clear_link();
     }
 
     /// Takes the link that is up, so that what arrives on it can be read even after a break.
@@ -251,7 +255,8 @@ impl<S> Conn<S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn into_split(self) -> (ReadHalf<S>, WriteHalf<S>) {
+    pub fn into_split(mut self) -> (ReadHalf<S>, WriteHalf<S>) {
+        self.forget_operations();
         let (read, write) = self.handle.split();
         (ReadHalf::new(read, self.read), WriteHalf::new(write, self.write))
     }
@@ -262,11 +267,68 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conn<S> {
     ///
     /// This starts a task on the connection's runtime. It writes for the others when several tasks write.
     pub fn into_shared(self) -> SharedConn<S> {
-        SharedConn::new(self)
+        let (reader, writer) = self.into_split();
+        SharedConn::new(Some(reader), writer)
     }
 }
 
 impl<S> Conn<S> {
+    /// Gives the link up, with everything under way on it.
+    ///
+    /// Nothing more of this link is read, written or reported: the next operation works on the next link, or waits for
+    /// it. Call it when you have lost your place in the conversation: after a timeout, when an answer makes no sense,
+    /// and after an error in a loop that drops futures. See [Timeouts and `select!`](#timeouts-and-select).
+    ///
+    /// A link that is up is broken, and the redial keeps to the backoff. A link that has broken already is forgotten,
+    /// unreported. A link that came up in the meantime and that this handle has not used yet is kept. In an outage,
+    /// there is nothing to give up.
+    ///
+    /// It takes `&mut self`, so no operation of this handle can be under way. That is how the connection knows what
+    /// tokio's traits do not show: that every earlier future was dropped. After a shutdown the link is the last one, and
+    /// giving it up ends the connection.
+    ///
+    /// A wrapper such as a `BufReader` keeps its own bytes: discard them, too.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use perconn::Conn;
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// use tokio::time::timeout;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// # let address = server.local_addr()?;
+    /// # tokio::spawn(async move {
+    /// #     let _never_answers = server.accept().await?;
+    /// #     let (mut stream, _) = server.accept().await?;
+    /// #     let (mut read, mut write) = stream.split();
+    /// #     tokio::io::copy(&mut read, &mut write).await
+    /// # });
+    /// let mut conn = Conn::builder(address).retry_min(Duration::from_millis(10)).build()?;
+    /// let mut answer = [0; 4];
+    /// loop {
+    ///     let request = async {
+    ///         conn.write_all(b"ping").await?;
+    ///         conn.read_exact(&mut answer).await
+    ///     };
+    ///     if timeout(Duration::from_millis(100), request).await.is_ok_and(|outcome| outcome.is_ok()) {
+    ///         break;
+    ///     }
+    ///     // Late, or broken in the middle: what arrives on this link now is not the answer to the next request.
+    ///     conn.abandon();
+    /// }
+    /// assert_eq!(&answer, b"ping");
+    /// assert_eq!(conn.generation(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("reconnect", "reset", "disconnect", "cancel"))]
+    pub fn abandon(&mut self) {
+        self.handle.abandon(&mut self.read);
+        self.write.clear_link();
+    }
+
     handle_methods!(Direction::Read);
     state_methods!(self => self.handle.conn_state);
 }

@@ -171,17 +171,36 @@ impl<S> ConnState<S> {
         })
     }
 
-    /// Breaks the live link on purpose, or asks the actor to dial at once. Does nothing after a shutdown or an end.
-    pub(crate) fn reconnect(&self) {
+    /// Breaks this link on purpose. Does nothing unless it is the live one.
+    pub(crate) fn break_link(&self, generation: u64) {
         self.change(|inner| {
-            if inner.end.is_some() || inner.is_shutting_down {
-                return;
+            if generation == inner.generation {
+                self.break_live(inner);
             }
-            if self.is_live(inner.generation) {
-                let fault = self.break_newest(inner, Op::Read, Cause::Requested);
-                inner.send(Command::Redial(fault));
-            } else {
-                inner.send(Command::Reconnect);
+        });
+        self.publish();
+    }
+
+    /// Breaks the live link on purpose if it is `used`, the link of a handle that gives up what it has under way.
+    ///
+    /// Returns the newest generation that is broken now. That handle need not report it, nor any break before it. A live
+    /// link that the handle has not used stays: nothing was read or written on it.
+    pub(crate) fn abandon(&self, used: u64) -> u64 {
+        let newest_broken = self.change(|inner| {
+            if used == inner.generation {
+                self.break_live(inner);
+            }
+            inner.generation - u64::from(self.is_live(inner.generation))
+        });
+        self.publish();
+        newest_broken
+    }
+
+    /// Asks the actor to cut a delay short. Does nothing while a link is up and after the end.
+    pub(crate) fn dial_now(&self) {
+        self.change(|inner| {
+            if inner.end.is_none() && !self.is_live(inner.generation) {
+                inner.send(Command::DialNow);
             }
         });
     }
@@ -200,6 +219,14 @@ impl<S> ConnState<S> {
     /// The break of this link. If it is not remembered any more, one with an unspecific cause.
     pub(crate) fn fault(&self, generation: u64, op: Op) -> Arc<Fault> {
         self.lock().fault(generation, op)
+    }
+
+    /// Breaks the newest link on purpose, if it is live, and sends the actor the command to redial.
+    fn break_live(&self, inner: &mut ConnStateInner<S>) {
+        if self.is_live(inner.generation) {
+            let fault = self.break_newest(inner, Op::Read, Cause::Requested);
+            inner.send(Command::Redial(fault));
+        }
     }
 
     /// Marks the newest link as broken and records why.
@@ -249,7 +276,6 @@ impl<S> ConnState<S> {
     }
 
     /// The reading handle skips the breaks up to `last_reported` and what is left to read on their links.
-    #[cfg(feature = "session")]
     pub(crate) fn skip_breaks(&self, last_reported: u64) {
         self.change(|inner| inner.skip_breaks(last_reported));
     }

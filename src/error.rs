@@ -17,13 +17,14 @@ use crate::hooks::Logged;
 /// ```
 /// use perconn::Error;
 ///
-/// fn generation_that_broke(error: &std::io::Error) -> Option<u64> {
-///     match Error::of(error)? {
-///         Error::IoError { generation, .. } => Some(*generation),
-///         _ => None,
+/// fn report(error: &std::io::Error) {
+///     match Error::of(error) {
+///         Some(error) if error.is_final() => println!("the connection has ended: {}", error.with_causes()),
+///         Some(error) => println!("link {:?} broke: {}", error.generation(), error.with_causes()),
+///         None => println!("not an error of the connection: {error}"),
 ///     }
 /// }
-/// # assert_eq!(generation_that_broke(&Error::ClosedConnection.into()), None);
+/// # report(&Error::ClosedConnection.into());
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -147,6 +148,26 @@ impl Error {
     /// The error of this crate inside an [`io::Error`]. `None` if it carries no such error.
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
+    }
+
+    /// The number of the link that broke, if this error reports a break ([`Error::IoError`]).
+    ///
+    /// Two errors with the same generation report the same break. A handle reports it once, unless the future of an
+    /// operation on a whole [`Conn`](crate::Conn#timeouts-and-select) was dropped.
+    ///
+    /// ```
+    /// use perconn::Error;
+    ///
+    /// fn broken_link(error: &std::io::Error) -> Option<u64> {
+    ///     Error::of(error)?.generation()
+    /// }
+    /// # assert_eq!(broken_link(&Error::ClosedConnection.into()), None);
+    /// ```
+    pub fn generation(&self) -> Option<u64> {
+        match self {
+            Self::IoError { generation, .. } => Some(*generation),
+            _ => None,
+        }
     }
 
     /// Displays this error and its causes in one line, for a log.

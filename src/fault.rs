@@ -82,9 +82,11 @@ impl Fault {
     }
 
     /// What a read returns for this break: the peer's close is the end of the stream, anything else an error.
-    pub(crate) fn read_outcome(&self, address: &str) -> io::Result<()> {
+    ///
+    /// With `close_as_error`, that close is an error, too, unless the program has asked for the end by a shutdown.
+    pub(crate) fn read_outcome(&self, address: &str, close_as_error: bool) -> io::Result<()> {
         match self.cause {
-            Cause::PeerClosed => Ok(()),
+            Cause::PeerClosed if self.is_last || !close_as_error => Ok(()),
             _ => Err(self.error(Op::Read, address).into()),
         }
     }
@@ -97,7 +99,7 @@ pub(crate) enum Cause {
     PeerClosed,
     /// The dialer's `is_closed` says that the peer has closed. Whether it closed cleanly is not known.
     DialerSaysClosed,
-    /// The program called `reconnect()`.
+    /// The program broke the link on purpose, with `break_link` or `abandon`.
     Requested,
     /// A read received nothing for this long.
     IdleTimeout(Duration),
@@ -129,7 +131,7 @@ struct PeerClosedText;
 
 /// The text of a break that the program requested.
 #[derive(Debug, thiserror::Error)]
-#[error("a reconnect was requested")]
+#[error("the program broke the link")]
 struct RequestedText;
 
 /// The text of an idle timeout.
@@ -156,7 +158,17 @@ mod tests {
         let fault = fault(Cause::PeerClosed);
         assert_eq!(fault.error(Op::Write, "a:1").kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(fault.error(Op::Read, "a:1").kind(), io::ErrorKind::UnexpectedEof);
-        assert!(fault.read_outcome("a:1").is_ok());
+        assert!(fault.read_outcome("a:1", false).is_ok());
+    }
+
+    #[test]
+    fn peer_close_is_an_error_where_the_program_wants_one_and_has_not_shut_down() {
+        let closed = fault(Cause::PeerClosed);
+        let error = closed.read_outcome("a:1", true).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(Error::of(&error).and_then(Error::generation), Some(1));
+        let last = Fault { cause: Cause::PeerClosed, is_last: true, ..Fault::forgotten(1, Op::Read) };
+        assert!(last.read_outcome("a:1", true).is_ok());
     }
 
     #[test]

@@ -122,14 +122,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Sessions<S> {
     ///
     /// What has been read or written on that link before belongs to the first session, too.
     pub fn new(conn: Conn<S>) -> Self {
-        let (read, write) = conn.into_split();
+        let (mut read, write) = conn.into_split();
+        // A session ends like a `TcpStream`: clients tell the end of the stream from an error.
+        read.set_close_as_error(Some(false));
         Self { conn: Arc::new(Mutex::new(SessionConn { read, write, current: 0, active_link: None })) }
     }
 
     /// Begins the next session, on a link that no session has used before.
     ///
     /// From the first poll on, the previous session is over: its operations fail. If it still has a live link, that
-    /// link is broken as by [`Conn::reconnect`], so that its peer is not left in the middle of a conversation. The
+    /// link is broken as by [`Conn::abandon`], so that its peer is not left in the middle of a conversation. The
     /// redial keeps to the backoff.
     ///
     /// # Errors

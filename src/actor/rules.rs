@@ -6,7 +6,7 @@
 //!            Dialed                    Broken
 //!  Dialing ----------> Up(generation) ---------> BackingOff
 //!   |   ^                                           |
-//!   |   +-------- DelayElapsed, Reconnect ----------+
+//!   |   +-------- DelayElapsed ---------------------+
 //!   |
 //!   +--- DialFailed ---> BackingOff
 //!
@@ -76,8 +76,8 @@ pub(crate) enum Input {
         /// The writing side was shut down, so no link follows.
         is_last: bool,
     },
-    /// The program wants a link now.
-    Reconnect,
+    /// The program expects a dial to succeed now.
+    DialNow,
     /// The program has closed the connection.
     Close,
 }
@@ -91,6 +91,8 @@ pub(crate) enum Action {
     Dial,
     /// Wait before the next dial.
     BackOff(Pace),
+    /// Wait no longer than `retry_min` after the end of the last dial.
+    ShortenDelay,
     /// Give the new stream to the handles, as the link of this number.
     HandOver {
         /// One more than that of the link before; 1 for the first.
@@ -135,7 +137,8 @@ impl ActorState {
                 (Self::Ended, Action::FailConnect)
             }
             (Self::Dialing(outage), Input::DialFailed) => outage.redial(Pace::Backoff, limits),
-            (Self::BackingOff(outage), Input::DelayElapsed | Input::Reconnect) => (Self::Dialing(outage), Action::Dial),
+            (Self::BackingOff(outage), Input::DelayElapsed) => (Self::Dialing(outage), Action::Dial),
+            (Self::BackingOff(_), Input::DialNow) => (self, Action::ShortenDelay),
 
             (Self::Up { generation, ended }, Input::Broken { generation: broken, lived, is_last })
                 if broken == generation =>
@@ -150,8 +153,8 @@ impl ActorState {
                 }
             }
 
-            // The rest comes late or twice: a break of a link that has been replaced, or a reconnect while a link is up
-            // or a dial is under way.
+            // The rest comes late or twice: a break of a link that has been replaced, or a wish to dial while a link is
+            // up or a dial is under way.
             _ => (self, Action::Continue),
         }
     }
@@ -217,12 +220,12 @@ mod tests {
                 Action::HandOver { generation: 2 },
             ),
             (Dialing(FIRST), Input::DialFailed, BackingOff(SECOND), Action::BackOff(Pace::Backoff)),
-            (Dialing(FIRST), Input::Reconnect, Dialing(FIRST), Action::Continue),
+            (Dialing(FIRST), Input::DialNow, Dialing(FIRST), Action::Continue),
             (Dialing(after_short), broken(1, LONG), Dialing(after_short), Action::Continue),
             (Dialing(FIRST), Input::Close, Ended, Action::Stop),
             // A delay.
             (BackingOff(SECOND), Input::DelayElapsed, Dialing(SECOND), Action::Dial),
-            (BackingOff(SECOND), Input::Reconnect, Dialing(SECOND), Action::Dial),
+            (BackingOff(SECOND), Input::DialNow, BackingOff(SECOND), Action::ShortenDelay),
             (BackingOff(after_short), broken(1, LONG), BackingOff(after_short), Action::Continue),
             (BackingOff(SECOND), Input::Close, Ended, Action::Stop),
             // A link.
@@ -230,13 +233,13 @@ mod tests {
             (UP, broken(1, SHORT), BackingOff(after_short), Action::BackOff(Pace::Jitter)),
             (UP, broken(0, LONG), UP, Action::Continue),
             (UP, broken(2, LONG), UP, Action::Continue),
-            (UP, Input::Reconnect, UP, Action::Continue),
+            (UP, Input::DialNow, UP, Action::Continue),
             (UP, last_broken(1), Ended, Action::Stop),
             (UP, last_broken(0), UP, Action::Continue),
             (UP, Input::Close, Ended, Action::Stop),
             // The end.
             (Ended, Input::Close, Ended, Action::Continue),
-            (Ended, Input::Reconnect, Ended, Action::Continue),
+            (Ended, Input::DialNow, Ended, Action::Continue),
             (Ended, Input::Dialed, Ended, Action::Continue),
             (Ended, Input::DelayElapsed, Ended, Action::Continue),
             (Ended, broken(1, LONG), Ended, Action::Continue),

@@ -165,10 +165,57 @@ impl<S> Conn<S> {
         Ok(block_on(pin!(connected), limit.into())??)
     }
 
-    /// Breaks the link on purpose, or dials at once during an outage; see
-    /// [`perconn::Conn::reconnect`](crate::Conn::reconnect).
-    pub fn reconnect(&self) {
-        self.shared.reader.lock().reconnect();
+    /// Gives the link up: this handle reads, writes and reports nothing more of it. See
+    /// [`perconn::Conn::abandon`](crate::Conn::abandon).
+    ///
+    /// Call it after a read or write that has timed out in the middle of a conversation. The other handles report the
+    /// break.
+    ///
+    /// ```
+    /// use std::io::{ErrorKind, Read, Write};
+    /// use std::time::Duration;
+    ///
+    /// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = server.local_addr()?;
+    /// # std::thread::spawn(move || {
+    /// #     let _never_answers = server.accept()?;
+    /// #     let (stream, _) = server.accept()?;
+    /// #     std::io::copy(&mut &stream, &mut &stream)
+    /// # });
+    /// let mut conn = perconn::blocking::Conn::builder(address).retry_min(Duration::from_millis(10)).build_blocking()?;
+    /// conn.set_read_timeout(Some(Duration::from_millis(100)))?;
+    /// let mut answer = [0; 4];
+    /// loop {
+    ///     match conn.write_all(b"ping").and_then(|()| conn.read_exact(&mut answer)) {
+    ///         Ok(()) => break,
+    ///         // Late, or broken: what arrives on this link now is not the answer to the next request.
+    ///         Err(_) => conn.abandon(),
+    ///     }
+    /// }
+    /// assert_eq!((&answer, conn.generation()), (b"ping", 2));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn abandon(&mut self) {
+        // The link that some handle uses: this one may. A link that came up meanwhile and that none uses is kept.
+        let read = self.shared.reader.lock().used();
+        let used = read.max(self.shared.writer.lock().half.used());
+        let newest_broken = self.shared.reader.lock().conn_state().abandon(used);
+        self.state.set_reported(newest_broken);
+        self.state.set_partial_write(None);
+    }
+
+    /// Breaks the link of this [`generation`](Conn::generation) on purpose, for all handles; see
+    /// [`perconn::Conn::break_link`](crate::Conn::break_link).
+    ///
+    /// Each handle, this one included, reports the break. Does nothing if that link is gone.
+    pub fn break_link(&self, generation: u64) {
+        self.shared.reader.lock().break_link(generation);
+    }
+
+    /// Cuts the delay before the next dial short, to `retry_min` after the end of the last dial; see
+    /// [`perconn::Conn::dial_now`](crate::Conn::dial_now).
+    pub fn dial_now(&self) {
+        self.shared.reader.lock().dial_now();
     }
 
     /// Closes the connection for all its handles, at any moment, from any thread.

@@ -72,6 +72,7 @@ impl<D: Dial> Builder<D> {
             conn_state,
             self.when_down,
             self.idle_timeout,
+            self.close_as_error,
             self.job_queue_size,
             runtime.clone(),
         ));

@@ -40,6 +40,16 @@ impl<C> Codecs<C> {
         self.sink_ahead.as_mut().unwrap_or(&mut self.stream)
     }
 
+    /// A fresh codec, for [`start_over`](Codecs::start_over).
+    pub(super) fn make(&self) -> C {
+        self.factory.make()
+    }
+
+    /// Goes on with one `fresh` codec after the break of `generation`, in both directions.
+    pub(super) fn start_over(&mut self, fresh: C, generation: u64) {
+        (self.stream, self.sink_ahead, self.last_reported) = (fresh, None, generation);
+    }
+
     /// One codec for each direction: the stream's, the sink's.
     pub(super) fn into_split(self) -> (C, C, CodecFactory<C>) {
         let sink = self.sink_ahead.unwrap_or_else(|| self.factory.make());

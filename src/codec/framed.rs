@@ -2,7 +2,9 @@
 //!
 //! Next: [`inbound`](super::inbound) and [`outbound`](super::outbound), its two directions.
 
+use std::convert::Infallible;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -87,14 +89,14 @@ impl<C, S> Framed<C, S> {
     fn build(conn: Conn<S>, factory: CodecFactory<C>) -> Self {
         let last_reported = conn.last_reported();
         // Halves, so that the stream still gets what arrived before a break that the sink meets first.
-        let (read, write) = conn.into_split();
+        let (mut read, write) = conn.into_split();
+        // The peer's close is yielded as a break in any case, after the codec has seen the end of the stream.
+        read.set_close_as_error(Some(false));
         let (inbound, outbound) = (Inbound::new(), Outbound::new(last_reported));
         Self { read, write, inbound, outbound, codecs: Codecs::new(last_reported, factory) }
     }
 
-    /// The read half of the connection, for `generation()`, `status()`, `connected()`, `close()` and `get_ref()`.
-    ///
-    /// To break the link on purpose, use [`reconnect`](Framed::reconnect) instead of the half's own.
+    /// The read half of the connection, for `generation()`, `status()`, `connected()`, `dial_now()` and `get_ref()`.
     pub fn get_ref(&self) -> &ReadHalf<S> {
         &self.read
     }
@@ -104,18 +106,70 @@ impl<C, S> Framed<C, S> {
         self.codecs.stream()
     }
 
-    /// Breaks the stream's link on purpose and drops what was received on it: the stream's next item is the
-    /// [`Break`](FramedError::Break), unless the end of the connection comes before it.
+    /// Gives the link up, with everything under way on it: what was received and not yielded, and the frames that were
+    /// accepted and not flushed, are dropped. Neither direction reports a break, and the next frame belongs to the next
+    /// link.
     ///
-    /// For a program that cannot make sense of what it receives. ([`Conn::reconnect`] alone leaves the bytes that had
-    /// arrived to the reader.) If that link has broken already, a newer one is left alone. The redial keeps to the
-    /// backoff.
+    /// For a program that has lost its place in the conversation: when a request's answer does not come in time. See
+    /// [`Conn::abandon`], which also says which link is broken. To have the break yielded to the code that handles all
+    /// breaks, use [`break_link`](Framed::break_link).
     ///
-    /// In an outage, the next dial is made at once, with one exception: the stream has not yielded the break yet, and
-    /// bytes had arrived on that link. Otherwise a server that sends nonsense and closes would be redialed without a
-    /// delay. The `reconnect` of the [half](Framed::get_ref) dials even then.
-    pub fn reconnect(&mut self) {
-        self.inbound.reconnect(&self.read);
+    /// ```
+    /// use std::time::Duration;
+    /// use futures_util::{SinkExt, StreamExt};
+    /// use perconn::{Conn, codec::Framed};
+    /// use tokio::time::timeout;
+    /// use tokio_util::codec::LinesCodec;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// # let address = server.local_addr()?;
+    /// # tokio::spawn(async move {
+    /// #     let _never_answers = server.accept().await?;
+    /// #     let (mut stream, _) = server.accept().await?;
+    /// #     let (mut read, mut write) = stream.split();
+    /// #     tokio::io::copy(&mut read, &mut write).await
+    /// # });
+    /// let conn = Conn::builder(address).retry_min(Duration::from_millis(10)).build()?;
+    /// let mut framed = Framed::new(conn, LinesCodec::new_with_max_length(1024));
+    /// let answer = loop {
+    ///     framed.send("ping").await?;
+    ///     match timeout(Duration::from_millis(100), framed.next()).await {
+    ///         Ok(Some(Ok(answer))) => break answer,
+    ///         Ok(Some(Err(error))) => println!("{error}"),
+    ///         Ok(None) => return Err("the connection has ended".into()),
+    ///         Err(_late) => framed.abandon(),
+    ///     }
+    /// };
+    /// assert_eq!(answer, "ping");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the codec cannot be made: then nothing has changed.
+    #[doc(alias("reconnect", "reset", "disconnect", "cancel"))]
+    pub fn abandon(&mut self) {
+        let fresh = self.codecs.make();
+        // Either direction may be on a later link than the other.
+        let used = self.read.used().max(self.write.used());
+        let newest_broken = self.read.conn_state().abandon(used);
+        let _given_up = [self.read.skip_breaks(newest_broken), self.write.skip_breaks(newest_broken)];
+        self.inbound.start_over();
+        self.outbound.start_over(newest_broken);
+        self.codecs.start_over(fresh, newest_broken);
+    }
+
+    /// Breaks the link of this generation on purpose. If it is the stream's link, what was received on it is dropped, and
+    /// the stream's next item is the [`Break`](FramedError::Break), unless the end of the connection comes before it.
+    ///
+    /// For a program that cannot make sense of what it receives. (The `break_link` of the [half](Framed::get_ref) leaves
+    /// the bytes that had arrived to the stream.) Does nothing if that link is gone. The redial keeps to the backoff.
+    #[doc(alias("reconnect", "disconnect", "reset"))]
+    pub fn break_link(&mut self, generation: u64) {
+        self.inbound.break_link(&self.read, generation);
     }
 
     /// How many bytes of unwritten frames the sink holds before it has to write.
@@ -138,7 +192,8 @@ impl<C, S> Framed<C, S> {
     ///
     /// A break may be dropped as well: if the peer has closed, and the stream has yielded the last frame but not the
     /// break, then no operation reports that break any more. Only [`Conn::last_reported`] shows it.
-    pub fn into_inner(self) -> Conn<S> {
+    pub fn into_inner(mut self) -> Conn<S> {
+        self.read.set_close_as_error(None);
         match self.read.reunite(self.write) {
             Ok(conn) => conn,
             Err(_) => unreachable!("both halves come from one connection"),
@@ -157,6 +212,26 @@ impl<C, S> Framed<C, S> {
 }
 
 impl<C, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Framed<C, S> {
+    /// Writes and flushes the frames that were accepted, and closes the whole connection.
+    ///
+    /// `SinkExt::close` needs the type of the frames, flushes, and shuts the writing side down; this one also ends the
+    /// reading and the redialing, as [`Conn::close`] does. In an outage, frames that were accepted wait for the next
+    /// link, as [`when_down`](crate::Builder::when_down) says: put the call into a timeout, or
+    /// [`abandon`](Framed::abandon) them first.
+    ///
+    /// # Errors
+    ///
+    /// The error of the flush: these frames may be lost. The connection is closed all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a future that is dropped during the flush leaves the connection open; call it again.
+    pub async fn close(&mut self) -> Result<(), FramedError<Infallible>> {
+        let flushed = poll_fn(|cx| self.poll_sink(cx, Operation::Flush)).await;
+        self.read.close().await;
+        flushed
+    }
+
     /// Runs an operation. After a loss, makes a fresh codec before it reports the loss.
     fn poll_sink<E>(&mut self, cx: &mut Context<'_>, operation: Operation) -> Poll<Result<(), FramedError<E>>> {
         // A loss of an earlier call, whose codec could not be made then.

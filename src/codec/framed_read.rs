@@ -68,7 +68,9 @@ impl<C, S> FramedRead<C, S> {
     }
 
     /// Starts on the half's link, with the first codec made at once.
-    fn build(half: ReadHalf<S>, factory: CodecFactory<C>) -> Self {
+    fn build(mut half: ReadHalf<S>, factory: CodecFactory<C>) -> Self {
+        // The peer's close is yielded as a break in any case, after the codec has seen the end of the stream.
+        half.set_close_as_error(Some(false));
         Self::from_parts(half, Inbound::new(), factory.make(), factory)
     }
 
@@ -78,8 +80,6 @@ impl<C, S> FramedRead<C, S> {
     }
 
     /// The half of the connection.
-    ///
-    /// To break the link on purpose, use [`reconnect`](FramedRead::reconnect) instead of the half's own.
     pub fn get_ref(&self) -> &ReadHalf<S> {
         &self.half
     }
@@ -89,17 +89,34 @@ impl<C, S> FramedRead<C, S> {
         &self.codec
     }
 
-    /// Breaks the stream's link on purpose and drops what was received on it; see
-    /// [`Framed::reconnect`](super::Framed::reconnect).
-    pub fn reconnect(&mut self) {
-        self.inbound.reconnect(&self.half);
+    /// Gives the link up for this side, with what was received and not yielded; see
+    /// [`Framed::abandon`](super::Framed::abandon).
+    ///
+    /// If it breaks the link, the other side reports that break. To give a link up with both sides, call it on both.
+    ///
+    /// # Panics
+    ///
+    /// If the codec cannot be made: then nothing has changed.
+    #[doc(alias("reconnect", "reset", "disconnect", "cancel"))]
+    pub fn abandon(&mut self) {
+        self.codec = self.factory.make();
+        self.half.abandon();
+        self.inbound.start_over();
+    }
+
+    /// Breaks the link of this generation on purpose. If it is the stream's, drops what was received on it; see
+    /// [`Framed::break_link`](super::Framed::break_link).
+    #[doc(alias("reconnect", "disconnect", "reset"))]
+    pub fn break_link(&mut self, generation: u64) {
+        self.inbound.break_link(&self.half, generation);
     }
 
     /// Gives the half back. What was received and not yielded is dropped.
     ///
     /// That includes the break after the last frame of a link that the peer has closed: no read reports it any more,
     /// only [`ReadHalf::last_reported`] shows it.
-    pub fn into_inner(self) -> ReadHalf<S> {
+    pub fn into_inner(mut self) -> ReadHalf<S> {
+        self.half.set_close_as_error(None);
         self.half
     }
 }

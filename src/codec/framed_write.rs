@@ -2,7 +2,9 @@
 //!
 //! Next: [`outbound`](super::outbound), which encodes and writes.
 
+use std::convert::Infallible;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -88,6 +90,21 @@ impl<C, S> FramedWrite<C, S> {
         self.outbound.set_boundary(boundary);
     }
 
+    /// Gives the link up for this side, with the frames that were accepted and not flushed; see
+    /// [`Framed::abandon`](super::Framed::abandon).
+    ///
+    /// If it breaks the link, the other side reports that break.
+    ///
+    /// # Panics
+    ///
+    /// If the codec cannot be made: then nothing has changed.
+    #[doc(alias("reconnect", "reset", "disconnect", "cancel"))]
+    pub fn abandon(&mut self) {
+        self.codec = self.factory.make();
+        self.half.abandon();
+        self.outbound.start_over(self.half.last_reported());
+    }
+
     /// Gives the half back. Frames that were accepted and not written are dropped: flush first.
     pub fn into_inner(self) -> WriteHalf<S> {
         self.half
@@ -95,6 +112,22 @@ impl<C, S> FramedWrite<C, S> {
 }
 
 impl<C, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> FramedWrite<C, S> {
+    /// Writes and flushes the frames that were accepted, and closes the whole connection; see
+    /// [`Framed::close`](super::Framed::close).
+    ///
+    /// # Errors
+    ///
+    /// The error of the flush: these frames may be lost. The connection is closed all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a future that is dropped during the flush leaves the connection open; call it again.
+    pub async fn close(&mut self) -> Result<(), FramedError<Infallible>> {
+        let flushed = poll_fn(|cx| self.poll_sink(cx, Operation::Flush)).await;
+        self.half.close().await;
+        flushed
+    }
+
     /// Runs an operation. After a loss, makes a fresh codec before it reports the loss.
     fn poll_sink<E>(&mut self, cx: &mut Context<'_>, operation: Operation) -> Poll<Result<(), FramedError<E>>> {
         ready!(self.outbound.poll(operation, &mut self.half, cx));

@@ -12,7 +12,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::error::ConnError;
 use super::{FramedError, INITIAL_CAPACITY};
-use crate::{ReadHalf, Status};
+use crate::ReadHalf;
 
 /// What was received on one link and is not decoded yet.
 ///
@@ -25,8 +25,6 @@ pub(super) struct Inbound {
     state: InboundState,
     /// The length of the buffer when the codec last failed, if it has not succeeded since.
     failed_at: Option<usize>,
-    /// Whether bytes have arrived on this link.
-    has_received: bool,
     /// A break that the half has reported, but for which there is no fresh codec yet.
     unreported: Option<ConnError>,
 }
@@ -54,13 +52,7 @@ type Item<C> = Result<<C as Decoder>::Item, FramedError<<C as Decoder>::Error>>;
 impl Inbound {
     /// Nothing received. The buffer is allocated by the first read.
     pub(super) fn new() -> Self {
-        Self {
-            buffer: BytesMut::new(),
-            state: InboundState::Read,
-            failed_at: None,
-            has_received: false,
-            unreported: None,
-        }
+        Self { buffer: BytesMut::new(), state: InboundState::Read, failed_at: None, unreported: None }
     }
 
     /// Whether the stream has ended.
@@ -94,7 +86,7 @@ impl Inbound {
                         }
                     }
                     // It cannot get past these bytes, and would fail for ever.
-                    Err(_) if self.failed_at == Some(self.buffer.len()) => self.reconnect(half),
+                    Err(_) if self.failed_at == Some(self.buffer.len()) => self.break_link(half, half.used()),
                     Err(error) => {
                         self.failed_at = Some(self.buffer.len());
                         return Poll::Ready(Some(Err(FramedError::Codec(error))));
@@ -156,7 +148,6 @@ impl Inbound {
         // A read into an empty space would look like the end of the stream.
         self.buffer.reserve(1);
         let outcome = ready!(poll_read_buf(Pin::new(half), cx, &mut self.buffer));
-        self.has_received |= outcome.as_ref().is_ok_and(|n| *n > 0);
         match outcome {
             Ok(0) if is_wanted => self.state = InboundState::DecodeEof,
             Ok(0) => self.state = InboundState::ReportClose,
@@ -174,37 +165,28 @@ impl Inbound {
         Poll::Ready(None)
     }
 
-    /// Breaks the reader's link and drops what was received on it. In an outage, dials at once.
-    pub(super) fn reconnect<S>(&mut self, half: &ReadHalf<S>) {
+    /// Breaks a link. If it is the reader's, drops what was received on it: the next item is the break.
+    pub(super) fn break_link<S>(&mut self, half: &ReadHalf<S>, generation: u64) {
+        // The link that is read from, or the next one to read from.
+        let current = half.used().max(half.last_reported() + 1);
         match self.state {
-            InboundState::Ended | InboundState::ReportClose => return,
-            // The half has reported this break already: a link that is up now is the next one.
-            _ if self.unreported.is_some() => return,
-            InboundState::DecodeEof => {
-                self.state = InboundState::ReportClose;
-                return;
+            // The half has reported the break, and the codec has not seen the rest.
+            InboundState::DecodeEof if generation == half.last_reported() => self.state = InboundState::ReportClose,
+            InboundState::Read | InboundState::Decode if generation == current && self.unreported.is_none() => {
+                self.buffer.clear();
+                self.failed_at = None;
+                self.state = InboundState::Discard;
             }
-            InboundState::Read | InboundState::Decode | InboundState::Discard => {}
+            _ => {}
         }
-        self.buffer.clear();
-        self.failed_at = None;
-        let last_reported = half.last_reported();
-        let newest = half.generation();
-        if newest == last_reported {
-            // There is no link whose bytes to discard.
-            self.state = InboundState::Read;
-            half.reconnect();
-            return;
-        }
-        self.state = InboundState::Discard;
-        let should_redial = match half.status() {
-            Status::Connected { generation, .. } => generation == last_reported + 1,
-            // The reader's link has broken already. If bytes arrived on it, the program may object to these, and a server
-            // that sends nonsense and closes must not be dialed without a delay.
-            _ => !self.has_received,
-        };
-        if should_redial {
-            half.reconnect();
+        half.break_link(generation);
+    }
+
+    /// Drops what was received and reports nothing of the links before the next one. Keeps the end of the connection.
+    pub(super) fn start_over(&mut self) {
+        self.unreported = None;
+        if self.state != InboundState::Ended {
+            self.start_link();
         }
     }
 
@@ -212,7 +194,6 @@ impl Inbound {
     fn start_link(&mut self) {
         self.buffer = BytesMut::new();
         self.failed_at = None;
-        self.has_received = false;
         self.state = InboundState::Read;
     }
 }

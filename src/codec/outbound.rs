@@ -199,6 +199,13 @@ impl Outbound {
         Poll::Ready(Some(error))
     }
 
+    /// Drops all frames and reports nothing of the links up to `generation`.
+    pub(super) fn start_over(&mut self, generation: u64) {
+        self.clear();
+        self.known = self.known.max(generation);
+        (self.close_error, self.unreported) = (None, None);
+    }
+
     /// Drops all frames, and frees the buffer, which one large frame may have made grow.
     fn clear(&mut self) {
         self.buffer = BytesMut::new();

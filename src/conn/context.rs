@@ -25,6 +25,8 @@ pub(crate) struct ConnContext<S> {
     pub(crate) when_down: WhenDown,
     /// How long a read may wait without receiving anything.
     pub(crate) idle_timeout: Option<Duration>,
+    /// Whether a read reports the peer's close as an error.
+    pub(crate) close_as_error: bool,
     /// How many jobs a `SharedConn` queues.
     pub(crate) job_queue_size: usize,
     /// The runtime of the actor. Timers and background tasks run there, whatever executor polls the handles.
@@ -41,6 +43,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ConnContext<S> {
         conn_state: Arc<ConnState<S>>,
         when_down: WhenDown,
         idle_timeout: Option<Duration>,
+        close_as_error: bool,
         job_queue_size: usize,
         runtime: runtime::Handle,
     ) -> Self {
@@ -48,6 +51,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ConnContext<S> {
             conn_state,
             when_down,
             idle_timeout,
+            close_as_error,
             job_queue_size,
             runtime,
             is_closed: D::is_closed,

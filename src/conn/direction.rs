@@ -31,6 +31,8 @@ pub(super) struct DirectionState {
     /// Runs while an operation waits for a link, if the program limits that wait. Keyed by the generation reported
     /// last.
     pub(super) link_timeout: GenerationTimeout,
+    /// Whether reads report the peer's close as an error, as the builder or the owner of this handle says.
+    pub(super) close_as_error: bool,
     /// Whether operations wait for a link for any time, whatever the program's `when_down` says.
     pub(super) ignores_when_down: bool,
     /// Runs while a read waits for bytes, if there is an idle timeout. On the heap, as most connections have none.
@@ -74,6 +76,7 @@ impl DirectionState {
             yielded_for: 0,
             stream_end_timeout: GenerationTimeout::default(),
             link_timeout: GenerationTimeout::default(),
+            close_as_error: false,
             ignores_when_down: false,
             idle_timer: None,
             last_check: LastCheck::default(),
@@ -111,7 +114,6 @@ impl DirectionState {
     }
 
     /// No operation is under way any more, and none waits for the end of a broken link.
-    #[cfg(feature = "session")]
     pub(super) fn clear_link(&mut self) {
         self.clear();
         self.stream_end_timeout.stop();

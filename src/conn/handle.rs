@@ -6,10 +6,16 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use super::context::ConnContext;
+use super::direction::DirectionState;
 use crate::Op;
 use crate::conn_state::{Claimant, ConnState, Direction};
 use crate::fault::Fault;
 use crate::link::Link;
+
+/// A link that a handle has given up.
+///
+/// Dropping it may run code of the program (the stream's `Drop`), so drop it where no lock is held.
+pub(crate) type Released<S> = Option<Link<S>>;
 
 /// What a whole `Conn` or one of its halves consists of, apart from its [`DirectionState`](super::DirectionState)s.
 ///
@@ -81,6 +87,27 @@ impl<S> Handle<S> {
     }
 
     // ===== breaks =====
+
+    /// The number of the link that this handle uses or used last, 0 if it has none.
+    pub(super) fn used(&self) -> u64 {
+        self.link.get().map_or(0, |link| link.generation)
+    }
+
+    /// Gives up the link that this handle uses, with the operations under way; see `Conn::abandon`.
+    pub(super) fn abandon(&mut self, dir: &mut DirectionState) {
+        let newest_broken = self.conn_state.abandon(self.used());
+        let _given_up = self.skip_breaks(dir, newest_broken);
+    }
+
+    /// Counts the breaks of the links up to `generation` as reported, and gives those links up.
+    pub(super) fn skip_breaks(&mut self, dir: &mut DirectionState, generation: u64) -> Released<S> {
+        dir.clear_link();
+        self.last_reported = self.last_reported.max(generation);
+        if dir.direction == Direction::Read {
+            self.conn_state.skip_breaks(self.last_reported);
+        }
+        if self.used() <= self.last_reported { self.link.take() } else { None }
+    }
 
     /// The first break after `last_reported` that this handle has reported, for another user of the handle.
     ///

@@ -46,13 +46,31 @@ macro_rules! state_methods {
             async move { conn_state.connected().await }
         }
 
-        /// Breaks the link on purpose, or, during an outage, dials at once instead of waiting for the delay to pass.
+        /// Breaks the link of this [`generation`](Self::generation) on purpose, for all handles.
         ///
-        /// The break is reported like any other, as [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and the
-        /// redial keeps to the backoff. A second call, while its delay runs, cuts that delay short: let one place in
-        /// the program decide. Does nothing once the connection is closed or shut down.
-        pub fn reconnect(&$self) {
-            $conn_state.reconnect();
+        /// Use it when a link has to go and other handles, or operations under way, may be using it. Each handle, this
+        /// one included, reports the break like any other, as
+        /// [`ConnectionAborted`](std::io::ErrorKind::ConnectionAborted). The redial keeps to the backoff.
+        ///
+        /// Does nothing if that link is gone, or was never there. So a second call, or a call that comes late, never
+        /// breaks the next link. After a shutdown, the link is the last one: breaking it ends the connection.
+        #[doc(alias("reconnect", "disconnect", "reset"))]
+        pub fn break_link(&$self, generation: u64) {
+            $conn_state.break_link(generation);
+        }
+
+        /// Cuts the delay before the next dial short: "the network is back".
+        ///
+        /// Dials at once if the last dial ended at least [`retry_min`](crate::Builder::retry_min) ago, otherwise as soon
+        /// as that time has passed. So however often you call it, there is at most one dial in `retry_min`. The delays
+        /// after a failed dial go on growing. Does nothing while a link is up or a dial is under way, and after the
+        /// end.
+        ///
+        /// Without this call, the connection dials by itself. Call it when something tells you that a dial may succeed
+        /// now, such as a change of the network interfaces, and not in answer to an error.
+        #[doc(alias("reconnect", "retry", "wake"))]
+        pub fn dial_now(&$self) {
+            $conn_state.dial_now();
         }
     };
 }

@@ -9,39 +9,9 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::direction::DirectionState;
-use super::handle::Handle;
+use super::handle::Released;
 use super::split::{ReadHalf, WriteHalf};
 use crate::Op;
-use crate::conn_state::Direction;
-use crate::fault::Cause;
-use crate::link::Link;
-
-/// A link that a half has given up.
-///
-/// Dropping it may run code of the program (the stream's `Drop`), so drop it where no lock is held.
-pub(crate) type Released<S> = Option<Link<S>>;
-
-impl<S> Handle<S> {
-    /// Counts the breaks of the links up to `generation` as reported, and gives those links up.
-    fn skip_breaks(&mut self, dir: &mut DirectionState, generation: u64) -> Released<S> {
-        dir.clear_link();
-        self.last_reported = self.last_reported.max(generation);
-        if dir.direction == Direction::Read {
-            self.conn_state.skip_breaks(self.last_reported);
-        }
-        if self.link.get()?.generation <= self.last_reported { self.link.take() } else { None }
-    }
-}
-
-impl<S> ReadHalf<S> {
-    /// Skips the breaks of the links up to `generation`, and what is left to read on them. A waiting operation looks
-    /// again.
-    #[must_use]
-    pub(crate) fn skip_breaks(&mut self, generation: u64) -> Released<S> {
-        self.handle.skip_breaks(&mut self.dir, generation)
-    }
-}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ReadHalf<S> {
     /// Waits for a live link and takes it. Returns its generation, or reports a break that comes before it.
@@ -66,19 +36,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ReadHalf<S> {
 }
 
 impl<S> WriteHalf<S> {
-    /// Skips the breaks of the links up to `generation`. The next write works on the link after them.
-    #[must_use]
-    pub(crate) fn skip_breaks(&mut self, generation: u64) -> Released<S> {
-        self.handle.skip_breaks(&mut self.dir, generation)
-    }
-
     /// Breaks a link on purpose and skips that break. Does nothing to a link that has broken already.
-    ///
-    /// The actor knows of a broken link. Asking it again for another one would cut the backoff short.
     #[must_use]
     pub(crate) fn discard_link(&mut self, generation: u64) -> Released<S> {
-        // Whether this call breaks the link or an earlier one has, the break is skipped.
-        let _ = self.handle.conn_state.record_break(generation, Op::Read, || Cause::Requested);
+        self.handle.conn_state.break_link(generation);
         self.skip_breaks(generation)
     }
 }

@@ -28,7 +28,9 @@ use self::write_all::WriteAll;
 use self::write_task::WriteTask;
 use self::writer::Writer;
 use super::methods::state_methods;
-use super::{Conn, ReadHalf};
+use super::{ReadHalf, WriteHalf};
+#[cfg(doc)]
+use crate::Conn;
 use crate::conn_state::{ConnState, End};
 use crate::{Error, Status, StatusWatch};
 
@@ -39,7 +41,8 @@ mod write_permit;
 mod write_task;
 mod writer;
 
-/// A connection that any number of tasks use at once; made by [`Conn::into_shared`].
+/// A connection that any number of tasks use at once; made by [`Conn::into_shared`], or by
+/// [`WriteHalf::into_shared`] for writing only.
 ///
 /// Clone it into every task that reads or writes. The connection closes when the last clone is dropped.
 ///
@@ -110,8 +113,8 @@ pub struct SharedConn<S = TcpStream> {
 struct SharedInner<S> {
     /// The connection's state, which most methods ask.
     conn_state: Arc<ConnState<S>>,
-    /// Locked for the whole of a read, so that reads are served in order.
-    reader: Mutex<ReadHalf<S>>,
+    /// Locked for the whole of a read, so that reads are served in order. `None` if it was made of a `WriteHalf`.
+    reader: Option<Mutex<ReadHalf<S>>>,
     /// Shared with the write task.
     writer: Arc<Writer<S>>,
 }
@@ -120,17 +123,18 @@ struct SharedInner<S> {
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
-    /// Splits the connection and starts the write task.
-    pub(super) fn new(conn: Conn<S>) -> Self {
-        let capacity = conn.handle.context.job_queue_size;
-        let (reader, mut half) = conn.into_split();
+    /// Starts the write task. Without a reader, the connection's `ReadHalf` is elsewhere.
+    pub(super) fn new(reader: Option<ReadHalf<S>>, mut half: WriteHalf<S>) -> Self {
+        half.dir.clear_link();
         // The queue applies `when_down` to its jobs itself.
         half.dir.ignores_when_down = true;
-        let conn_state = Arc::clone(&reader.handle.conn_state);
-        let writer = Arc::new(Writer::new(half, capacity));
+        let last_reported = reader.as_ref().map_or(half.last_reported(), ReadHalf::last_reported);
+        let conn_state = Arc::clone(&half.handle.conn_state);
+        let capacity = half.handle.context.job_queue_size;
+        let writer = Arc::new(Writer::new(half, capacity, reader.is_some()));
         writer.context.runtime.spawn(WriteTask::new(Arc::clone(&writer)).run());
-        let last_reported = AtomicU64::new(reader.last_reported());
-        Self { inner: Arc::new(SharedInner { conn_state, reader: Mutex::new(reader), writer }), last_reported }
+        let inner = SharedInner { conn_state, reader: reader.map(Mutex::new), writer };
+        Self { inner: Arc::new(inner), last_reported: AtomicU64::new(last_reported) }
     }
 
     /// Writes all of `bytes` as one job.
@@ -161,7 +165,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     ///
     /// # Errors
     ///
-    /// As for a read on a [`Conn`].
+    /// As for a read on a [`Conn`]. [`Unsupported`](io::ErrorKind::Unsupported) if it was made by
+    /// [`WriteHalf::into_shared`].
     ///
     /// # Cancel safety
     ///
@@ -170,11 +175,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
         if buf.is_empty() {
             return Ok(0);
         }
-        let mut reader = match self.inner.reader.try_lock() {
+        let Some(reader) = &self.inner.reader else {
+            let text = "this SharedConn only writes: the ReadHalf of its connection reads";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        };
+        let mut reader = match reader.try_lock() {
             Ok(reader) => reader,
             Err(_) => tokio::select! {
                 biased;
-                reader = self.inner.reader.lock() => reader,
+                reader = reader.lock() => reader,
                 error = self.ended_while_waiting() => return Err(error),
             },
         };

@@ -185,7 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     /// Notes that the handle has reported this break, and returns what a read returns for it.
     fn report_to_reader(&mut self, dir: &mut DirectionState, fault: &Fault) -> io::Result<()> {
         self.note_reported(dir, fault);
-        fault.read_outcome(&self.conn_state.address)
+        fault.read_outcome(&self.conn_state.address, dir.close_as_error)
     }
 
     /// Notes that the handle has reported this break, and returns the error for its caller.

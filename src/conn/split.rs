@@ -15,11 +15,11 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::Conn;
 use super::direction::DirectionState;
-use super::handle::Handle;
+use super::handle::{Handle, Released};
 use super::methods::{handle_methods, state_methods, tcp_methods, write_methods};
-use crate::conn_state::Direction;
+use super::{Conn, SharedConn};
+use crate::conn_state::{ConnState, Direction};
 use crate::link::WriteBufs;
 use crate::{Error, Op, Status, StatusWatch};
 
@@ -95,7 +95,24 @@ impl<S> ReadHalf<S> {
         Self { handle, dir, is_reunited: false }
     }
 
+    /// Gives the link up for this half; see [`Conn::abandon`].
+    ///
+    /// If it breaks the link, the other half reports that break. To give a link up with both halves, call it on both:
+    /// the second call finds the link broken and forgets it.
+    #[doc(alias("reconnect", "reset", "disconnect", "cancel"))]
+    pub fn abandon(&mut self) {
+        self.handle.abandon(&mut self.dir);
+    }
+
+    /// Sets whether reads report the peer's close as an error. `None`: as the builder says.
+    #[cfg(any(feature = "codec", feature = "session"))]
+    pub(crate) fn set_close_as_error(&mut self, is_error: Option<bool>) {
+        self.dir.close_as_error = is_error.unwrap_or(self.handle.context.close_as_error);
+    }
+
     /// Makes the whole connection again.
+    ///
+    /// No operation of the halves is under way any more, and the whole owes no report for one.
     ///
     /// A break that either half has reported counts as reported for the whole. If only the other half has reported a
     /// break, what this half had not read of that link is dropped.
@@ -110,6 +127,26 @@ impl<S> ReadHalf<S> {
     handle_methods!(Direction::Read);
     state_methods!(self => self.handle.conn_state);
 
+    /// The number of the link that this half uses or used last, 0 if it has none.
+    #[cfg(any(feature = "blocking", feature = "codec"))]
+    pub(crate) fn used(&self) -> u64 {
+        self.handle.used()
+    }
+
+    /// What the handles of the connection share.
+    #[cfg(any(feature = "blocking", feature = "codec"))]
+    pub(crate) fn conn_state(&self) -> &ConnState<S> {
+        &self.handle.conn_state
+    }
+
+    /// Skips the breaks of the links up to `generation`, and what is left to read on them. A waiting operation looks
+    /// again.
+    #[must_use]
+    #[cfg(any(feature = "codec", feature = "session"))]
+    pub(crate) fn skip_breaks(&mut self, generation: u64) -> Released<S> {
+        self.handle.skip_breaks(&mut self.dir, generation)
+    }
+
     /// Whether the program or its runtime has closed the connection. Then no break is reported any more.
     #[cfg(feature = "blocking")]
     pub(crate) fn is_closed(&self) -> bool {
@@ -120,7 +157,8 @@ impl<S> ReadHalf<S> {
     /// the generation of that break, too.
     pub(crate) fn report_again(&self, last_reported: u64) -> (u64, io::Result<usize>) {
         let fault = self.handle.fault_after(last_reported, Op::Read);
-        (fault.generation, fault.read_outcome(&self.handle.conn_state.address).map(|()| 0))
+        let outcome = fault.read_outcome(&self.handle.conn_state.address, self.dir.close_as_error);
+        (fault.generation, outcome.map(|()| 0))
     }
 }
 
@@ -128,6 +166,14 @@ impl<S> WriteHalf<S> {
     /// The half that writes through this handle.
     pub(super) fn new(handle: Handle<S>, dir: DirectionState) -> Self {
         Self { handle, dir, on_drop: OnDrop::Shutdown }
+    }
+
+    /// Gives the link up for this half; see [`Conn::abandon`].
+    ///
+    /// If it breaks the link, the other half reports that break, after the bytes that had arrived.
+    #[doc(alias("reconnect", "reset", "disconnect", "cancel"))]
+    pub fn abandon(&mut self) {
+        self.handle.abandon(&mut self.dir);
     }
 
     /// Makes the whole connection again; see [`ReadHalf::reunite`].
@@ -148,6 +194,18 @@ impl<S> WriteHalf<S> {
     handle_methods!(Direction::Write);
     state_methods!(self => self.handle.conn_state);
 
+    /// The number of the link that this half uses or used last, 0 if it has none.
+    pub(crate) fn used(&self) -> u64 {
+        self.handle.used()
+    }
+
+    /// Skips the breaks of the links up to `generation`. The next write works on the link after them.
+    #[must_use]
+    #[cfg(any(feature = "codec", feature = "session"))]
+    pub(crate) fn skip_breaks(&mut self, generation: u64) -> Released<S> {
+        self.handle.skip_breaks(&mut self.dir, generation)
+    }
+
     /// Whether the program or its runtime has closed the connection. Then no break is reported any more.
     #[cfg(feature = "blocking")]
     pub(crate) fn is_closed(&self) -> bool {
@@ -163,6 +221,48 @@ impl<S> WriteHalf<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteHalf<S> {
+    /// Makes a [`SharedConn`] that any number of tasks write through, beside the [`ReadHalf`] that one task reads.
+    ///
+    /// Its reads fail with [`Unsupported`](io::ErrorKind::Unsupported): the `ReadHalf` reads. When its last clone is
+    /// dropped, it sends the queued jobs and shuts the writing side down, as a `WriteHalf` does. Its
+    /// [`close`](SharedConn::close) closes the whole connection.
+    ///
+    /// ```
+    /// use perconn::Conn;
+    /// use tokio::io::{AsyncBufReadExt, BufReader};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// # let address = server.local_addr()?;
+    /// # tokio::spawn(async move {
+    /// #     let (mut stream, _) = server.accept().await?;
+    /// #     let (mut read, mut write) = stream.split();
+    /// #     tokio::io::copy(&mut read, &mut write).await
+    /// # });
+    /// let conn = Conn::builder(address).close_as_error(true).connect().await?;
+    /// let (reader, writer) = conn.into_split();
+    /// let writer = writer.into_shared();
+    /// let tasks: Vec<_> = (0..8)
+    ///     .map(|task| {
+    ///         let writer = writer.clone();
+    ///         tokio::spawn(async move { writer.write_all(format!("line of task {task}\n").as_bytes()).await })
+    ///     })
+    ///     .collect();
+    /// let mut lines = BufReader::new(reader).lines();
+    /// for _ in &tasks {
+    ///     println!("{:?}", lines.next_line().await?); // after an error: a new `BufReader` over `into_inner().into_inner()`
+    /// }
+    /// # for task in tasks { task.await??; }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn into_shared(self) -> SharedConn<S> {
+        SharedConn::new(None, self)
+    }
+}
+
 /// Joins the halves if they belong together. Their `Drop` then does nothing.
 fn reunite<S>(mut read: ReadHalf<S>, mut write: WriteHalf<S>) -> Result<Conn<S>, ReuniteError<S>> {
     if !read.handle.is_same_connection(&write.handle) {
@@ -173,7 +273,9 @@ fn reunite<S>(mut read: ReadHalf<S>, mut write: WriteHalf<S>) -> Result<Conn<S>,
     let handle = read.handle.detach().join(write.handle.detach());
     let read = std::mem::replace(&mut read.dir, DirectionState::new(Direction::Read));
     let write = std::mem::replace(&mut write.dir, DirectionState::new(Direction::Write));
-    Ok(Conn { handle, read, write })
+    let mut conn = Conn { handle, read, write };
+    conn.forget_operations();
+    Ok(conn)
 }
 
 impl ReadHalf {

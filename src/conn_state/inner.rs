@@ -61,8 +61,8 @@ pub(super) struct ConnStateInner<S> {
 pub(crate) enum Command {
     /// A link broke: dial the next one.
     Redial(Arc<Fault>),
-    /// Dial now.
-    Reconnect,
+    /// Cut the delay before the next dial short.
+    DialNow,
     /// End.
     Close,
 }
@@ -283,7 +283,6 @@ impl<S> ConnStateInner<S> {
     }
 
     /// Drops the broken link up to `last_reported` that the reader never took. The waiting handles look again.
-    #[cfg(feature = "session")]
     pub(super) fn skip_breaks(&mut self, last_reported: u64) {
         self.wake_handles = true;
         if self.leftover.as_ref().is_some_and(|link| link.generation <= last_reported) {
@@ -308,7 +307,7 @@ impl<S> ConnStateInner<S> {
     }
 
     /// Queues a command for the actor. It replaces one of the same kind: a link breaks once, a close ends everything,
-    /// and two reconnects do what one does.
+    /// and a delay is cut short once.
     pub(super) fn send(&mut self, command: Command) {
         let is_same_kind = |queued: &Command| std::mem::discriminant(queued) == std::mem::discriminant(&command);
         match self.commands.iter().position(is_same_kind) {

@@ -9,7 +9,6 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::thread;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop;
@@ -32,6 +31,8 @@ pub(super) struct WriteAll<'a, S> {
     number: Option<u64>,
     /// The permit to write, while this caller writes its bytes itself.
     permit: Option<Box<WritePermit<S>>>,
+    /// Whether the stream is being polled. Still set in the drop if the stream has panicked.
+    is_polling: bool,
     /// Runs while there is no link, if the program limits that wait.
     link_timeout: GenerationTimeout,
 }
@@ -39,7 +40,14 @@ pub(super) struct WriteAll<'a, S> {
 impl<'a, S> WriteAll<'a, S> {
     /// A job that has not begun.
     pub(super) fn new(writer: &'a Writer<S>, bytes: &'a [u8]) -> Self {
-        Self { writer, bytes, number: None, permit: None, link_timeout: GenerationTimeout::default() }
+        Self {
+            writer,
+            bytes,
+            number: None,
+            permit: None,
+            is_polling: false,
+            link_timeout: GenerationTimeout::default(),
+        }
     }
 }
 
@@ -82,7 +90,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
             return self.poll_queued(number, cx);
         };
         drop(state);
+        self.is_polling = true;
         let outcome = permit.write_direct(self.writer, self.bytes, cx);
+        self.is_polling = false;
         let is_flushed = !permit.is_unflushed;
         let mut wakers = Vec::new();
         let mut state = self.writer.lock();
@@ -113,7 +123,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
     /// job whose turn it is.
     fn poll_queued(&mut self, number: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(permit) = &mut self.permit {
-            if permit.drive(self.writer, Some((number, self.bytes)), cx).is_pending() {
+            self.is_polling = true;
+            let driven = permit.drive(self.writer, Some((number, self.bytes)), cx);
+            self.is_polling = false;
+            if driven.is_pending() {
                 return self.poll_when_down(cx);
             }
             self.release_permit();
@@ -192,9 +205,8 @@ impl<S> WriteAll<'_, S> {
 
 impl<S> Drop for WriteAll<'_, S> {
     fn drop(&mut self) {
-        if self.permit.is_some() && (self.number.is_none() || thread::panicking()) {
-            // The stream has panicked, so it is not known what it has taken of this job.
-            self.writer.context.conn_state.reconnect();
+        if let Some(permit) = self.permit.as_ref().filter(|_| self.is_polling) {
+            permit.break_link();
         }
         if let Some(number) = self.number {
             let mut wakers = Vec::new();

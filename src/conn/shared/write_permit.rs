@@ -42,6 +42,11 @@ impl<S> WritePermit<S> {
         }
     }
 
+    /// Breaks the link after its stream has panicked in a write: it is not known what the stream has taken.
+    pub(super) fn break_link(&self) {
+        self.half.break_link(self.half.used());
+    }
+
     /// Forgets what was to be written next: its caller gives the permit back.
     pub(super) fn forget_next_write(&mut self) {
         self.next_write = NextWrite::Nothing;

@@ -84,8 +84,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteTask<S> {
             let stopped = match catch(|| permit.drive(&self.writer, None, cx)) {
                 Ok(stopped) => ready!(stopped),
                 Err(_) => {
-                    // The stream has panicked, so it is not known what it has taken. The jobs go on on the next link.
-                    self.writer.context.conn_state.reconnect();
+                    // The jobs go on on the next link.
+                    permit.break_link();
                     continue;
                 }
             };

@@ -42,6 +42,9 @@ pub(super) const CONTENTION_ROUNDS: u8 = 16;
 pub(super) struct Writer<S> {
     /// Locked for a look or a change, never during a write: the permit has the write half.
     state: Mutex<WriterState<S>>,
+    /// Whether the connection closes with the last clone. Otherwise its `ReadHalf` is elsewhere, and only the writing
+    /// side is shut down.
+    is_whole: bool,
     /// Whether the streams are sockets: the kernel has every byte that a socket has taken.
     pub(super) is_socket: bool,
     /// The connection's settings and state.
@@ -74,7 +77,7 @@ pub(super) struct WriterState<S> {
 
 impl<S: 'static> Writer<S> {
     /// A writer whose queue admits `capacity` jobs at once.
-    pub(super) fn new(half: WriteHalf<S>, capacity: usize) -> Self {
+    pub(super) fn new(half: WriteHalf<S>, capacity: usize, is_whole: bool) -> Self {
         let context = Arc::clone(&half.handle.context);
         let state = WriterState {
             queue: Queue::new(capacity),
@@ -88,6 +91,7 @@ impl<S: 'static> Writer<S> {
         };
         Self {
             state: Mutex::new(state),
+            is_whole,
             is_socket: Socket::is_socket::<S>(),
             context,
             drained: Notify::new(),
@@ -183,10 +187,13 @@ impl<S> Writer<S> {
         let mut state = self.lock();
         (state.is_closing, state.has_no_callers) = (true, true);
         let is_idle = state.queue.is_empty() && state.permit.is_some();
+        // Nothing is left to send, and the task may not run for a long time. The drop of the write half shuts the writing
+        // side down.
+        let idle_permit = if is_idle && !self.is_whole { state.permit.take() } else { None };
         let task = state.task.take();
         drop(state);
-        if is_idle {
-            // Nothing is left to send, and the task may not run for a long time.
+        drop(idle_permit);
+        if is_idle && self.is_whole {
             self.context.conn_state.close();
             self.context.conn_state.publish();
         }
