@@ -34,9 +34,7 @@ async fn assert_closed(conn: &mut Conn<impl Stream>) {
             assert!(matches!(perconn_error(&error), Error::ClosedConnection), "{error:?}");
         }
         assert!(matches!(in_time("connected", conn.connected()).await, Err(Error::ClosedConnection)));
-        conn.dial_now();
-        conn.break_link(conn.generation());
-        conn.abandon();
+        conn.reconnect();
         assert!(!conn.is_connected());
         assert_eq!(conn.status(), Status::Closed);
     }

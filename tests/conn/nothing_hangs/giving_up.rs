@@ -32,8 +32,7 @@ async fn every_operation_after_giving_up_reports_it() {
     assert!(matches!(read.connected().await, Err(Error::GaveUp { .. })));
     assert_eq!(read.status(), Status::GaveUp);
     server.restart().await;
-    read.dial_now();
-    read.break_link(1);
+    read.reconnect();
     server.expect_no_dial(Duration::from_millis(100)).await;
     drop((read, write));
 }
