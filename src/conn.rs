@@ -157,10 +157,6 @@ mod timer;
 /// operation that waited when the link broke ends with the error. A direction in which no operation was under way may
 /// not report the break. [`into_split`](Conn::into_split) makes two handles, and each reports every break.
 ///
-/// tokio's traits do not show whether a poll continues an operation or begins another one. Suppose a waiting read is
-/// cancelled and a write then reports the break: the next read reports the same break once more. The same holds for a
-/// write that was cancelled while it waited or after a part of its bytes.
-///
 /// # Shutdown
 ///
 /// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) works as on a `TcpStream`: it closes the writing side, and reads
