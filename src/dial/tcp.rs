@@ -6,7 +6,9 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
 use super::Dial;
@@ -250,12 +252,14 @@ fn cannot_bind(bind: IpAddr, error: &io::Error) -> io::Error {
 ///
 /// If nothing listens on a port of the ephemeral range of this machine, a dial to it can get that same port as its
 /// local port and connect to itself (the simultaneous open of RFC 9293, 3.5). A client that redials for hours gets
-/// there, and then keeps its server from binding the port.
+/// there, and then keeps its server from binding the port. The socket is reset, so that the port is free at once.
 fn reject_self_connect(stream: TcpStream, dialed: SocketAddr) -> io::Result<TcpStream> {
     let local = stream.local_addr()?;
     // The unspecified address means this machine.
     let is_same_host = local.ip() == dialed.ip() || dialed.ip().is_unspecified();
     if is_same_host && local.port() == dialed.port() {
+        // Without it, the closed socket would keep the port for a minute more (TIME_WAIT).
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         return Err(io::Error::new(
             io::ErrorKind::ConnectionRefused,
             "nothing listens there: the socket connected to itself",
@@ -328,6 +332,8 @@ mod tests {
             assert_eq!(stream.local_addr().unwrap(), stream.peer_addr().unwrap());
             let error = reject_self_connect(stream, dialed).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+            // The server can have its port at once, even without SO_REUSEADDR.
+            TcpSocket::new_v4().unwrap().bind(own).unwrap();
         }
     }
 
