@@ -21,6 +21,7 @@ pub use self::unix::UnixDialer;
 #[cfg(feature = "postgres")]
 pub(crate) use self::boxed::{BoxedDialer, BoxedStream};
 
+mod blocking_call;
 #[cfg(feature = "postgres")]
 mod boxed;
 mod happy_eyeballs;
