@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn drop_withdraws_a_call_that_waits_for_a_thread() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
         runtime.block_on(async {
             let script = Script::new();
             let (mut busy, mut waiting) = (BlockingCall::default(), BlockingCall::default());

@@ -109,10 +109,10 @@ impl TcpDialer {
 
     /// A dialer for several addresses of one service.
     ///
-    /// Each dial is to one of them, beginning with the first. After a failed dial, or a failed set-up on top of it, the
-    /// next dial is to the next address in the list; the first follows the last. After a break, the address of the
-    /// broken link is dialed again. The addresses are checked when the connection is built. An empty list is not
-    /// valid.
+    /// Each dial is to one of them, beginning with the first. After a failed dial, a failed set-up on top of it, or a
+    /// link that ended before [`stable_after`](crate::Builder::stable_after), the next dial is to the next address in
+    /// the list; the first follows the last. After a break of a stable link, its address is dialed again. The addresses
+    /// are checked when the connection is built. An empty list is not valid.
     #[doc(alias("failover", "round_robin", "cluster"))]
     pub fn with_addresses<A: Into<Address>>(addresses: impl IntoIterator<Item = A>) -> Self {
         Self::of(Addresses::Several(addresses.into_iter().map(Into::into).collect()))
@@ -126,16 +126,6 @@ impl TcpDialer {
     /// The index that follows `index`; the first follows the last.
     fn index_after(&self, index: usize) -> usize {
         (index + 1) % self.addresses.as_slice().len()
-    }
-
-    /// Adds the address to the text of an error, if there are several.
-    fn with_address(&self, index: usize, error: io::Error) -> io::Error {
-        match &self.addresses {
-            Addresses::Several(several) if several.len() > 1 => {
-                io::Error::new(error.kind(), format!("{}: {error}", several[index]))
-            }
-            _ => error,
-        }
     }
 
     /// The IP addresses of one address of the list, in the resolver's order.
@@ -180,7 +170,7 @@ impl Dial for TcpDialer {
         self.reached = None;
         self.next = self.index_after(index);
         let options = self.options.as_deref().copied().unwrap_or_default();
-        let found = self.resolve(index).await.map_err(|error| self.with_address(index, error))?;
+        let found = self.resolve(index).await?;
         let found = match &found[..] {
             [_] => found,
             _ => self.history.get_or_insert_default().sort(found),
@@ -193,7 +183,7 @@ impl Dial for TcpDialer {
         if outcome.is_err() {
             self.history = None;
         }
-        let (good, stream) = outcome.map_err(|failures| self.with_address(index, all_failed(failures)))?;
+        let (good, stream) = outcome.map_err(all_failed)?;
         if let Some(history) = &mut self.history {
             history.mark_good(good);
         }
