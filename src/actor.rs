@@ -278,7 +278,7 @@ impl<D: Dial> Actor<D> {
         // The connection can have been closed while the hooks ran.
         if self.conn_state.end(end) {
             self.conn_state.publish();
-            self.log(&self.conn_state.end_error(end));
+            self.log(&Arc::new(self.conn_state.end_error(end)));
             self.emit(&Event::GaveUp { attempts });
         } else {
             self.emit(&Event::Closed);
@@ -320,7 +320,7 @@ impl<D: Dial> Actor<D> {
     }
 
     /// Calls the logger.
-    fn log(&self, error: &Error) {
+    fn log(&self, error: &Arc<Error>) {
         self.run_hook(|| self.hooks.log(error));
     }
 

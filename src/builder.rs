@@ -185,14 +185,21 @@ impl<D> Builder<D> {
     ///
     /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes.
     ///
-    /// The logger runs on the actor's task, on a thread of the runtime: it must not block. A slow logger delays the
-    /// next link of this connection, and nothing else. A panic of the logger is caught and logged.
+    /// One thread of the process, `perconn-log`, writes these warnings and all other lines of this crate. So the
+    /// program can send its log over this connection: a line that waits for a link, or for a lock of the program, delays
+    /// no dial. Then each failed dial makes one more line to send over the next link.
     ///
-    /// If the program sends its own log over this connection, set a logger that does not write to it, such as `|_| {}`.
-    /// The default would log from the task that redials, and could wait for ever, for example for a lock.
+    /// The thread starts with a line and ends after ten idle seconds. If 1,024 lines wait, further ones are dropped, and
+    /// a warning says how many. Lines that still wait when the process exits are lost. A program that ends right after a
+    /// failure should log the error that [`connect`](Builder::connect) or the operation has returned.
+    ///
+    /// A logger that you set runs on the actor's task, on a thread of the runtime: it must not block. A slow logger
+    /// delays the next link of this connection, and nothing else. It must not log over this connection; hand the lines
+    /// to another task or thread. (The logger of a `blocking::Conn` may do both.) A panic of the logger is caught and
+    /// logged.
     #[doc(alias("log", "on_error"))]
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
-        self.hooks.logger = Box::new(logger);
+        self.hooks.logger = Some(Box::new(move |error| logger(error)));
         self
     }
 
@@ -201,6 +208,9 @@ impl<D> Builder<D> {
     /// Defaults to none. The hook runs on the actor's task, on a thread of the runtime: it must not block. A slow hook
     /// delays the next link of this connection, the first one included, and nothing else. A panic of the hook is
     /// caught, and the [`logger`](Builder::logger) gets an [`Error::HookPanicked`].
+    ///
+    /// The hook of a `blocking::Conn` may block. It runs on a thread of its own, and so an event can come after an
+    /// operation has used the new link.
     #[doc(alias("callback", "metrics", "on_reconnect", "on_disconnect", "on_connected"))]
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hooks.on_event = Some(Box::new(hook));
@@ -296,6 +306,13 @@ impl<D> Builder<D> {
     #[cfg(feature = "blocking")]
     pub(crate) fn policy(&self) -> WhenDown {
         self.when_down
+    }
+
+    /// Replaces the hooks by those made from them.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn map_hooks(mut self, map: impl FnOnce(Hooks<Error, Event>) -> Hooks<Error, Event>) -> Self {
+        self.hooks = map(self.hooks);
+        self
     }
 
     /// Replaces the dialer by one made from it.

@@ -171,12 +171,13 @@ impl ListenerBuilder {
     /// [`Error::Silent`]), the end of the retries ([`Error::GaveUp`]), and a panic of the event hook
     /// ([`Error::HookPanicked`]).
     ///
-    /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes.
+    /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes, from [a
+    /// thread of its own](crate::Builder::logger).
     ///
-    /// The logger runs on a thread of the runtime and must not block. A panic in it is caught, and logged as such a
-    /// warning.
+    /// A logger that you set runs on a thread of the runtime and must not block. A panic in it is caught, and logged as
+    /// such a warning.
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
-        self.hooks.logger = Box::new(logger);
+        self.hooks.logger = Some(Box::new(move |error| logger(error)));
         self
     }
 

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use perconn::pool::{Pool, Resource};
+use tokio::sync::Notify;
 use tokio_test::task::spawn;
 
 use crate::fixtures::assert_all_given_back;
@@ -137,6 +138,9 @@ const UNLOGGABLE: &str = "unloggable";
 /// The lines on which the logger panicked.
 static LOGGED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
+/// Notified at each such line: they are logged on a thread of their own.
+static LINE_LOGGED: Notify = Notify::const_new();
+
 struct PanickingLogger;
 
 impl log::Log for PanickingLogger {
@@ -148,6 +152,7 @@ impl log::Log for PanickingLogger {
         let line = record.args().to_string();
         if line.contains(UNLOGGABLE) {
             LOGGED.lock().unwrap().insert(line);
+            LINE_LOGGED.notify_one();
             quiet_panic("the logger");
         }
     }
@@ -177,10 +182,15 @@ async fn panic_of_the_logger_costs_no_slot() {
     assert!(used.is_ok(), "the panic of the logger reaches a caller");
     assert_eq!(pool.stats().opened, 4);
     assert_all_given_back(&pool);
-    let logged = LOGGED.lock().unwrap().clone();
     let expected = [
         "a bomb: the connection panicked when it was dropped: unloggable",
         "the event hook of a pool panicked: unloggable",
     ];
-    assert_eq!(logged, expected.map(String::from).into());
+    let expected = expected.map(String::from).into();
+    let wait = async {
+        while *LOGGED.lock().unwrap() != expected {
+            LINE_LOGGED.notified().await;
+        }
+    };
+    in_time("the lines", wait).await;
 }
