@@ -257,9 +257,15 @@ impl<D> Builder<D> {
 
     /// Replaces the dialer by one made from it.
     pub(crate) fn map_dialer<T>(self, map: impl FnOnce(D) -> T) -> Builder<T> {
-        Builder {
+        let Ok(builder) = self.try_map_dialer(|dialer| Ok::<_, std::convert::Infallible>(map(dialer)));
+        builder
+    }
+
+    /// The same, if that succeeds.
+    pub(crate) fn try_map_dialer<T, E>(self, map: impl FnOnce(D) -> Result<T, E>) -> Result<Builder<T>, E> {
+        Ok(Builder {
             address: self.address,
-            dialer: map(self.dialer),
+            dialer: map(self.dialer)?,
             dial_timeout: self.dial_timeout,
             retry_min: self.retry_min,
             retry_max: self.retry_max,
@@ -271,7 +277,7 @@ impl<D> Builder<D> {
             options: self.options,
             jitter_seed: self.jitter_seed,
             jitter: self.jitter,
-        }
+        })
     }
 }
 

@@ -19,19 +19,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A certificate and its key, in PEM.
-struct Identity {
-    certificate: String,
-    key: String,
+pub struct Identity {
+    pub certificate: String,
+    pub key: String,
 }
 
 /// A certificate authority. Each test makes its own.
-struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    certificate: String,
+    pub certificate: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -39,19 +39,19 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), certificate }
     }
 
-    fn issue(&self, name: &str) -> Identity {
+    pub fn issue(&self, name: &str) -> Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
         Identity { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
-    fn trusted(&self) -> Tls {
+    pub fn trusted(&self) -> Tls {
         Tls::new().roots_pem(self.certificate.as_str())
     }
 }
 
 /// The server's side of TLS.
-fn acceptor(identity: &Identity, clients: Option<&Authority>, alpn: &[&str]) -> TlsAcceptor {
+pub fn acceptor(identity: &Identity, clients: Option<&Authority>, alpn: &[&str]) -> TlsAcceptor {
     let provider = Arc::new(ring::default_provider());
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
@@ -71,7 +71,7 @@ fn acceptor(identity: &Identity, clients: Option<&Authority>, alpn: &[&str]) -> 
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn accept(server: &Server, acceptor: &TlsAcceptor) -> io::Result<TlsStream<TcpStream>> {
+pub async fn accept(server: &Server, acceptor: &TlsAcceptor) -> io::Result<TlsStream<TcpStream>> {
     let stream = server.accept().await;
     in_time("the server's handshake", acceptor.accept(stream)).await
 }
@@ -81,7 +81,7 @@ fn client(address: SocketAddr, tls: Tls) -> Builder<TlsDialer> {
 }
 
 /// The cause of the failed first dial.
-async fn dial_failure(builder: Builder<impl Dial>) -> io::Error {
+pub async fn dial_failure(builder: Builder<impl Dial>) -> io::Error {
     match in_time("connect", builder.connect()).await {
         Err(Error::DialFailure { source, .. }) => source,
         Err(other) => panic!("{other:?}"),
@@ -89,7 +89,7 @@ async fn dial_failure(builder: Builder<impl Dial>) -> io::Error {
     }
 }
 
-fn invalid<T>(outcome: Result<T, Error>) -> String {
+pub fn invalid<T>(outcome: Result<T, Error>) -> String {
     match outcome {
         Err(error @ Error::InvalidConfig(_)) => error.to_string(),
         Err(other) => panic!("expected InvalidConfig: {other:?}"),
