@@ -320,12 +320,6 @@ async fn invalid_server_names_are_refused() {
         let text = invalid(Conn::builder("host.example:1").tls(authority.trusted().server_name(name)));
         assert!(text.contains(&format!("{name:?}")), "{text}");
     }
-    // Several addresses share no name, so the name has to be given.
-    let several = Conn::builder("brokers").addresses(["one.example:1", "two.example:1"]);
-    let text = invalid(several.tls(authority.trusted()));
-    assert!(text.contains("\"brokers\"") && text.contains("Tls::server_name"), "{text}");
-    let text = invalid(TlsDialer::new(perconn::TcpDialer::new("host.example:1"), authority.trusted()));
-    assert!(text.contains("Tls::server_name"), "{text}");
     let text = invalid(Conn::builder("host.example:1").tls(authority.trusted().alpn([""])));
     assert!(text.contains("alpn protocol of 0 bytes"), "{text}");
     let many = (0..400).map(|number| format!("{number:0200}"));

@@ -9,6 +9,7 @@ use perconn::tokio_rustls::server;
 use perconn::{Conn, Error, SharedConn, WriteHalf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::client::{Authority, accept, acceptor};
 use crate::support::{Server, in_time, quick, reported_generation};
@@ -16,8 +17,17 @@ use crate::support::{Server, in_time, quick, reported_generation};
 /// The stream of the links.
 type Stream = TlsStream<TcpStream>;
 
-/// A connection, and the server's end of its first link: an error if the server has refused the client.
-async fn link(has_own_certificate: bool) -> (Conn<Stream>, io::Result<server::TlsStream<TcpStream>>) {
+/// The server's end of a link: an error if the server has refused the client.
+type Peer = io::Result<server::TlsStream<TcpStream>>;
+
+/// A connection, and the server's end of its only link.
+async fn link(has_own_certificate: bool) -> (Conn<Stream>, Peer) {
+    let (conn, peer, _) = logged_link(has_own_certificate).await;
+    (conn, peer)
+}
+
+/// The same, with what the connection logs.
+async fn logged_link(has_own_certificate: bool) -> (Conn<Stream>, Peer, UnboundedReceiver<String>) {
     let (server, authority) = (Server::start().await, Authority::new());
     let acceptor = acceptor(&authority.issue("localhost"), Some(&authority), &[]);
     let own = authority.issue("agent");
@@ -25,9 +35,11 @@ async fn link(has_own_certificate: bool) -> (Conn<Stream>, io::Result<server::Tl
         true => authority.trusted().client_certificate_pem(own.certificate, own.key),
         false => authority.trusted(),
     };
-    let builder = quick(Conn::builder(("localhost", server.address.port()))).max_retries(0).tls(tls).unwrap();
-    let (conn, peer) = tokio::join!(builder.connect(), accept(&server, &acceptor));
-    (conn.unwrap(), peer)
+    let (log, lines) = unbounded_channel();
+    let builder = quick(Conn::builder(("localhost", server.address.port()))).max_retries(0);
+    let builder = builder.logger(move |error| drop(log.send(error.with_causes().to_string())));
+    let (conn, peer) = tokio::join!(builder.tls(tls).unwrap().connect(), accept(&server, &acceptor));
+    (conn.unwrap(), peer, lines)
 }
 
 /// Writes until the link breaks. Some writes may come before the server's refusal.
@@ -87,8 +99,13 @@ async fn every_writer_learns_why() {
     assert_refused(&half(&mut write).await, "a writing half beside a reader");
     assert_refused(&in_time("the reader", reader).await.unwrap(), "a reader beside a writing half");
 
-    let conn = link(false).await.0.into_shared();
-    assert_refused(&shared(&conn).await, "a shared connection");
+    // A job of a shared connection fails only if the break cuts it. The break is in the log and in the reads.
+    let (conn, _, mut log) = logged_link(false).await;
+    let conn = conn.into_shared();
+    shared(&conn).await;
+    let line = in_time("the log", log.recv()).await.unwrap();
+    assert!(line.contains("on link 1") && line.contains("CertificateRequired"), "a shared connection: {line}");
+    assert_refused(&in_time("read", conn.read(&mut [0])).await.unwrap_err(), "a read of a shared connection");
 }
 
 #[tokio::test]
