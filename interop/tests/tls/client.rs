@@ -52,6 +52,11 @@ impl Authority {
 
 /// The server's side of TLS.
 pub fn acceptor(identity: &Identity, clients: Option<&Authority>, alpn: &[&str]) -> TlsAcceptor {
+    TlsAcceptor::from(Arc::new(server_config(identity, clients, alpn)))
+}
+
+/// The configuration of [`acceptor`].
+pub fn server_config(identity: &Identity, clients: Option<&Authority>, alpn: &[&str]) -> ServerConfig {
     let provider = Arc::new(ring::default_provider());
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
@@ -68,11 +73,13 @@ pub fn acceptor(identity: &Identity, clients: Option<&Authority>, alpn: &[&str])
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
     let mut config = builder.with_single_cert(chain, key).unwrap();
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    TlsAcceptor::from(Arc::new(config))
+    config
 }
 
 pub async fn accept(server: &Server, acceptor: &TlsAcceptor) -> io::Result<TlsStream<TcpStream>> {
     let stream = server.accept().await;
+    // The session's tickets would delay what the test writes.
+    stream.set_nodelay(true).unwrap();
     in_time("the server's handshake", acceptor.accept(stream)).await
 }
 

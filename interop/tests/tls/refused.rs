@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::client::{Authority, accept, acceptor};
+use crate::client::{Authority, accept, acceptor, server_config};
 use crate::support::{Server, in_time, quick, reported_generation};
 
 /// The stream of the links.
@@ -178,4 +178,59 @@ async fn close_without_a_reason_is_reported_as_before() {
     drop(peer);
     let error = write_until_it_breaks(async || conn.write_all(b"x").await).await;
     assert_eq!((error.kind(), reported_generation(&error)), (ErrorKind::BrokenPipe, 1), "{error:?}");
+}
+
+/// A server that closes with unread bytes resets the connection, and its alert arrives before the reset. It is still the
+/// reason that both halves report.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn refusal_is_found_beneath_the_reset_that_follows_it() {
+    use perconn::tokio_rustls::rustls::ServerConnection;
+    for is_written_before in [false, true] {
+        for reads_first in [false, true] {
+            let authority = Authority::new();
+            let config = server_config(&authority.issue("localhost"), Some(&authority), &[]);
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let (written, go_on) = std::sync::mpsc::channel();
+            let server = std::thread::spawn(move || {
+                let (mut socket, _) = listener.accept().unwrap();
+                let mut session = ServerConnection::new(std::sync::Arc::new(config)).unwrap();
+                while !session.wants_write() {
+                    session.read_tls(&mut socket).unwrap();
+                    session.process_new_packets().unwrap();
+                }
+                while session.wants_write() {
+                    session.write_tls(&mut socket).unwrap();
+                }
+                go_on.recv().unwrap();
+                // Reads a part of what the client has sent, and closes with the rest unread.
+                while session.process_new_packets().is_ok() {
+                    session.read_tls(&mut io::Read::take(&mut socket, 200)).unwrap();
+                }
+                while session.wants_write() {
+                    session.write_tls(&mut socket).unwrap();
+                }
+            });
+            let builder = quick(Conn::builder(("localhost", address.port()))).max_retries(0);
+            let conn = in_time("connect", builder.tls(authority.trusted()).unwrap().connect()).await.unwrap();
+            let (mut read, mut write) = conn.into_split();
+            if is_written_before {
+                write.write_all(&[7; 100_000]).await.unwrap();
+                in_time("flush", write.flush()).await.unwrap();
+            }
+            written.send(()).unwrap();
+            let hang = tokio::task::spawn_blocking(move || server.join().unwrap());
+            in_time("the server", hang).await.unwrap();
+            if reads_first {
+                let error = in_time("read", read.read(&mut [0])).await.unwrap_err();
+                assert_refused(&error, "the reader");
+                assert_refused(&half(&mut write).await, "the writer after the reader");
+            } else {
+                assert_refused(&half(&mut write).await, "the writer");
+                let error = in_time("read", read.read(&mut [0])).await.unwrap_err();
+                assert_refused(&error, "the reader after the writer");
+            }
+        }
+    }
 }
