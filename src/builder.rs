@@ -173,8 +173,9 @@ impl<D> Builder<D> {
         self
     }
 
-    /// Calls `logger` for each failed dial ([`Error::DialFailure`]), once for each break ([`Error::IoError`]), and when
-    /// the actor gives up ([`Error::GaveUp`]).
+    /// Calls `logger` for each failed dial ([`Error::DialFailure`]), once for each break ([`Error::IoError`]), when the
+    /// actor gives up ([`Error::GaveUp`]), and for the warnings of the dialer ([`Dial::take_warning`]), such as TLS files
+    /// that are not usable any more.
     ///
     /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes.
     ///
@@ -236,7 +237,8 @@ impl<D> Builder<D> {
 
     /// Makes the links with your own dialer.
     ///
-    /// The address given to the builder then only names the connection in errors, and may be any text. Defaults to a
+    /// The address given to the builder then only names the connection in errors, and may be any text. (With
+    /// `Builder::tls`, it also names the server of a dialer without [`addresses`](Dial::addresses).) Defaults to a
     /// [`TcpDialer`] for the address.
     #[doc(alias("connector", "transport", "proxy"))]
     pub fn dialer<T: Dial>(self, dialer: T) -> Builder<T> {

@@ -125,8 +125,8 @@ pub trait Dial: Send + 'static {
     /// Takes a warning about the last dial that is not the reason of its failure. The default is `None`.
     ///
     /// Called after each dial, whether it has succeeded, failed or taken too long. The connection's logger gets the
-    /// warning. For example, a [`TlsDialer`](crate::Tls#new-certificates-without-a-restart) reports new certificate files that
-    /// are not usable. A dialer on top of another one passes the call on.
+    /// warning; a pool writes it to the `log` crate. For example, a `TlsDialer` reports new certificate files that are not
+    /// usable. A dialer on top of another one passes the call on.
     fn take_warning(&mut self) -> Option<Error> {
         None
     }

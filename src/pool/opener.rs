@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 
-use crate::Dial;
+use crate::{Dial, Error};
 
 /// Opens what a resource lends.
 pub(super) trait Open<T>: Send {
@@ -15,6 +15,11 @@ pub(super) trait Open<T>: Send {
 
     /// Hears that the last attempt has failed or was dropped, as [`Dial::dial_failed`] does.
     fn failed(&mut self) {}
+
+    /// Takes a warning about the last attempt, as [`Dial::take_warning`] does.
+    fn take_warning(&mut self) -> Option<Error> {
+        None
+    }
 }
 
 /// Opens connections with the resource's own dialer.
@@ -28,6 +33,10 @@ impl<D: Dial> Open<D::Stream> for ByDialer<D> {
     fn failed(&mut self) {
         self.0.dial_failed();
     }
+
+    fn take_warning(&mut self) -> Option<Error> {
+        self.0.take_warning()
+    }
 }
 
 /// Opens one connection with a dialer that belongs to the caller.
@@ -40,6 +49,10 @@ impl<D: Dial> Open<D::Stream> for ByBorrowedDialer<'_, D> {
 
     fn failed(&mut self) {
         self.0.dial_failed();
+    }
+
+    fn take_warning(&mut self) -> Option<Error> {
+        self.0.take_warning()
     }
 }
 

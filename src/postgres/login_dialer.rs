@@ -67,6 +67,11 @@ impl Dial for LoginDialer {
             host.dial_failed();
         }
     }
+
+    fn take_warning(&mut self) -> Option<crate::Error> {
+        // All hosts read the same files, so that one warning does for those that were tried.
+        self.hosts.iter_mut().filter_map(Host::take_warning).last()
+    }
 }
 
 impl LoginDialer {

@@ -225,3 +225,57 @@ async fn warning_reaches_the_user_of_a_dialer_once() {
     let expected = Some(KEPT.trim_end_matches(": ").to_owned());
     assert_eq!(warnings, [None, expected, None, None]);
 }
+
+/// A listener of PostgreSQL reads its files again at each attempt, and logs the ones that are not usable once.
+#[tokio::test]
+async fn listener_of_postgres_uses_rotated_files() {
+    use perconn::postgres::{Error, Listener};
+    use std::time::Duration;
+    use tokio_postgres::Config;
+    use tokio_postgres::config::SslMode;
+    let folder = Folder::new();
+    let (server, old, new) = (Server::start().await, Authority::new(), Authority::new());
+    let (old_own, new_own) = (old.issue("agent-1"), new.issue("agent-2"));
+    folder.write("roots.pem", &old.certificate);
+    folder.write_identity(&old_own);
+    let old_server = acceptor(&old.issue("localhost"), Some(&old), &[]);
+    let new_server = acceptor(&new.issue("localhost"), Some(&new), &[]);
+    let mut config = Config::new();
+    config.host("localhost").port(server.address.port()).user("agent").ssl_mode(SslMode::Require);
+    let log: Arc<Mutex<Vec<String>>> = Arc::default();
+    let lines = Arc::clone(&log);
+    let logger = move |error: &Error| {
+        if !matches!(error, Error::Connect { .. }) {
+            lines.lock().unwrap().push(error.with_causes().to_string());
+        }
+    };
+    let delay = Duration::from_millis(5);
+    let builder = Listener::builder(config).tls(folder.tls()).retry_min(delay).retry_max(delay).logger(logger);
+    let listener = builder.build().unwrap();
+    // One attempt: TLS on request, and then the end, so that the listener tries again.
+    let attempt = async |acceptor: &TlsAcceptor, sent: &Identity| {
+        let mut stream = server.accept().await;
+        in_time("the request", stream.read_exact(&mut [0; 8])).await.unwrap();
+        stream.write_all(b"S").await.unwrap();
+        let session = in_time("the handshake", acceptor.accept(stream)).await.expect("the files are those");
+        let certificates = session.get_ref().1.peer_certificates().unwrap();
+        assert_eq!(certificates[0], CertificateDer::from_pem_slice(sent.certificate.as_bytes()).unwrap());
+        session
+    };
+    let session = attempt(&old_server, &old_own).await;
+    folder.write("cert.pem", &new_own.certificate);
+    drop(session);
+    for _ in 0..3 {
+        drop(attempt(&old_server, &old_own).await);
+    }
+    let session = attempt(&old_server, &old_own).await;
+    folder.write("roots.pem", &new.certificate);
+    folder.write_identity(&new_own);
+    drop(session);
+    for _ in 0..10 {
+        drop(attempt(&new_server, &new_own).await);
+    }
+    let logged = std::mem::take(&mut *log.lock().unwrap());
+    assert!(matches!(&logged[..], [line] if line.starts_with(KEPT) && line.contains("key.pem")), "{logged:?}");
+    in_time("close", listener.close()).await;
+}
