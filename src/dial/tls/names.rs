@@ -54,9 +54,9 @@ fn missing() -> Error {
 /// The host of an address as a server name.
 fn name_of(address: &Address) -> Result<ServerName<'static>, Error> {
     let host = host_name(address).map_err(|error| match error {
-        Error::InvalidConfig(text) => Error::InvalidConfig(format!(
-            "{text} (the server name is taken from it, unless Tls::server_name sets one)"
-        )),
+        Error::InvalidConfig(text) => {
+            Error::InvalidConfig(format!("{text} (the server name is taken from it, unless Tls::server_name sets one)"))
+        }
         other => other,
     })?;
     parse(&host)

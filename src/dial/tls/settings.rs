@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::pem::Pem;
 use crate::Error;
+use crate::pem::Pem;
 
 /// The settings of TLS for [`Builder::tls`](crate::Builder::tls).
 ///
