@@ -174,8 +174,8 @@ impl<D> Builder<D> {
     }
 
     /// Calls `logger` for each failed dial ([`Error::DialFailure`]), once for each break ([`Error::IoError`]), when the
-    /// actor gives up ([`Error::GaveUp`]), and for the warnings of the dialer ([`Dial::take_warning`]), such as TLS files
-    /// that are not usable any more.
+    /// actor gives up ([`Error::GaveUp`]), and for the warnings of the dialer ([`Dial::take_warning`]), such as TLS
+    /// files that are not usable any more.
     ///
     /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes.
     ///

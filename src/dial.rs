@@ -125,8 +125,8 @@ pub trait Dial: Send + 'static {
     /// Takes a warning about the last dial that is not the reason of its failure. The default is `None`.
     ///
     /// Called after each dial, whether it has succeeded, failed or taken too long. The connection's logger gets the
-    /// warning; a pool writes it to the `log` crate. For example, a `TlsDialer` reports new certificate files that are not
-    /// usable. A dialer on top of another one passes the call on.
+    /// warning; a pool writes it to the `log` crate. For example, a `TlsDialer` reports new certificate files that are
+    /// not usable. A dialer on top of another one passes the call on.
     fn take_warning(&mut self) -> Option<Error> {
         None
     }
@@ -165,12 +165,13 @@ pub trait Dial: Send + 'static {
 
     /// Why the peer has closed `stream`, if the stream knows more than that it did. It must not block.
     ///
-    /// For a program that only writes. With TLS, for example, the server's reason is in a record that nobody reads. Called
-    /// once for a link, after [`is_closed`](Dial::is_closed) has returned `true` or after a write, flush or shutdown has
+    /// For a program that only writes. With TLS, for example, the server's reason is in a record that nobody reads.
+    /// Called after [`is_closed`](Dial::is_closed) has returned `true`, and after a write, flush or shutdown has
     /// failed. Not called for a `TcpStream` or a `UnixStream`.
     ///
-    /// It must take nothing from a reader: neither bytes that arrived before, nor the end of the stream or its error. It
-    /// may poll the stream with a waker of its own: every waiting handle is woken afterwards. The default returns `None`.
+    /// It must take nothing from a reader: neither bytes that arrived before, nor the end of the stream or its error.
+    /// It may poll the stream with a waker of its own: every waiting handle is woken afterwards. The default returns
+    /// `None`.
     fn closing_error(stream: &mut Self::Stream) -> Option<io::Error> {
         let _ = stream;
         None

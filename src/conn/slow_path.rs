@@ -154,8 +154,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
 
     /// Breaks the link after an error of its stream. Returns the error to report.
     ///
-    /// Every error breaks the link, except the two kinds that mean "call again". A write finds out only that the peer has
-    /// gone, so its error gives way to the reason if the dialer knows it.
+    /// Every error breaks the link, except the two kinds that mean "call again". A write finds out only that the peer
+    /// has gone, so its error gives way to the reason if the dialer knows it.
     #[cold]
     pub(super) fn break_on_error(
         &mut self,

@@ -22,8 +22,8 @@ pub(crate) type BoxedStream = Box<dyn Stream>;
 
 /// A dialer of any type. Its streams are [`BoxedStream`]s.
 ///
-/// The dialer's [`is_closed`](Dial::is_closed) and [`closing_error`](Dial::closing_error) are lost: they belong to a type
-/// of stream that is no longer known.
+/// The dialer's [`is_closed`](Dial::is_closed) and [`closing_error`](Dial::closing_error) are lost: they belong to a
+/// type of stream that is no longer known.
 pub(crate) struct BoxedDialer(Box<dyn DynDial>);
 
 impl BoxedDialer {

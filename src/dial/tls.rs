@@ -55,8 +55,8 @@ pub struct TlsDialer<D = TcpDialer> {
 impl<D: Dial> TlsDialer<D> {
     /// TLS on the streams of `dialer`.
     ///
-    /// The server's certificate must be for the host of the address that is dialed, or for [`Tls::server_name`]. A dialer
-    /// without [`addresses`](Dial::addresses), such as a closure, needs the latter.
+    /// The server's certificate must be for the host of the address that is dialed, or for [`Tls::server_name`]. A
+    /// dialer without [`addresses`](Dial::addresses), such as a closure, needs the latter.
     ///
     /// # Errors
     ///
@@ -79,8 +79,8 @@ impl<D: Dial> Builder<D> {
     ///
     /// The server's certificate must be for the host of the address that is dialed, or for [`Tls::server_name`]. With
     /// several [`addresses`](Builder::addresses), each server is verified by its own host. With a
-    /// [`dialer`](Builder::dialer) that has no [`addresses`](Dial::addresses), such as a closure, the host is that of the
-    /// builder's address.
+    /// [`dialer`](Builder::dialer) that has no [`addresses`](Dial::addresses), such as a closure, the host is that of
+    /// the builder's address.
     ///
     /// A set-up by [`and_then`](Builder::and_then) after this call runs within the session. A set-up before this call
     /// runs before the handshake, as STARTTLS needs it.

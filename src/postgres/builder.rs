@@ -194,11 +194,10 @@ impl ListenerBuilder {
     /// `disable` means never, `prefer` (the default of tokio-postgres) means if the server does, `require` means
     /// always. Without these settings there is no TLS, and `require` is an error of `build()`.
     ///
-    /// The files of the settings are read again at each attempt. The server's certificate is verified in every mode, for
-    /// the name of the host or for the
-    /// [`server_name`](crate::Tls::server_name) of the settings. With `prefer`, an attacker in the network can turn
-    /// TLS off. There is no TLS on Unix sockets. A [dialer](ListenerBuilder::dialer) of your own must speak TLS
-    /// itself.
+    /// The files of the settings are read again at each attempt. The server's certificate is verified in every mode,
+    /// for the name of the host or for the [`server_name`](crate::Tls::server_name) of the settings. With `prefer`, an
+    /// attacker in the network can turn TLS off. There is no TLS on Unix sockets. A [dialer](ListenerBuilder::dialer)
+    /// of your own must speak TLS itself.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn tls(mut self, tls: crate::Tls) -> Self {

@@ -180,8 +180,8 @@ async fn close_without_a_reason_is_reported_as_before() {
     assert_eq!((error.kind(), reported_generation(&error)), (ErrorKind::BrokenPipe, 1), "{error:?}");
 }
 
-/// A server that closes with unread bytes resets the connection, and its alert arrives before the reset. It is still the
-/// reason that both halves report.
+/// A server that closes with unread bytes resets the connection, and its alert arrives before the reset. It is still
+/// the reason that both halves report.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn refusal_is_found_beneath_the_reset_that_follows_it() {

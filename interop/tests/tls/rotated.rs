@@ -113,11 +113,12 @@ async fn rotated_files_are_used_by_the_next_dial_and_incomplete_ones_are_not() {
 
     // A new certificate with the old key, half a certificate, nothing, and no file: the old files stay in use.
     type Step<'a> = (&'a dyn Fn(), &'a str);
-    let steps: [Step<'_>; 4] = [
+    let steps: [Step<'_>; 5] = [
         (&|| folder.write("cert.pem", &new_own.certificate), "key.pem"),
         (&|| folder.write("cert.pem", &new_own.certificate[..200]), "cert.pem\": a section has no end"),
         (&|| folder.write("roots.pem", ""), "roots.pem\": no certificate in it"),
         (&|| std::fs::remove_file(folder.0.join("roots.pem")).unwrap(), "roots.pem\": No such file"),
+        (&|| std::fs::create_dir(folder.0.join("roots.pem")).unwrap(), "roots.pem\": not a regular file any more"),
     ];
     for (step, cause) in steps {
         step();
@@ -134,6 +135,7 @@ async fn rotated_files_are_used_by_the_next_dial_and_incomplete_ones_are_not() {
 
     // All files are new and complete.
     rotation.redial(&old_server, &old_own).await;
+    std::fs::remove_dir(folder.0.join("roots.pem")).unwrap();
     folder.write("roots.pem", &new.certificate);
     folder.write_identity(&new_own);
     for _ in 0..60 {
@@ -224,6 +226,32 @@ async fn warning_reaches_the_user_of_a_dialer_once() {
     }
     let expected = Some(KEPT.trim_end_matches(": ").to_owned());
     assert_eq!(warnings, [None, expected, None, None]);
+}
+
+/// A dial that was dropped leaves its look at the files behind, which may be old when the next dial begins.
+#[tokio::test]
+async fn look_of_a_dropped_dial_is_not_the_last_one() {
+    use perconn::Dial;
+    let folder = Folder::new();
+    let (server, old, new) = (Server::start().await, Authority::new(), Authority::new());
+    folder.write("roots.pem", &old.certificate);
+    folder.write_identity(&old.issue("agent-1"));
+    let tcp = perconn::TcpDialer::new(("localhost", server.address.port()));
+    let mut dialer = TlsDialer::new(tcp, folder.tls()).unwrap();
+    tokio::select! {
+        biased;
+        _ = dialer.dial() => panic!("the look at the files takes time"),
+        () = std::future::ready(()) => {}
+    }
+    // Time for that look to end.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let own = new.issue("agent-2");
+    folder.write("roots.pem", &new.certificate);
+    folder.write_identity(&own);
+    let acceptor = acceptor(&new.issue("localhost"), Some(&new), &[]);
+    let (stream, peer) = tokio::join!(dialer.dial(), accept(&server, &acceptor));
+    stream.unwrap();
+    peer.expect("the client's certificate is the new one");
 }
 
 /// A listener of PostgreSQL reads its files again at each attempt, and logs the ones that are not usable once.

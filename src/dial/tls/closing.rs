@@ -15,9 +15,9 @@ use crate::poll_once::poll_once;
 
 /// The error with which the session has ended: usually an alert of the server.
 ///
-/// Reads the records that have arrived, as the reader would. Their plaintext stays in the session for the reader, and so
-/// does the error. `None` if the session has not ended with an error, or if it holds so much unread plaintext that it
-/// takes no more records.
+/// Reads the records that have arrived, as the reader would. Their plaintext stays in the session for the reader, and
+/// so does the error. `None` if the session has not ended with an error, or if it holds so much unread plaintext that
+/// it takes no more records.
 pub(super) fn session_error<S>(socket: &mut S, session: &mut ClientConnection) -> Option<io::Error>
 where
     S: AsyncRead + Unpin + 'static,

@@ -19,7 +19,7 @@ pub(super) struct Certificates {
     used: Option<Arc<Tls>>,
     /// The files as they were when they were last found not to be usable, and unlike the ones in use.
     rejected: Option<Arc<Tls>>,
-    /// The look at the files that is under way. A dial that was dropped leaves it here, so there is never a second one.
+    /// The look at the files that is under way. A dial that was dropped leaves it here, so that no second one begins.
     look: Option<JoinHandle<Look>>,
     /// The report of the rejected files, until it is taken.
     warning: Option<Error>,
@@ -50,28 +50,36 @@ impl Certificates {
     ///
     /// Cancel safe: the next call waits for the look that was begun.
     pub(super) async fn refresh(&mut self) -> TlsConnector {
-        if let Some(used) = &self.used {
-            let look = self.look.get_or_insert_with(|| {
-                let (used, rejected) = (Arc::clone(used), self.rejected.clone());
-                tokio::task::spawn_blocking(move || look(&used, rejected.as_deref()))
-            });
-            let found = look.await;
-            self.look = None;
-            match found {
-                Ok(Look::Unchanged) => self.rejected = None,
-                Ok(Look::Usable(used, connector)) => {
-                    self.connector = connector;
-                    (self.used, self.rejected) = (Some(used), None);
-                }
-                Ok(Look::Rejected(rejected, error)) => {
-                    self.rejected = Some(rejected);
-                    self.warning = Some(Error::CertificatesKept { source: Arc::new(error) });
-                }
-                // The look fails only if the runtime shuts down.
-                Ok(Look::StillRejected) | Err(_) => {}
-            }
+        // The look of a dial that was dropped may be old.
+        if self.look.is_some() {
+            self.look_at_files().await;
         }
+        self.look_at_files().await;
         self.connector.clone()
+    }
+
+    /// Finishes the look that is under way, or a new one.
+    async fn look_at_files(&mut self) {
+        let Some(used) = &self.used else { return };
+        let look = self.look.get_or_insert_with(|| {
+            let (used, rejected) = (Arc::clone(used), self.rejected.clone());
+            tokio::task::spawn_blocking(move || look(&used, rejected.as_deref()))
+        });
+        let found = look.await;
+        self.look = None;
+        match found {
+            Ok(Look::Unchanged) => self.rejected = None,
+            Ok(Look::Usable(used, connector)) => {
+                self.connector = connector;
+                (self.used, self.rejected) = (Some(used), None);
+            }
+            Ok(Look::Rejected(rejected, error)) => {
+                self.rejected = Some(rejected);
+                self.warning = Some(Error::CertificatesKept { source: Arc::new(error) });
+            }
+            // The look fails only if the runtime shuts down.
+            Ok(Look::StillRejected) | Err(_) => {}
+        }
     }
 
     /// The report of files that are not usable. Each change is reported once.

@@ -21,8 +21,8 @@ use crate::pem::Pem;
 ///
 /// If they have changed and are not usable, the old ones stay in use, and the connection's logger gets an
 /// [`Error::CertificatesKept`], once for each such change: a file is missing or has no certificate, or the key does not
-/// belong to the certificate. A file that is written in place can be seen half-written. To replace it in one step, write
-/// another file and rename it.
+/// belong to the certificate. A file that is written in place can be seen half-written. To replace it in one step,
+/// write another file and rename it.
 ///
 /// PEM texts, the system's roots, and files that are not regular (pipes) are read only once. So is a configuration of
 /// [`from_config`](Self::from_config).

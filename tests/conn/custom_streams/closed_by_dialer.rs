@@ -87,9 +87,9 @@ async fn dialer_can_say_why_the_peer_has_closed() {
         let conn = conn.unwrap();
         peer.write_all(b"banner").await.unwrap();
         if is_reset {
-            reset(peer)
+            reset(peer);
         } else {
-            drop(peer)
+            drop(peer);
         }
         let error = if in_halves {
             let (mut read, mut write) = conn.into_split();
