@@ -220,7 +220,7 @@ async fn warning_reaches_the_user_of_a_dialer_once() {
             folder.write("key.pem", "");
         }
         let (stream, peer) = tokio::join!(dialer.dial(), accept(&server, &acceptor));
-        (stream.unwrap(), peer.unwrap());
+        drop((stream.unwrap(), peer.unwrap()));
         warnings.push(dialer.take_warning().map(|error| error.to_string()));
         assert!(dialer.take_warning().is_none());
     }
