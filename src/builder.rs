@@ -180,8 +180,9 @@ impl<D> Builder<D> {
         self
     }
 
-    /// Calls `logger` for each failed dial ([`Error::DialFailure`]), once for each break ([`Error::IoError`]), and when
-    /// the actor gives up ([`Error::GaveUp`]).
+    /// Calls `logger` for each failed dial ([`Error::DialFailure`]), once for each break ([`Error::IoError`]), when the
+    /// actor gives up ([`Error::GaveUp`]), and for the warnings of the dialer ([`Dial::take_warning`]), such as TLS
+    /// files that are not usable any more.
     ///
     /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes.
     ///
@@ -289,7 +290,8 @@ impl<D> Builder<D> {
 
     /// Makes the links with your own dialer.
     ///
-    /// The address given to the builder then only names the connection in errors, and may be any text. Defaults to a
+    /// The address given to the builder then only names the connection in errors, and may be any text. (With
+    /// `Builder::tls`, it also names the server of a dialer without [`addresses`](Dial::addresses).) Defaults to a
     /// [`TcpDialer`] for the address.
     #[doc(alias("connector", "transport", "proxy"))]
     pub fn dialer<T: Dial>(self, dialer: T) -> Builder<T> {
@@ -317,9 +319,15 @@ impl<D> Builder<D> {
 
     /// Replaces the dialer by one made from it.
     pub(crate) fn map_dialer<T>(self, map: impl FnOnce(D) -> T) -> Builder<T> {
-        Builder {
+        let Ok(builder) = self.try_map_dialer(|dialer| Ok::<_, std::convert::Infallible>(map(dialer)));
+        builder
+    }
+
+    /// The same, if that succeeds.
+    pub(crate) fn try_map_dialer<T, E>(self, map: impl FnOnce(D) -> Result<T, E>) -> Result<Builder<T>, E> {
+        Ok(Builder {
             address: self.address,
-            dialer: map(self.dialer),
+            dialer: map(self.dialer)?,
             dial_timeout: self.dial_timeout,
             retry_min: self.retry_min,
             retry_max: self.retry_max,
@@ -332,7 +340,7 @@ impl<D> Builder<D> {
             options: self.options,
             jitter_seed: self.jitter_seed,
             jitter: self.jitter,
-        }
+        })
     }
 }
 

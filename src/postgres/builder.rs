@@ -169,8 +169,8 @@ impl ListenerBuilder {
     }
 
     /// Sets the logger. It receives each failed attempt ([`Error::Connect`]), each loss ([`Error::Lost`],
-    /// [`Error::Silent`]), the end of the retries ([`Error::GaveUp`]), and a panic of the event hook
-    /// ([`Error::HookPanicked`]).
+    /// [`Error::Silent`]), the end of the retries ([`Error::GaveUp`]), new TLS files that are not usable
+    /// (`Error::CertificatesKept`), and a panic of the event hook ([`Error::HookPanicked`]).
     ///
     /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes, from [a
     /// thread of its own](crate::Builder::logger).
@@ -196,10 +196,10 @@ impl ListenerBuilder {
     /// `disable` means never, `prefer` (the default of tokio-postgres) means if the server does, `require` means
     /// always. Without these settings there is no TLS, and `require` is an error of `build()`.
     ///
-    /// The server's certificate is verified in every mode, for the name of the host or for the
-    /// [`server_name`](crate::Tls::server_name) of the settings. With `prefer`, an attacker in the network can turn
-    /// TLS off. There is no TLS on Unix sockets. A [dialer](ListenerBuilder::dialer) of your own must speak TLS
-    /// itself.
+    /// The files of the settings are read again at each attempt. The server's certificate is verified in every mode,
+    /// for the name of the host or for the [`server_name`](crate::Tls::server_name) of the settings. With `prefer`, an
+    /// attacker in the network can turn TLS off. There is no TLS on Unix sockets. A [dialer](ListenerBuilder::dialer)
+    /// of your own must speak TLS itself.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn tls(mut self, tls: crate::Tls) -> Self {

@@ -150,6 +150,11 @@ impl ListenerShared {
         self.task_phase.send_replace(TaskPhase::Working);
     }
 
+    /// Calls the logger.
+    pub(super) fn log(&self, error: &Arc<Error>) {
+        self.hooks.log(error);
+    }
+
     /// Calls the logger, if there is an error, and the event hook.
     pub(super) fn report(&self, event: &Event, error: Option<&Arc<Error>>) {
         if let Some(error) = error {
