@@ -167,8 +167,8 @@ impl Inbound {
 
     /// Breaks a link. If it is the reader's, drops what was received on it: the next item is the break.
     pub(super) fn break_link<S>(&mut self, half: &ReadHalf<S>, generation: u64) {
-        // The link that is read from, or the next one to read from.
-        let current = half.used().max(half.last_reported() + 1);
+        // The link that is read from, or the next one to read from if it is there.
+        let current = half.used().max(half.last_reported() + 1).min(half.generation());
         match self.state {
             // The half has reported the break, and the codec has not seen the rest.
             InboundState::DecodeEof if generation == half.last_reported() => self.state = InboundState::ReportClose,
