@@ -251,5 +251,6 @@ fn read_line_reports_the_peers_close_as_an_error_with_its_generation() {
     let mut lines = conn.lines();
     assert_eq!(lines.next().unwrap().unwrap(), "last");
     assert!(lines.next().is_none());
+    assert_eq!(other.read(&mut [0; 8]).unwrap(), 0);
     assert!(is_closed(&other.read(&mut [0; 8]).unwrap_err()));
 }

@@ -154,7 +154,7 @@ async fn close_that_loses_frames_reports_the_break_and_closes() {
             assert_eq!(broken(in_time("close", framed.close()).await.unwrap_err()).0, 1);
             ended(&mut framed).await;
         }
-        in_time("the end", status.wait_for(|status| status.is_final())).await;
+        in_time("the end", status.wait_for(|status| status.is_final())).await.unwrap();
     }
 }
 
