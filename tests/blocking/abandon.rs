@@ -157,6 +157,28 @@ fn abandon_keeps_a_link_that_no_handle_has_used() {
 }
 
 #[test]
+fn abandon_gives_up_a_link_on_which_the_handle_has_only_read_or_only_written() {
+    let _alone = alone();
+    let server = Server::start();
+    let (mut conn, mut peer) = server.pair();
+    for generation in 2..=7 {
+        conn.abandon();
+        assert_eq!(conn.last_reported(), generation - 1);
+        let ended = peer.read(&mut [0; 8]);
+        assert!(ended.as_ref().map_or(true, |n| *n == 0), "link {} goes on: {ended:?}", generation - 1);
+        peer = server.accept();
+        if generation % 2 == 0 {
+            conn.write_all(b"x").unwrap();
+            peer.read_exact(&mut [0]).unwrap();
+        } else {
+            peer.write_all(b"y").unwrap();
+            conn.read_exact(&mut [0]).unwrap();
+        }
+    }
+    assert_eq!(conn.generation(), 7);
+}
+
+#[test]
 fn break_link_breaks_that_link_only_and_every_handle_reports_it() {
     let _alone = alone();
     let server = Server::start();
