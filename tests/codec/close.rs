@@ -162,8 +162,7 @@ async fn close_that_loses_frames_reports_the_break_and_closes() {
 async fn close_as_error_changes_nothing_for_frames() {
     for close_as_error in [false, true] {
         let server = Server::start().await;
-        let (conn, mut peer) =
-            tokio::join!(server.client().close_as_error(close_as_error).connect(), server.accept());
+        let (conn, mut peer) = tokio::join!(server.client().close_as_error(close_as_error).connect(), server.accept());
         let mut framed = Framed::new(conn.unwrap(), LinesCodec::new());
         peer.write_all(b"one\nlast").await.unwrap();
         drop(peer);
@@ -185,8 +184,7 @@ async fn close_as_error_changes_nothing_for_frames() {
 async fn into_inner_gives_close_as_error_back() {
     for close_as_error in [false, true] {
         let server = Server::start().await;
-        let (conn, mut peer) =
-            tokio::join!(server.client().close_as_error(close_as_error).connect(), server.accept());
+        let (conn, mut peer) = tokio::join!(server.client().close_as_error(close_as_error).connect(), server.accept());
         let check = |outcome: std::io::Result<usize>, generation: u64| match outcome {
             Ok(n) => assert!(n == 0 && !close_as_error, "link {generation}: Ok({n})"),
             Err(error) => {
