@@ -1,6 +1,7 @@
 //! `abandon`: nothing more of the link is yielded, sent or reported, whatever was under way. And `break_link`, which is
 //! reported.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use perconn::codec::{Framed, FramedRead};
 use perconn::{Error, WhenDown};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_util::codec::{LengthDelimitedCodec, LinesCodec};
+use tokio_util::bytes::{Buf, BytesMut};
+use tokio_util::codec::{Decoder, LengthDelimitedCodec, LinesCodec};
 
 use super::support::{Server, in_time, pipes, reset};
 use super::{Numbered, broken, next, next_break, next_frame};
@@ -422,6 +424,35 @@ async fn break_link_of_a_link_after_the_streams_drops_nothing_of_the_streams() {
     assert_eq!(next_break(&mut framed).await.0, 2);
     server.accept().await.write_all(b"three\n").await.unwrap();
     assert_eq!(next_frame(&mut framed).await, "three");
+}
+
+#[tokio::test]
+async fn break_link_drops_the_frames_that_the_codec_would_make_of_the_rest() {
+    /// Makes frames of single bytes, once the link has ended.
+    #[derive(Clone)]
+    struct AtTheEnd;
+    impl Decoder for AtTheEnd {
+        type Item = u8;
+        type Error = io::Error;
+
+        fn decode(&mut self, _: &mut BytesMut) -> io::Result<Option<u8>> {
+            Ok(None)
+        }
+
+        fn decode_eof(&mut self, bytes: &mut BytesMut) -> io::Result<Option<u8>> {
+            Ok((!bytes.is_empty()).then(|| bytes.get_u8()))
+        }
+    }
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
+    let mut framed = Framed::new(conn, AtTheEnd);
+    peer.write_all(b"ab").await.unwrap();
+    drop(peer);
+    assert_eq!(next_frame(&mut framed).await, b'a');
+    framed.break_link(1);
+    assert_eq!(next_break(&mut framed).await.0, 1);
+    server.accept().await.write_all(b"c").await.unwrap();
+    assert_eq!(next_frame(&mut framed).await, b'c');
 }
 
 #[tokio::test]

@@ -175,6 +175,20 @@ async fn last_clone_sends_the_job_that_is_sent_in_part() {
 }
 
 #[tokio::test]
+async fn last_clone_leaves_the_rest_of_a_direct_write_to_the_task() {
+    let (conn, mut peers) = pipes().await;
+    let mut peer = peers.recv().await.unwrap();
+    let (_reader, writer) = conn.into_split();
+    let writer = writer.into_shared();
+    // The pipe takes 64 bytes. The task has not run since.
+    assert!(spawn(writer.write_all(&[1; 100])).poll().is_pending());
+    drop(writer);
+    let mut all = Vec::new();
+    in_time("the peer", peer.read_to_end(&mut all)).await.unwrap();
+    assert_eq!(all, [1; 100]);
+}
+
+#[tokio::test]
 async fn last_clone_in_an_outage_ends_the_redial() {
     let mut server = Server::start().await;
     let (conn, peer) = server.pair().await;
