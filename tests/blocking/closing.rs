@@ -82,13 +82,13 @@ fn last_handle_that_is_dropped_closes_the_socket() {
 }
 
 #[test]
-fn waiting_read_reports_a_forced_reconnect() {
+fn waiting_read_reports_a_break_on_purpose() {
     let _alone = alone();
     let server = Server::start();
     let (conn, _peer) = server.pair();
     let mut reader = conn.try_clone().unwrap();
     let read = spawn_waiting(move || (reader.read(&mut [0; 8]), reader));
-    conn.reconnect();
+    conn.break_link(1);
     let (outcome, mut reader) = in_time("the read", &read);
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionAborted);
     server.accept().write_all(b"x").unwrap();
