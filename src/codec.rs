@@ -31,7 +31,7 @@
 //!         // Send again what each link needs: subscriptions, requests that have no answer.
 //!         Err(error @ FramedError::Break { .. }) => println!("{error}"),
 //!         // The link is up, but its bytes make no sense: break it.
-//!         Err(FramedError::Codec(_)) => framed.break_link(framed.get_ref().generation()),
+//!         Err(FramedError::Codec(_)) => framed.break_link(framed.stream_generation()),
 //!         Err(error) => println!("{error}"), // no link; if `is_final()`, the stream ends next
 //!     }
 //! }

@@ -84,6 +84,14 @@ impl<C, S> FramedRead<C, S> {
         &self.half
     }
 
+    /// The number of the link that the stream's next frame comes from. It may not be up yet.
+    ///
+    /// After a [`Codec`](FramedError::Codec) error this is the link whose bytes make no sense, also if it has broken since
+    /// and a newer one is up: `framed.break_link(framed.stream_generation())` drops them.
+    pub fn stream_generation(&self) -> u64 {
+        self.inbound.generation(&self.half)
+    }
+
     /// The codec of the stream's link.
     pub fn codec(&self) -> &C {
         &self.codec

@@ -86,7 +86,7 @@ impl Inbound {
                         }
                     }
                     // It cannot get past these bytes, and would fail for ever.
-                    Err(_) if self.failed_at == Some(self.buffer.len()) => self.break_link(half, half.used()),
+                    Err(_) if self.failed_at == Some(self.buffer.len()) => self.break_link(half, self.generation(half)),
                     Err(error) => {
                         self.failed_at = Some(self.buffer.len());
                         return Poll::Ready(Some(Err(FramedError::Codec(error))));
@@ -165,14 +165,21 @@ impl Inbound {
         Poll::Ready(None)
     }
 
+    /// The link that the next frame comes from.
+    pub(super) fn generation<S>(&self, half: &ReadHalf<S>) -> u64 {
+        match self.state {
+            // The half has reported the close, and the codec may still find a frame in the rest.
+            InboundState::DecodeEof | InboundState::ReportClose => half.last_reported(),
+            _ => half.used().max(half.last_reported() + 1),
+        }
+    }
+
     /// Breaks a link. If it is the reader's, drops what was received on it: the next item is the break.
     pub(super) fn break_link<S>(&mut self, half: &ReadHalf<S>, generation: u64) {
-        // The link that is read from, or the next one to read from. It may not be there yet.
-        let current = half.used().max(half.last_reported() + 1);
-        let is_current = generation == current && generation <= half.generation();
+        // The next link to read from may not be there yet.
+        let is_current = generation == self.generation(half) && generation <= half.generation();
         match self.state {
-            // The half has reported the break, and the codec has not seen the rest.
-            InboundState::DecodeEof if generation == half.last_reported() => self.state = InboundState::ReportClose,
+            InboundState::DecodeEof if is_current => self.state = InboundState::ReportClose,
             InboundState::Read | InboundState::Decode if is_current && self.unreported.is_none() => {
                 self.buffer.clear();
                 self.failed_at = None;

@@ -229,7 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteHalf<S> {
     /// Makes a [`SharedConn`] that any number of tasks write through, beside the [`ReadHalf`] that one task reads.
     ///
     /// Its reads fail with [`Unsupported`](io::ErrorKind::Unsupported): the `ReadHalf` reads. When its last clone is
-    /// dropped, it sends the queued jobs and shuts the writing side down, as a `WriteHalf` does. Its
+    /// dropped, it finishes the jobs that it has begun and shuts the writing side down, as a `WriteHalf` does. Its
     /// [`close`](SharedConn::close) closes the whole connection.
     ///
     /// ```
