@@ -18,15 +18,15 @@ use std::time::Duration;
 use std::{future, io};
 
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+pub(crate) use self::first_outcome::FirstOutcome;
 use self::panic_as_error::PanicAsError;
 pub(crate) use self::rules::Limits;
 use self::rules::{Action, ActorState, Input, Outage, Pace};
 use crate::backoff::Backoff;
 use crate::conn_state::{Command, ConnState, End};
-use crate::dial::Dial;
+use crate::dial::{Dial, name_address};
 use crate::fault::{Cause, Fault};
 use crate::hooks::{Hooks, debug};
 use crate::io_error::SharedIoError;
@@ -34,6 +34,7 @@ use crate::link::Socket;
 use crate::panics::ignore;
 use crate::{Error, Event, SocketOptions};
 
+mod first_outcome;
 mod panic_as_error;
 mod rules;
 
@@ -53,8 +54,8 @@ pub(crate) struct Actor<D: Dial> {
     pub(crate) hooks: Hooks<Error, Event>,
     /// The state that the actor shares with the handles.
     pub(crate) conn_state: Arc<ConnState<D::Stream>>,
-    /// Receives the outcome of the first dial, if a `connect()` waits for it.
-    pub(crate) first_outcome: Option<oneshot::Sender<Result<(), Error>>>,
+    /// Takes the outcome of the first dials, if a `connect()` waits for it.
+    pub(crate) first_outcome: Option<FirstOutcome>,
 }
 
 /// What happened while the actor waited.
@@ -151,9 +152,14 @@ impl<D: Dial> Actor<D> {
             // Handles that cannot publish a change themselves leave that to the actor.
             self.conn_state.publish();
             match action {
-                Action::Continue | Action::Dial => {}
-                Action::BackOff(pace) => {
+                Action::Continue => {}
+                // Without a delay: after a failure, this is the next of the first dials.
+                Action::Dial => self.report_failure(before, event, Some(Duration::ZERO)),
+                Action::BackOff(pace) | Action::MoveOn(pace) => {
                     socket = None;
+                    if matches!(action, Action::MoveOn(_)) {
+                        self.count_against_address();
+                    }
                     let delay = self.next_delay(pace);
                     next_dial.at = after(delay);
                     self.report_failure(before, event, Some(delay));
@@ -167,6 +173,9 @@ impl<D: Dial> Actor<D> {
                 Action::FailConnect => {
                     self.conn_state.end(End::Closed);
                     self.report_failure(before, event, None);
+                    if let Some(outcome) = self.first_outcome.take() {
+                        outcome.fail(self.conn_state.address.clone(), before.attempts());
+                    }
                     self.emit(&Event::Closed);
                 }
                 // The end is in the `ConnState` already: the command or the break comes from there.
@@ -189,8 +198,8 @@ impl<D: Dial> Actor<D> {
         event.unwrap_or_else(|outcome| match outcome {
             Ok(stream) => ActorEvent::Dialed(stream),
             Err(error) => {
-                // A panic of the program's dialer changes nothing: the dial has failed already.
-                ignore(|| self.dialer.dial_failed());
+                let error = name_address(&self.dialer, error);
+                self.count_against_address();
                 ActorEvent::DialFailed(SharedIoError::new(error))
             }
         })
@@ -229,6 +238,12 @@ impl<D: Dial> Actor<D> {
 
     // ===== acting =====
 
+    /// Reports to the dialer that its last dial was of no use.
+    fn count_against_address(&mut self) {
+        // A panic of the program's dialer changes nothing: the dial or link has failed already.
+        ignore(|| self.dialer.dial_failed());
+    }
+
     /// Draws the delay before the next dial. After a stable link, the backoff starts over.
     fn next_delay(&mut self, pace: Pace) -> Duration {
         match pace {
@@ -251,8 +266,8 @@ impl<D: Dial> Actor<D> {
         // If the connection was closed meanwhile, that command is in the queue, and the stream is dropped here.
         let socket = self.conn_state.hand_over(generation, stream).unwrap_or(None);
         self.conn_state.publish();
-        if let Some(sender) = self.first_outcome.take() {
-            let _ = sender.send(Ok(()));
+        if let Some(outcome) = self.first_outcome.take() {
+            outcome.succeed();
         }
         socket
     }
@@ -270,19 +285,19 @@ impl<D: Dial> Actor<D> {
         }
     }
 
-    /// Reports a break or a failed dial to the logger and the event hook, and a failed first dial to `connect()`. Does
+    /// Reports a break or a failed dial to the logger and the event hook, and a failed first dial to its outcome. Does
     /// nothing for other events.
     fn report_failure(&mut self, before: ActorState, event: ActorEvent<D::Stream>, retry_in: Option<Duration>) {
         let address = &self.conn_state.address;
         match event {
             ActorEvent::DialFailed(source) => {
                 let attempt = before.attempts();
-                let error = || Error::DialFailure { address: address.clone(), attempt, source: source.to_io() };
-                let cause = Arc::new(error());
+                let address = address.clone();
+                let cause = Arc::new(Error::DialFailure { address, attempt, source: source.to_io() });
                 self.log(&cause);
                 self.emit(&Event::DialFailed { attempt, cause, retry_in });
-                if let Some(sender) = self.first_outcome.take() {
-                    let _ = sender.send(Err(error()));
+                if let Some(outcome) = &mut self.first_outcome {
+                    outcome.add_failure(source);
                 }
             }
             // A clean end of the last link is no failure: the program has asked for it.

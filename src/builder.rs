@@ -51,7 +51,7 @@ pub struct Builder<D = TcpDialer> {
     retry_min: Duration,
     /// The longest delay. Defaults to 60 s; not below `retry_min`.
     retry_max: Duration,
-    /// When links count as stable, and when to give up. `connect` makes the first dial final.
+    /// When links count as stable, and when to give up. `connect` limits the first dials.
     limits: Limits,
     /// The logger and the event hook; moved to the actor, which calls them.
     hooks: Hooks<Error, Event>,
@@ -80,7 +80,7 @@ impl Builder {
             dial_timeout: Some(Duration::from_secs(20)),
             retry_min: Duration::from_secs(1),
             retry_max: Duration::from_secs(60),
-            limits: Limits { stable_after: Duration::from_secs(10), max_retries: None, is_first_dial_final: false },
+            limits: Limits { stable_after: Duration::from_secs(10), max_retries: None, first_dials: None },
             hooks: Hooks::default(),
             job_queue_size: 10,
             when_down: WhenDown::default(),
@@ -99,9 +99,12 @@ impl Builder {
     /// The address that the builder was made with then only names the connection in errors, and may be any text.
     ///
     /// Each dial is to one of them. After a failed dial or a failed set-up, the next dial is to the next address in the
-    /// list. After a break, the address of the broken link comes first. [`connect`](Builder::connect) waits for the
-    /// first dial only, to the first address; [`build`](Builder::build) and [`connected`](crate::Conn::connected) go
-    /// on to the others. See [`TcpDialer::with_addresses`].
+    /// list, and so it is after a link that ended before [`stable_after`](Builder::stable_after). After a break of a
+    /// stable link, its address comes first. [`connect`](Builder::connect) dials each address once, without a delay,
+    /// until one dial succeeds. See [`TcpDialer::with_addresses`].
+    ///
+    /// The source of an [`Error::DialFailure`] is then an error whose text is the address of this dial, and whose own
+    /// source is the reason. In one line: `dial 3 to brokers failed: broker-2.example:9092: connection refused`.
     ///
     /// An empty list is not valid. Defaults to the address that the builder was made with.
     ///
@@ -158,7 +161,8 @@ impl<D> Builder<D> {
     /// How long a link must live before the delays and [`max_retries`](Builder::max_retries) start over.
     ///
     /// Defaults to 10 seconds. A server that accepts and closes at once is thus dialed with the same backoff as one
-    /// that refuses. With zero, every link counts as stable.
+    /// that refuses. With several [addresses](Builder::addresses), the next dial goes to the next one, as after a failed
+    /// dial. With zero, every link counts as stable.
     #[doc(alias("reset_after", "backoff_reset"))]
     pub fn stable_after(mut self, life: Duration) -> Self {
         self.limits.stable_after = life;

@@ -19,8 +19,13 @@ pub use self::tls::{Tls, TlsDialer};
 pub use self::unix::UnixDialer;
 
 #[cfg(feature = "postgres")]
+pub(crate) use self::at_address::address_if_several;
+pub(crate) use self::at_address::name_address;
+#[cfg(feature = "postgres")]
 pub(crate) use self::boxed::{BoxedDialer, BoxedStream};
 
+mod at_address;
+mod blocking_call;
 #[cfg(feature = "postgres")]
 mod boxed;
 mod happy_eyeballs;
@@ -103,6 +108,9 @@ pub trait Dial: Send + 'static {
 
     /// The addresses that the dialer chooses from, one for each dial. The default is none: they are not known.
     ///
+    /// If there are several, [`connect`](crate::Builder::connect) makes one dial for each of them, and the errors of
+    /// dials name the [`dialed_address`](Dial::dialed_address).
+    ///
     /// A dialer on top of another one passes the call on.
     fn addresses(&self) -> &[Address] {
         &[]
@@ -116,7 +124,8 @@ pub trait Dial: Send + 'static {
         None
     }
 
-    /// Called after the last dial has failed: in this dialer, in a set-up on top of its stream, or by the dial timeout.
+    /// Called when the last dial was of no use: it failed in this dialer, in a set-up on top of its stream or by the
+    /// dial timeout, or its link ended before [`stable_after`](crate::Builder::stable_after).
     ///
     /// For dialers that can choose, such as a [`TcpDialer`] with several addresses, which moves on to the next one. A
     /// dialer on top of another one passes the call on. The default does nothing.

@@ -32,7 +32,7 @@ pub enum Error {
     /// A dial failed: the name did not resolve, the peer refused or did not answer in time, or the session set-up
     /// failed.
     ///
-    /// The actor dials again, unless this was the first dial of a `connect()` or the last of
+    /// The actor dials again, unless this was the last of the first dials of a `connect()` or the last of
     /// [`max_retries`](crate::Builder::max_retries).
     #[error("dial {attempt} to {address} failed")]
     #[non_exhaustive]
@@ -41,7 +41,8 @@ pub enum Error {
         address: String,
         /// The number of this dial, from 1. It starts over after a stable link.
         attempt: u32,
-        /// The reason.
+        /// The reason. With several [addresses](crate::Builder::addresses), an error that names the address of this
+        /// dial and has the reason as its own source.
         source: io::Error,
     },
 

@@ -63,7 +63,8 @@ pub enum Event {
         attempt: u32,
         /// The reason: an [`Error::DialFailure`].
         cause: Arc<Error>,
-        /// The delay before the next dial; `None` if there is no next dial.
+        /// The delay before the next dial; `None` if there is no next dial. Zero between the first dials of a
+        /// [`connect`](crate::Builder::connect) to several addresses.
         retry_in: Option<Duration>,
     },
     /// [`max_retries`](crate::Builder::max_retries) are used up; there are no more dials.

@@ -77,6 +77,10 @@ impl SocketOptions {
     ///
     /// The system chooses the port: a fixed one could not be used again for minutes after a link (`TIME_WAIT`). The
     /// peer's addresses of the other IP version are not dialed.
+    ///
+    /// On Linux since 4.2, links to different peers can have the same local port, as without this setting. Elsewhere,
+    /// the port of a link is taken for all peers: then the number of links from this address, to all peers together, is
+    /// limited by the range of ephemeral ports, often 16,384 or 28,232.
     #[doc(alias = "bind")]
     pub fn local_address(mut self, address: impl Into<IpAddr>) -> Self {
         self.local_address = Some(address.into());

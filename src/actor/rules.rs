@@ -13,8 +13,12 @@
 //!  no retry left --> Ended     the last link broken --> Ended     Close --> Ended
 //! ```
 //!
+//! The first dials of a `connect` are different: each `DialFailed` leads to the next dial at once, and the last one to
+//! `Ended`.
+//!
 //! Each redial without a stable link before it costs one retry, whether a dial failed or a link broke too soon. A link
-//! that lived for `stable_after` gives all retries back. Next: `backoff.rs`, which draws the delays.
+//! that lived for `stable_after` gives all retries back. A link that did not counts against its address, as a failed dial
+//! does. Next: `backoff.rs`, which draws the delays.
 
 use std::time::Duration;
 
@@ -25,8 +29,9 @@ pub(crate) struct Limits {
     pub(crate) stable_after: Duration,
     /// How many redials there may be without a stable link between them. `None`: no limit.
     pub(crate) max_retries: Option<u32>,
-    /// If the first dial fails, there is no second one.
-    pub(crate) is_first_dial_final: bool,
+    /// How many dials a `connect` makes for its first link, one after the other without a delay: one for each address
+    /// of the dialer. `None`: no `connect` waits, and the first dials are like all others.
+    pub(crate) first_dials: Option<u32>,
 }
 
 /// The state of the actor.
@@ -91,6 +96,8 @@ pub(crate) enum Action {
     Dial,
     /// Wait before the next dial.
     BackOff(Pace),
+    /// The same after a link that ended too soon. It counts against its address, as a failed dial does.
+    MoveOn(Pace),
     /// Wait no longer than `retry_min` after the end of the last dial.
     ShortenDelay,
     /// Give the new stream to the handles, as the link of this number.
@@ -100,7 +107,7 @@ pub(crate) enum Action {
     },
     /// End, as the retries are used up.
     GiveUp,
-    /// End, as the only dial of a `connect()` has failed.
+    /// End, as all first dials of a `connect()` have failed.
     FailConnect,
     /// End, as the program wants no further link.
     Stop,
@@ -133,10 +140,13 @@ impl ActorState {
                 let generation = outage.generation + 1;
                 (Self::Up { generation, ended: outage }, Action::HandOver { generation })
             }
-            (Self::Dialing(outage), Input::DialFailed) if outage.generation == 0 && limits.is_first_dial_final => {
-                (Self::Ended, Action::FailConnect)
-            }
-            (Self::Dialing(outage), Input::DialFailed) => outage.redial(Pace::Backoff, limits),
+            (Self::Dialing(outage), Input::DialFailed) => match limits.first_dials {
+                Some(count) if outage.generation == 0 && outage.attempt < count => {
+                    (Self::Dialing(Outage { attempt: outage.attempt + 1, ..outage }), Action::Dial)
+                }
+                Some(_) if outage.generation == 0 => (Self::Ended, Action::FailConnect),
+                _ => outage.redial(Action::BackOff(Pace::Backoff), limits),
+            },
             (Self::BackingOff(outage), Input::DelayElapsed) => (Self::Dialing(outage), Action::Dial),
             (Self::BackingOff(_), Input::DialNow) => (self, Action::ShortenDelay),
 
@@ -146,10 +156,10 @@ impl ActorState {
                 if is_last {
                     (Self::Ended, Action::Stop)
                 } else if lived >= limits.stable_after {
-                    Outage::after_stable(generation).redial(Pace::Jitter, limits)
+                    Outage::after_stable(generation).redial(Action::BackOff(Pace::Jitter), limits)
                 } else {
                     let pace = if ended.retries == 0 { Pace::Jitter } else { Pace::Backoff };
-                    Outage { generation, ..ended }.redial(pace, limits)
+                    Outage { generation, ..ended }.redial(Action::MoveOn(pace), limits)
                 }
             }
 
@@ -166,8 +176,8 @@ impl Outage {
         Self { generation, attempt: 0, retries: 0 }
     }
 
-    /// Spends a retry on the next dial, or gives up.
-    fn redial(self, pace: Pace, limits: &Limits) -> (ActorState, Action) {
+    /// Spends a retry on the next dial and takes `action` before it, or gives up.
+    fn redial(self, action: Action, limits: &Limits) -> (ActorState, Action) {
         if limits.max_retries.is_some_and(|max| self.retries >= max) {
             return (ActorState::Ended, Action::GiveUp);
         }
@@ -176,7 +186,7 @@ impl Outage {
             attempt: self.attempt.saturating_add(1),
             retries: self.retries.saturating_add(1),
         };
-        (ActorState::BackingOff(next), Action::BackOff(pace))
+        (ActorState::BackingOff(next), action)
     }
 }
 
@@ -184,8 +194,7 @@ impl Outage {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { stable_after: Duration::from_secs(10), max_retries: Some(2), is_first_dial_final: false };
+    const LIMITS: Limits = Limits { stable_after: Duration::from_secs(10), max_retries: Some(2), first_dials: None };
     const SHORT: Duration = Duration::from_secs(9);
     const LONG: Duration = Duration::from_secs(10);
 
@@ -230,7 +239,7 @@ mod tests {
             (BackingOff(SECOND), Input::Close, Ended, Action::Stop),
             // A link.
             (UP, broken(1, LONG), BackingOff(after_stable), Action::BackOff(Pace::Jitter)),
-            (UP, broken(1, SHORT), BackingOff(after_short), Action::BackOff(Pace::Jitter)),
+            (UP, broken(1, SHORT), BackingOff(after_short), Action::MoveOn(Pace::Jitter)),
             (UP, broken(0, LONG), UP, Action::Continue),
             (UP, broken(2, LONG), UP, Action::Continue),
             (UP, Input::DialNow, UP, Action::Continue),
@@ -253,7 +262,7 @@ mod tests {
     fn backoff_continues_after_an_unstable_link() {
         let flapping = ActorState::Up { generation: 2, ended: SECOND };
         let next = ActorState::BackingOff(outage(2, 3, 2));
-        assert_eq!(flapping.step(broken(2, SHORT), &LIMITS), (next, Action::BackOff(Pace::Backoff)));
+        assert_eq!(flapping.step(broken(2, SHORT), &LIMITS), (next, Action::MoveOn(Pace::Backoff)));
     }
 
     #[test]
@@ -274,8 +283,17 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_dial_can_be_final() {
-        let limits = Limits { is_first_dial_final: true, ..LIMITS };
+    fn first_dials_of_a_connect_follow_at_once_and_the_last_is_final() {
+        // No retry is spent on them.
+        let limits = Limits { first_dials: Some(3), max_retries: Some(0), ..LIMITS };
+        let mut state = ActorState::new();
+        for attempt in 2..=3 {
+            let next = ActorState::Dialing(outage(0, attempt, 0));
+            assert_eq!(state.step(Input::DialFailed, &limits), (next, Action::Dial));
+            state = next;
+        }
+        assert_eq!(state.step(Input::DialFailed, &limits), (ActorState::Ended, Action::FailConnect));
+        let limits = Limits { first_dials: Some(1), ..LIMITS };
         assert_eq!(ActorState::new().step(Input::DialFailed, &limits), (ActorState::Ended, Action::FailConnect));
         let later = ActorState::Dialing(outage(1, 1, 1));
         assert!(matches!(

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::runtime;
-use tokio::sync::oneshot;
 
 use super::Builder;
-use crate::actor::Actor;
+use crate::actor::{Actor, FirstOutcome};
 use crate::backoff::Backoff;
 use crate::conn::ConnContext;
 use crate::conn_state::ConnState;
@@ -30,28 +29,33 @@ impl<D: Dial> Builder<D> {
     /// Builds the connection and waits for the outcome of the first dial. Later, the actor redials as after
     /// [`build`](Builder::build).
     ///
+    /// With several [addresses](Dial::addresses), there is one dial to each until one succeeds, without a delay between
+    /// them. Each has its own [`dial_timeout`](Builder::dial_timeout).
+    ///
     /// # Errors
     ///
     /// [`Error::InvalidConfig`] as for [`build`](Builder::build). [`Error::DialFailure`] if the first dial fails: there
-    /// is no second one.
+    /// is no second one. With several addresses, if all of them fail; the text of the cause then names each address
+    /// with its own cause.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: dropping the future drops its dial.
     #[doc(alias("dial", "open"))]
     pub async fn connect(mut self) -> Result<Conn<D::Stream>, Error> {
-        let (sender, first_outcome) = oneshot::channel();
-        self.limits.is_first_dial_final = true;
-        let conn = self.start(Some(sender))?;
-        match first_outcome.await {
+        let (first_outcome, outcome) = FirstOutcome::new();
+        let addresses = self.dialer.addresses().len().max(1);
+        self.limits.first_dials = Some(u32::try_from(addresses).unwrap_or(u32::MAX));
+        let conn = self.start(Some(first_outcome))?;
+        match outcome.await {
             Ok(Ok(())) => Ok(conn.begin()),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(Error::RuntimeShutdown),
         }
     }
 
-    /// Spawns the actor. `first_outcome` receives the outcome of the first dial.
-    fn start(mut self, first_outcome: Option<oneshot::Sender<Result<(), Error>>>) -> Result<Conn<D::Stream>, Error> {
+    /// Spawns the actor. `first_outcome` takes the outcome of the first dials.
+    fn start(mut self, first_outcome: Option<FirstOutcome>) -> Result<Conn<D::Stream>, Error> {
         self.options.check()?;
         let options = self.pass_options_to_dialer()?;
         self.check()?;

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Dial;
-use crate::{Error, SocketOptions};
+use crate::{Address, Error, SocketOptions};
 
 /// What a dialer's stream can do, as a trait object.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -47,6 +47,14 @@ impl Dial for BoxedDialer {
         self.0.take_socket_options_boxed(options)
     }
 
+    fn addresses(&self) -> &[Address] {
+        self.0.addresses_boxed()
+    }
+
+    fn dialed_address(&self) -> Option<&Address> {
+        self.0.dialed_address_boxed()
+    }
+
     fn dial_failed(&mut self) {
         self.0.dial_failed_boxed();
     }
@@ -60,6 +68,10 @@ trait DynDial: Send {
     fn check_boxed(&self) -> Result<(), Error>;
     /// [`Dial::take_socket_options`]. Returns whether the dialer takes them.
     fn take_socket_options_boxed(&mut self, options: &SocketOptions) -> bool;
+    /// [`Dial::addresses`], which may be none.
+    fn addresses_boxed(&self) -> &[Address];
+    /// [`Dial::dialed_address`], which may be `None`.
+    fn dialed_address_boxed(&self) -> Option<&Address>;
     /// [`Dial::dial_failed`], which may move on to another address.
     fn dial_failed_boxed(&mut self);
 }
@@ -75,6 +87,14 @@ impl<D: Dial> DynDial for D {
 
     fn take_socket_options_boxed(&mut self, options: &SocketOptions) -> bool {
         self.take_socket_options(options)
+    }
+
+    fn addresses_boxed(&self) -> &[Address] {
+        self.addresses()
+    }
+
+    fn dialed_address_boxed(&self) -> Option<&Address> {
+        self.dialed_address()
     }
 
     fn dial_failed_boxed(&mut self) {

@@ -59,7 +59,8 @@ where
     let mut untried = addresses.into_iter();
     let mut running: Vec<(SocketAddr, Pin<Box<F>>)> = Vec::new();
     let mut failures = Vec::new();
-    let mut delay = pin!(tokio::time::sleep(Duration::ZERO));
+    // Runs from the start of each attempt. The first one does not wait for it: a timer costs at least a millisecond.
+    let mut delay = pin!(tokio::time::sleep(ATTEMPT_DELAY));
     poll_fn(|cx| {
         loop {
             let mut has_failed = false;
@@ -76,7 +77,7 @@ where
                     Poll::Pending => index += 1,
                 }
             }
-            let may_start = has_failed || delay.as_mut().poll(cx).is_ready();
+            let may_start = running.is_empty() || has_failed || delay.as_mut().poll(cx).is_ready();
             match untried.as_slice() {
                 [] if running.is_empty() => return Poll::Ready(Err(std::mem::take(&mut failures))),
                 [] => return Poll::Pending,
@@ -143,6 +144,17 @@ mod tests {
         // The last attempt in flight fails after all others have failed.
         assert_eq!(run(&[(400, false), (10, false), (10, false)]).await, (vec![0, 250, 260], Err(3), 400));
         assert_eq!(run(&[]).await, (vec![], Err(0), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn first_attempt_starts_in_the_first_poll_without_a_timer() {
+        let begun = RefCell::new(Vec::new());
+        let mut outcome = pin!(race(addresses(&["192.0.2.1:1", "192.0.2.2:1"]), |address| {
+            begun.borrow_mut().push(address.ip().to_string());
+            std::future::pending::<io::Result<()>>()
+        }));
+        assert!(poll_fn(|cx| Poll::Ready(outcome.as_mut().poll(cx).is_pending())).await);
+        assert_eq!(*begun.borrow(), ["192.0.2.1"]);
     }
 
     #[tokio::test(start_paused = true)]

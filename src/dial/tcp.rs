@@ -5,11 +5,14 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
 
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use socket2::SockRef;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::Dial;
+use super::blocking_call::BlockingCall;
 use super::happy_eyeballs::{interleave, race};
 use crate::link::is_closed_now;
 use crate::{Address, Error, SocketOptions};
@@ -19,7 +22,10 @@ use crate::{Address, Error, SocketOptions};
 /// The name is resolved again at each dial. If it has several IP addresses, they are tried by Happy Eyeballs (RFC
 /// 8305). The IP versions alternate. The next attempt starts 250 ms after the last one, or at once when that fails.
 /// The first address that answers wins. The winner of the last dial is tried first. An address that led to the dial
-/// timeout or to a failed set-up is tried last.
+/// timeout or to a failed set-up is tried last, and so is one whose link ended too soon.
+///
+/// A resolver that does not answer holds at most one thread for each address of the dialer: a dial whose name is still
+/// being looked up for an earlier dial waits for that look-up.
 ///
 /// The [`SocketOptions`] are set on each socket before it connects.
 #[derive(Clone, Debug)]
@@ -32,6 +38,8 @@ pub struct TcpDialer {
     dialed: usize,
     /// The index of the address that the last dial connected to.
     reached: Option<usize>,
+    /// The look-ups of names, by the index of the address. No longer than the highest index that needed one.
+    lookups: Vec<BlockingCall<Vec<SocketAddr>>>,
     /// How earlier dials ended. `None` until a name has several IP addresses.
     history: Option<Box<AddressHistory>>,
     /// `None` if none is set, as for most connections.
@@ -101,10 +109,10 @@ impl TcpDialer {
 
     /// A dialer for several addresses of one service.
     ///
-    /// Each dial is to one of them, beginning with the first. After a failed dial, or a failed set-up on top of it, the
-    /// next dial is to the next address in the list; the first follows the last. After a break, the address of the
-    /// broken link is dialed again. The addresses are checked when the connection is built. An empty list is not
-    /// valid.
+    /// Each dial is to one of them, beginning with the first. After a failed dial, a failed set-up on top of it, or a
+    /// link that ended before [`stable_after`](crate::Builder::stable_after), the next dial is to the next address in
+    /// the list; the first follows the last. After a break of a stable link, its address is dialed again. The addresses
+    /// are checked when the connection is built. An empty list is not valid.
     #[doc(alias("failover", "round_robin", "cluster"))]
     pub fn with_addresses<A: Into<Address>>(addresses: impl IntoIterator<Item = A>) -> Self {
         Self::of(Addresses::Several(addresses.into_iter().map(Into::into).collect()))
@@ -112,7 +120,7 @@ impl TcpDialer {
 
     /// A dialer that begins with the first address.
     fn of(addresses: Addresses) -> Self {
-        Self { addresses, next: 0, dialed: 0, reached: None, history: None, options: None }
+        Self { addresses, next: 0, dialed: 0, reached: None, lookups: Vec::new(), history: None, options: None }
     }
 
     /// The index that follows `index`; the first follows the last.
@@ -120,20 +128,13 @@ impl TcpDialer {
         (index + 1) % self.addresses.as_slice().len()
     }
 
-    /// Adds the address to the text of an error, if there are several.
-    fn with_address(&self, index: usize, error: io::Error) -> io::Error {
-        match &self.addresses {
-            Addresses::Several(several) if several.len() > 1 => {
-                io::Error::new(error.kind(), format!("{}: {error}", several[index]))
-            }
-            _ => error,
-        }
-    }
-
     /// The IP addresses of one address of the list, in the resolver's order.
-    async fn resolve(&self, address: &Address) -> io::Result<Vec<SocketAddr>> {
-        let (host, port) = address.parse()?;
-        let mut found: Vec<_> = lookup_host((host, port)).await?.collect();
+    async fn resolve(&mut self, index: usize) -> io::Result<Vec<SocketAddr>> {
+        let (host, port) = self.addresses.as_slice()[index].parse()?;
+        let mut found = match host.parse::<IpAddr>() {
+            Ok(ip) => vec![SocketAddr::new(ip, port)],
+            Err(_) => self.look_up(index, host, port).await?,
+        };
         if found.is_empty() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no addresses"));
         }
@@ -146,6 +147,14 @@ impl TcpDialer {
         }
         Ok(found)
     }
+
+    /// Asks the system's resolver, with at most one call at a time for each address of the list.
+    async fn look_up(&mut self, index: usize, host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if self.lookups.len() <= index {
+            self.lookups.resize_with(index + 1, BlockingCall::default);
+        }
+        self.lookups[index].run(move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await
+    }
 }
 
 impl Dial for TcpDialer {
@@ -153,13 +162,15 @@ impl Dial for TcpDialer {
 
     async fn dial(&mut self) -> io::Result<TcpStream> {
         let index = self.next;
-        let Some(address) = self.addresses.as_slice().get(index) else { return Err(no_addresses().into()) };
+        if self.addresses.as_slice().is_empty() {
+            return Err(no_addresses().into());
+        }
         // Set before the first await, as this dial can be dropped: unless it succeeds, the next address follows.
         self.dialed = index;
         self.reached = None;
         self.next = self.index_after(index);
         let options = self.options.as_deref().copied().unwrap_or_default();
-        let found = self.resolve(address).await.map_err(|error| self.with_address(index, error))?;
+        let found = self.resolve(index).await?;
         let found = match &found[..] {
             [_] => found,
             _ => self.history.get_or_insert_default().sort(found),
@@ -172,7 +183,7 @@ impl Dial for TcpDialer {
         if outcome.is_err() {
             self.history = None;
         }
-        let (good, stream) = outcome.map_err(|failures| self.with_address(index, all_failed(failures)))?;
+        let (good, stream) = outcome.map_err(all_failed)?;
         if let Some(history) = &mut self.history {
             history.mark_good(good);
         }
@@ -236,10 +247,26 @@ async fn connect(address: SocketAddr, options: SocketOptions) -> io::Result<TcpS
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     options.apply(&socket)?;
     if let Some(bind) = options.bind_address() {
+        choose_port_at_connect(&socket);
         socket.bind((bind, 0).into()).map_err(|error| cannot_bind(bind, &error))?;
     }
     reject_self_connect(socket.connect(address).await?, address)
 }
+
+/// Makes bind(2) take no port (`IP_BIND_ADDRESS_NO_PORT` of ip(7)).
+///
+/// A port that bind(2) takes is taken for every destination. One that connect(2) takes is free for other destinations.
+#[cfg(target_os = "linux")]
+fn choose_port_at_connect(socket: &TcpSocket) {
+    use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+
+    // A kernel before Linux 4.2 does not know the option. There, bind(2) takes the port.
+    let _ = setsockopt(socket, IpBindAddressNoPort, &true);
+}
+
+/// Does nothing: here, bind(2) takes the port.
+#[cfg(not(target_os = "linux"))]
+fn choose_port_at_connect(_socket: &TcpSocket) {}
 
 /// Names the local address in the error of bind(2).
 fn cannot_bind(bind: IpAddr, error: &io::Error) -> io::Error {
@@ -250,12 +277,14 @@ fn cannot_bind(bind: IpAddr, error: &io::Error) -> io::Error {
 ///
 /// If nothing listens on a port of the ephemeral range of this machine, a dial to it can get that same port as its
 /// local port and connect to itself (the simultaneous open of RFC 9293, 3.5). A client that redials for hours gets
-/// there, and then keeps its server from binding the port.
+/// there, and then keeps its server from binding the port. The socket is reset, so that the port is free at once.
 fn reject_self_connect(stream: TcpStream, dialed: SocketAddr) -> io::Result<TcpStream> {
     let local = stream.local_addr()?;
     // The unspecified address means this machine.
     let is_same_host = local.ip() == dialed.ip() || dialed.ip().is_unspecified();
     if is_same_host && local.port() == dialed.port() {
+        // Without it, the closed socket would keep the port for a minute more (TIME_WAIT).
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         return Err(io::Error::new(
             io::ErrorKind::ConnectionRefused,
             "nothing listens there: the socket connected to itself",
@@ -328,7 +357,34 @@ mod tests {
             assert_eq!(stream.local_addr().unwrap(), stream.peer_addr().unwrap());
             let error = reject_self_connect(stream, dialed).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+            // The server can have its port at once, even without SO_REUSEADDR.
+            TcpSocket::new_v4().unwrap().bind(own).unwrap();
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn bind_takes_no_port() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let _context = runtime.enter();
+        for (socket, address) in [(TcpSocket::new_v4(), "127.0.0.1:0"), (TcpSocket::new_v6(), "[::1]:0")] {
+            let Ok(socket) = socket else { continue };
+            choose_port_at_connect(&socket);
+            if socket.bind(address.parse().unwrap()).is_ok() {
+                assert_eq!(socket.local_addr().unwrap().port(), 0, "{address}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn literal_address_needs_no_thread() {
+        let mut dialer = TcpDialer::with_addresses(["[2001:db8::1]:1", "192.0.2.1:1", "localhost:1"]);
+        for (index, expected) in ["[2001:db8::1]:1", "192.0.2.1:1"].into_iter().enumerate() {
+            let found = dialer.resolve(index).await.unwrap();
+            assert_eq!((found, dialer.lookups.len()), (vec![expected.parse().unwrap()], 0));
+        }
+        dialer.resolve(2).await.unwrap();
+        assert_eq!(dialer.lookups.len(), 3);
     }
 
     #[test]

@@ -16,7 +16,6 @@ use super::opener::Open;
 use super::resource_inner::ResourceInner;
 use super::stats::increment;
 use super::{Event, GetError};
-use crate::panics::ignore;
 use crate::runtime::has_time;
 
 /// Opens a connection within the dial timeout, for the caller that has acquired the entry and a slot.
@@ -93,7 +92,7 @@ impl<T: Send + 'static> DialAttempt<'_, T> {
     fn fail(&mut self, error: io::Error) -> GetError {
         self.is_over = true;
         let ResourceInner { pool, name, .. } = self.resource;
-        ignore(|| self.opener.failed());
+        let error = self.opener.failed(error);
         increment(&pool.counters.dials_failed);
         let error = GetError::Dial { name: Arc::clone(name), source: Arc::new(error) };
         pool.emit(|| Event::DialFailed { name: Arc::clone(name), cause: error.clone() });

@@ -7,14 +7,19 @@ use std::io;
 use std::pin::Pin;
 
 use crate::Dial;
+use crate::dial::name_address;
+use crate::panics::ignore;
 
 /// Opens what a resource lends.
 pub(super) trait Open<T>: Send {
     /// Begins to open one connection.
     fn open(&mut self) -> Pin<Box<dyn Future<Output = io::Result<T>> + Send + '_>>;
 
-    /// Hears that the last attempt has failed or was dropped, as [`Dial::dial_failed`] does.
-    fn failed(&mut self) {}
+    /// Hears that the last attempt has failed or was dropped, as [`Dial::dial_failed`] does. Returns the error, with the
+    /// address if there are several.
+    fn failed(&mut self, error: io::Error) -> io::Error {
+        error
+    }
 }
 
 /// Opens connections with the resource's own dialer.
@@ -25,9 +30,17 @@ impl<D: Dial> Open<D::Stream> for ByDialer<D> {
         Box::pin(self.0.dial())
     }
 
-    fn failed(&mut self) {
-        self.0.dial_failed();
+    fn failed(&mut self, error: io::Error) -> io::Error {
+        report_failure(&mut self.0, error)
     }
+}
+
+/// Reports a failed attempt to its dialer, and names the address in the error.
+fn report_failure<D: Dial>(dialer: &mut D, error: io::Error) -> io::Error {
+    let error = name_address(dialer, error);
+    // A panic of the program's dialer changes nothing: the attempt has failed already.
+    ignore(|| dialer.dial_failed());
+    error
 }
 
 /// Opens one connection with a dialer that belongs to the caller.
@@ -38,8 +51,8 @@ impl<D: Dial> Open<D::Stream> for ByBorrowedDialer<'_, D> {
         Box::pin(self.0.dial())
     }
 
-    fn failed(&mut self) {
-        self.0.dial_failed();
+    fn failed(&mut self, error: io::Error) -> io::Error {
+        report_failure(self.0, error)
     }
 }
 

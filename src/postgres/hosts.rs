@@ -15,7 +15,7 @@ use super::login::BoxError;
 use super::tls::TlsUpgrade;
 #[cfg(unix)]
 use crate::UnixDialer;
-use crate::dial::{BoxedDialer, BoxedStream};
+use crate::dial::{BoxedDialer, BoxedStream, address_if_several};
 use crate::{Address, Dial, Keepalive, SocketOptions, TcpDialer};
 
 /// One server, and how it is reached.
@@ -61,15 +61,34 @@ impl Host {
         Ok(stream)
     }
 
+    /// The name, whatever its dialer does.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The addresses that its dialer chooses from. A dialer of the program can have several.
+    pub(super) fn addresses(&self) -> &[Address] {
+        self.dialer.addresses()
+    }
+
+    /// The address that its dialer dialed last, if the dialer knows.
+    pub(super) fn dialed_address(&self) -> Option<&Address> {
+        self.dialer.dialed_address()
+    }
+
     /// Reports to the dialer that its last dial was of no use.
     pub(super) fn dial_failed(&mut self) {
         self.dialer.dial_failed();
     }
 }
 
+/// The name. For a dialer of the program with several addresses: the address that it dialed last.
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
+        match address_if_several(&self.dialer) {
+            Some(address) => f.write_str(&address),
+            None => f.write_str(&self.name),
+        }
     }
 }
 

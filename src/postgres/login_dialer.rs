@@ -17,9 +17,9 @@ use super::Error;
 use super::hosts::Host;
 use super::listener_shared::ListenerShared;
 use super::login::{BoxError, Login, PendingLogin};
-use crate::Dial;
 use crate::causes::WithCauses;
 use crate::dial::BoxedStream;
+use crate::{Address, Dial};
 
 /// Connects, speaks TLS, logs in and listens to all channels, at one host after the other.
 ///
@@ -35,6 +35,8 @@ pub(super) struct LoginDialer {
     pub(super) hosts: Vec<Host>,
     /// The host that the next attempt begins with.
     pub(super) next: usize,
+    /// The host that the last attempt logged in to.
+    pub(super) reached: Option<usize>,
     /// Whether each attempt tries the hosts in a random order.
     pub(super) is_random: bool,
     /// The time limit of a whole attempt.
@@ -61,10 +63,25 @@ impl Dial for LoginDialer {
         }
     }
 
+    // Each attempt tries all hosts. With one host, it tries one address of the host's dialer.
+    fn addresses(&self) -> &[Address] {
+        if let [host] = &self.hosts[..] { host.addresses() } else { &[] }
+    }
+
+    fn dialed_address(&self) -> Option<&Address> {
+        if let [host] = &self.hosts[..] { host.dialed_address() } else { None }
+    }
+
     fn dial_failed(&mut self) {
-        // With one host, the core reports its failures. With several, `attempt` has reported each of them.
-        if let [host] = &mut self.hosts[..] {
-            host.dial_failed();
+        match (self.reached.take(), &mut self.hosts[..]) {
+            // Its session ended too soon.
+            (Some(index), hosts) => {
+                self.next = (index + 1) % hosts.len();
+                hosts[index].dial_failed();
+            }
+            // The attempt failed. Of several hosts, `attempt` has reported each.
+            (None, [host]) => host.dial_failed(),
+            (None, _) => {}
         }
     }
 }
@@ -80,6 +97,7 @@ impl LoginDialer {
             order.shuffle(&mut random);
         }
         let mut failures = Vec::new();
+        self.reached = None;
         for (tried, index) in order.into_iter().enumerate() {
             // If this host fails, or if this future is dropped, the next attempt begins with the host after it.
             self.next = (index + 1) % count;
@@ -100,6 +118,7 @@ impl LoginDialer {
             match outcome {
                 Ok((stream, mut login)) => {
                     self.next = index;
+                    self.reached = Some(index);
                     login.host = host.to_string();
                     return Ok((stream, login));
                 }

@@ -75,7 +75,7 @@ fn prepare(builder: ListenerBuilder, is_single: bool) -> Result<(Builder<LoginDi
     let is_random = hosts::is_random(&config);
     // TLS is below the protocol here, so tokio-postgres has nothing to negotiate.
     config.ssl_mode(SslMode::Disable);
-    let name = hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let name = hosts.iter().map(Host::name).collect::<Vec<_>>().join(",");
     let when_full = if is_single { WhenFull::Wait } else { builder.when_full };
     let queue = MessageQueue::new(builder.queue, when_full);
     let shared = Arc::new(ListenerShared::new(queue, builder.hooks, builder.ping_timeout));
@@ -86,6 +86,7 @@ fn prepare(builder: ListenerBuilder, is_single: bool) -> Result<(Builder<LoginDi
         config,
         hosts,
         next: 0,
+        reached: None,
         is_random,
         limit: builder.dial_timeout,
     };

@@ -4,9 +4,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use crate::support::{Server, in_time, quick, refused_address, wait_for_break, wait_for_generation};
-use perconn::{Conn, Dial, Error, SocketOptions, TcpDialer, dial_fn};
+use crate::support::{
+    Recorder, Server, in_time, next_event, quick, refused_address, wait_for_break, wait_for_generation,
+};
+use perconn::{Conn, Dial, Error, Event, SocketOptions, TcpDialer, dial_fn};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -63,7 +66,7 @@ async fn dial_timeout_is_a_failure_of_its_address() {
     let (slow, good) = (Server::start().await, Server::start().await);
     let first = slow.address;
     let builder = quick(Conn::builder("gateway")).addresses([first, good.address]);
-    let builder = builder.dial_timeout(std::time::Duration::from_millis(50)).and_then(move |stream| async move {
+    let builder = builder.dial_timeout(Duration::from_millis(50)).and_then(move |stream| async move {
         if stream.peer_addr()? == first {
             std::future::pending::<()>().await;
         }
@@ -75,13 +78,170 @@ async fn dial_timeout_is_a_failure_of_its_address() {
 }
 
 #[tokio::test]
-async fn failure_of_one_of_several_addresses_names_the_address() {
-    let (one, two) = (refused_address().await, refused_address().await);
-    let error = in_time("connect", quick(Conn::builder("cluster")).addresses([one, two]).connect()).await.unwrap_err();
-    let Error::DialFailure { address, source, .. } = error else { panic!("{error:?}") };
-    assert_eq!(address, "cluster");
-    assert_eq!(source.kind(), io::ErrorKind::ConnectionRefused);
-    assert!(source.to_string().starts_with(&one.to_string()), "{source}");
+async fn address_that_accepts_and_closes_is_left_for_the_next_one() {
+    let (flapping, healthy) = (Server::start().await, Server::start().await);
+    let builder = quick(Conn::builder("cluster")).addresses([flapping.address, healthy.address]);
+    let conn = builder.stable_after(Duration::from_secs(60)).build().unwrap();
+    let dials = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&dials);
+    let closing = tokio::spawn(async move {
+        loop {
+            drop(flapping.accept().await);
+            seen.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let outcome = tokio::time::timeout(Duration::from_secs(2), healthy.accept()).await;
+    let dials = dials.load(Ordering::Relaxed);
+    closing.abort();
+    assert!(outcome.is_ok(), "{dials} dials to the address that closes, and none to the next one");
+    assert_eq!(dials, 1);
+    wait_for_generation(&conn, 2).await;
+    assert_eq!(conn.peer_addr().unwrap(), healthy.address);
+}
+
+#[tokio::test]
+async fn link_that_ended_too_soon_is_a_failure_of_its_address_on_any_dialer() {
+    use std::sync::Mutex;
+
+    struct Counting(Arc<Mutex<Vec<&'static str>>>, u32);
+
+    impl Dial for Counting {
+        type Stream = tokio::io::DuplexStream;
+
+        async fn dial(&mut self) -> io::Result<Self::Stream> {
+            self.0.lock().unwrap().push("dial");
+            self.1 += 1;
+            let (near, far) = tokio::io::duplex(64);
+            // The first link ends at once, the second after a second, the third lives on.
+            let life = match self.1 {
+                1 => Duration::ZERO,
+                2 => Duration::from_secs(1),
+                _ => Duration::from_secs(1_000_000),
+            };
+            tokio::spawn(async move {
+                tokio::time::sleep(life).await;
+                drop(far);
+            });
+            Ok(near)
+        }
+
+        fn dial_failed(&mut self) {
+            self.0.lock().unwrap().push("failed");
+        }
+    }
+
+    tokio::time::pause();
+    let calls = Arc::default();
+    let builder = quick(Conn::builder("simulated").dialer(Counting(Arc::clone(&calls), 0)));
+    let mut conn = builder.stable_after(Duration::from_secs(1)).build().unwrap();
+    for _ in 1..=2 {
+        assert_eq!(in_time("the end", conn.read(&mut [0])).await.unwrap(), 0);
+    }
+    in_time("the third link", conn.connected()).await.unwrap();
+    assert_eq!(*calls.lock().unwrap(), ["dial", "failed", "dial", "dial"]);
+}
+
+#[tokio::test]
+async fn connect_tries_each_address_once_without_a_delay() {
+    let (one, two, good) = (refused_address().await, refused_address().await, Server::start().await);
+    let (recorder, _events) = Recorder::new();
+    // A retry would come after an hour, and there is none.
+    let hour = Duration::from_secs(3600);
+    let builder = || {
+        let builder = Conn::builder("cluster").retry_min(hour).retry_max(hour).max_retries(0).logger(|_| {});
+        builder.addresses([one, two, good.address])
+    };
+    let conn = in_time("connect", builder().on_event(recorder.hook()).connect()).await.unwrap();
+    assert_eq!(conn.peer_addr().unwrap(), good.address);
+    let events = recorder.events();
+    for (event, number) in events.iter().zip(1..=2) {
+        let Event::DialFailed { attempt, retry_in, .. } = event else { panic!("{event:?}") };
+        assert_eq!((*attempt, *retry_in), (number, Some(Duration::ZERO)));
+    }
+    assert!(matches!(events[2..], [Event::Connected { generation: 1, attempt: 3, .. }]), "{events:?}");
+}
+
+#[tokio::test]
+async fn connect_to_several_addresses_names_each_with_its_cause() {
+    let (refusing, silent, unfriendly) = (refused_address().await, Server::start().await, Server::start().await);
+    let (silent, unfriendly) = (silent.address, unfriendly.address);
+    let builder = quick(Conn::builder("cluster")).addresses([refusing, silent, unfriendly]);
+    let builder = builder.dial_timeout(Duration::from_millis(50)).and_then(move |stream| async move {
+        if stream.peer_addr()? == silent {
+            std::future::pending::<()>().await;
+        }
+        Err::<TcpStream, _>(io::Error::new(io::ErrorKind::PermissionDenied, "not welcome"))
+    });
+    let (recorder, _events) = Recorder::new();
+    let error = in_time("connect", builder.on_event(recorder.hook()).connect()).await.unwrap_err();
+    let refused = io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
+    let causes = [
+        format!("{refusing}: {refused}"),
+        format!("{silent}: the dial took longer than 50ms"),
+        format!("{unfriendly}: not welcome"),
+    ];
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    let text = error.with_causes().to_string();
+    assert_eq!(text, format!("dial 3 to cluster failed: all addresses failed: {}", causes.join("; ")));
+    // The logger and the hook get one error for each dial.
+    let kinds = [io::ErrorKind::ConnectionRefused, io::ErrorKind::TimedOut, io::ErrorKind::PermissionDenied];
+    let events = recorder.events();
+    for (number, event) in events[..3].iter().enumerate() {
+        let Event::DialFailed { cause, .. } = event else { panic!("{event:?}") };
+        let text = format!("dial {} to cluster failed: {}", number + 1, causes[number]);
+        assert_eq!((cause.with_causes().to_string(), cause.kind()), (text, kinds[number]));
+    }
+    assert!(matches!(events[3..], [Event::Closed]), "{events:?}");
+}
+
+#[tokio::test]
+async fn failure_of_one_of_several_addresses_names_the_address_and_keeps_the_kernels_error() {
+    let addresses = [refused_address().await, refused_address().await];
+    let (recorder, mut events) = Recorder::new();
+    let builder = quick(Conn::builder("cluster")).addresses(addresses).on_event(recorder.hook());
+    let _conn = builder.build().unwrap();
+    for number in 0..4 {
+        let cause = next_event(&mut events, |event| match event {
+            Event::DialFailed { cause, .. } => Some(Arc::clone(cause)),
+            _ => None,
+        });
+        let cause = cause.await;
+        let Error::DialFailure { address, source, .. } = &*cause else { panic!("{cause:?}") };
+        assert_eq!(address, "cluster");
+        assert_eq!(source.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(source.to_string(), addresses[number % 2].to_string());
+        let kernel = std::error::Error::source(source).unwrap().downcast_ref::<io::Error>().unwrap();
+        assert_eq!(kernel.raw_os_error(), Some(rustix::io::Errno::CONNREFUSED.raw_os_error()));
+    }
+}
+
+#[tokio::test]
+async fn panics_of_a_dialer_about_its_addresses_do_no_harm() {
+    struct Panicking(perconn::Address);
+
+    impl Dial for Panicking {
+        type Stream = TcpStream;
+
+        async fn dial(&mut self) -> io::Result<TcpStream> {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        }
+
+        fn addresses(&self) -> &[perconn::Address] {
+            std::slice::from_ref(&self.0)
+        }
+
+        fn dialed_address(&self) -> Option<&perconn::Address> {
+            panic!("as the test wants it")
+        }
+
+        fn dial_failed(&mut self) {
+            panic!("as the test wants it")
+        }
+    }
+
+    let builder = quick(Conn::builder("own")).dialer(Panicking("host.example:1".into()));
+    let error = in_time("connect", builder.connect()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
 
 #[tokio::test]

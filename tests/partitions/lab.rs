@@ -54,7 +54,7 @@ impl Lab {
         lab.add_machines().map_err(reason_to_skip)?;
         remove_abandoned_labs();
         lab.join();
-        lab.write_hosts_file();
+        lab.write_name_files();
         Ok(lab)
     }
 
@@ -99,11 +99,13 @@ impl Lab {
     }
 
     /// Inside `ip netns exec`, the files of this folder replace those in /etc.
-    fn write_hosts_file(&self) {
+    fn write_name_files(&self) {
         let folder = Path::new("/etc/netns").join(&self.names.client);
         fs::create_dir_all(&folder).unwrap();
         let hosts = format!("127.0.0.1 localhost\n{SERVER_V6} {SERVER_NAME}\n{SERVER} {SERVER_NAME}\n");
         fs::write(folder.join("hosts"), hosts).unwrap();
+        // The server does not answer DNS. In a partition, a name that is not in the file above is a query without an end.
+        fs::write(folder.join("resolv.conf"), format!("nameserver {SERVER}\n")).unwrap();
     }
 }
 

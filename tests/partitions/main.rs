@@ -21,6 +21,7 @@ mod support;
 mod address_fails;
 mod both_ways;
 mod byte_counts;
+mod local_ports;
 mod name_changes;
 mod one_way;
 mod quiet_peers;

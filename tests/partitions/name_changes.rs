@@ -1,4 +1,4 @@
-//! Names whose addresses change, or whose first address does not serve.
+//! Names whose addresses change, whose first address does not serve, or which the resolver does not answer.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -79,4 +79,29 @@ fn address_whose_set_up_times_out_is_tried_last() {
 #[test]
 fn address_whose_set_up_fails_is_tried_last() {
     in_a_lab(async |net: &Net| with_a_useless_first_address(net, false).await);
+}
+
+#[test]
+fn resolver_that_does_not_answer_holds_one_thread() {
+    in_a_lab(async |net: &Net| {
+        net.partition();
+        let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+        let before = threads();
+        let (recorder, mut events) = Recorder::new();
+        let builder = quick(Conn::builder("unknown.test:80")).dial_timeout(T / 50).on_event(recorder.hook());
+        let conn = builder.build().unwrap();
+        for _ in 0..20 {
+            let failed = |event: &Event| match event {
+                Event::DialFailed { cause, .. } => Some(cause.kind()),
+                _ => None,
+            };
+            assert_eq!(next_event(&mut events, failed).await, io::ErrorKind::TimedOut);
+        }
+        let more = threads() - before;
+        net.print(format_args!("{more} threads more after 20 dials"));
+        assert_eq!(more, 1);
+        drop(conn);
+        // The look-up goes on for some seconds, and the runtime would wait for it.
+        std::process::exit(0);
+    });
 }

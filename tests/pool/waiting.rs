@@ -280,6 +280,19 @@ async fn next_address_is_dialed_after_a_cancelled_dial() {
 }
 
 #[tokio::test]
+async fn failure_of_one_of_several_addresses_names_the_address() {
+    let addresses = [refused_address().await, refused_address().await];
+    let pool = Pool::new(1).unwrap();
+    let resource = pool.resource_with("two addresses", perconn::TcpDialer::with_addresses(addresses)).unwrap();
+    for address in addresses {
+        let error = in_time("get", resource.get()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let text = error.with_causes().to_string();
+        assert!(text.contains(&format!(": {address}: ")), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn failure_of_a_borrowed_dialer_reaches_no_other_caller() {
     let (server, nobody) = (Server::start().await, refused_address().await);
     let pool = Pool::new(1).unwrap();

@@ -244,3 +244,36 @@ fn custom_dialer_makes_the_connections() {
         assert!(matches!(error, Error::Connect { .. }), "{error:?}");
     });
 }
+
+#[tokio::test]
+async fn host_whose_session_ended_too_soon_is_left_for_the_next_one() {
+    let (flapping, healthy) = (ScriptedServer::start().await, ScriptedServer::start().await);
+    let mut config = flapping.config_without_host();
+    for server in [&flapping, &healthy] {
+        config.host(server.address.ip().to_string()).port(server.address.port());
+    }
+    let listener = quick(config).stable_after(Duration::from_secs(60)).build().unwrap();
+    drop(flapping.accept_login().await);
+    let _peer = healthy.accept_login().await;
+    until("connected", async || listener.is_connected()).await;
+}
+
+#[tokio::test]
+async fn connect_tries_each_address_of_its_dialer_and_names_the_one_that_failed() {
+    let (one, two) = (refused_address().await, refused_address().await);
+    let server = ScriptedServer::start().await;
+    let event_log = EventLog::default();
+    let builder = quick(server.config_without_host()).on_event(event_log.hook());
+    let builder = builder.dialer(perconn::TcpDialer::with_addresses([one, two, server.address]));
+    let (listener, _peer) = tokio::join!(in_time("connect", builder.connect()), server.accept_login());
+    let _listener = listener.unwrap();
+    let causes: Vec<_> = event_log
+        .events()
+        .iter()
+        .filter_map(|event| match event {
+            Event::AttemptFailed { cause, .. } => Some(cause.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(causes, [one, two].map(|address| format!("connecting to {address} failed")));
+}
