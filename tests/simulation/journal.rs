@@ -77,6 +77,8 @@ pub struct Abandoned {
     pub last_reported: u64,
     /// The bytes that have passed until now, on all links that the handle has reported or given up.
     pub passed: Passed,
+    /// How many of these links still have a stream.
+    pub kept: usize,
 }
 
 /// How many bytes have passed on some links.

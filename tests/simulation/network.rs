@@ -119,17 +119,11 @@ impl Network {
         self.0.links.lock().unwrap().clone()
     }
 
-    /// The bytes that have passed on the links up to this number.
-    pub fn passed(&self, number: u64) -> Passed {
-        let mut passed = Passed { written: 0, read: 0 };
-        for link in self.links() {
-            let link = link.lock();
-            if link.number <= number {
-                passed.written += link.accepted.len();
-                passed.read += link.delivered;
-            }
-        }
-        passed
+    /// The bytes that have passed on the links up to this number, and how many of these links still have a stream.
+    pub fn passed(&self, number: u64) -> (Passed, usize) {
+        let links = self.links();
+        let links = &links[..number as usize];
+        (Passed::on(links), links.iter().filter(|link| !link.lock().client_dropped).count())
     }
 
     /// Whether large messages pass in reasonable time.
@@ -229,6 +223,19 @@ impl Link {
             state.end.get_or_insert(end);
             state.stalled = false;
         });
+    }
+}
+
+impl Passed {
+    /// The bytes that have passed on these links.
+    pub fn on(links: &[Link]) -> Self {
+        let (mut written, mut read) = (0, 0);
+        for link in links {
+            let link = link.lock();
+            written += link.accepted.len();
+            read += link.delivered;
+        }
+        Self { written, read }
     }
 }
 

@@ -78,7 +78,7 @@ impl Wait<'_> {
             }
         }
         if let Some(closed) = close_called {
-            let grace = if record.settings.use_case == UseCase::Shared { CLOSE_LIMIT + TICK } else { Duration::ZERO };
+            let grace = if record.settings.use_case.has_queue() { CLOSE_LIMIT + TICK } else { Duration::ZERO };
             if self.began < closed && closed + grace < self.ended {
                 return Err(format!("it went on after the close at {closed:?}"));
             }
