@@ -254,6 +254,8 @@ abandon!(Conn, ReadHalf, WriteHalf);
 
 /// A task with a whole connection.
 pub async fn use_whole(task: Task, mut conn: Conn<Stream>, mut current: CurrentMessage) -> Conn<Stream> {
+    // What the connection had reported at the last write, and whether it still knows of that write.
+    let (mut reported_at_write, mut knows_write) = (0, true);
     for _ in 0..task.operations {
         let reported_before = conn.last_reported();
         let (outcome, is_read) = match task.choices.below(22) {
@@ -265,6 +267,11 @@ pub async fn use_whole(task: Task, mut conn: Conn<Stream>, mut current: CurrentM
                 task.journal.write(Note::TookLink(task.id));
                 let (read, write) = conn.into_split();
                 conn = read.reunite(write).expect("they belong together");
+                // From here on, no write reports a break because an earlier write took only a part of a message.
+                knows_write = false;
+                if reported_at_write != reported_before {
+                    current = current.next();
+                }
                 continue;
             }
             18 => {
@@ -282,11 +289,14 @@ pub async fn use_whole(task: Task, mut conn: Conn<Stream>, mut current: CurrentM
             current = current.next();
             continue;
         }
+        if matches!(outcome, Outcome::Wrote(_)) {
+            (reported_at_write, knows_write) = (conn.last_reported(), true);
+        }
         // An older break can be reported again because an operation was cancelled. It does not concern this message.
         let is_new_break = conn.last_reported() > reported_before;
         // After a read has reported the break, a program may drop the message that it had partly written. Or it may go on
         // with it, as a `write_all` beside the read would, and then the write has to report the break, too.
-        if is_new_break && is_read && task.choices.chance(50) {
+        if is_new_break && is_read && (task.choices.chance(50) || !knows_write) {
             current = current.next();
         }
     }
