@@ -81,7 +81,7 @@ async fn dial_timeout_is_a_failure_of_its_address() {
 async fn address_that_accepts_and_closes_is_left_for_the_next_one() {
     let (flapping, healthy) = (Server::start().await, Server::start().await);
     let builder = quick(Conn::builder("cluster")).addresses([flapping.address, healthy.address]);
-    let conn = builder.stable_after(Duration::from_secs(60)).build().unwrap();
+    let mut conn = builder.stable_after(Duration::from_secs(60)).build().unwrap();
     let dials = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&dials);
     let closing = tokio::spawn(async move {
@@ -95,7 +95,8 @@ async fn address_that_accepts_and_closes_is_left_for_the_next_one() {
     closing.abort();
     assert!(outcome.is_ok(), "{dials} dials to the address that closes, and none to the next one");
     assert_eq!(dials, 1);
-    wait_for_generation(&conn, 2).await;
+    assert_eq!(in_time("the end", conn.read(&mut [0])).await.unwrap(), 0);
+    in_time("the next address", conn.connected()).await.unwrap();
     assert_eq!(conn.peer_addr().unwrap(), healthy.address);
 }
 
