@@ -66,31 +66,70 @@ mod timer;
 /// # Reconnection
 ///
 /// Each socket that was up is a *link*, numbered by its [`generation`](Conn::generation). A *break* ends a link: any
-/// I/O error on it, the peer's close or reset, an idle timeout, or [`reconnect`](Conn::reconnect). From then until
-/// the next link is up there is an *outage*. On Linux the actor notices the peer's close at once, even if no task
+/// I/O error on it, the peer's close or reset, an idle timeout, [`abandon`](Conn::abandon) or
+/// [`break_link`](Conn::break_link). From then until the next link is up there is an *outage*. On Linux the actor notices the peer's close at once, even if no task
 /// reads or writes. On other platforms the next operation notices it.
 ///
-/// The connection reports every break exactly once, before it touches the next link. As long as you get no error, you
-/// talk to the same peer as before. If several links broke while no operation ran, it reports one break after the
-/// other, up to the last 16. No read returns bytes of two links, and the rest of a failed `write_all` is never sent
-/// on the next link.
+/// The connection reports each break once, before it touches the next link. As long as you get no error, you talk to
+/// the same peer as before. If several links broke while no operation ran, it reports one break after the other, up to
+/// the last 16. No read returns bytes of two links, and the rest of a failed `write_all` is never sent on the next
+/// link. Where you drop futures, see [Timeouts and `select!`](#timeouts-and-select).
 ///
 /// Work that each new socket needs (a login, subscriptions) belongs in a [session set-up](crate::Dial::and_then). Or
 /// do it whenever an operation has reported a break.
 ///
+/// # Timeouts and `select!`
+///
+/// A timeout or a `select!` drops futures. No byte is lost by that, but the connection cannot see it. Two things are
+/// yours to say, and [`abandon`](Conn::abandon) says both.
+///
+/// *Where you are in the conversation.* A request has timed out: its answer may still come, and you would take it for
+/// the answer to the next request. After the timeout, give the link up:
+///
+/// ```
+/// # use std::{io, time::Duration};
+/// # use perconn::Conn;
+/// # use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+/// # use tokio::time::timeout;
+/// # async fn ask(conn: &mut BufReader<Conn>, request: &[u8], answer: &mut String) -> io::Result<bool> {
+/// let exchange = async {
+///     conn.write_all(request).await?;
+///     conn.read_line(answer).await
+/// };
+/// let outcome = timeout(Duration::from_secs(2), exchange).await;
+/// if !matches!(outcome, Ok(Ok(_))) {
+///     conn.get_mut().abandon(); // in time or not: nothing more of this link is read or reported
+///     conn.consume(conn.buffer().len()); // the buffer's bytes are of that link, too
+/// }
+/// # Ok(matches!(outcome, Ok(Ok(_))))
+/// # }
+/// ```
+///
+/// *Which operations are under way.* tokio's traits do not show whether a poll continues an operation or begins another
+/// one. So the connection takes a read or write that waited, or a write that sent a part, for one under way. If the
+/// other direction reports the break of that link, the next operation in this direction reports the same break once
+/// more. In a loop over `select!`, call `abandon` after each error: then every link is reported once. Without it,
+/// compare [`Error::generation`] with the last one that you have handled.
+///
+/// Complete programs, each of 40 lines, are in `examples/`: `request_timeout`, `heartbeat_select`, and the same
+/// exchange over [`Sessions`](crate::Sessions) (`request_session`) and over frames (`request_framed`).
+///
 /// # Data loss
 ///
 /// A write that returned `Ok` has handed its bytes to the kernel, as on a `TcpStream`. (On a stream that is not a
-/// socket, such as one of TLS, a flush has.) Only an answer from the peer proves more.
+/// socket, such as one of TLS, a flush has.) The peer's kernel may never get them, and the peer's program may never read
+/// what its kernel got. **Only an answer from the peer proves that it has read something.** If no message may be lost,
+/// number the messages, have the peer answer, and send again what has no answer after a break.
 ///
 /// Once the peer's close or reset has reached this machine, the next write fails instead of losing its bytes. Each
 /// write checks what the kernel has reported to the runtime. On Linux, the first write in each tick of the kernel's
 /// coarse clock (1 to 10 ms) also asks the kernel itself, so a busy runtime hides a close for no longer than that. A
 /// peer that closes only its sending side and goes on reading counts as closed, too.
 ///
-/// Data in flight when the peer closes is lost, and the next operation reports the break. On Linux the error says how
-/// many bytes that may be, in `unacknowledged` of [`Error::IoError`]: all bytes before them have reached the peer's
-/// machine.
+/// Data in flight when the peer closes is lost, and the next operation reports the break. On Linux,
+/// `unacknowledged` of [`Error::IoError`] says how many bytes the peer's *kernel* had not acknowledged. All bytes before
+/// them have reached the peer's machine, but not necessarily its program: what a killed server had not read is lost as
+/// well, and not counted.
 ///
 /// A peer that vanishes silently is noticed when the kernel gives up on it, which takes a quarter of an hour or more.
 /// Set [`keepalive`](Builder::keepalive), [`user_timeout`](Builder::user_timeout) or
@@ -107,8 +146,9 @@ mod timer;
 /// `lines`, or a `Framed` of tokio-util, would put half a line of one link before the first line of the next. A
 /// `BufWriter` or the sink of a `Framed` would send the rest of the old message first at its next flush.
 ///
-/// After such a wrapper has reported a break, discard its buffered bytes or make a new one. Take an end of the stream
-/// in the middle of a line for a break. A tunnel ([`copy_bidirectional`](tokio::io::copy_bidirectional)) has no
+/// After such a wrapper has reported a break, discard its buffered bytes or make a new one. Set
+/// [`close_as_error`](Builder::close_as_error), so that the peer's close is such an error, too, and not the end of
+/// `lines`. A tunnel ([`copy_bidirectional`](tokio::io::copy_bidirectional)) has no
 /// caller to report to and should not run over a `Conn`.
 ///
 /// # Two tasks
@@ -116,10 +156,6 @@ mod timer;
 /// A whole connection is one handle. With [`tokio::io::split`] two tasks can share it, but the promise is weaker. Each
 /// operation that waited when the link broke ends with the error. A direction in which no operation was under way may
 /// not report the break. [`into_split`](Conn::into_split) makes two handles, and each reports every break.
-///
-/// tokio's traits do not show whether a poll continues an operation or begins another one. Suppose a waiting read is
-/// cancelled and a write then reports the break: the next read reports the same break once more. The same holds for a
-/// write that was cancelled while it waited or after a part of its bytes.
 ///
 /// # Shutdown
 ///

@@ -56,9 +56,13 @@ pub enum Error {
         generation: u64,
         /// How many of the bytes written on this link the peer's kernel had not acknowledged when it broke.
         ///
-        /// At most these bytes did not reach the peer's machine. They may have arrived with only the acknowledgement
-        /// lost, so bytes that you send again can arrive twice. All bytes before them did arrive, but the peer's
-        /// *program* may not have read them. Bytes of the session set-up are counted, too.
+        /// This is about the peer's machine, not its program. At most these bytes did not reach the machine; all bytes
+        /// before them did. What its *program* had not read is not known, and zero here does not mean that nothing is
+        /// lost: a server that is killed loses all that its kernel had received for it. Only an answer from the peer
+        /// proves that it has read something.
+        ///
+        /// The bytes counted here may have arrived with only the acknowledgement lost, so bytes that you send again can
+        /// arrive twice. Bytes of the session set-up are counted, too.
         ///
         /// Known for TCP on Linux. `None` elsewhere, and for streams that are not a `TcpStream`.
         unacknowledged: Option<u64>,

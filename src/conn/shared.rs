@@ -63,8 +63,11 @@ mod writer;
 /// hands over its bytes only when there is room. The future of such a call is like the guard of a mutex: do not keep
 /// it without polling it, because the jobs after it wait.
 ///
-/// A clone that only writes may never report a break. If the kernel had taken bytes that the peer never received, only
-/// [`on_event`](crate::Builder::on_event) or a clone that reads shows it. If the stream is not a socket, each job is
+/// `Ok` means that this machine's kernel has taken the job, and not that the peer has read it. A clone that only writes
+/// may never report a break: what the kernel had taken and the peer never read is lost without an error, and
+/// `unacknowledged` does not count what the peer's kernel had received. [`on_event`](crate::Builder::on_event), or a
+/// clone that reads, shows that a link broke. If no job may be lost, have the peer answer and send again what has no
+/// answer. If the stream is not a socket, each job is
 /// flushed before it is done, and a job that a break finds unflushed fails, too.
 ///
 /// In an outage, [`WhenDown::WaitFor`](crate::WhenDown::WaitFor) gives each job a time of its own, and
@@ -139,7 +142,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
 
     /// Writes all of `bytes` as one job.
     ///
-    /// `Ok` means that the kernel has taken all of them, on a link that was not known to be broken.
+    /// `Ok` means that this machine's kernel has taken all of them, on a link that was not known to be broken. It does not
+    /// mean that the peer has read them; see [Writing](SharedConn#writing).
     ///
     /// # Errors
     ///

@@ -97,8 +97,8 @@ impl<S> ReadHalf<S> {
 
     /// Gives the link up for this half; see [`Conn::abandon`].
     ///
-    /// If it breaks the link, the other half reports that break. To give a link up with both halves, call it on both:
-    /// the second call finds the link broken and forgets it.
+    /// If it breaks the link, the other half reports that break. To give a link up with both halves, call it on the
+    /// [`WriteHalf`] first and then here: this call forgets the break. Or [`reunite`](ReadHalf::reunite) them.
     #[doc(alias("reconnect", "reset", "disconnect", "cancel"))]
     pub fn abandon(&mut self) {
         self.handle.abandon(&mut self.dir);

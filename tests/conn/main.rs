@@ -12,6 +12,7 @@ mod support;
 // The promises of the README.
 mod breaks_reported_once;
 mod cancel_safety;
+mod clean_cut;
 mod good_neighbour;
 mod no_lost_wakeups;
 mod no_torn_frames;
@@ -28,7 +29,9 @@ mod split;
 
 // Settings, hooks, dials and streams.
 mod bad_input;
+mod close_as_error;
 mod custom_streams;
+mod dial_now;
 mod dialers;
 mod events;
 mod failed_dials;

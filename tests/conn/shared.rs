@@ -6,6 +6,7 @@
 mod closing;
 mod jobs;
 mod outages;
+mod panicking_callers;
 mod reads;
 mod runtimes;
 mod scripted_streams;

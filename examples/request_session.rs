@@ -1,0 +1,39 @@
+//! Request and response over `Sessions`: a session ends with its link, and so do the late answers.
+//!
+//! ```text
+//! cargo run --features session --example request_session -- 127.0.0.1:7777     # answered by `--example echo_server`
+//! ```
+
+use std::{io, time::Duration};
+
+use perconn::{Conn, Session, Sessions};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::time::timeout;
+
+pub async fn ask(session: &mut BufReader<Session>, request: &str) -> io::Result<String> {
+    session.write_all(format!("{request}\n").as_bytes()).await?;
+    let mut answer = String::new();
+    session.read_line(&mut answer).await?;
+    // A session ends like a `TcpStream`: half a line has no line end.
+    if answer.ends_with('\n') { Ok(answer) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Asks one request after the other, each until it has an answer. The server can get a request more than once.
+pub async fn run(mut sessions: Sessions, limit: Duration, mut on_answer: impl FnMut(&str)) -> io::Result<()> {
+    let mut number = 1;
+    loop {
+        let mut session = BufReader::new(sessions.next().await?);
+        // After a timeout or an error, the next session begins. That breaks the link of this one.
+        while let Ok(Ok(answer)) = timeout(limit, ask(&mut session, &format!("request {number}"))).await {
+            on_answer(&answer);
+            number += 1;
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".into());
+    let sessions = Sessions::new(Conn::builder(address).build()?);
+    run(sessions, Duration::from_secs(2), |answer| print!("{answer}")).await
+}
