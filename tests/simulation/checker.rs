@@ -30,6 +30,8 @@ pub struct Findings {
     pub violations: Vec<String>,
     pub operations: usize,
     pub breaks: usize,
+    pub abandons: usize,
+    pub answers: usize,
 }
 
 /// When one link was up, by the events.
@@ -53,6 +55,8 @@ impl Findings {
             match entry.note {
                 Note::Began(..) => findings.operations += 1,
                 Note::Event(Event::Disconnected { .. }) => findings.breaks += 1,
+                Note::Abandoned(..) => findings.abandons += 1,
+                Note::Answer { .. } => findings.answers += 1,
                 _ => {}
             }
         }

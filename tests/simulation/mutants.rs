@@ -290,8 +290,32 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a failed dial that does not count against its address",
         file: "src/actor.rs",
-        original: "ignore(|| self.dialer.dial_failed());",
-        broken: "",
+        original: "self.count_against_address();\n                ActorEvent::DialFailed(SharedIoError::new(error))",
+        broken: "ActorEvent::DialFailed(SharedIoError::new(error))",
+    },
+    Mutant {
+        name: "a short link that does not count against its address",
+        file: "src/actor.rs",
+        original: "matches!(action, Action::MoveOn(_))",
+        broken: "false",
+    },
+    Mutant {
+        name: "a stable link that counts against its address",
+        file: "src/actor.rs",
+        original: "matches!(action, Action::MoveOn(_))",
+        broken: "true",
+    },
+    Mutant {
+        name: "a connect that leaves out the last address",
+        file: "src/actor/rules.rs",
+        original: "outage.attempt < count",
+        broken: "outage.attempt + 1 < count",
+    },
+    Mutant {
+        name: "a connect that dials an address twice",
+        file: "src/actor/rules.rs",
+        original: "outage.attempt < count",
+        broken: "outage.attempt <= count",
     },
 ];
 

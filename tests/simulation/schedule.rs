@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::choices::Choices;
-use crate::client::{self, Abandon, CurrentMessage, Task};
+use crate::client::{self, Abandon, Control, CurrentMessage, Task};
 use crate::journal::{Entry, HandleId, Journal, LogLine, Note};
 use crate::network::{FaultRates, Link, Network, Stream};
 use crate::server::{Dialer, Servers, Simulated};
@@ -384,6 +384,9 @@ async fn end_whole(ending: Ending, task: &Task, mut conn: Conn<Stream>) {
         Ending::DropAfter => return,
         Ending::ShutdownAfter => {
             task.shutdown(&mut conn).await;
+            if task.choices.chance(30) {
+                conn.give_up_link(task);
+            }
             task.read_to_end(&mut conn).await;
         }
         Ending::CloseAfter | Ending::CloseAmid(_) => close_and_note(&task.journal, conn.close()).await,
@@ -394,6 +397,10 @@ async fn end_whole(ending: Ending, task: &Task, mut conn: Conn<Stream>) {
         task.read(&mut conn).await;
         task.write(&mut conn, &mut current).await;
         task.flush(&mut conn, &mut current).await;
+        conn.control(task).await;
+        if task.choices.chance(30) {
+            conn.give_up_link(task);
+        }
     }
 }
 
@@ -410,6 +417,9 @@ async fn end_halves(
         Ending::DropAfter => return,
         Ending::ShutdownAfter => {
             writing.shutdown(&mut write).await;
+            if reading.choices.chance(30) {
+                read.give_up_link(reading);
+            }
             reading.read_to_end(&mut read).await;
         }
         Ending::CloseAfter | Ending::CloseAmid(_) => close_and_note(&writing.journal, write.close()).await,
@@ -419,5 +429,9 @@ async fn end_halves(
         reading.read(&mut read).await;
         writing.write(&mut write, &mut current).await;
         writing.flush(&mut write, &mut current).await;
+        write.control(writing).await;
+        if writing.choices.chance(30) {
+            write.give_up_link(writing);
+        }
     }
 }
