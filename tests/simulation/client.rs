@@ -281,7 +281,7 @@ pub async fn use_whole(task: Task, mut conn: Conn<Stream>, mut current: CurrentM
             }
             _ => {
                 conn.control(&task).await;
-                if task.choices.chance(10) {
+                if task.choices.chance(40) {
                     conn.give_up_link(&task);
                     current = current.next();
                 }

@@ -258,7 +258,7 @@ const MUTANTS: &[Mutant] = &[
         broken: "self.at = earliest;",
     },
     Mutant {
-        name: "a dial_now that counts from the beginning of the last dial",
+        name: "a dial_now that does not know when the last dial ended",
         file: "src/actor.rs",
         original: "next_dial.last_ended = Instant::now();",
         broken: "if state.attempts() == u32::MAX { next_dial.last_ended = Instant::now(); }",
