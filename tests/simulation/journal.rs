@@ -66,7 +66,7 @@ pub enum Note {
 }
 
 /// One call of `abandon`, and the links at that moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Abandoned {
     /// The link that was up before and after the call.
     pub before: Option<u64>,
@@ -77,8 +77,8 @@ pub struct Abandoned {
     pub last_reported: u64,
     /// The bytes that have passed until now, on all links that the handle has reported or given up.
     pub passed: Passed,
-    /// How many of these links still have a stream.
-    pub kept: usize,
+    /// Which of these links still have a stream.
+    pub kept: Vec<u64>,
 }
 
 /// How many bytes have passed on some links.

@@ -216,6 +216,12 @@ const MUTANTS: &[Mutant] = &[
         broken: "",
     },
     Mutant {
+        name: "an abandon that keeps the stream in use",
+        file: "src/conn/handle.rs",
+        original: "if self.used() <= self.last_reported { self.link.take() } else { None }",
+        broken: "None",
+    },
+    Mutant {
         name: "a break_link for whichever link is up",
         file: "src/conn_state.rs",
         original: "generation == inner.generation",
@@ -236,8 +242,20 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a break_link that the actor does not hear of",
         file: "src/conn_state.rs",
-        original: "let fault = self.break_newest(inner, Op::Read, Cause::Requested);\n            inner.send(Command::Redial(fault));",
-        broken: "self.break_newest(inner, Op::Read, Cause::Requested);",
+        original: "if self.is_live(inner.generation) {\n            let fault = self.break_newest(inner, Op::Read, Cause::Requested);\n            inner.send(Command::Redial(fault));\n        }",
+        broken: "if self.is_live(inner.generation) { self.break_newest(inner, Op::Read, Cause::Requested); }",
+    },
+    Mutant {
+        name: "a break_link that breaks a broken link again",
+        file: "src/conn_state.rs",
+        original: "if self.is_live(inner.generation) {\n            let fault = self.break_newest(inner, Op::Read, Cause::Requested);\n            inner.send(Command::Redial(fault));\n        }",
+        broken: "if inner.generation > 0 { let fault = self.break_newest(inner, Op::Read, Cause::Requested); inner.send(Command::Redial(fault)); }",
+    },
+    Mutant {
+        name: "a break by the program that is reported as what the stream shows after it",
+        file: "src/fault.rs",
+        original: "(Cause::Requested | Cause::IdleTimeout(_), _) => false,",
+        broken: "(Cause::Requested, Cause::Failed(_) | Cause::PeerClosed) if IS_ON => true,\n            (Cause::Requested | Cause::IdleTimeout(_), _) => false,",
     },
     Mutant {
         name: "a dial_now that does nothing",
@@ -276,6 +294,18 @@ const MUTANTS: &[Mutant] = &[
         broken: "{ next_dial.at = after(self.next_delay(Pace::Backoff)); next_dial.shorten(self.backoff.shortest()) }",
     },
     Mutant {
+        name: "a dial_now that gives the retries back",
+        file: "src/actor/rules.rs",
+        original: "(Self::BackingOff(_), Input::DialNow) => (self, Action::ShortenDelay),",
+        broken: "(Self::BackingOff(outage), Input::DialNow) if IS_ON => (Self::BackingOff(Outage { retries: 0, ..outage }), Action::ShortenDelay),\n            (Self::BackingOff(_), Input::DialNow) => (self, Action::ShortenDelay),",
+    },
+    Mutant {
+        name: "a dial_now that drops the dial under way",
+        file: "src/actor/rules.rs",
+        original: "(Self::BackingOff(outage), Input::DelayElapsed) => (Self::Dialing(outage), Action::Dial),",
+        broken: "(Self::Dialing(outage), Input::DialNow) if IS_ON => (Self::Dialing(outage), Action::Dial),\n            (Self::BackingOff(outage), Input::DelayElapsed) => (Self::Dialing(outage), Action::Dial),",
+    },
+    Mutant {
         name: "a close after a shutdown that is an error",
         file: "src/fault.rs",
         original: "self.is_last || !close_as_error",
@@ -310,6 +340,12 @@ const MUTANTS: &[Mutant] = &[
         file: "src/actor/rules.rs",
         original: "outage.attempt < count",
         broken: "outage.attempt + 1 < count",
+    },
+    Mutant {
+        name: "a connect after which any failed dial is the last",
+        file: "src/actor/rules.rs",
+        original: "Some(_) if outage.generation == 0 =>",
+        broken: "Some(_) if outage.generation == 0 || IS_ON =>",
     },
     Mutant {
         name: "a connect that dials an address twice",

@@ -119,11 +119,12 @@ impl Network {
         self.0.links.lock().unwrap().clone()
     }
 
-    /// The bytes that have passed on the links up to this number, and how many of these links still have a stream.
-    pub fn passed(&self, number: u64) -> (Passed, usize) {
+    /// The bytes that have passed on the links up to this number, and which of these links still have a stream.
+    pub fn passed(&self, number: u64) -> (Passed, Vec<u64>) {
         let links = self.links();
         let links = &links[..number as usize];
-        (Passed::on(links), links.iter().filter(|link| !link.lock().client_dropped).count())
+        let kept = links.iter().map(Link::lock).filter(|link| !link.client_dropped).map(|link| link.number);
+        (Passed::on(links), kept.collect())
     }
 
     /// Whether large messages pass in reasonable time.

@@ -13,7 +13,7 @@ use perconn::{Error, Event};
 use super::Findings;
 use crate::journal::{Abandoned, End, HandleId, Note, Operation, Outcome, Refusal};
 use crate::network::Link;
-use crate::schedule::Record;
+use crate::schedule::{Record, UseCase};
 
 /// How many breaks the connection remembers for a handle that has not reported them yet.
 const REMEMBERED: u64 = 16;
@@ -126,8 +126,19 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
             }
             Note::Abandoned(id, abandoned) => {
                 let handle = handles.entry(*id).or_insert_with(new_handle);
-                if let Err(text) = handle.abandon(*id, abandoned) {
+                if let Err(text) = handle.abandon(abandoned) {
                     findings.add(entry.at, format!("{id:?} abandon: {text}"));
+                }
+                // A half that a shared connection writes through reports breaks to nobody.
+                let others = match record.settings.use_case {
+                    UseCase::Halves => vec![HandleId::ReadHalf, HandleId::WriteHalf],
+                    UseCase::ReaderAndShared => continue,
+                    _ => vec![*id],
+                };
+                let last_reported = |id| handles.get(id).map_or(0, |handle: &Handle| handle.last_reported);
+                let given_up_by_all = others.iter().map(last_reported).min().unwrap_or(0);
+                if let Some(link) = abandoned.kept.iter().find(|link| **link <= given_up_by_all) {
+                    findings.add(entry.at, format!("{id:?} abandon: the stream of link {link} was kept"));
                 }
             }
             _ => {}
@@ -259,8 +270,8 @@ impl Handle {
     }
 
     /// The program gives the link up.
-    fn abandon(&mut self, id: HandleId, abandoned: &Abandoned) -> Result<(), String> {
-        let Abandoned { before, after, newest, last_reported, kept, .. } = *abandoned;
+    fn abandon(&mut self, abandoned: &Abandoned) -> Result<(), String> {
+        let Abandoned { before, after, newest, last_reported, .. } = *abandoned;
         let reported_before = self.last_reported;
         // No operation is under way any more.
         self.last_reported = last_reported;
@@ -276,8 +287,6 @@ impl Handle {
             _ if last_reported != newest - u64::from(after.is_some()) => {
                 Err(format!("breaks up to {last_reported} are forgotten; the newest link is {newest}"))
             }
-            // The halves share their streams.
-            _ if id == HandleId::Whole && kept > 0 => Err(format!("it keeps the streams of {kept} links")),
             _ => Ok(()),
         }
     }
