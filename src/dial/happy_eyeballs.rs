@@ -148,6 +148,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn first_attempt_starts_in_the_first_poll_without_a_timer() {
+        // Between two ticks of the timer: a sleep of no time would end at the next one.
+        tokio::time::advance(Duration::from_micros(500)).await;
         let begun = RefCell::new(Vec::new());
         let mut outcome = pin!(race(addresses(&["192.0.2.1:1", "192.0.2.2:1"]), |address| {
             begun.borrow_mut().push(address.ip().to_string());

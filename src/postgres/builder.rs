@@ -116,7 +116,8 @@ impl ListenerBuilder {
 
     /// How long a connection must live before the delays and [`max_retries`](ListenerBuilder::max_retries) start over.
     ///
-    /// Defaults to 10 seconds. With zero, every connection that completes the login counts as stable.
+    /// Defaults to 10 seconds. With several hosts, the attempt after a shorter connection begins with the next host.
+    /// With zero, every connection that completes the login counts as stable.
     pub fn stable_after(mut self, life: Duration) -> Self {
         self.stable_after = life;
         self
@@ -207,7 +208,9 @@ impl ListenerBuilder {
 
     /// Makes the connections with a dialer of your own.
     ///
-    /// It replaces the hosts, the ports, TLS and the socket options of the configuration.
+    /// It replaces the hosts, the ports, TLS and the socket options of the configuration. If it has several
+    /// [addresses](Dial::addresses), each attempt is at one of them, and [`connect`](ListenerBuilder::connect) makes one
+    /// attempt at each until one succeeds. Errors then name the address as the host.
     pub fn dialer(mut self, dialer: impl Dial) -> Self {
         self.dialer = Some(BoxedDialer::new(dialer));
         self

@@ -253,9 +253,14 @@ async fn host_whose_session_ended_too_soon_is_left_for_the_next_one() {
         config.host(server.address.ip().to_string()).port(server.address.port());
     }
     let listener = quick(config).stable_after(Duration::from_secs(60)).build().unwrap();
-    drop(flapping.accept_login().await);
+    let closing = tokio::spawn(async move {
+        loop {
+            drop(flapping.accept_login().await);
+        }
+    });
     let _peer = healthy.accept_login().await;
     until("connected", async || listener.is_connected()).await;
+    closing.abort();
 }
 
 #[tokio::test]
