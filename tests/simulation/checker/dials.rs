@@ -192,6 +192,8 @@ impl DialChecker<'_> {
                 if self.settings.connects && self.generation == 0 {
                     return self.next_of_first_dials(at, *retry_in);
                 }
+                let is_last = self.settings.max_retries == Some(self.retries);
+                expect(retry_in.is_some() || is_last, "a failed dial that no other follows")?;
                 self.back_off(at, *retry_in, false)
             }
             Event::Disconnected { generation, lived, retry_in, .. } => {
