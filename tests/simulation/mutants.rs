@@ -348,6 +348,12 @@ const MUTANTS: &[Mutant] = &[
         broken: "Some(_) if outage.generation == 0 || IS_ON =>",
     },
     Mutant {
+        name: "an abandon after a shutdown that dials again",
+        file: "src/conn_state/inner.rs",
+        original: "is_last: self.is_shutting_down,",
+        broken: "is_last: self.is_shutting_down && !(IS_ON && op == Op::Read),",
+    },
+    Mutant {
         name: "a connect that dials an address twice",
         file: "src/actor/rules.rs",
         original: "outage.attempt < count",

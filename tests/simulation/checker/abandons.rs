@@ -9,23 +9,28 @@ use std::time::Duration;
 use perconn::{Error, Event};
 
 use super::Findings;
-use crate::journal::{BreakLink, HandleId, Note, Passed};
+use crate::journal::{BreakLink, HandleId, Note, Operation, Passed};
 use crate::schedule::Record;
 
 pub(super) fn check(record: &Record, findings: &mut Findings) {
     // The links that the program broke, and those whose event says so.
     let (mut broken, mut said) = (HashSet::new(), HashSet::new());
+    // The link that the program broke after a shutdown: no other follows.
+    let (mut is_shut_down, mut last) = (false, None);
     for entry in &record.entries {
         match &entry.note {
+            Note::Finished(_, Operation::Shutdown, _) => is_shut_down = true,
             Note::BreakLink(BreakLink { generation, before, after }) => {
                 let expected = before.filter(|live| live != generation);
                 if *after != expected {
                     findings.add(entry.at, format!("break_link({generation}): {before:?} was up, and now {after:?}"));
                 }
                 broken.extend(before.filter(|_| after.is_none()));
+                last = last.or(before.filter(|_| is_shut_down));
             }
             Note::Abandoned(id, abandoned) => {
                 broken.extend(abandoned.before.filter(|_| abandoned.after.is_none()));
+                last = last.or(abandoned.before.filter(|_| is_shut_down));
                 let Some(links) = record.links.get(..abandoned.last_reported as usize) else { continue };
                 let (then, now) = (abandoned.passed, Passed::on(links));
                 // A write half gives up what it writes, and the read half may still read.
@@ -34,7 +39,10 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
                     findings.add(entry.at, format!("{id:?}: on links that were given up, {then:?} became {now:?}"));
                 }
             }
-            Note::Event(Event::Disconnected { generation, cause, .. }) => {
+            Note::Event(Event::Disconnected { generation, cause, retry_in, .. }) => {
+                if last == Some(*generation) && retry_in.is_some() {
+                    findings.add(entry.at, format!("a dial is to follow link {generation}, the last one"));
+                }
                 let Error::IoError { source, .. } = &**cause else { continue };
                 let is_said = source.to_string() == "the program broke the link";
                 said.extend(is_said.then_some(*generation));

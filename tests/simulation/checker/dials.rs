@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{Findings, TICK};
-use crate::journal::{LogLine, Note};
+use crate::journal::{LogLine, Note, Operation};
 use crate::schedule::{Record, Settings};
 
 /// The state of the connection, by its events.
@@ -115,13 +115,18 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
     let (mut logged, mut expected) = (Vec::new(), Vec::new());
     let (mut panics, mut panics_logged) = (0, 0);
     let mut closed = None;
+    let mut is_shut_down = false;
     for entry in &record.entries {
         let at = entry.at;
         match &entry.note {
             Note::DialNow { is_up } => dials.dial_now(at, *is_up),
             Note::CloseCalled => closed = closed.or(Some((at, false))),
             Note::CloseDone => closed = closed.map(|(at, _)| (at, true)),
+            Note::Finished(_, Operation::Shutdown, _) => is_shut_down = true,
             Note::DialBegan(server) => {
+                if is_shut_down {
+                    findings.add(at, "a dial after the shutdown");
+                }
                 if let Err(text) = dials.servers.dial(*server) {
                     findings.add(at, text);
                 }
