@@ -5,7 +5,7 @@
 //! cargo run --features blocking --example blocking_client -- --connect 192.0.2.1:7777   # an echo server of yours
 //! ```
 //!
-//! The client repeats a request that got no answer: see `ask`.
+//! The client repeats a request that got no answer: see `run`.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -52,49 +52,39 @@ fn run(address: &str) -> io::Result<()> {
         // Short, so that there is something to see. Against a server that others use as well, keep the defaults.
         .retry_min(Duration::from_millis(50))
         .retry_max(Duration::from_secs(1))
+        // In the middle of an answer, the server's close is a break like any other.
+        .close_as_error(true)
         .logger(|_| {})
         .connect_blocking()?;
-    // An answer that does not come is no break. Here, it is made one.
+    // An answer that does not come is no break.
     conn.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut conn = BufReader::new(conn);
     for number in 1..=QUESTIONS {
-        let answer = ask(&mut conn, &format!("question {number}\n"))?;
+        let question = format!("question {number}\n");
+        // Asks until there is an answer. (The server may get a question twice.)
+        let answer = loop {
+            match ask(&mut conn, &question) {
+                Ok(answer) => break answer,
+                // It is over: closed, or given up.
+                Err(error) if Error::of(&error).is_some_and(Error::is_final) => return Err(error),
+                Err(error) => say(format_args!("error: {}", chain(&error)))?,
+            }
+            // A late answer must not pass for the next one. After a break, there is nothing to abandon.
+            conn.get_mut().abandon();
+            // Nor must the bytes of the old link that are left in the buffer.
+            conn = BufReader::new(conn.into_inner());
+        };
         say(format_args!("link {}: {}", conn.get_ref().generation(), answer.trim_end()))?;
         thread::sleep(Duration::from_millis(50));
     }
     say(format_args!("{QUESTIONS} answers, {} links", conn.get_ref().generation()))
 }
 
-/// Asks until there is an answer. (The server may get a question twice.)
-fn ask(conn: &mut BufReader<Conn>, question: &str) -> io::Result<String> {
-    loop {
-        match ask_once(conn, question) {
-            // It is over: closed, or given up.
-            Err(error) if Error::of(&error).is_some_and(Error::is_final) => return Err(error),
-            Err(error) => {
-                say(format_args!("error: {}", chain(&error)))?;
-                if error.kind() == ErrorKind::WouldBlock {
-                    // A late answer must not be taken for the next one. The next operation reports this break.
-                    conn.get_ref().reconnect();
-                }
-                // What is left of the old link's bytes must not pass for the new link's.
-                let left = conn.buffer().len();
-                conn.consume(left);
-            }
-            Ok(answer) => return Ok(answer),
-        }
-    }
-}
-
 /// One question and its answer on one link.
-fn ask_once(conn: &mut BufReader<Conn>, question: &str) -> io::Result<String> {
+fn ask(conn: &mut BufReader<Conn>, question: &str) -> io::Result<String> {
     conn.get_mut().write_all(question.as_bytes())?;
     let mut answer = String::new();
     conn.read_line(&mut answer)?;
-    if !answer.ends_with('\n') {
-        // The server has closed the connection, which is a break like any other.
-        return Err(io::Error::new(ErrorKind::UnexpectedEof, "the stream ended before the answer did"));
-    }
     Ok(answer)
 }
 

@@ -6,8 +6,7 @@
 //! cargo run --example echo_client -- --help
 //! ```
 //!
-//! A [`Conn`] reports each break of its link once, by an ordinary error or the end of the stream, and the next
-//! operation works on a fresh link. It cannot know which of the sent bytes have arrived. So this client numbers its
+//! A [`Conn`] reports each break of its link once, by an ordinary error, and the next operation works on a fresh link. It cannot know which of the sent bytes have arrived. So this client numbers its
 //! messages and takes the echo of a message as the proof. After a break it repeats the message that has no echo yet. See
 //! `Client::deliver`.
 //!
@@ -155,6 +154,8 @@ impl Client {
             .retry_min(Duration::from_millis(100))
             .retry_max(Duration::from_secs(1))
             .stable_after(Duration::from_millis(500))
+            // In the middle of an echo, the server's close is a break like any other.
+            .close_as_error(true)
             // The events say what the default logger says, and more.
             .logger(|_| {})
             .on_event(move |event| show(event, &event_screen))
@@ -206,10 +207,10 @@ impl Client {
         if let Ok(outcome) = timeout(ECHO_TIMEOUT, self.read_echo(line)).await {
             return outcome;
         }
-        // A machine that is cut off breaks no link. Only the program can know that an answer is overdue.
-        self.say(Color::Red, "no echo", format_args!("for {ECHO_TIMEOUT:?}, so the client breaks the link"));
-        self.conn.get_ref().reconnect();
-        self.read_echo(line).await
+        // A machine that is cut off breaks no link. Only the program can know that an answer is overdue. What may still
+        // arrive on this link is not the answer to the next message.
+        self.conn.get_mut().abandon();
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("no echo for {ECHO_TIMEOUT:?}, so the link is abandoned")))
     }
 
     async fn read_echo(&mut self, line: &str) -> io::Result<()> {
@@ -220,11 +221,6 @@ impl Client {
             let text = String::from_utf8_lossy(&bytes);
             if text == line {
                 return Ok(());
-            }
-            if !text.ends_with('\n') {
-                // A read of no bytes: the server has closed the connection, which is a break like any other.
-                let rest = if text.is_empty() { String::new() } else { format!(" after half a line, {text:?}") };
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the stream ended{rest}")));
             }
             self.say(Color::Yellow, "ignored", format_args!("{text:?}, which is no echo"));
         }

@@ -73,8 +73,10 @@ async fn run() -> Result<(), Box<dyn Error>> {
             }
             Err(error @ FramedError::Codec(_)) => {
                 say(format_args!("error     {error}: {}", chain(&error)));
-                // After a bad line the rest of this link cannot be trusted.
-                lines.reconnect();
+                // After a bad line the rest of this link cannot be trusted. No break is reported for a link that the
+                // program abandons, so it subscribes here.
+                lines.abandon();
+                subscribe(&mut lines).await?;
             }
             Err(error) => say(format_args!("error     {error}: {}", chain(&error))),
         }

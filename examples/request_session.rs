@@ -10,6 +10,7 @@ use perconn::{Conn, Session, Sessions};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
+/// One request and its answer.
 pub async fn ask(session: &mut BufReader<Session>, request: &str) -> io::Result<String> {
     session.write_all(format!("{request}\n").as_bytes()).await?;
     let mut answer = String::new();

@@ -195,14 +195,25 @@ impl<D: Dial> Actor<D> {
         debug(format_args!("dial {} to {}", outage.attempt, self.conn_state.address));
         let dial = dial_and_set_up(&mut self.dialer, self.dial_timeout, self.options.as_deref().copied());
         let event = until_command(&self.conn_state, state, &self.limits, dial).await;
-        event.unwrap_or_else(|outcome| match outcome {
+        let event = event.unwrap_or_else(|outcome| match outcome {
             Ok(stream) => ActorEvent::Dialed(stream),
             Err(error) => {
                 let error = name_address(&self.dialer, error);
                 self.count_against_address();
                 ActorEvent::DialFailed(SharedIoError::new(error))
             }
-        })
+        });
+        self.log_warning();
+        event
+    }
+
+    /// Logs what the dialer has to say about the last dial.
+    fn log_warning(&mut self) {
+        let mut warning = None;
+        ignore(|| warning = self.dialer.take_warning());
+        if let Some(warning) = warning {
+            self.log(&Arc::new(warning));
+        }
     }
 
     /// Waits before the next dial. A close ends the delay, and `dial_now` cuts it short.
@@ -278,7 +289,7 @@ impl<D: Dial> Actor<D> {
         // The connection can have been closed while the hooks ran.
         if self.conn_state.end(end) {
             self.conn_state.publish();
-            self.log(&self.conn_state.end_error(end));
+            self.log(&Arc::new(self.conn_state.end_error(end)));
             self.emit(&Event::GaveUp { attempts });
         } else {
             self.emit(&Event::Closed);
@@ -320,7 +331,7 @@ impl<D: Dial> Actor<D> {
     }
 
     /// Calls the logger.
-    fn log(&self, error: &Error) {
+    fn log(&self, error: &Arc<Error>) {
         self.run_hook(|| self.hooks.log(error));
     }
 

@@ -44,6 +44,7 @@ mod call_timeouts;
 mod handle;
 mod handle_state;
 mod handle_timeout;
+mod hook_thread;
 mod reading;
 mod runtime_context;
 mod shared_half;
@@ -105,24 +106,37 @@ mod writing;
 ///
 /// # The background thread
 ///
-/// Reads and writes run on the thread that calls them. Dialing, timers, and the hooks of the [`Builder`] run on one
-/// thread, `perconn-blocking`, which all blocking connections of the process share. It starts with the first
-/// connection and ends with the last. A hook that blocks this thread holds up all of them.
+/// Reads and writes run on the thread that calls them. Dialing, session set-ups and timers run on one thread,
+/// `perconn-blocking`, which all blocking connections of the process share. It starts with the first connection and
+/// ends with the last. A dialer that blocks this thread holds up all of them.
 ///
-/// A hook or a dialer may itself use a blocking connection. Operations that need not wait work there; those that
-/// would have to wait fail with [`Deadlock`](io::ErrorKind::Deadlock).
+/// A dialer may itself use a blocking connection. Operations that need not wait work there; those that would have to
+/// wait fail with [`Deadlock`](io::ErrorKind::Deadlock).
 ///
 /// Names are resolved on further threads, `perconn-resolver`: one for each name that is being resolved at the same
 /// time. Each ends ten seconds after its last name.
 ///
-/// A deadlock through a mutex of your own is not detected. Suppose that a log goes over a blocking connection behind
-/// a mutex, and that the connection logs there as well, as it does by default. In an outage, a thread holds the mutex
-/// and waits for a link, while the background thread, which would dial, waits for the mutex. Give such a connection
-/// `.logger(|_| {})`, or a write timeout.
+/// A deadlock through a mutex of your own is not detected: a dialer must not lock a mutex that is held while another
+/// thread waits for a link. If your log goes over a blocking connection, this includes what the dialer logs, and what
+/// your panic hook logs when the dialer panics.
 ///
 /// An operation that need not wait costs one mutex lock more than on a `TcpStream`. One that waits is woken by the
 /// background thread, not directly by the kernel: a round trip of 64 bytes over the loopback took 1.4 times as long
 /// (`cargo bench -p perconn-benches --bench blocking`).
+///
+/// # Hooks and logs
+///
+/// The [`logger`](Builder::logger) and the [event hook](Builder::on_event) of all blocking connections run on another
+/// thread, `perconn-hooks`. It makes their calls in order, one at a time. A hook may block, and may wait for a blocking
+/// connection, even for its own. That delays no link, only other calls of hooks.
+///
+/// A hook is called a little after the change that it reports. An operation may already have used the new link, and
+/// [`close`](Conn::close) may have returned. If 1,024 calls wait, further ones are dropped, and a warning through the
+/// [`log`] crate says how many.
+///
+/// A connection without a `logger` writes its warnings from a third thread, `perconn-log`. So your own log may go over
+/// a blocking connection, also behind a mutex, and the connection's warnings with it. Then each failed dial makes one
+/// more line to send over the next link.
 ///
 /// # Within an async runtime
 ///

@@ -180,19 +180,27 @@ impl<D> Builder<D> {
         self
     }
 
-    /// Calls `logger` for each failed dial ([`Error::DialFailure`]), once for each break ([`Error::IoError`]), and when
-    /// the actor gives up ([`Error::GaveUp`]).
+    /// Calls `logger` for each failed dial ([`Error::DialFailure`]), once for each break ([`Error::IoError`]), when the
+    /// actor gives up ([`Error::GaveUp`]), and for the warnings of the dialer ([`Dial::take_warning`]), such as TLS
+    /// files that are not usable any more.
     ///
     /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes.
     ///
-    /// The logger runs on the actor's task, on a thread of the runtime: it must not block. A slow logger delays the
-    /// next link of this connection, and nothing else. A panic of the logger is caught and logged.
+    /// One thread of the process, `perconn-log`, writes these warnings and all other lines of this crate. So the
+    /// program can send its log over this connection: a line that waits for a link, or for a lock of the program, delays
+    /// no dial. Then each failed dial makes one more line to send over the next link.
     ///
-    /// If the program sends its own log over this connection, set a logger that does not write to it, such as `|_| {}`.
-    /// The default would log from the task that redials, and could wait for ever, for example for a lock.
+    /// The thread starts with a line and ends after ten idle seconds. If 1,024 lines wait, further ones are dropped, and
+    /// a warning says how many. Lines that still wait when the process exits are lost. A program that ends right after a
+    /// failure should log the error that [`connect`](Builder::connect) or the operation has returned.
+    ///
+    /// A logger that you set runs on the actor's task, on a thread of the runtime: it must not block. A slow logger
+    /// delays the next link of this connection, and nothing else. It must not log over this connection; hand the lines
+    /// to another task or thread. (The logger of a `blocking::Conn` may do both.) A panic of the logger is caught and
+    /// logged.
     #[doc(alias("log", "on_error"))]
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
-        self.hooks.logger = Box::new(logger);
+        self.hooks.logger = Some(Box::new(move |error| logger(error)));
         self
     }
 
@@ -201,6 +209,9 @@ impl<D> Builder<D> {
     /// Defaults to none. The hook runs on the actor's task, on a thread of the runtime: it must not block. A slow hook
     /// delays the next link of this connection, the first one included, and nothing else. A panic of the hook is
     /// caught, and the [`logger`](Builder::logger) gets an [`Error::HookPanicked`].
+    ///
+    /// The hook of a `blocking::Conn` may block. It runs on a thread of its own, and so an event can come after an
+    /// operation has used the new link.
     #[doc(alias("callback", "metrics", "on_reconnect", "on_disconnect", "on_connected"))]
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hooks.on_event = Some(Box::new(hook));
@@ -279,7 +290,8 @@ impl<D> Builder<D> {
 
     /// Makes the links with your own dialer.
     ///
-    /// The address given to the builder then only names the connection in errors, and may be any text. Defaults to a
+    /// The address given to the builder then only names the connection in errors, and may be any text. (With
+    /// `Builder::tls`, it also names the server of a dialer without [`addresses`](Dial::addresses).) Defaults to a
     /// [`TcpDialer`] for the address.
     #[doc(alias("connector", "transport", "proxy"))]
     pub fn dialer<T: Dial>(self, dialer: T) -> Builder<T> {
@@ -298,11 +310,24 @@ impl<D> Builder<D> {
         self.when_down
     }
 
+    /// Replaces the hooks by those made from them.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn map_hooks(mut self, map: impl FnOnce(Hooks<Error, Event>) -> Hooks<Error, Event>) -> Self {
+        self.hooks = map(self.hooks);
+        self
+    }
+
     /// Replaces the dialer by one made from it.
     pub(crate) fn map_dialer<T>(self, map: impl FnOnce(D) -> T) -> Builder<T> {
-        Builder {
+        let Ok(builder) = self.try_map_dialer(|dialer| Ok::<_, std::convert::Infallible>(map(dialer)));
+        builder
+    }
+
+    /// The same, if that succeeds.
+    pub(crate) fn try_map_dialer<T, E>(self, map: impl FnOnce(D) -> Result<T, E>) -> Result<Builder<T>, E> {
+        Ok(Builder {
             address: self.address,
-            dialer: map(self.dialer),
+            dialer: map(self.dialer)?,
             dial_timeout: self.dial_timeout,
             retry_min: self.retry_min,
             retry_max: self.retry_max,
@@ -315,7 +340,7 @@ impl<D> Builder<D> {
             options: self.options,
             jitter_seed: self.jitter_seed,
             jitter: self.jitter,
-        }
+        })
     }
 }
 

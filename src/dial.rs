@@ -131,6 +131,15 @@ pub trait Dial: Send + 'static {
     /// dialer on top of another one passes the call on. The default does nothing.
     fn dial_failed(&mut self) {}
 
+    /// Takes a warning about the last dial that is not the reason of its failure. The default is `None`.
+    ///
+    /// Called after each dial, whether it has succeeded, failed or taken too long. The connection's logger gets the
+    /// warning; a pool writes it to the `log` crate. For example, a `TlsDialer` reports new certificate files that are
+    /// not usable. A dialer on top of another one passes the call on.
+    fn take_warning(&mut self) -> Option<Error> {
+        None
+    }
+
     /// Whether the peer is known to have closed `stream`. Called before each write, so that a write to a closed stream
     /// fails instead of being lost. It should be cheap and must not block.
     ///
@@ -163,9 +172,24 @@ pub trait Dial: Send + 'static {
         false
     }
 
+    /// Why the peer has closed `stream`, if the stream knows more than that it did. It must not block.
+    ///
+    /// For a program that only writes. With TLS, for example, the server's reason is in a record that nobody reads.
+    /// Called after [`is_closed`](Dial::is_closed) has returned `true`, and after a write, flush or shutdown has
+    /// failed. Not called for a `TcpStream` or a `UnixStream`.
+    ///
+    /// It must take nothing from a reader: neither bytes that arrived before, nor the end of the stream or its error.
+    /// It may poll the stream with a waker of its own: every waiting handle is woken afterwards. The default returns
+    /// `None`.
+    fn closing_error(stream: &mut Self::Stream) -> Option<io::Error> {
+        let _ = stream;
+        None
+    }
+
     /// Runs a session set-up on each new stream, which may also turn it into a stream of another type.
     ///
-    /// If the type stays the same, the dialer's [`is_closed`](Dial::is_closed) stays in use.
+    /// If the type stays the same, the dialer's [`is_closed`](Dial::is_closed) and
+    /// [`closing_error`](Dial::closing_error) stay in use.
     ///
     /// The set-up is part of the dial: it shares the dial timeout, and if it fails, the dial fails. It should read the
     /// peer's answer before it returns. It must leave no bytes in a buffer of its own: a `BufReader` may have read
@@ -272,7 +296,15 @@ where
         self.dialer.dial_failed();
     }
 
+    fn take_warning(&mut self) -> Option<Error> {
+        self.dialer.take_warning()
+    }
+
     fn is_closed(stream: &T) -> bool {
         (stream as &dyn Any).downcast_ref().is_some_and(D::is_closed)
+    }
+
+    fn closing_error(stream: &mut T) -> Option<io::Error> {
+        (stream as &mut dyn Any).downcast_mut().and_then(D::closing_error)
     }
 }

@@ -104,6 +104,18 @@ pub enum Error {
         limit: Duration,
     },
 
+    /// The files of [`Tls`](crate::Tls) have changed and are not usable. The old certificates stay in use.
+    ///
+    /// Only the logger gets it, once for each such change.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[error("the new certificates are not usable; the old ones stay in use")]
+    #[non_exhaustive]
+    CertificatesKept {
+        /// The cause: an [`Error::InvalidConfig`].
+        source: std::sync::Arc<Self>,
+    },
+
     /// A setting is invalid. The text names the value and what was expected.
     #[error("invalid configuration: {0}")]
     InvalidConfig(String),
@@ -135,12 +147,15 @@ impl Error {
     /// - An invalid setting: [`InvalidInput`](io::ErrorKind::InvalidInput).
     /// - No link, now or ever again: [`NotConnected`](io::ErrorKind::NotConnected). One exception: a write after the
     ///   program's own `shutdown()` returns a [`BrokenPipe`](io::ErrorKind::BrokenPipe), as on a `TcpStream`.
+    /// - Certificates that were kept: the kind of their cause.
     /// - A panic of a hook: [`Other`](io::ErrorKind::Other).
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::DialFailure { source, .. } | Self::IoError { source, .. } => source.kind(),
             Self::WaitTimeout { .. } => io::ErrorKind::TimedOut,
             Self::InvalidConfig(_) => io::ErrorKind::InvalidInput,
+            #[cfg(feature = "tls")]
+            Self::CertificatesKept { source } => source.kind(),
             Self::HookPanicked { .. } => io::ErrorKind::Other,
             Self::ClosedConnection | Self::GaveUp { .. } | Self::Down { .. } | Self::RuntimeShutdown => {
                 io::ErrorKind::NotConnected

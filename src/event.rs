@@ -16,7 +16,7 @@ use crate::Error;
 /// shuts down ends the actor without an event.
 ///
 /// The actor emits them: a handle can report a break before its event or after it. A new link has its event before any
-/// handle gets the link.
+/// handle gets the link, except on a `blocking::Conn`, whose hook runs on a thread of its own.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 #[doc(alias("hook", "callback", "metrics", "on_reconnect", "on_disconnect"))]

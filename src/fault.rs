@@ -48,12 +48,14 @@ impl Fault {
     /// | recorded | seen | reported | reason |
     /// |---|---|---|---|
     /// | `Requested`, `IdleTimeout` | anything | recorded | what the stream shows after our own break is its echo |
+    /// | `Failed` by the stream | `Failed` by the kernel | recorded | a session's error says more than the reset that follows it |
     /// | any other | `Failed` | seen | the stream knows best why it failed |
     /// | `DialerSaysClosed` | `PeerClosed` | seen | the dialer knows that the stream is closed, the read that it ended cleanly |
     /// | any other | any other | recorded | an error says more than the end of the stream that follows it |
     pub(crate) fn seen_as(self: &Arc<Self>, seen: Cause) -> Arc<Self> {
         let is_better = match (&self.cause, &seen) {
             (Cause::Requested | Cause::IdleTimeout(_), _) => false,
+            (Cause::Failed(recorded), Cause::Failed(seen)) => recorded.is_from_kernel() || !seen.is_from_kernel(),
             (_, Cause::Failed(_)) => true,
             (Cause::DialerSaysClosed, Cause::PeerClosed) => true,
             _ => false,
@@ -173,7 +175,7 @@ mod tests {
 
     #[test]
     fn seen_as_reports_the_cause_that_its_table_names() {
-        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, InvalidData};
         type Make = fn() -> Cause;
         const CLOSED: (&str, Make) = ("PeerClosed", || Cause::PeerClosed);
         const DIALER: (&str, Make) = ("DialerSaysClosed", || Cause::DialerSaysClosed);
@@ -181,6 +183,8 @@ mod tests {
         const IDLE: (&str, Make) = ("IdleTimeout(3s)", || Cause::IdleTimeout(LIMIT));
         const RESET: (&str, Make) = ("ConnectionReset", || failed(ConnectionReset));
         const PIPE: (&str, Make) = ("BrokenPipe", || failed(BrokenPipe));
+        const ALERT: (&str, Make) = ("InvalidData", || failed(InvalidData));
+        const KERNEL: (&str, Make) = ("from the kernel", || io::Error::from_raw_os_error(104).into());
         // (recorded, seen, reported)
         let table = [
             // A break of our own keeps its cause.
@@ -198,6 +202,10 @@ mod tests {
             (CLOSED, PIPE, PIPE),
             (DIALER, PIPE, PIPE),
             (RESET, PIPE, PIPE),
+            // An error of the kernel does not replace that of a session above it.
+            (ALERT, KERNEL, ALERT),
+            (KERNEL, ALERT, ALERT),
+            (KERNEL, KERNEL, KERNEL),
             // The end of the stream replaces only what the dialer said.
             (DIALER, CLOSED, CLOSED),
             (RESET, CLOSED, RESET),
@@ -215,6 +223,7 @@ mod tests {
         ];
         for (recorded, seen, reported) in table {
             let found = match &fault(recorded.1()).seen_as(seen.1()).cause {
+                Cause::Failed(error) if error.is_from_kernel() => KERNEL.0.to_owned(),
                 Cause::Failed(error) => format!("{:?}", error.to_io().kind()),
                 cause => format!("{cause:?}"),
             };

@@ -13,6 +13,7 @@ mod backoff;
 pub mod blocking;
 mod builder;
 mod byte_count;
+mod call_thread;
 mod causes;
 #[cfg(feature = "codec")]
 #[cfg_attr(docsrs, doc(cfg(feature = "codec")))]

@@ -16,6 +16,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(crate) use self::peer_close::{LastCheck, is_closed_now};
+#[cfg(feature = "tls")]
+pub(crate) use self::socket::read_queued;
 pub(crate) use self::socket::{Disconnect, Socket};
 use crate::byte_count::ByteCount;
 use crate::poll_once::poll_once;
@@ -105,6 +107,18 @@ impl<S> StreamRef<S> {
             Self::Socket(socket) => socket.check_closed(last),
             Self::Owned(stream) => is_closed(stream),
             Self::Locked(stream) => is_closed(&stream.lock()),
+        }
+    }
+
+    /// Why the peer has closed, if the stream is not a socket and `closing_error` knows.
+    pub(crate) fn closing_error(
+        &mut self,
+        closing_error: impl FnOnce(&mut S) -> Option<io::Error>,
+    ) -> Option<io::Error> {
+        match self {
+            Self::Socket(_) => None,
+            Self::Owned(stream) => closing_error(stream),
+            Self::Locked(stream) => closing_error(&mut stream.lock()),
         }
     }
 }

@@ -86,7 +86,8 @@ impl Exchange {
         self.waits.restart();
         if self.habits.reconnects && self.random.random_bool(0.005) {
             self.account.count(|totals| totals.reconnects += 1);
-            self.conn.reconnect();
+            self.conn.break_link(self.conn.generation());
+            self.conn.dial_now();
         }
     }
 

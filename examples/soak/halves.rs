@@ -25,7 +25,8 @@ pub(crate) async fn write(mut half: WriteHalf, habits: Habits, account: Arc<Acco
             waits.restart();
             if habits.reconnects && random.random_bool(0.002) {
                 account.count(|totals| totals.reconnects += 1);
-                half.reconnect();
+                half.break_link(half.generation());
+                half.dial_now();
             }
             outgoing.begin(reports.current(), payload(&mut random));
         }

@@ -10,7 +10,7 @@
 //! It checks the promises of the README in the long run. Each connection has a server of its own, which
 //! draws a fault for each link: an orderly close, a close with unread bytes, a reset, a stall, a greeting that is cut
 //! off, refused dials, half a record, slow reads. The clients are whole connections that send requests and halves in
-//! two tasks; some cancel what takes long, some call `reconnect()`. All records are numbered, marked with their link
+//! two tasks; some cancel what takes long, some break links. All records are numbered, marked with their link
 //! and checksummed, and both ends count what they saw on each link. When the link is over, the counts are compared.
 //!
 //! - [`plan`]: the random choices, by the seed

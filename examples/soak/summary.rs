@@ -30,7 +30,7 @@ fn links(totals: &Totals) -> String {
         row(&mut text, &format!("dials failed: {name}"), n);
     }
     row(&mut text, "longest outage", format_args!("{:.3}s", totals.longest_outage.as_secs_f64()));
-    row(&mut text, "reconnect() called", totals.reconnects);
+    row(&mut text, "break_link() and dial_now() called", totals.reconnects);
     text
 }
 

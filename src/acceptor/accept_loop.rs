@@ -146,7 +146,7 @@ async fn accept(listener: &Listener, registry: &Arc<Registry>, service: &Arc<Ser
 /// Reports the beginning of an outage, to the logger and to the event hook.
 fn report_pause(registry: &Registry, error: io::Error) {
     let error = SharedIoError::new(error);
-    registry.settings.hooks.log(&Error::Accept { source: error.to_io() });
+    registry.settings.hooks.log(&Arc::new(Error::Accept { source: error.to_io() }));
     registry.settings.hooks.emit(|| Event::Paused { cause: Arc::new(error.to_io()) });
 }
 
@@ -187,7 +187,7 @@ mod tests {
             idle_timeout: None,
             min_rate: None,
             hooks: Hooks {
-                logger: Box::new(move |error| logged.lock().unwrap().push(format!("log: {error}"))),
+                logger: Some(Box::new(move |error| logged.lock().unwrap().push(format!("log: {error}")))),
                 on_event: Some(Box::new(move |event| emitted.lock().unwrap().push(format!("event: {event}")))),
             },
         })

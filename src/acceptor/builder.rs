@@ -289,12 +289,12 @@ impl AcceptorBuilder {
     }
 
     /// Sets the logger: a hook that receives each [`Error`] that an operator should know of. Defaults to `log::warn!`
-    /// on the target `perconn`.
+    /// on the target `perconn`, from [a thread of its own](crate::Builder::logger).
     ///
     /// Such errors are accepts that fail, handlers that panic, an acceptor that ends by itself, and certificates that
-    /// cannot be used. The logger must not block.
+    /// cannot be used. A logger that you set must not block.
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
-        self.hooks.logger = Box::new(logger);
+        self.hooks.logger = Some(Box::new(move |error| logger(error)));
         self
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn run(transport: Transport, registration: Arc<Registration>, s
         HandlerEnd::Returned(Ok(())) => EndReason::Finished,
         HandlerEnd::Returned(Err(error)) => EndReason::Failed(Arc::new(error)),
         HandlerEnd::Panicked(message) => {
-            registry.settings.hooks.log(&Error::HandlerPanicked { peer: record.peer, message });
+            registry.settings.hooks.log(&Arc::new(Error::HandlerPanicked { peer: record.peer, message }));
             EndReason::Panicked
         }
         HandlerEnd::Cut => EndReason::Cut,

@@ -1,9 +1,10 @@
 //! The one thread on which the actors of all blocking connections run.
 //!
 //! It starts with the first connection and ends with the last. A thread for each connection would cost a stack and
-//! three descriptors each. In return, a hook that blocks would hold up only its own connection.
+//! three descriptors each. In return, a dialer that blocks would hold up only its own connection.
 //!
-//! Next: [`wait`](super::wait), where the threads that call wait for what happens here.
+//! Next: [`wait`](super::wait), where the threads that call wait for what happens here, and
+//! [`hook_thread`](super::hook_thread), where the hooks run.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -127,7 +128,7 @@ fn start() -> io::Result<(Handle, oneshot::Sender<()>)> {
 /// Fails on the background thread itself, which would wait for itself.
 pub(super) fn check_may_wait() -> io::Result<()> {
     if IS_BACKGROUND.get() {
-        let text = "a hook or a dialer of a blocking connection cannot wait for one: it runs on the thread that serves them all";
+        let text = "a dialer of a blocking connection cannot wait for one: it runs on the thread that serves them all";
         return Err(io::Error::new(io::ErrorKind::Deadlock, text));
     }
     Ok(())

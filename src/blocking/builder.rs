@@ -8,6 +8,7 @@ use std::pin::pin;
 use super::Conn;
 use super::background::{BackgroundRef, check_may_wait};
 use super::call_timeouts::LinkTimeout;
+use super::hook_thread::on_hook_thread;
 use super::wait::block_on;
 use crate::{Builder, Dial};
 
@@ -33,7 +34,7 @@ impl<D: Dial> Builder<D> {
         let (builder, link_timeout) = LinkTimeout::take_from(self);
         let conn = {
             let _context = background.runtime().enter();
-            builder.build()?
+            builder.map_hooks(on_hook_thread).build()?
         };
         Ok(Conn::new(conn, link_timeout, background))
     }
@@ -49,15 +50,15 @@ impl<D: Dial> Builder<D> {
     /// # Errors
     ///
     /// As for [`build_blocking`](Builder::build_blocking). [`Error::DialFailure`](crate::Error::DialFailure) if the
-    /// first dial fails: then there is no second. [`Deadlock`](io::ErrorKind::Deadlock) in a hook or a dialer of a
-    /// blocking connection.
+    /// first dial fails: then there is no second. [`Deadlock`](io::ErrorKind::Deadlock) in a dialer of a blocking
+    /// connection.
     pub fn connect_blocking(self) -> io::Result<Conn<D::Stream>> {
         check_may_wait()?;
         let background = BackgroundRef::acquire()?;
         let (builder, link_timeout) = LinkTimeout::take_from(self);
         let conn = {
             let _context = background.runtime().enter();
-            block_on(pin!(builder.connect()), None)??
+            block_on(pin!(builder.map_hooks(on_hook_thread).connect()), None)??
         };
         Ok(Conn::new(conn, link_timeout, background))
     }

@@ -224,8 +224,9 @@ impl<S> Conn<S> {
     /// [`Error::ClosedConnection`](crate::Error::ClosedConnection). Bytes that the kernel has accepted are still
     /// delivered, unless received bytes are left unread.
     ///
-    /// When it returns, nothing dials any more. In a hook of a blocking connection it closes as well, but does not
-    /// wait for that.
+    /// When it returns, nothing dials any more. In a dialer of a blocking connection it closes as well, but does not
+    /// wait for that. The hooks may still run afterwards, for what happened before and for
+    /// [`Event::Closed`](crate::Event::Closed).
     pub fn close(&self) {
         let close = self.shared.reader.lock().close();
         // The first poll closes. The background thread gets an error instead of the wait that follows.

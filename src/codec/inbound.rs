@@ -167,12 +167,13 @@ impl Inbound {
 
     /// Breaks a link. If it is the reader's, drops what was received on it: the next item is the break.
     pub(super) fn break_link<S>(&mut self, half: &ReadHalf<S>, generation: u64) {
-        // The link that is read from, or the next one to read from.
+        // The link that is read from, or the next one to read from. It may not be there yet.
         let current = half.used().max(half.last_reported() + 1);
+        let is_current = generation == current && generation <= half.generation();
         match self.state {
             // The half has reported the break, and the codec has not seen the rest.
             InboundState::DecodeEof if generation == half.last_reported() => self.state = InboundState::ReportClose,
-            InboundState::Read | InboundState::Decode if generation == current && self.unreported.is_none() => {
+            InboundState::Read | InboundState::Decode if is_current && self.unreported.is_none() => {
                 self.buffer.clear();
                 self.failed_at = None;
                 self.state = InboundState::Discard;

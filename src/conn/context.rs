@@ -3,6 +3,7 @@
 //! Next: [`handle`](super::handle), which holds it.
 
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(crate) struct ConnContext<S> {
     pub(crate) runtime: runtime::Handle,
     /// The dialer's check whether the peer has closed a stream that is not a socket.
     pub(super) is_closed: fn(&S) -> bool,
+    /// The dialer's answer why the peer has closed such a stream.
+    pub(super) closing_error: fn(&mut S) -> Option<io::Error>,
     /// See [`ConnContext::shut_down`]. A function pointer, because a half can be dropped where `S` has no trait bounds.
     shut_down: fn(StreamRef<S>, &Self),
 }
@@ -55,6 +58,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ConnContext<S> {
             job_queue_size,
             runtime,
             is_closed: D::is_closed,
+            closing_error: D::closing_error,
             shut_down: shut_down_in_background,
         }
     }

@@ -214,11 +214,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
 
     /// Records that the peer has closed this handle's link, as the socket or the dialer says.
     #[cold]
-    pub(super) fn record_peer_close(&self, generation: u64, op: Op) {
+    pub(super) fn record_peer_close(&mut self, generation: u64, op: Op) {
         let socket = self.link.get().and_then(|link| link.stream.socket().cloned());
-        let cause = || socket.map_or(Cause::DialerSaysClosed, |socket| socket.closing_cause());
+        // Asked for here, as the state's lock comes before no stream's.
+        let closing_error = self.closing_error();
+        let cause = || match socket {
+            Some(socket) => socket.closing_cause(),
+            None => closing_error.map_or(Cause::DialerSaysClosed, Cause::from),
+        };
         // The caller then finds the link broken, whatever broke it first.
         let _ = self.conn_state.record_break(generation, op, cause);
+    }
+
+    /// Why the peer has closed this handle's link, if it is not a socket and the dialer knows.
+    ///
+    /// The answer may have replaced the waker of a reader in the stream. Recording the break wakes the reader.
+    #[cold]
+    pub(super) fn closing_error(&mut self) -> Option<io::Error> {
+        self.link.get_mut()?.stream.closing_error(self.context.closing_error)
     }
 
     /// The link to use, if it is live and the operation under way has no break to report. One atomic load.

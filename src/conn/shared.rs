@@ -131,7 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
         half.dir.clear_link();
         // The queue applies `when_down` to its jobs itself.
         half.dir.ignores_when_down = true;
-        let last_reported = reader.as_ref().map_or(half.last_reported(), ReadHalf::last_reported);
+        let last_reported = reader.as_ref().map_or_else(|| half.last_reported(), ReadHalf::last_reported);
         let conn_state = Arc::clone(&half.handle.conn_state);
         let capacity = half.handle.context.job_queue_size;
         let writer = Arc::new(Writer::new(half, capacity, reader.is_some()));

@@ -154,7 +154,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
 
     /// Breaks the link after an error of its stream. Returns the error to report.
     ///
-    /// Every error breaks the link, except the two kinds that mean "call again".
+    /// Every error breaks the link, except the two kinds that mean "call again". A write finds out only that the peer
+    /// has gone, so its error gives way to the reason if the dialer knows it.
     #[cold]
     pub(super) fn break_on_error(
         &mut self,
@@ -166,7 +167,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         if is_try_again(&error) {
             return error;
         }
-        let cause = SharedIoError::new(error);
+        let reason = if op == Op::Read { None } else { self.closing_error() };
+        let cause = SharedIoError::new(reason.unwrap_or(error));
         match self.conn_state.record_break(generation, op, || Cause::Failed(cause.clone())) {
             Ok(fault) => self.report_to_caller(dir, &fault.seen_as(Cause::Failed(cause)), op),
             Err(end) => self.conn_state.end_error(end).into(),

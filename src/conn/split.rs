@@ -16,10 +16,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::direction::DirectionState;
-use super::handle::{Handle, Released};
+use super::handle::Handle;
+#[cfg(any(feature = "codec", feature = "session"))]
+use super::handle::Released;
 use super::methods::{handle_methods, state_methods, tcp_methods, write_methods};
 use super::{Conn, SharedConn};
-use crate::conn_state::{ConnState, Direction};
+#[cfg(any(feature = "blocking", feature = "codec"))]
+use crate::conn_state::ConnState;
+use crate::conn_state::Direction;
 use crate::link::WriteBufs;
 use crate::{Error, Op, Status, StatusWatch};
 

@@ -22,7 +22,8 @@ pub(crate) type BoxedStream = Box<dyn Stream>;
 
 /// A dialer of any type. Its streams are [`BoxedStream`]s.
 ///
-/// The dialer's [`is_closed`](Dial::is_closed) is lost: it belongs to a type of stream that is no longer known.
+/// The dialer's [`is_closed`](Dial::is_closed) and [`closing_error`](Dial::closing_error) are lost: they belong to a
+/// type of stream that is no longer known.
 pub(crate) struct BoxedDialer(Box<dyn DynDial>);
 
 impl BoxedDialer {
@@ -58,6 +59,10 @@ impl Dial for BoxedDialer {
     fn dial_failed(&mut self) {
         self.0.dial_failed_boxed();
     }
+
+    fn take_warning(&mut self) -> Option<Error> {
+        self.0.take_warning_boxed()
+    }
 }
 
 /// The methods of [`Dial`] in an object-safe form. Their names differ, so that no call is ambiguous.
@@ -74,6 +79,8 @@ trait DynDial: Send {
     fn dialed_address_boxed(&self) -> Option<&Address>;
     /// [`Dial::dial_failed`], which may move on to another address.
     fn dial_failed_boxed(&mut self);
+    /// [`Dial::take_warning`], about the last dial.
+    fn take_warning_boxed(&mut self) -> Option<Error>;
 }
 
 impl<D: Dial> DynDial for D {
@@ -99,5 +106,9 @@ impl<D: Dial> DynDial for D {
 
     fn dial_failed_boxed(&mut self) {
         self.dial_failed();
+    }
+
+    fn take_warning_boxed(&mut self) -> Option<Error> {
+        self.take_warning()
     }
 }

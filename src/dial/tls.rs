@@ -3,26 +3,31 @@
 //! Next: [`Tls`], the settings.
 
 use std::io;
-use std::sync::Arc;
 
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::ServerName;
 
+use self::closing::session_error;
+use self::names::ServerNames;
+use self::reload::Certificates;
 pub use self::settings::Tls;
 use super::{Dial, TcpDialer};
 use crate::{Address, Builder, Error, SocketOptions};
 
+mod closing;
+mod names;
+mod reload;
 mod settings;
 
 /// Makes TLS sessions on the streams of another dialer; made by [`Builder::tls`](crate::Builder::tls) or
 /// [`TlsDialer::new`].
 ///
 /// The handshake is part of the dial and has to fit into the dial timeout. If the certificate is not trusted or belongs
-/// to another host, the dial fails, and the logger gets an [`Error::DialFailure`] with the reason.
+/// to another host, the dial fails, and the logger gets an [`Error::DialFailure`] with the reason. The files of the
+/// settings are [read again](Tls#new-certificates-without-a-restart) at each dial.
 ///
 /// With TLS 1.3, a server can refuse *your* certificate only after the handshake has succeeded on this side. Then the
-/// link comes up, and its first read fails.
+/// link comes up and breaks when the refusal has arrived. The next read or write fails, with the server's alert as the
+/// reason. Data that was written before is lost.
 ///
 /// # What differs from TCP
 ///
@@ -41,48 +46,44 @@ mod settings;
 pub struct TlsDialer<D = TcpDialer> {
     /// Makes the stream below each session. Socket options are passed on to it.
     dialer: D,
-    /// Shared by all dials, so that sessions can be resumed.
-    connector: Connector,
-    /// The name that the server's certificate must be for.
-    name: ServerName<'static>,
-}
-
-/// A `TlsConnector`, which has no `Debug` of its own.
-#[derive(Clone)]
-struct Connector(TlsConnector);
-
-impl Connector {
-    /// Reads the files of the settings.
-    fn new(tls: Tls) -> Result<Self, Error> {
-        Ok(Self(TlsConnector::from(Arc::new(tls.config()?))))
-    }
-}
-
-impl std::fmt::Debug for Connector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TlsConnector")
-    }
+    /// The roots and the client's certificate.
+    certificates: Certificates,
+    /// The names that the certificates of the servers must be for.
+    names: ServerNames,
 }
 
 impl<D: Dial> TlsDialer<D> {
-    /// TLS on the streams of `dialer`. The settings must have a [`server_name`](Tls::server_name).
+    /// TLS on the streams of `dialer`.
+    ///
+    /// The server's certificate must be for the host of the address that is dialed, or for [`Tls::server_name`]. A
+    /// dialer without [`addresses`](Dial::addresses), such as a closure, needs the latter.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidConfig`] for a file that cannot be read or lacks what was expected in it, a key that does not
-    /// belong to its certificate, and a server name that is missing or malformed.
+    /// belong to its certificate, a server name that is missing or malformed, and an address without a host that can be
+    /// one.
     pub fn new(dialer: D, tls: Tls) -> Result<Self, Error> {
-        let name = tls.name(None)?;
-        Ok(Self { dialer, connector: Connector::new(tls)?, name })
+        Self::with_name_of(None, dialer, &tls)
+    }
+
+    /// The same. A dialer without addresses reaches the host of `address`.
+    fn with_name_of(address: Option<&Address>, dialer: D, tls: &Tls) -> Result<Self, Error> {
+        let names = ServerNames::new(tls.given_name(), dialer.addresses(), address)?;
+        Ok(Self { certificates: Certificates::new(tls)?, names, dialer })
     }
 }
 
 impl<D: Dial> Builder<D> {
     /// Makes each link a TLS session with these settings.
     ///
-    /// The server's certificate must be for the host of the builder's address, or for [`Tls::server_name`]. A set-up by
-    /// [`and_then`](Builder::and_then) after this call runs within the session. A set-up before this call runs before
-    /// the handshake, as STARTTLS needs it.
+    /// The server's certificate must be for the host of the address that is dialed, or for [`Tls::server_name`]. With
+    /// several [`addresses`](Builder::addresses), each server is verified by its own host. With a
+    /// [`dialer`](Builder::dialer) that has no [`addresses`](Dial::addresses), such as a closure, the host is that of
+    /// the builder's address.
+    ///
+    /// A set-up by [`and_then`](Builder::and_then) after this call runs within the session. A set-up before this call
+    /// runs before the handshake, as STARTTLS needs it.
     ///
     /// ```no_run
     /// use perconn::{Conn, Tls};
@@ -96,13 +97,12 @@ impl<D: Dial> Builder<D> {
     ///
     /// # Errors
     ///
-    /// As for [`TlsDialer::new`]. The settings need no server name if the address has a host.
+    /// As for [`TlsDialer::new`]. The settings need no server name if each address has a host.
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     #[doc(alias("ssl", "rustls", "handshake", "starttls"))]
     pub fn tls(self, tls: Tls) -> Result<Builder<TlsDialer<D>>, Error> {
-        let name = tls.name(Some(self.address()))?;
-        let connector = Connector::new(tls)?;
-        Ok(self.map_dialer(|dialer| TlsDialer { dialer, connector, name }))
+        let address = self.address().clone();
+        self.try_map_dialer(|dialer| TlsDialer::with_name_of(Some(&address), dialer, &tls))
     }
 }
 
@@ -110,8 +110,11 @@ impl<D: Dial> Dial for TlsDialer<D> {
     type Stream = TlsStream<D::Stream>;
 
     async fn dial(&mut self) -> io::Result<Self::Stream> {
+        // Before the dial: a disk that hangs says nothing against the address.
+        let connector = self.certificates.refresh().await;
         let stream = self.dialer.dial().await?;
-        self.connector.0.connect(self.name.clone(), stream).await
+        let name = self.names.of(self.dialer.dialed_address())?;
+        connector.connect(name, stream).await
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -134,14 +137,16 @@ impl<D: Dial> Dial for TlsDialer<D> {
         self.dialer.dial_failed();
     }
 
+    fn take_warning(&mut self) -> Option<Error> {
+        self.certificates.take_warning().or_else(|| self.dialer.take_warning())
+    }
+
     fn is_closed(stream: &Self::Stream) -> bool {
         D::is_closed(stream.get_ref().0)
     }
-}
 
-/// The host of an address as a server name: without a final dot and without an IPv6 zone.
-fn host_name(address: &Address) -> Result<String, Error> {
-    let (host, _) = address.parse()?;
-    let host = host.split_once('%').map_or(host.as_str(), |(host, _)| host);
-    Ok(host.strip_suffix('.').unwrap_or(host).to_owned())
+    fn closing_error(stream: &mut Self::Stream) -> Option<io::Error> {
+        let (below, session) = stream.get_mut();
+        session_error(below, session).or_else(|| D::closing_error(below))
+    }
 }

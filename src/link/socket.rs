@@ -213,6 +213,33 @@ impl Socket {
     }
 }
 
+/// Reads bytes that the kernel has received on a stream, past the runtime's readiness flag. `None`: it is not a socket.
+///
+/// "Would block" if there are none. Then the end of the stream stays for the next read and, on Linux, so does an error.
+#[cfg(feature = "tls")]
+pub(crate) fn read_queued<S: 'static>(stream: &S, buf: &mut [u8]) -> Option<io::Result<usize>> {
+    let stream = stream as &dyn Any;
+    let tcp = stream.downcast_ref::<TcpStream>().map(SockRef::from);
+    #[cfg(unix)]
+    let socket = tcp.or_else(|| stream.downcast_ref::<UnixStream>().map(SockRef::from));
+    #[cfg(not(unix))]
+    let socket = tcp;
+    let socket = socket?;
+    Some(if has_queued(&socket) { (&*socket).read(buf) } else { Err(io::ErrorKind::WouldBlock.into()) })
+}
+
+/// Whether the kernel has received bytes that were not read. Leaves a pending error alone, as a peek would not.
+#[cfg(all(feature = "tls", target_os = "linux"))]
+fn has_queued(socket: &SockRef<'_>) -> bool {
+    rustix::io::ioctl_fionread(&**socket).is_ok_and(|count| count > 0)
+}
+
+/// The same by a peek.
+#[cfg(all(feature = "tls", not(target_os = "linux")))]
+fn has_queued(socket: &SockRef<'_>) -> bool {
+    socket.peek(&mut [MaybeUninit::uninit()]).is_ok_and(|count| count > 0)
+}
+
 /// Returns "would block" after a partial read, which makes `try_io` clear the readiness.
 #[inline]
 fn clear_if_partial(n: usize, asked: usize) -> io::Result<()> {

@@ -16,6 +16,8 @@ use super::opener::Open;
 use super::resource_inner::ResourceInner;
 use super::stats::increment;
 use super::{Event, GetError};
+use crate::hooks::warn;
+use crate::panics::ignore;
 use crate::runtime::has_time;
 
 /// Opens a connection within the dial timeout, for the caller that has acquired the entry and a slot.
@@ -40,6 +42,7 @@ pub(super) async fn dial<T: Send + 'static>(
         }
         opened = attempt.run(pool.settings.dial_timeout) => opened,
     };
+    attempt.log_warning();
     let value = opened.map_err(|error| attempt.fail(error))?;
     attempt.is_over = true;
     let now = Instant::now();
@@ -86,6 +89,15 @@ impl<T: Send + 'static> DialAttempt<'_, T> {
         }
         *is_polled = false;
         opened
+    }
+
+    /// Logs what the opener has to say about this dial. A pool has no logger of its own.
+    fn log_warning(&mut self) {
+        let mut warning = None;
+        ignore(|| warning = self.opener.take_warning());
+        if let Some(warning) = warning {
+            warn(format_args!("{}: {}", self.resource.name, warning.with_causes()));
+        }
     }
 
     /// Reports a failure, first to the opener. Returns the error for the caller.

@@ -6,9 +6,9 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 
-use crate::Dial;
 use crate::dial::name_address;
 use crate::panics::ignore;
+use crate::{Dial, Error};
 
 /// Opens what a resource lends.
 pub(super) trait Open<T>: Send {
@@ -19,6 +19,11 @@ pub(super) trait Open<T>: Send {
     /// address if there are several.
     fn failed(&mut self, error: io::Error) -> io::Error {
         error
+    }
+
+    /// Takes a warning about the last attempt, as [`Dial::take_warning`] does.
+    fn take_warning(&mut self) -> Option<Error> {
+        None
     }
 }
 
@@ -32,6 +37,10 @@ impl<D: Dial> Open<D::Stream> for ByDialer<D> {
 
     fn failed(&mut self, error: io::Error) -> io::Error {
         report_failure(&mut self.0, error)
+    }
+
+    fn take_warning(&mut self) -> Option<Error> {
+        self.0.take_warning()
     }
 }
 
@@ -53,6 +62,10 @@ impl<D: Dial> Open<D::Stream> for ByBorrowedDialer<'_, D> {
 
     fn failed(&mut self, error: io::Error) -> io::Error {
         report_failure(self.0, error)
+    }
+
+    fn take_warning(&mut self) -> Option<Error> {
+        self.0.take_warning()
     }
 }
 

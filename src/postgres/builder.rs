@@ -169,15 +169,16 @@ impl ListenerBuilder {
     }
 
     /// Sets the logger. It receives each failed attempt ([`Error::Connect`]), each loss ([`Error::Lost`],
-    /// [`Error::Silent`]), the end of the retries ([`Error::GaveUp`]), and a panic of the event hook
-    /// ([`Error::HookPanicked`]).
+    /// [`Error::Silent`]), the end of the retries ([`Error::GaveUp`]), new TLS files that are not usable
+    /// (`Error::CertificatesKept`), and a panic of the event hook ([`Error::HookPanicked`]).
     ///
-    /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes.
+    /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes, from [a
+    /// thread of its own](crate::Builder::logger).
     ///
-    /// The logger runs on a thread of the runtime and must not block. A panic in it is caught, and logged as such a
-    /// warning.
+    /// A logger that you set runs on a thread of the runtime and must not block. A panic in it is caught, and logged as
+    /// such a warning.
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
-        self.hooks.logger = Box::new(logger);
+        self.hooks.logger = Some(Box::new(move |error| logger(error)));
         self
     }
 
@@ -195,10 +196,10 @@ impl ListenerBuilder {
     /// `disable` means never, `prefer` (the default of tokio-postgres) means if the server does, `require` means
     /// always. Without these settings there is no TLS, and `require` is an error of `build()`.
     ///
-    /// The server's certificate is verified in every mode, for the name of the host or for the
-    /// [`server_name`](crate::Tls::server_name) of the settings. With `prefer`, an attacker in the network can turn
-    /// TLS off. There is no TLS on Unix sockets. A [dialer](ListenerBuilder::dialer) of your own must speak TLS
-    /// itself.
+    /// The files of the settings are read again at each attempt. The server's certificate is verified in every mode,
+    /// for the name of the host or for the [`server_name`](crate::Tls::server_name) of the settings. With `prefer`, an
+    /// attacker in the network can turn TLS off. There is no TLS on Unix sockets. A [dialer](ListenerBuilder::dialer)
+    /// of your own must speak TLS itself.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn tls(mut self, tls: crate::Tls) -> Self {

@@ -121,6 +121,18 @@ pub enum Error {
         limit: Duration,
     },
 
+    /// The files of [`Tls`](crate::Tls) have changed and are not usable. The old certificates stay in use.
+    ///
+    /// Only the logger gets it, once for each such change.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[error("the new certificates are not usable; the old ones stay in use")]
+    #[non_exhaustive]
+    CertificatesKept {
+        /// The cause.
+        source: Arc<crate::Error>,
+    },
+
     /// The [`max_retries`](super::ListenerBuilder::max_retries) are used up. Final.
     #[error("gave up after {attempts} attempts")]
     #[non_exhaustive]
@@ -191,6 +203,17 @@ impl Error {
         match error {
             crate::Error::InvalidConfig(text) => Self::InvalidConfig(text),
             other => Self::InvalidConfig(other.to_string()),
+        }
+    }
+
+    /// What the logger gets for an error that the core connection has logged. `None` for the errors that an
+    /// [`Event`](super::Event) reports; the others are warnings of the dialer.
+    pub(super) fn from_logged(error: &crate::Error) -> Option<Self> {
+        match error {
+            #[cfg(feature = "tls")]
+            crate::Error::CertificatesKept { source } => Some(Self::CertificatesKept { source: Arc::clone(source) }),
+            crate::Error::InvalidConfig(text) => Some(Self::InvalidConfig(text.clone())),
+            _ => None,
         }
     }
 

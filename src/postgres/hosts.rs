@@ -80,6 +80,15 @@ impl Host {
     pub(super) fn dial_failed(&mut self) {
         self.dialer.dial_failed();
     }
+
+    /// Takes a warning about the last dial.
+    pub(super) fn take_warning(&mut self) -> Option<crate::Error> {
+        #[cfg(feature = "tls")]
+        let tls = self.tls.as_mut().and_then(TlsUpgrade::take_warning);
+        #[cfg(not(feature = "tls"))]
+        let tls = None;
+        tls.or_else(|| self.dialer.take_warning())
+    }
 }
 
 /// The name. For a dialer of the program with several addresses: the address that it dialed last.

@@ -144,14 +144,19 @@ impl ListenerShared {
     // ===== hooks =====
 
     /// Calls the hooks from the task.
-    pub(super) fn report_from_task(&self, event: &Event, error: Option<&Error>) {
+    pub(super) fn report_from_task(&self, event: &Event, error: Option<&Arc<Error>>) {
         self.task_phase.send_replace(TaskPhase::InHook);
         self.report(event, error);
         self.task_phase.send_replace(TaskPhase::Working);
     }
 
+    /// Calls the logger.
+    pub(super) fn log(&self, error: &Arc<Error>) {
+        self.hooks.log(error);
+    }
+
     /// Calls the logger, if there is an error, and the event hook.
-    pub(super) fn report(&self, event: &Event, error: Option<&Error>) {
+    pub(super) fn report(&self, event: &Event, error: Option<&Arc<Error>>) {
         if let Some(error) = error {
             self.hooks.log(error);
         }

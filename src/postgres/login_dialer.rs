@@ -84,6 +84,11 @@ impl Dial for LoginDialer {
             (None, _) => {}
         }
     }
+
+    fn take_warning(&mut self) -> Option<crate::Error> {
+        // All hosts read the same files, so that one warning does for those that were tried.
+        self.hosts.iter_mut().filter_map(Host::take_warning).last()
+    }
 }
 
 impl LoginDialer {

@@ -91,6 +91,7 @@ fn prepare(builder: ListenerBuilder, is_single: bool) -> Result<(Builder<LoginDi
         limit: builder.dial_timeout,
     };
     let observer = AttemptObserver::new(Arc::clone(&shared), pending_login.clone());
+    let log = Arc::clone(&shared);
     let core = Conn::builder(name)
         .dialer(dialer)
         // An attempt may have to wait for the reader first, so it applies its limit itself.
@@ -100,7 +101,11 @@ fn prepare(builder: ListenerBuilder, is_single: bool) -> Result<(Builder<LoginDi
         .equal_jitter()
         .stable_after(builder.stable_after)
         .max_retries(if is_single { Some(0) } else { builder.max_retries })
-        .logger(|_| {})
+        .logger(move |error| {
+            if let Some(warning) = Error::from_logged(error) {
+                log.log(&Arc::new(warning));
+            }
+        })
         .on_event(move |event| observer.observe(event));
     Ok((core, Parts { shared, pending_login, heartbeat: builder.heartbeat, is_single }))
 }

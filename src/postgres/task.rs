@@ -164,7 +164,7 @@ impl ListenerTask {
             }
             Some(crate::Error::GaveUp { attempts, .. }) => {
                 let reason = EndReason::GaveUp { attempts: *attempts, cause: self.shared.lock().last_cause.clone() };
-                let error = reason.error();
+                let error = Arc::new(reason.error());
                 self.shared.report_from_task(&Event::GaveUp { attempts: *attempts }, Some(&error));
                 self.shared.end(reason);
             }

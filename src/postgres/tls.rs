@@ -74,4 +74,9 @@ impl TlsUpgrade {
         *self.stream.lock() = Some(stream);
         self.dialer.dial().await
     }
+
+    /// Takes the warning that the files of the settings are not usable any more.
+    pub(super) fn take_warning(&mut self) -> Option<crate::Error> {
+        self.dialer.take_warning()
+    }
 }

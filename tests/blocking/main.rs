@@ -1,5 +1,6 @@
 //! Tests of `perconn::blocking` with threads and servers of std's.
 
+mod abandon;
 mod breaks;
 mod chaos;
 mod closing;

@@ -3,16 +3,16 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::net::TcpListener;
-use std::sync::mpsc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use perconn::blocking::Conn;
-use perconn::dial_fn;
+use perconn::{Event, dial_fn};
 use tokio::io::DuplexStream;
 
-use crate::support::{Server, alone, in_time, quick, spawn};
+use crate::support::{HANG, Server, alone, in_time, is_closed, quick, spawn};
 
 fn echo_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -79,7 +79,7 @@ fn other_streams_than_sockets_work_on_and_off_the_threads_of_a_runtime() {
             }
         });
         // Before it reports a break, a read lets the runtime look at the stream once more.
-        conn.reconnect();
+        conn.break_link(1);
         assert_eq!(conn.read(&mut [0; 10]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
         for _ in 0..2 {
             conn.write_all(b"0123456789").unwrap();
@@ -99,24 +99,113 @@ fn other_streams_than_sockets_work_on_and_off_the_threads_of_a_runtime() {
 }
 
 #[test]
-fn hook_that_would_wait_for_a_connection_gets_a_deadlock_error() {
+fn dialer_that_would_wait_for_a_connection_gets_a_deadlock_error() {
     let _alone = alone();
     let server = Server::start();
     let (other, _other_peer) = server.pair();
     let (sender, outcomes) = mpsc::channel();
-    let conn = server
-        .client()
-        .on_event(move |_| {
-            let read = (&other).read(&mut [0]).map_err(|error| error.kind());
-            // Operations that need not wait work.
-            let write = (&other).write(b"x").map_err(|error| error.kind());
-            let connect = Conn::connect("127.0.0.1:1").map(drop).map_err(|error| error.kind());
-            other.close();
-            let _ = sender.send((read, write, connect));
-        })
-        .build_blocking()
-        .unwrap();
+    let dialer = dial_fn(move || {
+        let read = (&other).read(&mut [0]).map_err(|error| error.kind());
+        // Operations that need not wait work.
+        let write = (&other).write(b"x").map_err(|error| error.kind());
+        let connect = Conn::connect("127.0.0.1:1").map(drop).map_err(|error| error.kind());
+        other.close();
+        let _ = sender.send((read, write, connect));
+        std::future::pending::<io::Result<DuplexStream>>()
+    });
+    let conn = quick(perconn::Conn::builder("memory").dialer(dialer)).build_blocking().unwrap();
     let deadlock = ErrorKind::Deadlock;
-    assert_eq!(in_time("the hook", &outcomes), (Err(deadlock), Ok(1), Err(deadlock)));
+    assert_eq!(in_time("the dialer", &outcomes), (Err(deadlock), Ok(1), Err(deadlock)));
     conn.close();
+}
+
+#[test]
+fn hook_may_wait_for_a_connection_and_for_the_next_link_of_its_own() {
+    let _alone = alone();
+    let server = Server::start();
+    let (other, mut other_peer) = server.pair();
+    let own: Arc<OnceLock<Conn>> = Arc::default();
+    let (sender, outcomes) = mpsc::channel();
+    let builder = server.client().on_event({
+        let own = Arc::clone(&own);
+        move |event| {
+            if let Event::Disconnected { .. } = event {
+                let read = (&other).read(&mut [0]).map_err(|error| error.kind());
+                let connect = Conn::connect(echo_server()).map(drop).map_err(|error| error.kind());
+                let connected = own.get().unwrap().connected(None).map_err(|error| error.kind());
+                let _ = sender.send((read, connect, connected));
+            }
+        }
+    });
+    let conn = builder.connect_blocking().unwrap();
+    let peer = server.accept();
+    own.set(conn.try_clone().unwrap()).unwrap();
+    drop(peer);
+    let _peer = server.accept();
+    other_peer.write_all(b"x").unwrap();
+    assert_eq!(in_time("the hook", &outcomes), (Ok(1), Ok(()), Ok(())));
+    conn.close();
+}
+
+#[test]
+fn hook_that_blocks_for_ever_delays_no_link_and_no_close() {
+    let _alone = alone();
+    let mut server = Server::start();
+    let (opener, opened) = mpsc::channel::<()>();
+    let opened = Mutex::new(opened);
+    let (sender, events) = mpsc::channel();
+    let builder = server.client().on_event(move |event| {
+        let _ = opened.lock().unwrap().recv();
+        let _ = sender.send(event.clone());
+    });
+    let work = spawn(move || {
+        let mut conn = builder.connect_blocking().unwrap();
+        let mut peer = server.accept();
+        for generation in 2..5 {
+            server.stop();
+            drop(peer);
+            assert_eq!(conn.read(&mut [0]).unwrap(), 0);
+            server.restart();
+            peer = server.accept();
+            peer.write_all(b"x").unwrap();
+            conn.read_exact(&mut [0]).unwrap();
+            assert_eq!(conn.generation(), generation);
+        }
+        conn.close();
+        assert!(is_closed(&conn.read(&mut [0]).unwrap_err()));
+    });
+    in_time("the work beside a hook that blocks", &work);
+    // It gets all events afterwards, in order.
+    assert!(events.try_recv().is_err());
+    drop(opener);
+    let mut link = 0;
+    for event in std::iter::from_fn(|| events.recv_timeout(HANG).ok()) {
+        match event {
+            Event::Connected { generation, .. } | Event::Reconnected { generation, .. } => {
+                link += 1;
+                assert_eq!(generation, link);
+            }
+            Event::Disconnected { generation, .. } => assert_eq!(generation, link),
+            Event::DialFailed { .. } => assert!(link < 4),
+            Event::Closed => link += 100,
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(link, 104, "after the fourth link, the close");
+}
+
+#[test]
+fn hook_that_panics_is_reported_to_the_logger_and_called_again() {
+    let _alone = alone();
+    let server = Server::start();
+    let (sender, reports) = mpsc::channel();
+    let builder = server.client().on_event(|event| panic!("at {event}")).logger(move |error| {
+        let _ = sender.send(error.to_string());
+        panic!("the logger");
+    });
+    let conn = builder.connect_blocking().unwrap();
+    conn.close();
+    let reports = [(); 2].map(|()| in_time("a report", &reports));
+    assert!(reports[0].contains("the event hook panicked: at connected"), "{reports:?}");
+    assert!(reports[1].contains("the event hook panicked: at closed"), "{reports:?}");
 }

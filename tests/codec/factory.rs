@@ -54,7 +54,7 @@ async fn stream_reports_the_break_once_it_has_a_codec_again() {
     let mut peer = server.accept().await;
     in_time("link 2", stream.get_ref().connected()).await.unwrap();
     // The program objects to the old link, not to this one.
-    stream.reconnect();
+    stream.break_link(1);
     assert_eq!(next_break(&mut stream).await.0, 1);
     peer.write_all(&Numbered::new().bytes(b"three")).await.unwrap();
     assert_eq!(next_frame(&mut stream).await, "three");

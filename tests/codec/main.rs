@@ -3,8 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abandon;
 mod beside_tokio_util;
 mod chaos;
+mod close;
 mod factory;
 mod framed;
 mod sink;

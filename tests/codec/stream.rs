@@ -158,7 +158,7 @@ async fn codec_that_cannot_get_past_its_error_breaks_the_link() {
 }
 
 #[tokio::test]
-async fn reconnect_drops_what_had_arrived() {
+async fn break_link_drops_what_had_arrived() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
@@ -166,8 +166,8 @@ async fn reconnect_drops_what_had_arrived() {
     assert_eq!(next_frame(&mut framed).await, "one");
     // More bytes, which are not read from the socket yet.
     peer.write_all(b"four\n").await.unwrap();
-    framed.reconnect();
-    framed.reconnect();
+    framed.break_link(1);
+    framed.break_link(1);
     assert_eq!(next_break(&mut framed).await, (1, ErrorKind::ConnectionAborted));
     let mut peer = server.accept().await;
     peer.write_all(b"five\n").await.unwrap();
@@ -176,7 +176,7 @@ async fn reconnect_drops_what_had_arrived() {
 }
 
 #[tokio::test]
-async fn reconnect_leaves_a_link_alone_that_the_stream_has_not_come_to() {
+async fn break_link_of_the_streams_broken_link_leaves_the_next_one() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let (read, _write) = conn.into_split();
@@ -188,28 +188,30 @@ async fn reconnect_leaves_a_link_alone_that_the_stream_has_not_come_to() {
     in_time("link 2", framed.get_ref().watch_status().wait_for(|_| framed.get_ref().generation() == 2)).await.unwrap();
     in_time("link 2 is up", framed.get_ref().connected()).await.unwrap();
     peer.write_all(b"three\n").await.unwrap();
-    framed.reconnect();
-    assert!(framed.get_ref().is_connected(), "reconnect broke link 2 instead of link 1");
+    framed.break_link(1);
+    assert!(framed.get_ref().is_connected(), "link 2 was broken instead of link 1");
     assert_eq!(next_break(&mut framed).await.0, 1);
     assert_eq!(next_frame(&mut framed).await, "three");
     assert_eq!(framed.get_ref().generation(), 2);
 }
 
 #[tokio::test]
-async fn reconnect_in_an_outage_drops_nothing_of_the_next_link() {
+async fn break_link_in_an_outage_drops_nothing_of_the_next_link() {
     let mut server = Server::start().await;
     let (conn, peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
     server.stop();
     drop(peer);
     assert_eq!(next_break(&mut framed).await.0, 1);
-    framed.reconnect();
+    // The broken link, and one that is not there yet.
+    framed.break_link(1);
+    framed.break_link(2);
     server.restart().await;
     server.accept().await.write_all(b"one\n").await.unwrap();
     assert_eq!(next_frame(&mut framed).await, "one");
 }
 
-/// A connection whose redial comes by itself only after the test.
+/// A connection whose redial comes only after the test, unless something asks for it.
 async fn slow_to_redial(server: &Server) -> (Conn, TcpStream) {
     let delay = Duration::from_secs(3600);
     let client = server.client().retry_max(delay).retry_min(delay);
@@ -218,21 +220,7 @@ async fn slow_to_redial(server: &Server) -> (Conn, TcpStream) {
 }
 
 #[tokio::test]
-async fn reconnect_in_an_unreported_outage_dials_at_once() {
-    let server = Server::start().await;
-    let (conn, peer) = slow_to_redial(&server).await;
-    reset(peer);
-    wait_for_break(&conn).await;
-    let mut framed = Framed::new(conn, LinesCodec::new());
-    framed.reconnect();
-    let mut peer = server.accept().await;
-    assert_eq!(next_break(&mut framed).await.0, 1);
-    peer.write_all(b"next\n").await.unwrap();
-    assert_eq!(next_frame(&mut framed).await, "next");
-}
-
-#[tokio::test]
-async fn reconnect_after_the_last_frame_of_a_link_keeps_to_the_backoff() {
+async fn break_link_and_abandon_after_a_break_keep_to_the_backoff() {
     let server = Server::start().await;
     let (conn, mut peer) = slow_to_redial(&server).await;
     peer.write_all(b"go away\n").await.unwrap();
@@ -240,17 +228,17 @@ async fn reconnect_after_the_last_frame_of_a_link_keeps_to_the_backoff() {
     wait_for_break(&conn).await;
     let mut framed = Framed::new(conn, LinesCodec::new());
     assert_eq!(next_frame(&mut framed).await, "go away");
-    framed.reconnect();
+    framed.break_link(1);
     assert_eq!(next_break(&mut framed).await.0, 1);
+    framed.break_link(1);
+    framed.abandon();
+    // Even this comes no sooner than `retry_min` after the last dial.
+    framed.get_ref().dial_now();
     server.expect_no_dial(Duration::from_millis(50)).await;
-    // Now the program asks for the dial.
-    framed.reconnect();
-    server.accept().await.write_all(b"next\n").await.unwrap();
-    assert_eq!(next_frame(&mut framed).await, "next");
 }
 
 #[tokio::test]
-async fn reconnect_at_the_end_of_a_link_leaves_the_next_one() {
+async fn break_link_at_the_end_of_a_link_leaves_the_next_one() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
@@ -259,7 +247,7 @@ async fn reconnect_at_the_end_of_a_link_leaves_the_next_one() {
     // The stream has seen the end, and has not yielded the break yet.
     assert_eq!(next_frame(&mut framed).await, "last");
     let mut peer = server.accept().await;
-    framed.reconnect();
+    framed.break_link(1);
     assert_eq!(next_break(&mut framed).await, (1, ErrorKind::UnexpectedEof));
     peer.write_all(b"next\n").await.unwrap();
     assert_eq!(next_frame(&mut framed).await, "next");

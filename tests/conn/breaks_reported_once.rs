@@ -188,10 +188,10 @@ async fn read_that_waited_and_got_the_last_bytes_reports_no_second_break() {
 }
 
 #[tokio::test]
-async fn each_half_reports_a_reconnect_as_an_aborted_connection() {
+async fn each_half_reports_a_break_on_purpose_as_an_aborted_connection() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
-    conn.reconnect();
+    conn.break_link(1);
     let (mut read, mut write) = conn.into_split();
     for half in [read.read(&mut [0; 4]).await.unwrap_err(), write.write(b"x").await.unwrap_err()] {
         assert_eq!((half.kind(), reported_generation(&half)), (ErrorKind::ConnectionAborted, 1));
@@ -205,12 +205,12 @@ async fn each_half_reports_a_reconnect_as_an_aborted_connection() {
 
 /// The break is this side's own, whatever the peer does afterwards.
 #[tokio::test]
-async fn reconnect_is_reported_as_aborted_though_the_peer_resets_afterwards() {
+async fn break_on_purpose_is_reported_as_aborted_though_the_peer_resets_afterwards() {
     let server = Server::start().await;
     for in_halves in [false, true] {
         let (mut conn, peer) = server.pair().await;
         in_time("write", conn.write_all(b"unread")).await.unwrap();
-        conn.reconnect();
+        conn.break_link(1);
         reset(peer);
         // The reset has arrived before the connection reports anything.
         tokio::time::sleep(Duration::from_millis(20)).await;

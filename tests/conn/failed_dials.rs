@@ -189,3 +189,57 @@ async fn client_may_start_before_its_server() {
     assert_eq!((&early, conn.generation()), (b"early", 1));
     assert_eq!(conn.peer_addr().unwrap(), address);
 }
+
+/// A dialer whose first dial hangs and whose second one fails, with a warning about each dial.
+struct Warning {
+    dials: u32,
+    has_warning: bool,
+}
+
+impl Dial for Warning {
+    type Stream = tokio::io::DuplexStream;
+
+    async fn dial(&mut self) -> io::Result<Self::Stream> {
+        self.dials += 1;
+        self.has_warning = true;
+        match self.dials {
+            1 => std::future::pending().await,
+            2 => Err(ErrorKind::NotFound.into()),
+            _ => Ok(tokio::io::duplex(1).0),
+        }
+    }
+
+    fn take_warning(&mut self) -> Option<Error> {
+        assert_ne!(self.dials, 4, "a panic here is the program's own");
+        std::mem::take(&mut self.has_warning).then(|| Error::InvalidConfig(format!("warning {}", self.dials)))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn warning_of_the_dialer_is_logged_after_each_dial() {
+    let (log, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let dialer = Warning { dials: 0, has_warning: false }.and_then(|stream| std::future::ready(Ok(stream)));
+    let builder = quick(Conn::builder("memory").dialer(dialer)).dial_timeout(Duration::from_millis(10));
+    let mut conn = builder.logger(move |error| drop(log.send(error.with_causes().to_string()))).build().unwrap();
+    // The peer of each link is gone already.
+    for generation in 1..=3 {
+        in_time("the end", conn.read(&mut [0])).await.unwrap();
+        assert_eq!(conn.last_reported(), generation);
+    }
+    drop(conn);
+    let mut logged = Vec::new();
+    while let Some(line) = in_time("the log", lines.recv()).await {
+        logged.push(line);
+    }
+    let expected = [
+        "invalid configuration: warning 1",
+        "dial 1 to memory failed: the dial took longer than 10ms",
+        "invalid configuration: warning 2",
+        "dial 2 to memory failed: entity not found",
+        "invalid configuration: warning 3",
+        "read on link 1 to memory failed: the peer closed the connection",
+        "read on link 2 to memory failed: the peer closed the connection",
+        "invalid configuration: warning 5",
+    ];
+    assert_eq!(logged[..expected.len()], expected);
+}

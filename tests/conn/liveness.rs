@@ -249,7 +249,7 @@ async fn options_are_set_again_on_every_link() {
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(7));
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 5);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_millis(12_345)));
-        conn.reconnect();
+        conn.break_link(generation);
         peer = server.accept().await;
         crate::support::wait_for_generation(&conn, generation + 1).await;
         assert_eq!(reported_generation(&conn.read_u8().await.unwrap_err()), generation);

@@ -94,14 +94,14 @@ async fn waiting_reader_and_writer_are_woken_by_the_break_and_by_the_next_link()
 }
 
 #[tokio::test]
-async fn forced_reconnect_wakes_a_waiting_read() {
+async fn break_on_purpose_wakes_a_waiting_read() {
     let server = Server::start().await;
     let (conn, _peer) = server.pair().await;
     let (mut read, write) = conn.into_split();
     let mut buf = [0; 4];
     let mut reading = tokio_test::task::spawn(read.read(&mut buf));
     assert!(reading.poll().is_pending());
-    write.reconnect();
+    write.break_link(1);
     wait_until_woken("reader", &reading).await;
     assert!(in_time("read", reading).await.is_err());
 }

@@ -143,13 +143,13 @@ async fn read_half_that_has_never_read_gets_the_banner_of_its_first_link() {
 }
 
 #[tokio::test]
-async fn bytes_that_arrived_before_a_forced_reconnect_are_read_first() {
+async fn bytes_that_arrived_before_a_break_on_purpose_are_read_first() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
     let (mut read, _write) = conn.into_split();
     peer.write_all(b"data").await.unwrap();
     in_time("readable", async { while read.get_ref().unwrap().peek(&mut [0; 4]).await.unwrap() < 4 {} }).await;
-    read.reconnect();
+    read.break_link(1);
     let mut buf = [0; 4];
     in_time("read", read.read_exact(&mut buf)).await.unwrap();
     assert_eq!(&buf, b"data");
@@ -210,7 +210,7 @@ async fn flush_between_the_parts_of_a_message_does_not_release_the_rest_from_its
     let n = in_time("write", conn.write(&message)).await.unwrap();
     assert!(n < message.len(), "the pipe takes the whole message");
     in_time("flush", conn.flush()).await.unwrap();
-    conn.reconnect();
+    conn.break_link(1);
     assert_eq!(reported_generation(&in_time("read", conn.read_u8()).await.unwrap_err()), 1);
     // The rest, written by a caller that has not seen that report.
     assert_eq!(reported_generation(&in_time("write", conn.write(&message[n..])).await.unwrap_err()), 1);

@@ -34,7 +34,9 @@ async fn assert_closed(conn: &mut Conn<impl Stream>) {
             assert!(matches!(perconn_error(&error), Error::ClosedConnection), "{error:?}");
         }
         assert!(matches!(in_time("connected", conn.connected()).await, Err(Error::ClosedConnection)));
-        conn.reconnect();
+        conn.dial_now();
+        conn.break_link(conn.generation());
+        conn.abandon();
         assert!(!conn.is_connected());
         assert_eq!(conn.status(), Status::Closed);
     }

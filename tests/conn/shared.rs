@@ -3,6 +3,7 @@
 
 #![allow(clippy::redundant_clone, reason = "each call owns its handle")]
 
+mod beside_a_reader;
 mod closing;
 mod jobs;
 mod outages;

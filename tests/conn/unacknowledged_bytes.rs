@@ -88,11 +88,11 @@ async fn clean_ends_leave_nothing_unacknowledged() {
     wait_for_break(&conn).await;
     let error = in_time("write", conn.write_all(b"more")).await.unwrap_err();
     assert_eq!(unacknowledged(&error), Some(0));
-    // A reconnect.
+    // A break on purpose.
     let mut peer = server.accept().await;
     in_time("write", conn.write_all(b"all of this")).await.unwrap();
     in_time("peer", peer.read_exact(&mut all)).await.unwrap();
-    conn.reconnect();
+    conn.break_link(2);
     let error = in_time("write", conn.write_all(b"more")).await.unwrap_err();
     assert_eq!(unacknowledged(&error), Some(0));
     // A reset after this side's own shutdown.

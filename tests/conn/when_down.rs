@@ -89,7 +89,8 @@ async fn smallest_queue_takes_every_request() {
     for round in 0..30 {
         // More requests than the queue has slots, before the actor runs.
         for _ in 0..100 {
-            read.reconnect();
+            read.break_link(read.generation());
+            read.dial_now();
         }
         if round % 2 == 0 {
             reset(peer);
@@ -99,7 +100,8 @@ async fn smallest_queue_takes_every_request() {
         peer = server.accept().await;
     }
     for _ in 0..100 {
-        read.reconnect();
+        read.break_link(read.generation());
+        read.dial_now();
         in_time("close", read.close()).await;
     }
 }

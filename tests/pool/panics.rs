@@ -10,6 +10,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use perconn::pool::{Pool, Resource};
+use perconn::{Dial, Error};
+use tokio::io::DuplexStream;
+use tokio::sync::Notify;
 use tokio_test::task::spawn;
 
 use crate::fixtures::assert_all_given_back;
@@ -137,6 +140,9 @@ const UNLOGGABLE: &str = "unloggable";
 /// The lines on which the logger panicked.
 static LOGGED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
+/// Notified at each such line: they are logged on a thread of their own.
+static LINE_LOGGED: Notify = Notify::const_new();
+
 struct PanickingLogger;
 
 impl log::Log for PanickingLogger {
@@ -148,11 +154,27 @@ impl log::Log for PanickingLogger {
         let line = record.args().to_string();
         if line.contains(UNLOGGABLE) {
             LOGGED.lock().unwrap().insert(line);
+            LINE_LOGGED.notify_one();
             quiet_panic("the logger");
         }
     }
 
     fn flush(&self) {}
+}
+
+/// A pool has no logger of its own. The warning of a dialer goes where a panic of its hook goes.
+struct WarningDialer;
+
+impl Dial for WarningDialer {
+    type Stream = DuplexStream;
+
+    async fn dial(&mut self) -> io::Result<DuplexStream> {
+        Ok(tokio::io::duplex(1).0)
+    }
+
+    fn take_warning(&mut self) -> Option<Error> {
+        Some(Error::InvalidConfig(UNLOGGABLE.to_owned()))
+    }
 }
 
 #[tokio::test]
@@ -168,19 +190,27 @@ async fn panic_of_the_logger_costs_no_slot() {
     let pool = Pool::builder(1).on_event(|_| quiet_panic(UNLOGGABLE)).build().unwrap();
     let bomb = pool.resource_fn("a bomb", || std::future::ready(Ok(Bomb)));
     let other = number(&pool, "other");
+    let warning = pool.resource_with("a warning", WarningDialer).unwrap();
     let used = catch_unwind(AssertUnwindSafe(|| {
         for _ in 0..2 {
             drop(spawn(bomb.get()).poll());
             drop(spawn(other.get()).poll());
         }
+        drop(spawn(warning.get()).poll());
     }));
     assert!(used.is_ok(), "the panic of the logger reaches a caller");
-    assert_eq!(pool.stats().opened, 4);
+    assert_eq!(pool.stats().opened, 5);
     assert_all_given_back(&pool);
-    let logged = LOGGED.lock().unwrap().clone();
     let expected = [
         "a bomb: the connection panicked when it was dropped: unloggable",
+        "a warning: invalid configuration: unloggable",
         "the event hook of a pool panicked: unloggable",
     ];
-    assert_eq!(logged, expected.map(String::from).into());
+    let expected = expected.map(String::from).into();
+    let wait = async {
+        while *LOGGED.lock().unwrap() != expected {
+            LINE_LOGGED.notified().await;
+        }
+    };
+    in_time("the lines", wait).await;
 }

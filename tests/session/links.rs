@@ -59,6 +59,23 @@ async fn end_of_the_stream_stays_the_end_and_writes_fail() {
 }
 
 #[tokio::test]
+async fn close_as_error_changes_nothing_for_a_session() {
+    let server = Server::start().await;
+    let (conn, mut peer) = tokio::join!(server.client().close_as_error(true).connect(), server.accept());
+    let mut sessions = Sessions::new(conn.unwrap());
+    for _ in 0..2 {
+        let mut session = in_time("the session", sessions.next()).await.unwrap();
+        peer.write_all(b"last bytes").await.unwrap();
+        drop(peer);
+        let mut bytes = String::new();
+        in_time("read", session.read_to_string(&mut bytes)).await.unwrap();
+        assert_eq!(bytes, "last bytes");
+        assert_eq!(in_time("read", session.read(&mut [0; 4])).await.unwrap(), 0);
+        peer = server.accept().await;
+    }
+}
+
+#[tokio::test]
 async fn what_had_arrived_is_read_after_a_write_reported_the_break() {
     for is_reset in [false, true] {
         let server = Server::start().await;

@@ -27,10 +27,13 @@ mod support;
 
 // The tests.
 mod abort;
+mod addresses;
 mod certificates;
 mod client;
 mod closed;
 mod handshakes;
 #[cfg(target_os = "linux")]
 mod postgres;
+mod refused;
+mod rotated;
 mod sessions;

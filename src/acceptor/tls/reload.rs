@@ -117,7 +117,7 @@ pub(in crate::acceptor) fn reload(registry: &Registry, handshaker: Option<&Hands
         }
         Err(error) => {
             let cause = Arc::new(error);
-            registry.settings.hooks.log(&Error::CertificatesKept { source: Arc::clone(&cause) });
+            registry.settings.hooks.log(&Arc::new(Error::CertificatesKept { source: Arc::clone(&cause) }));
             registry.settings.hooks.emit(|| Event::CertificatesKept { cause: Arc::clone(&cause) });
             Err(cause)
         }

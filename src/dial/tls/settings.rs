@@ -7,16 +7,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::host_name;
+use crate::Error;
 use crate::pem::Pem;
-use crate::{Address, Error};
 
 /// The settings of TLS for [`Builder::tls`](crate::Builder::tls).
 ///
-/// Files are read and checked once, by `Builder::tls`. A later change of a file has no effect.
+/// # New certificates without a restart
+///
+/// Files are read and checked by `Builder::tls`, and read again at each dial, off the runtime's threads. If they have
+/// changed and are usable, this dial and all later ones use them. An open link keeps what it has.
+///
+/// If they have changed and are not usable, the old ones stay in use, and the connection's logger gets an
+/// [`Error::CertificatesKept`], once for each such change: a file is missing or has no certificate, or the key does not
+/// belong to the certificate. A file that is written in place can be seen half-written. To replace it in one step,
+/// write another file and rename it.
+///
+/// PEM texts, the system's roots, and files that are not regular (pipes) are read only once. So is a configuration of
+/// [`from_config`](Self::from_config).
 ///
 /// ```
 /// use perconn::Tls;
@@ -34,17 +43,19 @@ pub struct Tls {
     config: Option<Arc<ClientConfig>>,
     /// Trusted roots; empty: the system's.
     roots: Vec<Pem>,
+    /// The system's roots, once they were read.
+    system_roots: Option<Arc<RootCertStore>>,
     /// The client's certificate chain and its private key.
     client: Option<(Pem, Pem)>,
     /// Protocols in order of preference. Empty for none, or for those of `config`.
     alpn: Vec<Vec<u8>>,
-    /// The name that the certificate must be for. `None`: the host of the address.
+    /// The name that the certificate must be for. `None`: the host of the address that is dialed.
     server_name: Option<String>,
 }
 
 impl Tls {
     /// The defaults: TLS 1.2 and 1.3, the roots that the operating system trusts, no client certificate, no ALPN, and
-    /// the host of the address as server name.
+    /// the host of the address that is dialed as server name.
     ///
     /// The environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` override where the system's roots are read from.
     pub fn new() -> Self {
@@ -95,7 +106,10 @@ impl Tls {
         self
     }
 
-    /// The DNS name or IP address that the server's certificate must be for. Defaults to the host of the address.
+    /// The DNS name or IP address that the server's certificate must be for.
+    ///
+    /// Defaults to the host of the address that is dialed. If you set it, it is the name of every server, also with
+    /// several [`addresses`](crate::Builder::addresses).
     #[doc(alias("sni", "domain"))]
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
@@ -109,26 +123,32 @@ impl Tls {
         self
     }
 
-    /// The server name: the one that was set, or the host of `address`.
-    pub(super) fn name(&self, address: Option<&Address>) -> Result<ServerName<'static>, Error> {
-        let name = match (&self.server_name, address) {
-            (Some(name), _) => name.clone(),
-            (None, Some(address)) => host_name(address).map_err(|error| match error {
-                Error::InvalidConfig(text) => Error::InvalidConfig(format!(
-                    "{text} (the server name is taken from it, unless Tls::server_name sets one)"
-                )),
-                other => other,
-            })?,
-            (None, None) => {
-                return Err(Error::InvalidConfig("server name: expected one set by Tls::server_name".into()));
-            }
-        };
-        ServerName::try_from(name.clone())
-            .map_err(|_| Error::InvalidConfig(format!("server name {name:?}: expected a DNS name or an IP address")))
+    /// The server name that the program has set.
+    pub(super) fn given_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
+    /// The same settings with what is in the files now. It may block.
+    pub(super) fn snapshot(&self) -> Self {
+        let mut copy = self.clone();
+        copy.roots.iter_mut().for_each(|pem| *pem = pem.snapshot());
+        copy.client = copy.client.map(|(chain, key)| (chain.snapshot(), key.snapshot()));
+        copy
+    }
+
+    /// Whether a later snapshot can differ from this one.
+    pub(super) fn can_change(&self) -> bool {
+        let client = self.client.iter().flat_map(|(chain, key)| [chain, key]);
+        self.roots.iter().chain(client).any(Pem::can_change)
+    }
+
+    /// Whether the files were the same in both snapshots.
+    pub(super) fn has_same_files(&self, other: &Self) -> bool {
+        self.roots == other.roots && self.client == other.client
     }
 
     /// The configuration for rustls.
-    pub(super) fn config(self) -> Result<ClientConfig, Error> {
+    pub(super) fn config(&mut self) -> Result<ClientConfig, Error> {
         let mut config = match &self.config {
             Some(config) => {
                 if !self.roots.is_empty() || self.client.is_some() {
@@ -150,14 +170,18 @@ impl Tls {
                 let text = format!("alpn protocols of {length} bytes in all: expected at most 65535 (RFC 7301)");
                 return Err(Error::InvalidConfig(text));
             }
-            config.alpn_protocols = self.alpn;
+            config.alpn_protocols.clone_from(&self.alpn);
         }
         Ok(config)
     }
 
     /// A configuration from the roots and the client certificate.
-    fn build(&self) -> Result<ClientConfig, Error> {
-        let roots = if self.roots.is_empty() { system_roots()? } else { given_roots(&self.roots)? };
+    fn build(&mut self) -> Result<ClientConfig, Error> {
+        let roots = match (&self.roots[..], &self.system_roots) {
+            ([], Some(roots)) => Arc::clone(roots),
+            ([], None) => Arc::clone(self.system_roots.insert(Arc::new(system_roots()?))),
+            (given, _) => Arc::new(given_roots(given)?),
+        };
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::InvalidConfig(format!("tls: {error}")))?

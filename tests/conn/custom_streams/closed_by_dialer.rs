@@ -56,6 +56,58 @@ async fn dialer_can_report_that_the_peer_has_closed() {
     }
 }
 
+/// A dialer that knows why the peer has closed.
+struct Talkative(Layered);
+
+impl Dial for Talkative {
+    type Stream = BufStream<TcpStream>;
+
+    async fn dial(&mut self) -> io::Result<Self::Stream> {
+        self.0.dial().await
+    }
+
+    fn is_closed(stream: &Self::Stream) -> bool {
+        Layered::is_closed(stream)
+    }
+
+    fn closing_error(_: &mut Self::Stream) -> Option<io::Error> {
+        Some(io::Error::new(ErrorKind::PermissionDenied, "the peer's reason"))
+    }
+}
+
+/// Its reason replaces "the peer closed the connection", and the error of a write that finds the reset itself.
+#[tokio::test]
+async fn dialer_can_say_why_the_peer_has_closed() {
+    for (in_halves, is_reset) in [(false, false), (false, true), (true, false), (true, true)] {
+        let server = Server::start().await;
+        let dialer = Talkative(Layered(TcpDialer::new(server.address)));
+        let dialer = dialer.and_then(|stream| std::future::ready(Ok(stream)));
+        let builder = quick(Conn::builder(server.address).dialer(dialer));
+        let (conn, mut peer) = tokio::join!(builder.connect(), server.accept());
+        let conn = conn.unwrap();
+        peer.write_all(b"banner").await.unwrap();
+        if is_reset {
+            reset(peer);
+        } else {
+            drop(peer);
+        }
+        let error = if in_halves {
+            let (mut read, mut write) = conn.into_split();
+            let error = in_time("write", write.write_all(b"lost?")).await.unwrap_err();
+            let mut banner = [0; 6];
+            in_time("read", read.read_exact(&mut banner)).await.unwrap();
+            assert_eq!(&banner, b"banner");
+            let at_end = in_time("the end", read.read_u8()).await.unwrap_err();
+            assert_eq!((at_end.kind(), reported_generation(&at_end)), (ErrorKind::PermissionDenied, 1));
+            error
+        } else {
+            let mut conn = conn;
+            in_time("write", conn.write_all(b"lost?")).await.unwrap_err()
+        };
+        assert_eq!((error.kind(), reported_generation(&error)), (ErrorKind::PermissionDenied, 1));
+    }
+}
+
 /// The dialer reports that the peer is gone, and not how. A reset must not look like a clean end.
 #[tokio::test]
 async fn reset_found_by_the_dialer_is_not_an_end_of_stream() {

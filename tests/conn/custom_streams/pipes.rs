@@ -47,7 +47,7 @@ async fn shutdown_of_a_whole_connection_with_an_unreported_break_ends_the_newer_
     let (mut conn, mut peers) = pipes().await;
     let _first = peers.recv().await.unwrap();
     in_time("write", conn.write_all(b"x")).await.unwrap();
-    conn.reconnect();
+    conn.break_link(1);
     let mut second = in_time("redial", peers.recv()).await.unwrap();
     in_time("connected", conn.connected()).await.unwrap();
     assert_eq!(reported_generation(&in_time("shutdown", conn.shutdown()).await.unwrap_err()), 1);
@@ -70,7 +70,7 @@ async fn shutdown_with_several_unreported_breaks_leaves_the_later_ones_to_be_rep
     let (mut conn, mut peers) = pipes().await;
     for generation in 1..3 {
         let _peer = peers.recv().await.unwrap();
-        conn.reconnect();
+        conn.break_link(generation);
         wait_for_generation(&conn, generation + 1).await;
     }
     let mut third = peers.recv().await.unwrap();

@@ -54,7 +54,7 @@ fn watching_the_status_blocks_no_task() {
         let (conn, _peer) = server.pair().await;
         let mut status = conn.watch_status();
         assert!(status.current().is_connected());
-        conn.reconnect();
+        conn.break_link(1);
         let _peer = server.accept().await;
         in_time("connected", conn.connected()).await.unwrap();
         in_time("the status", status.wait_for(|status| status.is_connected())).await.unwrap();

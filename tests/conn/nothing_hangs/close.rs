@@ -115,7 +115,7 @@ async fn operations_after_a_close_report_only_the_close() {
     let (mut conn, mut peers) = pipes().await;
     let _peer = peers.recv().await.unwrap();
     assert!(in_time("write", conn.write(&[7; 100])).await.unwrap() < 100);
-    conn.reconnect();
+    conn.break_link(1);
     in_time("the report", conn.read_u8()).await.unwrap_err();
     close(&conn).await;
     let error = in_time("write", conn.write(&[7; 10])).await.unwrap_err();

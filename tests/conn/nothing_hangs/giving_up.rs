@@ -32,7 +32,8 @@ async fn every_operation_after_giving_up_reports_it() {
     assert!(matches!(read.connected().await, Err(Error::GaveUp { .. })));
     assert_eq!(read.status(), Status::GaveUp);
     server.restart().await;
-    read.reconnect();
+    read.dial_now();
+    read.break_link(1);
     server.expect_no_dial(Duration::from_millis(100)).await;
     drop((read, write));
 }

@@ -31,7 +31,8 @@ async fn shutdown_ends_the_connection_and_nothing_dials_again() {
         let error = in_time("read", conn.read(&mut response)).await.unwrap_err();
         assert!(matches!(perconn_error(&error), Error::ClosedConnection));
     }
-    conn.reconnect();
+    conn.dial_now();
+    conn.abandon();
     server.expect_no_dial(Duration::from_millis(100)).await;
     assert!(matches!(conn.connected().await, Err(Error::ClosedConnection)));
 }

@@ -193,7 +193,7 @@ async fn job_waiting_for_its_flush_reports_the_break_and_not_down() {
         run_other_tasks().await;
         assert!(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await.is_pending());
     }
-    conn.reconnect();
+    conn.break_link(1);
     let outcome = match poll_without_budget(&mut call).await {
         Poll::Ready(outcome) => outcome,
         Poll::Pending => in_time("write", call).await,

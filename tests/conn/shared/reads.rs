@@ -54,7 +54,7 @@ async fn clone_that_missed_many_breaks_reports_none_twice() {
     assert_eq!((conn.last_reported(), clone.last_reported()), (1, 0));
     for generation in 2..=19 {
         let _peer = next(&mut peers, generation).await;
-        conn.reconnect();
+        conn.break_link(generation);
     }
     let _peer = next(&mut peers, 20).await;
     let mut reported = Vec::new();

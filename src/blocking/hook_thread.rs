@@ -1,0 +1,64 @@
+//! The thread on which the hooks of all blocking connections run.
+//!
+//! A hook may use a blocking connection, and wait for it: to send a log over it, for example. So it must not run on the
+//! background thread, which would make the link that it waits for. It must not keep the crate's own log lines waiting
+//! either, so it has another thread than they have.
+//!
+//! Next: [`CallThread`], which says when a call is dropped.
+
+use std::sync::Arc;
+
+use crate::call_thread::CallThread;
+use crate::hooks::{Hook, Hooks, warn};
+use crate::{Error, Event};
+
+/// The thread. It makes the calls of all connections, in order.
+static HOOKS: CallThread = CallThread::new("perconn-hooks", |count| {
+    warn(format_args!("perconn dropped calls of blocking connections' hooks, as the hooks are too slow: {count}"));
+});
+
+/// Makes hooks that hand each call over to the thread. The default logger has a thread already.
+pub(super) fn on_hook_thread(hooks: Hooks<Error, Event>) -> Hooks<Error, Event> {
+    let hooks = Arc::new(hooks);
+    let logger = hooks.logger.is_some().then(|| {
+        let hooks = HooksOnThread::new(&hooks);
+        let logger = move |error: &Arc<Error>| {
+            let error = Arc::clone(error);
+            hooks.post(move |hooks| hooks.log(&error));
+        };
+        Box::new(logger) as Hook<Arc<Error>>
+    });
+    let on_event = hooks.on_event.is_some().then(|| {
+        let hooks = HooksOnThread::new(&hooks);
+        let on_event = move |event: &Event| {
+            let event = event.clone();
+            hooks.post(move |hooks| hooks.emit(|| event));
+        };
+        Box::new(on_event) as Hook<Event>
+    });
+    Hooks { logger, on_event }
+}
+
+/// Hooks that are called, and in the end dropped, on the thread.
+struct HooksOnThread(Option<Arc<Hooks<Error, Event>>>);
+
+impl HooksOnThread {
+    /// One more reference to the hooks.
+    fn new(hooks: &Arc<Hooks<Error, Event>>) -> Self {
+        Self(Some(Arc::clone(hooks)))
+    }
+
+    /// Has the thread make a call.
+    fn post(&self, call: impl FnOnce(&Hooks<Error, Event>) + Send + 'static) {
+        let Some(hooks) = self.0.clone() else { return };
+        HOOKS.post(move || call(&hooks));
+    }
+}
+
+/// What the hooks own may log or wait when it is dropped, just as they may.
+impl Drop for HooksOnThread {
+    fn drop(&mut self) {
+        let hooks = self.0.take();
+        HOOKS.post(move || drop(hooks));
+    }
+}
