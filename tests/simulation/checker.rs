@@ -1,7 +1,8 @@
 //! The checker: whether a schedule kept every promise, by the records of both ends.
 //!
-//! Each module checks one group of promises: `dials` delays and events, `reports` what handles report of a break, `frames`
-//! what the server received, `waits` how long operations take. Next: `checker/dials.rs`.
+//! Each module checks one group of promises: `dials` delays, addresses and events, `reports` what handles report of a
+//! break, `abandons` links that the program gives up, `frames` what the server received, `waits` how long operations take.
+//! Next: `checker/dials.rs`.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use crate::journal::{self, Note};
 use crate::schedule::Record;
 
 // The paths are for the fuzz target, which includes this file from elsewhere.
+#[path = "checker/abandons.rs"]
+mod abandons;
 #[path = "checker/dials.rs"]
 mod dials;
 #[path = "checker/frames.rs"]
@@ -27,6 +30,8 @@ pub struct Findings {
     pub violations: Vec<String>,
     pub operations: usize,
     pub breaks: usize,
+    pub abandons: usize,
+    pub answers: usize,
 }
 
 /// When one link was up, by the events.
@@ -50,12 +55,15 @@ impl Findings {
             match entry.note {
                 Note::Began(..) => findings.operations += 1,
                 Note::Event(Event::Disconnected { .. }) => findings.breaks += 1,
+                Note::Abandoned(..) => findings.abandons += 1,
+                Note::Answer { .. } => findings.answers += 1,
                 _ => {}
             }
         }
         findings.violations.extend(record.hung.clone());
         dials::check(record, &mut findings);
         reports::check(record, &mut findings);
+        abandons::check(record, &mut findings);
         frames::check(record, &mut findings);
         waits::check(record, &mut findings);
         findings

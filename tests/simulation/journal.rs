@@ -26,7 +26,8 @@ pub struct Entry {
 #[derive(Clone, Debug)]
 #[allow(dead_code, reason = "some fields are only printed")]
 pub enum Note {
-    DialBegan,
+    /// A dial began, to the server of this number.
+    DialBegan(usize),
     /// The dial made the link of this number.
     DialSucceeded(u64),
     DialFailed,
@@ -45,11 +46,55 @@ pub enum Note {
     MessageWritten(u32),
     /// The outcome of a message that was one job.
     Job(u32, Outcome),
-    Reconnect,
+    Abandoned(HandleId, Abandoned),
+    /// A handle took the link that was up, without an operation.
+    TookLink(HandleId),
+    BreakLink(BreakLink),
+    /// `dial_now` was called, while a link was up or not.
+    DialNow {
+        is_up: bool,
+    },
+    /// A request got this answer. Both are numbers of requests.
+    Answer {
+        request: u32,
+        answer: u32,
+    },
     CloseCalled,
     CloseDone,
     /// From here on everything works.
     FaultsStopped,
+}
+
+/// One call of `abandon`, and the links at that moment.
+#[derive(Clone, Debug)]
+pub struct Abandoned {
+    /// The link that was up before and after the call.
+    pub before: Option<u64>,
+    pub after: Option<u64>,
+    /// The number of the newest link.
+    pub newest: u64,
+    /// What the handle has reported, by its own account after the call.
+    pub last_reported: u64,
+    /// The bytes that have passed until now, on all links that the handle has reported or given up.
+    pub passed: Passed,
+    /// Which of these links still have a stream.
+    pub kept: Vec<u64>,
+}
+
+/// How many bytes have passed on some links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    pub written: usize,
+    pub read: usize,
+}
+
+/// One call of `break_link`.
+#[derive(Clone, Copy, Debug)]
+pub struct BreakLink {
+    pub generation: u64,
+    /// The link that was up before and after the call.
+    pub before: Option<u64>,
+    pub after: Option<u64>,
 }
 
 /// A handle of the program.

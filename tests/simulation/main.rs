@@ -77,7 +77,7 @@ fn every_promise_holds() {
     }
     let seeds = setting("PERCONN_SIMULATION_SEEDS").unwrap_or(if cfg!(debug_assertions) { 2_000 } else { 10_000 });
     let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-    let (operations, breaks) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let [operations, breaks, abandons, answers] = [const { AtomicUsize::new(0) }; 4];
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -89,6 +89,8 @@ fn every_promise_holds() {
                     let (findings, report) = try_seed(seed);
                     operations.fetch_add(findings.operations, Ordering::Relaxed);
                     breaks.fetch_add(findings.breaks, Ordering::Relaxed);
+                    abandons.fetch_add(findings.abandons, Ordering::Relaxed);
+                    answers.fetch_add(findings.answers, Ordering::Relaxed);
                     if !findings.is_clean() && !failed.swap(true, Ordering::Relaxed) {
                         println!("{report}");
                         println!("seed {seed} broke a promise: {}", findings.violations.join("; "));
@@ -99,8 +101,11 @@ fn every_promise_holds() {
         }
     });
     assert!(!failed.load(Ordering::Relaxed), "a promise was broken; the seed is printed above");
-    let (operations, breaks) = (operations.into_inner(), breaks.into_inner());
-    println!("{seeds} schedules, {operations} operations, {breaks} breaks: every promise held");
+    let [operations, breaks, abandons, answers] = [operations, breaks, abandons, answers].map(AtomicUsize::into_inner);
+    println!(
+        "{seeds} schedules, {operations} operations, {breaks} breaks, {abandons} links given up, {answers} answers: every \
+         promise held"
+    );
 }
 
 #[test]

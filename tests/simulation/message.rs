@@ -44,6 +44,13 @@ pub fn decode(mut bytes: &[u8]) -> Result<(Vec<u32>, bool), String> {
     Ok((numbers, true))
 }
 
+/// The first message, if it is whole: its number and its length with the header.
+pub fn first_whole(bytes: &[u8]) -> Option<(u32, usize)> {
+    let [_, a, b, c, d, e, f, ..] = *bytes else { return None };
+    let length = HEADER + usize::from(u16::from_be_bytes([e, f]));
+    (length <= bytes.len()).then_some((u32::from_be_bytes([a, b, c, d]), length))
+}
+
 fn payload(number: u32, position: u16) -> u8 {
     mix(u64::from(number) << 16 | u64::from(position)) as u8
 }

@@ -1,11 +1,14 @@
 //! Mutation test of the checker: the crate with one rule broken at a time.
 //!
-//! Each mutant is a copy of the crate in which one line of source is changed. It is built and runs the same schedules until
-//! the checker reports a violation. A mutant that survives is a gap in the checker.
+//! Each mutant changes one place of the source. One copy of the crate contains all of them, and a variable of the
+//! environment says which one is on. So there is only one build. Each mutant runs the same schedules until the checker
+//! reports a violation. A mutant that survives is a gap in the checker.
 //!
-//! Each build takes some seconds, so this runs in release builds only: `cargo test --release --test simulation`. Next:
+//! The build takes a while, so this runs in release builds only: `cargo test --release --test simulation`. Next:
 //! `checker.rs`.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,12 +18,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A rule, and how it is broken.
+///
+/// `original` is an expression or whole statements, found once in the file, and so is `broken`, its wrong version. If
+/// `broken` contains [`IS_ON`], it replaces the original as it stands: that word is true if the mutant is on.
 struct Mutant {
     name: &'static str,
     file: &'static str,
     original: &'static str,
     broken: &'static str,
 }
+
+/// Stands in a mutant for the question whether it is on.
+const IS_ON: &str = "IS_ON";
+
+/// The variable of the environment that says which mutant is on.
+const VARIABLE: &str = "PERCONN_SIMULATION_MUTANT";
 
 const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -62,14 +74,14 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a write into a link that is known to be closed",
         file: "src/conn/poll.rs",
-        original: "if link.stream.check_closed(&mut dir.last_check, |stream| (context.is_closed)(stream)) {",
-        broken: "if generation == 0 && link.stream.check_closed(&mut dir.last_check, |stream| (context.is_closed)(stream)) {",
+        original: "link.stream.check_closed(&mut dir.last_check, |stream| (context.is_closed)(stream))",
+        broken: "generation == 0",
     },
     Mutant {
         name: "bytes that are not read before the break is reported",
         file: "src/conn/slow_path.rs",
-        original: "Some(buf) => ready!(self.poll_read_leftover(dir, cx, &fault, buf)),",
-        broken: "Some(_) => self.report_to_reader(dir, &fault),",
+        original: "ready!(self.poll_read_leftover(dir, cx, &fault, buf))",
+        broken: "{ let _ = buf; self.report_to_reader(dir, &fault) }",
     },
     Mutant {
         name: "a backoff that is skipped after a short link",
@@ -99,7 +111,7 @@ const MUTANTS: &[Mutant] = &[
         name: "a close that is ignored during a delay",
         file: "src/actor/rules.rs",
         original: "(_, Input::Close) => (Self::Ended, Action::Stop),",
-        broken: "(Self::Dialing(_) | Self::Up { .. }, Input::Close) => (Self::Ended, Action::Stop),",
+        broken: "(Self::BackingOff(_), Input::Close) if IS_ON => (self, Action::Continue),\n            (_, Input::Close) => (Self::Ended, Action::Stop),",
     },
     Mutant {
         name: "an idle timeout that every look puts off",
@@ -116,8 +128,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "bytes read that are not counted",
         file: "src/conn/poll.rs",
-        original: "link.byte_count.add_read(buf.filled().len() - before);\n                        dir",
-        broken: "dir",
+        original: "link.byte_count.add_read(buf.filled().len() - before);\n                        dir.finish_read();",
+        broken: "dir.finish_read();",
     },
     Mutant {
         name: "bytes written that are not counted",
@@ -147,47 +159,284 @@ const MUTANTS: &[Mutant] = &[
         name: "a large job that is cancelled and leaves no trace",
         file: "src/conn/shared/queue.rs",
         original: "} else if job.storage == Storage::Large {",
-        broken: "} else if job.storage == Storage::Large && bytes.is_empty() {",
+        broken: "} else if job.storage == Storage::Large && (bytes.is_empty() || !IS_ON) {",
+    },
+    Mutant {
+        name: "an abandon that breaks a live link that the handle has not used",
+        file: "src/conn_state.rs",
+        original: "used == inner.generation",
+        broken: "used <= inner.generation",
+    },
+    Mutant {
+        name: "an abandon that leaves the link alone",
+        file: "src/conn_state.rs",
+        original: "used == inner.generation",
+        broken: "used > inner.generation",
+    },
+    Mutant {
+        name: "an abandon that reports the break all the same",
+        file: "src/conn/handle.rs",
+        original: "self.last_reported = self.last_reported.max(generation);",
+        broken: "let _ = generation;",
+    },
+    Mutant {
+        name: "an abandon that forgets the breaks of links before the last only",
+        file: "src/conn_state.rs",
+        original: "inner.generation - u64::from(self.is_live(inner.generation))",
+        broken: "inner.generation.saturating_sub(1)",
+    },
+    Mutant {
+        name: "an abandon that forgets the break of a link that is up",
+        file: "src/conn_state.rs",
+        original: "inner.generation - u64::from(self.is_live(inner.generation))",
+        broken: "inner.generation",
+    },
+    Mutant {
+        name: "an abandon after which a read counts as under way",
+        file: "src/conn/handle.rs",
+        original: "dir.clear_link();",
+        broken: "",
+    },
+    Mutant {
+        name: "an abandon after which a write of a whole connection counts as under way",
+        file: "src/conn.rs",
+        original: "self.handle.abandon(&mut self.read);\n        self.write.clear_link();",
+        broken: "self.handle.abandon(&mut self.read);",
+    },
+    Mutant {
+        name: "an abandon that forgets only that an operation waits, and not that a write took a part",
+        file: "src/conn/direction.rs",
+        original: "self.clear();\n        self.stream_end_timeout.stop();",
+        broken: "self.finish();\n        self.stream_end_timeout.stop();",
+    },
+    Mutant {
+        name: "an abandon that keeps the unread rest of a broken link",
+        file: "src/conn/handle.rs",
+        original: "self.conn_state.skip_breaks(self.last_reported);",
+        broken: "",
+    },
+    Mutant {
+        name: "an abandon that keeps the stream in use",
+        file: "src/conn/handle.rs",
+        original: "if self.used() <= self.last_reported { self.link.take() } else { None }",
+        broken: "None",
+    },
+    Mutant {
+        name: "a break_link for whichever link is up",
+        file: "src/conn_state.rs",
+        original: "generation == inner.generation",
+        broken: "generation <= inner.generation || generation > inner.generation",
+    },
+    Mutant {
+        name: "a break_link that breaks the link before the one it names",
+        file: "src/conn_state.rs",
+        original: "generation == inner.generation",
+        broken: "generation >= inner.generation",
+    },
+    Mutant {
+        name: "a break_link that comes late and breaks the next link",
+        file: "src/conn_state.rs",
+        original: "generation == inner.generation",
+        broken: "generation <= inner.generation",
+    },
+    Mutant {
+        name: "a break_link that the actor does not hear of",
+        file: "src/conn_state.rs",
+        original: "if self.is_live(inner.generation) {\n            let fault = self.break_newest(inner, Op::Read, Cause::Requested);\n            inner.send(Command::Redial(fault));\n        }",
+        broken: "if self.is_live(inner.generation) { self.break_newest(inner, Op::Read, Cause::Requested); }",
+    },
+    Mutant {
+        name: "a break_link that breaks a broken link again",
+        file: "src/conn_state.rs",
+        original: "if self.is_live(inner.generation) {\n            let fault = self.break_newest(inner, Op::Read, Cause::Requested);\n            inner.send(Command::Redial(fault));\n        }",
+        broken: "if inner.generation > 0 { let fault = self.break_newest(inner, Op::Read, Cause::Requested); inner.send(Command::Redial(fault)); }",
+    },
+    Mutant {
+        name: "a break by the program that is reported as what the stream shows after it",
+        file: "src/fault.rs",
+        original: "(Cause::Requested | Cause::IdleTimeout(_), _) => false,",
+        broken: "(Cause::Requested, Cause::Failed(_) | Cause::PeerClosed) if IS_ON => true,\n            (Cause::Requested | Cause::IdleTimeout(_), _) => false,",
+    },
+    Mutant {
+        name: "a dial_now that does nothing",
+        file: "src/conn_state.rs",
+        original: "inner.end.is_none() && !self.is_live(inner.generation)",
+        broken: "inner.end.is_some()",
+    },
+    Mutant {
+        name: "a dial_now without regard for the last dial",
+        file: "src/actor.rs",
+        original: "self.at = self.at.min(earliest);",
+        broken: "self.at = self.at.min(earliest.min(self.last_ended));",
+    },
+    Mutant {
+        name: "a dial_now that puts a dial off",
+        file: "src/actor.rs",
+        original: "self.at = self.at.min(earliest);",
+        broken: "self.at = earliest;",
+    },
+    Mutant {
+        name: "a dial_now that does not know when the last dial ended",
+        file: "src/actor.rs",
+        original: "next_dial.last_ended = Instant::now();",
+        broken: "if state.attempts() == u32::MAX { next_dial.last_ended = Instant::now(); }",
+    },
+    Mutant {
+        name: "a dial_now that starts the backoff over",
+        file: "src/actor.rs",
+        original: "next_dial.shorten(self.backoff.shortest())",
+        broken: "{ self.backoff.reset(); next_dial.shorten(self.backoff.shortest()) }",
+    },
+    Mutant {
+        name: "a dial_now that draws another delay",
+        file: "src/actor.rs",
+        original: "next_dial.shorten(self.backoff.shortest())",
+        broken: "{ next_dial.at = after(self.next_delay(Pace::Backoff)); next_dial.shorten(self.backoff.shortest()) }",
+    },
+    Mutant {
+        name: "a dial_now that gives the retries back",
+        file: "src/actor/rules.rs",
+        original: "(Self::BackingOff(_), Input::DialNow) => (self, Action::ShortenDelay),",
+        broken: "(Self::BackingOff(outage), Input::DialNow) if IS_ON => (Self::BackingOff(Outage { retries: 0, ..outage }), Action::ShortenDelay),\n            (Self::BackingOff(_), Input::DialNow) => (self, Action::ShortenDelay),",
+    },
+    Mutant {
+        name: "a dial_now that drops the dial under way",
+        file: "src/actor/rules.rs",
+        original: "(Self::BackingOff(outage), Input::DelayElapsed) => (Self::Dialing(outage), Action::Dial),",
+        broken: "(Self::Dialing(outage), Input::DialNow) if IS_ON => (Self::Dialing(outage), Action::Dial),\n            (Self::BackingOff(outage), Input::DelayElapsed) => (Self::Dialing(outage), Action::Dial),",
+    },
+    Mutant {
+        name: "a close after a shutdown that is an error",
+        file: "src/fault.rs",
+        original: "self.is_last || !close_as_error",
+        broken: "!close_as_error",
+    },
+    Mutant {
+        name: "a close_as_error that has no effect",
+        file: "src/fault.rs",
+        original: "self.is_last || !close_as_error",
+        broken: "self.is_last || !close_as_error || close_as_error",
+    },
+    Mutant {
+        name: "a failed dial that does not count against its address",
+        file: "src/actor.rs",
+        original: "self.count_against_address();\n                ActorEvent::DialFailed(SharedIoError::new(error))",
+        broken: "ActorEvent::DialFailed(SharedIoError::new(error))",
+    },
+    Mutant {
+        name: "a short link that does not count against its address",
+        file: "src/actor.rs",
+        original: "matches!(action, Action::MoveOn(_))",
+        broken: "false",
+    },
+    Mutant {
+        name: "a stable link that counts against its address",
+        file: "src/actor.rs",
+        original: "matches!(action, Action::MoveOn(_))",
+        broken: "true",
+    },
+    Mutant {
+        name: "a connect that leaves out the last address",
+        file: "src/actor/rules.rs",
+        original: "outage.attempt < count",
+        broken: "outage.attempt + 1 < count",
+    },
+    Mutant {
+        name: "a connect after which any failed dial is the last",
+        file: "src/actor/rules.rs",
+        original: "Some(_) if outage.generation == 0 =>",
+        broken: "Some(_) if outage.generation == 0 || IS_ON =>",
+    },
+    Mutant {
+        name: "an abandon after a shutdown that dials again",
+        file: "src/conn_state/inner.rs",
+        original: "is_last: self.is_shutting_down,",
+        broken: "is_last: self.is_shutting_down && !(IS_ON && op == Op::Read),",
+    },
+    Mutant {
+        name: "a connect that dials an address twice",
+        file: "src/actor/rules.rs",
+        original: "outage.attempt < count",
+        broken: "outage.attempt <= count",
     },
 ];
 
 /// How many schedules a mutant has to survive to count as undetected.
-const SCHEDULES: &str = "5000";
+const SCHEDULES: &str = "10000";
 
 #[test]
 fn every_mutant_is_caught() {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
     for part in ["Cargo.toml", "Cargo.lock", "README.md", "src", "benches", "examples", "interop", "tests"] {
-        copy_all(&crate_folder.join(part), &copy.join(part));
+        copy_all(&crate_folder.join(part), Path::new(part), &copy);
     }
+    let program = build(&copy);
     let mut survivors = Vec::new();
-    for mutant in MUTANTS {
-        let (file, source) = (copy.join(mutant.file), fs::read_to_string(crate_folder.join(mutant.file)).unwrap());
-        let count = source.matches(mutant.original).count();
-        assert_eq!(count, 1, "{}: {:?} is found {count} times in {}", mutant.name, mutant.original, mutant.file);
-        fs::write(&file, source.replace(mutant.original, mutant.broken)).unwrap();
-        match run(&copy) {
+    for (number, mutant) in MUTANTS.iter().enumerate() {
+        match run(&program, &copy, number) {
             Some(finding) => println!("caught: {}: {finding}", mutant.name),
             None => survivors.push(mutant.name),
         }
-        fs::write(&file, source).unwrap();
     }
     assert!(survivors.is_empty(), "the checker missed {survivors:?}");
     println!("{} mutants, and every one was caught", MUTANTS.len());
 }
 
+/// The source of one file with all its mutants, each of which is off unless the environment names it.
+fn with_mutants(file: &Path, source: String) -> String {
+    // The places that change, from the end of the file to its beginning, each with its mutants.
+    let mut places: BTreeMap<Reverse<usize>, Vec<usize>> = BTreeMap::new();
+    for (number, mutant) in MUTANTS.iter().enumerate().filter(|(_, mutant)| Path::new(mutant.file) == file) {
+        let count = source.matches(mutant.original).count();
+        assert_eq!(count, 1, "{}: {:?} is found {count} times in {}", mutant.name, mutant.original, mutant.file);
+        places.entry(Reverse(source.find(mutant.original).expect("it is found"))).or_default().push(number);
+    }
+    let mut mutated = source.clone();
+    let mut next = source.len();
+    for (Reverse(start), numbers) in places {
+        let original = MUTANTS[numbers[0]].original;
+        assert!(start + original.len() <= next, "{original:?} overlaps with another mutant's source");
+        next = start;
+        let mut text = original.to_owned();
+        for number in numbers {
+            let Mutant { name, original: own, broken, .. } = MUTANTS[number];
+            assert_eq!(own, original, "{name}: another mutant begins at the same place and ends elsewhere");
+            let is_on = format!("crate::is_mutant({number})");
+            text = if broken.contains(IS_ON) {
+                broken.replace(IS_ON, &is_on)
+            } else {
+                format!("{{ if {is_on} {{ {broken} }} else {{ {text} }} }}")
+            };
+        }
+        mutated.replace_range(start..start + original.len(), &text);
+    }
+    if file == Path::new("src/lib.rs") {
+        mutated.push_str(&format!(
+            "
+            fn is_mutant(number: u32) -> bool {{
+                static MUTANT: std::sync::OnceLock<Option<u32>> = std::sync::OnceLock::new();
+                let read = || std::env::var({VARIABLE:?}).ok()?.parse().ok();
+                *MUTANT.get_or_init(read) == Some(number)
+            }}
+            "
+        ));
+    }
+    mutated
+}
+
 /// How long a mutant may run. One that neither ends nor violates anything hangs, which is a violation, too.
 const TIME_LIMIT: Duration = Duration::from_secs(180);
 
-/// Builds the copy and runs schedules with it. Returns the first violation.
+/// Runs schedules with one mutant on. Returns the first violation.
 ///
 /// Ends the mutant as soon as it has printed a violation: in another of its threads it may be in an endless loop.
-fn run(copy: &Path) -> Option<String> {
-    let mut mutant = Command::new(build(copy))
+fn run(program: &Path, copy: &Path, number: usize) -> Option<String> {
+    let mut mutant = Command::new(program)
         .args(["--exact", "every_promise_holds", "--nocapture"])
         .current_dir(copy)
         .env("PERCONN_SIMULATION_SEEDS", SCHEDULES)
+        .env(VARIABLE, number.to_string())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -232,18 +481,23 @@ fn build(copy: &Path) -> PathBuf {
     copy.join(path.trim_end_matches(')'))
 }
 
-/// Copies a file or a folder. Leaves files alone that have not changed, so that cargo does not build them again.
-fn copy_all(from: &Path, to: &PathBuf) {
+/// Copies a file or a folder of the crate, with the mutants. Leaves files alone that have not changed, so that cargo does
+/// not build them again.
+fn copy_all(from: &Path, name: &Path, copy: &Path) {
     if from.is_dir() {
-        fs::create_dir_all(to).unwrap();
+        fs::create_dir_all(copy.join(name)).unwrap();
         for entry in fs::read_dir(from).unwrap() {
-            let name = entry.unwrap().file_name();
-            copy_all(&from.join(&name), &to.join(&name));
+            let entry = entry.unwrap().file_name();
+            copy_all(&from.join(&entry), &name.join(&entry), copy);
         }
         return;
     }
-    let content = fs::read(from).unwrap();
-    if fs::read(to).ok().as_ref() != Some(&content) {
+    let mut content = fs::read(from).unwrap();
+    if name.starts_with("src") {
+        content = with_mutants(name, String::from_utf8(content).expect("source is text")).into_bytes();
+    }
+    let to = copy.join(name);
+    if fs::read(&to).ok().as_ref() != Some(&content) {
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::write(to, content).unwrap();
     }

@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::choices::Choices;
-use crate::journal::{End, Journal, Note};
+use crate::journal::{End, Journal, Note, Passed};
+use crate::message;
 
 /// All links of one schedule.
 #[derive(Clone)]
@@ -54,9 +55,9 @@ pub struct LinkState {
     pub accepted: Vec<u8>,
     /// How many of them the server has read.
     pub consumed: usize,
-    /// How many bytes the server has sent, and how many of them the client has read.
-    pub sent: u64,
-    pub delivered: u64,
+    /// All bytes that the server has sent, and how many of them the client has read.
+    pub sent: Vec<u8>,
+    pub delivered: usize,
     pub last_delivery: Option<Instant>,
     pub end: Option<End>,
     /// The server has closed its own direction and goes on reading.
@@ -67,6 +68,10 @@ pub struct LinkState {
     pub client_dropped: bool,
     /// How many bytes were written after `is_closed` had reported the close.
     pub written_when_closed: usize,
+    /// How many of the bytes that the server has read were requests that it has answered.
+    answered: usize,
+    /// Answers that did not fit into the link yet.
+    answers: VecDeque<u8>,
     to_client: VecDeque<u8>,
     capacity: usize,
     wakers: [Option<Waker>; 2],
@@ -86,7 +91,7 @@ impl Network {
             number: links.len() as u64 + 1,
             accepted: Vec::new(),
             consumed: 0,
-            sent: 0,
+            sent: Vec::new(),
             delivered: 0,
             last_delivery: None,
             end: None,
@@ -95,6 +100,8 @@ impl Network {
             client_shut: false,
             client_dropped: false,
             written_when_closed: 0,
+            answered: 0,
+            answers: VecDeque::new(),
             to_client: VecDeque::new(),
             capacity: self.0.faults.capacity,
             wakers: [None, None],
@@ -110,6 +117,14 @@ impl Network {
 
     pub fn links(&self) -> Vec<Link> {
         self.0.links.lock().unwrap().clone()
+    }
+
+    /// The bytes that have passed on the links up to this number, and which of these links still have a stream.
+    pub fn passed(&self, number: u64) -> (Passed, Vec<u64>) {
+        let links = self.links();
+        let links = &links[..number as usize];
+        let kept = links.iter().map(Link::lock).filter(|link| !link.client_dropped).map(|link| link.number);
+        (Passed::on(links), kept.collect())
     }
 
     /// Whether large messages pass in reasonable time.
@@ -172,9 +187,21 @@ impl Link {
     pub fn send(&self, n: usize) {
         self.change(|state| {
             for _ in 0..n.min(state.capacity - state.to_client.len()) {
-                let byte = server_byte(state.number, state.sent);
-                state.to_client.push_back(byte);
-                state.sent += 1;
+                state.push(server_byte(state.number, state.sent.len() as u64));
+            }
+        });
+    }
+
+    /// The server answers the requests that it has read whole: each with its number.
+    pub fn answer(&self) {
+        self.change(|state| {
+            while let Some((number, length)) = message::first_whole(&state.accepted[state.answered..state.consumed]) {
+                state.answered += length;
+                state.answers.extend(number.to_be_bytes());
+            }
+            while state.to_client.len() < state.capacity {
+                let Some(byte) = state.answers.pop_front() else { break };
+                state.push(byte);
             }
         });
     }
@@ -200,8 +227,29 @@ impl Link {
     }
 }
 
-/// The byte that the server sends at this position of this link.
-pub fn server_byte(link: u64, position: u64) -> u8 {
+impl Passed {
+    /// The bytes that have passed on these links.
+    pub fn on(links: &[Link]) -> Self {
+        let (mut written, mut read) = (0, 0);
+        for link in links {
+            let link = link.lock();
+            written += link.accepted.len();
+            read += link.delivered;
+        }
+        Self { written, read }
+    }
+}
+
+impl LinkState {
+    /// The server sends one byte.
+    fn push(&mut self, byte: u8) {
+        self.to_client.push_back(byte);
+        self.sent.push(byte);
+    }
+}
+
+/// The byte that the server sends at this position of this link, unless it answers requests.
+fn server_byte(link: u64, position: u64) -> u8 {
     mix(link << 32 | position) as u8
 }
 
@@ -275,7 +323,7 @@ impl AsyncRead for Stream {
                 _ if n > 0 => {
                     let bytes: Vec<_> = state.to_client.drain(..n).collect();
                     buf.put_slice(&bytes);
-                    state.delivered += n as u64;
+                    state.delivered += n;
                     state.last_delivery = Some(Instant::now());
                     n
                 }

@@ -2,20 +2,20 @@
 //!
 //! Next: `network.rs` and `server.rs`, the other side of the connection.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use perconn::{Builder, Conn, WhenDown};
+use perconn::{Address, Builder, Conn, Error, WhenDown};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::choices::Choices;
-use crate::client::{self, Task};
+use crate::client::{self, Abandon, Control, CurrentMessage, Task};
 use crate::journal::{Entry, HandleId, Journal, LogLine, Note};
 use crate::network::{FaultRates, Link, Network, Stream};
-use crate::server::{Dialer, Simulated};
+use crate::server::{Dialer, Servers, Simulated};
 
 /// The settings of a schedule that the checker has to know.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,10 @@ pub struct Settings {
     pub max_retries: Option<u32>,
     pub idle_timeout: Option<Duration>,
     pub when_down: WhenDown,
+    pub close_as_error: bool,
+    pub servers: Servers,
+    /// Whether the program waits for the first link.
+    pub connects: bool,
     pub faults: FaultRates,
     pub use_case: UseCase,
     pub queue_size: usize,
@@ -39,9 +43,21 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UseCase {
     Whole,
+    /// A whole connection on which the servers answer requests.
+    Requests,
     Halves,
+    /// Its ends are put together again, give their link up, and go on as a whole.
     SplitByTokio,
     Shared,
+    /// A read half, and a shared connection of the write half.
+    ReaderAndShared,
+}
+
+impl UseCase {
+    /// Whether several tasks write through a queue.
+    pub fn has_queue(self) -> bool {
+        matches!(self, Self::Shared | Self::ReaderAndShared)
+    }
 }
 
 /// How the program ends the connection.
@@ -74,6 +90,17 @@ impl Settings {
     fn draw(choices: &Choices) -> Self {
         let ms = Duration::from_millis;
         let retry_min = choices.pick(&[ms(1_000), ms(10), ms(300)]);
+        let use_case = choices.pick(&[
+            UseCase::Whole,
+            UseCase::Requests,
+            UseCase::Halves,
+            UseCase::SplitByTokio,
+            UseCase::Shared,
+            UseCase::Shared,
+            UseCase::ReaderAndShared,
+        ]);
+        let count = choices.pick(&[1, 1, 2, 3]);
+        let steady = (count > 1 && choices.chance(50)).then(|| choices.below(count));
         Self {
             retry_min,
             retry_max: retry_min * choices.pick(&[60, 1, 2, 10]),
@@ -82,6 +109,9 @@ impl Settings {
             max_retries: choices.pick(&[None, None, None, None, Some(0), Some(2), Some(6)]),
             idle_timeout: choices.pick(&[None, None, Some(ms(3_000)), Some(ms(25_000))]),
             when_down: choices.pick(&[WhenDown::Wait, WhenDown::Wait, WhenDown::Fail, WhenDown::WaitFor(ms(700))]),
+            close_as_error: choices.chance(50),
+            servers: Servers { count, steady, answer: use_case == UseCase::Requests },
+            connects: choices.chance(20),
             faults: FaultRates {
                 capacity: choices.pick(&[100, 1, 1_000]),
                 short: choices.pick(&[0, 30, 90]),
@@ -89,13 +119,7 @@ impl Settings {
                 io_error: choices.pick(&[0, 1, 5]),
                 reports_close: choices.chance(80),
             },
-            use_case: choices.pick(&[
-                UseCase::Whole,
-                UseCase::Halves,
-                UseCase::SplitByTokio,
-                UseCase::Shared,
-                UseCase::Shared,
-            ]),
+            use_case,
             queue_size: choices.pick(&[10, 1, 3]),
             ending: match choices.below(6) {
                 0..=1 => Ending::CloseAfter,
@@ -120,14 +144,35 @@ async fn run_tasks(choices: &Choices) -> Record {
     let settings = Settings::draw(choices);
     let journal = Journal::new();
     let network = Network::new(choices.clone(), journal.clone(), settings.faults);
-    let conn = builder(&settings, choices, &journal, &network).build().expect("the settings are valid");
+    let builder = builder(&settings, choices, &journal, &network);
+    let conn = if settings.connects {
+        let mut connect = pin!(builder.connect());
+        let outcome = match timeout(Duration::from_secs(600), &mut connect).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                network.stop_faults();
+                connect.await
+            }
+        };
+        match outcome {
+            Ok(conn) => conn,
+            Err(error) => {
+                assert!(matches!(error, Error::DialFailure { .. }), "connect: {error}");
+                // Late events, or dials that must not be, have time to come.
+                tokio::time::sleep(Duration::from_secs(3_600)).await;
+                return Record { settings, entries: journal.entries(), links: network.links(), hung: None };
+            }
+        }
+    } else {
+        builder.build().expect("the settings are valid")
+    };
     let close: Close = match settings.use_case {
         // A shared connection has a close of its own.
-        UseCase::Shared => Box::pin(std::future::ready(())),
+        _ if settings.use_case.has_queue() => Box::pin(std::future::ready(())),
         _ => Box::pin(conn.close()),
     };
     let (busy, tasks) = start(&settings, choices, &journal, &network, conn);
-    if let (Ending::CloseAmid(after), false) = (settings.ending, settings.use_case == UseCase::Shared) {
+    if let (Ending::CloseAmid(after), false) = (settings.ending, settings.use_case.has_queue()) {
         let (journal, network) = (journal.clone(), network.clone());
         tokio::spawn(async move {
             network.sleep(after).await;
@@ -176,6 +221,7 @@ fn builder(settings: &Settings, choices: &Choices, journal: &Journal, network: &
         .max_retries(settings.max_retries)
         .idle_timeout(settings.idle_timeout)
         .when_down(settings.when_down)
+        .close_as_error(settings.close_as_error)
         .jitter_seed(settings.jitter_seed)
         .job_queue_size(settings.queue_size)
         .on_event(move |event| {
@@ -191,6 +237,10 @@ fn builder(settings: &Settings, choices: &Choices, journal: &Journal, network: &
             choices: choices.clone(),
             journal: journal.clone(),
             dial_timeout: settings.dial_timeout.unwrap_or(Duration::from_secs(5)),
+            servers: settings.servers,
+            addresses: (0..settings.servers.count).map(|number| Address::from(format!("server-{number}"))).collect(),
+            next: 0,
+            dialed: 0,
         })
 }
 
@@ -209,6 +259,7 @@ fn start(
         journal: journal.clone(),
         network: network.clone(),
         operations: 5 + choices.below(60),
+        is_patient: false,
     };
     let ending = settings.ending;
     let tasks = match settings.use_case {
@@ -216,7 +267,16 @@ fn start(
             let task = task(HandleId::Whole);
             let done = Arc::clone(&busy);
             vec![tokio::spawn(async move {
-                let conn = client::use_whole(task.clone(), conn).await;
+                let conn = client::use_whole(task.clone(), conn, CurrentMessage::default()).await;
+                done.fetch_sub(1, Ordering::Relaxed);
+                end_whole(ending, &task, conn).await;
+            })]
+        }
+        UseCase::Requests => {
+            let task = task(HandleId::Whole);
+            let done = Arc::clone(&busy);
+            vec![tokio::spawn(async move {
+                let conn = client::use_requests(task.clone(), conn).await;
                 done.fetch_sub(1, Ordering::Relaxed);
                 end_whole(ending, &task, conn).await;
             })]
@@ -234,24 +294,31 @@ fn start(
             })]
         }
         UseCase::SplitByTokio => {
-            let close = conn.close();
             let (read, write) = tokio::io::split(conn);
             let (reading, writing) = (task(HandleId::SplitRead), task(HandleId::SplitWrite));
+            let whole = task(HandleId::Whole);
             let done = Arc::clone(&busy);
             vec![tokio::spawn(async move {
                 let reader = tokio::spawn(client::use_split_reader(reading.clone(), read));
-                let _write = client::use_split_writer(writing.clone(), write).await;
-                let _read = reader.await.expect("the reader does not panic");
+                let (write, current) = client::use_split_writer(writing.clone(), write).await;
+                let read = reader.await.expect("the reader does not panic");
+                let mut conn = read.unsplit(write);
+                conn.give_up_link(&whole);
+                let conn = client::use_whole(whole.clone(), conn, current.next()).await;
                 done.fetch_sub(1, Ordering::Relaxed);
-                if ending == Ending::CloseAfter {
-                    until_faults_stop(&writing).await;
-                    close_and_note(&writing.journal, close).await;
-                }
+                end_whole(ending, &whole, conn).await;
             })]
         }
-        UseCase::Shared => {
-            let conn = conn.into_shared();
+        UseCase::Shared | UseCase::ReaderAndShared => {
+            let is_shared = settings.use_case == UseCase::Shared;
+            let (half, conn) = if is_shared {
+                (None, conn.into_shared())
+            } else {
+                let (read, write) = conn.into_split();
+                (Some((task(HandleId::ReadHalf), read)), write.into_shared())
+            };
             let (readers, writers) = (1 + choices.below(2) as u32, 1 + choices.below(4) as u32);
+            let readers = if is_shared { readers } else { 0 };
             let reading: Vec<_> =
                 (0..readers).map(|number| (task(HandleId::SharedReader(number)), conn.clone())).collect();
             let writing: Vec<_> =
@@ -275,8 +342,12 @@ fn start(
                         .into_iter()
                         .map(|(task, number, conn)| tokio::spawn(client::use_shared_writer(task, number, conn))),
                 );
+                let half = half.map(|(task, half)| tokio::spawn(client::use_reader(task, half)));
                 for task in tasks {
                     task.await.expect("the task does not panic");
+                }
+                if let Some(half) = half {
+                    half.await.expect("the task does not panic");
                 }
                 done.fetch_sub(1, Ordering::Relaxed);
                 until_faults_stop(&last).await;
@@ -311,15 +382,25 @@ async fn end_whole(ending: Ending, task: &Task, mut conn: Conn<Stream>) {
     until_faults_stop(task).await;
     match ending {
         Ending::DropAfter => return,
-        Ending::ShutdownAfter => drop(task.shutdown(&mut conn).await),
+        Ending::ShutdownAfter => {
+            task.shutdown(&mut conn).await;
+            if task.choices.chance(30) {
+                conn.give_up_link(task);
+            }
+            task.read_to_end(&mut conn).await;
+        }
         Ending::CloseAfter | Ending::CloseAmid(_) => close_and_note(&task.journal, conn.close()).await,
     }
     // Operations after the end.
-    let mut current = client::CurrentMessage::after_the_end();
+    let mut current = CurrentMessage::after_the_end();
     for _ in 0..3 {
         task.read(&mut conn).await;
         task.write(&mut conn, &mut current).await;
         task.flush(&mut conn, &mut current).await;
+        conn.control(task).await;
+        if task.choices.chance(30) {
+            conn.give_up_link(task);
+        }
     }
 }
 
@@ -334,13 +415,23 @@ async fn end_halves(
     until_faults_stop(reading).await;
     match ending {
         Ending::DropAfter => return,
-        Ending::ShutdownAfter => drop(writing.shutdown(&mut write).await),
+        Ending::ShutdownAfter => {
+            writing.shutdown(&mut write).await;
+            if reading.choices.chance(30) {
+                read.give_up_link(reading);
+            }
+            reading.read_to_end(&mut read).await;
+        }
         Ending::CloseAfter | Ending::CloseAmid(_) => close_and_note(&writing.journal, write.close()).await,
     }
-    let mut current = client::CurrentMessage::after_the_end();
+    let mut current = CurrentMessage::after_the_end();
     for _ in 0..3 {
         reading.read(&mut read).await;
         writing.write(&mut write, &mut current).await;
         writing.flush(&mut write, &mut current).await;
+        write.control(writing).await;
+        if writing.choices.chance(30) {
+            write.give_up_link(writing);
+        }
     }
 }

@@ -1,15 +1,17 @@
-//! Checks dials and events: when dials are made, how long their delays are, in which order events come, and when the
-//! connection ends.
+//! Checks dials and events: when dials are made and to which server, how long their delays are, in which order events
+//! come, and when the connection ends.
 //!
 //! Next: `reports.rs`.
 
 use std::time::Duration;
 
 use perconn::Event;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 use super::{Findings, TICK};
-use crate::journal::{LogLine, Note};
-use crate::schedule::{Record, Settings, UseCase};
+use crate::journal::{LogLine, Note, Operation};
+use crate::schedule::{Record, Settings};
 
 /// The state of the connection, by its events.
 enum Phase {
@@ -31,8 +33,70 @@ struct DialChecker<'a> {
     attempt: u32,
     /// The number of redials since then.
     retries: u32,
-    /// The number of delays of the backoff since then.
-    drawn: i32,
+    delays: Delays,
+    /// When the last dial ended.
+    last_ended: Duration,
+    /// `dial_now` was called after a break whose event is still to come.
+    is_dial_wanted: bool,
+    servers: ServerOrder,
+}
+
+/// The delays of the backoff, drawn again from the same seed.
+struct Delays {
+    random: SmallRng,
+    min: Duration,
+    max: Duration,
+    /// The upper end of the last window.
+    upper: Duration,
+}
+
+impl Delays {
+    fn new(settings: &Settings) -> Self {
+        let Settings { retry_min, retry_max, jitter_seed, .. } = *settings;
+        let random = SmallRng::seed_from_u64(jitter_seed);
+        Self { random, min: retry_min, max: retry_max, upper: retry_min }
+    }
+
+    /// The window of the next delay doubles, and starts over after a stable link.
+    fn next(&mut self, is_first: bool) -> Duration {
+        if is_first {
+            self.upper = self.min;
+            return self.random.random_range(Duration::ZERO..=self.min);
+        }
+        self.upper = (self.upper * 2).min(self.max);
+        self.random.random_range(self.min..=self.upper)
+    }
+}
+
+/// To which servers the dials go.
+struct ServerOrder {
+    count: usize,
+    /// The server that the next dial has to go to, if that is known.
+    expected: Option<usize>,
+    /// The servers of the dials since the last stable link, which was the first server's.
+    dialed: Vec<usize>,
+}
+
+impl ServerOrder {
+    /// A dial to this server.
+    fn dial(&mut self, server: usize) -> Result<(), String> {
+        if let Some(expected) = self.expected.take().filter(|expected| *expected != server) {
+            return Err(format!("a dial to server {server}, and not to {expected}, which had kept its link"));
+        }
+        // As many dials as there are servers reach each of them.
+        let recent = &self.dialed[self.dialed.len().saturating_sub(self.count - 1)..];
+        if recent.contains(&server) {
+            return Err(format!("a dial to server {server} after those to {recent:?}, of {} servers", self.count));
+        }
+        self.dialed.push(server);
+        Ok(())
+    }
+
+    /// The break of a stable link. Its server is dialed first again.
+    fn stable_link_broke(&mut self) {
+        self.expected = self.dialed.last().copied();
+        self.dialed.clear();
+    }
 }
 
 pub(super) fn check(record: &Record, findings: &mut Findings) {
@@ -43,26 +107,36 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
         generation: 0,
         attempt: 1,
         retries: 0,
-        drawn: 0,
+        delays: Delays::new(settings),
+        last_ended: Duration::ZERO,
+        is_dial_wanted: false,
+        servers: ServerOrder { count: settings.servers.count, expected: Some(0), dialed: Vec::new() },
     };
     let (mut logged, mut expected) = (Vec::new(), Vec::new());
     let (mut panics, mut panics_logged) = (0, 0);
-    let mut reconnected = None;
     let mut closed = None;
+    let mut is_shut_down = false;
     for entry in &record.entries {
         let at = entry.at;
         match &entry.note {
-            Note::Reconnect => reconnected = Some(at),
+            Note::DialNow { is_up } => dials.dial_now(at, *is_up),
             Note::CloseCalled => closed = closed.or(Some((at, false))),
             Note::CloseDone => closed = closed.map(|(at, _)| (at, true)),
-            Note::DialBegan => {
+            Note::Finished(_, Operation::Shutdown, _) => is_shut_down = true,
+            Note::DialBegan(server) => {
+                if is_shut_down {
+                    findings.add(at, "a dial after the shutdown");
+                }
+                if let Err(text) = dials.servers.dial(*server) {
+                    findings.add(at, text);
+                }
                 // A shared connection first sends its queue.
-                let is_shared = settings.use_case == UseCase::Shared;
+                let is_shared = settings.use_case.has_queue();
                 if closed.is_some_and(|(called, is_done)| is_done || (called < at && !is_shared)) {
                     findings.add(at, "a dial after the close");
                 }
                 match dials.phase {
-                    Phase::BackingOff(due) if (due..=due + TICK).contains(&at) || reconnected == Some(at) => {}
+                    Phase::BackingOff(due) if (due..=due + TICK).contains(&at) => {}
                     Phase::BackingOff(due) => findings.add(at, format!("a dial that was due at {due:?}")),
                     _ => findings.add(at, "a dial that was not due"),
                 }
@@ -109,6 +183,7 @@ impl DialChecker<'_> {
                 }
                 self.generation += 1;
                 self.phase = Phase::Up(at);
+                self.last_ended = at;
                 let is_first = matches!(event, Event::Connected { .. });
                 expect(*generation == self.generation && is_first == (self.generation == 1), "a wrong generation")?;
                 expect(*attempt == self.attempt, "a wrong attempt")
@@ -118,6 +193,12 @@ impl DialChecker<'_> {
                     return Err("a failure without a dial");
                 }
                 expect(*attempt == self.attempt, "a wrong attempt")?;
+                self.last_ended = at;
+                if self.settings.connects && self.generation == 0 {
+                    return self.next_of_first_dials(at, *retry_in);
+                }
+                let is_last = self.settings.max_retries == Some(self.retries);
+                expect(retry_in.is_some() || is_last, "a failed dial that no other follows")?;
                 self.back_off(at, *retry_in, false)
             }
             Event::Disconnected { generation, lived, retry_in, .. } => {
@@ -126,7 +207,8 @@ impl DialChecker<'_> {
                 expect(*lived == at - since, "a wrong lifetime")?;
                 let is_stable = *lived >= self.settings.stable_after;
                 if is_stable {
-                    (self.attempt, self.retries, self.drawn) = (0, 0, 0);
+                    (self.attempt, self.retries) = (0, 0);
+                    self.servers.stable_link_broke();
                 }
                 // The first redial after a stable link, and the first of all, comes after a part of `retry_min`.
                 self.back_off(at, *retry_in, self.retries == 0)
@@ -146,23 +228,47 @@ impl DialChecker<'_> {
         }
     }
 
+    /// A `connect` dials each server once, without a delay, until one dial succeeds.
+    fn next_of_first_dials(&mut self, at: Duration, delay: Option<Duration>) -> Result<(), &'static str> {
+        if self.attempt as usize == self.settings.servers.count {
+            self.phase = Phase::Last;
+            return expect(delay.is_none(), "a connect that dials too often");
+        }
+        self.phase = Phase::BackingOff(at);
+        self.attempt += 1;
+        expect(delay == Some(Duration::ZERO), "a connect that does not dial each server at once")
+    }
+
     fn back_off(&mut self, at: Duration, delay: Option<Duration>, is_first: bool) -> Result<(), &'static str> {
+        let is_dial_wanted = std::mem::take(&mut self.is_dial_wanted);
         let Some(delay) = delay else {
             self.phase = Phase::Last;
             return Ok(());
         };
         expect(self.settings.max_retries.is_none_or(|max| self.retries < max), "a retry too many")?;
         self.phase = Phase::BackingOff(at + delay);
+        if is_dial_wanted {
+            self.dial_now(at, false);
+        }
         self.attempt += 1;
         self.retries += 1;
         let Settings { retry_min, retry_max, .. } = *self.settings;
+        let drawn = self.delays.next(is_first);
         if is_first {
-            return expect(delay <= retry_min, "a first redial after more than retry_min");
+            expect(delay <= retry_min, "a first redial after more than retry_min")?;
+        } else {
+            expect((retry_min..=retry_max).contains(&delay), "a delay beyond its bounds")?;
         }
-        self.drawn += 1;
-        let window = retry_min.mul_f64(2_f64.powi(self.drawn.min(30))).min(retry_max);
-        expect(retry_min <= delay, "a delay below the minimum")?;
-        expect(delay <= window, "a delay beyond its window")
+        expect(delay == drawn, "a delay that is not the next one of the backoff")
+    }
+
+    /// A delay that runs is cut short, to `retry_min` after the last dial. Nothing else changes.
+    fn dial_now(&mut self, at: Duration, is_up: bool) {
+        match &mut self.phase {
+            Phase::BackingOff(due) => *due = (*due).min(at.max(self.last_ended + self.settings.retry_min)),
+            Phase::Up(_) => self.is_dial_wanted |= !is_up,
+            Phase::Dialing | Phase::Last | Phase::Over => {}
+        }
     }
 }
 

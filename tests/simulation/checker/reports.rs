@@ -1,7 +1,8 @@
 //! Checks what handles report: each handle reports each break once and in order, before it touches the next link. What it
-//! reads on a link is what the server sent on it, from the first byte on.
+//! reads on a link is what the server sent on it, from the first byte on. `abandons.rs` has what concerns links that the
+//! program gives up or breaks.
 //!
-//! Next: `frames.rs`.
+//! Next: `abandons.rs`.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -10,9 +11,9 @@ use std::time::Duration;
 use perconn::{Error, Event};
 
 use super::Findings;
-use crate::journal::{End, HandleId, Note, Operation, Outcome, Refusal};
-use crate::network::server_byte;
-use crate::schedule::Record;
+use crate::journal::{Abandoned, End, HandleId, Note, Operation, Outcome, Refusal};
+use crate::network::Link;
+use crate::schedule::{Record, UseCase};
 
 /// How many breaks the connection remembers for a handle that has not reported them yet.
 const REMEMBERED: u64 = 16;
@@ -25,6 +26,9 @@ struct Handle {
     directions: [Direction; 2],
     /// An end of the stream may stand for one break more.
     may_have_reported_one_more: bool,
+    /// The newest link that it has used, and the newest that it may have taken.
+    used: u64,
+    may_have_taken: u64,
 }
 
 /// One direction of a handle.
@@ -41,6 +45,8 @@ struct Direction {
 }
 
 pub(super) fn check(record: &Record, findings: &mut Findings) {
+    // A `connect` takes the first link for the handles.
+    let new_handle = || Handle { may_have_taken: u64::from(record.settings.connects), ..Handle::default() };
     let mut handles: HashMap<HandleId, Handle> = HashMap::new();
     let mut newest = 0;
     let mut is_up = false;
@@ -52,6 +58,10 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
     // The error kinds of breaks that this side has decided on, and the kinds that were reported.
     let mut decided = HashMap::new();
     let mut reported_kinds = Vec::new();
+    // The links whose break has an event, and whether a dial followed.
+    let mut broken = HashMap::new();
+    // The links whose clean end a read returned as such, and those for which it was an error.
+    let (mut clean_ends, mut closes_as_errors) = (Vec::new(), Vec::new());
     // Where in the journal each break was reported first.
     let mut first_reported: HashMap<(HandleId, u64), usize> = HashMap::new();
     for (index, entry) in record.entries.iter().enumerate() {
@@ -59,8 +69,9 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
             Note::Event(Event::Connected { generation, .. } | Event::Reconnected { generation, .. }) => {
                 (newest, is_up) = (*generation, true);
             }
-            Note::Event(Event::Disconnected { generation, cause, .. }) => {
+            Note::Event(Event::Disconnected { generation, cause, retry_in, .. }) => {
                 is_up = false;
+                broken.insert(*generation, retry_in.is_some());
                 decided.extend(decided_kind(cause).map(|kind| (*generation, kind)));
             }
             Note::Ended(link, end) => {
@@ -68,7 +79,7 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
             }
             Note::Began(HandleId::SharedWriter(_), _) | Note::Finished(HandleId::SharedWriter(_), ..) => {}
             Note::Began(id, operation) if *operation != Operation::Connected => {
-                let handle = handles.entry(handle_of(*id)).or_default();
+                let handle = handles.entry(handle_of(*id)).or_insert_with(new_handle);
                 let last_reported = handle.last_reported;
                 let direction = &mut handle.directions[direction_of(*operation)];
                 (direction.began, direction.live) = (index, is_up.then_some(newest));
@@ -76,11 +87,12 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
             }
             Note::Finished(id, operation, outcome) if *operation != Operation::Connected => {
                 let id = handle_of(*id);
-                let handle = handles.entry(id).or_default();
+                let handle = handles.entry(id).or_insert_with(new_handle);
                 let reported_before = handle.last_reported;
-                let result = handle.finish(*operation, outcome, newest, &mut read, |generation| {
+                let result = handle.finish(*operation, outcome, newest, &record.links, &mut read, |generation| {
                     first_reported.get(&(id, generation)).copied()
                 });
+                handle.note_use(*operation, outcome, is_up.then_some(newest));
                 if handle.last_reported > reported_before {
                     first_reported.insert((id, handle.last_reported), index);
                 }
@@ -99,6 +111,35 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
                 if let Err(text) = result {
                     findings.add(entry.at, format!("{id:?} {operation:?}: {text}"));
                 }
+                let is_certain = !handle.may_have_reported_one_more;
+                match outcome {
+                    Outcome::EndOfStream if is_certain => clean_ends.push(handle.last_reported),
+                    Outcome::Reported(generation, io::ErrorKind::UnexpectedEof) if *operation == Operation::Read => {
+                        closes_as_errors.push(*generation);
+                    }
+                    _ => {}
+                }
+            }
+            Note::TookLink(id) => {
+                let handle = handles.entry(handle_of(*id)).or_insert_with(new_handle);
+                handle.may_have_taken = if is_up { newest } else { handle.may_have_taken };
+            }
+            Note::Abandoned(id, abandoned) => {
+                let handle = handles.entry(*id).or_insert_with(new_handle);
+                if let Err(text) = handle.abandon(abandoned) {
+                    findings.add(entry.at, format!("{id:?} abandon: {text}"));
+                }
+                // A half that a shared connection writes through reports breaks to nobody.
+                let others = match record.settings.use_case {
+                    UseCase::Halves => vec![HandleId::ReadHalf, HandleId::WriteHalf],
+                    UseCase::ReaderAndShared => continue,
+                    _ => vec![*id],
+                };
+                let last_reported = |id| handles.get(id).map_or(0, |handle: &Handle| handle.last_reported);
+                let given_up_by_all = others.iter().map(last_reported).min().unwrap_or(0);
+                if let Some(link) = abandoned.kept.iter().find(|link| **link <= given_up_by_all) {
+                    findings.add(entry.at, format!("{id:?} abandon: the stream of link {link} was kept"));
+                }
             }
             _ => {}
         }
@@ -108,6 +149,17 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
             findings.add(Duration::ZERO, format!("the break of link {generation} by this side was reported as {kind}"));
         }
     }
+    for generation in clean_ends {
+        if record.settings.close_as_error && broken.get(&generation).is_some_and(|is_dial_next| *is_dial_next) {
+            findings.add(Duration::ZERO, format!("the close of link {generation} was no error"));
+        }
+    }
+    for generation in closes_as_errors {
+        // A clean end of the last link has no event.
+        if !broken.contains_key(&generation) {
+            findings.add(Duration::ZERO, format!("the end of link {generation}, the last one, was an error"));
+        }
+    }
     check_byte_counts(record, &read, findings);
 }
 
@@ -115,7 +167,7 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
 fn decided_kind(cause: &Error) -> Option<io::ErrorKind> {
     let text = std::error::Error::source(cause)?.to_string();
     match text.as_str() {
-        "a reconnect was requested" => Some(io::ErrorKind::ConnectionAborted),
+        "the program broke the link" => Some(io::ErrorKind::ConnectionAborted),
         _ if text.starts_with("nothing was received") => Some(io::ErrorKind::TimedOut),
         _ => None,
     }
@@ -136,6 +188,7 @@ impl Handle {
         operation: Operation,
         outcome: &Outcome,
         newest: u64,
+        links: &[Link],
         read: &mut HashMap<u64, u64>,
         first_reported: impl Fn(u64) -> Option<usize>,
     ) -> Result<(), String> {
@@ -154,8 +207,9 @@ impl Handle {
             Outcome::Bytes(bytes) => {
                 let link = last_reported + 1;
                 let position = read.entry(link).or_default();
+                let sent = links.get(link as usize - 1).map(|link| link.lock());
                 for byte in bytes {
-                    if *byte != server_byte(link, *position) {
+                    if sent.as_ref().and_then(|link| link.sent.get(*position as usize)) != Some(byte) {
                         return Err(format!("a byte that is not byte {position} of link {link}"));
                     }
                     *position += 1;
@@ -195,6 +249,48 @@ impl Handle {
         Ok(())
     }
 
+    /// Notes which link a finished operation has used. `live` is the link that is up now.
+    fn note_use(&mut self, operation: Operation, outcome: &Outcome, live: Option<u64>) {
+        self.may_have_taken = live.unwrap_or(self.may_have_taken);
+        let next = self.last_reported + 1;
+        let direction = &self.directions[direction_of(operation)];
+        let is_used = match outcome {
+            Outcome::Bytes(_) | Outcome::Wrote(_) => true,
+            // It was polled at least once, and the link was the next one from the beginning.
+            Outcome::Cancelled | Outcome::Refused(Refusal::TryAgain) => {
+                matches!(operation, Operation::Read | Operation::Write)
+                    && direction.live == Some(next)
+                    && direction.handle_reported == self.last_reported
+            }
+            _ => false,
+        };
+        if is_used {
+            self.used = next;
+        }
+    }
+
+    /// The program gives the link up.
+    fn abandon(&mut self, abandoned: &Abandoned) -> Result<(), String> {
+        let Abandoned { before, after, newest, last_reported, .. } = *abandoned;
+        let reported_before = self.last_reported;
+        // No operation is under way any more.
+        self.last_reported = last_reported;
+        self.may_have_reported_one_more = false;
+        self.directions.iter_mut().for_each(|direction| direction.is_unfinished = false);
+        if last_reported < reported_before {
+            return Err(format!("the handle had reported {reported_before}, and now {last_reported}"));
+        }
+        match (before, after) {
+            (Some(link), Some(_)) if self.used == link => Err(format!("link {link} was in use and stayed")),
+            (Some(link), None) if self.may_have_taken < link => Err(format!("link {link} was not in use and broke")),
+            (None, Some(link)) => Err(format!("it made link {link}")),
+            _ if last_reported != newest - u64::from(after.is_some()) => {
+                Err(format!("breaks up to {last_reported} are forgotten; the newest link is {newest}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// An end of the stream must come from a clean close, after all bytes of the server were read.
     fn check_end(
         &self,
@@ -213,7 +309,7 @@ impl Handle {
         }
         let faults = record.settings.faults;
         let is_steady = faults.spurious_pending == 0 && faults.io_error == 0;
-        let sent = record.links[link as usize - 1].lock().sent;
+        let sent = record.links[link as usize - 1].lock().sent.len() as u64;
         let Some(read) = read.filter(|_| end.is_some() && is_steady && link == newest) else { return Ok(()) };
         if read != sent {
             return Err(format!("reported the end of link {link} after {read} of {sent} bytes"));

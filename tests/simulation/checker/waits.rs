@@ -17,7 +17,7 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
     let mut began: HashMap<(HandleId, Operation), Duration> = HashMap::new();
     let mut close_called = None;
     let mut close_done = None;
-    let mut gave_up = false;
+    let (mut gave_up, mut is_shut_down) = (false, false);
     let mut last_bytes = Duration::ZERO;
     for entry in &record.entries {
         let at = entry.at;
@@ -26,6 +26,7 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
             Note::CloseDone => close_done = close_done.or(Some(at)),
             Note::Event(Event::GaveUp { .. }) => gave_up = true,
             Note::Began(id, operation) => {
+                is_shut_down |= *operation == Operation::Shutdown;
                 began.insert((*id, *operation), at);
             }
             Note::Finished(id, operation, outcome) => {
@@ -35,7 +36,7 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
                 if matches!(outcome, Outcome::Bytes(_)) {
                     last_bytes = at;
                 }
-                if let Err(text) = wait.check(record, &lifetimes, close_called, close_done, gave_up) {
+                if let Err(text) = wait.check(record, &lifetimes, close_called, close_done, gave_up, is_shut_down) {
                     findings.add(at, format!("{id:?} {operation:?} since {began:?}: {text}"));
                 }
             }
@@ -68,6 +69,7 @@ impl Wait<'_> {
         close_called: Option<Duration>,
         close_done: Option<Duration>,
         gave_up: bool,
+        is_shut_down: bool,
     ) -> Result<(), String> {
         if let Outcome::Reported(generation, _) = self.outcome {
             let Some(down) = lifetimes.get(*generation as usize - 1).and_then(|lifetime| lifetime.down) else {
@@ -78,7 +80,7 @@ impl Wait<'_> {
             }
         }
         if let Some(closed) = close_called {
-            let grace = if record.settings.use_case == UseCase::Shared { CLOSE_LIMIT + TICK } else { Duration::ZERO };
+            let grace = if record.settings.use_case.has_queue() { CLOSE_LIMIT + TICK } else { Duration::ZERO };
             if self.began < closed && closed + grace < self.ended {
                 return Err(format!("it went on after the close at {closed:?}"));
             }
@@ -104,7 +106,9 @@ impl Wait<'_> {
                     lasted <= (limit + TICK) * outages as u32 * queued
                 }
                 (Refusal::GaveUp, _) => gave_up || settings.max_retries.is_some(),
-                (Refusal::Closed | Refusal::AfterShutdown | Refusal::TryAgain, _) => true,
+                (Refusal::Closed, _) => close_called.is_some() || is_shut_down,
+                (Refusal::AfterShutdown, _) => is_shut_down,
+                (Refusal::TryAgain, _) => true,
                 _ => false,
             };
             if !is_right {
