@@ -26,11 +26,11 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
                     findings.add(entry.at, format!("break_link({generation}): {before:?} was up, and now {after:?}"));
                 }
                 broken.extend(before.filter(|_| after.is_none()));
-                last = last.or(before.filter(|_| is_shut_down));
+                last = last.or_else(|| before.filter(|_| is_shut_down));
             }
             Note::Abandoned(id, abandoned) => {
                 broken.extend(abandoned.before.filter(|_| abandoned.after.is_none()));
-                last = last.or(abandoned.before.filter(|_| is_shut_down));
+                last = last.or_else(|| abandoned.before.filter(|_| is_shut_down));
                 let Some(links) = record.links.get(..abandoned.last_reported as usize) else { continue };
                 let (then, now) = (abandoned.passed, Passed::on(links));
                 // A write half gives up what it writes, and the read half may still read.
