@@ -268,6 +268,9 @@ impl<S> Conn<S> {
     /// The halves share a socket without a lock, and any other stream behind one. Dropping the [`WriteHalf`] shuts the
     /// writing side down, as tokio's does. Dropping the last half closes the connection.
     ///
+    /// No operation is under way any more, and no half owes a report for one. If your last `write` took only a part of
+    /// its bytes, write the rest before you split, or not at all.
+    ///
     /// ```
     /// use perconn::Conn;
     /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
