@@ -216,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     #[cold]
     pub(super) fn record_peer_close(&mut self, generation: u64, op: Op) {
         let socket = self.link.get().and_then(|link| link.stream.socket().cloned());
-        // Asked for here, as the state's lock comes before no stream's.
+        // Asked for before the state's lock is taken: that lock is the last one, and this may take the stream's.
         let closing_error = self.closing_error();
         let cause = || match socket {
             Some(socket) => socket.closing_cause(),
