@@ -10,8 +10,7 @@ use perconn::{Conn, Session, Sessions};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
-/// One request and its answer.
-pub async fn ask(session: &mut BufReader<Session>, request: &str) -> io::Result<String> {
+async fn ask(session: &mut BufReader<Session>, request: &str) -> io::Result<String> {
     session.write_all(format!("{request}\n").as_bytes()).await?;
     let mut answer = String::new();
     session.read_line(&mut answer).await?;
@@ -19,22 +18,24 @@ pub async fn ask(session: &mut BufReader<Session>, request: &str) -> io::Result<
     if answer.ends_with('\n') { Ok(answer) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// Asks one request after the other, each until it has an answer. The server can get a request more than once.
-pub async fn run(mut sessions: Sessions, limit: Duration, mut on_answer: impl FnMut(&str)) -> io::Result<()> {
-    let mut number = 1;
-    loop {
-        let mut session = BufReader::new(sessions.next().await?);
+/// Asks each request until it has an answer. The server can get a request more than once.
+pub async fn ask_all(mut sessions: Sessions, requests: &[String], limit: Duration) -> io::Result<Vec<String>> {
+    let mut answers = Vec::new();
+    while answers.len() < requests.len() {
+        let mut session = BufReader::new(sessions.next().await?); // the place for a login
         // After a timeout or an error, the next session begins. That breaks the link of this one.
-        while let Ok(Ok(answer)) = timeout(limit, ask(&mut session, &format!("request {number}"))).await {
-            on_answer(&answer);
-            number += 1;
+        while let Some(request) = requests.get(answers.len()) {
+            let Ok(Ok(answer)) = timeout(limit, ask(&mut session, request)).await else { break };
+            answers.push(answer);
         }
     }
+    Ok(answers)
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".into());
     let sessions = Sessions::new(Conn::builder(address).build()?);
-    run(sessions, Duration::from_secs(2), |answer| print!("{answer}")).await
+    print!("{}", ask_all(sessions, &["one".into(), "two".into()], Duration::from_secs(2)).await?.concat());
+    Ok(())
 }

@@ -33,6 +33,14 @@ const EXAMPLES: [&str; 14] = [
     "websocket_client",
 ];
 
+/// Short programs to copy from. They take an address and have no options.
+const PATTERNS: [(&str, &str); 4] = [
+    ("heartbeat_select", "SUBSCRIBE"),
+    ("request_framed", "how are you?"),
+    ("request_session", "one"),
+    ("request_timeout", "how are you?"),
+];
+
 /// The examples that start their own server and end by themselves, with arguments that keep them short.
 const DEMOS: [(&str, &[&str]); 6] = [
     ("blocking_client", &[]),
@@ -93,7 +101,31 @@ fn every_example_is_tested_and_in_the_readme() {
             names.insert(name);
         }
     }
-    assert_eq!(names, EXAMPLES.map(str::to_owned).into());
+    let patterns = PATTERNS.map(|(name, _)| name);
+    assert_eq!(names, EXAMPLES.into_iter().chain(patterns).map(str::to_owned).collect());
+    for name in patterns {
+        let source = std::fs::read_to_string(here.join(format!("../examples/{name}.rs"))).unwrap();
+        assert!(source.lines().count() <= 40, "{name} is no longer short");
+    }
+}
+
+#[tokio::test]
+async fn patterns_get_their_answers() {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = server.accept().await {
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.split();
+                tokio::io::copy(&mut read, &mut write).await
+            });
+        }
+    });
+    for (name, expected) in PATTERNS {
+        let mut child = start(name, &[&address]);
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        assert_eq!(line_with(expected, &mut lines).await.trim(), expected, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::{
-    Server, in_time, perconn_error, quick, refused_address, reported_generation, reset, wait_for_break,
+    Server, in_time, perconn_error, quick, refused_address, reported_generation, reset, server_that_hangs_once, wait_for_break,
     wait_for_generation,
 };
 use perconn::{Conn, Error, Event, ReadHalf, WriteHalf};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -24,34 +23,6 @@ mod request_timeout;
 
 const SOON: Duration = Duration::from_millis(20);
 const REQUEST_LIMIT: Duration = Duration::from_millis(150);
-
-/// Echoes lines. On the first link it stops answering at the first line that ends with a 3, and keeps the link open.
-async fn echo_that_hangs_once(listener: TcpListener) {
-    let mut links = Vec::new();
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        let is_first = links.is_empty();
-        links.push(tokio::spawn(async move {
-            let (read, mut write) = stream.into_split();
-            let mut lines = BufReader::new(read).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                if is_first && line.ends_with('3') {
-                    std::future::pending::<()>().await;
-                }
-                if write.write_all(format!("{line}\n").as_bytes()).await.is_err() {
-                    break;
-                }
-            }
-        }));
-    }
-}
-
-async fn hanging_server() -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(echo_that_hangs_once(listener));
-    address
-}
 
 /// One request and its answer.
 async fn ask(
@@ -72,7 +43,7 @@ fn discard(reader: &mut BufReader<impl AsyncRead + Unpin>) {
 
 #[tokio::test]
 async fn answers_belong_to_their_requests_after_a_timeout() {
-    let conn = quick(Conn::builder(hanging_server().await)).close_as_error(true).connect().await.unwrap();
+    let conn = quick(Conn::builder(server_that_hangs_once().await)).close_as_error(true).connect().await.unwrap();
     let mut conn = BufReader::new(conn);
     for number in 0..8 {
         let request = format!("request {number}");
@@ -85,7 +56,7 @@ async fn answers_belong_to_their_requests_after_a_timeout() {
 #[tokio::test]
 async fn answers_belong_to_their_requests_after_both_halves_abandon_or_are_reunited() {
     for reunites in [false, true] {
-        let conn = quick(Conn::builder(hanging_server().await)).close_as_error(true).connect().await.unwrap();
+        let conn = quick(Conn::builder(server_that_hangs_once().await)).close_as_error(true).connect().await.unwrap();
         let (read, mut write) = conn.into_split();
         let mut read = BufReader::new(read);
         for number in 0..8 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use perconn::acceptor::{Acceptor, Stream};
 use perconn::{Builder, Conn, Error, Event, StatusWatch, TcpDialer, dial_fn};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
@@ -75,6 +75,33 @@ impl Server {
         let listener = self.listener.as_ref().expect("the server is stopped");
         let accepted = tokio::time::timeout(time, listener.accept()).await;
         assert!(accepted.is_err(), "a client dialed");
+    }
+}
+
+/// The address of a server that echoes lines. On its first link it stops answering at the first line that ends with a 3,
+/// and keeps the link open.
+pub async fn server_that_hangs_once() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for link in 1.. {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(echo_lines(stream, link == 1));
+        }
+    });
+    address
+}
+
+async fn echo_lines(stream: TcpStream, hangs: bool) {
+    let (read, mut write) = stream.into_split();
+    let mut lines = BufReader::new(read).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if hangs && line.ends_with('3') {
+            std::future::pending::<()>().await;
+        }
+        if write.write_all(format!("{line}\n").as_bytes()).await.is_err() {
+            break;
+        }
     }
 }
 
