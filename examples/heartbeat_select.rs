@@ -1,17 +1,17 @@
 //! One task that reads lines and sends a heartbeat, with `select!`: one subscription for each link.
 //!
-//! ```text
-//! cargo run --example heartbeat_select -- 127.0.0.1:7777    # answered by `--example echo_server`
-//! ```
+//! `cargo run --example heartbeat_select -- 127.0.0.1:7777`, answered by `--example echo_server`.
 
 use std::{io, mem, time::Duration};
 
-use perconn::{Conn, Error};
+use perconn::{Builder, Conn, Error};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 /// Passes each line to `on_line`, until the connection has ended.
-pub async fn run(conn: Conn, every: Duration, mut on_line: impl FnMut(&[u8])) -> io::Error {
-    let (mut conn, mut heartbeat) = (BufReader::new(conn), tokio::time::interval(every));
+pub async fn run(builder: Builder, every: Duration, mut on_line: impl FnMut(&[u8])) -> io::Result<()> {
+    // The peer's close has to be an error, as otherwise `read_until` returns half a line for it.
+    let mut conn = BufReader::new(builder.close_as_error(true).build()?);
+    let mut heartbeat = tokio::time::interval(every);
     loop {
         let mut line = Vec::new();
         let mut outcome = conn.write_all(b"SUBSCRIBE\n").await;
@@ -23,7 +23,7 @@ pub async fn run(conn: Conn, every: Duration, mut on_line: impl FnMut(&[u8])) ->
             };
         }
         match outcome {
-            Err(error) if Error::of(&error).is_some_and(Error::is_final) => return error,
+            Err(error) if Error::of(&error).is_some_and(Error::is_final) => return Err(error),
             outcome => eprintln!("subscribing again after {outcome:?}"),
         }
         // The dropped read or write would report the same break again.
@@ -35,6 +35,5 @@ pub async fn run(conn: Conn, every: Duration, mut on_line: impl FnMut(&[u8])) ->
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".into());
-    let conn = Conn::builder(address).close_as_error(true).build()?;
-    Err(run(conn, Duration::from_secs(10), |line| print!("{}", String::from_utf8_lossy(line))).await)
+    run(Conn::builder(address), Duration::from_secs(10), |line| print!("{}", String::from_utf8_lossy(line))).await
 }

@@ -1,8 +1,6 @@
 //! Request and response over `Sessions`: a session ends with its link, and so do the late answers.
 //!
-//! ```text
-//! cargo run --features session --example request_session -- 127.0.0.1:7777     # answered by `--example echo_server`
-//! ```
+//! `cargo run --features session --example request_session -- 127.0.0.1:7777`, answered by `--example echo_server`.
 
 use std::{io, time::Duration};
 

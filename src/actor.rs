@@ -65,7 +65,12 @@ enum ActorEvent<S> {
     /// The dial has made this stream.
     Dialed(S),
     /// The dial has failed with this error.
-    DialFailed(SharedIoError),
+    DialFailed {
+        /// Why.
+        error: SharedIoError,
+        /// `dial_now` was called during the dial. It counts for the delay that follows.
+        is_dial_wanted: bool,
+    },
     /// The delay before the next dial has passed.
     DelayElapsed,
     /// The actor itself has noticed the break.
@@ -82,7 +87,7 @@ impl<S> ActorEvent<S> {
             Self::Command(Command::DialNow) => Input::DialNow,
             Self::Command(Command::Close) => Input::Close,
             Self::Dialed(_) => Input::Dialed,
-            Self::DialFailed(_) => Input::DialFailed,
+            Self::DialFailed { .. } => Input::DialFailed,
             Self::DelayElapsed => Input::DelayElapsed,
         }
     }
@@ -144,7 +149,7 @@ impl<D: Dial> Actor<D> {
                 ActorState::Up { generation, .. } => self.watch_link(state, generation, &socket).await,
                 ActorState::Ended => return,
             };
-            if matches!(event, ActorEvent::Dialed(_) | ActorEvent::DialFailed(_)) {
+            if matches!(event, ActorEvent::Dialed(_) | ActorEvent::DialFailed { .. }) {
                 next_dial.last_ended = Instant::now();
             }
             let (next, action) = state.step(event.input(), &self.limits);
@@ -160,7 +165,10 @@ impl<D: Dial> Actor<D> {
                     if matches!(action, Action::MoveOn(_)) {
                         self.count_against_address();
                     }
-                    let delay = self.next_delay(pace);
+                    let mut delay = self.next_delay(pace);
+                    if matches!(event, ActorEvent::DialFailed { is_dial_wanted: true, .. }) {
+                        delay = delay.min(self.backoff.shortest());
+                    }
                     next_dial.at = after(delay);
                     self.report_failure(before, event, Some(delay));
                 }
@@ -194,13 +202,15 @@ impl<D: Dial> Actor<D> {
     async fn dial(&mut self, state: ActorState, outage: Outage) -> ActorEvent<D::Stream> {
         debug(format_args!("dial {} to {}", outage.attempt, self.conn_state.address));
         let dial = dial_and_set_up(&mut self.dialer, self.dial_timeout, self.options.as_deref().copied());
-        let event = until_command(&self.conn_state, state, &self.limits, dial).await;
+        let mut is_dial_wanted = false;
+        let note_wish = |command| is_dial_wanted |= matches!(command, Command::DialNow);
+        let event = until_command(&self.conn_state, state, &self.limits, dial, note_wish).await;
         let event = event.unwrap_or_else(|outcome| match outcome {
             Ok(stream) => ActorEvent::Dialed(stream),
             Err(error) => {
                 let error = name_address(&self.dialer, error);
                 self.count_against_address();
-                ActorEvent::DialFailed(SharedIoError::new(error))
+                ActorEvent::DialFailed { error: SharedIoError::new(error), is_dial_wanted }
             }
         });
         self.log_warning();
@@ -219,7 +229,7 @@ impl<D: Dial> Actor<D> {
     /// Waits before the next dial. A close ends the delay, and `dial_now` cuts it short.
     async fn back_off(&mut self, state: ActorState, until: Instant) -> ActorEvent<D::Stream> {
         let delay = Box::pin(tokio::time::sleep_until(until));
-        let event = until_command(&self.conn_state, state, &self.limits, delay).await;
+        let event = until_command(&self.conn_state, state, &self.limits, delay, drop).await;
         event.unwrap_or_else(|()| ActorEvent::DelayElapsed)
     }
 
@@ -243,7 +253,7 @@ impl<D: Dial> Actor<D> {
                 None => future::pending().await,
             }
         };
-        let event = until_command(&self.conn_state, state, &self.limits, pin!(break_seen)).await;
+        let event = until_command(&self.conn_state, state, &self.limits, pin!(break_seen), drop).await;
         event.unwrap_or_else(ActorEvent::Broken)
     }
 
@@ -301,7 +311,7 @@ impl<D: Dial> Actor<D> {
     fn report_failure(&mut self, before: ActorState, event: ActorEvent<D::Stream>, retry_in: Option<Duration>) {
         let address = &self.conn_state.address;
         match event {
-            ActorEvent::DialFailed(source) => {
+            ActorEvent::DialFailed { error: source, .. } => {
                 let attempt = before.attempts();
                 let address = address.clone();
                 let cause = Arc::new(Error::DialFailure { address, attempt, source: source.to_io() });
@@ -360,13 +370,14 @@ impl ActorState {
 
 /// Waits for `other`, or for the first command that changes something in this state.
 ///
-/// Returns `Ok` for a command and `Err` for the outcome of `other`. Commands that change nothing are dropped: they come
-/// late or twice. A command goes first, so that a close wins against a dial that is ready at the same moment.
+/// Returns `Ok` for a command and `Err` for the outcome of `other`. Commands that change nothing come late or twice, and
+/// go to `ignored`. A command goes first, so that a close wins against a dial that is ready at the same moment.
 async fn until_command<S, T, L>(
     conn_state: &ConnState<L>,
     state: ActorState,
     limits: &Limits,
     mut other: impl Future<Output = T> + Unpin,
+    mut ignored: impl FnMut(Command),
 ) -> Result<ActorEvent<S>, T> {
     loop {
         tokio::select! {
@@ -375,6 +386,9 @@ async fn until_command<S, T, L>(
                 let event = ActorEvent::Command(command);
                 if state.step(event.input(), limits) != (state, Action::Continue) {
                     return Ok(event);
+                }
+                if let ActorEvent::Command(command) = event {
+                    ignored(command);
                 }
             }
             outcome = &mut other => return Err(outcome),

@@ -99,8 +99,9 @@ impl Builder {
     /// The address that the builder was made with then only names the connection in errors, and may be any text.
     ///
     /// Each dial is to one of them. After a failed dial or a failed set-up, the next dial is to the next address in the
-    /// list, and so it is after a link that ended before [`stable_after`](Builder::stable_after). After a break of a
-    /// stable link, its address comes first. [`connect`](Builder::connect) dials each address once, without a delay,
+    /// list, and so it is after a link that ended before [`stable_after`](Builder::stable_after), for whatever reason. The
+    /// delays between the dials grow as usual, so it takes some time to get past addresses that are down. After a break of
+    /// a stable link, its address comes first. [`connect`](Builder::connect) dials each address once, without a delay,
     /// until one dial succeeds. See [`TcpDialer::with_addresses`].
     ///
     /// The source of an [`Error::DialFailure`] is then an error whose text is the address of this dial, and whose own

@@ -91,18 +91,23 @@ mod timer;
 /// # use perconn::Conn;
 /// # use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 /// # use tokio::time::timeout;
-/// # async fn ask(conn: &mut BufReader<Conn>, request: &[u8], answer: &mut String) -> io::Result<bool> {
-/// let exchange = async {
-///     conn.write_all(request).await?;
-///     conn.read_line(answer).await
-/// };
-/// let outcome = timeout(Duration::from_secs(2), exchange).await;
-/// if !matches!(outcome, Ok(Ok(_))) {
-///     conn.get_mut().abandon(); // in time or not: nothing more of this link is read or reported
-///     conn.consume(conn.buffer().len()); // the buffer's bytes are of that link, too
+/// async fn ask(conn: &mut BufReader<Conn>, request: &[u8]) -> Option<String> {
+///     let exchange = async {
+///         conn.write_all(request).await?;
+///         let mut answer = String::new();
+///         conn.read_line(&mut answer).await?;
+///         io::Result::Ok(answer)
+///     };
+///     match timeout(Duration::from_secs(2), exchange).await {
+///         Ok(Ok(answer)) if answer.ends_with('\n') => Some(answer),
+///         // No answer in time, an error, or half an answer and the peer's close.
+///         _ => {
+///             conn.get_mut().abandon(); // nothing more of this link is read or reported
+///             conn.consume(conn.buffer().len()); // the buffer's bytes are of that link, too
+///             None
+///         }
+///     }
 /// }
-/// # Ok(matches!(outcome, Ok(Ok(_))))
-/// # }
 /// ```
 ///
 /// *Which operations are under way.* tokio's traits do not show whether a poll continues an operation or begins another
@@ -319,8 +324,12 @@ impl<S> Conn<S> {
     /// and after an error in a loop that drops futures. See [Timeouts and `select!`](#timeouts-and-select).
     ///
     /// A link that is up is broken, and the redial keeps to the backoff. A link that has broken already is forgotten,
-    /// unreported. A link that came up in the meantime and that this handle has not used yet is kept. In an outage,
-    /// there is nothing to give up.
+    /// unreported; [`last_reported`](Conn::last_reported) then counts it as reported. A newer link that came up since, and
+    /// that no operation of this handle has used yet, is kept. (The link that [`connect`](Builder::connect) waited for
+    /// counts as used.) In an outage, there is nothing to give up.
+    ///
+    /// If the link ended before [`stable_after`](Builder::stable_after), it counts against its address, like any break:
+    /// of [several addresses](Builder::addresses), the next one is dialed.
     ///
     /// It takes `&mut self`, so no operation of this handle can be under way. That is how the connection knows what
     /// tokio's traits do not show: that every earlier future was dropped. After a shutdown the link is the last one, and

@@ -125,7 +125,8 @@ impl<C, S> Framed<C, S> {
     /// ```
     /// use std::time::Duration;
     /// use futures_util::{SinkExt, StreamExt};
-    /// use perconn::{Conn, codec::Framed};
+    /// use perconn::Conn;
+    /// use perconn::codec::{Framed, Terminated};
     /// use tokio::time::timeout;
     /// use tokio_util::codec::LinesCodec;
     ///
@@ -140,14 +141,19 @@ impl<C, S> Framed<C, S> {
     /// #     tokio::io::copy(&mut read, &mut write).await
     /// # });
     /// let conn = Conn::builder(address).retry_min(Duration::from_millis(10)).build()?;
-    /// let mut framed = Framed::new(conn, LinesCodec::new_with_max_length(1024));
+    /// // By itself, a `LinesCodec` takes half a line for a whole one when the peer closes.
+    /// let mut framed = Framed::new(conn, Terminated(LinesCodec::new_with_max_length(1024)));
     /// let answer = loop {
-    ///     framed.send("ping").await?;
-    ///     match timeout(Duration::from_millis(100), framed.next()).await {
-    ///         Ok(Some(Ok(answer))) => break answer,
-    ///         Ok(Some(Err(error))) => println!("{error}"),
-    ///         Ok(None) => return Err("the connection has ended".into()),
-    ///         Err(_late) => framed.abandon(),
+    ///     let exchange = async {
+    ///         framed.send("ping").await?;
+    ///         framed.next().await.transpose()
+    ///     };
+    ///     match timeout(Duration::from_millis(100), exchange).await {
+    ///         Ok(Ok(Some(answer))) => break answer,
+    ///         Ok(Ok(None)) => return Err("the connection has ended".into()),
+    ///         Ok(Err(error)) if error.is_final() => return Err(error.into()),
+    ///         // Late, or an error: `send` and `next` would each report the break, and each send the request again.
+    ///         _ => framed.abandon(),
     ///     }
     /// };
     /// assert_eq!(answer, "ping");
@@ -223,9 +229,9 @@ impl<C, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Framed<C, S> {
     /// Writes and flushes the frames that were accepted, and closes the whole connection.
     ///
     /// `SinkExt::close` needs the type of the frames, flushes, and shuts the writing side down; this one also ends the
-    /// reading and the redialing, as [`Conn::close`] does. In an outage, frames that were accepted wait for the next
-    /// link, as [`when_down`](crate::Builder::when_down) says: put the call into a timeout, or
-    /// [`abandon`](Framed::abandon) them first.
+    /// reading and the redialing, as [`Conn::close`] does. Frames that were accepted wait for a peer that takes nothing,
+    /// and in an outage for the next link, as [`when_down`](crate::Builder::when_down) says: put the call into a timeout,
+    /// or [`abandon`](Framed::abandon) them first.
     ///
     /// # Errors
     ///

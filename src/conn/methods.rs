@@ -28,7 +28,7 @@ macro_rules! state_methods {
             $conn_state.watch_status()
         }
 
-        /// Waits until a link is up.
+        /// Waits until a link is up, whatever [`when_down`](crate::Builder::when_down) says.
         ///
         /// The future does not borrow the handle. The next operation still reports a break that was not reported yet.
         ///
@@ -52,8 +52,10 @@ macro_rules! state_methods {
         /// one included, reports the break like any other, as
         /// [`ConnectionAborted`](std::io::ErrorKind::ConnectionAborted). The redial keeps to the backoff.
         ///
-        /// Does nothing if that link is gone, or was never there. So a second call, or a call that comes late, never
-        /// breaks the next link. After a shutdown, the link is the last one: breaking it ends the connection.
+        /// Does nothing if that link is gone, or was never there. So a second call never breaks the next link, and neither
+        /// does a late call, if you have the number from before: from an error, an event, or a `generation()` that you
+        /// asked for while the link was in use. `break_link(generation())` breaks the newest link, which may be a fresh
+        /// one. That costs a redial, and nothing else. After a shutdown, the link is the last one: breaking it ends the connection.
         #[doc(alias("reconnect", "disconnect", "reset"))]
         pub fn break_link(&$self, generation: u64) {
             $conn_state.break_link(generation);
@@ -63,11 +65,13 @@ macro_rules! state_methods {
         ///
         /// Dials at once if the last dial ended at least [`retry_min`](crate::Builder::retry_min) ago, otherwise as soon
         /// as that time has passed. So however often you call it, there is at most one dial in `retry_min`. The delays
-        /// after a failed dial go on growing. Does nothing while a link is up or a dial is under way, and after the
-        /// end.
+        /// drawn after failed dials go on growing. If a dial is under way, the call counts for the delay after it. Does
+        /// nothing while a link is up and after the end.
         ///
         /// Without this call, the connection dials by itself. Call it when something tells you that a dial may succeed
-        /// now, such as a change of the network interfaces, and not in answer to an error.
+        /// now, such as a change of the network interfaces, and not in answer to an error. If you call it all the time,
+        /// there is a dial in each `retry_min` instead of the growing delays. And clients that hear the same news at the
+        /// same moment dial at the same moment: where they are many, spread the calls.
         #[doc(alias("reconnect", "retry", "wake"))]
         pub fn dial_now(&$self) {
             $conn_state.dial_now();

@@ -9,6 +9,7 @@ mod chaos;
 mod close;
 mod factory;
 mod framed;
+mod patterns;
 mod sink;
 mod stream;
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::{
-    Server, in_time, perconn_error, quick, refused_address, reported_generation, reset, server_that_hangs_once, wait_for_break,
-    wait_for_generation,
+    Server, in_time, perconn_error, quick, refused_address, reported_generation, reset, server_that_hangs_once,
+    wait_for_break, wait_for_generation,
 };
 use perconn::{Conn, Error, Event, ReadHalf, WriteHalf};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
@@ -15,10 +15,10 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 #[path = "../../examples/heartbeat_select.rs"]
-#[expect(dead_code, reason = "its `main`")]
+#[expect(dead_code, reason = "it is a program with a `main` of its own")]
 mod heartbeat_select;
 #[path = "../../examples/request_timeout.rs"]
-#[expect(dead_code, reason = "its `main`")]
+#[expect(dead_code, reason = "it is a program with a `main` of its own")]
 mod request_timeout;
 
 const SOON: Duration = Duration::from_millis(20);
@@ -89,9 +89,8 @@ async fn answers_belong_to_their_requests_after_both_halves_abandon_or_are_reuni
 async fn select_loop_handles_each_break_once() {
     const LINKS: usize = 25;
     let server = Server::start().await;
-    let conn = server.client().close_as_error(true).build().unwrap();
     let (lines, mut received) = mpsc::unbounded_channel();
-    let client = tokio::spawn(heartbeat_select::run(conn, Duration::from_micros(200), move |line| {
+    let client = tokio::spawn(heartbeat_select::run(server.client(), Duration::from_micros(200), move |line| {
         lines.send(String::from_utf8(line.to_vec()).unwrap()).unwrap();
     }));
     for link in 0..LINKS {

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use crate::support::{Server, in_time, reported_generation};
+use crate::support::{Server, in_time, reported_generation, wait_for_break};
 use perconn::Conn;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -71,6 +71,27 @@ async fn end_that_follows_a_shutdown_is_no_error() {
     let mut answer = Vec::new();
     in_time("the answer", conn.read_to_end(&mut answer)).await.unwrap();
     assert_eq!(answer, b"last answer");
+}
+
+#[tokio::test]
+async fn close_that_comes_just_before_the_shutdown_is_no_error() {
+    for is_split in [false, true] {
+        let server = Server::start().await;
+        let (mut conn, mut peer) = pair(&server).await;
+        peer.write_all(b"last answer").await.unwrap();
+        drop(peer);
+        wait_for_break(&conn).await;
+        let mut answer = Vec::new();
+        if is_split {
+            let (mut read, mut write) = conn.into_split();
+            write.shutdown().await.unwrap();
+            in_time("the answer", read.read_to_end(&mut answer)).await.unwrap();
+        } else {
+            conn.shutdown().await.unwrap();
+            in_time("the answer", conn.read_to_end(&mut answer)).await.unwrap();
+        }
+        assert_eq!(answer, b"last answer", "is_split: {is_split}");
+    }
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ async fn break_of_an_old_link_is_dialed_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_happens_while_a_link_is_up_or_a_dial_is_under_way() {
+async fn dial_under_way_goes_on_and_a_live_link_is_left_alone() {
     let dials = Dials::default();
     let recorded = dials.clone();
     let slow = dial_fn(move || {

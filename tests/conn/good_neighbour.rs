@@ -247,7 +247,7 @@ async fn read_until_error_and_dial_now(mut conn: Conn<DuplexStream>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dial_now_does_nothing_while_a_dial_is_under_way_or_a_link_is_up() {
+async fn dial_now_counts_for_the_delay_after_a_dial_under_way_and_does_nothing_while_a_link_is_up() {
     let (recorder, mut events) = Recorder::new();
     let dials = Dials::default();
     let recorded = dials.clone();
@@ -275,7 +275,8 @@ async fn dial_now_does_nothing_while_a_dial_is_under_way_or_a_link_is_up() {
     conn.dial_now();
     tokio::time::sleep(100 * S).await;
     assert_eq!((dials.count(), conn.generation()), (2, 1));
-    // Asking during the dial does not shorten the delay after it.
+    // Asking during the dial shortens the delay after it, and not beyond `retry_min`.
+    assert_eq!(retry_in, S);
     let (delay, expected) = (dials.delays()[0], 5 * S + retry_in);
     assert!(expected <= delay && delay <= expected + 2 * TICK, "{delay:?} instead of {expected:?}");
 }

@@ -6,6 +6,7 @@ mod support;
 mod links;
 mod next_and_close;
 mod other_streams;
+mod patterns;
 
 use perconn::{Session, Sessions};
 use support::{Server, in_time};

@@ -306,6 +306,12 @@ const MUTANTS: &[Mutant] = &[
         broken: "(Self::Dialing(outage), Input::DialNow) if IS_ON => (Self::Dialing(outage), Action::Dial),\n            (Self::BackingOff(outage), Input::DelayElapsed) => (Self::Dialing(outage), Action::Dial),",
     },
     Mutant {
+        name: "a dial_now that is forgotten when the dial fails",
+        file: "src/actor.rs",
+        original: "delay = delay.min(self.backoff.shortest());",
+        broken: "delay = delay.min(self.limits.stable_after.max(delay));",
+    },
+    Mutant {
         name: "a close after a shutdown that is an error",
         file: "src/fault.rs",
         original: "self.is_last || !close_as_error",
@@ -320,8 +326,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a failed dial that does not count against its address",
         file: "src/actor.rs",
-        original: "self.count_against_address();\n                ActorEvent::DialFailed(SharedIoError::new(error))",
-        broken: "ActorEvent::DialFailed(SharedIoError::new(error))",
+        original: "self.count_against_address();\n                ActorEvent::DialFailed { error: SharedIoError::new(error), is_dial_wanted }",
+        broken: "ActorEvent::DialFailed { error: SharedIoError::new(error), is_dial_wanted }",
     },
     Mutant {
         name: "a short link that does not count against its address",

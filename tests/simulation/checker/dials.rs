@@ -36,7 +36,7 @@ struct DialChecker<'a> {
     delays: Delays,
     /// When the last dial ended.
     last_ended: Duration,
-    /// `dial_now` was called after a break whose event is still to come.
+    /// `dial_now` was called during a dial, or after a break whose event is still to come.
     is_dial_wanted: bool,
     servers: ServerOrder,
 }
@@ -184,6 +184,7 @@ impl DialChecker<'_> {
                 self.generation += 1;
                 self.phase = Phase::Up(at);
                 self.last_ended = at;
+                self.is_dial_wanted = false;
                 let is_first = matches!(event, Event::Connected { .. });
                 expect(*generation == self.generation && is_first == (self.generation == 1), "a wrong generation")?;
                 expect(*attempt == self.attempt, "a wrong attempt")
@@ -230,6 +231,7 @@ impl DialChecker<'_> {
 
     /// A `connect` dials each server once, without a delay, until one dial succeeds.
     fn next_of_first_dials(&mut self, at: Duration, delay: Option<Duration>) -> Result<(), &'static str> {
+        self.is_dial_wanted = false;
         if self.attempt as usize == self.settings.servers.count {
             self.phase = Phase::Last;
             return expect(delay.is_none(), "a connect that dials too often");
@@ -241,6 +243,7 @@ impl DialChecker<'_> {
 
     fn back_off(&mut self, at: Duration, delay: Option<Duration>, is_first: bool) -> Result<(), &'static str> {
         let is_dial_wanted = std::mem::take(&mut self.is_dial_wanted);
+        let is_after_dial = matches!(self.phase, Phase::Dialing);
         let Some(delay) = delay else {
             self.phase = Phase::Last;
             return Ok(());
@@ -254,6 +257,8 @@ impl DialChecker<'_> {
         self.retries += 1;
         let Settings { retry_min, retry_max, .. } = *self.settings;
         let drawn = self.delays.next(is_first);
+        // A wish during the dial counts for the delay after it.
+        let drawn = if is_dial_wanted && is_after_dial { drawn.min(retry_min) } else { drawn };
         if is_first {
             expect(delay <= retry_min, "a first redial after more than retry_min")?;
         } else {
@@ -267,7 +272,8 @@ impl DialChecker<'_> {
         match &mut self.phase {
             Phase::BackingOff(due) => *due = (*due).min(at.max(self.last_ended + self.settings.retry_min)),
             Phase::Up(_) => self.is_dial_wanted |= !is_up,
-            Phase::Dialing | Phase::Last | Phase::Over => {}
+            Phase::Dialing => self.is_dial_wanted = true,
+            Phase::Last | Phase::Over => {}
         }
     }
 }
