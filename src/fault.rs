@@ -85,10 +85,10 @@ impl Fault {
 
     /// What a read returns for this break: the peer's close is the end of the stream, anything else an error.
     ///
-    /// With `close_as_error`, that close is an error, too, unless the program has asked for the end by a shutdown.
+    /// With `close_as_error`, that close is an error, too.
     pub(crate) fn read_outcome(&self, address: &str, close_as_error: bool) -> io::Result<()> {
         match self.cause {
-            Cause::PeerClosed if self.is_last || !close_as_error => Ok(()),
+            Cause::PeerClosed if !close_as_error => Ok(()),
             _ => Err(self.error(Op::Read, address).into()),
         }
     }
@@ -164,13 +164,11 @@ mod tests {
     }
 
     #[test]
-    fn peer_close_is_an_error_where_the_program_wants_one_and_has_not_shut_down() {
+    fn peer_close_is_an_error_where_the_program_wants_one() {
         let closed = fault(Cause::PeerClosed);
         let error = closed.read_outcome("a:1", true).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(Error::of(&error).and_then(Error::generation), Some(1));
-        let last = Fault { cause: Cause::PeerClosed, is_last: true, ..Fault::forgotten(1, Op::Read) };
-        assert!(last.read_outcome("a:1", true).is_ok());
     }
 
     #[test]

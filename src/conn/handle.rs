@@ -2,13 +2,13 @@
 //!
 //! Next: [`poll`](super::poll), its operations on a live link.
 
-use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::{fmt, io};
 
 use super::context::ConnContext;
 use super::direction::DirectionState;
 use crate::Op;
-use crate::conn_state::{Claimant, ConnState, Direction};
+use crate::conn_state::{Claimant, ConnState, Direction, End};
 use crate::fault::Fault;
 use crate::link::Link;
 
@@ -118,6 +118,15 @@ impl<S> Handle<S> {
         let oldest = self.conn_state.oldest_unreported(last_reported);
         let remembered = oldest.filter(|fault| fault.generation <= self.last_reported);
         remembered.unwrap_or_else(|| self.conn_state.fault(self.last_reported, op))
+    }
+
+    /// What a read returns for this break.
+    ///
+    /// The end that the program has asked for by a shutdown is no error, even if the peer closed just before it.
+    pub(super) fn read_outcome(&self, fault: &Fault, close_as_error: bool) -> io::Result<()> {
+        let is_finished = self.conn_state.ended() == Some(End::Finished);
+        let is_end = is_finished && fault.generation == self.conn_state.generation();
+        fault.read_outcome(&self.conn_state.address, close_as_error && !is_end)
     }
 
     // ===== splitting =====

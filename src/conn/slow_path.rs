@@ -187,9 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     /// Notes that the handle has reported this break, and returns what a read returns for it.
     fn report_to_reader(&mut self, dir: &mut DirectionState, fault: &Fault) -> io::Result<()> {
         self.note_reported(dir, fault);
-        // The peer may have closed just before the program's own shutdown: that is the end it has asked for.
-        let is_end = self.conn_state.ended() == Some(End::Finished) && fault.generation == self.conn_state.generation();
-        fault.read_outcome(&self.conn_state.address, dir.close_as_error && !is_end)
+        self.read_outcome(fault, dir.close_as_error)
     }
 
     /// Notes that the handle has reported this break, and returns the error for its caller.

@@ -161,7 +161,7 @@ impl<S> ReadHalf<S> {
     /// the generation of that break, too.
     pub(crate) fn report_again(&self, last_reported: u64) -> (u64, io::Result<usize>) {
         let fault = self.handle.fault_after(last_reported, Op::Read);
-        let outcome = fault.read_outcome(&self.handle.conn_state.address, self.dir.close_as_error);
+        let outcome = self.handle.read_outcome(&fault, self.dir.close_as_error);
         (fault.generation, outcome.map(|()| 0))
     }
 }

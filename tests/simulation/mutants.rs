@@ -313,15 +313,15 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a close after a shutdown that is an error",
-        file: "src/fault.rs",
-        original: "self.is_last || !close_as_error",
-        broken: "!close_as_error",
+        file: "src/conn/handle.rs",
+        original: "close_as_error && !is_end",
+        broken: "close_as_error",
     },
     Mutant {
         name: "a close_as_error that has no effect",
         file: "src/fault.rs",
-        original: "self.is_last || !close_as_error",
-        broken: "self.is_last || !close_as_error || close_as_error",
+        original: "Cause::PeerClosed if !close_as_error => Ok(()),",
+        broken: "Cause::PeerClosed if !close_as_error || IS_ON => Ok(()),",
     },
     Mutant {
         name: "a failed dial that does not count against its address",
