@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use perconn::codec::{Framed, FramedRead};
+use perconn::codec::{Framed, FramedError, FramedRead, Terminated};
 use perconn::{Error, WhenDown};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -490,7 +490,29 @@ async fn abandon_after_a_shutdown_ends_the_connection() {
     peer.write_all(&Numbered::new().bytes(b"unread")).await.unwrap();
     framed.abandon();
     let error = next(&mut framed).await.unwrap_err();
-    assert!(matches!(error, perconn::codec::FramedError::End(Error::ClosedConnection)), "{error:?}");
+    assert!(matches!(error, FramedError::End(Error::ClosedConnection)), "{error:?}");
     assert!(in_time("nothing", framed.next()).await.is_none());
     server.expect_no_dial(Duration::from_millis(100)).await;
+}
+
+#[tokio::test]
+async fn stream_generation_is_that_of_the_bytes_which_the_codec_rejects() {
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
+    let mut framed = Framed::new(conn, Terminated(LinesCodec::new()));
+    peer.write_all(b"one\nhalf").await.unwrap();
+    assert_eq!(next_frame(&mut framed).await, "one");
+    drop(peer);
+    let mut peer = server.accept().await;
+    in_time("link 2", framed.get_ref().watch_status().wait_for(|_| framed.get_ref().generation() == 2)).await.unwrap();
+    in_time("link 2 is up", framed.get_ref().connected()).await.unwrap();
+    let error = next(&mut framed).await.unwrap_err();
+    assert!(matches!(error, FramedError::Codec(_)), "{error:?}");
+    assert_eq!(framed.stream_generation(), 1);
+    framed.break_link(framed.stream_generation());
+    assert!(framed.get_ref().is_connected(), "link 2 was broken for the bytes of link 1");
+    assert_eq!(next_break(&mut framed).await.0, 1);
+    assert_eq!(framed.stream_generation(), 2);
+    peer.write_all(b"two\n").await.unwrap();
+    assert_eq!(next_frame(&mut framed).await, "two");
 }
