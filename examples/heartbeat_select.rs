@@ -12,6 +12,7 @@ pub async fn run(builder: Builder, every: Duration, mut on_line: impl FnMut(&[u8
     // The peer's close has to be an error, as otherwise `read_until` returns half a line for it.
     let mut conn = BufReader::new(builder.close_as_error(true).build()?);
     let mut heartbeat = tokio::time::interval(every);
+    heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay); // not all at once after an outage
     loop {
         let mut line = Vec::new();
         let mut outcome = conn.write_all(b"SUBSCRIBE\n").await;

@@ -15,14 +15,14 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Asks until there is an answer. The server can get a request more than once.
 pub async fn ask(framed: &mut Lines, request: &str, limit: Duration) -> Result<String, Failure> {
     loop {
+        // The limit is for the answer, and not for an outage. Fails when the connection has ended.
+        framed.get_ref().connected().await?;
         let exchange = async {
             framed.send(request).await?;
             framed.next().await.transpose()
         };
         match timeout(limit, exchange).await {
             Ok(Ok(Some(answer))) => return Ok(answer),
-            Ok(Ok(None)) => return Err("the connection has ended".into()),
-            Ok(Err(error)) if error.is_final() => return Err(error.into()),
             outcome => eprintln!("asking {request:?} again after {outcome:?}"),
         }
         // Late, or an error: `send` and `next` would each report the break.

@@ -4,13 +4,15 @@
 
 use std::{io, time::Duration};
 
-use perconn::{Conn, Error};
+use perconn::Conn;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::{sleep, timeout};
 
 /// Asks until there is an answer. The server can get a request more than once.
 pub async fn ask(conn: &mut BufReader<Conn>, request: &str, limit: Duration) -> io::Result<String> {
     loop {
+        // The limit is for the answer, and not for an outage. Fails when the connection has ended.
+        conn.get_ref().connected().await?;
         let exchange = async {
             conn.write_all(format!("{request}\n").as_bytes()).await?;
             let mut answer = String::new();
@@ -19,7 +21,6 @@ pub async fn ask(conn: &mut BufReader<Conn>, request: &str, limit: Duration) -> 
         match timeout(limit, exchange).await {
             // Without `close_as_error`, `read_line` returns half a line when the peer closes.
             Ok(Ok(answer)) if answer.ends_with('\n') => return Ok(answer),
-            Ok(Err(error)) if Error::of(&error).is_some_and(Error::is_final) => return Err(error),
             outcome => eprintln!("asking {request:?} again after {outcome:?}"),
         }
         // This link may still bring the answer to the old request: give it up, with what was received.

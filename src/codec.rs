@@ -80,8 +80,9 @@
 //!
 //! A login belongs into a [session set-up](crate::Dial::and_then), which is over before a frame passes. What goes
 //! through the frames themselves, such as a subscription, is sent once at the start and once for each break that the
-//! *stream* yields. If that `send` reports a break, you may ignore the error, as the stream comes to the same break.
-//! `examples/framed_lines.rs` does so.
+//! *stream* yields. If that `send` reports a break, you may ignore the error, as the stream comes to the same break
+//! (as in `examples/framed_lines.rs`). But if it fails with [`FramedError::Down`], the subscription is still owed, and the stream says nothing when the link is up:
+//! wait for [`connected`](crate::ReadHalf::connected) and send it then.
 //!
 //! # Why not tokio-util's own `Framed`
 //!

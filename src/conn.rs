@@ -91,24 +91,28 @@ mod timer;
 /// # use perconn::Conn;
 /// # use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 /// # use tokio::time::timeout;
-/// async fn ask(conn: &mut BufReader<Conn>, request: &[u8]) -> Option<String> {
-///     let exchange = async {
-///         conn.write_all(request).await?;
-///         let mut answer = String::new();
-///         conn.read_line(&mut answer).await?;
-///         io::Result::Ok(answer)
-///     };
-///     match timeout(Duration::from_secs(2), exchange).await {
-///         Ok(Ok(answer)) if answer.ends_with('\n') => Some(answer),
-///         // No answer in time, an error, or half an answer and the peer's close.
-///         _ => {
-///             conn.get_mut().abandon(); // nothing more of this link is read or reported
-///             conn.consume(conn.buffer().len()); // the buffer's bytes are of that link, too
-///             None
+/// async fn ask(conn: &mut BufReader<Conn>, request: &[u8]) -> io::Result<String> {
+///     loop {
+///         conn.get_ref().connected().await?; // fails when the connection has ended
+///         let exchange = async {
+///             conn.write_all(request).await?;
+///             let mut answer = String::new();
+///             conn.read_line(&mut answer).await?;
+///             io::Result::Ok(answer)
+///         };
+///         match timeout(Duration::from_secs(2), exchange).await {
+///             Ok(Ok(answer)) if answer.ends_with('\n') => return Ok(answer),
+///             // No answer in time, an error, or half an answer and the peer's close.
+///             _ => conn.get_mut().abandon(), // nothing more of this link is read or reported
 ///         }
+///         conn.consume(conn.buffer().len()); // the buffer's bytes are of that link, too
 ///     }
 /// }
 /// ```
+///
+/// Wait for the link *before* the timeout, as here. A timeout around an operation includes the wait for a link: a link
+/// that came up just before the limit would be given up at once, before it had a chance, and the delays would go on
+/// growing.
 ///
 /// *Which operations are under way.* tokio's traits do not show whether a poll continues an operation or begins another
 /// one. So the connection takes a read or write that waited, or a write that sent a part, for one under way. If the
@@ -356,6 +360,7 @@ impl<S> Conn<S> {
     /// let mut conn = Conn::builder(address).retry_min(Duration::from_millis(10)).build()?;
     /// let mut answer = [0; 4];
     /// loop {
+    ///     conn.connected().await?;
     ///     let request = async {
     ///         conn.write_all(b"ping").await?;
     ///         conn.read_exact(&mut answer).await

@@ -184,8 +184,10 @@ impl<S> Conn<S> {
     /// # });
     /// let mut conn = perconn::blocking::Conn::builder(address).retry_min(Duration::from_millis(10)).build_blocking()?;
     /// conn.set_read_timeout(Some(Duration::from_millis(100)))?;
+    /// conn.set_write_timeout(Some(Duration::from_millis(100)))?;
     /// let mut answer = [0; 4];
     /// loop {
+    ///     conn.connected(None)?; // fails when the connection has ended
     ///     match conn.write_all(b"ping").and_then(|()| conn.read_exact(&mut answer)) {
     ///         Ok(()) => break,
     ///         // Late, or broken: what arrives on this link now is not the answer to the next request.

@@ -144,14 +144,13 @@ impl<C, S> Framed<C, S> {
     /// // By itself, a `LinesCodec` takes half a line for a whole one when the peer closes.
     /// let mut framed = Framed::new(conn, Terminated(LinesCodec::new_with_max_length(1024)));
     /// let answer = loop {
+    ///     framed.get_ref().connected().await?; // fails when the connection has ended
     ///     let exchange = async {
     ///         framed.send("ping").await?;
     ///         framed.next().await.transpose()
     ///     };
     ///     match timeout(Duration::from_millis(100), exchange).await {
     ///         Ok(Ok(Some(answer))) => break answer,
-    ///         Ok(Ok(None)) => return Err("the connection has ended".into()),
-    ///         Ok(Err(error)) if error.is_final() => return Err(error.into()),
     ///         // Late, or an error: `send` and `next` would each report the break, and each send the request again.
     ///         _ => framed.abandon(),
     ///     }

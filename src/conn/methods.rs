@@ -65,8 +65,10 @@ macro_rules! state_methods {
         ///
         /// Dials at once if the last dial ended at least [`retry_min`](crate::Builder::retry_min) ago, otherwise as soon
         /// as that time has passed. So however often you call it, there is at most one dial in `retry_min`. The delays
-        /// drawn after failed dials go on growing. If a dial is under way, the call counts for the delay after it. Does
-        /// nothing while a link is up and after the end.
+        /// drawn after failed dials go on growing. If a dial is under way and fails, the call counts for the delay after
+        /// it. Does nothing while a link is up and after the end.
+        ///
+        /// The dial counts towards [`max_retries`](crate::Builder::max_retries), like any other.
         ///
         /// Without this call, the connection dials by itself. Call it when something tells you that a dial may succeed
         /// now, such as a change of the network interfaces, and not in answer to an error. If you call it all the time,

@@ -54,6 +54,29 @@ async fn answers_belong_to_their_requests_after_a_timeout() {
 }
 
 #[tokio::test]
+async fn outage_does_not_use_up_the_time_for_an_answer() {
+    // Slow, but within the limit: it must get all of that from each link.
+    const LIMIT: Duration = Duration::from_secs(2);
+    const ANSWER_AFTER: Duration = Duration::from_millis(500);
+    const OUTAGE: Duration = Duration::from_millis(1800);
+    let mut server = Server::start().await;
+    server.stop();
+    let mut conn = BufReader::new(server.client().build().unwrap());
+    let asking = tokio::spawn(async move {
+        let answer = request_timeout::ask(&mut conn, "ask", LIMIT).await;
+        (answer, conn.get_ref().generation())
+    });
+    tokio::time::sleep(OUTAGE).await;
+    server.restart().await;
+    let mut peer = server.accept().await;
+    in_time("the request", peer.read_exact(&mut [0; 4])).await.unwrap();
+    tokio::time::sleep(ANSWER_AFTER).await;
+    peer.write_all(b"answer\n").await.unwrap();
+    let (answer, generation) = in_time("the answer", asking).await.unwrap();
+    assert_eq!((answer.unwrap().as_str(), generation), ("answer\n", 1));
+}
+
+#[tokio::test]
 async fn answers_belong_to_their_requests_after_both_halves_abandon_or_are_reunited() {
     for reunites in [false, true] {
         let conn = quick(Conn::builder(server_that_hangs_once().await)).close_as_error(true).connect().await.unwrap();

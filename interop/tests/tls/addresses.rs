@@ -6,7 +6,7 @@ use perconn::{Conn, Error, TcpDialer, Tls, TlsDialer, dial_fn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::client::{Authority, accept, acceptor, dial_failure, invalid};
+use crate::client::{Authority, accept, acceptor, invalid};
 use crate::support::{Server, in_time, quick};
 
 #[tokio::test]
@@ -45,9 +45,16 @@ async fn certificate_for_another_address_of_the_list_is_refused() {
         let acceptor = acceptor(&authority.issue(other), None, &[]);
         // The builder's own address is not dialed, and its name counts for nothing.
         let builder = Conn::builder((other, port)).addresses([(dialed, port), (other, port)]);
-        let builder = quick(builder).tls(authority.trusted()).unwrap();
-        let (error, _) = tokio::join!(dial_failure(builder), accept(&server, &acceptor));
-        assert!(error.to_string().contains("certificate"), "{error}");
+        let (logged, mut failures) = tokio::sync::mpsc::unbounded_channel();
+        let builder = quick(builder).logger(move |error| _ = logged.send(error.with_causes().to_string()));
+        let builder = builder.tls(authority.trusted()).unwrap();
+        // `connect` goes on to the address that the certificate is for.
+        let (conn, (refused, accepted)) = tokio::join!(builder.connect(), async {
+            (accept(&server, &acceptor).await, accept(&server, &acceptor).await)
+        });
+        assert!(conn.is_ok() && refused.is_err() && accepted.is_ok());
+        let failure = failures.recv().await.unwrap();
+        assert!(failure.contains(dialed) && failure.contains("certificate"), "{failure}");
     }
     // The name that the program has set is that of all servers.
     let acceptor = acceptor(&authority.issue("cluster.example"), None, &[]);
