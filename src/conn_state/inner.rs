@@ -337,7 +337,7 @@ impl<S> ConnStateInner<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{Weak, mpsc};
     use std::task::Context;
     use std::time::Duration;
     use std::{error, fmt, io, thread};
@@ -346,7 +346,7 @@ mod tests {
     use crate::conn_state::ConnState;
 
     /// An error of the program whose `Drop` looks at the connection.
-    struct LooksBack(Arc<ConnState<()>>);
+    struct LooksBack(Weak<ConnState<()>>);
 
     impl fmt::Debug for LooksBack {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -364,7 +364,7 @@ mod tests {
 
     impl Drop for LooksBack {
         fn drop(&mut self) {
-            self.0.status();
+            self.0.upgrade().map(|conn_state| conn_state.status());
         }
     }
 
@@ -375,7 +375,7 @@ mod tests {
             let conn_state = Arc::new(ConnState::new("a:1".to_owned()));
             for generation in 1..=REMEMBERED_FAULTS as u64 + 1 {
                 conn_state.hand_over(generation, ()).unwrap();
-                let cause = || io::Error::other(LooksBack(Arc::clone(&conn_state))).into();
+                let cause = || io::Error::other(LooksBack(Arc::downgrade(&conn_state))).into();
                 conn_state.record_break(generation, Op::Read, cause).unwrap();
                 // The actor has taken its command, and with it another reference to the break.
                 let _ = conn_state.poll_command(&Context::from_waker(Waker::noop()));
