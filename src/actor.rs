@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 pub(crate) use self::first_outcome::FirstOutcome;
+use self::next_dial::NextDial;
 use self::panic_as_error::PanicAsError;
 pub(crate) use self::rules::Limits;
 use self::rules::{Action, ActorState, Input, Outage, Pace};
@@ -35,6 +36,7 @@ use crate::panics::ignore;
 use crate::{Error, Event, SocketOptions};
 
 mod first_outcome;
+mod next_dial;
 mod panic_as_error;
 mod rules;
 
@@ -93,38 +95,6 @@ impl<S> ActorEvent<S> {
     }
 }
 
-/// When the next dial begins.
-struct NextDial {
-    /// At the end of its delay.
-    at: Instant,
-    /// When the last dial ended. A delay that is cut short is still counted from here.
-    last_ended: Instant,
-}
-
-impl Default for NextDial {
-    fn default() -> Self {
-        let now = Instant::now();
-        Self { at: now, last_ended: now }
-    }
-}
-
-impl NextDial {
-    /// Cuts the delay short, to `retry_min` after the end of the last dial.
-    ///
-    /// So no number of calls makes the dials follow each other more closely.
-    fn shorten(&mut self, retry_min: Duration) {
-        if let Some(earliest) = self.last_ended.checked_add(retry_min) {
-            self.at = self.at.min(earliest);
-        }
-    }
-}
-
-/// The end of a delay that begins now. A delay beyond the range of the clock ends in 30 years.
-fn after(delay: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(delay).unwrap_or_else(|| now + Duration::from_secs(30 * 365 * 24 * 3600))
-}
-
 impl<D: Dial> Actor<D> {
     /// The task. However it ends, even by a drop before its first poll, it records the end in the `ConnState`.
     pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
@@ -150,7 +120,7 @@ impl<D: Dial> Actor<D> {
                 ActorState::Ended => return,
             };
             if matches!(event, ActorEvent::Dialed(_) | ActorEvent::DialFailed { .. }) {
-                next_dial.last_ended = Instant::now();
+                next_dial.dial_ended();
             }
             let (next, action) = state.step(event.input(), &self.limits);
             let before = std::mem::replace(&mut state, next);
@@ -169,7 +139,7 @@ impl<D: Dial> Actor<D> {
                     if matches!(event, ActorEvent::DialFailed { is_dial_wanted: true, .. }) {
                         delay = delay.min(self.backoff.shortest());
                     }
-                    next_dial.at = after(delay);
+                    next_dial.delay(delay);
                     self.report_failure(before, event, Some(delay));
                 }
                 Action::ShortenDelay => next_dial.shorten(self.backoff.shortest()),

@@ -2,7 +2,8 @@
 //!
 //! The runtime's blocking threads are limited (512 unless set), and a call on one of them cannot be stopped. If each
 //! dial that runs into its time limit left such a call behind, a resolver that does not answer would in time take all
-//! of these threads from the program. Next: [`TcpDialer`](super::TcpDialer), which looks names up with it.
+//! of these threads from the program. Next: [`TcpDialer`](super::TcpDialer), which looks names up with it, and `tls/reload.rs`,
+//! which reads files with it.
 
 use std::io;
 
@@ -31,6 +32,21 @@ impl<T: Send + 'static> BlockingCall<T> {
             Err(_) if is_earlier => self.wait_for(call).await,
             outcome => outcome,
         }
+    }
+
+    /// The same, with a result that is never older than this call: it waits for an earlier call to end, and then makes
+    /// one of its own.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`run`](BlockingCall::run).
+    #[cfg(feature = "tls")]
+    pub(super) async fn run_fresh(&mut self, call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+        if let Some(earlier) = &mut self.0 {
+            let _outdated = earlier.await;
+            self.0 = None;
+        }
+        self.wait_for(call).await
     }
 
     /// Waits for the call under way; if there is none, for a new one.

@@ -1,25 +1,22 @@
-//! `abandon`: nothing more of the link is yielded, sent or reported, whatever was under way. And `break_link`, which is
-//! reported.
+//! `abandon`: nothing more of the link is yielded, sent or reported, whatever was under way.
 
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use perconn::codec::{Framed, FramedError, FramedRead, Terminated};
+use perconn::codec::{Framed, FramedError};
 use perconn::{Error, WhenDown};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_util::bytes::{Buf, BytesMut};
-use tokio_util::codec::{Decoder, LengthDelimitedCodec, LinesCodec};
+use tokio_util::codec::{LengthDelimitedCodec, LinesCodec};
 
 use super::support::{Server, in_time, pipes, reset};
 use super::{Numbered, broken, next, next_break, next_frame};
 
-type NumberedFrames<S = TcpStream> = Framed<Numbered, S>;
+pub(super) type NumberedFrames<S = TcpStream> = Framed<Numbered, S>;
 
 /// Asserts that the next frame of both directions passes on this link, as the first one, and that no break is reported.
-async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+pub(super) async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     framed: &mut NumberedFrames<S>,
     peer: &mut (impl AsyncRead + AsyncWrite + Unpin),
     generation: u64,
@@ -40,7 +37,7 @@ async fn received(peer: &mut (impl AsyncRead + Unpin), expected: &[u8]) {
 }
 
 /// Asserts that the link ends with nothing more on it.
-async fn ended(peer: &mut (impl AsyncRead + Unpin)) {
+pub(super) async fn ended(peer: &mut (impl AsyncRead + Unpin)) {
     let mut rest = Vec::new();
     // If bytes of the peer were left unread, the end is a reset.
     let _ = in_time("the end of the link", peer.read_to_end(&mut rest)).await;
@@ -55,7 +52,7 @@ async fn link<C, S>(framed: &Framed<C, S>, generation: u64) {
 }
 
 /// Frames over a fresh connection, and the server's end.
-async fn start(server: &Server) -> (NumberedFrames, TcpStream) {
+pub(super) async fn start(server: &Server) -> (NumberedFrames, TcpStream) {
     let (conn, peer) = server.pair().await;
     (Framed::with_factory(conn, Numbered::new), peer)
 }
@@ -385,89 +382,6 @@ async fn every_answer_after_an_abandon_belongs_to_its_request() {
 }
 
 #[tokio::test]
-async fn break_link_of_another_link_does_nothing() {
-    let server = Server::start().await;
-    let (mut framed, peer) = start(&server).await;
-    drop(peer);
-    assert_eq!(next_break(&mut framed).await.0, 1);
-    let mut peer = server.accept().await;
-    let mut codec = Numbered::new();
-    peer.write_all(&[codec.bytes(b"one"), codec.bytes(b"two")].concat()).await.unwrap();
-    assert_eq!(next_frame(&mut framed).await, "one");
-    for generation in [0, 1, 3, u64::MAX] {
-        framed.break_link(generation);
-        assert!(framed.get_ref().is_connected(), "break_link({generation}) broke link 2");
-    }
-    assert_eq!(next_frame(&mut framed).await, "two");
-    peer.write_all(&codec.bytes(b"three")).await.unwrap();
-    assert_eq!(next_frame(&mut framed).await, "three");
-    assert_eq!(framed.get_ref().generation(), 2);
-}
-
-#[tokio::test]
-async fn break_link_of_a_link_after_the_streams_drops_nothing_of_the_streams() {
-    let server = Server::start().await;
-    let (conn, mut peer) = server.pair().await;
-    let (read, _write) = conn.into_split();
-    let mut framed = FramedRead::new(read, LinesCodec::new());
-    peer.write_all(b"one\ntwo\n").await.unwrap();
-    assert_eq!(next_frame(&mut framed).await, "one");
-    drop(peer);
-    let mut peer = server.accept().await;
-    let mut status = framed.get_ref().watch_status();
-    in_time("link 2", status.wait_for(|_| framed.get_ref().generation() == 2)).await.unwrap();
-    in_time("link 2 is up", framed.get_ref().connected()).await.unwrap();
-    framed.break_link(2);
-    ended(&mut peer).await;
-    assert_eq!(next_frame(&mut framed).await, "two");
-    assert_eq!(next_break(&mut framed).await.0, 1);
-    assert_eq!(next_break(&mut framed).await.0, 2);
-    server.accept().await.write_all(b"three\n").await.unwrap();
-    assert_eq!(next_frame(&mut framed).await, "three");
-}
-
-#[tokio::test]
-async fn break_link_drops_the_frames_that_the_codec_would_make_of_the_rest() {
-    /// Makes frames of single bytes, once the link has ended.
-    #[derive(Clone)]
-    struct AtTheEnd;
-    impl Decoder for AtTheEnd {
-        type Item = u8;
-        type Error = io::Error;
-
-        fn decode(&mut self, _: &mut BytesMut) -> io::Result<Option<u8>> {
-            Ok(None)
-        }
-
-        fn decode_eof(&mut self, bytes: &mut BytesMut) -> io::Result<Option<u8>> {
-            Ok((!bytes.is_empty()).then(|| bytes.get_u8()))
-        }
-    }
-    let server = Server::start().await;
-    let (conn, mut peer) = server.pair().await;
-    let mut framed = Framed::new(conn, AtTheEnd);
-    peer.write_all(b"ab").await.unwrap();
-    drop(peer);
-    assert_eq!(next_frame(&mut framed).await, b'a');
-    framed.break_link(1);
-    assert_eq!(next_break(&mut framed).await.0, 1);
-    server.accept().await.write_all(b"c").await.unwrap();
-    assert_eq!(next_frame(&mut framed).await, b'c');
-}
-
-#[tokio::test]
-async fn break_link_is_reported_by_the_stream_and_by_the_sink_that_loses_a_frame() {
-    let server = Server::start().await;
-    let (mut framed, mut peer) = start(&server).await;
-    in_time("feed", framed.feed("lost")).await.unwrap();
-    framed.break_link(1);
-    ended(&mut peer).await;
-    assert_eq!(next_break(&mut framed).await.0, 1);
-    assert_eq!(broken(in_time("flush", SinkExt::<&str>::flush(&mut framed)).await.unwrap_err()).0, 1);
-    talk(&mut framed, &mut server.accept().await, 2).await;
-}
-
-#[tokio::test]
 async fn abandon_ends_a_wait_that_the_program_has_dropped() {
     let mut server = Server::start().await;
     let client = server.client().when_down(WhenDown::WaitFor(Duration::from_secs(600)));
@@ -493,26 +407,4 @@ async fn abandon_after_a_shutdown_ends_the_connection() {
     assert!(matches!(error, FramedError::End(Error::ClosedConnection)), "{error:?}");
     assert!(in_time("nothing", framed.next()).await.is_none());
     server.expect_no_dial(Duration::from_millis(100)).await;
-}
-
-#[tokio::test]
-async fn stream_generation_is_that_of_the_bytes_which_the_codec_rejects() {
-    let server = Server::start().await;
-    let (conn, mut peer) = server.pair().await;
-    let mut framed = Framed::new(conn, Terminated(LinesCodec::new()));
-    peer.write_all(b"one\nhalf").await.unwrap();
-    assert_eq!(next_frame(&mut framed).await, "one");
-    drop(peer);
-    let mut peer = server.accept().await;
-    in_time("link 2", framed.get_ref().watch_status().wait_for(|_| framed.get_ref().generation() == 2)).await.unwrap();
-    in_time("link 2 is up", framed.get_ref().connected()).await.unwrap();
-    let error = next(&mut framed).await.unwrap_err();
-    assert!(matches!(error, FramedError::Codec(_)), "{error:?}");
-    assert_eq!(framed.stream_generation(), 1);
-    framed.break_link(framed.stream_generation());
-    assert!(framed.get_ref().is_connected(), "link 2 was broken for the bytes of link 1");
-    assert_eq!(next_break(&mut framed).await.0, 1);
-    assert_eq!(framed.stream_generation(), 2);
-    peer.write_all(b"two\n").await.unwrap();
-    assert_eq!(next_frame(&mut framed).await, "two");
 }

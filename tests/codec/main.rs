@@ -5,6 +5,7 @@ mod support;
 
 mod abandon;
 mod beside_tokio_util;
+mod break_link;
 mod chaos;
 mod close;
 mod factory;

@@ -10,7 +10,6 @@ use futures_util::stream::FusedStream;
 use perconn::codec::{Framed, FramedError, FramedRead, Terminated};
 use perconn::{Conn, Error, WhenDown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_util::codec::{LengthDelimitedCodec, LinesCodec, LinesCodecError};
 
 use super::support::{Server, in_time, pipes, reset, wait_for_break, wait_for_generation};
@@ -155,103 +154,6 @@ async fn codec_that_cannot_get_past_its_error_breaks_the_link() {
     let mut peer = server.accept().await;
     peer.write_all(WORLD).await.unwrap();
     assert_eq!(next_frame(&mut framed).await, "world");
-}
-
-#[tokio::test]
-async fn break_link_drops_what_had_arrived() {
-    let server = Server::start().await;
-    let (conn, mut peer) = server.pair().await;
-    let mut framed = Framed::new(conn, LinesCodec::new());
-    peer.write_all(b"one\ntwo\nthree\n").await.unwrap();
-    assert_eq!(next_frame(&mut framed).await, "one");
-    // More bytes, which are not read from the socket yet.
-    peer.write_all(b"four\n").await.unwrap();
-    framed.break_link(1);
-    framed.break_link(1);
-    assert_eq!(next_break(&mut framed).await, (1, ErrorKind::ConnectionAborted));
-    let mut peer = server.accept().await;
-    peer.write_all(b"five\n").await.unwrap();
-    assert_eq!(next_frame(&mut framed).await, "five");
-    assert_eq!(framed.get_ref().generation(), 2);
-}
-
-#[tokio::test]
-async fn break_link_of_the_streams_broken_link_leaves_the_next_one() {
-    let server = Server::start().await;
-    let (conn, mut peer) = server.pair().await;
-    let (read, _write) = conn.into_split();
-    let mut framed = FramedRead::new(read, LinesCodec::new());
-    peer.write_all(b"one\ntwo\n").await.unwrap();
-    assert_eq!(next_frame(&mut framed).await, "one");
-    drop(peer);
-    let mut peer = server.accept().await;
-    in_time("link 2", framed.get_ref().watch_status().wait_for(|_| framed.get_ref().generation() == 2)).await.unwrap();
-    in_time("link 2 is up", framed.get_ref().connected()).await.unwrap();
-    peer.write_all(b"three\n").await.unwrap();
-    framed.break_link(1);
-    assert!(framed.get_ref().is_connected(), "link 2 was broken instead of link 1");
-    assert_eq!(next_break(&mut framed).await.0, 1);
-    assert_eq!(next_frame(&mut framed).await, "three");
-    assert_eq!(framed.get_ref().generation(), 2);
-}
-
-#[tokio::test]
-async fn break_link_in_an_outage_drops_nothing_of_the_next_link() {
-    let mut server = Server::start().await;
-    let (conn, peer) = server.pair().await;
-    let mut framed = Framed::new(conn, LinesCodec::new());
-    server.stop();
-    drop(peer);
-    assert_eq!(next_break(&mut framed).await.0, 1);
-    // The broken link, and one that is not there yet.
-    framed.break_link(1);
-    framed.break_link(2);
-    server.restart().await;
-    server.accept().await.write_all(b"one\n").await.unwrap();
-    assert_eq!(next_frame(&mut framed).await, "one");
-}
-
-/// A connection whose redial comes only after the test, unless something asks for it.
-async fn slow_to_redial(server: &Server) -> (Conn, TcpStream) {
-    let delay = Duration::from_secs(3600);
-    let client = server.client().retry_max(delay).retry_min(delay);
-    let (conn, peer) = tokio::join!(client.connect(), server.accept());
-    (conn.unwrap(), peer)
-}
-
-#[tokio::test]
-async fn break_link_and_abandon_after_a_break_keep_to_the_backoff() {
-    let server = Server::start().await;
-    let (conn, mut peer) = slow_to_redial(&server).await;
-    peer.write_all(b"go away\n").await.unwrap();
-    drop(peer);
-    wait_for_break(&conn).await;
-    let mut framed = Framed::new(conn, LinesCodec::new());
-    assert_eq!(next_frame(&mut framed).await, "go away");
-    framed.break_link(1);
-    assert_eq!(next_break(&mut framed).await.0, 1);
-    framed.break_link(1);
-    framed.abandon();
-    // Even this comes no sooner than `retry_min` after the last dial.
-    framed.get_ref().dial_now();
-    server.expect_no_dial(Duration::from_millis(50)).await;
-}
-
-#[tokio::test]
-async fn break_link_at_the_end_of_a_link_leaves_the_next_one() {
-    let server = Server::start().await;
-    let (conn, mut peer) = server.pair().await;
-    let mut framed = Framed::new(conn, LinesCodec::new());
-    peer.write_all(b"last").await.unwrap();
-    drop(peer);
-    // The stream has seen the end, and has not yielded the break yet.
-    assert_eq!(next_frame(&mut framed).await, "last");
-    let mut peer = server.accept().await;
-    framed.break_link(1);
-    assert_eq!(next_break(&mut framed).await, (1, ErrorKind::UnexpectedEof));
-    peer.write_all(b"next\n").await.unwrap();
-    assert_eq!(next_frame(&mut framed).await, "next");
-    assert_eq!(framed.get_ref().generation(), 2);
 }
 
 #[tokio::test]

@@ -4,12 +4,14 @@
 //! They stay spread out at the maximum and start over only after a link has lived for `stable_after`. Most tests run under
 //! paused time, so that hours pass at once and every delay is exact.
 
+mod dial_now;
+
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::{Recorder, next_event};
-use perconn::{Builder, Conn, Dial, Event, Status, dial_fn};
+use perconn::{Builder, Conn, Dial, Event, dial_fn};
 use tokio::io::DuplexStream;
 use tokio::time::Instant;
 
@@ -33,6 +35,7 @@ impl Dials {
         self.0.lock().unwrap().len()
     }
 
+    /// The times between two dials.
     fn delays(&self) -> Vec<Duration> {
         self.0.lock().unwrap().windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
@@ -186,99 +189,6 @@ async fn two_hundred_clients_redial_spread_out() {
     }
     assert!(bins.iter().all(|&clients| clients <= 30), "in bins of 50 ms: {bins:?}");
     clients.iter().for_each(tokio::task::JoinHandle::abort);
-}
-
-#[tokio::test(start_paused = true)]
-async fn dial_now_cuts_the_delay_short_to_retry_min_after_the_last_dial() {
-    let (recorder, mut events) = Recorder::new();
-    let dials = Dials::default();
-    let conn = conn(refusing(&dials)).retry_max(3600 * S).jitter_seed(7).on_event(recorder.hook()).build().unwrap();
-    let mut longest = Duration::ZERO;
-    for attempt in 1..=12 {
-        let retry_in = next_event(&mut events, |event| match event {
-            Event::DialFailed { attempt: n, retry_in, .. } if *n == attempt => Some(*retry_in),
-            _ => None,
-        });
-        longest = longest.max(retry_in.await.unwrap());
-        // Any number of calls does what one does.
-        for _ in 0..100 {
-            conn.dial_now();
-        }
-    }
-    let delays = dials.delays();
-    assert!(delays.iter().all(|delay| S <= *delay && *delay <= S + 2 * TICK), "{delays:?}");
-    assert!(longest > 60 * S, "the delays do not grow any more: at most {longest:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_loop_over_dial_now_dials_more_than_once_in_retry_min() {
-    let dials = Dials::default();
-    let conn = conn(refusing(&dials)).retry_max(3600 * S).build().unwrap();
-    for _ in 0..20_000 {
-        conn.dial_now();
-        tokio::time::sleep(Duration::from_millis(7)).await;
-    }
-    let delays = dials.delays();
-    assert!(delays.iter().all(|delay| *delay >= S), "{delays:?}");
-    assert!(delays.len() > 100, "{} dials in 140 seconds", delays.len());
-}
-
-#[tokio::test(start_paused = true)]
-async fn dial_now_dials_at_once_after_a_link_that_was_up_for_retry_min() {
-    let dials = Dials::default();
-    let conn = conn(closing(&dials, |_| 4000 * S)).retry_min(3600 * S).retry_max(3600 * S).jitter_seed(3);
-    let conn = conn.build().unwrap();
-    let mut status = conn.watch_status();
-    let dial = conn.connected();
-    let reader = tokio::spawn(read_until_error_and_dial_now(conn));
-    dial.await.unwrap();
-    status.wait_for(|status| matches!(status, Status::Connected { generation: 2, .. })).await.unwrap();
-    let delays = dials.delays();
-    assert!(4000 * S <= delays[0] && delays[0] <= 4000 * S + 3 * TICK, "{delays:?}");
-    reader.abort();
-}
-
-/// Notices the break of each link, and asks for the next one.
-async fn read_until_error_and_dial_now(mut conn: Conn<DuplexStream>) {
-    use tokio::io::AsyncReadExt;
-    while conn.read(&mut [0; 64]).await.is_ok() {
-        conn.dial_now();
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn dial_now_counts_for_the_delay_after_a_dial_under_way_and_does_nothing_while_a_link_is_up() {
-    let (recorder, mut events) = Recorder::new();
-    let dials = Dials::default();
-    let recorded = dials.clone();
-    let conn = conn(dial_fn(move || {
-        let is_first = recorded.record() == 1;
-        async move {
-            tokio::time::sleep(5 * S).await;
-            if is_first { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(tokio::io::duplex(64).0) }
-        }
-    }));
-    let conn = conn.on_event(recorder.hook()).build().unwrap();
-    tokio::time::sleep(2 * S).await;
-    conn.dial_now();
-    let retry_in = next_event(&mut events, |event| match event {
-        Event::DialFailed { retry_in, .. } => *retry_in,
-        _ => None,
-    });
-    let retry_in = retry_in.await;
-    // The second dial.
-    tokio::time::sleep(retry_in + 2 * S).await;
-    conn.dial_now();
-    conn.connected().await.unwrap();
-    conn.dial_now();
-    tokio::time::sleep(100 * S).await;
-    conn.dial_now();
-    tokio::time::sleep(100 * S).await;
-    assert_eq!((dials.count(), conn.generation()), (2, 1));
-    // Asking during the dial shortens the delay after it, and not beyond `retry_min`.
-    assert_eq!(retry_in, S);
-    let (delay, expected) = (dials.delays()[0], 5 * S + retry_in);
-    assert!(expected <= delay && delay <= expected + 2 * TICK, "{delay:?} instead of {expected:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,7 +31,6 @@ mod split;
 mod bad_input;
 mod close_as_error;
 mod custom_streams;
-mod dial_now;
 mod dialers;
 mod events;
 mod failed_dials;

@@ -265,21 +265,21 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a dial_now without regard for the last dial",
-        file: "src/actor.rs",
+        file: "src/actor/next_dial.rs",
         original: "self.at = self.at.min(earliest);",
         broken: "self.at = self.at.min(earliest.min(self.last_ended));",
     },
     Mutant {
         name: "a dial_now that puts a dial off",
-        file: "src/actor.rs",
+        file: "src/actor/next_dial.rs",
         original: "self.at = self.at.min(earliest);",
         broken: "self.at = earliest;",
     },
     Mutant {
         name: "a dial_now that does not know when the last dial ended",
         file: "src/actor.rs",
-        original: "next_dial.last_ended = Instant::now();",
-        broken: "if state.attempts() == u32::MAX { next_dial.last_ended = Instant::now(); }",
+        original: "next_dial.dial_ended();",
+        broken: "if state.attempts() == u32::MAX { next_dial.dial_ended(); }",
     },
     Mutant {
         name: "a dial_now that starts the backoff over",
@@ -291,7 +291,7 @@ const MUTANTS: &[Mutant] = &[
         name: "a dial_now that draws another delay",
         file: "src/actor.rs",
         original: "next_dial.shorten(self.backoff.shortest())",
-        broken: "{ next_dial.at = after(self.next_delay(Pace::Backoff)); next_dial.shorten(self.backoff.shortest()) }",
+        broken: "{ { let delay = self.next_delay(Pace::Backoff); next_dial.delay(delay); } next_dial.shorten(self.backoff.shortest()) }",
     },
     Mutant {
         name: "a dial_now that gives the retries back",

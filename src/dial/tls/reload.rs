@@ -2,14 +2,14 @@
 //!
 //! Next: [`Tls`], whose files these are.
 
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, io};
 
-use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use super::Tls;
 use crate::Error;
+use crate::dial::blocking_call::BlockingCall;
 
 /// The configuration of all dials, made anew when the files of the settings have changed.
 pub(super) struct Certificates {
@@ -20,7 +20,7 @@ pub(super) struct Certificates {
     /// The files as they were when they were last found not to be usable, and unlike the ones in use.
     rejected: Option<Arc<Tls>>,
     /// The look at the files that is under way. A dial that was dropped leaves it here, so that no second one begins.
-    look: Option<JoinHandle<Look>>,
+    look: BlockingCall<Look>,
     /// The report of the rejected files, until it is taken.
     warning: Option<Error>,
 }
@@ -43,30 +43,23 @@ impl Certificates {
         let mut now = tls.snapshot();
         let connector = connector(&mut now)?;
         let used = now.can_change().then(|| Arc::new(now));
-        Ok(Self { connector, used, rejected: None, look: None, warning: None })
+        Ok(Self { connector, used, rejected: None, look: BlockingCall::default(), warning: None })
     }
 
     /// Reads the files again, on a thread that may block. Returns the configuration to use.
     ///
-    /// Cancel safe: the next call waits for the look that was begun.
+    /// Cancel safe: the next call waits for the look that was begun, and then looks again.
     pub(super) async fn refresh(&mut self) -> TlsConnector {
-        // The look of a dial that was dropped may be old.
-        if self.look.is_some() {
-            self.look_at_files().await;
+        if let Some(used) = &self.used {
+            let (used, rejected) = (Arc::clone(used), self.rejected.clone());
+            let found = self.look.run_fresh(move || Ok(look(&used, rejected.as_deref()))).await;
+            self.apply(found);
         }
-        self.look_at_files().await;
         self.connector.clone()
     }
 
-    /// Finishes the look that is under way, or a new one.
-    async fn look_at_files(&mut self) {
-        let Some(used) = &self.used else { return };
-        let look = self.look.get_or_insert_with(|| {
-            let (used, rejected) = (Arc::clone(used), self.rejected.clone());
-            tokio::task::spawn_blocking(move || look(&used, rejected.as_deref()))
-        });
-        let found = look.await;
-        self.look = None;
+    /// Acts on what a look has found.
+    fn apply(&mut self, found: io::Result<Look>) {
         match found {
             Ok(Look::Unchanged) => self.rejected = None,
             Ok(Look::Usable(used, connector)) => {
@@ -112,7 +105,7 @@ fn connector(tls: &mut Tls) -> Result<TlsConnector, Error> {
 impl Clone for Certificates {
     fn clone(&self) -> Self {
         let (connector, used, rejected) = (self.connector.clone(), self.used.clone(), self.rejected.clone());
-        Self { connector, used, rejected, look: None, warning: None }
+        Self { connector, used, rejected, look: BlockingCall::default(), warning: None }
     }
 }
 
