@@ -119,6 +119,8 @@ mod fd_limit;
 mod guard;
 mod health;
 mod hooks;
+#[cfg(all(test, perconn_loom))]
+mod models;
 mod opener;
 mod reaper;
 mod resource;

@@ -1,4 +1,4 @@
-//! A mutex without poisoning.
+//! A mutex without poisoning; in [`modelled`] the types that a model checker replaces.
 //!
 //! The crate runs none of the program's own code under its locks, so a panic cannot leave a half-finished change
 //! behind. The one exception is a lock around a stream of the program: the stream's own methods run under it, and the
@@ -7,6 +7,9 @@
 //! Next: [`panics`](crate::panics), which runs the program's code and catches its panics.
 
 use std::sync::{MutexGuard, PoisonError};
+
+#[cfg(feature = "pool")]
+pub(crate) mod modelled;
 
 /// [`std::sync::Mutex`], whose lock never fails.
 #[derive(Debug, Default)]

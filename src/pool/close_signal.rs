@@ -5,10 +5,9 @@
 //! Next: [`dial`](super::dial_attempt::dial), which listens.
 
 use slab::Slab;
-use tokio::sync::oneshot;
 
 use crate::panics::ignore;
-use crate::sync::Mutex;
+use crate::sync::modelled::{Mutex, oneshot};
 
 /// The sending side, one for each pool. `None`: the signal was sent.
 pub(super) struct CloseSignal(Mutex<Option<Slab<oneshot::Sender<()>>>>);

@@ -35,12 +35,17 @@ pub(super) async fn dial<T: Send + 'static>(
     let mut attempt = DialAttempt { resource, opener, is_polled: false, is_over: false };
     let opened = tokio::select! {
         biased;
-        // First: a connection that is open when the pool has been closed must not be lent.
-        () = closed.received() => {
+        () = closed.received() => None,
+        opened = attempt.run(pool.settings.dial_timeout) => Some(opened),
+    };
+    let opened = match opened {
+        // The pool may have been closed after the look at the signal. A dial that ends later than that lends nothing.
+        Some(opened) if !pool.summary.is_closed() => opened,
+        unwanted => {
+            ignore(|| drop(unwanted));
             attempt.fail(io::Error::new(io::ErrorKind::NotConnected, "the pool was closed"));
             return Err(GetError::Closed);
         }
-        opened = attempt.run(pool.settings.dial_timeout) => opened,
     };
     attempt.log_warning();
     let value = opened.map_err(|error| attempt.fail(error))?;

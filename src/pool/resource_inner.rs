@@ -7,7 +7,7 @@
 //! not enough.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use tokio::runtime::Handle;
@@ -21,7 +21,7 @@ use super::state::{Admission, Entry, IdleResource, PoolInner, Waiter, wake_all};
 use super::{CloseReason, GetError};
 use crate::hooks::warn;
 use crate::panics::{catch, ignore, wake};
-use crate::sync::Mutex;
+use crate::sync::modelled::{AsyncMutex, AtomicBool, Mutex};
 
 /// What all clones of a resource and the guards of its connections share.
 pub(super) struct ResourceInner<T> {
@@ -36,7 +36,7 @@ pub(super) struct ResourceInner<T> {
     /// The connection, while no caller uses it. Only the caller that has acquired the entry takes it.
     idle: Mutex<Option<Connection<T>>>,
     /// Locked by the caller that dials: the one that has acquired the entry.
-    pub(super) opener: tokio::sync::Mutex<Box<dyn Open<T>>>,
+    pub(super) opener: AsyncMutex<Box<dyn Open<T>>>,
     /// Whether a value that is not a socket is open and silent, as far as can be known.
     pub(super) is_quiet: fn(&mut T) -> bool,
     /// A caller uses the connection. It is a hint, which may be out of date.
@@ -60,7 +60,7 @@ impl<T: Send + 'static> ResourceInner<T> {
             entry_id,
             entry,
             idle: Mutex::new(None),
-            opener: tokio::sync::Mutex::new(Box::new(opener)),
+            opener: AsyncMutex::new(Box::new(opener)),
             is_quiet,
             in_use: AtomicBool::new(false),
             has_waiters: AtomicBool::new(false),

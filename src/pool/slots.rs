@@ -32,11 +32,13 @@ pub(super) use self::grant::{Admission, EntryId, Evicted, Grant, WaiterId};
 use self::lru::Lru;
 pub(super) use self::queue::Waiter;
 pub(super) use self::summary::Summary;
-use crate::sync::Mutex;
+use crate::sync::modelled::Mutex;
 
 mod entry;
 mod grant;
 mod lru;
+#[cfg(all(test, perconn_loom))]
+mod models;
 mod queue;
 mod summary;
 #[cfg(test)]

@@ -5,9 +5,8 @@
 //! Next: [`SlotTable`], which decides who gets which slot.
 
 use std::collections::HashMap;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::task::Waker;
-use std::thread::{self, ThreadId};
 
 use tokio::runtime;
 use tokio::task::AbortHandle;
@@ -17,7 +16,8 @@ use super::close_signal::CloseSignal;
 use super::slots::{self, SlotTable, Summary};
 use super::stats::{Counters, Stats, increment};
 use super::{CloseReason, Event, GetError, PoolBuilder};
-use crate::sync::Mutex;
+use crate::sync::modelled::thread::{self, ThreadId};
+use crate::sync::modelled::{Mutex, MutexGuard};
 
 /// One pool.
 pub(super) struct PoolInner {

@@ -377,6 +377,18 @@ async fn connection_that_opens_as_the_pool_closes_is_not_lent() {
 }
 
 #[tokio::test]
+async fn connection_that_opens_after_the_pool_was_closed_is_not_lent_even_if_both_happen_within_one_poll() {
+    let pool = Pool::new(1).unwrap();
+    let closes = pool.clone();
+    let resource = pool.resource_fn("a", move || {
+        closes.close();
+        std::future::ready(Ok(7))
+    });
+    assert!(matches!(resource.get().await, Err(GetError::Closed)));
+    assert_all_given_back(&pool);
+}
+
+#[tokio::test]
 async fn end_of_a_dial_does_not_wake_its_caller_again() {
     let pool = Pool::new(1).unwrap();
     let (open, opened) = tokio::sync::oneshot::channel();

@@ -7,32 +7,17 @@
 //! The build takes a while, so this runs in release builds only: `cargo test --release --test simulation`. Next:
 //! `checker.rs`.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A rule, and how it is broken.
-///
-/// `original` is an expression or whole statements, found once in the file, and so is `broken`, its wrong version. If
-/// `broken` contains [`IS_ON`], it replaces the original as it stands: that word is true if the mutant is on.
-struct Mutant {
-    name: &'static str,
-    file: &'static str,
-    original: &'static str,
-    broken: &'static str,
-}
+use mutated_copy::{Mutant, VARIABLE, build, copy_crate};
 
-/// Stands in a mutant for the question whether it is on.
-const IS_ON: &str = "IS_ON";
-
-/// The variable of the environment that says which mutant is on.
-const VARIABLE: &str = "PERCONN_SIMULATION_MUTANT";
+#[path = "../support/mutants.rs"]
+mod mutated_copy;
 
 const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -372,12 +357,9 @@ const SCHEDULES: &str = "10000";
 
 #[test]
 fn every_mutant_is_caught() {
-    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
-    for part in ["Cargo.toml", "Cargo.lock", "README.md", "src", "benches", "examples", "interop", "tests"] {
-        copy_all(&crate_folder.join(part), Path::new(part), &copy);
-    }
-    let program = build(&copy);
+    copy_crate(&copy, MUTANTS);
+    let program = build(&copy, &mut cargo());
     let mut survivors = Vec::new();
     for (number, mutant) in MUTANTS.iter().enumerate() {
         match run(&program, &copy, number) {
@@ -387,48 +369,6 @@ fn every_mutant_is_caught() {
     }
     assert!(survivors.is_empty(), "the checker missed {survivors:?}");
     println!("{} mutants, and every one was caught", MUTANTS.len());
-}
-
-/// The source of one file with all its mutants, each of which is off unless the environment names it.
-fn with_mutants(file: &Path, source: String) -> String {
-    // The places that change, from the end of the file to its beginning, each with its mutants.
-    let mut places: BTreeMap<Reverse<usize>, Vec<usize>> = BTreeMap::new();
-    for (number, mutant) in MUTANTS.iter().enumerate().filter(|(_, mutant)| Path::new(mutant.file) == file) {
-        let count = source.matches(mutant.original).count();
-        assert_eq!(count, 1, "{}: {:?} is found {count} times in {}", mutant.name, mutant.original, mutant.file);
-        places.entry(Reverse(source.find(mutant.original).expect("it is found"))).or_default().push(number);
-    }
-    let mut mutated = source.clone();
-    let mut next = source.len();
-    for (Reverse(start), numbers) in places {
-        let original = MUTANTS[numbers[0]].original;
-        assert!(start + original.len() <= next, "{original:?} overlaps with another mutant's source");
-        next = start;
-        let mut text = original.to_owned();
-        for number in numbers {
-            let Mutant { name, original: own, broken, .. } = MUTANTS[number];
-            assert_eq!(own, original, "{name}: another mutant begins at the same place and ends elsewhere");
-            let is_on = format!("crate::is_mutant({number})");
-            text = if broken.contains(IS_ON) {
-                broken.replace(IS_ON, &is_on)
-            } else {
-                format!("{{ if {is_on} {{ {broken} }} else {{ {text} }} }}")
-            };
-        }
-        mutated.replace_range(start..start + original.len(), &text);
-    }
-    if file == Path::new("src/lib.rs") {
-        mutated.push_str(&format!(
-            "
-            fn is_mutant(number: u32) -> bool {{
-                static MUTANT: std::sync::OnceLock<Option<u32>> = std::sync::OnceLock::new();
-                let read = || std::env::var({VARIABLE:?}).ok()?.parse().ok();
-                *MUTANT.get_or_init(read) == Some(number)
-            }}
-            "
-        ));
-    }
-    mutated
 }
 
 /// How long a mutant may run. One that neither ends nor violates anything hangs, which is a violation, too.
@@ -468,43 +408,15 @@ fn run(program: &Path, copy: &Path, number: usize) -> Option<String> {
     finding.map(|finding| finding.split("; ").next().unwrap_or(&finding).to_owned())
 }
 
-/// Builds the copy's simulation. Returns the path of the program.
-fn build(copy: &Path) -> PathBuf {
+/// The build of the copy's simulation.
+fn cargo() -> Command {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target folder");
-    let output = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
         .args(["test", "--offline", "--no-run", "--test", "simulation"])
         // Built as for the other tests and in the same folder, so that most dependencies need no new build.
         .args(["--config", "profile.dev.opt-level=1", "--config", "profile.dev.package.tokio.opt-level=1"])
         .args(["--config", "profile.dev.package.'*'.opt-level=0"])
-        .current_dir(copy)
-        .env("CARGO_TARGET_DIR", target)
-        .output()
-        .expect("cargo can be run");
-    let messages = String::from_utf8_lossy(&output.stderr);
-    // Executable tests/simulation/main.rs (/target/debug/deps/simulation-0123456789abcdef)
-    let path = messages.lines().find_map(|line| line.trim().strip_prefix("Executable")?.split_once('('));
-    let (_, path) = path.unwrap_or_else(|| panic!("the mutant was not built:\n{messages}"));
-    copy.join(path.trim_end_matches(')'))
-}
-
-/// Copies a file or a folder of the crate, with the mutants. Leaves files alone that have not changed, so that cargo does
-/// not build them again.
-fn copy_all(from: &Path, name: &Path, copy: &Path) {
-    if from.is_dir() {
-        fs::create_dir_all(copy.join(name)).unwrap();
-        for entry in fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap().file_name();
-            copy_all(&from.join(&entry), &name.join(&entry), copy);
-        }
-        return;
-    }
-    let mut content = fs::read(from).unwrap();
-    if name.starts_with("src") {
-        content = with_mutants(name, String::from_utf8(content).expect("source is text")).into_bytes();
-    }
-    let to = copy.join(name);
-    if fs::read(&to).ok().as_ref() != Some(&content) {
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::write(to, content).unwrap();
-    }
+        .env("CARGO_TARGET_DIR", target);
+    cargo
 }

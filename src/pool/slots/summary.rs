@@ -5,7 +5,9 @@
 //!
 //! Next: [`Entry::hand_over`](super::Entry::hand_over), which relies on that.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::sync::modelled::{AtomicBool, AtomicU64, AtomicUsize};
 
 /// The part of a slot table that the locks of its entries do not cover.
 #[derive(Debug, Default)]
