@@ -11,6 +11,8 @@
 //!
 //! Next: [`MODELS`].
 
+#![allow(unreachable_pub, reason = "a test has no public items")]
+
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};

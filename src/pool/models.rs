@@ -82,16 +82,31 @@ fn get(resource: &Resource<Connection>) -> Result<Guard<Connection>, GetError> {
     wait(Box::pin(resource.get()))
 }
 
-/// Runs a caller on a thread of its own that gets a connection and gives it back. Returns whether it was open before.
-fn spawn_get(resource: &Resource<Connection>) -> thread::JoinHandle<Result<bool, GetError>> {
+/// Runs a caller on a thread of its own.
+fn spawn<R: 'static>(
+    resource: &Resource<Connection>,
+    caller: impl FnOnce(&Resource<Connection>) -> R + 'static,
+) -> thread::JoinHandle<R> {
     let resource = resource.clone();
-    thread::spawn(move || get(&resource).map(|guard| guard.is_reused()))
+    thread::spawn(move || caller(&resource))
+}
+
+/// Runs a caller that gets a connection and gives it back. Returns whether it was open before.
+fn spawn_get(resource: &Resource<Connection>) -> thread::JoinHandle<Result<bool, GetError>> {
+    spawn(resource, |resource| get(resource).map(|guard| guard.is_reused()))
+}
+
+/// Runs a caller that asks for a connection and does not wait.
+fn spawn_leaving(resource: &Resource<Connection>) -> thread::JoinHandle<()> {
+    spawn(resource, |resource| {
+        poll_once(&mut (Box::pin(resource.get()) as Get<'_>));
+    })
 }
 
 /// A caller's call.
 type Get<'a> = Pin<Box<dyn Future<Output = Result<Guard<Connection>, GetError>> + 'a>>;
 
-/// Polls a call once. Its waker wakes nobody any more after that.
+/// Polls a call once. Returns whether it is done. Its waker wakes nobody any more after that.
 fn poll_once(get: &mut Get<'_>) -> bool {
     wait(poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx).is_ready())))
 }
@@ -105,10 +120,7 @@ fn slot_of_a_caller_that_leaves_goes_to_the_next() {
         let model = Model::new();
         let (held, left, wanted) = (model.resource("held"), model.resource("left"), model.resource("wanted"));
         let guard = get(&held).unwrap();
-        let leaves = thread::spawn({
-            let left = left.clone();
-            move || poll_once(&mut (Box::pin(left.get()) as Get<'_>))
-        });
+        let leaves = spawn_leaving(&left);
         let waits = spawn_get(&wanted);
         drop(guard);
         leaves.join().unwrap();
@@ -124,10 +136,7 @@ fn connection_of_a_caller_that_leaves_goes_to_the_next() {
         let model = Model::new();
         let resource = model.resource("a");
         let guard = get(&resource).unwrap();
-        let leaves = thread::spawn({
-            let resource = resource.clone();
-            move || poll_once(&mut (Box::pin(resource.get()) as Get<'_>))
-        });
+        let leaves = spawn_leaving(&resource);
         let waits = spawn_get(&resource);
         drop(guard);
         leaves.join().unwrap();
@@ -144,13 +153,10 @@ fn caller_that_moves_to_another_task_is_woken_there() {
         let model = Model::new();
         let resource = model.resource("a");
         let guard = get(&resource).unwrap();
-        let moves = thread::spawn({
-            let resource = resource.clone();
-            move || {
-                let mut get: Get<'_> = Box::pin(resource.get());
-                if !poll_once(&mut get) {
-                    assert!(wait(get).unwrap().is_reused());
-                }
+        let moves = spawn(&resource, |resource| {
+            let mut get: Get<'_> = Box::pin(resource.get());
+            if !poll_once(&mut get) {
+                assert!(wait(get).unwrap().is_reused());
             }
         });
         drop(guard);
@@ -213,10 +219,7 @@ fn scheduled_close_reaches_the_connection_wherever_it_is() {
         let model = Model::new();
         let resource = model.resource("a");
         drop(get(&resource).unwrap());
-        let schedules = thread::spawn({
-            let resource = resource.clone();
-            move || resource.schedule_close()
-        });
+        let schedules = spawn(&resource, Resource::schedule_close);
         drop(get(&resource).unwrap());
         schedules.join().unwrap();
         drop(get(&resource).unwrap());
