@@ -49,12 +49,14 @@ impl Fault {
     /// |---|---|---|---|
     /// | `Requested`, `IdleTimeout` | anything | recorded | what the stream shows after our own break is its echo |
     /// | `Failed` by the stream | `Failed` by the kernel | recorded | a session's error says more than the reset that follows it |
+    /// | `Failed` | `BrokenPipe` | recorded | a broken pipe says only that the peer has gone |
     /// | any other | `Failed` | seen | the stream knows best why it failed |
     /// | `DialerSaysClosed` | `PeerClosed` | seen | the dialer knows that the stream is closed, the read that it ended cleanly |
     /// | any other | any other | recorded | an error says more than the end of the stream that follows it |
     pub(crate) fn seen_as(self: &Arc<Self>, seen: Cause) -> Arc<Self> {
         let is_better = match (&self.cause, &seen) {
             (Cause::Requested | Cause::IdleTimeout(_), _) => false,
+            (Cause::Failed(_), Cause::Failed(seen)) if seen.is_broken_pipe() => false,
             (Cause::Failed(recorded), Cause::Failed(seen)) => recorded.is_from_kernel() || !seen.is_from_kernel(),
             (_, Cause::Failed(_)) => true,
             (Cause::DialerSaysClosed, Cause::PeerClosed) => true,
@@ -199,7 +201,10 @@ mod tests {
             // An error on the handle's own stream replaces every other cause.
             (CLOSED, PIPE, PIPE),
             (DIALER, PIPE, PIPE),
-            (RESET, PIPE, PIPE),
+            // But a broken pipe tells no reason.
+            (RESET, PIPE, RESET),
+            (KERNEL, PIPE, KERNEL),
+            (PIPE, RESET, RESET),
             // An error of the kernel does not replace that of a session above it.
             (ALERT, KERNEL, ALERT),
             (KERNEL, ALERT, ALERT),

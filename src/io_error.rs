@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::{error, fmt, io};
 
+use crate::panics::QuietDrop;
+
 /// Whether an error means "call again": [`WouldBlock`](io::ErrorKind::WouldBlock) or
 /// [`Interrupted`](io::ErrorKind::Interrupted).
 ///
@@ -15,12 +17,12 @@ pub(crate) fn is_try_again(error: &io::Error) -> bool {
 
 /// One [`io::Error`] for several handles; `io::Error` itself cannot be cloned.
 #[derive(Clone, Debug)]
-pub(crate) struct SharedIoError(Arc<io::Error>);
+pub(crate) struct SharedIoError(Arc<QuietDrop<io::Error>>);
 
 impl SharedIoError {
     /// Shares this error.
     pub(crate) fn new(error: io::Error) -> Self {
-        Self(Arc::new(error))
+        Self(Arc::new(QuietDrop::new(error)))
     }
 
     /// Makes another error with the same kind, operating-system code, text and cause.
@@ -29,6 +31,11 @@ impl SharedIoError {
             Some(code) => io::Error::from_raw_os_error(code),
             None => io::Error::new(self.0.kind(), self.clone()),
         }
+    }
+
+    /// Whether it says only that the peer has gone, and not why.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        self.0.kind() == io::ErrorKind::BrokenPipe
     }
 
     /// Whether the kernel returned this error.

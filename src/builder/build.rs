@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::runtime;
 
 use super::Builder;
-use crate::actor::{Actor, FirstOutcome};
+use crate::actor::{Actor, EndGuard, FirstOutcome};
 use crate::backoff::Backoff;
 use crate::conn::ConnContext;
 use crate::conn_state::ConnState;
@@ -69,6 +69,7 @@ impl<D: Dial> Builder<D> {
             limits: self.limits,
             backoff: Backoff::new(self.jitter, self.retry_min, self.retry_max, self.jitter_seed),
             hooks: self.hooks,
+            _end: EndGuard::new(&conn_state),
             conn_state: Arc::clone(&conn_state),
             first_outcome,
         };

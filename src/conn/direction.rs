@@ -24,7 +24,8 @@ pub(super) struct DirectionState {
     pending_on: u64,
     /// The link on which the last write took only a part of its bytes, 0 if it took all. The rest belongs to that link.
     partial_write_on: u64,
-    /// The broken link for whose remaining bytes a read has yielded to the runtime.
+    /// The broken link for which an operation has yielded to the runtime: a read to its remaining bytes, a write to a
+    /// reader that knows the reason.
     yielded_for: u64,
     /// Runs while a read waits for the end of a broken link's stream.
     pub(super) stream_end_timeout: GenerationTimeout,
@@ -147,7 +148,7 @@ impl DirectionState {
         self.registered = Some(RegisteredTask::new(cx.waker()));
     }
 
-    /// Yields once for each broken link, so that the runtime looks at its sockets.
+    /// Yields once for each broken link, so that the runtime looks at its sockets and its other tasks.
     pub(super) fn poll_yield_once(&mut self, cx: &mut Context<'_>, generation: u64) -> Poll<()> {
         if std::mem::replace(&mut self.yielded_for, generation) == generation {
             return Poll::Ready(());

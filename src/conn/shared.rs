@@ -127,8 +127,11 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     /// Starts the write task. Without a reader, the connection's `ReadHalf` is elsewhere.
-    pub(super) fn new(reader: Option<ReadHalf<S>>, mut half: WriteHalf<S>) -> Self {
+    pub(super) fn new(mut reader: Option<ReadHalf<S>>, mut half: WriteHalf<S>) -> Self {
         half.dir.clear_link();
+        if let Some(reader) = &mut reader {
+            reader.handle.read_later();
+        }
         // The queue applies `when_down` to its jobs itself.
         half.dir.ignores_when_down = true;
         let last_reported = reader.as_ref().map_or_else(|| half.last_reported(), ReadHalf::last_reported);
@@ -224,7 +227,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     pub async fn close(&self) {
         self.inner.writer.drain(CLOSE_LIMIT).await;
         self.inner.conn_state.close();
-        self.inner.conn_state.publish();
         self.inner.conn_state.actor_gone().await;
     }
 }

@@ -68,7 +68,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
             }
             NextStep::Ended(end) => {
                 self.link.take();
-                self.conn_state.publish();
                 Some(match (end, op) {
                     (End::Finished, Op::Flush) => Ok(()),
                     (End::Finished, Op::Write) => Err(write_after_shutdown()),
@@ -200,8 +199,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     ///
     /// From here on the handle may use the next link. In a whole `Conn` this counts for both directions.
     fn note_reported(&mut self, dir: &mut DirectionState, fault: &Fault) {
-        // A watch shows the break no later than the operation reports it.
-        self.conn_state.publish();
         self.last_reported = fault.generation;
         dir.clear();
         if self.link.get().is_some_and(|link| link.generation <= self.last_reported) {

@@ -15,6 +15,7 @@ use crate::byte_count::ByteCount;
 use crate::fault::{Cause, Fault};
 use crate::link::{Disconnect, Link, Socket, StreamRef};
 use crate::panics::wake;
+use crate::status::Waiting;
 use crate::{Op, Status};
 
 /// How many breaks are remembered for handles that have not reported them yet.
@@ -26,6 +27,8 @@ const REMEMBERED_FAULTS: usize = 16;
 pub(super) struct ConnStateInner<S> {
     /// The newest link's number, 0 before there is one.
     pub(super) generation: u64,
+    /// The status that the [`StatusCell`](crate::status::StatusCell) shows.
+    pub(super) shown: Status,
     /// When the newest link came up.
     since: Instant,
     /// The live link, for the handles that have not taken it yet.
@@ -36,6 +39,8 @@ pub(super) struct ConnStateInner<S> {
     leftover: Option<Link<S>>,
     /// The newest generation that the reading handle took; `u64::MAX` once that handle was dropped.
     read_taken: u64,
+    /// Whether the reading handle waits for the program's first read, which may never come.
+    reads_later: bool,
     /// The newest breaks, in ascending order.
     faults: VecDeque<Arc<Fault>>,
     /// Set by `shutdown()`: the live link is the last one.
@@ -123,7 +128,9 @@ pub(super) struct Deferred<S> {
     handles: [Option<Waker>; 2],
     /// The actor, if a command is queued.
     actor: Option<Waker>,
-    /// Dropping a stream runs code of the program.
+    /// Those who wait for a status, if it has changed.
+    waiting: Waiting,
+    /// Dropping a stream runs code of the program, whose panic is caught.
     _discarded: Vec<Link<S>>,
     /// So does dropping an error of a stream.
     _forgotten: Option<Arc<Fault>>,
@@ -132,7 +139,7 @@ pub(super) struct Deferred<S> {
 impl<S> Deferred<S> {
     /// Wakes the tasks, then drops the rest.
     pub(super) fn run(self) {
-        self.handles.into_iter().flatten().chain(self.actor).for_each(wake);
+        self.handles.into_iter().flatten().chain(self.actor).chain(self.waiting.into_values()).for_each(wake);
     }
 }
 
@@ -141,11 +148,13 @@ impl<S> ConnStateInner<S> {
     pub(super) fn new() -> Self {
         Self {
             generation: 0,
+            shown: Status::Connecting,
             since: Instant::now(),
             link: None,
             byte_count: Arc::default(),
             leftover: None,
             read_taken: 0,
+            reads_later: false,
             faults: VecDeque::new(),
             is_shutting_down: false,
             commands: VecDeque::new(),
@@ -178,6 +187,9 @@ impl<S> ConnStateInner<S> {
         self.since = Instant::now();
         self.byte_count = Arc::default();
         self.link = Some(Link { generation, stream, byte_count: Arc::clone(&self.byte_count) });
+        if self.reads_later {
+            self.discard_leftover();
+        }
         self.wake_handles = true;
     }
 
@@ -253,8 +265,22 @@ impl<S> ConnStateInner<S> {
         let taken = if is_owned && !claimant.is_half { self.link.take() } else { self.share() }?;
         if claimant.reads() {
             self.read_taken = self.read_taken.max(self.generation);
+            self.reads_later = false;
         }
         Some(taken)
+    }
+
+    /// The reading handle gives a link back until the program's first read.
+    pub(super) fn read_later(&mut self, link: Option<Link<S>>, is_live: bool) {
+        self.reads_later = true;
+        let Some(link) = link else { return };
+        let place = if is_live { &mut self.link } else { &mut self.leftover };
+        if link.generation == self.generation && place.is_none() {
+            *place = Some(link);
+        } else {
+            self.discarded.push(link);
+        }
+        self.read_taken = self.read_taken.min(self.generation.saturating_sub(1));
     }
 
     /// Another reference to the live link.
@@ -266,7 +292,11 @@ impl<S> ConnStateInner<S> {
 
     /// The broken link of this generation, if the reader never took it.
     pub(super) fn take_leftover(&mut self, claimant: Claimant, generation: u64) -> Option<Link<S>> {
-        if claimant.reads() { self.leftover.take_if(|link| link.generation == generation) } else { None }
+        if !claimant.reads() {
+            return None;
+        }
+        self.reads_later = false;
+        self.leftover.take_if(|link| link.generation == generation)
     }
 
     // ===== breaks =====
@@ -325,8 +355,9 @@ impl<S> ConnStateInner<S> {
     }
 
     /// The tasks to wake and the links to drop, for the time after the lock.
-    pub(super) fn take_deferred(&mut self) -> Deferred<S> {
+    pub(super) fn take_deferred(&mut self, waiting: Waiting) -> Deferred<S> {
         Deferred {
+            waiting,
             handles: if std::mem::take(&mut self.wake_handles) { self.wakers.clone() } else { [None, None] },
             actor: if self.commands.is_empty() { None } else { self.actor.take() },
             _discarded: std::mem::take(&mut self.discarded),
@@ -374,7 +405,7 @@ mod tests {
         thread::spawn(move || {
             let conn_state = Arc::new(ConnState::new("a:1".to_owned()));
             for generation in 1..=REMEMBERED_FAULTS as u64 + 1 {
-                conn_state.hand_over(generation, ()).unwrap();
+                conn_state.hand_over(generation, ());
                 let cause = || io::Error::other(LooksBack(Arc::downgrade(&conn_state))).into();
                 conn_state.record_break(generation, Op::Read, cause).unwrap();
                 // The actor has taken its command, and with it another reference to the break.

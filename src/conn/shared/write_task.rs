@@ -126,7 +126,6 @@ impl<S> Drop for WriteTask<S> {
             let end = if std::thread::panicking() { End::Closed } else { End::RuntimeShutdown };
             drop(state);
             writer.context.conn_state.end(end);
-            writer.context.conn_state.publish();
             state = writer.lock();
         }
         writer.unlock(state, wakers);

@@ -195,7 +195,6 @@ impl<S> Writer<S> {
         drop(idle_permit);
         if is_idle && self.is_whole {
             self.context.conn_state.close();
-            self.context.conn_state.publish();
         }
         self.all_dropped.notify_one();
         if let Some(task) = task {
