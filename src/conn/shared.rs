@@ -1,12 +1,13 @@
 //! One connection for any number of tasks.
 //!
-//! A job goes from [`SharedConn::write_all`] to the link in one of three ways, the last two through the queue:
+//! A job goes from [`SharedConn::write_all`] to the link in one of two ways:
 //!
 //! ```text
 //! caller alone     WriteAll::poll_begin -> WritePermit::write_direct -> WriteHalf
 //! several callers  WriteAll::poll_begin -> Queue -> WriteTask::poll -> WritePermit::drive -> WriteHalf
-//! queued, large    WriteAll::poll_begin -> Queue -> its turn -> WriteAll::poll_queued -> WritePermit::drive -> WriteHalf
 //! ```
+//!
+//! A direct write that the link takes only in part goes on in the queue.
 //!
 //! Locks are taken in this order: the reader's mutex, the writer's state, the lock of the connection's state. Wakers
 //! are woken after the last of them is released.
@@ -20,10 +21,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
+use self::queue::Payload;
 use self::write_all::WriteAll;
 use self::write_task::WriteTask;
 use self::writer::Writer;
@@ -59,9 +62,10 @@ mod writer;
 /// [`job_queue_size`](crate::Builder::job_queue_size) jobs wait in the queue. When it is full, callers wait for room,
 /// first come, first served.
 ///
-/// A job of 16 KiB or more is not copied: its caller writes it when its turn comes. A caller that waits for room
-/// hands over its bytes only when there is room. The future of such a call is like the guard of a mutex: do not keep
-/// it without polling it, because the jobs after it wait.
+/// A job that has to wait owns its bytes. So [`write_all`](SharedConn::write_all) copies them then, and
+/// [`write_bytes`](SharedConn::write_bytes) copies only small jobs, of less than 16 KiB. You may keep such a future
+/// without polling it: its job is sent all the same. A call that waits for room is different. It hands over its bytes
+/// when there is room, and the jobs after it wait for that, as in a `send` to a full channel.
 ///
 /// `Ok` means that this machine's kernel has taken the job, and not that the peer has read it. A clone that only writes
 /// may never report a break: what the kernel had taken and the peer never read is lost without an error, and
@@ -161,7 +165,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     ///
     /// Cancel safe: if the future is dropped, its bytes are sent whole or not at all, unless a break cuts them.
     pub fn write_all<'a>(&'a self, bytes: &'a [u8]) -> impl Future<Output = io::Result<()>> + Send + use<'a, S> {
-        WriteAll::new(&self.inner.writer, bytes)
+        WriteAll::new(self, Payload::Borrowed(bytes))
+    }
+
+    /// Writes all of `bytes` as one job, and does not copy them if they are 16 KiB or more.
+    ///
+    /// Otherwise the same as [`write_all`](Self::write_all).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// # let address = server.local_addr()?;
+    /// # tokio::spawn(async move { tokio::io::copy(&mut server.accept().await?.0, &mut tokio::io::sink()).await });
+    /// let conn = perconn::Conn::connect(address).await?.into_shared();
+    /// let snapshot = vec![0; 1 << 20];
+    /// conn.write_bytes(snapshot).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for `write_all`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, as `write_all`.
+    pub fn write_bytes(&self, bytes: impl Into<Bytes>) -> impl Future<Output = io::Result<()>> + Send {
+        WriteAll::new(self, Payload::Owned(bytes.into()))
     }
 
     /// Reads some bytes.
@@ -238,6 +270,10 @@ impl<S> SharedConn<S> {
     pub fn last_reported(&self) -> u64 {
         self.last_reported.load(Ordering::Relaxed)
     }
+
+    /// A job of this clone is on this link, whole.
+    #[inline]
+    fn note_written(&self, _generation: u64) {}
 
     state_methods!(self => self.inner.conn_state);
 }
