@@ -35,6 +35,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use self::inner::ConnStateInner;
 pub(crate) use self::inner::{Claimant, Command, Direction, End};
@@ -69,15 +70,17 @@ pub(crate) enum NextStep<S> {
     Ended(End),
     /// Wait; the waker is stored.
     Wait,
+    /// Wait until the live link has been up for the settle time; the waker is stored.
+    Settle,
 }
 
 impl<S> ConnState<S> {
     /// The state of a connection whose first link is not up yet.
-    pub(crate) fn new(address: String) -> Self {
+    pub(crate) fn new(address: String, stable_after: Duration) -> Self {
         Self {
             address,
             broken: AtomicU64::new(0),
-            inner: Mutex::new(ConnStateInner::new()),
+            inner: Mutex::new(ConnStateInner::new(stable_after)),
             status: Arc::new(StatusCell::new()),
         }
     }
@@ -243,10 +246,15 @@ impl<S> ConnState<S> {
                 let leftover = inner.take_leftover(claimant, fault.generation);
                 return (NextStep::Report(fault, leftover), None);
             }
-            match (inner.end, inner.take(claimant)) {
-                (Some(end), _) => (NextStep::Ended(end), None),
-                (None, Some(link)) => (NextStep::Use(link), None),
-                (None, None) => (NextStep::Wait, inner.register(claimant.direction, waker)),
+            if let Some(end) = inner.end {
+                return (NextStep::Ended(end), None);
+            }
+            if inner.has_to_settle(claimant) {
+                return (NextStep::Settle, inner.register(claimant.direction, waker));
+            }
+            match inner.take(claimant) {
+                Some(link) => (NextStep::Use(link), None),
+                None => (NextStep::Wait, inner.register(claimant.direction, waker)),
             }
         });
         step

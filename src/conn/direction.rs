@@ -34,8 +34,9 @@ pub(super) struct DirectionState {
     pub(super) link_timeout: GenerationTimeout,
     /// Whether reads report the peer's close as an error, as the builder or the owner of this handle says.
     pub(super) close_as_error: bool,
-    /// Whether operations wait for a link for any time, whatever the program's `when_down` says.
-    pub(super) ignores_when_down: bool,
+    /// Whether it writes the jobs of a `SharedConn`. Then it waits for a link for any time, as the queue applies the
+    /// program's `when_down`, and it waits until a link has settled.
+    pub(super) is_for_jobs: bool,
     /// Runs while a read waits for bytes, if there is an idle timeout. On the heap, as most connections have none.
     pub(super) idle_timer: Option<Box<IdleTimer>>,
     /// When a write last asked the kernel whether the peer has closed.
@@ -78,7 +79,7 @@ impl DirectionState {
             stream_end_timeout: GenerationTimeout::default(),
             link_timeout: GenerationTimeout::default(),
             close_as_error: false,
-            ignores_when_down: false,
+            is_for_jobs: false,
             idle_timer: None,
             last_check: LastCheck::default(),
         }

@@ -61,7 +61,7 @@ impl<S> Handle<S> {
 
     /// This handle, as it asks the [`ConnState`] for a link.
     pub(super) fn claimant(&self, direction: Direction) -> Claimant {
-        Claimant { direction, is_half: self.is_half }
+        Claimant { direction, is_half: self.is_half, settles: None }
     }
 
     /// Shuts the writing side down without waiting: what a dropped half does.

@@ -208,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                 }
                 NextStep::Report(fault, _) => Err(self.report_to_caller(dir, &fault, Op::Shutdown)),
                 NextStep::Ended(End::Finished) => Ok(()),
-                NextStep::Wait => {
+                NextStep::Wait | NextStep::Settle => {
                     dir.note_registered(cx);
                     Ok(())
                 }

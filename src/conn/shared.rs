@@ -56,9 +56,17 @@ mod writer;
 /// which their calls began, that is, in which their futures were first polled. Jobs that wait together are sent
 /// together, with one system call.
 ///
-/// A job reports a break only if that break cut it in two: its first byte was on the link and its last one was not.
+/// A job reports a break that cut it in two: its first byte was on the link and its last one was not.
 /// Jobs that had not begun are sent on the next link, whole and in order, unless
-/// [`when_down`](crate::Builder::when_down) makes them fail in an outage. Up to
+/// [`when_down`](crate::Builder::when_down) makes them fail in an outage.
+///
+/// A job also reports the link of this clone's job before it, if that link broke before it was
+/// [stable](crate::Builder::stable_after), and not because the program broke it. Then the earlier jobs may be lost, and
+/// this one is not sent. Without that, a program that only writes would never learn that it talks to a load balancer
+/// without a backend, which accepts and closes. With [`settle_time`](crate::Builder::settle_time), jobs wait until such
+/// a link has been up for a moment.
+///
+/// Up to
 /// [`job_queue_size`](crate::Builder::job_queue_size) jobs wait in the queue. When it is full, callers wait for room,
 /// first come, first served.
 ///
@@ -68,8 +76,8 @@ mod writer;
 /// when there is room, and the jobs after it wait for that, as in a `send` to a full channel.
 ///
 /// `Ok` means that this machine's kernel has taken the job, and not that the peer has read it. A clone that only writes
-/// may never report a break: what the kernel had taken and the peer never read is lost without an error, and
-/// `unacknowledged` does not count what the peer's kernel had received. [`on_event`](crate::Builder::on_event), or a
+/// may not report the break of a stable link: what the kernel had taken and the peer never read is lost without an error,
+/// and `unacknowledged` does not count what the peer's kernel had received. [`on_event`](crate::Builder::on_event), or a
 /// clone that reads, shows that a link broke. If no job may be lost, have the peer answer and send again what has no
 /// answer. If the stream is not a socket, each job is
 /// flushed before it is done, and a job that a break finds unflushed fails, too.
@@ -112,8 +120,12 @@ mod writer;
 pub struct SharedConn<S = TcpStream> {
     /// Common to all clones. When the last one is dropped, the connection closes.
     inner: Arc<SharedInner<S>>,
-    /// The newest generation whose break this clone has reported.
+    /// The newest generation whose break a read of this clone has reported.
     last_reported: AtomicU64,
+    /// The link of this clone's last job that is done, 0 before the first.
+    last_written: AtomicU64,
+    /// The newest such link that a later job has found broken.
+    last_lost: AtomicU64,
 }
 
 /// What the clones of a [`SharedConn`] share.
@@ -136,15 +148,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
         if let Some(reader) = &mut reader {
             reader.handle.read_later();
         }
-        // The queue applies `when_down` to its jobs itself.
-        half.dir.ignores_when_down = true;
+        half.dir.is_for_jobs = true;
         let last_reported = reader.as_ref().map_or_else(|| half.last_reported(), ReadHalf::last_reported);
         let conn_state = Arc::clone(&half.handle.conn_state);
         let capacity = half.handle.context.job_queue_size;
         let writer = Arc::new(Writer::new(half, capacity, reader.is_some()));
         writer.context.runtime.spawn(WriteTask::new(Arc::clone(&writer)).run());
         let inner = SharedInner { conn_state, reader: reader.map(Mutex::new), writer };
-        Self { inner: Arc::new(inner), last_reported: AtomicU64::new(last_reported) }
+        Self::of(Arc::new(inner), last_reported)
     }
 
     /// Writes all of `bytes` as one job.
@@ -155,7 +166,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     /// # Errors
     ///
     /// - [`Error::IoError`] if the link broke after the first byte was written and before the last. A part of the bytes may
-    ///   have arrived.
+    ///   have arrived. Or if the last job of this clone was written on a link that broke before it was stable. Then nothing
+    ///   was sent.
     /// - [`Error::Down`] or [`Error::WaitTimeout`] if there is no link and `when_down` says not to wait (any longer).
     ///   Nothing was sent.
     /// - [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be no further link.
@@ -264,6 +276,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
 }
 
 impl<S> SharedConn<S> {
+    /// A clone that has written nothing.
+    fn of(inner: Arc<SharedInner<S>>, last_reported: u64) -> Self {
+        Self {
+            inner,
+            last_reported: AtomicU64::new(last_reported),
+            last_written: AtomicU64::new(0),
+            last_lost: AtomicU64::new(0),
+        }
+    }
+
     /// The number of the newest link whose break a read of this clone has reported, 0 before the first.
     ///
     /// After a read that returned `Ok(0)`, which carries no error to say it, this is the link that the peer closed.
@@ -273,18 +295,41 @@ impl<S> SharedConn<S> {
 
     /// A job of this clone is on this link, whole.
     #[inline]
-    fn note_written(&self, _generation: u64) {}
+    fn note_written(&self, generation: u64) {
+        // Two tasks that share one clone may race here. Then it forgets the older of two links.
+        if self.last_written.load(Ordering::Relaxed) < generation {
+            self.last_written.store(generation, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the link of this clone's last job is broken, and no job has looked why.
+    #[inline]
+    fn has_lost_link(&self) -> bool {
+        let last_written = self.last_written.load(Ordering::Relaxed);
+        self.last_lost.load(Ordering::Relaxed) < last_written && !self.inner.conn_state.is_live(last_written)
+    }
+
+    /// The error of a job whose clone has written its last one on a link that was short.
+    #[cold]
+    fn take_lost_link(&self) -> Option<io::Error> {
+        let conn_state = &self.inner.conn_state;
+        let last_written = self.last_written.load(Ordering::Relaxed);
+        if self.last_lost.fetch_max(last_written, Ordering::Relaxed) >= last_written {
+            return None;
+        }
+        let fault = conn_state.oldest_unreported(last_written - 1)?;
+        let is_it = fault.generation == last_written && fault.is_short && !conn_state.is_closed();
+        is_it.then(|| fault.error_of_next_job(&conn_state.address).into())
+    }
 
     state_methods!(self => self.inner.conn_state);
 }
 
 impl<S> Clone for SharedConn<S> {
-    /// Another handle on the same connection. What this one has reported counts as reported by the new one.
+    /// Another handle on the same connection. What this one has reported counts as reported by the new one, which has
+    /// written nothing.
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-            last_reported: AtomicU64::new(self.last_reported.load(Ordering::Relaxed)),
-        }
+        Self::of(Arc::clone(&self.inner), self.last_reported.load(Ordering::Relaxed))
     }
 }
 

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -31,6 +32,8 @@ pub(super) struct ConnStateInner<S> {
     pub(super) shown: Status,
     /// When the newest link came up.
     since: Instant,
+    /// How long a link must live to be stable.
+    stable_after: Duration,
     /// The live link, for the handles that have not taken it yet.
     pub(super) link: Option<Link<S>>,
     /// The bytes that have passed over the newest link.
@@ -112,6 +115,8 @@ pub(crate) struct Claimant {
     pub(crate) direction: Direction,
     /// Whether the handle is one of two halves.
     pub(crate) is_half: bool,
+    /// The time now and the settle time, if the handle waits for a link that follows a short one to settle.
+    pub(crate) settles: Option<(Instant, Duration)>,
 }
 
 impl Claimant {
@@ -145,11 +150,12 @@ impl<S> Deferred<S> {
 
 impl<S> ConnStateInner<S> {
     /// No link yet.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(stable_after: Duration) -> Self {
         Self {
             generation: 0,
             shown: Status::Connecting,
             since: Instant::now(),
+            stable_after,
             link: None,
             byte_count: Arc::default(),
             leftover: None,
@@ -198,11 +204,14 @@ impl<S> ConnStateInner<S> {
     pub(super) fn break_link(&mut self, op: Op, cause: Cause) -> Arc<Fault> {
         let generation = self.generation;
         let (link, unacknowledged) = self.disconnect(matches!(cause, Cause::IdleTimeout(_)));
+        let lived = self.since.elapsed();
+        let is_short = lived < self.stable_after && !matches!(cause, Cause::Requested);
         let fault = Arc::new(Fault {
             generation,
             op,
             cause,
-            lived: self.since.elapsed(),
+            lived,
+            is_short,
             byte_count: Arc::clone(&self.byte_count),
             unacknowledged,
             is_last: self.is_shutting_down,
@@ -281,6 +290,13 @@ impl<S> ConnStateInner<S> {
             self.discarded.push(link);
         }
         self.read_taken = self.read_taken.min(self.generation.saturating_sub(1));
+    }
+
+    /// Whether this handle must not use the live link yet, as the link before it was short.
+    pub(super) fn has_to_settle(&self, claimant: Claimant) -> bool {
+        let Some((now, time)) = claimant.settles else { return false };
+        let was_short = self.faults.back().is_some_and(|fault| fault.is_short);
+        was_short && self.link.is_some() && self.since.checked_add(time).is_none_or(|until| now < until)
     }
 
     /// Another reference to the live link.
@@ -370,7 +386,6 @@ impl<S> ConnStateInner<S> {
 mod tests {
     use std::sync::{Weak, mpsc};
     use std::task::Context;
-    use std::time::Duration;
     use std::{error, fmt, io, thread};
 
     use super::*;
@@ -403,7 +418,7 @@ mod tests {
     fn error_of_a_forgotten_break_is_dropped_without_the_lock() {
         let (done, is_done) = mpsc::channel();
         thread::spawn(move || {
-            let conn_state = Arc::new(ConnState::new("a:1".to_owned()));
+            let conn_state = Arc::new(ConnState::new("a:1".to_owned(), Duration::ZERO));
             for generation in 1..=REMEMBERED_FAULTS as u64 + 1 {
                 conn_state.hand_over(generation, ());
                 let cause = || io::Error::other(LooksBack(Arc::downgrade(&conn_state))).into();

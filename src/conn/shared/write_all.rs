@@ -80,6 +80,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
     /// A direct write that the link does not take whole becomes the first job of the queue, with the rest of its bytes.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let writer = self.writer();
+        if self.conn.has_lost_link() {
+            // A loop over errors must yield too.
+            ready!(coop::poll_proceed(cx)).made_progress();
+            if let Some(error) = self.conn.take_lost_link() {
+                return Poll::Ready(Err(error));
+            }
+        }
         let is_up = writer.check_link();
         let mut state = writer.lock();
         if state.is_closing || is_up.is_err() {
