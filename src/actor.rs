@@ -212,7 +212,7 @@ impl<D: Dial> Actor<D> {
         let break_seen = async {
             let Some(socket) = socket else { return future::pending().await };
             socket.closed_by_peer().await;
-            match conn_state.record_break_by_actor(generation, || socket.closing_cause()) {
+            match conn_state.record_break_by_actor(generation, |is_shut_down| socket.closing_cause(is_shut_down)) {
                 Some(fault) => fault,
                 // A handle was faster, and its command is in the queue.
                 None => future::pending().await,

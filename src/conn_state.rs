@@ -145,10 +145,19 @@ impl<S> ConnState<S> {
     }
 
     /// Records a break that the actor itself has noticed. `None`: it is recorded already, and the command is queued.
-    pub(crate) fn record_break_by_actor(&self, generation: u64, cause: impl FnOnce() -> Cause) -> Option<Arc<Fault>> {
+    ///
+    /// `cause` is told whether the program has shut the link down.
+    pub(crate) fn record_break_by_actor(
+        &self,
+        generation: u64,
+        cause: impl FnOnce(bool) -> Cause,
+    ) -> Option<Arc<Fault>> {
         self.change(|inner| {
             let is_live = self.is_live(generation);
-            is_live.then(|| self.break_newest(inner, Op::Read, cause()))
+            is_live.then(|| {
+                let cause = cause(inner.is_shutting_down);
+                self.break_newest(inner, Op::Read, cause)
+            })
         })
     }
 

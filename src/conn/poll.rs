@@ -235,6 +235,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         }
         let yielded = dir.poll_yield_once(cx, generation);
         if yielded.is_pending() {
+            // The system may have stopped the other thread between its call and its record.
+            std::thread::yield_now();
             dir.begin_wait(generation, &self.conn_state, cx);
         }
         yielded
@@ -247,7 +249,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         // Asked for before the state's lock is taken: that lock is the last one, and this may take the stream's.
         let closing_error = self.closing_error();
         let cause = || match socket {
-            Some(socket) => socket.closing_cause(),
+            // No write comes after a shutdown.
+            Some(socket) => socket.closing_cause(false),
             None => closing_error.map_or(Cause::DialerSaysClosed, Cause::from),
         };
         // The caller then finds the link broken, whatever broke it first.

@@ -28,6 +28,8 @@ use crate::panics::{ignore, wake};
 
 mod batch;
 mod job;
+#[cfg(test)]
+mod tests;
 
 /// How many links are remembered with the jobs that they carried, for callers that fetch their outcomes late.
 const REMEMBERED_LINKS: usize = 16;
