@@ -15,6 +15,17 @@ pub(crate) fn is_try_again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
+/// Checks the outcome of a write of `given` bytes on a stream of the program, which may say that it has taken more.
+#[cfg(any(feature = "pool", feature = "postgres"))]
+pub(crate) fn check_written(outcome: io::Result<usize>, given: usize) -> io::Result<usize> {
+    let written = outcome?;
+    if written > given {
+        let text = format!("the stream says that it has taken {written} bytes of the {given} that it was given");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(written)
+}
+
 /// One [`io::Error`] for several handles; `io::Error` itself cannot be cloned.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedIoError(Arc<QuietDrop<io::Error>>);

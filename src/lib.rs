@@ -44,6 +44,8 @@ mod session;
 mod socket_options;
 mod status;
 mod sync;
+#[cfg(any(feature = "acceptor", feature = "postgres"))]
+mod waiters;
 mod when_down;
 
 pub use self::address::Address;
