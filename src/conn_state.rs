@@ -41,8 +41,7 @@ use self::inner::ConnStateInner;
 pub(crate) use self::inner::{Claimant, Command, Direction, End};
 use crate::fault::{Cause, Fault};
 use crate::link::{Link, Socket, StreamRef};
-use crate::panics::wake;
-use crate::status::{ActorStage, StatusCell, Waiting};
+use crate::status::{ActorStage, StatusCell};
 use crate::sync::Mutex;
 use crate::{Error, Op, Status, StatusWatch};
 
@@ -386,17 +385,17 @@ impl<S> ConnState<S> {
 
     /// The actor runs a hook of the program, which can take any time.
     pub(crate) fn actor_runs_hook(&self) {
-        self.status.set_actor(ActorStage::InHook).into_values().for_each(wake);
+        self.status.set_actor(ActorStage::InHook);
     }
 
-    /// The hook has returned. Nobody waits for that.
+    /// The hook has returned.
     pub(crate) fn actor_is_back(&self) {
-        self.status.actor_is_back();
+        self.status.set_actor(ActorStage::Attentive);
     }
 
     /// The actor has ended, and has dropped its dialer and its hooks.
     pub(crate) fn actor_ended(&self) {
-        self.status.set_actor(ActorStage::Gone).into_values().for_each(wake);
+        self.status.set_actor(ActorStage::Gone);
     }
 
     /// Waits until the actor has ended, or until it runs a hook: no close waits for that. Once the connection was closed,
@@ -423,10 +422,15 @@ impl<S> ConnState<S> {
         let result = change(&mut inner);
         let status = inner.status(self.is_live(inner.generation));
         let has_changed = std::mem::replace(&mut inner.shown, status) != status;
-        let waiting = if has_changed { self.status.set_status(status) } else { Waiting::new() };
-        let deferred = inner.take_deferred(waiting);
+        if has_changed {
+            self.status.set_status(status);
+        }
+        let deferred = inner.take_deferred();
         drop(inner);
         deferred.run();
+        if has_changed {
+            self.status.wake_all();
+        }
         result
     }
 }

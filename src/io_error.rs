@@ -16,7 +16,6 @@ pub(crate) fn is_try_again(error: &io::Error) -> bool {
 }
 
 /// Checks the outcome of a write of `given` bytes on a stream of the program, which may say that it has taken more.
-#[cfg(any(feature = "pool", feature = "postgres"))]
 pub(crate) fn check_written(outcome: io::Result<usize>, given: usize) -> io::Result<usize> {
     let written = outcome?;
     if written > given {

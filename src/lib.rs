@@ -44,7 +44,6 @@ mod session;
 mod socket_options;
 mod status;
 mod sync;
-#[cfg(any(feature = "acceptor", feature = "postgres"))]
 mod waiters;
 mod when_down;
 

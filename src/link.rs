@@ -20,6 +20,7 @@ pub(crate) use self::peer_close::{LastCheck, is_closed_now};
 pub(crate) use self::socket::read_queued;
 pub(crate) use self::socket::{Disconnect, Socket};
 use crate::byte_count::ByteCount;
+use crate::io_error::check_written;
 use crate::panics::QuietDrop;
 use crate::poll_once::poll_once;
 use crate::sync::Mutex;
@@ -226,20 +227,12 @@ impl WriteBufs<'_> {
 
     /// Writes them on a stream of the program. It is an error if the stream says that it has taken more than it was given.
     fn poll_write<S: AsyncWrite + Unpin>(self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let written = ready!(match self {
+        let outcome = ready!(match self {
             Self::One(bytes) => Pin::new(stream).poll_write(cx, bytes),
             Self::Many(parts) => Pin::new(stream).poll_write_vectored(cx, parts),
-        })?;
-        let given = self.len();
-        Poll::Ready(if written <= given { Ok(written) } else { Err(took_too_much(written, given)) })
+        });
+        Poll::Ready(check_written(outcome, self.len()))
     }
-}
-
-/// The error for a stream whose word cannot be true.
-#[cold]
-fn took_too_much(written: usize, given: usize) -> io::Error {
-    let text = format!("the stream says that it has taken {written} bytes of the {given} that it was given");
-    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 /// Whether `S` is the type `T`.

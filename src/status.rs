@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use self::cell::Seen;
-pub(crate) use self::cell::{ActorStage, StatusCell, Waiting};
+pub(crate) use self::cell::{ActorStage, StatusCell};
 
 mod cell;
 

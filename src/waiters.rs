@@ -31,19 +31,19 @@ impl Waiters {
         Self(Mutex::new(Wakers { by_wait: BTreeMap::new(), next_wait: 0 }))
     }
 
-    /// Waits until `is_done`. It is called now and after each [`wake_all`](Self::wake_all).
+    /// Waits until `check` returns a value. It is called now and after each [`wake_all`](Self::wake_all).
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: a dropped wait leaves nothing behind.
-    pub(crate) async fn wait_until(&self, mut is_done: impl FnMut() -> bool) {
+    pub(crate) async fn wait_until<T>(&self, mut check: impl FnMut() -> Option<T>) -> T {
         let mut wait = Wait { waiters: self, number: None };
         poll_fn(|cx| {
             // The waker first: a change that comes after the look finds it.
             wait.store(cx.waker());
-            if is_done() { Poll::Ready(()) } else { Poll::Pending }
+            check().map_or(Poll::Pending, Poll::Ready)
         })
-        .await;
+        .await
     }
 
     /// Wakes all tasks that wait. Call it after the change.
@@ -110,7 +110,8 @@ mod tests {
     fn waker_that_panics_keeps_no_other_task_waiting() {
         let (waiters, is_done) = (Waiters::new(), AtomicBool::new(false));
         let tasks = [false, true, false].map(|panics| Arc::new(Counting { calls: AtomicU32::new(0), panics }));
-        let mut waits = [(); 3].map(|()| Box::pin(waiters.wait_until(|| is_done.load(Ordering::Relaxed))));
+        let mut waits =
+            [(); 3].map(|()| Box::pin(waiters.wait_until(|| is_done.load(Ordering::Relaxed).then_some(()))));
         let mut poll = |number: usize| {
             let waker = Waker::from(Arc::clone(&tasks[number]));
             waits[number].as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
@@ -128,7 +129,7 @@ mod tests {
     fn dropped_wait_leaves_no_waker_behind() {
         let waiters = Waiters::new();
         {
-            let mut wait = pin!(waiters.wait_until(|| false));
+            let mut wait = pin!(waiters.wait_until(|| None::<()>));
             assert!(poll_once(wait.as_mut()).is_none());
             assert!(poll_once(wait).is_none());
             assert_eq!(waiters.0.lock().by_wait.len(), 1);

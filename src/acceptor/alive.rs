@@ -43,7 +43,7 @@ impl Drop for Alive {
 impl Ended {
     /// Waits for the end.
     pub(super) async fn wait(&self) {
-        self.waiters.wait_until(|| self.has_ended.load(Ordering::SeqCst)).await;
+        self.waiters.wait_until(|| self.has_ended.load(Ordering::SeqCst).then_some(())).await;
     }
 }
 

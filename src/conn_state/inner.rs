@@ -16,7 +16,6 @@ use crate::byte_count::ByteCount;
 use crate::fault::{Cause, Fault};
 use crate::link::{Disconnect, Link, Socket, StreamRef};
 use crate::panics::wake;
-use crate::status::Waiting;
 use crate::{Op, Status};
 
 /// How many breaks are remembered for handles that have not reported them yet.
@@ -133,8 +132,6 @@ pub(super) struct Deferred<S> {
     handles: [Option<Waker>; 2],
     /// The actor, if a command is queued.
     actor: Option<Waker>,
-    /// Those who wait for a status, if it has changed.
-    waiting: Waiting,
     /// Dropping a stream runs code of the program, whose panic is caught.
     _discarded: Vec<Link<S>>,
     /// So does dropping an error of a stream.
@@ -144,7 +141,7 @@ pub(super) struct Deferred<S> {
 impl<S> Deferred<S> {
     /// Wakes the tasks, then drops the rest.
     pub(super) fn run(self) {
-        self.handles.into_iter().flatten().chain(self.actor).chain(self.waiting.into_values()).for_each(wake);
+        self.handles.into_iter().flatten().chain(self.actor).for_each(wake);
     }
 }
 
@@ -371,9 +368,8 @@ impl<S> ConnStateInner<S> {
     }
 
     /// The tasks to wake and the links to drop, for the time after the lock.
-    pub(super) fn take_deferred(&mut self, waiting: Waiting) -> Deferred<S> {
+    pub(super) fn take_deferred(&mut self) -> Deferred<S> {
         Deferred {
-            waiting,
             handles: if std::mem::take(&mut self.wake_handles) { self.wakers.clone() } else { [None, None] },
             actor: if self.commands.is_empty() { None } else { self.actor.take() },
             _discarded: std::mem::take(&mut self.discarded),

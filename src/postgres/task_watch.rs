@@ -43,6 +43,6 @@ impl TaskWatch {
 
     /// Waits until the task has ended or runs a hook.
     pub(super) async fn ended_or_in_hook(&self) {
-        self.waiters.wait_until(|| *self.phase.lock() != TaskPhase::Working).await;
+        self.waiters.wait_until(|| (*self.phase.lock() != TaskPhase::Working).then_some(())).await;
     }
 }
