@@ -119,7 +119,7 @@ impl Writer {
             match self.write(job).await {
                 Some(News::End) => self.has_ended = true,
                 Some(News::NoLink) => play.limit("connected()", Handle::connected(&self.half)).await,
-                Some(News::Break) | None => {}
+                Some(News::Break | News::Again) | None => {}
             }
             let time = pause(&mut self.jobs.random);
             if !time.is_zero() {

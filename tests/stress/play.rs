@@ -99,7 +99,7 @@ pub(crate) async fn run(client: u32, plan: Plan, places: Places, seed_of_round: 
         client.work_for(play.plan.storm).await;
         if play.plan.has_calm {
             play.calm_down();
-            client.work_until("every job of the calm", play.everything_arrived()).await;
+            client.work_until(play.everything_arrived()).await;
         }
         client.end().await;
     };
@@ -130,7 +130,7 @@ impl Play {
 
     async fn connect(&self, address: SocketAddr) -> Conn {
         let actor = self.places.of(self.plan.actor);
-        while self.plan.connects_first {
+        if self.plan.connects_first {
             let connecting = actor.spawn(self.builder(address).connect());
             // It fails if the server resets the link before the dial has seen that it was up.
             if let Ok(conn) = self.limit("connect()", connecting).await.unwrap_or_else(resume) {
@@ -289,22 +289,30 @@ impl Play {
 
     /// Waits until all jobs of the calm have arrived, and all answers to them.
     async fn everything_arrived(&self) {
-        self.wait_until(|| {
-            let tasks = self.tasks.lock().unwrap();
-            if self.calm_writers.load(Ordering::Relaxed) < tasks.len() as u64 {
-                return false;
-            }
-            let links = self.links.lock().unwrap();
-            let Some(link) = links.last() else { return false };
-            let read = self.read.lock().unwrap();
-            let answered = read.iter().map(|counter| counter.load(Ordering::Relaxed)).sum::<u64>();
-            let expected = (link.arrived.len() * Ack::LENGTH) as u64;
-            if answered > expected && !read.is_empty() {
-                self.fail(format_args!("{answered} bytes of answers were read, and {expected} sent"));
-            }
-            (answered == expected || read.is_empty()) && violations(&tasks, &links).is_empty()
-        })
-        .await;
+        let arrived = self.wait_until(|| self.missing_in_calm().is_none());
+        if timeout(HANG_LIMIT, arrived).await.is_err() {
+            self.fail(format_args!("hangs: the calm: {}", self.missing_in_calm().unwrap_or_default()));
+        }
+    }
+
+    /// What has not arrived yet.
+    fn missing_in_calm(&self) -> Option<String> {
+        let tasks = self.tasks.lock().unwrap();
+        let writers = self.calm_writers.load(Ordering::Relaxed);
+        if writers < tasks.len() as u64 {
+            return Some(format!("{writers} of {} writers are done", tasks.len()));
+        }
+        let links = self.links.lock().unwrap();
+        let found = violations(&tasks, &links);
+        if !found.is_empty() {
+            return Some(found.join("; "));
+        }
+        let read = self.read.lock().unwrap();
+        // A reader that is late has the bytes of an earlier link.
+        let answers = read.iter().map(|counter| counter.load(Ordering::Relaxed)).sum::<u64>();
+        let expected = links.last().map_or(0, |link| (link.arrived.len() * Ack::LENGTH) as u64);
+        let is_missing = !read.is_empty() && answers != expected;
+        is_missing.then(|| format!("{answers} of {expected} bytes of answers were read"))
     }
 
     /// Compares what both ends have seen.
@@ -405,10 +413,9 @@ impl Client {
     }
 
     /// Lets the tasks run until something has happened.
-    async fn work_until(&mut self, what: &str, event: impl Future<Output = ()>) {
-        let play = Arc::clone(&self.play);
+    async fn work_until(&mut self, event: impl Future<Output = ()>) {
         tokio::select! {
-            () = play.limit(what, event) => {}
+            () = event => {}
             () = self.no_task_ends() => {}
         }
     }

@@ -148,7 +148,7 @@ impl<S: Source> Reader<S> {
             match self.turn().await {
                 Some(News::End) => return,
                 Some(News::NoLink) => self.play.limit("connected()", self.source.connected()).await,
-                Some(News::Break) | None => {}
+                Some(News::Break | News::Again) | None => {}
             }
             let time = pause(&mut self.random);
             if !time.is_zero() {

@@ -19,6 +19,8 @@ const REMEMBERED: u64 = 16;
 pub(crate) enum News {
     /// The link broke.
     Break,
+    /// A link broke whose break the other direction has reported before. It means nothing for the link in use.
+    Again,
     /// There is no link now.
     NoLink,
     /// The connection has ended.
@@ -73,9 +75,8 @@ impl Reports {
     pub(crate) fn error_in(&mut self, direction: Direction, error: &io::Error, newest: impl FnOnce() -> u64) -> News {
         match news(&self.play, error) {
             (News::Break, generation) => self.report_in(direction, generation, newest()),
-            (news, _) => return news,
+            (news, _) => news,
         }
-        News::Break
     }
 
     /// A read has returned `Ok(0)`. `last_reported` is what the handle says then.
@@ -84,13 +85,14 @@ impl Reports {
         self.report(last_reported, newest);
     }
 
-    fn report_in(&mut self, direction: Direction, generation: u64, newest: u64) {
+    fn report_in(&mut self, direction: Direction, generation: u64, newest: u64) -> News {
         let last_in = std::mem::replace(&mut self.last_in[direction as usize], generation);
         if generation <= self.last && generation > last_in {
             count(Count::Repeats);
-        } else {
-            self.report(generation, newest);
+            return News::Again;
         }
+        self.report(generation, newest);
+        News::Break
     }
 
     fn report(&mut self, generation: u64, newest: u64) {

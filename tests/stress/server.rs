@@ -108,7 +108,6 @@ impl Link {
             count(Count::InCalm);
             // Until the client ends it.
             let _ = self.read(usize::MAX, u64::MAX).await;
-            self.play.links.lock().unwrap()[self.number as usize - 1].cut = self.frames.cut();
             return;
         }
         let plan = LinkPlan::draw(&mut self.play.plan.generator(Use::Link, self.number));
@@ -203,11 +202,13 @@ impl Link {
             answer.extend(Ack { link: self.number, index: self.answered }.to_bytes());
             self.answered += 1;
         }
-        if !arrived.is_empty() {
-            let arrived = arrived.iter().map(|frame| (frame.task, frame.job));
-            self.play.links.lock().unwrap()[self.number as usize - 1].arrived.extend(arrived);
-            self.play.note_change();
-        }
+        let arrived = arrived.iter().map(|frame| (frame.task, frame.job));
+        let mut links = self.play.links.lock().unwrap();
+        let log = &mut links[self.number as usize - 1];
+        log.arrived.extend(arrived);
+        log.cut = self.frames.cut();
+        drop(links);
+        self.play.note_change();
         Ok(answer)
     }
 }

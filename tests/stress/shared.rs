@@ -60,7 +60,7 @@ impl Writer {
             match news {
                 Some(News::End) => return,
                 Some(News::NoLink) => play.limit("connected()", Handle::connected(&self.conn)).await,
-                Some(News::Break) | None => {}
+                Some(News::Break | News::Again) | None => {}
             }
             let time = pause(&mut self.jobs.random);
             if !time.is_zero() {

@@ -58,7 +58,7 @@ impl Whole {
             match news {
                 Some(News::End) => return,
                 Some(News::NoLink) => play.limit("connected()", Handle::connected(&self.conn)).await,
-                Some(News::Break) | None => {}
+                Some(News::Break | News::Again) | None => {}
             }
             let time = pause(&mut self.jobs.random);
             if !time.is_zero() {
@@ -107,6 +107,7 @@ impl Whole {
             match news {
                 // It goes to the next link, whole.
                 Some(News::Break) if written == 0 => {}
+                Some(News::Again) => {}
                 Some(news) => {
                     self.jobs.failed(job.number);
                     return Some(news);

@@ -135,7 +135,8 @@ pub(crate) fn note_failed(play: &Play, task: u32, job: u64) {
         log.fates[job as usize] = Fate::Failed;
         log.calm_from
     });
-    if calm_from.is_some() {
+    // A future that was held since the storm may fail late.
+    if calm_from.is_some_and(|first| job as usize >= first) {
         play.fail(format_args!("job {job} of task {task} has failed in the calm"));
     }
 }
