@@ -129,8 +129,11 @@ impl Writer {
 
 /// Notes that a job has failed. A break has cut it, and no other one.
 fn failed(play: &Play, task: u32, job: u64, error: &io::Error) -> News {
-    note_failed(play, task, job);
     let (news, generation) = news(play, error);
+    // If the connection was closed in the middle of the call, the job may have been sent.
+    if news != News::End {
+        note_failed(play, task, job);
+    }
     if news == News::Break {
         play.note_cut(generation);
     }

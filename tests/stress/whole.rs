@@ -74,8 +74,12 @@ impl Whole {
     }
 
     /// Writes a job, and reads what comes meanwhile.
+    ///
+    /// If a read reports the break of the link that has a part of the job, it goes on all the same now and then, as a
+    /// `write_all` in another task would: then the next write fails.
     async fn exchange(&mut self, job: Job) -> Option<News> {
-        let mut written = 0;
+        let (mut written, mut must_fail) = (0, false);
+        let goes_on = !self.play.plan.abandons && self.jobs.random.random();
         while written < job.bytes.len() {
             let random = &mut self.jobs.random;
             let patience = Patience::draw(random);
@@ -88,12 +92,24 @@ impl Whole {
                 count(Count::HeldWrites);
             }
             let news = match done {
+                Some(Done::Written(Ok(_))) if must_fail => {
+                    self.play.fail(format_args!("the rest of job {} is written on the next link", job.number))
+                }
                 Some(Done::Written(Ok(n))) => {
                     written += n;
                     None
                 }
-                Some(Done::Written(Err(error))) => Some(self.failed(Direction::Write, &error)),
-                Some(Done::Read(outcome)) => self.has_read(outcome),
+                Some(Done::Written(Err(error))) => match self.failed(Direction::Write, &error) {
+                    News::Again if must_fail => Some(News::Break),
+                    news => Some(news),
+                },
+                Some(Done::Read(outcome)) => match self.has_read(outcome) {
+                    Some(News::Break) if written > 0 && goes_on => {
+                        must_fail = true;
+                        None
+                    }
+                    news => news,
+                },
                 None => {
                     count(Count::CancelledWrites);
                     if gives_up && !self.jobs.is_calm() && abandon(&self.play, &mut self.conn) {
