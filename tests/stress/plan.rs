@@ -246,6 +246,7 @@ impl Patience {
 pub(crate) fn pause(random: &mut SmallRng) -> Duration {
     match random.random_range(0..20) {
         0..=14 => Duration::ZERO,
-        _ => Duration::from_micros(random.random_range(0..3_000)),
+        15..=18 => Duration::from_micros(random.random_range(0..3_000)),
+        _ => Duration::from_millis(random.random_range(0..20)),
     }
 }

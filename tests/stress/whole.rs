@@ -97,6 +97,10 @@ impl Whole {
                 }
                 Some(Done::Written(Ok(n))) => {
                     written += n;
+                    if written < job.bytes.len() {
+                        // The link may break now, when no call waits for it.
+                        sleep(pause(&mut self.jobs.random)).await;
+                    }
                     None
                 }
                 Some(Done::Written(Err(error))) => match self.failed(Direction::Write, &error) {
