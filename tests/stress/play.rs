@@ -365,7 +365,8 @@ pub(crate) async fn poll_first<T>(mut future: Pin<&mut impl Future<Output = T>>)
 
 /// The panic of a task goes on in the one that waits for it.
 pub(crate) fn resume<T>(error: JoinError) -> T {
-    resume_unwind(error.into_panic())
+    // After a failure, a runtime that shuts down cancels the other tasks.
+    resume_unwind(error.try_into_panic().unwrap_or_else(|cancelled| Box::new(cancelled)))
 }
 
 /// The client's tasks.
