@@ -39,7 +39,7 @@ counts! {
     JobsWritten "  written",
     JobsFailed "  failed, or given up in the middle",
     JobsArrived "  arrived whole",
-    JobsInCalm "  in the calm, each checked to arrive exactly once",
+    JobsInCalm "  begun in the calm",
     BytesReceived "bytes received by the servers",
     BytesRead "bytes read by the clients",
     CancelledReads "reads cancelled",
