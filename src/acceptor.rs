@@ -82,6 +82,7 @@ pub use self::tls::ServerTls;
 mod abandoned_write;
 mod accept_backoff;
 mod accept_loop;
+mod alive;
 mod builder;
 mod capacity;
 mod conn_record;

@@ -58,6 +58,8 @@ pub(crate) struct Actor<D: Dial> {
     pub(crate) conn_state: Arc<ConnState<D::Stream>>,
     /// Takes the outcome of the first dials, if a `connect()` waits for it.
     pub(crate) first_outcome: Option<FirstOutcome>,
+    /// Records the end of the task. The last field, so that the values of the program are dropped before.
+    pub(crate) _end: EndGuard<D::Stream>,
 }
 
 /// What happened while the actor waited.
@@ -97,12 +99,8 @@ impl<S> ActorEvent<S> {
 
 impl<D: Dial> Actor<D> {
     /// The task. However it ends, even by a drop before its first poll, it records the end in the `ConnState`.
-    pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
-        let end = EndGuard(Arc::clone(&self.conn_state));
-        async move {
-            let _end = end;
-            self.drive().await;
-        }
+    pub(crate) async fn run(mut self) {
+        self.drive().await;
     }
 
     /// The loop: waits for an event, asks the rules, and carries out the action. Returns at the end of the connection.
@@ -124,8 +122,6 @@ impl<D: Dial> Actor<D> {
             }
             let (next, action) = state.step(event.input(), &self.limits);
             let before = std::mem::replace(&mut state, next);
-            // Handles that cannot publish a change themselves leave that to the actor.
-            self.conn_state.publish();
             match action {
                 Action::Continue => {}
                 // Without a delay: after a failure, this is the next of the first dials.
@@ -154,15 +150,14 @@ impl<D: Dial> Actor<D> {
                     if let Some(outcome) = self.first_outcome.take() {
                         outcome.fail(self.conn_state.address.clone(), before.attempts());
                     }
-                    self.emit(&Event::Closed);
+                    self.emit_closed();
                 }
                 // The end is in the `ConnState` already: the command or the break comes from there.
                 Action::Stop => {
                     self.report_failure(before, event, None);
-                    self.emit(&Event::Closed);
+                    self.emit_closed();
                 }
             }
-            self.conn_state.publish();
         }
     }
 
@@ -217,7 +212,7 @@ impl<D: Dial> Actor<D> {
         let break_seen = async {
             let Some(socket) = socket else { return future::pending().await };
             socket.closed_by_peer().await;
-            match conn_state.record_break_by_actor(generation, || socket.closing_cause()) {
+            match conn_state.record_break_by_actor(generation, |is_shut_down| socket.closing_cause(is_shut_down)) {
                 Some(fault) => fault,
                 // A handle was faster, and its command is in the queue.
                 None => future::pending().await,
@@ -255,8 +250,7 @@ impl<D: Dial> Actor<D> {
             _ => Event::Reconnected { generation, attempt },
         });
         // If the connection was closed meanwhile, that command is in the queue, and the stream is dropped here.
-        let socket = self.conn_state.hand_over(generation, stream).unwrap_or(None);
-        self.conn_state.publish();
+        let socket = self.conn_state.hand_over(generation, stream);
         if let Some(outcome) = self.first_outcome.take() {
             outcome.succeed();
         }
@@ -268,11 +262,10 @@ impl<D: Dial> Actor<D> {
         let end = End::GaveUp { attempts };
         // The connection can have been closed while the hooks ran.
         if self.conn_state.end(end) {
-            self.conn_state.publish();
             self.log(&Arc::new(self.conn_state.end_error(end)));
             self.emit(&Event::GaveUp { attempts });
         } else {
-            self.emit(&Event::Closed);
+            self.emit_closed();
         }
     }
 
@@ -320,11 +313,16 @@ impl<D: Dial> Actor<D> {
         self.run_hook(|| self.hooks.emit(|| event));
     }
 
+    /// Calls the event hook for the last time. A close waits for that, and for the drop of the hook.
+    fn emit_closed(&self) {
+        self.hooks.emit(|| &Event::Closed);
+    }
+
     /// Runs a hook of the program, which can take any time. A close does not wait for it.
     fn run_hook(&self, hook: impl FnOnce()) {
-        self.conn_state.set_actor_detached(true);
+        self.conn_state.actor_runs_hook();
         hook();
-        self.conn_state.set_actor_detached(false);
+        self.conn_state.actor_is_back();
     }
 }
 
@@ -398,14 +396,20 @@ fn set_options<S: 'static>(stream: S, options: Option<SocketOptions>) -> io::Res
 }
 
 /// Records the end of the task, however it ends: a runtime that shuts down drops it.
-struct EndGuard<S>(Arc<ConnState<S>>);
+pub(crate) struct EndGuard<S>(Arc<ConnState<S>>);
+
+impl<S> EndGuard<S> {
+    /// A guard for the task of this connection.
+    pub(crate) fn new(conn_state: &Arc<ConnState<S>>) -> Self {
+        Self(Arc::clone(conn_state))
+    }
+}
 
 impl<S> Drop for EndGuard<S> {
     fn drop(&mut self) {
         if self.0.ended().is_none() {
             self.0.end(End::RuntimeShutdown);
         }
-        self.0.publish();
-        self.0.set_actor_detached(true);
+        self.0.actor_ended();
     }
 }

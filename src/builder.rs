@@ -57,6 +57,8 @@ pub struct Builder<D = TcpDialer> {
     hooks: Hooks<Error, Event>,
     /// How many jobs of a `SharedConn` may wait. Defaults to 10; from 1 to 2^32 - 1.
     job_queue_size: usize,
+    /// How long the jobs of a `SharedConn` wait on the link after a short one. Defaults to zero.
+    settle_time: Duration,
     /// What an operation does without a link. Defaults to waiting.
     when_down: WhenDown,
     /// Whether a read reports the peer's close as an error. Defaults to false: it returns `Ok(0)`.
@@ -83,6 +85,7 @@ impl Builder {
             limits: Limits { stable_after: Duration::from_secs(10), max_retries: None, first_dials: None },
             hooks: Hooks::default(),
             job_queue_size: 10,
+            settle_time: Duration::ZERO,
             when_down: WhenDown::default(),
             close_as_error: false,
             idle_timeout: None,
@@ -167,6 +170,27 @@ impl<D> Builder<D> {
     #[doc(alias("reset_after", "backoff_reset"))]
     pub fn stable_after(mut self, life: Duration) -> Self {
         self.limits.stable_after = life;
+        self
+    }
+
+    /// After a link that broke before it was [stable](Builder::stable_after): how long the next one must have been up
+    /// before a [`SharedConn`](crate::SharedConn) sends jobs on it.
+    ///
+    /// Defaults to zero: jobs are sent at once. A load balancer without a backend accepts each connection and closes it a
+    /// moment later, and what was written in that moment is lost. Set this to more than that moment, such as one second.
+    /// Jobs wait in the queue meanwhile. After a link that the program broke itself they do not. Nothing else waits: not a
+    /// read, and not the write of a [`Conn`](crate::Conn).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # fn build(address: &str) -> Result<(), perconn::Error> {
+    /// let conn = perconn::Conn::builder(address).settle_time(Duration::from_secs(1)).build()?.into_shared();
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("balancer", "warm_up", "probation"))]
+    pub fn settle_time(mut self, time: Duration) -> Self {
+        self.settle_time = time;
         self
     }
 
@@ -335,6 +359,7 @@ impl<D> Builder<D> {
             limits: self.limits,
             hooks: self.hooks,
             job_queue_size: self.job_queue_size,
+            settle_time: self.settle_time,
             when_down: self.when_down,
             close_as_error: self.close_as_error,
             idle_timeout: self.idle_timeout,

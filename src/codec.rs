@@ -117,3 +117,6 @@ pub use self::terminated::Terminated;
 
 /// The room for a first read, and the default backpressure boundary of a sink.
 const INITIAL_CAPACITY: usize = 8 * 1024;
+
+/// A buffer that has held more than this is given back when it is empty.
+const KEPT_CAPACITY: usize = 64 * 1024;

@@ -21,28 +21,27 @@
 //!
 //! # Lock order
 //!
-//! This lock is the last one that the crate takes: a holder of it takes no other. The locks that may be held before are
-//! the watch channel's, the writer's state of a `SharedConn`, and those of `Sessions` and `blocking` around a half. A
-//! lock around a stream that is not a socket is never held together with this one.
+//! A holder of this lock takes no other, except that of the [`StatusCell`], which is the last one. The locks that may be
+//! held before are the writer's state of a `SharedConn`, and those of `Sessions` and `blocking` around a half. A lock
+//! around a stream that is not a socket is never held together with this one.
 //!
-//! # Two ways to wait
+//! # Who waits where
 //!
-//! A [`Notify`] serves the crate's own waits: it wakes the waiters in their order, and each checks the state under the
-//! lock. A watch channel serves the program's [`StatusWatch`] and exists only once the program has asked for one. The
-//! channel has a lock of its own, so [`ConnState::publish`] sends to it only after this module's lock is released.
+//! A read or write that waits stores its waker here. Who waits for a status (a [`StatusWatch`], `connected`, `close`)
+//! waits at the [`StatusCell`]. Each change of this state also sets the status there, so the two never differ.
 //!
 //! Next: [`inner`], the part behind the lock.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
-
-use tokio::sync::{Notify, watch};
+use std::time::Duration;
 
 use self::inner::ConnStateInner;
 pub(crate) use self::inner::{Claimant, Command, Direction, End};
 use crate::fault::{Cause, Fault};
 use crate::link::{Link, Socket, StreamRef};
+use crate::status::{ActorStage, StatusCell};
 use crate::sync::Mutex;
 use crate::{Error, Op, Status, StatusWatch};
 
@@ -56,12 +55,8 @@ pub(crate) struct ConnState<S> {
     broken: AtomicU64,
     /// Everything that needs the lock.
     inner: Mutex<ConnStateInner<S>>,
-    /// The status that the program watches. It may lag behind `inner` until the next [`ConnState::publish`].
-    status: OnceLock<watch::Sender<Status>>,
-    /// Notified when the status may have changed, and when the actor is detached or ends.
-    changed: Notify,
-    /// Whether the actor is detached: it runs a hook of the program, which can take any time, or it has ended.
-    actor_detached: AtomicBool,
+    /// The status, and who waits for it. Set under the lock of `inner`.
+    status: Arc<StatusCell>,
 }
 
 /// What a handle without a live link does next.
@@ -74,18 +69,18 @@ pub(crate) enum NextStep<S> {
     Ended(End),
     /// Wait; the waker is stored.
     Wait,
+    /// Wait until the live link has been up for the settle time; the waker is stored.
+    Settle,
 }
 
 impl<S> ConnState<S> {
     /// The state of a connection whose first link is not up yet.
-    pub(crate) fn new(address: String) -> Self {
+    pub(crate) fn new(address: String, stable_after: Duration) -> Self {
         Self {
             address,
             broken: AtomicU64::new(0),
-            inner: Mutex::new(ConnStateInner::new()),
-            status: OnceLock::new(),
-            changed: Notify::new(),
-            actor_detached: AtomicBool::new(false),
+            inner: Mutex::new(ConnStateInner::new(stable_after)),
+            status: Arc::new(StatusCell::new()),
         }
     }
 
@@ -104,36 +99,21 @@ impl<S> ConnState<S> {
 
     /// The status at this moment.
     pub(crate) fn status(&self) -> Status {
-        let inner = self.lock();
-        inner.status(self.is_live(inner.generation))
+        self.status.get().status
     }
 
     /// A watch on the status for the program.
     pub(crate) fn watch_status(&self) -> StatusWatch {
-        let published = self.status.get_or_init(|| watch::Sender::new(self.status()));
-        // The state may have changed before the channel existed.
-        self.publish();
-        StatusWatch::new(published.subscribe())
-    }
-
-    /// Publishes the status at this moment and wakes the waits that depend on it.
-    pub(crate) fn publish(&self) {
-        if let Some(published) = self.status.get() {
-            published.send_if_modified(|published| {
-                let now = self.status();
-                std::mem::replace(published, now) != now
-            });
-        }
-        self.changed.notify_waiters();
+        StatusWatch::new(Arc::clone(&self.status))
     }
 
     /// Waits until a link is up.
     pub(crate) async fn connected(&self) -> Result<(), Error> {
-        self.changed_until(|| match self.status() {
+        let connected = self.status.wait_until(|seen| match seen.status {
             Status::Connected { .. } => Some(Ok(())),
             _ => self.ended().map(|end| Err(self.end_error(end))),
-        })
-        .await
+        });
+        connected.await
     }
 
     // ===== breaks =====
@@ -164,10 +144,19 @@ impl<S> ConnState<S> {
     }
 
     /// Records a break that the actor itself has noticed. `None`: it is recorded already, and the command is queued.
-    pub(crate) fn record_break_by_actor(&self, generation: u64, cause: impl FnOnce() -> Cause) -> Option<Arc<Fault>> {
+    ///
+    /// `cause` is told whether the program has shut the link down.
+    pub(crate) fn record_break_by_actor(
+        &self,
+        generation: u64,
+        cause: impl FnOnce(bool) -> Cause,
+    ) -> Option<Arc<Fault>> {
         self.change(|inner| {
             let is_live = self.is_live(generation);
-            is_live.then(|| self.break_newest(inner, Op::Read, cause()))
+            is_live.then(|| {
+                let cause = cause(inner.is_shutting_down);
+                self.break_newest(inner, Op::Read, cause)
+            })
         })
     }
 
@@ -178,7 +167,6 @@ impl<S> ConnState<S> {
                 self.break_live(inner);
             }
         });
-        self.publish();
     }
 
     /// Breaks the live link on purpose if it is `used`, the link of a handle that gives up what it has under way.
@@ -186,14 +174,12 @@ impl<S> ConnState<S> {
     /// Returns the newest generation that is broken now. That handle need not report it, nor any break before it. A live
     /// link that the handle has not used stays: nothing was read or written on it.
     pub(crate) fn abandon(&self, used: u64) -> u64 {
-        let newest_broken = self.change(|inner| {
+        self.change(|inner| {
             if used == inner.generation {
                 self.break_live(inner);
             }
             inner.generation - u64::from(self.is_live(inner.generation))
-        });
-        self.publish();
-        newest_broken
+        })
     }
 
     /// Asks the actor to cut a delay short. Does nothing while a link is up and after the end.
@@ -237,22 +223,24 @@ impl<S> ConnState<S> {
 
     // ===== links =====
 
-    /// Gives a new stream to the handles. Returns its socket for the actor to watch, if it is one, or the stream
-    /// itself if the connection was closed meanwhile.
-    pub(crate) fn hand_over(&self, generation: u64, stream: S) -> Result<Option<Socket>, S>
+    /// Gives a new stream to the handles. Returns its socket for the actor to watch, if it is one.
+    ///
+    /// If the connection was closed meanwhile, the stream is dropped.
+    pub(crate) fn hand_over(&self, generation: u64, stream: S) -> Option<Socket>
     where
         S: 'static,
     {
-        self.change(|inner| {
+        let stream = StreamRef::new(stream);
+        let (socket, _unused) = self.change(|inner| {
             if inner.end.is_some() {
-                return Err(stream);
+                return (None, Some(stream));
             }
             debug_assert!(inner.generation < generation, "link {generation} must not replace {}", inner.generation);
-            let stream = StreamRef::new(stream);
             let socket = stream.socket().cloned();
             inner.begin_link(generation, stream);
-            Ok(socket)
-        })
+            (socket, None)
+        });
+        socket
     }
 
     /// What a handle does next that has reported all breaks up to `last_reported`. Stores the waker if it has to wait.
@@ -266,10 +254,15 @@ impl<S> ConnState<S> {
                 let leftover = inner.take_leftover(claimant, fault.generation);
                 return (NextStep::Report(fault, leftover), None);
             }
-            match (inner.end, inner.take(claimant)) {
-                (Some(end), _) => (NextStep::Ended(end), None),
-                (None, Some(link)) => (NextStep::Use(link), None),
-                (None, None) => (NextStep::Wait, inner.register(claimant.direction, waker)),
+            if let Some(end) = inner.end {
+                return (NextStep::Ended(end), None);
+            }
+            if inner.has_to_settle(claimant) {
+                return (NextStep::Settle, inner.register(claimant.direction, waker));
+            }
+            match inner.take(claimant) {
+                Some(link) => (NextStep::Use(link), None),
+                None => (NextStep::Wait, inner.register(claimant.direction, waker)),
             }
         });
         step
@@ -278,6 +271,13 @@ impl<S> ConnState<S> {
     /// The reading handle skips the breaks up to `last_reported` and what is left to read on their links.
     pub(crate) fn skip_breaks(&self, last_reported: u64) {
         self.change(|inner| inner.skip_breaks(last_reported));
+    }
+
+    /// The reading handle gives back the link that it has taken, and reads later or never.
+    ///
+    /// Until its first read, a broken link is kept for it only until the next link is up.
+    pub(crate) fn read_later(&self, link: Option<Link<S>>) {
+        self.change(|inner| inner.read_later(link, self.is_live(inner.generation)));
     }
 
     /// The live link, for a handle that has reported every break. Does not wait for one.
@@ -383,35 +383,30 @@ impl<S> ConnState<S> {
         }
     }
 
-    /// Notes that the actor runs code of the program, which can take any time, or is back.
-    pub(crate) fn set_actor_detached(&self, is_detached: bool) {
-        self.actor_detached.store(is_detached, Ordering::SeqCst);
-        if is_detached {
-            self.changed.notify_waiters();
-        }
+    /// The actor runs a hook of the program, which can take any time.
+    pub(crate) fn actor_runs_hook(&self) {
+        self.status.set_actor(ActorStage::InHook);
     }
 
-    /// Waits until the actor is detached. Then it dials no more if the connection was closed before.
+    /// The hook has returned.
+    pub(crate) fn actor_is_back(&self) {
+        self.status.set_actor(ActorStage::Attentive);
+    }
+
+    /// The actor has ended, and has dropped its dialer and its hooks.
+    pub(crate) fn actor_ended(&self) {
+        self.status.set_actor(ActorStage::Gone);
+    }
+
+    /// Waits until the actor has ended, or until it runs a hook: no close waits for that. Once the connection was closed,
+    /// it dials no more.
     pub(crate) async fn actor_gone(&self) {
-        self.changed_until(|| self.actor_detached.load(Ordering::SeqCst).then_some(())).await;
+        self.status.wait_until(|seen| (seen.actor != ActorStage::Attentive).then_some(())).await;
     }
 
-    /// Waits until there will be no further link and the actor is detached.
+    /// Waits until there will be no further link.
     pub(crate) async fn end_reached(&self) -> End {
-        self.changed_until(|| self.ended().filter(|_| self.actor_detached.load(Ordering::SeqCst))).await
-    }
-
-    /// Waits until `check` returns a value. It is called now and after each change.
-    async fn changed_until<T>(&self, check: impl Fn() -> Option<T>) -> T {
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            // From here on, no change is missed.
-            changed.as_mut().enable();
-            if let Some(value) = check() {
-                return value;
-            }
-            changed.await;
-        }
+        self.status.wait_until(|_| self.ended()).await
     }
 
     // ===== the lock =====
@@ -425,9 +420,17 @@ impl<S> ConnState<S> {
     fn change<T>(&self, change: impl FnOnce(&mut ConnStateInner<S>) -> T) -> T {
         let mut inner = self.lock();
         let result = change(&mut inner);
+        let status = inner.status(self.is_live(inner.generation));
+        let has_changed = std::mem::replace(&mut inner.shown, status) != status;
+        if has_changed {
+            self.status.set_status(status);
+        }
         let deferred = inner.take_deferred();
         drop(inner);
         deferred.run();
+        if has_changed {
+            self.status.wake_all();
+        }
         result
     }
 }

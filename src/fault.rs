@@ -30,6 +30,8 @@ pub(crate) struct Fault {
     pub(crate) unacknowledged: Option<u64>,
     /// The program had shut the connection down: no further link follows.
     pub(crate) is_last: bool,
+    /// The link was not stable yet, and the program has not broken it.
+    pub(crate) is_short: bool,
 }
 
 impl Fault {
@@ -37,7 +39,7 @@ impl Fault {
     pub(crate) fn forgotten(generation: u64, op: Op) -> Self {
         let cause = io::Error::from(io::ErrorKind::ConnectionAborted).into();
         let (lived, byte_count) = (Duration::ZERO, Arc::default());
-        Self { generation, op, cause, lived, byte_count, unacknowledged: None, is_last: false }
+        Self { generation, op, cause, lived, byte_count, unacknowledged: None, is_last: false, is_short: false }
     }
 
     /// The same break as one handle reports it, whose own stream has shown the cause `seen`.
@@ -49,12 +51,14 @@ impl Fault {
     /// |---|---|---|---|
     /// | `Requested`, `IdleTimeout` | anything | recorded | what the stream shows after our own break is its echo |
     /// | `Failed` by the stream | `Failed` by the kernel | recorded | a session's error says more than the reset that follows it |
+    /// | `Failed` | `BrokenPipe` | recorded | a broken pipe says only that the peer has gone |
     /// | any other | `Failed` | seen | the stream knows best why it failed |
     /// | `DialerSaysClosed` | `PeerClosed` | seen | the dialer knows that the stream is closed, the read that it ended cleanly |
     /// | any other | any other | recorded | an error says more than the end of the stream that follows it |
     pub(crate) fn seen_as(self: &Arc<Self>, seen: Cause) -> Arc<Self> {
         let is_better = match (&self.cause, &seen) {
             (Cause::Requested | Cause::IdleTimeout(_), _) => false,
+            (Cause::Failed(_), Cause::Failed(seen)) if seen.is_broken_pipe() => false,
             (Cause::Failed(recorded), Cause::Failed(seen)) => recorded.is_from_kernel() || !seen.is_from_kernel(),
             (_, Cause::Failed(_)) => true,
             (Cause::DialerSaysClosed, Cause::PeerClosed) => true,
@@ -69,7 +73,25 @@ impl Fault {
 
     /// The error of this break for a handle that reports it from the operation `op`.
     pub(crate) fn error(&self, op: Op, address: &str) -> Error {
-        let source = match &self.cause {
+        self.error_with_source(op, address, self.source(op))
+    }
+
+    /// The error of this break for a job that was not sent, as the jobs before it may be lost.
+    pub(crate) fn error_of_next_job(&self, address: &str) -> Error {
+        let source = self.source(Op::Write);
+        let source = io::Error::new(source.kind(), ShortLink { lived: self.lived, source });
+        self.error_with_source(Op::Write, address, source)
+    }
+
+    /// The error of this break with this source.
+    fn error_with_source(&self, op: Op, address: &str, source: io::Error) -> Error {
+        let (generation, unacknowledged) = (self.generation, self.unacknowledged);
+        Error::IoError { op, generation, unacknowledged, address: address.to_owned(), source }
+    }
+
+    /// Why the link broke, as the operation `op` reports it.
+    fn source(&self, op: Op) -> io::Error {
+        match &self.cause {
             // What the kernel says to a write after the peer has gone.
             Cause::PeerClosed | Cause::DialerSaysClosed if op != Op::Read => {
                 io::Error::new(io::ErrorKind::BrokenPipe, PeerClosedText)
@@ -78,9 +100,7 @@ impl Fault {
             Cause::Requested => io::Error::new(io::ErrorKind::ConnectionAborted, RequestedText),
             Cause::IdleTimeout(limit) => io::Error::new(io::ErrorKind::TimedOut, IdleTimeoutText(*limit)),
             Cause::Failed(source) => source.to_io(),
-        };
-        let (generation, unacknowledged) = (self.generation, self.unacknowledged);
-        Error::IoError { op, generation, unacknowledged, address: address.to_owned(), source }
+        }
     }
 
     /// What a read returns for this break: the peer's close is the end of the stream, anything else an error.
@@ -135,6 +155,16 @@ struct PeerClosedText;
 #[derive(Debug, thiserror::Error)]
 #[error("the program broke the link")]
 struct RequestedText;
+
+/// The text of a link that was short, to a job that comes after it.
+#[derive(Debug, thiserror::Error)]
+#[error("the link broke {lived:?} after it came up: jobs before this one may be lost, and this one was not sent")]
+struct ShortLink {
+    /// How long the link was up.
+    lived: Duration,
+    /// Why it broke.
+    source: io::Error,
+}
 
 /// The text of an idle timeout.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +229,10 @@ mod tests {
             // An error on the handle's own stream replaces every other cause.
             (CLOSED, PIPE, PIPE),
             (DIALER, PIPE, PIPE),
-            (RESET, PIPE, PIPE),
+            // But a broken pipe tells no reason.
+            (RESET, PIPE, RESET),
+            (KERNEL, PIPE, KERNEL),
+            (PIPE, RESET, RESET),
             // An error of the kernel does not replace that of a session above it.
             (ALERT, KERNEL, ALERT),
             (KERNEL, ALERT, ALERT),

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::{error, fmt, io};
 
+use crate::panics::QuietDrop;
+
 /// Whether an error means "call again": [`WouldBlock`](io::ErrorKind::WouldBlock) or
 /// [`Interrupted`](io::ErrorKind::Interrupted).
 ///
@@ -13,14 +15,24 @@ pub(crate) fn is_try_again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
+/// Checks the outcome of a write of `given` bytes on a stream of the program, which may say that it has taken more.
+pub(crate) fn check_written(outcome: io::Result<usize>, given: usize) -> io::Result<usize> {
+    let written = outcome?;
+    if written > given {
+        let text = format!("the stream says that it has taken {written} bytes of the {given} that it was given");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(written)
+}
+
 /// One [`io::Error`] for several handles; `io::Error` itself cannot be cloned.
 #[derive(Clone, Debug)]
-pub(crate) struct SharedIoError(Arc<io::Error>);
+pub(crate) struct SharedIoError(Arc<QuietDrop<io::Error>>);
 
 impl SharedIoError {
     /// Shares this error.
     pub(crate) fn new(error: io::Error) -> Self {
-        Self(Arc::new(error))
+        Self(Arc::new(QuietDrop::new(error)))
     }
 
     /// Makes another error with the same kind, operating-system code, text and cause.
@@ -29,6 +41,11 @@ impl SharedIoError {
             Some(code) => io::Error::from_raw_os_error(code),
             None => io::Error::new(self.0.kind(), self.clone()),
         }
+    }
+
+    /// Whether it says only that the peer has gone, and not why.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        self.0.kind() == io::ErrorKind::BrokenPipe
     }
 
     /// Whether the kernel returned this error.

@@ -44,6 +44,7 @@ mod session;
 mod socket_options;
 mod status;
 mod sync;
+mod waiters;
 mod when_down;
 
 pub use self::address::Address;

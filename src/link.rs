@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -20,6 +20,8 @@ pub(crate) use self::peer_close::{LastCheck, is_closed_now};
 pub(crate) use self::socket::read_queued;
 pub(crate) use self::socket::{Disconnect, Socket};
 use crate::byte_count::ByteCount;
+use crate::io_error::check_written;
+use crate::panics::QuietDrop;
 use crate::poll_once::poll_once;
 use crate::sync::Mutex;
 
@@ -59,9 +61,9 @@ pub(crate) enum StreamRef<S> {
     /// A kernel socket, which needs no lock.
     Socket(Socket),
     /// Any other stream, with one handle.
-    Owned(S),
+    Owned(QuietDrop<S>),
     /// Any other stream, shared by the halves of a connection.
-    Locked(Arc<Mutex<S>>),
+    Locked(Arc<Mutex<QuietDrop<S>>>),
 }
 
 impl<S> StreamRef<S> {
@@ -128,7 +130,7 @@ impl<S: 'static> StreamRef<S> {
     pub(crate) fn new(stream: S) -> Self {
         match Socket::from_stream(stream) {
             Ok(socket) => Self::Socket(socket),
-            Err(stream) => Self::Owned(stream),
+            Err(stream) => Self::Owned(QuietDrop::new(stream)),
         }
     }
 
@@ -148,8 +150,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Socket(socket) => socket.poll_read(cx, buf),
-            Self::Owned(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Locked(stream) => Pin::new(&mut *stream.lock()).poll_read(cx, buf),
+            Self::Owned(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
+            Self::Locked(stream) => Pin::new(&mut **stream.lock()).poll_read(cx, buf),
         }
     }
 
@@ -158,8 +160,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bufs: WriteBufs<'_>) -> Poll<io::Result<usize>> {
         match self {
             Self::Socket(socket) => socket.poll_write(cx, bufs),
-            Self::Owned(stream) => bufs.poll_write(Pin::new(stream), cx),
-            Self::Locked(stream) => bufs.poll_write(Pin::new(&mut *stream.lock()), cx),
+            Self::Owned(stream) => bufs.poll_write(&mut **stream, cx),
+            Self::Locked(stream) => bufs.poll_write(&mut **stream.lock(), cx),
         }
     }
 
@@ -178,8 +180,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
         match self {
             // Every byte that a socket has accepted is with the kernel.
             Self::Socket(_) => Poll::Ready(Ok(())),
-            Self::Owned(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Locked(stream) => Pin::new(&mut *stream.lock()).poll_flush(cx),
+            Self::Owned(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Self::Locked(stream) => Pin::new(&mut **stream.lock()).poll_flush(cx),
         }
     }
 
@@ -187,8 +189,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Socket(socket) => Poll::Ready(socket.shutdown_write()),
-            Self::Owned(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Locked(stream) => Pin::new(&mut *stream.lock()).poll_shutdown(cx),
+            Self::Owned(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Self::Locked(stream) => Pin::new(&mut **stream.lock()).poll_shutdown(cx),
         }
     }
 
@@ -223,12 +225,13 @@ impl WriteBufs<'_> {
         }
     }
 
-    /// Writes them on a stream of the program.
-    fn poll_write<S: AsyncWrite>(self, stream: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        match self {
-            Self::One(bytes) => stream.poll_write(cx, bytes),
-            Self::Many(parts) => stream.poll_write_vectored(cx, parts),
-        }
+    /// Writes them on a stream of the program. It is an error if the stream says that it has taken more than it was given.
+    fn poll_write<S: AsyncWrite + Unpin>(self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let outcome = ready!(match self {
+            Self::One(bytes) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Many(parts) => Pin::new(stream).poll_write_vectored(cx, parts),
+        });
+        Poll::Ready(check_written(outcome, self.len()))
     }
 }
 

@@ -1,9 +1,12 @@
 //! Panics of the program's own code: hooks, wakers, dialers, handlers, and destructors of streams.
 //!
-//! A task of this crate that calls such code and has to go on afterwards calls it through [`catch`]. Next: `hooks.rs`
-//! and `actor/panic_as_error.rs`, which do so.
+//! A task of this crate that calls such code and has to go on afterwards calls it through [`catch`]. A value of the
+//! program that any task may drop is in a [`QuietDrop`].
+//!
+//! Next: `hooks.rs` and `actor/panic_as_error.rs`, which catch panics.
 
 use std::any::Any;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
@@ -22,6 +25,49 @@ pub(crate) fn ignore(code: impl FnOnce()) {
 /// Wakes a task. The waker is code of the program or of its executor, and can panic.
 pub(crate) fn wake(waker: Waker) {
     ignore(|| waker.wake());
+}
+
+/// A value of the program that a task of this crate may drop: a stream, or an error of one.
+///
+/// A panic of its `Drop` is caught, as the task has to go on, and the panic hook has printed it.
+#[derive(Debug)]
+pub(crate) struct QuietDrop<T>(Option<T>);
+
+impl<T> QuietDrop<T> {
+    /// Wraps a value.
+    #[inline]
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+}
+
+impl<T> Deref for QuietDrop<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        match &self.0 {
+            Some(value) => value,
+            None => unreachable!("only the drop takes the value"),
+        }
+    }
+}
+
+impl<T> DerefMut for QuietDrop<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        match &mut self.0 {
+            Some(value) => value,
+            None => unreachable!("only the drop takes the value"),
+        }
+    }
+}
+
+impl<T> Drop for QuietDrop<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        ignore(|| drop(value));
+    }
 }
 
 /// The message of a panic, if it has one as text.

@@ -131,5 +131,6 @@ mod server_config;
 mod start;
 mod stream;
 mod task;
+mod task_watch;
 #[cfg(feature = "tls")]
 mod tls;

@@ -105,10 +105,15 @@ impl<S> SessionConn<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SessionConn<S> {
     /// Takes the next link on which nothing was read or written, and returns its number.
-    fn poll_fresh_link(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+    ///
+    /// Drop what is `released` after the unlock, as with [`break_active_link`](Self::break_active_link).
+    fn poll_fresh_link(&mut self, cx: &mut Context<'_>, released: &mut Vec<Released<S>>) -> Poll<io::Result<u64>> {
         loop {
             // The read half gets the reports of all breaks. The write half need not report them again.
-            drop(self.write.skip_breaks(self.read.last_reported()));
+            let link = self.write.skip_breaks(self.read.last_reported());
+            if link.is_some() {
+                released.push(link);
+            }
             match ready!(self.read.poll_live_link(cx)) {
                 Err(error) if matches!(Error::of(&error), Some(Error::IoError { .. })) => {}
                 outcome => return Poll::Ready(outcome),
@@ -151,10 +156,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Sessions<S> {
         };
         drop(released);
         let generation = poll_fn(|cx| {
+            let mut released = Vec::new();
             let mut conn = self.conn.lock();
-            let generation = ready!(conn.poll_fresh_link(cx))?;
-            conn.active_link = Some(generation);
-            Poll::Ready(io::Result::Ok(generation))
+            let polled = conn.poll_fresh_link(cx, &mut released);
+            if let Poll::Ready(Ok(generation)) = &polled {
+                conn.active_link = Some(*generation);
+            }
+            drop(conn);
+            drop(released);
+            polled
         })
         .await?;
         Ok(Session::new(Arc::clone(&self.conn), number, generation))

@@ -1,8 +1,13 @@
 //! The status of a connection, at one moment and as it changes.
 //!
-//! Next: [`conn_state`](crate::conn_state), which computes and publishes it.
+//! Next: `cell`, where it is kept.
 
-use tokio::sync::watch;
+use std::sync::Arc;
+
+use self::cell::Seen;
+pub(crate) use self::cell::{ActorStage, StatusCell};
+
+mod cell;
 
 /// The state of a connection, as [`Conn::status`](crate::Conn::status) shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,17 +72,17 @@ impl Status {
 /// ```
 #[derive(Clone, Debug)]
 pub struct StatusWatch {
-    /// Always has the newest status; older ones may be skipped.
-    receiver: watch::Receiver<Status>,
+    /// Has the newest status; older ones are skipped.
+    cell: Arc<StatusCell>,
     /// The status that this watch returned last.
     seen: Status,
 }
 
 impl StatusWatch {
     /// Counts the present status as returned already, so that `changed` waits for another.
-    pub(crate) fn new(receiver: watch::Receiver<Status>) -> Self {
-        let seen = *receiver.borrow();
-        Self { receiver, seen }
+    pub(crate) fn new(cell: Arc<StatusCell>) -> Self {
+        let seen = cell.get().status;
+        Self { cell, seen }
     }
 
     /// The status at this moment.
@@ -85,7 +90,7 @@ impl StatusWatch {
     /// It is a copy, so nothing waits for you while you look at it. [`changed`](Self::changed) does not count it as
     /// seen.
     pub fn current(&self) -> Status {
-        *self.receiver.borrow()
+        self.cell.get().status
     }
 
     /// Waits for a status other than the one that this watch returned last.
@@ -124,16 +129,12 @@ impl StatusWatch {
     ///
     /// Cancel safe: dropping the future changes nothing.
     pub async fn wait_for(&mut self, mut condition: impl FnMut(&Status) -> bool) -> Option<Status> {
-        loop {
-            let status = *self.receiver.borrow_and_update();
-            if condition(&status) {
-                self.seen = status;
-                return Some(status);
-            }
-            // The channel closes when the last handle is dropped and the actor has ended.
-            if status.is_final() || self.receiver.changed().await.is_err() {
-                return None;
-            }
-        }
+        let check = |seen: Seen| match condition(&seen.status) {
+            true => Some(Some(seen.status)),
+            false => seen.status.is_final().then_some(None),
+        };
+        let met = self.cell.wait_until(check).await?;
+        self.seen = met;
+        Some(met)
     }
 }

@@ -15,12 +15,17 @@ use std::sync::Arc;
 use perconn::Event;
 use support::{Recorder, Server, in_time, next_event};
 
+/// One test at a time counts the descriptors.
+#[cfg(target_os = "linux")]
+static COUNTING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn idle_handle_keeps_at_most_one_broken_link() {
     use support::{reset, wait_for_generation};
 
     const CLIENTS: usize = 60;
+    let _alone = COUNTING.lock().await;
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let server = Server::start().await;
     let mut pairs = Vec::new();
@@ -42,6 +47,41 @@ async fn idle_handle_keeps_at_most_one_broken_link() {
     // a few.
     let after = descriptors();
     assert!(after <= before + CLIENTS + CLIENTS / 2, "{before} descriptors, then {after}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn connection_that_is_only_written_keeps_one_descriptor() {
+    use perconn::SharedConn;
+    use support::wait_for_disconnect;
+    use tokio::io::AsyncWriteExt;
+
+    const CLIENTS: usize = 60;
+    let _alone = COUNTING.lock().await;
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let server = Server::start().await;
+    let before = descriptors();
+    let mut all: Vec<(SharedConn, _)> = Vec::new();
+    for _ in 0..CLIENTS {
+        let (conn, mut peer) = server.pair().await;
+        let conn = conn.into_shared();
+        for generation in 1..4 {
+            // Bytes that nobody will read.
+            peer.write_all(b"banner").await.unwrap();
+            in_time("a job", conn.write_all(b"log")).await.unwrap();
+            let break_seen = wait_for_disconnect(conn.watch_status());
+            drop(peer);
+            in_time("the break", break_seen).await;
+            peer = server.accept().await;
+            let next = |status: &perconn::Status| matches!(status, perconn::Status::Connected { generation: up, .. } if *up > generation);
+            in_time("the next link", conn.watch_status().wait_for(next)).await.unwrap();
+            in_time("a job", conn.write_all(b"log")).await.unwrap();
+        }
+        all.push((conn, peer));
+    }
+    // Its live link, and the server's end of it. The other tests of this binary take a few.
+    let each = (descriptors() - before) as f64 / CLIENTS as f64;
+    assert!(each < 2.5, "{each} descriptors for each connection, and the server's end is one");
 }
 
 /// Runs the next test in a child process with a limit of 40 descriptors.

@@ -14,6 +14,9 @@ use std::task::{Context, Poll};
 use tokio::time::{Instant, sleep};
 
 use super::accept_backoff::{AcceptBackoff, AfterFailure};
+use super::alive::Alive;
+#[cfg(feature = "tls")]
+use super::alive::hold;
 use super::connection;
 use super::listener::Listener;
 use super::registry::Registry;
@@ -31,23 +34,27 @@ pub(super) fn run(
     listener: Listener,
     registry: Arc<Registry>,
     service: Arc<Service>,
+    alive: Arc<Alive>,
 ) -> impl Future<Output = ()> + Send {
     // Made before the first poll, as a runtime that shuts down may drop a future that it has never polled.
-    ReportedLoop::new(accept_until_stopped(listener, Arc::clone(&registry), service), registry)
+    let accepting = accept_until_stopped(listener, Arc::clone(&registry), service, Arc::clone(&alive));
+    ReportedLoop::new(accepting, registry, alive)
 }
 
 /// The loop, and the duty to report its end.
 struct ReportedLoop<F> {
     /// `None` once its end is reported. It owns the listener.
     accepting: Option<Pin<Box<F>>>,
-    /// Where the end is reported: it closes the acceptor for everything that waits on it.
+    /// Where the end is reported.
     registry: Arc<Registry>,
+    /// The last field, as it is dropped last: `closed` returns then, unless connections are open.
+    _alive: Arc<Alive>,
 }
 
 impl<F> ReportedLoop<F> {
     /// `accepting` is the loop itself.
-    fn new(accepting: F, registry: Arc<Registry>) -> Self {
-        Self { accepting: Some(Box::pin(accepting)), registry }
+    fn new(accepting: F, registry: Arc<Registry>, alive: Arc<Alive>) -> Self {
+        Self { accepting: Some(Box::pin(accepting)), registry, _alive: alive }
     }
 
     /// Closes the listener, and then reports the end.
@@ -82,12 +89,12 @@ impl<F> Drop for ReportedLoop<F> {
 }
 
 /// The loop. It returns when the program stops the acceptor, also in the middle of an accept.
-async fn accept_until_stopped(listener: Listener, registry: Arc<Registry>, service: Arc<Service>) {
+async fn accept_until_stopped(listener: Listener, registry: Arc<Registry>, service: Arc<Service>, alive: Arc<Alive>) {
     let mut phase = registry.phase.subscribe();
     let accept_all = async {
         let mut backoff = AcceptBackoff::default();
         while registry.phase.borrow().is_accepting() {
-            accept(&listener, &registry, &service, &mut backoff).await;
+            accept(&listener, &registry, &service, &alive, &mut backoff).await;
         }
     };
     tokio::select! {
@@ -101,7 +108,15 @@ async fn accept_until_stopped(listener: Listener, registry: Arc<Registry>, servi
 ///
 /// Before that, it waits for a permit for the handshake with TLS, and for a free slot with [`Overflow::Wait`] without
 /// TLS. Until then, clients wait in the kernel's queue.
-async fn accept(listener: &Listener, registry: &Arc<Registry>, service: &Arc<Service>, backoff: &mut AcceptBackoff) {
+async fn accept(
+    listener: &Listener,
+    registry: &Arc<Registry>,
+    service: &Arc<Service>,
+    alive: &Arc<Alive>,
+    backoff: &mut AcceptBackoff,
+) {
+    #[cfg(not(feature = "tls"))]
+    let _ = alive;
     #[cfg(feature = "tls")]
     let permit = match &service.tls {
         Some(handshaker) => Some((Arc::clone(handshaker), handshaker.limit.permit().await)),
@@ -123,7 +138,8 @@ async fn accept(listener: &Listener, registry: &Arc<Registry>, service: &Arc<Ser
             #[cfg(feature = "tls")]
             if let Some((handshaker, permit)) = permit {
                 let (registry, service) = (Arc::clone(registry), Arc::clone(service));
-                tokio::spawn(connection::run_tls(registry, service, handshaker, socket, peer, permit));
+                let serve = connection::run_tls(registry, service, handshaker, socket, peer, permit);
+                tokio::spawn(hold(Arc::clone(alive), serve));
                 return;
             }
             serve_or_refuse(registry, service, socket, peer);
@@ -178,9 +194,10 @@ mod tests {
     use crate::acceptor::hooks::Hooks;
     use crate::acceptor::settings::Settings;
 
-    fn registry(reports: &Arc<Mutex<Vec<String>>>) -> Arc<Registry> {
+    fn registry(reports: &Arc<Mutex<Vec<String>>>) -> (Arc<Registry>, Arc<Alive>) {
+        let alive = Alive::new();
         let (logged, emitted) = (Arc::clone(reports), Arc::clone(reports));
-        Registry::new(Settings {
+        let settings = Settings {
             acceptors: 2,
             overflow: Overflow::Wait,
             first_byte_timeout: None,
@@ -190,16 +207,17 @@ mod tests {
                 logger: Some(Box::new(move |error| logged.lock().unwrap().push(format!("log: {error}")))),
                 on_event: Some(Box::new(move |event| emitted.lock().unwrap().push(format!("event: {event}")))),
             },
-        })
+        };
+        (Registry::new(settings, &alive), alive)
     }
 
     #[tokio::test]
     async fn panic_of_the_loop_is_reported_and_its_connections_go_on() {
         let reports = Arc::default();
-        let registry = registry(&reports);
+        let (registry, alive) = registry(&reports);
         let open = registry.register(Peer::Tcp(([127, 0, 0, 1], 1).into())).unwrap();
         let panics = async { panic!("out of luck") };
-        tokio::spawn(ReportedLoop::new(panics, Arc::clone(&registry))).await.unwrap();
+        tokio::spawn(ReportedLoop::new(panics, Arc::clone(&registry), alive)).await.unwrap();
         // The open connection is waited for.
         assert!(timeout(Duration::from_millis(20), registry.closed()).await.is_err());
         drop(open);
@@ -215,8 +233,8 @@ mod tests {
     #[tokio::test]
     async fn loop_that_is_never_polled_is_reported() {
         let reports = Arc::default();
-        let registry = registry(&reports);
-        drop(ReportedLoop::new(std::future::pending::<()>(), Arc::clone(&registry)));
+        let (registry, alive) = registry(&reports);
+        drop(ReportedLoop::new(std::future::pending::<()>(), Arc::clone(&registry), alive));
         assert!(matches!(*registry.closed().await.unwrap_err(), Error::RuntimeShutdown));
         assert_eq!(reports.lock().unwrap().len(), 2);
     }
@@ -225,9 +243,9 @@ mod tests {
     async fn end_after_a_stop_is_the_stop_however_the_loop_ends() {
         for panics in [false, true] {
             let reports = Arc::default();
-            let registry = registry(&reports);
+            let (registry, alive) = registry(&reports);
             registry.drain();
-            let accepting = ReportedLoop::new(async { panic!("too late") }, Arc::clone(&registry));
+            let accepting = ReportedLoop::new(async { panic!("too late") }, Arc::clone(&registry), alive);
             match panics {
                 true => accepting.await,
                 false => drop(accepting),
@@ -240,13 +258,15 @@ mod tests {
     #[tokio::test]
     async fn connection_that_comes_too_late_is_cut_or_rejected() {
         let reports = Arc::default();
-        let registry = registry(&reports);
+        let (registry, alive) = registry(&reports);
         let peer = Peer::Tcp(([127, 0, 0, 1], 1).into());
         registry.drain();
         registry.cut();
         // It was accepted while the acceptor was dropped. Nothing else would ever end it.
         assert!(registry.register(peer).unwrap().record.is_over());
         registry.accept_loop_ended(None);
+        assert!(registry.register(peer).is_err());
+        drop(alive);
         assert!(registry.register(peer).is_err());
     }
 }

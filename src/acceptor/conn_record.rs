@@ -214,11 +214,14 @@ impl ConnRecord {
 
     /// The task is woken by the next change. Look at the state after this call, not before it.
     pub(super) fn set_waker(&self, waiter: Waiter, cx: &Context<'_>) {
-        let mut wakers = self.wakers.lock();
-        let waker = &mut wakers[waiter as usize];
-        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
+        let index = waiter as usize;
+        if self.wakers.lock()[index].as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return;
         }
+        // A waker is code of the program: it is cloned and dropped without the lock.
+        let waker = cx.waker().clone();
+        let replaced = self.wakers.lock()[index].replace(waker);
+        drop(replaced);
     }
 
     /// How the handler ended.
@@ -300,6 +303,33 @@ mod tests {
         assert_eq!(record.activity(), Activity::Request);
         assert!(!record.write_ended(true));
         assert_eq!(record.activity(), Activity::Idle);
+    }
+
+    #[tokio::test]
+    async fn waker_is_replaced_without_the_lock() {
+        /// Takes the lock of the wakers when it is dropped.
+        struct WakesOnDrop(Arc<ConnRecord>);
+
+        impl Wake for WakesOnDrop {
+            fn wake(self: Arc<Self>) {}
+        }
+
+        impl Drop for WakesOnDrop {
+            fn drop(&mut self) {
+                self.0.wake_all();
+            }
+        }
+
+        let (sender, is_done) = std::sync::mpsc::channel();
+        let record = Arc::new(record());
+        std::thread::spawn(move || {
+            let waker = Waker::from(Arc::new(WakesOnDrop(Arc::clone(&record))));
+            record.set_waker(Waiter::Reader, &Context::from_waker(&waker));
+            drop(waker);
+            record.set_waker(Waiter::Reader, &Context::from_waker(Waker::noop()));
+            sender.send(()).unwrap();
+        });
+        is_done.recv_timeout(std::time::Duration::from_secs(20)).expect("the drop of a waker hangs");
     }
 
     #[tokio::test]

@@ -53,15 +53,16 @@ pub(super) async fn run(transport: Transport, registration: Arc<Registration>, s
 ///
 /// The lingering close runs in a task of its own. There are up to 256 such tasks; a client beyond that is closed at
 /// once.
-pub(super) fn refuse(registry: &Registry, service: &Arc<Service>, mut transport: Transport, peer: Peer) {
+pub(super) fn refuse(registry: &Registry, service: &Service, mut transport: Transport, peer: Peer) {
     count(&registry.counters.refused);
     registry.settings.hooks.emit(|| Event::Refused { peer });
     match Arc::clone(&service.refusals).try_acquire_owned() {
         Ok(permit) => {
-            let service = Arc::clone(service);
+            // The text only: `closed` does not wait for this task, which must not hold the handler.
+            let text = Arc::clone(&service.refusal);
             tokio::spawn(async move {
                 let _permit = permit;
-                lingering_close(&mut transport, &service.refusal).await;
+                lingering_close(&mut transport, &text).await;
             });
         }
         // There are too many to wait for this one. It is sent the text, which a reset may overtake.

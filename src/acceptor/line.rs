@@ -7,7 +7,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, MutexGuard, Notify, TryLockError};
 
 use self::reader::LineReader;
 use self::writer::LineWriter;
@@ -15,6 +15,7 @@ use super::conn_record::ConnRecord;
 use super::connection::lingering_close;
 use super::{Peer, Stream};
 use crate::io_error::SharedIoError;
+use crate::panics::ignore;
 
 mod reader;
 mod writer;
@@ -97,7 +98,7 @@ impl LineConn {
     /// sent before the next line.
     pub async fn send(&self, line: impl AsRef<[u8]>) -> io::Result<()> {
         let shared = &*self.shared;
-        let _sending = shared.send_lock.lock().await;
+        let _turn = shared.turn().await;
         let Err(error) = shared.writer.send(line.as_ref()).await else { return Ok(()) };
         // A line may be sent in part, and nothing may follow that.
         drop(shared.writer.take());
@@ -124,6 +125,29 @@ impl LineConn {
     /// Whether [`close`](Self::close) was called, or the connection has ended.
     pub fn is_closed(&self) -> bool {
         self.shared.is_closed.load(Ordering::SeqCst)
+    }
+}
+
+impl LineConnShared {
+    /// Waits until no other task sends.
+    async fn turn(&self) -> Turn<'_> {
+        Turn(Some(self.send_lock.lock().await))
+    }
+
+    /// Sends next, unless another task sends.
+    fn try_turn(&self) -> Result<Turn<'_>, TryLockError> {
+        self.send_lock.try_lock().map(|lock| Turn(Some(lock)))
+    }
+}
+
+/// The right to send. Its drop wakes the next task that sends, whose waker may be code of the program: a panic of it
+/// concerns nobody else.
+struct Turn<'a>(Option<MutexGuard<'a, ()>>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let lock = self.0.take();
+        ignore(|| drop(lock));
     }
 }
 
@@ -190,7 +214,7 @@ where
         let Some(line) = line else { break };
         handler(line, conn.clone()).await?;
         // Sends what a dropped `send` has left, unless another task is sending, which does it first.
-        if let Ok(_sending) = conn.shared.send_lock.try_lock() {
+        if let Ok(_turn) = conn.shared.try_turn() {
             conn.shared.writer.write_unsent().await?;
         }
         record.message_done();

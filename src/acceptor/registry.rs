@@ -6,16 +6,17 @@
 //! Next: [`super::conn_record`], the record of one connection.
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::{Notify, watch};
 
+use super::alive::{Alive, Ended};
 use super::capacity::{Capacity, Full};
 use super::conn_record::{ConnRecord, Outcome, StopState};
 use super::settings::Settings;
 use super::stats::{Counters, Stats, count};
 use super::{EndReason, Error, Event, Peer, Stopped};
+use crate::panics::ignore;
 use crate::sync::Mutex;
 
 /// Keeps a connection registered, with its acceptor slot.
@@ -26,6 +27,8 @@ pub(super) struct Registration {
     pub(super) registry: Arc<Registry>,
     /// What the drop takes out of the registry, with the outcome for its event.
     pub(super) record: Arc<ConnRecord>,
+    /// The last field, so that `closed` returns when the registry with its hooks is released.
+    _alive: Arc<Alive>,
 }
 
 impl Drop for Registration {
@@ -41,12 +44,15 @@ pub(super) struct Registry {
     /// Apart from the lock, and shared with pending TLS sessions, which hold no slot.
     pub(super) counters: Arc<Counters>,
     /// Observed by the accept loop, by pending TLS sessions and by the certificate watcher, which all end when it
-    /// changes.
+    /// changes. Nothing else may wait for it: a waker of the program can panic, and would then keep the wake-up from
+    /// these tasks.
     pub(super) phase: watch::Sender<Phase>,
     /// A slot has become free. One permit wakes one waiter.
     slot_freed: Notify,
-    /// The last open connection has gone.
-    emptied: Notify,
+    /// Given to each connection. Weak, as the acceptor itself keeps the registry.
+    alive: Weak<Alive>,
+    /// What `closed` waits for.
+    ended: Arc<Ended>,
     /// A leaf lock.
     state: Mutex<RegistryState>,
 }
@@ -66,11 +72,6 @@ impl Phase {
     /// Whether the program has not stopped it, and it has not ended by itself.
     pub(super) fn is_accepting(&self) -> bool {
         matches!(self, Self::Accepting)
-    }
-
-    /// Whether the accept loop has ended, so that the port is free.
-    fn is_closed(&self) -> bool {
-        matches!(self, Self::Closed(_))
     }
 }
 
@@ -100,8 +101,8 @@ pub(super) enum Rejected {
 }
 
 impl Registry {
-    /// An acceptor that accepts, without connections.
-    pub(super) fn new(settings: Settings) -> Arc<Self> {
+    /// An acceptor that accepts, without connections. It ends with the last clone of `alive`.
+    pub(super) fn new(settings: Settings, alive: &Arc<Alive>) -> Arc<Self> {
         let capacity = Capacity::new(settings.acceptors, settings.overflow);
         let state = RegistryState {
             capacity,
@@ -116,13 +117,16 @@ impl Registry {
             counters: Arc::default(),
             phase: watch::Sender::new(Phase::Accepting),
             slot_freed: Notify::new(),
-            emptied: Notify::new(),
+            alive: Arc::downgrade(alive),
+            ended: alive.ended(),
             state: Mutex::new(state),
         })
     }
 
     /// Registers a connection that was accepted, and takes a slot for it. Emits [`Event::Accepted`].
     pub(super) fn register(self: &Arc<Self>, peer: Peer) -> Result<Arc<Registration>, Rejected> {
+        // The caller holds one. Before the lock, as the drop of the last one wakes tasks.
+        let alive = self.alive.upgrade().ok_or(Rejected::Closed)?;
         let mut state = self.state.lock();
         if state.is_closed {
             return Err(Rejected::Closed);
@@ -136,7 +140,7 @@ impl Registry {
         if let Some(acceptors) = grown {
             self.settings.hooks.emit(|| Event::Grown { acceptors });
         }
-        let registration = Arc::new(Registration { registry: Arc::clone(self), record });
+        let registration = Arc::new(Registration { registry: Arc::clone(self), record, _alive: alive });
         self.settings.hooks.emit(|| Event::Accepted { id: registration.record.id, peer });
         Ok(registration)
     }
@@ -166,10 +170,11 @@ impl Registry {
     fn deregister(&self, record: &ConnRecord) {
         let Outcome { reason, totals } = record.take_outcome();
         // Without a reason, the runtime has dropped the handler's task.
-        let reason = match reason.unwrap_or(EndReason::Cut) {
+        let outcome = reason.unwrap_or(EndReason::Cut);
+        let reason = match &outcome {
             EndReason::Finished | EndReason::Failed(_) if record.stop_state() == StopState::Cut => EndReason::Cut,
             EndReason::Failed(_) if totals.timed_out => EndReason::TimedOut,
-            other => other,
+            other => other.clone(),
         };
         count(match &reason {
             EndReason::Finished => &self.counters.finished,
@@ -190,10 +195,9 @@ impl Registry {
         });
         let mut state = self.state.lock();
         state.records.remove(&record.id);
-        let is_empty = state.records.is_empty();
         let shrunk = state.capacity.release();
         if state.stop != StopState::Open {
-            match reason {
+            match &reason {
                 EndReason::Cut => state.stopped.cut += 1,
                 _ if record.was_idle() => state.stopped.idle += 1,
                 _ => state.stopped.finished += 1,
@@ -201,12 +205,11 @@ impl Registry {
         }
         drop(state);
         self.slot_freed.notify_one();
-        if is_empty {
-            self.emptied.notify_waiters();
-        }
         if let Some(acceptors) = shrunk {
             self.settings.hooks.emit(|| Event::Shrunk { acceptors });
         }
+        // The error of the handler is a value of the program. It is dropped last, as that may panic.
+        ignore(|| drop((outcome, reason)));
     }
 
     /// Whether a connection has to wait for a slot now, or makes the acceptor grow.
@@ -274,19 +277,10 @@ impl Registry {
 
     /// Waits until the accept loop has ended and no connection is open. The error is why it ended by itself.
     pub(super) async fn closed(&self) -> Result<(), Arc<Error>> {
-        let cause = match self.phase.subscribe().wait_for(Phase::is_closed).await.as_deref() {
-            Ok(Phase::Closed(cause)) => cause.clone(),
-            // The sender is here, so that waiting cannot fail.
-            Ok(_) | Err(_) => None,
-        };
-        loop {
-            let mut emptied = pin!(self.emptied.notified());
-            // From here on, it is notified even if it is not polled yet.
-            emptied.as_mut().enable();
-            if self.state.lock().records.is_empty() {
-                return cause.map_or(Ok(()), Err);
-            }
-            emptied.await;
+        self.ended.wait().await;
+        match &*self.phase.borrow() {
+            Phase::Closed(Some(cause)) => Err(Arc::clone(cause)),
+            _ => Ok(()),
         }
     }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use super::conn_record::{ConnRecord, Waiter};
 use super::service::HandlerFuture;
-use crate::panics::catch;
+use crate::panics::{catch, ignore};
 
 /// How a handler ended.
 pub(super) enum HandlerEnd {
@@ -50,7 +50,10 @@ impl RunHandler {
 
     /// Drops the handler and returns how it ended. A panic in the drop replaces that.
     fn finish(&mut self, end: HandlerEnd) -> Poll<HandlerEnd> {
-        Poll::Ready(self.drop_handler().map_or(end, HandlerEnd::Panicked))
+        let Some(message) = self.drop_handler() else { return Poll::Ready(end) };
+        // The error of the handler may panic as well.
+        ignore(|| drop(end));
+        Poll::Ready(HandlerEnd::Panicked(message))
     }
 }
 

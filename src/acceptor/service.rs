@@ -37,7 +37,7 @@ pub(super) struct Service {
     /// Makes the handler of each connection that gets a slot.
     pub(super) handler: Handler,
     /// The text for a client that is refused.
-    pub(super) refusal: Vec<u8>,
+    pub(super) refusal: Arc<[u8]>,
     /// One permit for each refused client that is waited for.
     pub(super) refusals: Arc<Semaphore>,
     /// `TCP_NODELAY` of each accepted socket. `None` keeps the system's default.

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::runtime;
 
 use super::Builder;
-use crate::actor::{Actor, FirstOutcome};
+use crate::actor::{Actor, EndGuard, FirstOutcome};
 use crate::backoff::Backoff;
 use crate::conn::ConnContext;
 use crate::conn_state::ConnState;
@@ -61,7 +61,7 @@ impl<D: Dial> Builder<D> {
         self.check()?;
         let runtime = runtime::Handle::try_current()
             .map_err(|_| Error::InvalidConfig("no runtime: expected to be built within a tokio runtime".into()))?;
-        let conn_state = Arc::new(ConnState::new(self.address.to_string()));
+        let conn_state = Arc::new(ConnState::new(self.address.to_string(), self.limits.stable_after));
         let actor = Actor {
             dialer: self.dialer,
             dial_timeout: self.dial_timeout,
@@ -69,6 +69,7 @@ impl<D: Dial> Builder<D> {
             limits: self.limits,
             backoff: Backoff::new(self.jitter, self.retry_min, self.retry_max, self.jitter_seed),
             hooks: self.hooks,
+            _end: EndGuard::new(&conn_state),
             conn_state: Arc::clone(&conn_state),
             first_outcome,
         };
@@ -78,6 +79,7 @@ impl<D: Dial> Builder<D> {
             self.idle_timeout,
             self.close_as_error,
             self.job_queue_size,
+            self.settle_time,
             runtime.clone(),
         ));
         runtime.spawn(actor.run());

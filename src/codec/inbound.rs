@@ -11,7 +11,7 @@ use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
 use super::error::ConnError;
-use super::{FramedError, INITIAL_CAPACITY};
+use super::{FramedError, INITIAL_CAPACITY, KEPT_CAPACITY};
 use crate::ReadHalf;
 
 /// What was received on one link and is not decoded yet.
@@ -21,6 +21,8 @@ use crate::ReadHalf;
 pub(super) struct Inbound {
     /// Bytes that the codec has not consumed; emptied between two links.
     buffer: BytesMut,
+    /// The most that it has held. Its capacity does not say that, as frames are split off.
+    peak: usize,
     /// Says whether the next step is to read, to decode or to report.
     state: InboundState,
     /// The length of the buffer when the codec last failed, if it has not succeeded since.
@@ -52,7 +54,7 @@ type Item<C> = Result<<C as Decoder>::Item, FramedError<<C as Decoder>::Error>>;
 impl Inbound {
     /// Nothing received. The buffer is allocated by the first read.
     pub(super) fn new() -> Self {
-        Self { buffer: BytesMut::new(), state: InboundState::Read, failed_at: None, unreported: None }
+        Self { buffer: BytesMut::new(), peak: 0, state: InboundState::Read, failed_at: None, unreported: None }
     }
 
     /// Whether the stream has ended.
@@ -142,12 +144,17 @@ impl Inbound {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let is_wanted = self.state == InboundState::Read;
+        if self.buffer.is_empty() && self.peak > KEPT_CAPACITY {
+            // One long frame must not hold the memory for ever.
+            (self.buffer, self.peak) = (BytesMut::new(), 0);
+        }
         if self.buffer.capacity() == 0 {
             self.buffer.reserve(INITIAL_CAPACITY);
         }
         // A read into an empty space would look like the end of the stream.
         self.buffer.reserve(1);
         let outcome = ready!(poll_read_buf(Pin::new(half), cx, &mut self.buffer));
+        self.peak = self.peak.max(self.buffer.len());
         match outcome {
             Ok(0) if is_wanted => self.state = InboundState::DecodeEof,
             Ok(0) => self.state = InboundState::ReportClose,
@@ -200,7 +207,7 @@ impl Inbound {
 
     /// Starts over for the next link. Frees the buffer as well, which one large frame may have made grow.
     fn start_link(&mut self) {
-        self.buffer = BytesMut::new();
+        (self.buffer, self.peak) = (BytesMut::new(), 0);
         self.failed_at = None;
         self.state = InboundState::Read;
     }

@@ -12,7 +12,7 @@ use tokio_util::codec::Encoder;
 use tokio_util::io::poll_write_buf;
 
 use super::error::ConnError;
-use super::{FramedError, INITIAL_CAPACITY};
+use super::{FramedError, INITIAL_CAPACITY, KEPT_CAPACITY};
 use crate::WriteHalf;
 
 /// Frames that were accepted and are not written yet.
@@ -21,6 +21,8 @@ use crate::WriteHalf;
 pub(super) struct Outbound {
     /// Encoded frames, all for the same link. The first may be written in part.
     buffer: BytesMut,
+    /// The most that it has held.
+    peak: usize,
     /// In bytes: a buffer of this size is written before another frame is accepted. Defaults to 8 KiB.
     boundary: usize,
     /// The newest break that the program knows of, from either direction. New frames are for the links after it.
@@ -51,6 +53,7 @@ impl Outbound {
     pub(super) fn new(last_reported: u64) -> Self {
         Self {
             buffer: BytesMut::new(),
+            peak: 0,
             boundary: INITIAL_CAPACITY,
             known: last_reported,
             is_unconfirmed: false,
@@ -129,6 +132,7 @@ impl Outbound {
         let mut frame = PartialFrame { start: self.buffer.len(), buffer: &mut self.buffer };
         codec.encode(item, frame.buffer).map_err(FramedError::Codec)?;
         frame.start = frame.buffer.len();
+        self.peak = self.peak.max(frame.start);
         self.is_unconfirmed = true;
         Ok(())
     }
@@ -148,6 +152,10 @@ impl Outbound {
                 let outcome = ready!(Pin::new(&mut *half).poll_flush(cx));
                 if outcome.is_ok() {
                     self.is_unconfirmed = false;
+                    if self.peak > KEPT_CAPACITY.max(self.boundary.saturating_mul(2)) {
+                        // One long frame must not hold the memory for ever.
+                        (self.buffer, self.peak) = (BytesMut::new(), 0);
+                    }
                     return Poll::Ready(Ok(()));
                 }
                 outcome
@@ -208,7 +216,7 @@ impl Outbound {
 
     /// Drops all frames, and frees the buffer, which one large frame may have made grow.
     fn clear(&mut self) {
-        self.buffer = BytesMut::new();
+        (self.buffer, self.peak) = (BytesMut::new(), 0);
         self.is_unconfirmed = false;
         self.lost_after = None;
     }

@@ -30,6 +30,8 @@ pub(crate) struct ConnContext<S> {
     pub(crate) close_as_error: bool,
     /// How many jobs a `SharedConn` queues.
     pub(crate) job_queue_size: usize,
+    /// How long a `SharedConn`'s jobs wait on the link after a short one.
+    pub(crate) settle_time: Duration,
     /// The runtime of the actor. Timers and background tasks run there, whatever executor polls the handles.
     pub(crate) runtime: runtime::Handle,
     /// The dialer's check whether the peer has closed a stream that is not a socket.
@@ -48,6 +50,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ConnContext<S> {
         idle_timeout: Option<Duration>,
         close_as_error: bool,
         job_queue_size: usize,
+        settle_time: Duration,
         runtime: runtime::Handle,
     ) -> Self {
         Self {
@@ -56,6 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> ConnContext<S> {
             idle_timeout,
             close_as_error,
             job_queue_size,
+            settle_time,
             runtime,
             is_closed: D::is_closed,
             closing_error: D::closing_error,

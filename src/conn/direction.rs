@@ -24,7 +24,8 @@ pub(super) struct DirectionState {
     pending_on: u64,
     /// The link on which the last write took only a part of its bytes, 0 if it took all. The rest belongs to that link.
     partial_write_on: u64,
-    /// The broken link for whose remaining bytes a read has yielded to the runtime.
+    /// The broken link for which an operation has yielded to the runtime: a read to its remaining bytes, a write to a
+    /// reader that knows the reason.
     yielded_for: u64,
     /// Runs while a read waits for the end of a broken link's stream.
     pub(super) stream_end_timeout: GenerationTimeout,
@@ -33,8 +34,9 @@ pub(super) struct DirectionState {
     pub(super) link_timeout: GenerationTimeout,
     /// Whether reads report the peer's close as an error, as the builder or the owner of this handle says.
     pub(super) close_as_error: bool,
-    /// Whether operations wait for a link for any time, whatever the program's `when_down` says.
-    pub(super) ignores_when_down: bool,
+    /// Whether it writes the jobs of a `SharedConn`. Then it waits for a link for any time, as the queue applies the
+    /// program's `when_down`, and it waits until a link has settled.
+    pub(super) is_for_jobs: bool,
     /// Runs while a read waits for bytes, if there is an idle timeout. On the heap, as most connections have none.
     pub(super) idle_timer: Option<Box<IdleTimer>>,
     /// When a write last asked the kernel whether the peer has closed.
@@ -77,7 +79,7 @@ impl DirectionState {
             stream_end_timeout: GenerationTimeout::default(),
             link_timeout: GenerationTimeout::default(),
             close_as_error: false,
-            ignores_when_down: false,
+            is_for_jobs: false,
             idle_timer: None,
             last_check: LastCheck::default(),
         }
@@ -147,7 +149,7 @@ impl DirectionState {
         self.registered = Some(RegisteredTask::new(cx.waker()));
     }
 
-    /// Yields once for each broken link, so that the runtime looks at its sockets.
+    /// Yields once for each broken link, so that the runtime looks at its sockets and its other tasks.
     pub(super) fn poll_yield_once(&mut self, cx: &mut Context<'_>, generation: u64) -> Poll<()> {
         if std::mem::replace(&mut self.yielded_for, generation) == generation {
             return Poll::Ready(());

@@ -31,7 +31,7 @@ pub(super) struct Handle<S> {
     /// The newest generation whose break this handle has reported.
     pub(super) last_reported: u64,
     /// Whether it is one of two halves, which share the link.
-    is_half: bool,
+    pub(super) is_half: bool,
     /// The writing side was shut down through this handle.
     pub(super) is_shut_down: bool,
 }
@@ -54,9 +54,14 @@ impl<S> Handle<S> {
         }
     }
 
+    /// Gives the link back until the first read: a connection that nobody reads from keeps no socket for a reader.
+    pub(super) fn read_later(&mut self) {
+        self.conn_state.read_later(self.link.take());
+    }
+
     /// This handle, as it asks the [`ConnState`] for a link.
     pub(super) fn claimant(&self, direction: Direction) -> Claimant {
-        Claimant { direction, is_half: self.is_half }
+        Claimant { direction, is_half: self.is_half, settles: None }
     }
 
     /// Shuts the writing side down without waiting: what a dropped half does.

@@ -126,7 +126,6 @@ macro_rules! handle_methods {
             let conn_state = Arc::clone(&self.handle.conn_state);
             async move {
                 conn_state.close();
-                conn_state.publish();
                 conn_state.actor_gone().await;
             }
         }

@@ -61,7 +61,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                         dir.finish_read();
                         return Poll::Ready(Ok(()));
                     }
-                    Poll::Ready(Ok(())) => return Poll::Ready(self.break_on_eof(dir, generation)),
+                    Poll::Ready(Ok(())) => {
+                        ready!(self.poll_yield_to_other_half(dir, cx, generation));
+                        if self.conn_state.is_live(generation) {
+                            return Poll::Ready(self.break_on_eof(dir, generation));
+                        }
+                    }
                     Poll::Ready(Err(error)) => {
                         return Poll::Ready(Err(self.break_on_error(dir, generation, Op::Read, error)));
                     }
@@ -99,6 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
             if let Some((link, context)) = self.live_with_context(dir) {
                 let generation = link.generation;
                 if link.stream.check_closed(&mut dir.last_check, |stream| (context.is_closed)(stream)) {
+                    ready!(self.poll_yield_to_other_half(dir, cx, generation));
                     self.record_peer_close(generation, Op::Write);
                     continue;
                 }
@@ -113,6 +119,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                         return Poll::Ready(Ok(n));
                     }
                     Poll::Ready(Err(error)) => {
+                        if error.kind() == io::ErrorKind::BrokenPipe {
+                            ready!(self.poll_yield_to_other_half(dir, cx, generation));
+                            if !self.conn_state.is_live(generation) {
+                                continue;
+                            }
+                        }
                         return Poll::Ready(Err(self.break_on_error(dir, generation, Op::Write, error)));
                     }
                     Poll::Pending if self.begin_wait(dir, generation, cx) => return Poll::Pending,
@@ -196,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                 }
                 NextStep::Report(fault, _) => Err(self.report_to_caller(dir, &fault, Op::Shutdown)),
                 NextStep::Ended(End::Finished) => Ok(()),
-                NextStep::Wait => {
+                NextStep::Wait | NextStep::Settle => {
                     dir.note_registered(cx);
                     Ok(())
                 }
@@ -207,9 +219,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
             };
             // This handle has no live link to shut down. If a newer link is up, it is shut down instead.
             self.shut_down_now();
-            self.conn_state.publish();
             return Poll::Ready(outcome);
         }
+    }
+
+    /// Gives the other half, which may be on another thread, a moment to record why the socket has failed.
+    ///
+    /// The kernel tells a reset only once, to the first of two operations. To the second one the socket just looks
+    /// closed: a read finds the end of the stream, a write a broken pipe.
+    #[cold]
+    fn poll_yield_to_other_half(&self, dir: &mut DirectionState, cx: &mut Context<'_>, generation: u64) -> Poll<()> {
+        let socket = self.link.get().and_then(|link| link.stream.socket());
+        if !(self.is_half && socket.is_some_and(Socket::has_hung_up)) {
+            return Poll::Ready(());
+        }
+        let yielded = dir.poll_yield_once(cx, generation);
+        if yielded.is_pending() {
+            // The system may have stopped the other thread between its call and its record.
+            std::thread::yield_now();
+            dir.begin_wait(generation, &self.conn_state, cx);
+        }
+        yielded
     }
 
     /// Records that the peer has closed this handle's link, as the socket or the dialer says.
@@ -219,7 +249,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         // Asked for before the state's lock is taken: that lock is the last one, and this may take the stream's.
         let closing_error = self.closing_error();
         let cause = || match socket {
-            Some(socket) => socket.closing_cause(),
+            // No write comes after a shutdown.
+            Some(socket) => socket.closing_cause(false),
             None => closing_error.map_or(Cause::DialerSaysClosed, Cause::from),
         };
         // The caller then finds the link broken, whatever broke it first.

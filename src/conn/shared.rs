@@ -1,12 +1,13 @@
 //! One connection for any number of tasks.
 //!
-//! A job goes from [`SharedConn::write_all`] to the link in one of three ways, the last two through the queue:
+//! A job goes from [`SharedConn::write_all`] to the link in one of two ways:
 //!
 //! ```text
 //! caller alone     WriteAll::poll_begin -> WritePermit::write_direct -> WriteHalf
 //! several callers  WriteAll::poll_begin -> Queue -> WriteTask::poll -> WritePermit::drive -> WriteHalf
-//! queued, large    WriteAll::poll_begin -> Queue -> its turn -> WriteAll::poll_queued -> WritePermit::drive -> WriteHalf
 //! ```
+//!
+//! A direct write that the link takes only in part goes on in the queue.
 //!
 //! Locks are taken in this order: the reader's mutex, the writer's state, the lock of the connection's state. Wakers
 //! are woken after the last of them is released.
@@ -20,10 +21,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
+use self::queue::Payload;
 use self::write_all::WriteAll;
 use self::write_task::WriteTask;
 use self::writer::Writer;
@@ -53,19 +56,28 @@ mod writer;
 /// which their calls began, that is, in which their futures were first polled. Jobs that wait together are sent
 /// together, with one system call.
 ///
-/// A job reports a break only if that break cut it in two: its first byte was on the link and its last one was not.
+/// A job reports a break that cut it in two: its first byte was on the link and its last one was not.
 /// Jobs that had not begun are sent on the next link, whole and in order, unless
-/// [`when_down`](crate::Builder::when_down) makes them fail in an outage. Up to
+/// [`when_down`](crate::Builder::when_down) makes them fail in an outage.
+///
+/// A job also reports the link of this clone's job before it, if that link broke before it was
+/// [stable](crate::Builder::stable_after), and not because the program broke it. Then the earlier jobs may be lost, and
+/// this one is not sent. Without that, a program that only writes would never learn that it talks to a load balancer
+/// without a backend, which accepts and closes. With [`settle_time`](crate::Builder::settle_time), jobs wait until such
+/// a link has been up for a moment.
+///
+/// Up to
 /// [`job_queue_size`](crate::Builder::job_queue_size) jobs wait in the queue. When it is full, callers wait for room,
 /// first come, first served.
 ///
-/// A job of 16 KiB or more is not copied: its caller writes it when its turn comes. A caller that waits for room
-/// hands over its bytes only when there is room. The future of such a call is like the guard of a mutex: do not keep
-/// it without polling it, because the jobs after it wait.
+/// A job that has to wait owns its bytes. So [`write_all`](SharedConn::write_all) copies them then, and
+/// [`write_bytes`](SharedConn::write_bytes) copies only small jobs, of less than 16 KiB. You may keep such a future
+/// without polling it: its job is sent all the same. A call that waits for room is different. It hands over its bytes
+/// when there is room, and the jobs after it wait for that, as in a `send` to a full channel.
 ///
 /// `Ok` means that this machine's kernel has taken the job, and not that the peer has read it. A clone that only writes
-/// may never report a break: what the kernel had taken and the peer never read is lost without an error, and
-/// `unacknowledged` does not count what the peer's kernel had received. [`on_event`](crate::Builder::on_event), or a
+/// may not report the break of a stable link: what the kernel had taken and the peer never read is lost without an error,
+/// and `unacknowledged` does not count what the peer's kernel had received. [`on_event`](crate::Builder::on_event), or a
 /// clone that reads, shows that a link broke. If no job may be lost, have the peer answer and send again what has no
 /// answer. If the stream is not a socket, each job is
 /// flushed before it is done, and a job that a break finds unflushed fails, too.
@@ -108,8 +120,12 @@ mod writer;
 pub struct SharedConn<S = TcpStream> {
     /// Common to all clones. When the last one is dropped, the connection closes.
     inner: Arc<SharedInner<S>>,
-    /// The newest generation whose break this clone has reported.
+    /// The newest generation whose break a read of this clone has reported.
     last_reported: AtomicU64,
+    /// The link of this clone's last job that is done, 0 before the first.
+    last_written: AtomicU64,
+    /// The newest such link that a later job has found broken.
+    last_lost: AtomicU64,
 }
 
 /// What the clones of a [`SharedConn`] share.
@@ -127,17 +143,19 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     /// Starts the write task. Without a reader, the connection's `ReadHalf` is elsewhere.
-    pub(super) fn new(reader: Option<ReadHalf<S>>, mut half: WriteHalf<S>) -> Self {
+    pub(super) fn new(mut reader: Option<ReadHalf<S>>, mut half: WriteHalf<S>) -> Self {
         half.dir.clear_link();
-        // The queue applies `when_down` to its jobs itself.
-        half.dir.ignores_when_down = true;
+        if let Some(reader) = &mut reader {
+            reader.handle.read_later();
+        }
+        half.dir.is_for_jobs = true;
         let last_reported = reader.as_ref().map_or_else(|| half.last_reported(), ReadHalf::last_reported);
         let conn_state = Arc::clone(&half.handle.conn_state);
         let capacity = half.handle.context.job_queue_size;
         let writer = Arc::new(Writer::new(half, capacity, reader.is_some()));
         writer.context.runtime.spawn(WriteTask::new(Arc::clone(&writer)).run());
         let inner = SharedInner { conn_state, reader: reader.map(Mutex::new), writer };
-        Self { inner: Arc::new(inner), last_reported: AtomicU64::new(last_reported) }
+        Self::of(Arc::new(inner), last_reported)
     }
 
     /// Writes all of `bytes` as one job.
@@ -148,7 +166,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     /// # Errors
     ///
     /// - [`Error::IoError`] if the link broke after the first byte was written and before the last. A part of the bytes may
-    ///   have arrived.
+    ///   have arrived. Or if the last job of this clone was written on a link that broke before it was stable. Then nothing
+    ///   was sent.
     /// - [`Error::Down`] or [`Error::WaitTimeout`] if there is no link and `when_down` says not to wait (any longer).
     ///   Nothing was sent.
     /// - [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be no further link.
@@ -158,7 +177,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     ///
     /// Cancel safe: if the future is dropped, its bytes are sent whole or not at all, unless a break cuts them.
     pub fn write_all<'a>(&'a self, bytes: &'a [u8]) -> impl Future<Output = io::Result<()>> + Send + use<'a, S> {
-        WriteAll::new(&self.inner.writer, bytes)
+        WriteAll::new(self, Payload::Borrowed(bytes))
+    }
+
+    /// Writes all of `bytes` as one job, and does not copy them if they are 16 KiB or more.
+    ///
+    /// Otherwise the same as [`write_all`](Self::write_all).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// # let address = server.local_addr()?;
+    /// # tokio::spawn(async move { tokio::io::copy(&mut server.accept().await?.0, &mut tokio::io::sink()).await });
+    /// let conn = perconn::Conn::connect(address).await?.into_shared();
+    /// let snapshot = vec![0; 1 << 20];
+    /// conn.write_bytes(snapshot).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for `write_all`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, as `write_all`.
+    pub fn write_bytes(&self, bytes: impl Into<Bytes>) -> impl Future<Output = io::Result<()>> + Send {
+        WriteAll::new(self, Payload::Owned(bytes.into()))
     }
 
     /// Reads some bytes.
@@ -224,12 +271,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     pub async fn close(&self) {
         self.inner.writer.drain(CLOSE_LIMIT).await;
         self.inner.conn_state.close();
-        self.inner.conn_state.publish();
         self.inner.conn_state.actor_gone().await;
     }
 }
 
 impl<S> SharedConn<S> {
+    /// A clone that has written nothing.
+    fn of(inner: Arc<SharedInner<S>>, last_reported: u64) -> Self {
+        Self {
+            inner,
+            last_reported: AtomicU64::new(last_reported),
+            last_written: AtomicU64::new(0),
+            last_lost: AtomicU64::new(0),
+        }
+    }
+
     /// The number of the newest link whose break a read of this clone has reported, 0 before the first.
     ///
     /// After a read that returned `Ok(0)`, which carries no error to say it, this is the link that the peer closed.
@@ -237,16 +293,43 @@ impl<S> SharedConn<S> {
         self.last_reported.load(Ordering::Relaxed)
     }
 
+    /// A job of this clone is on this link, whole.
+    #[inline]
+    fn note_written(&self, generation: u64) {
+        // Two tasks that share one clone may race here. Then it forgets the older of two links.
+        if self.last_written.load(Ordering::Relaxed) < generation {
+            self.last_written.store(generation, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the link of this clone's last job is broken, and no job has looked why.
+    #[inline]
+    fn has_lost_link(&self) -> bool {
+        let last_written = self.last_written.load(Ordering::Relaxed);
+        self.last_lost.load(Ordering::Relaxed) < last_written && !self.inner.conn_state.is_live(last_written)
+    }
+
+    /// The error of a job whose clone has written its last one on a link that was short.
+    #[cold]
+    fn take_lost_link(&self) -> Option<io::Error> {
+        let conn_state = &self.inner.conn_state;
+        let last_written = self.last_written.load(Ordering::Relaxed);
+        if self.last_lost.fetch_max(last_written, Ordering::Relaxed) >= last_written {
+            return None;
+        }
+        let fault = conn_state.oldest_unreported(last_written - 1)?;
+        let is_it = fault.generation == last_written && fault.is_short && !conn_state.is_closed();
+        is_it.then(|| fault.error_of_next_job(&conn_state.address).into())
+    }
+
     state_methods!(self => self.inner.conn_state);
 }
 
 impl<S> Clone for SharedConn<S> {
-    /// Another handle on the same connection. What this one has reported counts as reported by the new one.
+    /// Another handle on the same connection. What this one has reported counts as reported by the new one, which has
+    /// written nothing.
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-            last_reported: AtomicU64::new(self.last_reported.load(Ordering::Relaxed)),
-        }
+        Self::of(Arc::clone(&self.inner), self.last_reported.load(Ordering::Relaxed))
     }
 }
 

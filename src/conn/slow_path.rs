@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::direction::DirectionState;
 use super::handle::Handle;
+use super::timer::now;
 use crate::conn_state::{End, NextStep};
 use crate::fault::{Cause, Fault};
 use crate::io_error::{SharedIoError, is_try_again};
@@ -53,7 +54,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         }
         // No stream takes from the task's budget here, and a loop over errors must yield too.
         ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
-        Poll::Ready(match self.conn_state.next_step(self.last_reported, self.claimant(dir.direction), cx.waker()) {
+        let mut claimant = self.claimant(dir.direction);
+        if dir.is_for_jobs && !self.context.settle_time.is_zero() {
+            claimant.settles = Some((now(&self.context.runtime), self.context.settle_time));
+        }
+        Poll::Ready(match self.conn_state.next_step(self.last_reported, claimant, cx.waker()) {
             NextStep::Use(link) => {
                 dir.link_timeout.stop();
                 self.link = OnceLock::from(link);
@@ -68,7 +73,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
             }
             NextStep::Ended(end) => {
                 self.link.take();
-                self.conn_state.publish();
                 Some(match (end, op) {
                     (End::Finished, Op::Flush) => Ok(()),
                     (End::Finished, Op::Write) => Err(write_after_shutdown()),
@@ -81,6 +85,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                 dir.note_registered(cx);
                 Some(Err(ready!(self.poll_when_down(dir, cx))))
             }
+            NextStep::Settle => {
+                dir.note_registered(cx);
+                let (time, runtime) = (self.context.settle_time, &self.context.runtime);
+                ready!(dir.link_timeout.poll(cx, self.last_reported, time, runtime));
+                // The caller comes again and finds that the link has settled.
+                None
+            }
         })
     }
 
@@ -88,7 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     fn poll_when_down(&self, dir: &mut DirectionState, cx: &mut Context<'_>) -> Poll<io::Error> {
         let address = || self.conn_state.address.clone();
         Poll::Ready(match self.context.when_down {
-            _ if dir.ignores_when_down => return Poll::Pending,
+            _ if dir.is_for_jobs => return Poll::Pending,
             WhenDown::Wait => return Poll::Pending,
             WhenDown::Fail => Error::Down { address: address() }.into(),
             WhenDown::WaitFor(limit) => {
@@ -200,8 +211,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     ///
     /// From here on the handle may use the next link. In a whole `Conn` this counts for both directions.
     fn note_reported(&mut self, dir: &mut DirectionState, fault: &Fault) {
-        // A watch shows the break no later than the operation reports it.
-        self.conn_state.publish();
         self.last_reported = fault.generation;
         dir.clear();
         if self.link.get().is_some_and(|link| link.generation <= self.last_reported) {

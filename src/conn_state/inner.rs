@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -26,8 +27,12 @@ const REMEMBERED_FAULTS: usize = 16;
 pub(super) struct ConnStateInner<S> {
     /// The newest link's number, 0 before there is one.
     pub(super) generation: u64,
+    /// The status that the [`StatusCell`](crate::status::StatusCell) shows.
+    pub(super) shown: Status,
     /// When the newest link came up.
     since: Instant,
+    /// How long a link must live to be stable.
+    stable_after: Duration,
     /// The live link, for the handles that have not taken it yet.
     pub(super) link: Option<Link<S>>,
     /// The bytes that have passed over the newest link.
@@ -36,6 +41,8 @@ pub(super) struct ConnStateInner<S> {
     leftover: Option<Link<S>>,
     /// The newest generation that the reading handle took; `u64::MAX` once that handle was dropped.
     read_taken: u64,
+    /// Whether the reading handle waits for the program's first read, which may never come.
+    reads_later: bool,
     /// The newest breaks, in ascending order.
     faults: VecDeque<Arc<Fault>>,
     /// Set by `shutdown()`: the live link is the last one.
@@ -107,6 +114,8 @@ pub(crate) struct Claimant {
     pub(crate) direction: Direction,
     /// Whether the handle is one of two halves.
     pub(crate) is_half: bool,
+    /// The time now and the settle time, if the handle waits for a link that follows a short one to settle.
+    pub(crate) settles: Option<(Instant, Duration)>,
 }
 
 impl Claimant {
@@ -123,7 +132,7 @@ pub(super) struct Deferred<S> {
     handles: [Option<Waker>; 2],
     /// The actor, if a command is queued.
     actor: Option<Waker>,
-    /// Dropping a stream runs code of the program.
+    /// Dropping a stream runs code of the program, whose panic is caught.
     _discarded: Vec<Link<S>>,
     /// So does dropping an error of a stream.
     _forgotten: Option<Arc<Fault>>,
@@ -138,14 +147,17 @@ impl<S> Deferred<S> {
 
 impl<S> ConnStateInner<S> {
     /// No link yet.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(stable_after: Duration) -> Self {
         Self {
             generation: 0,
+            shown: Status::Connecting,
             since: Instant::now(),
+            stable_after,
             link: None,
             byte_count: Arc::default(),
             leftover: None,
             read_taken: 0,
+            reads_later: false,
             faults: VecDeque::new(),
             is_shutting_down: false,
             commands: VecDeque::new(),
@@ -178,6 +190,9 @@ impl<S> ConnStateInner<S> {
         self.since = Instant::now();
         self.byte_count = Arc::default();
         self.link = Some(Link { generation, stream, byte_count: Arc::clone(&self.byte_count) });
+        if self.reads_later {
+            self.discard_leftover();
+        }
         self.wake_handles = true;
     }
 
@@ -186,11 +201,14 @@ impl<S> ConnStateInner<S> {
     pub(super) fn break_link(&mut self, op: Op, cause: Cause) -> Arc<Fault> {
         let generation = self.generation;
         let (link, unacknowledged) = self.disconnect(matches!(cause, Cause::IdleTimeout(_)));
+        let lived = self.since.elapsed();
+        let is_short = lived < self.stable_after && !matches!(cause, Cause::Requested);
         let fault = Arc::new(Fault {
             generation,
             op,
             cause,
-            lived: self.since.elapsed(),
+            lived,
+            is_short,
             byte_count: Arc::clone(&self.byte_count),
             unacknowledged,
             is_last: self.is_shutting_down,
@@ -253,8 +271,29 @@ impl<S> ConnStateInner<S> {
         let taken = if is_owned && !claimant.is_half { self.link.take() } else { self.share() }?;
         if claimant.reads() {
             self.read_taken = self.read_taken.max(self.generation);
+            self.reads_later = false;
         }
         Some(taken)
+    }
+
+    /// The reading handle gives a link back until the program's first read.
+    pub(super) fn read_later(&mut self, link: Option<Link<S>>, is_live: bool) {
+        self.reads_later = true;
+        let Some(link) = link else { return };
+        let place = if is_live { &mut self.link } else { &mut self.leftover };
+        if link.generation == self.generation && place.is_none() {
+            *place = Some(link);
+        } else {
+            self.discarded.push(link);
+        }
+        self.read_taken = self.read_taken.min(self.generation.saturating_sub(1));
+    }
+
+    /// Whether this handle must not use the live link yet, as the link before it was short.
+    pub(super) fn has_to_settle(&self, claimant: Claimant) -> bool {
+        let Some((now, time)) = claimant.settles else { return false };
+        let was_short = self.faults.back().is_some_and(|fault| fault.is_short);
+        was_short && self.link.is_some() && self.since.checked_add(time).is_none_or(|until| now < until)
     }
 
     /// Another reference to the live link.
@@ -266,7 +305,11 @@ impl<S> ConnStateInner<S> {
 
     /// The broken link of this generation, if the reader never took it.
     pub(super) fn take_leftover(&mut self, claimant: Claimant, generation: u64) -> Option<Link<S>> {
-        if claimant.reads() { self.leftover.take_if(|link| link.generation == generation) } else { None }
+        if !claimant.reads() {
+            return None;
+        }
+        self.reads_later = false;
+        self.leftover.take_if(|link| link.generation == generation)
     }
 
     // ===== breaks =====
@@ -339,7 +382,6 @@ impl<S> ConnStateInner<S> {
 mod tests {
     use std::sync::{Weak, mpsc};
     use std::task::Context;
-    use std::time::Duration;
     use std::{error, fmt, io, thread};
 
     use super::*;
@@ -372,9 +414,9 @@ mod tests {
     fn error_of_a_forgotten_break_is_dropped_without_the_lock() {
         let (done, is_done) = mpsc::channel();
         thread::spawn(move || {
-            let conn_state = Arc::new(ConnState::new("a:1".to_owned()));
+            let conn_state = Arc::new(ConnState::new("a:1".to_owned(), Duration::ZERO));
             for generation in 1..=REMEMBERED_FAULTS as u64 + 1 {
-                conn_state.hand_over(generation, ()).unwrap();
+                conn_state.hand_over(generation, ());
                 let cause = || io::Error::other(LooksBack(Arc::downgrade(&conn_state))).into();
                 conn_state.record_break(generation, Op::Read, cause).unwrap();
                 // The actor has taken its command, and with it another reference to the break.

@@ -15,6 +15,11 @@
 //!
 //! Next: [`Socket::closing_cause`], which finds out why a closed socket is closed.
 
+#[cfg(target_os = "linux")]
+use std::os::fd::{AsFd, BorrowedFd};
+
+#[cfg(target_os = "linux")]
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::Interest;
 
 use super::Socket;
@@ -50,6 +55,12 @@ impl Socket {
         with_stream!(self, stream => is_closed_now(&**stream))
     }
 
+    /// Whether nothing can pass in either direction any more: after a reset, or a close by both sides. A system call.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        let is_hang_up = |stream| poll_events(stream).is_some_and(|events| events.contains(PollFlags::HUP));
+        with_stream!(self, stream => is_hang_up(stream.as_fd()))
+    }
+
     /// Waits until the peer's close or reset has arrived. Nothing else wakes it.
     pub(crate) async fn closed_by_peer(&self) {
         loop {
@@ -76,14 +87,20 @@ impl LastCheck {
 
 /// Asks the kernel whether the peer has closed.
 #[cfg(target_os = "linux")]
-pub(crate) fn is_closed_now(stream: &impl std::os::fd::AsFd) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
+pub(crate) fn is_closed_now(stream: &impl AsFd) -> bool {
+    // `POLLERR` alone means that the socket's error queue holds something, such as a time stamp.
+    let closed = PollFlags::RDHUP | PollFlags::HUP | PollFlags::NVAL;
+    poll_events(stream.as_fd()).is_some_and(|events| events.intersects(closed))
+}
+
+/// What poll(2) says about the end of a socket. `None`: nothing has happened.
+#[cfg(target_os = "linux")]
+fn poll_events(stream: BorrowedFd<'_>) -> Option<PollFlags> {
+    let mut fds = [PollFd::from_borrowed_fd(stream, PollFlags::RDHUP)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     // It fails only when the kernel is out of memory. Then nothing is known.
-    let has_answer = poll(&mut fds, Some(&at_once)).is_ok_and(|n| n > 0);
-    // `POLLERR` alone means that the socket's error queue holds something, such as a time stamp.
-    has_answer && fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::NVAL)
+    let count = poll(&mut fds, Some(&at_once)).ok()?;
+    (count > 0).then(|| fds[0].revents())
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -93,6 +110,11 @@ impl Socket {
     pub(crate) fn check_closed(&self, _last: &mut LastCheck) -> bool {
         let outcome = with_stream!(self, stream => stream.try_io(Interest::READABLE, || peek(&**stream)));
         is_end(outcome)
+    }
+
+    /// Not known here, so it is always possible.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        true
     }
 
     /// Never ready: here nothing can wait for a close without being woken by data. The next operation notices it.

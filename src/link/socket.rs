@@ -152,17 +152,22 @@ impl Socket {
         with_stream!(self, stream => peek(SockRef::from(&**stream))).is_ok_and(|n| n > 0)
     }
 
-    /// Why the peer has closed this socket. Takes the kernel's pending error, which the kernel returns only once.
-    pub(crate) fn closing_cause(&self) -> Cause {
-        let (pending, failed) = with_stream!(self, stream => {
-            (stream.take_error(), stream.try_io(Interest::ERROR, || Ok(())).is_ok())
-        });
-        match pending {
+    /// Why the peer has closed this socket, which the program may have shut down before. Takes the kernel's pending error,
+    /// which the kernel returns only once.
+    pub(crate) fn closing_cause(&self, is_shut_down: bool) -> Cause {
+        match with_stream!(self, stream => stream.take_error()) {
             Ok(Some(error)) | Err(error) => error.into(),
             // Another handle has taken the error and has not recorded the break yet.
-            Ok(None) if failed => io::Error::from(io::ErrorKind::ConnectionReset).into(),
+            Ok(None) if self.was_reset(is_shut_down) => io::Error::from(io::ErrorKind::ConnectionReset).into(),
             Ok(None) => Cause::PeerClosed,
         }
+    }
+
+    /// Whether the peer has reset this socket, as far as that can be known without its error.
+    fn was_reset(&self, is_shut_down: bool) -> bool {
+        let has_error_flag = with_stream!(self, stream => stream.try_io(Interest::ERROR, || Ok(())).is_ok());
+        // A peer that closes leaves our direction open.
+        has_error_flag || cfg!(target_os = "linux") && !is_shut_down && self.has_hung_up()
     }
 
     /// Shuts the writing side down, as `TcpStream`'s own `shutdown` does.

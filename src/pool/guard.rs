@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use super::CloseReason;
 use super::connection::Connection;
 use super::resource_inner::ResourceInner;
-use crate::io_error::is_try_again;
+use crate::io_error::{check_written, is_try_again};
 
 /// A connection that a pool has lent; made by [`Resource::get`](super::Resource::get).
 ///
@@ -164,7 +164,7 @@ impl<T: AsyncRead + Unpin + Send + 'static> AsyncRead for Guard<T> {
 impl<T: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Guard<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let outcome = ready!(Pin::new(&mut **this).poll_write(cx, bytes));
+        let outcome = check_written(ready!(Pin::new(&mut **this).poll_write(cx, bytes)), bytes.len());
         this.note_written(&outcome, bytes.is_empty());
         Poll::Ready(outcome)
     }
@@ -176,7 +176,9 @@ impl<T: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Guard<T> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let outcome = ready!(Pin::new(&mut **this).poll_write_vectored(cx, parts));
-        this.note_written(&outcome, parts.iter().all(|part| part.is_empty()));
+        let given = parts.iter().map(|part| part.len()).sum();
+        let outcome = check_written(outcome, given);
+        this.note_written(&outcome, given == 0);
         Poll::Ready(outcome)
     }
 

@@ -142,15 +142,14 @@ impl<W> Channels<W> {
         Some(self.last_id)
     }
 
-    /// Takes back one `listen`, unless a later call has replaced it.
-    pub(super) fn cancel(&mut self, channel: &str, id: ListenId) {
-        let Some((name, entry)) = self.find(channel) else { return };
-        if entry.subscription.as_ref().is_some_and(|subscription| subscription.id == id) {
-            entry.subscription = None;
-            self.mark_dirty(name);
-            // If the server never received it, nothing of it stays.
-            self.remove_if_unused(channel);
-        }
+    /// Takes back one `listen`, unless a later call has replaced it. Returns the call, if it was still waiting.
+    pub(super) fn cancel(&mut self, channel: &str, id: ListenId) -> Option<W> {
+        let (name, entry) = self.find(channel)?;
+        let subscription = entry.subscription.take_if(|subscription| subscription.id == id)?;
+        self.mark_dirty(name);
+        // If the server never received it, nothing of it stays.
+        self.remove_if_unused(channel);
+        subscription.waiter
     }
 
     /// Takes back the `listen` of a channel.
@@ -297,6 +296,16 @@ impl<W> Channels<W> {
             entry.subscription.is_some()
         });
         done
+    }
+
+    /// Every call that waits, of a listener that has ended.
+    pub(super) fn into_waiters(self) -> Vec<W> {
+        let mut waiters = self.unlisten_all_waiters;
+        for entry in self.entries.into_values() {
+            waiters.extend(entry.subscription.and_then(|subscription| subscription.waiter));
+            waiters.extend(entry.unlisten_waiters);
+        }
+        waiters
     }
 
     /// Whether there is a connection.

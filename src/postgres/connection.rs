@@ -18,7 +18,7 @@ use super::heartbeat::{Heartbeat, HeartbeatStep};
 use super::listener_shared::{ListenerShared, ListenerState, register_waker};
 use super::login::Login;
 use super::pending_queries::{PendingQueries, QueryKind};
-use super::reply::{UserQuery, acknowledge};
+use super::reply::{UserQuery, acknowledge, drop_quietly};
 use super::stream::SwapStream;
 use crate::Session;
 use crate::dial::BoxedStream;
@@ -134,6 +134,7 @@ impl ServerConnection {
         }
         for UserQuery { sql, reply } in user_queries {
             if reply.is_closed() {
+                drop_quietly(reply);
                 continue;
             }
             if sql.is_empty() {
@@ -235,7 +236,8 @@ impl ServerConnection {
     pub(super) fn terminate(self) {
         let Self { client, mut protocol, stream, pending, .. } = self;
         // Without a client and its queries, the protocol ends.
-        drop((client, pending));
+        drop(client);
+        pending.abandon();
         stream.stop_reading();
         let mut rounds = 0..BATCH;
         poll_once(poll_fn(|cx| {

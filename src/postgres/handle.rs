@@ -12,8 +12,8 @@ use tokio_postgres::SimpleQueryMessage;
 use super::Error;
 use super::channels::{ListenId, UnlistenOutcome};
 use super::end_reason::EndReason;
-use super::listener_shared::ListenerShared;
-use super::reply::{UserQuery, Waiter, acknowledge, reply};
+use super::listener_shared::{ListenerShared, ListenerState};
+use super::reply::{UserQuery, Waiter, acknowledge, drop_quietly, reply};
 use crate::{Status, StatusWatch};
 
 /// A handle on a [`Listener`](super::Listener) for other tasks; made by [`Listener::handle`](super::Listener::handle).
@@ -133,18 +133,10 @@ impl ListenerHandle {
     pub(super) async fn query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
         coop::consume_budget().await;
         let (sender, answer) = oneshot::channel();
-        let is_connected = self.shared.request(|state| {
-            let is_connected = state.is_connected();
-            if is_connected {
-                // Queries whose callers have gone need not be sent.
-                state.user_queries.retain(|query| !query.reply.is_closed());
-                state.user_queries.push_back(UserQuery { sql: sql.to_owned(), reply: sender });
-            }
-            is_connected
-        })?;
-        if !is_connected {
-            return Err(Error::Down);
-        }
+        let request = |state: &mut ListenerState| {
+            state.is_connected().then(|| state.user_queries.push(UserQuery { sql: sql.to_owned(), reply: sender }))
+        };
+        self.shared.request(request)?.ok_or(Error::Down)?.into_iter().for_each(drop_quietly);
         self.shared.wait_for_answer(answer).await
     }
 
@@ -192,7 +184,8 @@ struct CancelGuard<'a> {
 impl Drop for CancelGuard<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            let _ = self.handle.shared.request(|state| state.channels.cancel(self.channel, id));
+            // The way to this caller goes after the lock: the caller's waker may be dropped with it.
+            drop_quietly(self.handle.shared.request(|state| state.channels.cancel(self.channel, id)));
         }
     }
 }

@@ -5,22 +5,21 @@
 //!
 //! Next: [`receive`], where the reader takes a message.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard, OnceLock};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::channels::Channels;
 use super::end_reason::EndReason;
 use super::hooks::Hooks;
 use super::queue::MessageQueue;
-use super::reply::{UserQuery, Waiter};
+use super::reply::{UserQueries, Waiter, drop_quietly};
+use super::task_watch::{TaskPhase, TaskWatch};
 use super::{Error, Event, Notification};
 use crate::StatusWatch;
-use crate::panics::{ignore, wake};
+use crate::panics::wake;
 use crate::sync::Mutex;
 
 mod attempts;
@@ -36,7 +35,7 @@ pub(super) struct ListenerShared {
     /// How long an answer to a heartbeat or a `ping` may take.
     pub(super) ping_timeout: Duration,
     /// What the task is doing; [`close`](ListenerShared::close) waits for it.
-    task_phase: watch::Sender<TaskPhase>,
+    pub(super) task_watch: Arc<TaskWatch>,
     /// The status of the core connection.
     pub(super) core_status: OnceLock<StatusWatch>,
 }
@@ -48,7 +47,7 @@ pub(super) struct ListenerState {
     /// The messages for the reader.
     pub(super) queue: MessageQueue<Notification>,
     /// Queries that the task has not sent yet.
-    pub(super) user_queries: VecDeque<UserQuery>,
+    pub(super) user_queries: UserQueries,
     /// The number of the newest connection that was used.
     pub(super) generation: u64,
     /// The task still uses the last connection, so there must be no other.
@@ -69,24 +68,13 @@ pub(super) struct ListenerState {
     dial_waker: Option<Waker>,
 }
 
-/// What the task is doing, as far as a close has to wait for it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum TaskPhase {
-    /// It works; a close waits.
-    Working,
-    /// It runs a hook of the program, which may block. A close does not wait.
-    InHook,
-    /// It has ended.
-    Ended,
-}
-
 impl ListenerShared {
     /// The state of a listener that has not connected yet.
     pub(super) fn new(queue: MessageQueue<Notification>, hooks: Hooks, ping_timeout: Duration) -> Self {
         let state = ListenerState {
             channels: Channels::default(),
             queue,
-            user_queries: VecDeque::new(),
+            user_queries: UserQueries::default(),
             generation: 0,
             is_link_in_use: false,
             full_since: None,
@@ -97,13 +85,7 @@ impl ListenerShared {
             task_waker: None,
             dial_waker: None,
         };
-        Self {
-            state: Mutex::new(state),
-            hooks,
-            ping_timeout,
-            task_phase: watch::Sender::new(TaskPhase::Working),
-            core_status: OnceLock::new(),
-        }
+        Self { state: Mutex::new(state), hooks, ping_timeout, task_watch: Arc::default(), core_status: OnceLock::new() }
     }
 
     /// Locks the state. No other lock is taken while it is held.
@@ -121,33 +103,33 @@ impl ListenerShared {
             return;
         }
         let unread = is_close.then(|| state.queue.take_all());
-        state.end_reason = Some(reason);
-        let abandoned = (std::mem::take(&mut state.channels), std::mem::take(&mut state.user_queries), unread);
+        let replaced = state.end_reason.replace(reason);
+        let channels = std::mem::take(&mut state.channels);
+        let queries = std::mem::take(&mut state.user_queries);
         let woken = [state.reader_waker.take(), state.task_waker.take(), state.dial_waker.take()];
         drop(state);
-        // Dropping the senders wakes their callers. An unread cause may be an error of the program's own type.
-        ignore(|| drop(abandoned));
+        // Dropping the senders wakes their callers.
+        channels.into_waiters().into_iter().for_each(drop_quietly);
+        queries.into_iter().for_each(drop_quietly);
+        // An unread cause may be an error of the program's own type.
+        unread.into_iter().flatten().for_each(drop_quietly);
+        drop_quietly(replaced);
         woken.into_iter().flatten().for_each(wake);
     }
 
     /// Closes the listener, and waits until the task has ended or runs a hook.
     pub(super) async fn close(&self) {
         self.end(EndReason::Closed);
-        let _ = self.task_phase.subscribe().wait_for(|phase| *phase != TaskPhase::Working).await;
-    }
-
-    /// The task has ended, and with it every use of the socket.
-    pub(super) fn note_task_ended(&self) {
-        self.task_phase.send_replace(TaskPhase::Ended);
+        self.task_watch.ended_or_in_hook().await;
     }
 
     // ===== hooks =====
 
     /// Calls the hooks from the task.
     pub(super) fn report_from_task(&self, event: &Event, error: Option<&Arc<Error>>) {
-        self.task_phase.send_replace(TaskPhase::InHook);
+        self.task_watch.set(TaskPhase::InHook);
         self.report(event, error);
-        self.task_phase.send_replace(TaskPhase::Working);
+        self.task_watch.set(TaskPhase::Working);
     }
 
     /// Calls the logger.
@@ -176,7 +158,7 @@ impl ListenerState {
     }
 }
 
-/// Registers the task of `cx`, to be woken once.
+/// Registers a task of this crate, to be woken once. Its waker is tokio's own, so it may be cloned under the lock.
 pub(super) fn register_waker(waker: &mut Option<Waker>, cx: &Context<'_>) {
     if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
         *waker = Some(cx.waker().clone());

@@ -15,7 +15,7 @@ use super::Error;
 use super::cause::Cause;
 use super::channels::{ChannelCommand, quoted};
 use super::listener_shared::ListenerShared;
-use super::reply::{ReplySender, Waiter, acknowledge, reply};
+use super::reply::{ReplySender, Waiter, acknowledge, drop_quietly, reply};
 
 /// The queries in the order in which they were sent. The server answers in the same order.
 #[derive(Default)]
@@ -83,6 +83,11 @@ impl PendingQueries {
             }
         }
         None
+    }
+
+    /// Drops all of them, which wakes their callers: the listener has ended.
+    pub(super) fn abandon(self) {
+        self.0.into_iter().for_each(drop_quietly);
     }
 
     /// Ends all of them: the connection is lost, and there will be no answers.

@@ -11,6 +11,9 @@ use super::{Error, Message, WhenFull};
 /// How many markers may be in the queue when an attempt begins. Each loss adds two: 64 are the markers of 32 losses.
 const MAX_MARKERS: usize = 64;
 
+/// An empty queue keeps room for up to this many messages.
+const KEPT_CAPACITY: usize = 1024;
+
 /// The messages that the reader has not taken yet. `N` is a notification.
 pub(super) struct MessageQueue<N> {
     /// In the order in which the reader takes them.
@@ -97,6 +100,10 @@ impl<N> MessageQueue<N> {
             Item::Notification(_) => self.notifications -= 1,
             Item::Marker(Message::Dropped { .. }) => {}
             Item::Marker(_) => self.markers -= 1,
+        }
+        if self.items.is_empty() && self.items.capacity() > KEPT_CAPACITY {
+            // One long backlog must not hold the memory for ever.
+            self.items = VecDeque::new();
         }
         Some(item)
     }

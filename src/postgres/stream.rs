@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Notification;
 use super::decoder::{DecoderStep, NotificationDecoder};
 use crate::dial::BoxedStream;
-use crate::io_error::is_try_again;
+use crate::io_error::{check_written, is_try_again};
 use crate::sync::Mutex;
 
 /// A stream whose inner stream can be exchanged while the protocol goes on.
@@ -193,7 +193,10 @@ impl AsyncRead for SwapStream {
 impl AsyncWrite for SwapStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let state = &mut *self.lock();
-        let length = ready!(state.poll_writing(cx, |stream, cx| stream.poll_write(cx, bytes)))?;
+        let write = |stream: Pin<&mut BoxedStream>, cx: &mut Context<'_>| {
+            stream.poll_write(cx, bytes).map(|outcome| check_written(outcome, bytes.len()))
+        };
+        let length = ready!(state.poll_writing(cx, write))?;
         state.needs_flush = true;
         Poll::Ready(Ok(length))
     }

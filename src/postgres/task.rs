@@ -16,7 +16,8 @@ use super::connection::ServerConnection;
 use super::end_reason::EndReason;
 use super::listener_shared::{ListenerShared, register_waker};
 use super::login::{Login, PendingLogin};
-use super::reply::{acknowledge, reply};
+use super::reply::{acknowledge, drop_quietly, reply};
+use super::task_watch::{TaskPhase, TaskWatch};
 use crate::dial::BoxedStream;
 use crate::panics::{catch, ignore, wake};
 use crate::{Session, Sessions};
@@ -40,15 +41,18 @@ pub(super) struct ListenerTask {
 
 impl ListenerTask {
     /// Runs the task. However it ends, even if it is dropped before its first poll, the end is recorded.
-    pub(super) fn run(mut self) -> impl Future<Output = ()> + Send {
-        let guard = EndGuard(Arc::clone(&self.shared));
+    pub(super) fn run(self) -> impl Future<Output = ()> + Send {
+        let guard =
+            EndGuard { shared: Some(Arc::clone(&self.shared)), task_watch: Arc::clone(&self.shared.task_watch) };
         async move {
             let _guard = guard;
-            self.use_connections().await;
-            self.sessions.close().await;
-            drop(self.sessions);
-            if matches!(self.shared.lock().end_reason, Some(EndReason::Closed)) {
-                self.shared.report_from_task(&Event::Closed, None);
+            // Declared after the guard, and so dropped before it.
+            let mut task = self;
+            task.use_connections().await;
+            task.sessions.close().await;
+            drop(task.sessions);
+            if matches!(task.shared.lock().end_reason, Some(EndReason::Closed)) {
+                task.shared.report_from_task(&Event::Closed, None);
             }
         }
     }
@@ -132,7 +136,7 @@ impl ListenerTask {
         let error = Arc::new(cause.error());
         let mut state = self.shared.lock();
         state.full_since = None;
-        state.last_cause = Some(Arc::clone(&error));
+        let replaced = state.last_cause.replace(Arc::clone(&error));
         if !self.is_single {
             state.queue.push_lost(generation, Arc::clone(&error));
         }
@@ -140,6 +144,7 @@ impl ListenerTask {
         let user_queries = std::mem::take(&mut state.user_queries);
         let reader = state.reader_waker.take();
         drop(state);
+        drop_quietly(replaced);
         reader.into_iter().for_each(wake);
         acknowledge(done);
         for query in user_queries {
@@ -181,11 +186,59 @@ fn poll_connection(connection: &mut ServerConnection, cx: &mut Context<'_>) -> P
 }
 
 /// Records the end when the task ends. When the runtime shuts down, it drops the task.
-struct EndGuard(Arc<ListenerShared>);
+struct EndGuard {
+    /// `None` while the guard is dropped.
+    shared: Option<Arc<ListenerShared>>,
+    /// Where a close waits.
+    task_watch: Arc<TaskWatch>,
+}
 
 impl Drop for EndGuard {
     fn drop(&mut self) {
-        self.0.end(EndReason::RuntimeShutdown);
-        self.0.note_task_ended();
+        if let Some(shared) = self.shared.take() {
+            shared.end(EndReason::RuntimeShutdown);
+            // This drops the hooks, if nothing else has the listener any more.
+            drop_quietly(shared);
+        }
+        // The task owns nothing now, and no socket is in use.
+        self.task_watch.set(TaskPhase::Ended);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    use super::*;
+    use crate::postgres::WhenFull;
+    use crate::postgres::hooks::Hooks;
+    use crate::postgres::queue::MessageQueue;
+
+    /// Notes how many clones of a token there are when it is called.
+    struct CountsTokens(Arc<()>, AtomicUsize);
+
+    impl Wake for CountsTokens {
+        fn wake(self: Arc<Self>) {
+            self.1.store(Arc::strong_count(&self.0), Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn close_is_woken_when_the_task_has_released_the_hooks() {
+        let counts = Arc::new(CountsTokens(Arc::new(()), AtomicUsize::new(0)));
+        let token = Arc::clone(&counts.0);
+        let on_event: crate::hooks::Hook<Event> = Box::new(move |_| assert!(Arc::strong_count(&token) > 0));
+        let hooks = Hooks { on_event: Some(on_event), ..Hooks::default() };
+        let shared = Arc::new(ListenerShared::new(MessageQueue::new(1, WhenFull::Wait), hooks, Duration::MAX));
+        let task_watch = Arc::clone(&shared.task_watch);
+        let guard = EndGuard { shared: Some(shared), task_watch: Arc::clone(&task_watch) };
+        let mut waits = pin!(task_watch.ended_or_in_hook());
+        let waker = Waker::from(Arc::clone(&counts));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(guard);
+        assert_eq!(counts.1.load(Ordering::SeqCst), 1);
+        assert!(waits.poll(&mut Context::from_waker(&waker)).is_ready());
     }
 }

@@ -1,14 +1,16 @@
 //! The end of an acceptor: by a stop, or by itself.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
-use perconn::acceptor::{Acceptor, Error, Event};
+use perconn::acceptor::{Acceptor, Error, Event, Overflow};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::common::{LONG, client, close_among_clients, counter, echo, figures, local, poll_once, rest, served};
 use crate::support::in_time;
@@ -201,4 +203,70 @@ async fn closed_acceptor_serves_no_client_that_was_on_its_way() {
         })
         .await;
     }
+}
+
+/// Waits for the end of an acceptor and drops it, all within the call that wakes: no task of the acceptor can run in
+/// between.
+struct WaitsInItsWaker {
+    /// The wait, which owns the acceptor.
+    wait: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    /// The hook has a clone of it.
+    token: Arc<()>,
+    /// Gets the number of clones when the wait is over.
+    seen: mpsc::UnboundedSender<usize>,
+}
+
+impl Wake for WaitsInItsWaker {
+    fn wake(self: Arc<Self>) {
+        let Some(mut wait) = self.wait.lock().unwrap().take() else { return };
+        let waker = Arc::clone(&self).into();
+        match wait.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Pending => *self.wait.lock().unwrap() = Some(wait),
+            Poll::Ready(()) => {
+                drop(wait);
+                let _ = self.seen.send(Arc::strong_count(&self.token));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn closed_acceptor_that_is_dropped_has_dropped_its_hooks() {
+    for is_served in [false, true] {
+        let token = Arc::new(());
+        let hook_token = Arc::clone(&token);
+        let hook = move |_: &Event| assert!(Arc::strong_count(&hook_token) > 0);
+        let acceptor = Arc::new(local().on_event(hook).handler(echo).build().unwrap());
+        let stream = if is_served { Some(served(&acceptor).await) } else { None };
+        let (seen, mut counts) = mpsc::unbounded_channel();
+        let owned = Arc::clone(&acceptor);
+        let wait = Box::pin(async move { owned.closed().await.unwrap() });
+        Arc::new(WaitsInItsWaker { wait: Mutex::new(Some(wait)), token, seen }).wake();
+        let _ = poll_once(acceptor.stop(LONG)).await;
+        drop(acceptor);
+        assert_eq!(in_time("the end", counts.recv()).await, Some(1), "served: {is_served}");
+        drop(stream);
+    }
+}
+
+#[tokio::test]
+async fn client_that_is_being_refused_does_not_keep_the_handler_of_a_closed_acceptor() {
+    let token = Arc::new(());
+    let handler_token = Arc::clone(&token);
+    let acceptor = local()
+        .acceptors(1)
+        .overflow(Overflow::Refuse)
+        .handler(move |stream, peer| {
+            assert!(Arc::strong_count(&handler_token) > 0);
+            echo(stream, peer)
+        })
+        .build()
+        .unwrap();
+    let _first = served(&acceptor).await;
+    // It does not close, so that the acceptor waits for it for a second.
+    let _refused = client(&acceptor).await;
+    figures(&acceptor, "it is refused", |stats| stats.refused == 1).await;
+    in_time("stop", acceptor.stop(LONG)).await;
+    in_time("the end", acceptor.closed()).await.unwrap();
+    assert_eq!(Arc::strong_count(&token), 1);
 }

@@ -16,6 +16,7 @@ mod lines;
 #[cfg(unix)]
 mod listeners;
 mod overflow;
+mod panics;
 mod serving;
 mod stopping;
 #[path = "../support/mod.rs"]

@@ -134,3 +134,35 @@ async fn cancelled_jobs_leave_nothing_behind() {
     let mut next = spawn(conn.write_all(b"next"));
     assert!(next.poll().is_pending());
 }
+
+#[tokio::test]
+async fn large_job_that_was_cancelled_or_sent_leaves_nothing_behind() {
+    const LARGE: usize = 32 << 20;
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
+    let conn = conn.into_shared();
+    let large = vec![7; LARGE];
+    let mut buf = vec![0; 1 << 16];
+    let mut send_large = async |is_cancelled| {
+        let mut job = spawn(conn.write_all(&large));
+        assert!(job.poll().is_pending());
+        in_time("the first byte", peer.read_exact(&mut buf[..1])).await.unwrap();
+        let job = if is_cancelled { None } else { Some(job) };
+        for _ in 0..(LARGE - 1).div_ceil(buf.len()) - 1 {
+            in_time("a part", peer.read_exact(&mut buf)).await.unwrap();
+        }
+        in_time("the rest", peer.read_exact(&mut buf[..(LARGE - 1) % (1 << 16)])).await.unwrap();
+        if let Some(job) = job {
+            in_time("the large job", job).await.unwrap();
+        }
+        in_time("a small job", conn.write_all(b"small")).await.unwrap();
+        in_time("the small job", peer.read_exact(&mut buf[..5])).await.unwrap();
+    };
+    send_large(true).await;
+    let before = live_bytes();
+    for is_cancelled in [true, false] {
+        send_large(is_cancelled).await;
+        let more = live_bytes() - before;
+        assert!(more < 10_000, "{more} bytes more than before");
+    }
+}

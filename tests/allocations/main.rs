@@ -9,6 +9,7 @@
 
 mod growth;
 mod live_link;
+mod long_messages;
 #[path = "../support/mod.rs"]
 mod support;
 

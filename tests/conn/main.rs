@@ -24,6 +24,7 @@ mod writes_after_close;
 // The handles.
 mod auto_traits;
 mod like_tcp_stream;
+mod resets;
 mod shared;
 mod split;
 

@@ -3,6 +3,7 @@
 
 mod blocked_threads;
 mod close;
+mod foreign_panics;
 mod giving_up;
 mod panics;
 mod runtime_shutdown;

@@ -5,7 +5,9 @@
 
 mod beside_a_reader;
 mod closing;
+mod held_futures;
 mod jobs;
+mod lost_links;
 mod outages;
 mod panicking_callers;
 mod reads;

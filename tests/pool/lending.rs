@@ -258,3 +258,52 @@ async fn connection_that_took_no_byte_of_a_write_is_not_used_again() {
         assert_eq!(pool.stats().idle, 0);
     }
 }
+
+/// A stream that says it has taken more than it was given.
+struct TakesTooMuch(tokio::io::DuplexStream);
+
+impl AsyncRead for TakesTooMuch {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for TakesTooMuch {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len() + 1))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn stream_that_takes_more_than_it_was_given_fails_with_both_numbers_and_is_closed() {
+    let reasons = CloseReasons::default();
+    let pool = reasons.watch(Pool::builder(1));
+    let dialer = perconn::dial_fn(async || {
+        let (stream, peer) = tokio::io::duplex(64);
+        std::mem::forget(peer);
+        Ok(TakesTooMuch(stream))
+    });
+    let resource = pool.resource_with("a liar", dialer).unwrap();
+    for is_vectored in [false, true] {
+        let mut conn = in_time("get", resource.get()).await.unwrap();
+        let written = if is_vectored {
+            conn.write_vectored(&[io::IoSlice::new(b"hello")]).await
+        } else {
+            conn.write(b"hello").await
+        };
+        let error = written.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains("6 bytes of the 5"), "{error}");
+        drop(conn);
+        assert_eq!(pool.stats().idle, 0);
+    }
+    assert_eq!(reasons.list(), [CloseReason::Failed, CloseReason::Failed]);
+}

@@ -26,6 +26,8 @@ enum StreamFault {
     Panic,
     /// The next write fails.
     FailOnce(io::ErrorKind),
+    /// A write says that it has taken more than it was given.
+    TakeTooMuch,
     /// All writes fail.
     Fail(io::ErrorKind),
 }
@@ -53,6 +55,7 @@ impl AsyncWrite for FaultyStream {
                 *self.1.lock().unwrap() = StreamFault::None;
                 Poll::Ready(Err(kind.into()))
             }
+            StreamFault::TakeTooMuch => Poll::Ready(Ok(bytes.len() + 1)),
             StreamFault::Fail(kind) => Poll::Ready(Err(kind.into())),
             StreamFault::None | StreamFault::Panic => Pin::new(&mut self.0).poll_write(cx, bytes),
         }
@@ -154,5 +157,17 @@ fn everything_that_has_arrived_is_read_although_writes_fail() {
         let Message::Lost { cause, .. } = next(&mut listener).await else { panic!("expected a loss") };
         assert_eq!(cause.code().unwrap().code(), "57P01");
         assert!(in_time("the ping", pinging).await.unwrap().is_err());
+    });
+}
+
+#[test]
+fn stream_that_takes_more_than_it_was_given_fails_the_login_with_both_numbers() {
+    on_one_and_two_threads(async || {
+        let scripted = ScriptedServer::start().await;
+        let (builder, fault) = faulty(&scripted);
+        *fault.lock().unwrap() = StreamFault::TakeTooMuch;
+        let error = in_time("connect", builder.connect()).await.unwrap_err();
+        let text = error.with_causes().to_string();
+        assert!(text.contains("the stream says that it has taken ") && text.contains(" that it was given"), "{text}");
     });
 }

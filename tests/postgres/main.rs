@@ -35,6 +35,7 @@ mod hooks;
 mod listening;
 mod losses;
 mod one_connection;
+mod panics;
 mod partition;
 mod queue;
 mod races;

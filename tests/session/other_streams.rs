@@ -2,8 +2,10 @@
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
+use futures_util::FutureExt;
 use perconn::Sessions;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
@@ -46,7 +48,7 @@ async fn close_closes_from_its_first_poll_on_and_keeps_nothing_alive_before() {
     let mut sessions = Sessions::new(conn);
     let session = in_time("the first session", sessions.next()).await.unwrap();
     let mut peer = in_time("the peer", peers.recv()).await.unwrap();
-    let _ = futures_util::FutureExt::now_or_never(sessions.close());
+    let _ = sessions.close().now_or_never();
     assert_eq!(in_time("the peer sees the end", peer.read(&mut [0; 4])).await.unwrap(), 0);
     drop(session);
 
@@ -153,5 +155,76 @@ async fn what_had_arrived_is_read_from_streams_that_are_not_sockets() {
             let _ = in_time("read", session.read_to_end(&mut bytes)).await;
             assert_eq!(bytes, b"go away");
         }
+    }
+}
+
+/// A stream that does something when it is dropped.
+struct ActsOnDrop(DuplexStream, Option<Box<dyn FnOnce() + Send>>);
+
+impl Drop for ActsOnDrop {
+    fn drop(&mut self) {
+        self.1.take().into_iter().for_each(|act| act());
+    }
+}
+
+impl AsyncRead for ActsOnDrop {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ActsOnDrop {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The stream closes the sessions when it is dropped, which takes their lock.
+async fn close_in_a_drop() {
+    type Close = Pin<Box<dyn Future<Output = ()> + Send>>;
+    let close: Arc<Mutex<Option<Close>>> = Arc::default();
+    let (sender, _peers) = mpsc::unbounded_channel();
+    let dialer = perconn::dial_fn({
+        let close = Arc::clone(&close);
+        move || {
+            let (near, far) = tokio::io::duplex(64);
+            sender.send(far).unwrap();
+            let close = Arc::clone(&close);
+            let act = move || {
+                let close = close.lock().unwrap().take();
+                close.and_then(FutureExt::now_or_never);
+            };
+            std::future::ready(Ok(ActsOnDrop(near, Some(Box::new(act)))))
+        }
+    });
+    let builder = support::quick(perconn::Conn::builder("memory").dialer(dialer));
+    let mut conn = in_time("connect", builder.connect()).await.unwrap();
+    // So both directions use the link that then breaks.
+    conn.write_all(b"?").await.unwrap();
+    conn.break_link(conn.generation());
+    let mut sessions = Sessions::new(conn);
+    *close.lock().unwrap() = Some(Box::pin(sessions.close()));
+    assert!(in_time("the next session", sessions.next()).await.is_err());
+    assert!(close.lock().unwrap().is_none());
+}
+
+#[test]
+fn link_that_next_passes_over_is_dropped_without_the_lock() {
+    let (sender, is_done) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(close_in_a_drop());
+        sender.send(()).unwrap();
+    });
+    match is_done.recv_timeout(support::HANG_LIMIT) {
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("the thread is blocked"),
+        _ => thread.join().unwrap(),
     }
 }

@@ -131,8 +131,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a place in the queue that nobody is called to",
         file: "src/conn/shared/queue.rs",
-        original: "wakers.extend(self.jobs.iter_mut().skip(self.admitted).take(free).filter_map(|job| job.waker.take()));",
-        broken: "let _ = (free, wakers);",
+        original: "deferred.wakers.extend(self.jobs.iter_mut().skip(self.admitted).take(free).filter_map(|job| job.waker.take()));",
+        broken: "let _ = (free, deferred);",
     },
     Mutant {
         name: "a job that is withdrawn and sent all the same",
@@ -141,10 +141,10 @@ const MUTANTS: &[Mutant] = &[
         broken: "let _ = start;",
     },
     Mutant {
-        name: "a large job that is cancelled and leaves no trace",
+        name: "a large job that begins anew after a pause",
         file: "src/conn/shared/queue.rs",
-        original: "} else if job.storage == Storage::Large {",
-        broken: "} else if job.storage == Storage::Large && (bytes.is_empty() || !IS_ON) {",
+        original: "bytes.slice(self.written - start..)",
+        broken: "bytes.slice((self.written - start).min(0)..)",
     },
     Mutant {
         name: "an abandon that breaks a live link that the handle has not used",

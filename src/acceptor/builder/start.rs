@@ -9,6 +9,9 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::{AcceptorBuilder, HandlerKind};
+use crate::acceptor::alive::Alive;
+#[cfg(feature = "tls")]
+use crate::acceptor::alive::hold;
 use crate::acceptor::capacity::Capacity;
 use crate::acceptor::registry::Registry;
 use crate::acceptor::service::{Handler, Service};
@@ -75,17 +78,19 @@ impl AcceptorBuilder {
         // Tokio panics if the runtime has no I/O.
         let opened = catch(|| self.listen.open(self.backlog));
         let (listener, local_addr) = opened.map_err(|_| no_runtime())??;
-        let registry = Registry::new(Settings {
+        let alive = Alive::new();
+        let settings = Settings {
             acceptors: self.acceptors,
             overflow: self.overflow,
             first_byte_timeout,
             idle_timeout,
             min_rate: self.min_rate,
             hooks: self.hooks,
-        });
+        };
+        let registry = Registry::new(settings, &alive);
         let service = Arc::new(Service {
             handler,
-            refusal: self.refusal,
+            refusal: self.refusal.into(),
             refusals: Service::refusals(),
             nodelay: self.nodelay,
             #[cfg(feature = "tls")]
@@ -93,9 +98,10 @@ impl AcceptorBuilder {
         });
         #[cfg(feature = "tls")]
         if let (Some(watcher), Some(handshaker)) = (watcher, &tls) {
-            runtime.spawn(watcher.run(Arc::downgrade(&registry), Arc::clone(handshaker)));
+            let watch = watcher.run(Arc::downgrade(&registry), Arc::clone(handshaker));
+            runtime.spawn(hold(Arc::clone(&alive), watch));
         }
-        runtime.spawn(accept_loop::run(listener, Arc::clone(&registry), service));
+        runtime.spawn(accept_loop::run(listener, Arc::clone(&registry), service, alive));
         Ok(Acceptor {
             registry,
             local_addr,

@@ -42,9 +42,9 @@ impl LineReader {
             self.buffer.drain(..self.start);
             self.searched -= self.start;
             self.start = 0;
-            if self.buffer.is_empty() && self.buffer.capacity() > 2 * CHUNK {
-                // One long line must not hold the memory for ever.
-                self.buffer = Vec::new();
+            if self.buffer.len() <= CHUNK {
+                // One long line must not hold the memory for ever, whether or not another one has begun.
+                self.buffer.shrink_to(2 * CHUNK);
             }
             self.buffer.reserve(CHUNK);
             if self.half.read_buf(&mut self.buffer).await? == 0 {

@@ -8,91 +8,58 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::queue::NextWrite;
 use super::write_permit::WritePermit;
 use super::writer::{CONTENTION_ROUNDS, Writer};
 use crate::{Error, Op, WhenDown};
 
-/// Why [`WritePermit::drive`] has returned.
-pub(super) enum Stopped {
-    /// There is nothing to write, or there is no link any more.
-    Idle,
-    /// The next job's caller has to write its bytes itself.
-    CallersTurn,
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WritePermit<S> {
-    /// Writes the bytes of the only caller, as far as the link takes them now. Returns how many the stream has taken.
+    /// Writes the bytes of the only caller as far as the link takes them now. Returns how many the stream has taken.
     ///
-    /// Fails only if a break cut the job, or if the job must not wait for a link. A break before the first byte does
-    /// not concern it: the loop goes on with the next link.
-    pub(super) fn write_direct(&mut self, writer: &Writer<S>, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<usize> {
-        let mut written = 0;
-        while written < bytes.len() || self.is_unflushed {
-            let outcome = if self.is_unflushed {
-                Pin::new(&mut self.half).poll_flush(cx).map_ok(|()| 0)
-            } else {
-                Pin::new(&mut self.half).poll_write(cx, &bytes[written..])
-            };
-            match outcome {
-                Poll::Pending => break,
-                Poll::Ready(Ok(n)) => {
-                    written += n;
-                    self.is_unflushed = !self.is_unflushed && !writer.is_socket;
+    /// The job is done if these are all and nothing is unflushed. Otherwise it goes on in the queue. Fails only if a
+    /// break cut the job, or if there will be no further link.
+    #[inline]
+    pub(super) fn write_direct(&mut self, is_socket: bool, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<usize> {
+        let written = match Pin::new(&mut self.half).poll_write(cx, bytes) {
+            Poll::Ready(Ok(written)) => written,
+            Poll::Pending => return Ok(0),
+            Poll::Ready(Err(error)) => return no_byte_was_taken(error),
+        };
+        self.is_unflushed = !is_socket;
+        if self.is_unflushed && written == bytes.len() {
+            match Pin::new(&mut self.half).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.is_unflushed = false,
+                // "Call again": the task does.
+                Poll::Ready(Err(error)) if Error::of(&error).is_none() => {}
+                Poll::Ready(Err(error)) => {
+                    self.is_unflushed = false;
+                    return Err(error);
                 }
-                Poll::Ready(Err(error)) => match Error::of(&error) {
-                    Some(Error::IoError { .. }) => {
-                        self.is_unflushed = false;
-                        // A break concerns this job only if one of its bytes was on the link.
-                        if written > 0 {
-                            return Err(error);
-                        }
-                        writer.check_link()?;
-                    }
-                    // The stream means "call again". The task does.
-                    None => break,
-                    Some(_) => return Err(error),
-                },
+                Poll::Pending => {}
             }
         }
         Ok(written)
     }
 
-    /// Writes what is queued. A caller with a job of its `own` (its number and bytes) writes only that job.
+    /// Writes what is queued.
     ///
-    /// Pending while the link takes nothing or is down: the waker is stored then. Ready when the owner should return
-    /// the permit. The outcome of each job is in the queue.
-    pub(super) fn drive(
-        &mut self,
-        writer: &Writer<S>,
-        own: Option<(u64, &[u8])>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Stopped> {
+    /// Pending while the link takes nothing or is down: the waker is stored then. Ready when there is nothing to write, or
+    /// no link any more. The outcome of each job is in the queue.
+    pub(super) fn drive(&mut self, writer: &Writer<S>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let outcome = if self.is_unflushed {
                 Pin::new(&mut self.half).poll_flush(cx).map_ok(|()| 0)
             } else {
-                if self.next_write == NextWrite::Nothing {
-                    let mut state = writer.lock();
-                    if own.is_some_and(|(number, _)| !state.queue.is_callers_turn(number)) {
-                        return Poll::Ready(Stopped::Idle);
-                    }
-                    self.next_write = state.queue.take(&mut self.buffer);
-                    self.offset = 0;
+                if self.batch.rest().is_empty() {
+                    self.batch.clear();
+                    writer.lock().queue.take(&mut self.batch);
                 }
-                let bytes = match (self.next_write, own) {
-                    (NextWrite::Buffer, _) => &self.buffer[self.offset..],
-                    (NextWrite::Caller { number, written }, Some((own, bytes))) if number == own => &bytes[written..],
-                    (NextWrite::Caller { .. }, _) => {
-                        self.next_write = NextWrite::Nothing;
-                        return Poll::Ready(Stopped::CallersTurn);
-                    }
-                    (NextWrite::Nothing, _) => return Poll::Ready(Stopped::Idle),
-                };
-                let length = bytes.len();
-                let outcome = Pin::new(&mut self.half).poll_write(cx, bytes);
+                if self.batch.rest().is_empty() {
+                    self.deferred.shrink();
+                    return Poll::Ready(());
+                }
+                let outcome = Pin::new(&mut self.half).poll_write(cx, self.batch.rest());
                 if let Poll::Ready(Ok(n)) = outcome {
-                    self.advance(n, n == length);
+                    self.batch.advance(n);
                 }
                 outcome
             };
@@ -103,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WritePermit<S> {
                     Some(Error::IoError { generation, op, .. }) => self.on_break(writer, *generation, *op),
                     Some(_) => {
                         self.on_end(writer);
-                        return Poll::Ready(Stopped::Idle);
+                        return Poll::Ready(());
                     }
                     // The stream means "call again".
                     None => {
@@ -122,33 +89,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WritePermit<S> {
         let mut state = writer.lock();
         state.queue.add_written(n);
         if is_flushed {
-            match state.queue.flushed(&mut self.wakers) {
+            match state.queue.flushed(self.half.used(), &mut self.deferred) {
                 0 => {}
                 1 => state.contention = state.contention.saturating_sub(1),
                 _ => state.contention = CONTENTION_ROUNDS,
             }
         }
-        writer.unlock(state, self.wakers.drain(..));
+        writer.unlock(state, &mut self.deferred);
     }
 
     /// The link takes nothing now, or there is none. In an outage, applies the program's `when_down` once.
-    fn on_pending(&mut self, writer: &Writer<S>) -> Poll<Stopped> {
+    fn on_pending(&mut self, writer: &Writer<S>) -> Poll<()> {
         let (is_up, generation) = (writer.is_up(), writer.context.conn_state.generation());
         let mut state = writer.lock();
         if !self.is_unflushed {
             // Put back, so that jobs can be cancelled meanwhile.
-            self.drop_written();
-            state.queue.put_back(&mut self.buffer);
+            state.queue.put_back(&mut self.batch);
         }
         // A break that cut a job in two, or the flush of one, is reported first, at the next poll.
         let is_down = !is_up && !self.is_unflushed && !state.queue.is_any_partly_written();
         let is_new_outage = is_down && std::mem::replace(&mut self.applied_after, generation) != generation;
         let all_fail = is_down && writer.context.when_down == WhenDown::Fail;
         if is_new_outage || all_fail {
-            writer.apply_when_down(&mut state, &mut self.wakers);
+            writer.apply_when_down(&mut state, &mut self.deferred);
         }
-        writer.unlock(state, self.wakers.drain(..));
-        if all_fail { Poll::Ready(Stopped::Idle) } else { Poll::Pending }
+        writer.unlock(state, &mut self.deferred);
+        if all_fail { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// The link has broken: the jobs that the break cut fail, the others wait for the next link.
@@ -156,26 +122,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WritePermit<S> {
         let conn_state = &writer.context.conn_state;
         let fault = conn_state.fault(generation, op);
         let is_up = writer.is_up();
-        self.drop_written();
         self.is_unflushed = false;
         let mut state = writer.lock();
         let failure = || fault.error(op, &conn_state.address).into();
-        state.queue.fail_partly_written(&mut self.buffer, failure, &mut self.wakers);
+        state.queue.fail_partly_written(&mut self.batch, failure, &mut self.deferred);
         // The next link may be up already.
         if !is_up {
             self.applied_after = conn_state.generation();
-            writer.apply_when_down(&mut state, &mut self.wakers);
+            writer.apply_when_down(&mut state, &mut self.deferred);
         }
-        writer.unlock(state, self.wakers.drain(..));
+        writer.unlock(state, &mut self.deferred);
     }
 
     /// The connection has ended: no job is sent any more.
     fn on_end(&mut self, writer: &Writer<S>) {
-        self.buffer.clear();
-        (self.offset, self.next_write) = (0, NextWrite::Nothing);
+        self.batch.clear();
         let mut state = writer.lock();
         state.is_closing = true;
-        state.queue.close(&mut self.wakers);
-        writer.unlock(state, self.wakers.drain(..));
+        state.queue.close(&mut self.deferred);
+        writer.unlock(state, &mut self.deferred);
+    }
+}
+
+/// What a failed write of a job's first bytes means for the job.
+///
+/// A break does not concern it: it goes on with the next link, in the queue. So it does if the stream means "call again".
+#[cold]
+fn no_byte_was_taken(error: io::Error) -> io::Result<usize> {
+    match Error::of(&error) {
+        Some(Error::IoError { .. }) | None => Ok(0),
+        Some(_) => Err(error),
     }
 }

@@ -1,26 +1,74 @@
 //! The queue of jobs: the order of their bytes, and the outcome of each. It does no I/O.
 //!
 //! Jobs are queued in the order in which their callers came. The first ones, up to the queue's capacity, are
-//! *admitted*. An admitted job's bytes are in the queue's buffer, one job after the other. If there are many of them,
-//! their caller keeps them and writes them itself. The other jobs wait to be admitted.
+//! *admitted*: the queue has their bytes. Those of small jobs are in its buffer, one job after the other; a large job
+//! has its own. The other jobs wait to be admitted.
 //!
-//! A writer *takes* everything in the buffer at once. It reports how many bytes the stream has taken and, later, that
-//! the kernel has them. A job is done when that includes its last byte. When a link breaks, the job that the break
-//! cut in two fails, and so does a job that was taken and not flushed. The jobs after it go back into the buffer, to
-//! be sent whole on the next link.
+//! A writer *takes* a batch: all small jobs up to the next large one, or one large job. It reports how many bytes the
+//! stream has taken and, later, that the kernel has them. A job is done when that includes its last byte. When a link
+//! breaks, the job that the break cut in two fails, and so does a job that was taken and not flushed. The jobs after it
+//! go back into the buffer, to be sent whole on the next link.
 //!
 //! A job's number never changes, so its caller finds the outcome by it. The bytes in the buffer always belong to a
 //! run of admitted jobs in order; all positions follow from the jobs' lengths.
 //!
 //! Next: [`job`], a single job.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
 
-use self::job::{Job, Storage};
-pub(super) use self::job::{NextWrite, Outcome};
+use bytes::Bytes;
 
+pub(super) use self::batch::Batch;
+use self::batch::KEPT;
+use self::job::{Job, Storage};
+pub(super) use self::job::{Outcome, Payload, Rest};
+
+use crate::panics::{ignore, wake};
+
+mod batch;
 mod job;
+#[cfg(test)]
+mod tests;
+
+/// How many links are remembered with the jobs that they carried, for callers that fetch their outcomes late.
+const REMEMBERED_LINKS: usize = 16;
+
+/// The memory of so many jobs is kept.
+const KEPT_JOBS: usize = 64;
+
+/// What a change of the queue leaves to do when the lock is released: wakers and bytes may be the program's own types.
+#[derive(Default)]
+pub(super) struct Deferred {
+    /// The tasks to wake.
+    wakers: Vec<Waker>,
+    /// The bytes to drop.
+    bytes: Vec<Bytes>,
+}
+
+impl Deferred {
+    /// A job has left the queue.
+    fn add(&mut self, job: Job) {
+        self.wakers.extend(job.waker);
+        if let Storage::Apart(bytes, _) = job.storage {
+            self.bytes.push(bytes);
+        }
+    }
+
+    /// Wakes and drops. The memory is kept for the next time.
+    #[inline]
+    pub(super) fn run(&mut self) {
+        self.wakers.drain(..).for_each(wake);
+        self.bytes.drain(..).for_each(|bytes| ignore(|| drop(bytes)));
+    }
+
+    /// Gives the memory of a crowd back.
+    pub(super) fn shrink(&mut self) {
+        if self.wakers.capacity() > KEPT_JOBS {
+            *self = Self::default();
+        }
+    }
+}
 
 /// The jobs of one connection. `F` says why a job has failed.
 pub(super) struct Queue<F> {
@@ -39,10 +87,12 @@ pub(super) struct Queue<F> {
     /// How many bytes, from the beginning of the first job on, the stream has taken and no flush has confirmed. On a
     /// socket they need no flush and belong to the first job. On another stream they may belong to several jobs.
     written: usize,
-    /// The bytes of admitted jobs that no writer has taken.
+    /// The bytes of small admitted jobs that no writer has taken.
     bytes: Vec<u8>,
-    /// Failures that their callers have not fetched yet.
-    failed: Vec<(u64, F)>,
+    /// Failures that their callers have not fetched yet, by the numbers of the jobs.
+    failed: BTreeMap<u64, F>,
+    /// The first job that was done on a link, and that link's generation; the newest is the last.
+    links: VecDeque<(u64, u64)>,
     /// Jobs from this number on are not sent, because the queue was closed. `u64::MAX` while it is open.
     closed_from: u64,
 }
@@ -59,7 +109,8 @@ impl<F> Queue<F> {
             taken: 0,
             written: 0,
             bytes: Vec::new(),
-            failed: Vec::new(),
+            failed: BTreeMap::new(),
+            links: VecDeque::new(),
             closed_from: u64::MAX,
         }
     }
@@ -77,7 +128,7 @@ impl<F> Queue<F> {
     }
 
     /// The number of the first job that is not done.
-    pub(super) fn first_number(&self) -> u64 {
+    fn first_number(&self) -> u64 {
         self.jobs.front().map_or(self.next_number, |job| job.number)
     }
 
@@ -91,18 +142,16 @@ impl<F> Queue<F> {
         self.written > 0
     }
 
-    /// Whether this job is the first one, and its caller has to write it.
-    pub(super) fn is_callers_turn(&self, number: u64) -> bool {
-        self.jobs.front().is_some_and(|job| job.number == number && job.storage == Storage::Large)
+    /// Whether this job waits to be admitted, and is the next.
+    ///
+    /// That stays so until it is admitted, cancelled or the queue is closed: no other job goes before it.
+    pub(super) fn can_admit(&self, number: u64) -> bool {
+        self.is_queued(number) && self.has_room() && self.index(number) == self.admitted
     }
 
     /// Whether this job can still be kept from being sent.
     pub(super) fn can_cancel(&self, number: u64) -> bool {
-        if !self.is_queued(number) || self.is_partly_written(number) {
-            return false;
-        }
-        let index = self.index(number);
-        index >= self.taken || self.jobs[index].storage == Storage::Large
+        self.is_queued(number) && !self.is_partly_written(number) && self.index(number) >= self.taken
     }
 
     /// Whether this job is still in the queue. It must have been queued before.
@@ -137,16 +186,25 @@ impl<F> Queue<F> {
 
     /// Queues a direct write at the front, because the stream has taken only its first `written` bytes. Returns the
     /// job's number, or `None` if the queue was closed.
-    pub(super) fn push_direct_write(&mut self, bytes: &[u8], written: usize, waker: &Waker) -> Option<u64> {
+    pub(super) fn push_direct_write(
+        &mut self,
+        length: usize,
+        written: usize,
+        rest: Rest<'_>,
+        waker: Waker,
+    ) -> Option<u64> {
         if self.closed_from < u64::MAX {
             return None;
         }
-        let storage = Storage::of(bytes);
-        if storage == Storage::Copied {
-            self.bytes.splice(..0, bytes[written..].iter().copied());
-        }
-        let (number, waker) = (self.direct_number, Some(waker.clone()));
-        self.jobs.push_front(Job { number, length: bytes.len(), storage, has_caller: true, waker });
+        let storage = match rest {
+            Rest::Small(bytes) => {
+                self.bytes.splice(..0, bytes.iter().copied());
+                Storage::Buffer
+            }
+            Rest::Large(bytes) => Storage::Apart(bytes, written),
+        };
+        let number = self.direct_number;
+        self.jobs.push_front(Job { number, length, storage, has_caller: true, waker: Some(waker) });
         self.admitted += 1;
         self.written = written;
         Some(number)
@@ -160,37 +218,29 @@ impl<F> Queue<F> {
         number
     }
 
-    /// Admits a job if there is room and all jobs before it are admitted. Returns whether it is admitted, now or
-    /// before.
-    pub(super) fn admit(&mut self, number: u64, bytes: &[u8], wakers: &mut Vec<Waker>) -> bool {
+    /// Admits a job, which must be [the next](Self::can_admit).
+    pub(super) fn admit(&mut self, number: u64, bytes: Rest<'_>, deferred: &mut Deferred) {
         let index = self.index(number);
-        if index < self.admitted {
-            return true;
-        }
-        if index > self.admitted || !self.has_room() {
-            return false;
-        }
-        self.jobs[index].storage = Storage::of(bytes);
-        if self.jobs[index].storage == Storage::Copied {
-            self.bytes.extend_from_slice(bytes);
-        }
+        debug_assert!(index == self.admitted && self.has_room(), "job {number} is not the next");
+        self.jobs[index].storage = match bytes {
+            Rest::Small(bytes) => {
+                self.bytes.extend_from_slice(bytes);
+                Storage::Buffer
+            }
+            Rest::Large(bytes) => Storage::Apart(bytes, 0),
+        };
         self.admitted += 1;
         // The next job may have been polled too early.
         if self.has_room() {
-            wakers.extend(self.jobs.get_mut(self.admitted).and_then(|job| job.waker.take()));
+            deferred.wakers.extend(self.jobs.get_mut(self.admitted).and_then(|job| job.waker.take()));
         }
-        true
     }
 
-    /// Sets the waker for when this job is done, fails, can be admitted, or has its turn. Returns the waker that it
+    /// Sets the waker for when this job is done, fails or can be admitted. Returns the waker that it
     /// replaces, to be dropped without the lock.
-    pub(super) fn set_waker(&mut self, number: u64, waker: &Waker) -> Option<Waker> {
+    pub(super) fn set_waker(&mut self, number: u64, waker: Waker) -> Option<Waker> {
         let index = self.index(number);
-        let current = &mut self.jobs[index].waker;
-        match current {
-            Some(current) if current.will_wake(waker) => None,
-            _ => current.replace(waker.clone()),
-        }
+        self.jobs[index].waker.replace(waker)
     }
 
     /// What became of a job. A failure is returned once.
@@ -202,15 +252,16 @@ impl<F> Queue<F> {
         if number >= self.closed_from {
             return Outcome::Closed;
         }
-        match self.failed.iter().position(|(failed, _)| *failed == number) {
-            Some(index) => Outcome::Failed(self.failed.swap_remove(index).1),
-            None => Outcome::Done,
+        if let Some(failure) = self.failed.remove(&number) {
+            return Outcome::Failed(failure);
         }
+        let link = self.links.iter().rev().find(|(first, _)| *first <= number);
+        Outcome::Done { generation: link.map_or(0, |(_, generation)| *generation) }
     }
 
-    /// Cancels a job whose caller has gone; `bytes` are the job's. A job that is partly written, or taken by a
-    /// writer, is sent to its end. Returns the outcome if there is one already, to be dropped without the lock.
-    pub(super) fn cancel(&mut self, number: u64, bytes: &[u8], wakers: &mut Vec<Waker>) -> Outcome<F> {
+    /// Cancels a job whose caller has gone. A job that is partly written, or taken by a writer, is sent to its end.
+    /// Returns the outcome if there is one already, to be dropped without the lock.
+    pub(super) fn cancel(&mut self, number: u64, deferred: &mut Deferred) -> Outcome<F> {
         let outcome = self.outcome(number);
         if !matches!(outcome, Outcome::Pending) {
             return outcome;
@@ -219,65 +270,61 @@ impl<F> Queue<F> {
         let index = self.index(number);
         let job = &mut self.jobs[index];
         job.has_caller = false;
-        // Passed on to be woken, because a waker must not be dropped under the lock.
-        wakers.extend(job.waker.take());
+        deferred.wakers.extend(job.waker.take());
         if can_cancel {
-            self.remove(index);
-            self.wake_next(wakers);
-        } else if job.storage == Storage::Large {
-            // From here on its rest is copied like the others' bytes. It is the first job.
-            job.storage = Storage::Copied;
-            self.bytes.splice(..0, bytes[self.written..].iter().copied());
-            self.taken = 0;
+            self.remove(index, deferred);
+            self.wake_next(deferred);
         }
         outcome
     }
 
     /// Removes a job that is not partly written and that no writer has taken.
-    fn remove(&mut self, index: usize) {
-        match self.jobs[index].storage {
-            Storage::Copied => {
-                let before = self.jobs.range(self.taken..index).filter(|job| job.storage == Storage::Copied);
-                let before: usize = before.map(|job| job.length).sum();
-                let is_first_cut = self.taken == 0 && self.jobs[0].storage == Storage::Copied;
-                let start = before - if is_first_cut { self.written } else { 0 };
-                self.bytes.drain(start..start + self.jobs[index].length);
-            }
-            Storage::Large => self.taken -= usize::from(index < self.taken),
-            Storage::Waiting => {}
+    fn remove(&mut self, index: usize, deferred: &mut Deferred) {
+        if self.jobs[index].storage.is_buffer() {
+            let before = self.jobs.range(self.taken..index).filter(|job| job.storage.is_buffer());
+            let before: usize = before.map(|job| job.length).sum();
+            let is_first_cut = self.taken == 0 && self.jobs[0].storage.is_buffer();
+            let start = before - if is_first_cut { self.written } else { 0 };
+            self.bytes.drain(start..start + self.jobs[index].length);
         }
-        self.jobs.remove(index);
+        self.jobs.remove(index).into_iter().for_each(|job| deferred.add(job));
         self.admitted -= usize::from(index < self.admitted);
-    }
-
-    /// The waker of the first job, whose caller has to write it.
-    pub(super) fn take_first_waker(&mut self) -> Option<Waker> {
-        self.jobs.front_mut()?.waker.take()
     }
 
     // ===== for writers =====
 
-    /// Takes the next bytes for a writer that has none left.
-    pub(super) fn take(&mut self, buffer: &mut Vec<u8>) -> NextWrite {
-        buffer.clear();
-        let Some(job) = self.jobs.front().filter(|_| self.admitted > 0) else { return NextWrite::Nothing };
-        if job.storage == Storage::Large {
+    /// Takes the next batch for a writer that has cleared the last one. It stays empty if there is nothing to write.
+    pub(super) fn take(&mut self, batch: &mut Batch) {
+        debug_assert!(batch.rest().is_empty(), "what was taken must be written first");
+        let Some(first) = self.jobs.front().filter(|_| self.admitted > 0) else { return self.shrink(batch) };
+        if let Storage::Apart(bytes, start) = &first.storage {
+            batch.large = bytes.slice(self.written - start..);
             self.taken = 1;
-            return NextWrite::Caller { number: job.number, written: self.written };
+            return;
         }
-        let large = self.jobs.range(..self.admitted).position(|job| job.storage == Storage::Large);
+        let large = self.jobs.range(..self.admitted).position(|job| !job.storage.is_buffer());
         match large {
             None => {
-                std::mem::swap(&mut self.bytes, buffer);
+                std::mem::swap(&mut self.bytes, &mut batch.small);
                 self.taken = self.admitted;
             }
             Some(index) => {
                 let length: usize = self.jobs.range(..index).map(|job| job.length).sum();
-                buffer.extend(self.bytes.drain(..length - self.written));
+                batch.small.extend(self.bytes.drain(..length - self.written));
                 self.taken = index;
             }
         }
-        NextWrite::Buffer
+    }
+
+    /// Gives the memory of a crowd back when it has gone.
+    fn shrink(&mut self, batch: &mut Batch) {
+        batch.shrink();
+        if self.bytes.capacity() > KEPT {
+            self.bytes = Vec::new();
+        }
+        if self.jobs.is_empty() && self.jobs.capacity() > KEPT_JOBS {
+            self.jobs = VecDeque::new();
+        }
     }
 
     /// The stream has taken `n` more bytes.
@@ -285,71 +332,77 @@ impl<F> Queue<F> {
         self.written += n;
     }
 
-    /// The kernel has all bytes that the stream has taken. Returns how many jobs that completes.
-    pub(super) fn flushed(&mut self, wakers: &mut Vec<Waker>) -> usize {
+    /// The kernel has all bytes that the stream of this link has taken. Returns how many jobs that completes.
+    pub(super) fn flushed(&mut self, generation: u64, deferred: &mut Deferred) -> usize {
+        if self.links.back().is_none_or(|(_, newest)| *newest != generation) {
+            if self.links.len() == REMEMBERED_LINKS {
+                self.links.pop_front();
+            }
+            self.links.push_back((self.first_number(), generation));
+        }
         let before = self.jobs.len();
         while let Some(job) = self.jobs.front().filter(|_| self.taken > 0 || self.written > 0) {
             if self.written < job.length {
                 break;
             }
             self.written -= job.length;
-            self.pop(wakers);
+            self.pop(deferred);
         }
-        self.wake_next(wakers);
+        self.wake_next(deferred);
         before - self.jobs.len()
     }
 
-    /// The writer has to wait and puts back what it has taken and not written. Clears `rest`.
-    pub(super) fn put_back(&mut self, rest: &mut Vec<u8>) {
+    /// The writer has to wait and puts back what the stream has not taken. Clears the batch.
+    pub(super) fn put_back(&mut self, batch: &mut Batch) {
+        let rest = batch.small_rest();
         rest.append(&mut self.bytes);
         std::mem::swap(&mut self.bytes, rest);
         self.taken = 0;
     }
 
-    /// The link has broken: fails the jobs that the break cut. `rest` is what the writer had taken and not written;
-    /// clears it.
-    pub(super) fn fail_partly_written(&mut self, rest: &mut Vec<u8>, failure: impl Fn() -> F, wakers: &mut Vec<Waker>) {
-        self.put_back(rest);
+    /// The link has broken: fails the jobs that the break cut. Clears the batch.
+    pub(super) fn fail_partly_written(&mut self, batch: &mut Batch, failure: impl Fn() -> F, deferred: &mut Deferred) {
+        self.put_back(batch);
         while let Some(job) = self.jobs.front().filter(|_| self.written > 0) {
             let written = self.written.min(job.length);
             // The bytes that were put back begin with the rest of the job that was cut in two.
-            if job.storage == Storage::Copied {
+            if job.storage.is_buffer() {
                 self.bytes.drain(..job.length - written);
             }
             if job.has_caller {
-                self.failed.push((job.number, failure()));
+                self.failed.insert(job.number, failure());
             }
             self.written -= written;
-            self.pop(wakers);
+            self.pop(deferred);
         }
-        self.wake_next(wakers);
+        self.wake_next(deferred);
     }
 
     /// Fails all jobs. None of them may be partly written.
-    pub(super) fn fail_all(&mut self, mut failure: impl FnMut() -> F, wakers: &mut Vec<Waker>) {
+    pub(super) fn fail_all(&mut self, mut failure: impl FnMut() -> F, deferred: &mut Deferred) {
         debug_assert!(self.written == 0, "{} bytes of a job are on the link", self.written);
         let waiting = self.jobs.iter().filter(|job| job.has_caller);
         self.failed.extend(waiting.map(|job| (job.number, failure())));
-        self.clear(wakers);
+        self.clear(deferred);
     }
 
     /// Closes the queue: no job is sent any more, and all callers are woken.
-    pub(super) fn close(&mut self, wakers: &mut Vec<Waker>) {
+    pub(super) fn close(&mut self, deferred: &mut Deferred) {
         self.closed_from = self.closed_from.min(self.first_number());
-        self.clear(wakers);
+        self.clear(deferred);
     }
 
     /// Removes all jobs and wakes their callers.
-    fn clear(&mut self, wakers: &mut Vec<Waker>) {
-        wakers.extend(self.jobs.drain(..).filter_map(|job| job.waker));
+    fn clear(&mut self, deferred: &mut Deferred) {
+        self.jobs.drain(..).for_each(|job| deferred.add(job));
         (self.admitted, self.taken, self.written) = (0, 0, 0);
         self.bytes.clear();
     }
 
     /// Removes the first job.
-    fn pop(&mut self, wakers: &mut Vec<Waker>) {
+    fn pop(&mut self, deferred: &mut Deferred) {
         if let Some(job) = self.jobs.pop_front() {
-            wakers.extend(job.waker);
+            deferred.add(job);
             self.admitted -= 1;
             self.taken = self.taken.saturating_sub(1);
         }
@@ -358,13 +411,13 @@ impl<F> Queue<F> {
     // ===== waking =====
 
     /// Wakes every caller. Their wakers stay in the queue.
-    pub(super) fn wake_all(&self, wakers: &mut Vec<Waker>) {
-        wakers.extend(self.jobs.iter().filter_map(|job| job.waker.clone()));
+    pub(super) fn wake_all(&self, deferred: &mut Deferred) {
+        deferred.wakers.extend(self.jobs.iter().filter_map(|job| job.waker.clone()));
     }
 
     /// Wakes as many callers as can be admitted now.
-    fn wake_next(&mut self, wakers: &mut Vec<Waker>) {
+    fn wake_next(&mut self, deferred: &mut Deferred) {
         let free = self.capacity.saturating_sub(self.admitted);
-        wakers.extend(self.jobs.iter_mut().skip(self.admitted).take(free).filter_map(|job| job.waker.take()));
+        deferred.wakers.extend(self.jobs.iter_mut().skip(self.admitted).take(free).filter_map(|job| job.waker.take()));
     }
 }

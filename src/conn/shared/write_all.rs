@@ -1,4 +1,4 @@
-//! The future of one call of `write_all`: one job.
+//! The future of one call of `write_all` or `write_bytes`: one job.
 //!
 //! The first poll begins the job: its place in the order is fixed from then on. A caller that is alone writes its bytes
 //! directly and is usually done in that poll. Otherwise the job is queued, and later polls fetch its outcome.
@@ -13,41 +13,47 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop;
 
-use super::queue::Outcome;
+use super::SharedConn;
+use super::queue::{Deferred, Outcome, Payload};
 use super::write_permit::WritePermit;
-use super::writer::Writer;
+use super::writer::{Writer, WriterState};
 use crate::conn::timer::GenerationTimeout;
 use crate::{Error, WhenDown};
 
-/// The future of [`SharedConn::write_all`](super::SharedConn::write_all).
+/// The future of [`SharedConn::write_all`] and [`SharedConn::write_bytes`].
 ///
 /// Dropping it cancels the job if none of its bytes was taken. Otherwise the write task sends the rest.
 pub(super) struct WriteAll<'a, S> {
-    /// Where the job is queued, or the permit is taken.
-    writer: &'a Writer<S>,
-    /// The bytes of the job.
-    bytes: &'a [u8],
-    /// The number of the job, while it is in the queue.
-    number: Option<u64>,
-    /// The permit to write, while this caller writes its bytes itself.
-    permit: Option<Box<WritePermit<S>>>,
-    /// Whether the stream is being polled. Still set in the drop if the stream has panicked.
-    is_polling: bool,
+    /// The clone that sends the job.
+    conn: &'a SharedConn<S>,
+    /// The bytes of the job. The queue has its own once the job is admitted.
+    payload: Payload<'a>,
+    /// How far the call has come.
+    stage: Stage,
     /// Runs while there is no link, if the program limits that wait.
     link_timeout: GenerationTimeout,
 }
 
+/// How far a call has come.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// It was not polled.
+    New,
+    /// Its job, which has this number, is in the queue, or its outcome is there.
+    Queued(u64),
+    /// It has returned the outcome.
+    Done,
+}
+
 impl<'a, S> WriteAll<'a, S> {
     /// A job that has not begun.
-    pub(super) fn new(writer: &'a Writer<S>, bytes: &'a [u8]) -> Self {
-        Self {
-            writer,
-            bytes,
-            number: None,
-            permit: None,
-            is_polling: false,
-            link_timeout: GenerationTimeout::default(),
-        }
+    pub(super) fn new(conn: &'a SharedConn<S>, payload: Payload<'a>) -> Self {
+        Self { conn, payload, stage: Stage::New, link_timeout: GenerationTimeout::default() }
+    }
+
+    /// Where the job is queued, or the permit is taken.
+    fn writer(&self) -> &'a Writer<S> {
+        &self.conn.inner.writer
     }
 }
 
@@ -57,10 +63,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for WriteAll<'_,
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        match me.number {
-            None => me.poll_begin(cx),
-            Some(number) => me.poll_queued(number, cx),
-        }
+        let outcome = ready!(match me.stage {
+            Stage::New => me.poll_begin(cx),
+            Stage::Queued(number) => me.poll_queued(number, cx),
+            // As an `async fn` does. To send the job again would be worse.
+            Stage::Done => panic!("the future of a write was polled again after it was ready"),
+        });
+        me.stage = Stage::Done;
+        Poll::Ready(outcome)
     }
 }
 
@@ -69,152 +79,182 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
     ///
     /// A direct write that the link does not take whole becomes the first job of the queue, with the rest of its bytes.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let is_up = self.writer.check_link();
-        let mut state = self.writer.lock();
+        let writer = self.writer();
+        if self.conn.has_lost_link() {
+            // A loop over errors must yield too.
+            ready!(coop::poll_proceed(cx)).made_progress();
+            if let Some(error) = self.conn.take_lost_link() {
+                return Poll::Ready(Err(error));
+            }
+        }
+        let is_up = writer.check_link();
+        let mut state = writer.lock();
         if state.is_closing || is_up.is_err() {
             let is_closing = state.is_closing;
             drop(state);
             // A loop over errors must yield too.
             ready!(coop::poll_proceed(cx)).made_progress();
-            return Poll::Ready(if is_closing { Err(self.writer.end_error()) } else { is_up });
+            return Poll::Ready(if is_closing { Err(writer.end_error()) } else { is_up });
         }
-        if self.bytes.is_empty() {
+        let length = self.payload.as_slice().len();
+        if length == 0 {
             return Poll::Ready(Ok(()));
         }
-        // In `self` during the write, so that `drop` returns it if the stream panics.
-        self.permit = state.begin_direct_write();
-        let Some(permit) = &mut self.permit else {
-            let number = state.queue.push(self.bytes.len());
-            self.number = Some(number);
+        let Some(permit) = state.begin_direct_write() else {
+            let number = state.queue.push(length);
+            self.stage = Stage::Queued(number);
             drop(state);
             return self.poll_queued(number, cx);
         };
         drop(state);
-        self.is_polling = true;
-        let outcome = permit.write_direct(self.writer, self.bytes, cx);
-        self.is_polling = false;
-        let is_flushed = !permit.is_unflushed;
-        let mut wakers = Vec::new();
-        let mut state = self.writer.lock();
-        if let Some(permit) = self.permit.take() {
-            state.return_permit(permit);
-        }
-        let outcome = match outcome {
-            Ok(written) if written == self.bytes.len() && is_flushed => Poll::Ready(Ok(())),
-            Ok(written) => {
-                self.number = state.queue.push_direct_write(self.bytes, written, cx.waker());
-                self.number.map_or_else(|| Poll::Ready(Err(self.writer.end_error())), |_| Poll::Pending)
+        let mut direct = DirectWrite { writer, permit: Some(permit) };
+        match direct.write(self.payload.as_slice(), cx) {
+            Ok(Progress { written, is_unflushed: false, generation }) if written == length => {
+                direct.finish(|_| ());
+                self.conn.note_written(generation);
+                Poll::Ready(Ok(()))
+            }
+            Ok(Progress { written, .. }) => {
+                let (rest, waker) = (self.payload.rest(written), cx.waker().clone());
+                let number = direct.finish(|state| state.queue.push_direct_write(length, written, rest, waker));
+                let Some(number) = number else { return Poll::Ready(Err(writer.end_error())) };
+                self.stage = Stage::Queued(number);
+                self.poll_when_down(number, cx)
             }
             Err(error) => {
-                // Jobs that were queued meanwhile find no link either.
-                if !self.writer.is_up() {
-                    self.writer.apply_when_down(&mut state, &mut wakers);
-                }
+                direct.finish(|_| ());
                 Poll::Ready(Err(error))
             }
-        };
-        self.writer.unlock(state, wakers);
-        if outcome.is_pending() { self.poll_when_down(cx) } else { outcome }
+        }
     }
 
     /// A later poll: the job is in the queue.
     ///
-    /// Fetches the outcome. While there is none, it admits the job if there is room, and writes the bytes of a large
-    /// job whose turn it is.
+    /// Fetches the outcome. While there is none, hands the bytes over as soon as there is room.
     fn poll_queued(&mut self, number: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(permit) = &mut self.permit {
-            self.is_polling = true;
-            let driven = permit.drive(self.writer, Some((number, self.bytes)), cx);
-            self.is_polling = false;
-            if driven.is_pending() {
-                return self.poll_when_down(cx);
-            }
-            self.release_permit();
+        let writer = self.writer();
+        let waker = cx.waker().clone();
+        let mut state = writer.lock();
+        if self.payload.is_costly_to_hand_over() && state.queue.can_admit(number) {
+            drop(state);
+            self.payload.make_owned();
+            state = writer.lock();
         }
-        let mut wakers = Vec::new();
-        let mut state = self.writer.lock();
-        let outcome = match state.queue.outcome(number) {
-            Outcome::Done => Ok(()),
+        Poll::Ready(match state.queue.outcome(number) {
+            Outcome::Done { generation } => {
+                self.conn.note_written(generation);
+                Ok(())
+            }
             Outcome::Failed(error) => Err(error),
             Outcome::Closed => {
                 drop(state);
-                Err(self.writer.end_error())
+                Err(writer.end_error())
             }
             Outcome::Pending => {
-                let is_admitted = state.queue.admit(number, self.bytes, &mut wakers);
-                let _replaced = state.queue.set_waker(number, cx.waker());
-                if is_admitted && state.queue.is_callers_turn(number) {
-                    self.permit = state.permit.take();
+                let mut deferred = Deferred::default();
+                if state.queue.can_admit(number) {
+                    state.queue.admit(number, self.payload.rest(0), &mut deferred);
                 }
-                self.writer.unlock(state, wakers);
-                return if self.permit.is_some() { self.poll_queued(number, cx) } else { self.poll_when_down(cx) };
+                let _replaced = state.queue.set_waker(number, waker);
+                writer.unlock(state, &mut deferred);
+                return self.poll_when_down(number, cx);
             }
-        };
-        self.number = None;
-        Poll::Ready(outcome)
+        })
     }
 
     /// Waits as long as the program's `when_down` allows. Ready with the error when a wait for a link takes too long.
     #[inline]
-    fn poll_when_down(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (writer, context) = (self.writer, &self.writer.context);
+    fn poll_when_down(&mut self, number: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let writer = self.writer();
+        let context = &writer.context;
         let WhenDown::WaitFor(limit) = context.when_down else { return Poll::Pending };
-        let number = self.number.unwrap_or_default();
         // A partly written job reports the break that cut it, and nothing else.
         if writer.is_up() || writer.lock().queue.is_partly_written(number) {
             self.link_timeout.stop();
             return Poll::Pending;
         }
         ready!(self.link_timeout.poll(cx, context.conn_state.generation(), limit, &context.runtime));
-        if !self.cancel() {
+        let mut deferred = Deferred::default();
+        let mut state = writer.lock();
+        if !state.queue.can_cancel(number) {
+            drop(state);
             // A link has come up at the last moment, and a writer has taken the job.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        let _pending = state.queue.cancel(number, &mut deferred);
+        writer.unlock(state, &mut deferred);
         let address = context.conn_state.address.clone();
         Poll::Ready(Err(Error::WaitTimeout { address, limit }.into()))
-    }
-
-    /// Keeps the job from being sent. False if it is too late: a writer has taken it, or it is partly written.
-    fn cancel(&mut self) -> bool {
-        let Some(number) = self.number else { return false };
-        let mut wakers = Vec::new();
-        let mut state = self.writer.lock();
-        if !state.queue.can_cancel(number) {
-            return false;
-        }
-        self.number = None;
-        let _pending = state.queue.cancel(number, self.bytes, &mut wakers);
-        self.writer.unlock(state, wakers);
-        self.release_permit();
-        true
-    }
-}
-
-impl<S> WriteAll<'_, S> {
-    /// Returns the permit, if this caller has it.
-    fn release_permit(&mut self) {
-        if let Some(mut permit) = self.permit.take() {
-            permit.forget_next_write();
-            let mut state = self.writer.lock();
-            state.return_permit(permit);
-            self.writer.unlock(state, None);
-        }
     }
 }
 
 impl<S> Drop for WriteAll<'_, S> {
     fn drop(&mut self) {
-        if let Some(permit) = self.permit.as_ref().filter(|_| self.is_polling) {
-            permit.break_link();
-        }
-        if let Some(number) = self.number {
-            let mut wakers = Vec::new();
-            let mut state = self.writer.lock();
+        if let Stage::Queued(number) = self.stage {
+            let writer = self.writer();
+            let mut deferred = Deferred::default();
+            let mut state = writer.lock();
             // Dropped after the lock is released: a failure may hold an error of the program.
-            let _outcome = state.queue.cancel(number, self.bytes, &mut wakers);
-            self.writer.unlock(state, wakers);
+            let _outcome = state.queue.cancel(number, &mut deferred);
+            writer.unlock(state, &mut deferred);
         }
-        self.release_permit();
+    }
+}
+
+/// A caller's write with the permit, within one poll.
+struct DirectWrite<'w, S> {
+    /// Where the permit comes from.
+    writer: &'w Writer<S>,
+    /// `None` once it was returned.
+    permit: Option<Box<WritePermit<S>>>,
+}
+
+/// How far a direct write has come.
+struct Progress {
+    /// How many bytes the stream has taken.
+    written: usize,
+    /// Whether the stream may hold some of them.
+    is_unflushed: bool,
+    /// The link that they are on.
+    generation: u64,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> DirectWrite<'_, S> {
+    /// Writes once; see [`WritePermit::write_direct`].
+    #[inline]
+    fn write(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<Progress> {
+        let Some(permit) = &mut self.permit else { unreachable!("it is returned after the write") };
+        let written = permit.write_direct(self.writer.is_socket, bytes, cx)?;
+        Ok(Progress { written, is_unflushed: permit.is_unflushed, generation: permit.half.used() })
+    }
+}
+
+impl<S> DirectWrite<'_, S> {
+    /// Returns the permit, after a change of the state.
+    #[inline]
+    fn finish<T>(mut self, change: impl FnOnce(&mut WriterState<S>) -> T) -> T {
+        self.return_permit(change)
+    }
+
+    /// The same, for a drop.
+    #[inline]
+    fn return_permit<T>(&mut self, change: impl FnOnce(&mut WriterState<S>) -> T) -> T {
+        let permit = self.permit.take();
+        let mut state = self.writer.lock();
+        let result = change(&mut state);
+        state.permit = permit;
+        self.writer.unlock(state, &mut Deferred::default());
+        result
+    }
+}
+
+impl<S> Drop for DirectWrite<'_, S> {
+    /// Still has the permit only if the stream has panicked.
+    fn drop(&mut self) {
+        if let Some(permit) = &self.permit {
+            permit.break_link();
+            self.return_permit(|_| ());
+        }
     }
 }

@@ -1,24 +1,24 @@
 //! The task that writes the queued jobs of all callers.
 //!
 //! It sleeps until a job is admitted while the permit is free. Then it takes the permit and writes until the queue is
-//! empty, or until a large job's caller has to write.
+//! empty.
 //!
 //! Next: [`conn`](crate::conn)'s `poll`, which writes the bytes on the link.
 
 use std::future::poll_fn;
 use std::mem;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time;
 
-use super::drive::Stopped;
+use super::queue::Deferred;
 use super::write_permit::WritePermit;
-use super::writer::{Writer, WriterState};
+use super::writer::Writer;
 use crate::conn_state::End;
-use crate::panics::{catch, wake};
+use crate::panics::catch;
 
 /// How long the task goes on writing queued jobs after the last clone was dropped.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -69,7 +69,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteTask<S> {
                 }
                 if !state.queue.has_admitted() || state.permit.is_none() {
                     self.has_yielded = false;
-                    sleep(state, cx);
+                    let replaced = state.task.replace(cx.waker().clone());
+                    drop(state);
+                    drop(replaced);
                     return Poll::Pending;
                 }
                 if mem::replace(&mut self.has_yielded, true) {
@@ -81,34 +83,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteTask<S> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             };
-            let stopped = match catch(|| permit.drive(&self.writer, None, cx)) {
-                Ok(stopped) => ready!(stopped),
+            match catch(|| permit.drive(&self.writer, cx)) {
+                Ok(driven) => ready!(driven),
                 Err(_) => {
                     // The jobs go on on the next link.
                     permit.break_link();
                     continue;
                 }
-            };
+            }
             let mut state = self.writer.lock();
             state.permit = self.permit.take();
-            // That caller may have gone since.
-            if matches!(stopped, Stopped::CallersTurn) && state.queue.is_callers_turn(state.queue.first_number()) {
-                self.has_yielded = false;
-                sleep(state, cx);
-                return Poll::Pending;
-            }
+            self.writer.unlock(state, &mut Deferred::default());
         }
-    }
-}
-
-/// Stores the task's waker. If the first job's caller has to write its bytes itself, wakes that caller.
-fn sleep<S>(mut state: MutexGuard<'_, WriterState<S>>, cx: &Context<'_>) {
-    let _replaced = state.task.replace(cx.waker().clone());
-    let first = state.queue.first_number();
-    let caller = if state.queue.is_callers_turn(first) { state.queue.take_first_waker() } else { None };
-    drop(state);
-    if let Some(caller) = caller {
-        wake(caller);
     }
 }
 
@@ -116,19 +102,22 @@ impl<S> Drop for WriteTask<S> {
     /// The runtime drops the task when it shuts down, perhaps before it ever ran. A stream may also panic in it.
     fn drop(&mut self) {
         let writer = &self.writer;
-        let mut wakers = Vec::new();
+        let mut deferred = Deferred::default();
         let mut state = writer.lock();
         state.is_closing = true;
-        state.queue.close(&mut wakers);
+        state.queue.close(&mut deferred);
         let has_no_callers = state.has_no_callers;
         if writer.context.conn_state.ended().is_none() && !has_no_callers {
             // No caller could write any more, so the connection ends too.
             let end = if std::thread::panicking() { End::Closed } else { End::RuntimeShutdown };
             drop(state);
             writer.context.conn_state.end(end);
-            writer.context.conn_state.publish();
             state = writer.lock();
         }
-        writer.unlock(state, wakers);
+        // A close waits for the permit.
+        if let Some(permit) = self.permit.take() {
+            state.permit = Some(permit);
+        }
+        writer.unlock(state, &mut deferred);
     }
 }

@@ -1,5 +1,7 @@
 //! The attempts of a listener: when the next one may begin, and why the last one failed.
 //!
+//! A cause may have an error of the program inside, so it is dropped without the lock.
+//!
 //! Next: [`AttemptObserver`](crate::postgres::attempt_observer::AttemptObserver), which reports the failures.
 
 use std::future::poll_fn;
@@ -11,6 +13,7 @@ use tokio::time::Instant;
 use super::{ListenerShared, register_waker};
 use crate::panics::wake;
 use crate::postgres::Error;
+use crate::postgres::reply::drop_quietly;
 
 impl ListenerShared {
     /// Waits until the task has finished with the last connection, and until the queue has room for two more markers.
@@ -43,24 +46,28 @@ impl ListenerShared {
 
     /// An attempt begins; it has not failed yet.
     pub(in crate::postgres) fn begin_attempt(&self) {
-        self.lock().attempt_cause = None;
+        let replaced = self.lock().attempt_cause.take();
+        drop_quietly(replaced);
     }
 
     /// The dialer, or the observer of an early end, says why the attempt failed.
     pub(in crate::postgres) fn note_attempt_failed(&self, error: Arc<Error>) {
-        self.lock().attempt_cause = Some(error);
+        let replaced = self.lock().attempt_cause.replace(error);
+        drop_quietly(replaced);
     }
 
     /// Takes the reason why the last attempt failed. A dialer that panicked has left none; then it is `otherwise`.
     pub(in crate::postgres) fn take_attempt_cause(&self, otherwise: impl FnOnce() -> Error) -> Arc<Error> {
-        let mut state = self.lock();
-        let cause = state.attempt_cause.take().unwrap_or_else(|| Arc::new(otherwise()));
-        state.last_cause = Some(Arc::clone(&cause));
+        let cause = self.lock().attempt_cause.take();
+        let cause = cause.unwrap_or_else(|| Arc::new(otherwise()));
+        let replaced = self.lock().last_cause.replace(Arc::clone(&cause));
+        drop_quietly(replaced);
         cause
     }
 
     /// The error of `connect()`, whose only attempt has failed.
     pub(in crate::postgres) fn connect_error(&self) -> Error {
-        self.lock().last_cause.as_deref().map_or(Error::Closed, Error::copy_of_attempt)
+        let cause = self.lock().last_cause.clone();
+        cause.as_deref().map_or(Error::Closed, Error::copy_of_attempt)
     }
 }

@@ -3,15 +3,15 @@
 //! Next: [`Listener::recv`](crate::postgres::Listener::recv), which calls this.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::task::coop;
 
-use super::{ListenerShared, register_waker};
+use super::{ListenerShared, ListenerState};
 use crate::panics::wake;
 use crate::postgres::end_reason::EndReason;
 use crate::postgres::queue::Item;
-use crate::postgres::{Error, Message};
+use crate::postgres::{Error, Message, Notification};
 
 /// How many messages cost the reader one unit of its task's cooperative budget.
 ///
@@ -36,41 +36,70 @@ impl ListenerShared {
 
     /// Takes the next message from the queue, or the error of the end.
     fn poll_queue(&self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
-        let mut state = self.lock();
+        let mut woken = [None, None];
+        let polled = self.poll_reader(cx, |state| Self::take_from_queue(state, &mut woken));
+        woken.into_iter().flatten().for_each(wake);
+        polled.map_ok(|item| match item {
+            Item::Notification(notification) => Message::Notification(notification),
+            Item::Marker(message) => message,
+        })
+    }
+
+    /// Takes the next item, and the tasks that have waited for the room in the queue.
+    fn take_from_queue(
+        state: &mut ListenerState,
+        woken: &mut [Option<Waker>; 2],
+    ) -> Poll<Result<Item<Notification>, Error>> {
         if matches!(state.end_reason, Some(EndReason::Closed)) {
             return Poll::Ready(Err(Error::Closed));
         }
         if let Some(item) = state.queue.pop() {
-            let mut woken = [None, None];
             if state.full_since.is_some() && state.queue.has_room_again() {
                 woken[0] = state.task_waker.take();
             }
             if matches!(item, Item::Marker(_)) && state.queue.has_room_for_markers() {
                 woken[1] = state.dial_waker.take();
             }
+            return Poll::Ready(Ok(item));
+        }
+        match &state.end_reason {
+            Some(reason) => Poll::Ready(Err(reason.error())),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Polls the state for the reader, which is woken once if it has to wait.
+    ///
+    /// The waker is code of the program: it is cloned and dropped without the lock.
+    fn poll_reader<T>(&self, cx: &Context<'_>, mut poll: impl FnMut(&mut ListenerState) -> Poll<T>) -> Poll<T> {
+        let mut waker = None;
+        loop {
+            let mut state = self.lock();
+            if let Poll::Ready(output) = poll(&mut state) {
+                return Poll::Ready(output);
+            }
+            if state.reader_waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                return Poll::Pending;
+            }
+            if let Some(waker) = waker.take() {
+                let replaced = state.reader_waker.replace(waker);
+                drop(state);
+                drop(replaced);
+                return Poll::Pending;
+            }
+            // The state may change meanwhile: look again.
             drop(state);
-            woken.into_iter().flatten().for_each(wake);
-            return Poll::Ready(Ok(match item {
-                Item::Notification(notification) => Message::Notification(notification),
-                Item::Marker(message) => message,
-            }));
+            waker = Some(cx.waker().clone());
         }
-        if let Some(reason) = &state.end_reason {
-            return Poll::Ready(Err(reason.error()));
-        }
-        register_waker(&mut state.reader_waker, cx);
-        Poll::Pending
     }
 
     /// Waits until the first connection is in use. Only for a program that has no reader yet.
     pub(in crate::postgres) async fn wait_for_first_connection(&self) {
         poll_fn(|cx| {
-            let mut state = self.lock();
-            if state.generation > 0 || state.end_reason.is_some() {
-                return Poll::Ready(());
-            }
-            register_waker(&mut state.reader_waker, cx);
-            Poll::Pending
+            self.poll_reader(cx, |state| match state.generation > 0 || state.end_reason.is_some() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            })
         })
         .await;
     }

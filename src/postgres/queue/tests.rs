@@ -86,3 +86,13 @@ fn number_of_messages_is_bounded() {
     }
     assert!(queue.items.len() <= 3 + 2 * MAX_MARKERS + 1, "{}", queue.items.len());
 }
+
+#[test]
+fn memory_of_a_long_backlog_is_given_back_when_it_is_read() {
+    let mut queue = MessageQueue::new(100_000, WhenFull::Wait);
+    (0..100_000).for_each(|number: u32| queue.push_notification(number));
+    for _ in 0..100_000 {
+        assert!(queue.pop().is_some());
+    }
+    assert!(queue.items.capacity() <= KEPT_CAPACITY, "{}", queue.items.capacity());
+}

@@ -1,5 +1,6 @@
 //! `close` and drop: at any moment, every operation returns `ClosedConnection` at once and nothing dials again.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use perconn::{Conn, Dial, Error, Event, Status, TcpDialer, dial_fn};
@@ -216,5 +217,25 @@ async fn busy_writer_reports_a_close_as_a_close() {
         let error = in_time("writer", writer).await.unwrap();
         assert!(matches!(perconn_error(&error), Error::ClosedConnection), "{error:?}");
         in_time("sink", sink).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn close_is_ready_when_the_dialer_and_the_hooks_are_dropped() {
+    let server = Server::start().await;
+    for _ in 0..300 {
+        let values = Arc::new(());
+        let (of_hook, of_logger, of_dialer) = (Arc::clone(&values), Arc::clone(&values), Arc::clone(&values));
+        let address = server.address;
+        let dialer = dial_fn(move || {
+            let _ = &of_dialer;
+            TcpStream::connect(address)
+        });
+        let builder = server.client().dialer(dialer);
+        let builder =
+            builder.on_event(move |_| drop(Arc::clone(&of_hook))).logger(move |_| drop(Arc::clone(&of_logger)));
+        let (conn, _peer) = tokio::join!(builder.connect(), server.accept());
+        close(&conn.unwrap()).await;
+        assert_eq!(Arc::strong_count(&values), 1, "the program has its values back");
     }
 }

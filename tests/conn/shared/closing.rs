@@ -190,3 +190,33 @@ fn last_clone_closes_the_socket_while_the_runtime_is_stopped() {
     peer.read_to_end(&mut all).unwrap();
     assert_eq!(all, b"x");
 }
+
+/// The actor is in a hook of the program, which nobody waits for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn read_behind_an_unpolled_read_waits_for_no_hook() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let (entered, mut hook_entered) = tokio::sync::mpsc::unbounded_channel();
+    let server = Server::start().await;
+    let builder = server.client().on_event(move |event| {
+        if matches!(event, Event::Disconnected { .. }) {
+            entered.send(()).unwrap();
+            let _ = released.lock().unwrap().recv();
+        }
+    });
+    let (conn, _peer) = tokio::join!(builder.connect(), server.accept());
+    let conn = conn.unwrap().into_shared();
+    let mut buf = [0; 8];
+    let mut held = spawn(conn.read(&mut buf));
+    assert!(held.poll().is_pending());
+    let mut buf = [0; 8];
+    let mut behind = spawn(conn.read(&mut buf));
+    assert!(behind.poll().is_pending());
+    conn.break_link(1);
+    in_time("the hook", hook_entered.recv()).await.unwrap();
+    in_time("close", conn.close()).await;
+    assert!(behind.is_woken());
+    let error = in_time("the read behind", behind).await.unwrap_err();
+    assert!(matches!(perconn_error(&error), Error::ClosedConnection));
+    drop(release);
+}

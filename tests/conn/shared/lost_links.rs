@@ -1,0 +1,126 @@
+//! A clone that only writes learns that its jobs were lost on a link that broke before it was stable, and jobs can wait
+//! until such a link has settled.
+
+use std::io;
+use std::time::Duration;
+
+use perconn::{Conn, Error, SharedConn};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::wait_for_generation;
+use crate::support::{Server, in_time, perconn_error, quick, wait_for_disconnect};
+
+const STABLE: Duration = Duration::from_secs(60);
+
+/// A load balancer without a backend: it accepts each connection and closes it, at once or when a byte has arrived.
+async fn balancer(waits_for_a_byte: bool) -> (std::net::SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepts = async move {
+        loop {
+            let mut stream = listener.accept().await.unwrap().0;
+            if waits_for_a_byte {
+                let _ = stream.read(&mut [0]).await;
+            }
+        }
+    };
+    (address, tokio::spawn(accepts))
+}
+
+/// Writes one job on a link, and waits for its break.
+async fn write_and_lose(conn: &SharedConn, server: &Server) {
+    let peer = server.accept().await;
+    in_time("the first job", conn.write_all(b"first")).await.unwrap();
+    drop(peer);
+    in_time("the break", wait_for_disconnect(conn.watch_status())).await;
+}
+
+#[tokio::test]
+async fn program_that_only_writes_learns_that_nobody_is_behind_the_balancer() {
+    let (address, _balancer) = balancer(true).await;
+    let conn = quick(Conn::builder(address)).stable_after(STABLE).connect().await.unwrap().into_shared();
+    let mut outcomes = Vec::new();
+    for _ in 0..10 {
+        in_time("the next link", conn.connected()).await.unwrap();
+        let is_ok = in_time("a job", conn.write_all(b"a line\n")).await.is_ok();
+        if is_ok {
+            in_time("the break", wait_for_disconnect(conn.watch_status())).await;
+        }
+        outcomes.push(is_ok);
+    }
+    let lost = outcomes.iter().filter(|is_ok| **is_ok).count();
+    assert!(lost <= 5, "{lost} of {} jobs were lost without a word: {outcomes:?}", outcomes.len());
+}
+
+#[tokio::test]
+async fn next_job_reports_a_short_link_once_and_is_not_sent() {
+    let server = Server::start().await;
+    let conn = server.client().stable_after(STABLE).build().unwrap().into_shared();
+    let other = conn.clone();
+    write_and_lose(&conn, &server).await;
+    let error = in_time("the next job", conn.write_all(b"second")).await.unwrap_err();
+    assert!(matches!(perconn_error(&error), Error::IoError { generation: 1, .. }), "{error:?}");
+    let text = perconn_error(&error).with_causes().to_string();
+    assert!(text.contains("this one was not sent"), "{text}");
+    let mut peer = server.accept().await;
+    in_time("the same job again", conn.write_all(b"third")).await.unwrap();
+    in_time("a job of a clone that had written nothing", other.write_all(b"other")).await.unwrap();
+    let mut all = [0; 10];
+    in_time("the peer", peer.read_exact(&mut all)).await.unwrap();
+    assert_eq!(&all, b"thirdother");
+}
+
+#[tokio::test]
+async fn stable_link_and_a_link_that_the_program_broke_are_not_reported() {
+    let server = Server::start().await;
+    let conn = server.client().stable_after(Duration::ZERO).build().unwrap().into_shared();
+    write_and_lose(&conn, &server).await;
+    let _second = server.accept().await;
+    in_time("a job after a stable link", conn.write_all(b"x")).await.unwrap();
+
+    let conn = server.client().stable_after(STABLE).build().unwrap().into_shared();
+    let _first = server.accept().await;
+    in_time("a job", conn.write_all(b"x")).await.unwrap();
+    conn.break_link(1);
+    let _second = server.accept().await;
+    in_time("a job after a break by the program", conn.write_all(b"x")).await.unwrap();
+}
+
+#[tokio::test]
+async fn queued_jobs_of_an_outage_are_sent_and_not_failed() {
+    let server = Server::start().await;
+    let conn = server.client().stable_after(STABLE).build().unwrap().into_shared();
+    let clones: Vec<_> = (0..5).map(|_| conn.clone()).collect();
+    write_and_lose(&conn, &server).await;
+    let jobs: Vec<_> =
+        clones.into_iter().map(|clone| tokio::spawn(async move { clone.write_all(b"job").await })).collect();
+    let mut peer = server.accept().await;
+    in_time("the peer", peer.read_exact(&mut [0; 15])).await.unwrap();
+    for job in jobs {
+        in_time("a job", job).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn jobs_wait_until_the_link_after_a_short_one_has_settled() -> io::Result<()> {
+    let (address, balancer) = balancer(false).await;
+    let builder = quick(Conn::builder(address)).stable_after(STABLE).settle_time(Duration::from_millis(200));
+    let conn = builder.connect().await.unwrap().into_shared();
+    wait_for_generation(&conn, 3).await;
+    let job = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.write_all(b"waits for a backend").await }
+    });
+    wait_for_generation(&conn, 10).await;
+    assert!(!job.is_finished(), "it is sent on no link that is closed at once");
+    balancer.abort();
+    let _ = balancer.await;
+    let listener = TcpListener::bind(address).await?;
+    let mut peer = in_time("a dial to the backend", listener.accept()).await?.0;
+    let mut all = [0; 19];
+    in_time("the job", peer.read_exact(&mut all)).await?;
+    assert_eq!(&all, b"waits for a backend");
+    in_time("the job's end", job).await.unwrap()
+}
