@@ -60,8 +60,8 @@ impl<S> Link<S> {
 pub(crate) enum StreamRef<S> {
     /// A kernel socket, which needs no lock.
     Socket(Socket),
-    /// Any other stream, with one handle.
-    Owned(QuietDrop<S>),
+    /// Any other stream, with one handle. On the heap, so that a reference to a socket is small.
+    Owned(Box<QuietDrop<S>>),
     /// Any other stream, shared by the halves of a connection.
     Locked(Arc<Mutex<QuietDrop<S>>>),
 }
@@ -84,7 +84,7 @@ impl<S> StreamRef<S> {
     fn share(self) -> (Self, Self) {
         match self {
             Self::Socket(socket) => (Self::Socket(socket.clone()), Self::Socket(socket)),
-            Self::Owned(stream) => Self::Locked(Arc::new(Mutex::new(stream))).share(),
+            Self::Owned(stream) => Self::Locked(Arc::new(Mutex::new(*stream))).share(),
             Self::Locked(stream) => (Self::Locked(Arc::clone(&stream)), Self::Locked(stream)),
         }
     }
@@ -93,7 +93,7 @@ impl<S> StreamRef<S> {
     fn unshare(self) -> Self {
         match self {
             Self::Locked(stream) => match Arc::try_unwrap(stream) {
-                Ok(stream) => Self::Owned(stream.into_inner()),
+                Ok(stream) => Self::Owned(Box::new(stream.into_inner())),
                 Err(stream) => Self::Locked(stream),
             },
             other => other,
@@ -130,7 +130,7 @@ impl<S: 'static> StreamRef<S> {
     pub(crate) fn new(stream: S) -> Self {
         match Socket::from_stream(stream) {
             Ok(socket) => Self::Socket(socket),
-            Err(stream) => Self::Owned(QuietDrop::new(stream)),
+            Err(stream) => Self::Owned(Box::new(QuietDrop::new(stream))),
         }
     }
 
@@ -150,7 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Socket(socket) => socket.poll_read(cx, buf),
-            Self::Owned(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
+            Self::Owned(stream) => Pin::new(&mut ***stream).poll_read(cx, buf),
             Self::Locked(stream) => Pin::new(&mut **stream.lock()).poll_read(cx, buf),
         }
     }
@@ -160,7 +160,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bufs: WriteBufs<'_>) -> Poll<io::Result<usize>> {
         match self {
             Self::Socket(socket) => socket.poll_write(cx, bufs),
-            Self::Owned(stream) => bufs.poll_write(&mut **stream, cx),
+            other => other.poll_write_on_program_stream(cx, bufs),
+        }
+    }
+
+    /// Writes on a stream of the program. Not inlined: it would lengthen the write on a socket, which needs none of it.
+    #[inline(never)]
+    fn poll_write_on_program_stream(&mut self, cx: &mut Context<'_>, bufs: WriteBufs<'_>) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Socket(_) => unreachable!("a socket is the kernel's"),
+            Self::Owned(stream) => bufs.poll_write(&mut ***stream, cx),
             Self::Locked(stream) => bufs.poll_write(&mut **stream.lock(), cx),
         }
     }
@@ -180,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
         match self {
             // Every byte that a socket has accepted is with the kernel.
             Self::Socket(_) => Poll::Ready(Ok(())),
-            Self::Owned(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Self::Owned(stream) => Pin::new(&mut ***stream).poll_flush(cx),
             Self::Locked(stream) => Pin::new(&mut **stream.lock()).poll_flush(cx),
         }
     }
@@ -189,7 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> StreamRef<S> {
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Socket(socket) => Poll::Ready(socket.shutdown_write()),
-            Self::Owned(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Self::Owned(stream) => Pin::new(&mut ***stream).poll_shutdown(cx),
             Self::Locked(stream) => Pin::new(&mut **stream.lock()).poll_shutdown(cx),
         }
     }

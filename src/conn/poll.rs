@@ -62,9 +62,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                         return Poll::Ready(Ok(()));
                     }
                     Poll::Ready(Ok(())) => {
-                        ready!(self.poll_yield_to_other_half(dir, cx, generation));
-                        if self.conn_state.is_live(generation) {
-                            return Poll::Ready(self.break_on_eof(dir, generation));
+                        if let Some(outcome) = ready!(self.poll_eof(dir, cx, generation)) {
+                            return Poll::Ready(outcome);
                         }
                     }
                     Poll::Ready(Err(error)) => {
@@ -104,8 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
             if let Some((link, context)) = self.live_with_context(dir) {
                 let generation = link.generation;
                 if link.stream.check_closed(&mut dir.last_check, |stream| (context.is_closed)(stream)) {
-                    ready!(self.poll_yield_to_other_half(dir, cx, generation));
-                    self.record_peer_close(generation, Op::Write);
+                    ready!(self.poll_peer_close(dir, cx, generation));
                     continue;
                 }
                 match link.stream.poll_write(cx, bufs) {
@@ -118,15 +116,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                         dir.finish_write(generation, n < bufs.len());
                         return Poll::Ready(Ok(n));
                     }
-                    Poll::Ready(Err(error)) => {
-                        if error.kind() == io::ErrorKind::BrokenPipe {
-                            ready!(self.poll_yield_to_other_half(dir, cx, generation));
-                            if !self.conn_state.is_live(generation) {
-                                continue;
-                            }
-                        }
-                        return Poll::Ready(Err(self.break_on_error(dir, generation, Op::Write, error)));
-                    }
+                    Poll::Ready(Err(error)) => match ready!(self.poll_failed_write(dir, cx, generation, error)) {
+                        Some(error) => return Poll::Ready(Err(error)),
+                        None => continue,
+                    },
                     Poll::Pending if self.begin_wait(dir, generation, cx) => return Poll::Pending,
                     Poll::Pending => continue,
                 }
@@ -223,11 +216,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         }
     }
 
+    /// A read has found the end of the stream. `None`: the other half has recorded why.
+    #[cold]
+    fn poll_eof(
+        &mut self,
+        dir: &mut DirectionState,
+        cx: &mut Context<'_>,
+        generation: u64,
+    ) -> Poll<Option<io::Result<()>>> {
+        ready!(self.poll_yield_to_other_half(dir, cx, generation));
+        Poll::Ready(self.conn_state.is_live(generation).then(|| self.break_on_eof(dir, generation)))
+    }
+
+    /// A check before a write has found that the peer has closed the link. Afterwards the link is broken.
+    #[cold]
+    fn poll_peer_close(&mut self, dir: &mut DirectionState, cx: &mut Context<'_>, generation: u64) -> Poll<()> {
+        ready!(self.poll_yield_to_other_half(dir, cx, generation));
+        self.record_peer_close(generation, Op::Write);
+        Poll::Ready(())
+    }
+
+    /// A write has failed. `None`: the other half has recorded why.
+    #[cold]
+    fn poll_failed_write(
+        &mut self,
+        dir: &mut DirectionState,
+        cx: &mut Context<'_>,
+        generation: u64,
+        error: io::Error,
+    ) -> Poll<Option<io::Error>> {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            ready!(self.poll_yield_to_other_half(dir, cx, generation));
+            if !self.conn_state.is_live(generation) {
+                return Poll::Ready(None);
+            }
+        }
+        Poll::Ready(Some(self.break_on_error(dir, generation, Op::Write, error)))
+    }
+
     /// Gives the other half, which may be on another thread, a moment to record why the socket has failed.
     ///
     /// The kernel tells a reset only once, to the first of two operations. To the second one the socket just looks
     /// closed: a read finds the end of the stream, a write a broken pipe.
-    #[cold]
     fn poll_yield_to_other_half(&self, dir: &mut DirectionState, cx: &mut Context<'_>, generation: u64) -> Poll<()> {
         let socket = self.link.get().and_then(|link| link.stream.socket());
         if !(self.is_half && socket.is_some_and(Socket::has_hung_up)) {

@@ -12,14 +12,6 @@ use rand::{RngExt, SeedableRng};
 use crate::frame::LONGEST_PAYLOAD;
 use crate::runtimes::Place;
 
-/// Whether the future of a large job is held without a poll, too.
-///
-/// Such a job waits for the polls of its caller, and so do the jobs behind it.
-const HOLDS_LARGE_JOBS: bool = false;
-
-/// A job of this size waits for the polls of its caller.
-const LARGE: usize = 16 * 1024;
-
 /// The generator of one use, which is named by a few numbers.
 pub(crate) fn generator(seed: u64, name: &[u64]) -> SmallRng {
     let mix = |state: u64, word: &u64| {
@@ -230,14 +222,6 @@ impl Patience {
             2..=3 => Self::Time(Duration::from_micros(random.random_range(0..3_000))),
             4 => Self::Hold { time: Duration::from_millis(random.random_range(0..10)), is_dropped: random.random() },
             _ => Self::Endless,
-        }
-    }
-
-    /// The same for a job of a `SharedConn`.
-    pub(crate) fn for_job(random: &mut SmallRng, length: usize) -> Self {
-        match Self::draw(random) {
-            Self::Hold { .. } if length >= LARGE && !HOLDS_LARGE_JOBS => Self::Endless,
-            patience => patience,
         }
     }
 }

@@ -48,7 +48,7 @@ impl Writer {
                 self.jobs.done();
                 return play.is_ending().await;
             };
-            let patience = Patience::for_job(&mut self.jobs.random, job.bytes.len());
+            let patience = Patience::draw(&mut self.jobs.random);
             let news = match patience {
                 _ if self.jobs.is_seeking() => self.write(job, Patience::Endless).await,
                 Patience::Hold { time, is_dropped } if self.jobs.random.random() => {
@@ -127,13 +127,10 @@ impl Writer {
     }
 }
 
-/// Notes that a job has failed. A break has cut it, and no other one.
+/// Notes that a job has failed: a break has cut it, or it was not sent.
 fn failed(play: &Play, task: u32, job: u64, error: &io::Error) -> News {
     let (news, generation) = news(play, error);
-    // If the connection was closed in the middle of the call, the job may have been sent.
-    if news != News::End {
-        note_failed(play, task, job);
-    }
+    note_failed(play, task, job);
     if news == News::Break {
         play.note_cut(generation);
     }

@@ -244,7 +244,7 @@ impl<S> DirectWrite<'_, S> {
         let mut state = self.writer.lock();
         let result = change(&mut state);
         state.permit = permit;
-        self.writer.unlock(state, &mut Deferred::default());
+        self.writer.unlock_unchanged_queue(state);
         result
     }
 }

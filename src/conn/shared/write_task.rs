@@ -93,7 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteTask<S> {
             }
             let mut state = self.writer.lock();
             state.permit = self.permit.take();
-            self.writer.unlock(state, &mut Deferred::default());
+            self.writer.unlock_unchanged_queue(state);
         }
     }
 }

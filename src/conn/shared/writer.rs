@@ -106,12 +106,18 @@ impl<S> Writer<S> {
     }
 
     /// Releases the lock, then does what a change has left to do, and wakes those that wait for the state.
-    pub(super) fn unlock(&self, mut state: MutexGuard<'_, WriterState<S>>, deferred: &mut Deferred) {
+    pub(super) fn unlock(&self, state: MutexGuard<'_, WriterState<S>>, deferred: &mut Deferred) {
+        self.unlock_unchanged_queue(state);
+        deferred.run();
+    }
+
+    /// The same where no job has left the queue.
+    #[inline]
+    pub(super) fn unlock_unchanged_queue(&self, mut state: MutexGuard<'_, WriterState<S>>) {
         let task = state.take_task();
         let is_drained = state.is_drained();
         drop(state);
         task.into_iter().for_each(wake);
-        deferred.run();
         if is_drained {
             self.drained.notify_waiters();
         }
