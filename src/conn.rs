@@ -49,6 +49,8 @@ mod direction;
 mod handle;
 mod idle_timeout;
 mod methods;
+#[cfg(all(test, perconn_loom))]
+mod models;
 mod poll;
 #[cfg(feature = "session")]
 mod session_halves;

@@ -32,8 +32,8 @@
 //!
 //! Next: [`inner`], the part behind the lock.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(crate) use self::inner::{Claimant, Command, Direction, End};
 use crate::fault::{Cause, Fault};
 use crate::link::{Link, Socket, StreamRef};
 use crate::status::{ActorStage, StatusCell};
-use crate::sync::Mutex;
+use crate::sync::modelled::{AtomicU64, Mutex, MutexGuard};
 use crate::{Error, Op, Status, StatusWatch};
 
 mod inner;

@@ -23,7 +23,7 @@ use crate::byte_count::ByteCount;
 use crate::io_error::check_written;
 use crate::panics::QuietDrop;
 use crate::poll_once::poll_once;
-use crate::sync::Mutex;
+use crate::sync::modelled::Mutex;
 
 mod peer_close;
 mod socket;

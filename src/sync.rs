@@ -8,7 +8,6 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-#[cfg(feature = "pool")]
 pub(crate) mod modelled;
 
 /// [`std::sync::Mutex`], whose lock never fails.

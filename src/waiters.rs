@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
 use crate::panics;
-use crate::sync::Mutex;
+use crate::sync::modelled::Mutex;
 
 /// The tasks that wait. The change itself is kept elsewhere.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ struct Wakers {
 
 impl Waiters {
     /// Nobody waits.
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Mutex::new(Wakers { by_wait: BTreeMap::new(), next_wait: 0 }))
     }
 

@@ -279,6 +279,199 @@ const MODELS: &[(&str, &[Mutant])] = &[
             broken: "true",
         }],
     ),
+    (
+        "conn::models::break_wakes_a_read",
+        &[
+            Mutant {
+                name: "a look at the link before the waker is stored",
+                file: "src/conn/poll.rs",
+                original: "dir.begin_wait(generation, &self.conn_state, cx);\n        self.conn_state.is_live(generation)",
+                broken: "let was_live = IS_ON && self.conn_state.is_live(generation);\n        \
+                         dir.begin_wait(generation, &self.conn_state, cx);\n        \
+                         was_live || self.conn_state.is_live(generation)",
+            },
+            Mutant {
+                name: "a break that wakes no handle",
+                file: "src/conn_state/inner.rs",
+                original: "self.wake_handles = true;\n        fault",
+                broken: "fault",
+            },
+        ],
+    ),
+    (
+        "conn::models::break_of_the_next_link_wakes_the_same_read",
+        &[Mutant {
+            name: "a waker that is gone after the first break",
+            file: "src/conn_state/inner.rs",
+            original: "self.wakers.clone()",
+            broken: "std::mem::take(&mut self.wakers)",
+        }],
+    ),
+    (
+        "conn::models::break_wakes_the_task_that_reads_now",
+        &[Mutant {
+            name: "a task that is taken for the one before",
+            file: "src/conn/direction.rs",
+            original: "!registered.has_waker(cx.waker())",
+            broken: "registered.has_waker(Waker::noop())",
+        }],
+    ),
+    (
+        "conn::models::break_wakes_both_halves",
+        &[Mutant {
+            name: "a half that stores its waker in the place of the other",
+            file: "src/conn_state/inner.rs",
+            original: "self.wakers[direction as usize].replace(waker.clone())",
+            broken: "self.wakers[direction as usize / 2].replace(waker.clone())",
+        }],
+    ),
+    (
+        "conn::models::next_link_wakes_a_read",
+        &[
+            Mutant {
+                name: "a wait for a link without a waker",
+                file: "src/conn_state.rs",
+                original: "(NextStep::Wait, inner.register(claimant.direction, waker))",
+                broken: "(NextStep::Wait, if IS_ON { None } else { inner.register(claimant.direction, waker) })",
+            },
+            Mutant {
+                name: "a link that wakes nobody",
+                file: "src/conn_state/inner.rs",
+                original: "if self.reads_later {\n            self.discard_leftover();\n        }\n        self.wake_handles = true;",
+                broken: "",
+            },
+        ],
+    ),
+    (
+        "conn::models::end_wakes_a_read",
+        &[Mutant {
+            name: "an end after which the link counts as live",
+            file: "src/conn_state.rs",
+            original: "self.broken.store(u64::MAX, Ordering::Release);",
+            broken: "",
+        }],
+    ),
+    (
+        "conn::models::break_reaches_the_actor_and_its_link_the_handle",
+        &[
+            Mutant {
+                name: "a break without a command",
+                file: "src/conn_state.rs",
+                original: "inner.send(Command::Redial(Arc::clone(&fault)));",
+                broken: "",
+            },
+            Mutant {
+                name: "an actor whose waker is not stored",
+                file: "src/conn_state/inner.rs",
+                original: "self.actor.replace(waker.clone())",
+                broken: "None",
+            },
+        ],
+    ),
+    (
+        "conn::models::change_wakes_who_waits_for_a_status",
+        &[
+            Mutant {
+                name: "a look at the status before the waker is stored",
+                file: "src/waiters.rs",
+                original: "wait.store(cx.waker());\n            check().map_or(Poll::Pending, Poll::Ready)",
+                broken: "let seen = check();\n            \
+                         wait.store(cx.waker());\n            \
+                         seen.map_or(Poll::Pending, Poll::Ready)",
+            },
+            Mutant {
+                name: "tasks that are woken before the change",
+                file: "src/conn_state.rs",
+                original: "self.status.set_status(status);\n        }",
+                broken: "if IS_ON { self.status.wake_all(); }\n            \
+                         self.status.set_status(status);\n        }\n        \
+                         let has_changed = has_changed && !IS_ON;",
+            },
+        ],
+    ),
+    (
+        "conn::shared::models::every_job_is_sent",
+        &[
+            Mutant {
+                name: "a task that stores its waker after the lock was free",
+                file: "src/conn/shared/write_task.rs",
+                original: "let replaced = state.task.replace(cx.waker().clone());",
+                broken: "if IS_ON {\n                        drop(state);\n                        state = self.writer.lock();\n                    }\n                    \
+                         let replaced = state.task.replace(cx.waker().clone());",
+            },
+            Mutant {
+                name: "a job that does not wake the task",
+                file: "src/conn/shared/writer.rs",
+                original: "self.permit.is_some() && self.queue.has_admitted()",
+                broken: "false",
+            },
+        ],
+    ),
+    (
+        "conn::shared::models::job_is_sent_when_there_is_room",
+        &[Mutant {
+            name: "a direct write that leaves its rest to nobody",
+            file: "src/conn/shared/writer.rs",
+            original: "self.permit.is_some() && self.queue.has_admitted()",
+            broken: "false",
+        }],
+    ),
+    (
+        "conn::shared::models::job_that_is_queued_during_a_direct_write_is_sent",
+        &[Mutant {
+            name: "a permit that is returned without a look at the queue",
+            file: "src/conn/shared/write_all.rs",
+            original: "self.writer.unlock_unchanged_queue(state);\n        result",
+            broken: "drop(state);\n        result",
+        }],
+    ),
+    (
+        "conn::shared::models::caller_that_leaves_makes_room",
+        &[Mutant {
+            name: "a caller that leaves and calls nobody to its place",
+            file: "src/conn/shared/queue.rs",
+            original: "self.remove(index, deferred);\n            self.wake_next(deferred);",
+            broken: "self.remove(index, deferred);",
+        }],
+    ),
+    (
+        "conn::shared::models::job_is_sent_on_the_next_link",
+        &[Mutant {
+            name: "a job that is not put back when its link breaks",
+            file: "src/conn/shared/queue.rs",
+            original: "std::mem::swap(&mut self.bytes, rest);",
+            broken: "rest.clear();",
+        }],
+    ),
+    (
+        "conn::shared::models::close_waits_for_the_jobs",
+        &[
+            Mutant {
+                name: "a close that is not woken by the last job",
+                file: "src/conn/shared/writer.rs",
+                original: "self.drained.notify_waiters();",
+                broken: "",
+            },
+            Mutant {
+                name: "a wait for the last job that begins after the look",
+                file: "src/conn/shared/writer.rs",
+                original: "let mut drained = pin!(self.drained.notified());\n                drained.as_mut().enable();\n                \
+                           if self.lock().is_drained() {\n                    return;\n                }",
+                broken: "if IS_ON && self.lock().is_drained() {\n                    return;\n                }\n                \
+                         let mut drained = pin!(self.drained.notified());\n                drained.as_mut().enable();\n                \
+                         if !IS_ON && self.lock().is_drained() {\n                    return;\n                }",
+            },
+        ],
+    ),
+    (
+        "conn::shared::models::end_of_the_task_fails_the_jobs",
+        &[Mutant {
+            name: "a task that ends and leaves the jobs in the queue",
+            file: "src/conn/shared/write_task.rs",
+            original: "state.queue.close(&mut deferred);",
+            broken: "",
+        }],
+    ),
 ];
 
 #[test]

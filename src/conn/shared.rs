@@ -38,6 +38,8 @@ use crate::conn_state::{ConnState, End};
 use crate::{Error, Status, StatusWatch};
 
 mod drive;
+#[cfg(all(test, perconn_loom))]
+mod models;
 mod queue;
 mod write_all;
 mod write_permit;

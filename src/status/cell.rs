@@ -3,7 +3,7 @@
 //! Next: [`conn_state`](crate::conn_state), which sets the status with each change that it makes.
 
 use super::Status;
-use crate::sync::Mutex;
+use crate::sync::modelled::Mutex;
 use crate::waiters::Waiters;
 
 /// The newest status, the stage of the actor, and the tasks that wait for either.

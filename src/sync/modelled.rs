@@ -13,17 +13,19 @@
 //! Next: `modelled/by_loom.rs`, the types of a model and how one is played.
 
 #[cfg(not(all(test, perconn_loom)))]
+pub(crate) use {super::Mutex, std::sync::MutexGuard, std::sync::atomic::AtomicU64, tokio::sync::Notify};
+
+#[cfg(all(feature = "pool", not(all(test, perconn_loom))))]
 pub(crate) use {
-    super::Mutex,
-    std::sync::MutexGuard,
-    std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize},
+    std::sync::atomic::{AtomicBool, AtomicUsize},
     std::thread,
     tokio::sync::{Mutex as AsyncMutex, oneshot},
 };
 
 #[cfg(all(test, perconn_loom))]
 pub(crate) use self::by_loom::{
-    AsyncMutex, AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, check, check_up_to, oneshot, thread, wait,
+    AsyncMutex, AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Notify, check, check_up_to, oneshot, thread,
+    wait,
 };
 
 #[cfg(all(test, perconn_loom))]

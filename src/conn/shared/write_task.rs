@@ -60,7 +60,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteTask<S> {
     /// Writes as far as the link takes bytes. Ready when no job can come any more.
     ///
     /// A panic of the stream breaks the link and does not end the task: the callers still depend on it.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let Some(permit) = &mut self.permit else {
                 let mut state = self.writer.lock();

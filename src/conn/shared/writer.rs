@@ -19,11 +19,10 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task;
 
 use super::queue::{Deferred, Queue};
@@ -32,7 +31,7 @@ use crate::conn::timer::{Timer, now};
 use crate::conn::{ConnContext, WriteHalf};
 use crate::link::Socket;
 use crate::panics::wake;
-use crate::sync::Mutex;
+use crate::sync::modelled::{Mutex, MutexGuard, Notify};
 use crate::{Error, WhenDown};
 
 /// For how many rounds with a single job the writers still expect several callers.

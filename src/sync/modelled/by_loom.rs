@@ -2,9 +2,12 @@
 //!
 //! Next: the models, [`pool::models`](crate::pool).
 
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 
 use loom::model::Builder;
 use tokio::sync::TryLockError;
@@ -27,6 +30,11 @@ impl<T> Mutex<T> {
     /// Blocks the thread until the lock is free.
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().expect("no holder panics")
+    }
+
+    /// The value, without its lock.
+    pub(crate) fn into_inner(self) -> T {
+        self.0.into_inner().expect("no holder panics")
     }
 }
 
@@ -140,6 +148,61 @@ impl<T> Drop for AsyncGuard<'_, T> {
     fn drop(&mut self) {
         self.step.take();
         self.guard = None;
+    }
+}
+
+/// Tokio's notification of tasks.
+#[derive(Debug, Default)]
+pub(crate) struct Notify {
+    step: Step,
+    notify: tokio::sync::Notify,
+}
+
+/// A wait for a notification.
+pub(crate) struct Notified<'a> {
+    step: &'a Step,
+    notified: Pin<Box<tokio::sync::futures::Notified<'a>>>,
+}
+
+impl Notify {
+    /// Nobody waits yet.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins a wait.
+    pub(crate) fn notified(&self) -> Notified<'_> {
+        self.step.take();
+        Notified { step: &self.step, notified: Box::pin(self.notify.notified()) }
+    }
+
+    /// Wakes one waiter, now or later.
+    pub(crate) fn notify_one(&self) {
+        self.step.take();
+        self.notify.notify_one();
+    }
+
+    /// Wakes all that wait now.
+    pub(crate) fn notify_waiters(&self) {
+        self.step.take();
+        self.notify.notify_waiters();
+    }
+}
+
+impl Notified<'_> {
+    /// Waits from now on. Returns whether it was notified.
+    pub(crate) fn enable(mut self: Pin<&mut Self>) -> bool {
+        self.step.take();
+        self.notified.as_mut().enable()
+    }
+}
+
+impl Future for Notified<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.step.take();
+        self.notified.as_mut().poll(cx)
     }
 }
 
