@@ -181,6 +181,10 @@ impl<D> Builder<D> {
     /// Jobs wait in the queue meanwhile. After a link that the program broke itself they do not. Nothing else waits: not a
     /// read, and not the write of a [`Conn`](crate::Conn).
     ///
+    /// It does not hold back the first link, nor the first one after a stable link: what is sent there can be lost. A link
+    /// that is settling counts as up for [`when_down`](Builder::when_down), and each new link starts the time of
+    /// [`WaitFor`](crate::WhenDown::WaitFor) over.
+    ///
     /// ```
     /// use std::time::Duration;
     /// # fn build(address: &str) -> Result<(), perconn::Error> {

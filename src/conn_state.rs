@@ -99,7 +99,7 @@ impl<S> ConnState<S> {
 
     /// The status at this moment.
     pub(crate) fn status(&self) -> Status {
-        self.status.get().status
+        self.status.get()
     }
 
     /// A watch on the status for the program.
@@ -109,7 +109,7 @@ impl<S> ConnState<S> {
 
     /// Waits until a link is up.
     pub(crate) async fn connected(&self) -> Result<(), Error> {
-        let connected = self.status.wait_until(|seen| match seen.status {
+        let connected = self.status.wait_until(|status| match status {
             Status::Connected { .. } => Some(Ok(())),
             _ => self.ended().map(|end| Err(self.end_error(end))),
         });
@@ -401,7 +401,7 @@ impl<S> ConnState<S> {
     /// Waits until the actor has ended, or until it runs a hook: no close waits for that. Once the connection was closed,
     /// it dials no more.
     pub(crate) async fn actor_gone(&self) {
-        self.status.wait_until(|seen| (seen.actor != ActorStage::Attentive).then_some(())).await;
+        self.status.actor_gone().await;
     }
 
     /// Waits until there will be no further link.

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use self::cell::Seen;
 pub(crate) use self::cell::{ActorStage, StatusCell};
 
 mod cell;
@@ -81,7 +80,7 @@ pub struct StatusWatch {
 impl StatusWatch {
     /// Counts the present status as returned already, so that `changed` waits for another.
     pub(crate) fn new(cell: Arc<StatusCell>) -> Self {
-        let seen = cell.get().status;
+        let seen = cell.get();
         Self { cell, seen }
     }
 
@@ -90,7 +89,7 @@ impl StatusWatch {
     /// It is a copy, so nothing waits for you while you look at it. [`changed`](Self::changed) does not count it as
     /// seen.
     pub fn current(&self) -> Status {
-        self.cell.get().status
+        self.cell.get()
     }
 
     /// Waits for a status other than the one that this watch returned last.
@@ -129,9 +128,9 @@ impl StatusWatch {
     ///
     /// Cancel safe: dropping the future changes nothing.
     pub async fn wait_for(&mut self, mut condition: impl FnMut(&Status) -> bool) -> Option<Status> {
-        let check = |seen: Seen| match condition(&seen.status) {
-            true => Some(Some(seen.status)),
-            false => seen.status.is_final().then_some(None),
+        let check = |status: Status| match condition(&status) {
+            true => Some(Some(status)),
+            false => status.is_final().then_some(None),
         };
         let met = self.cell.wait_until(check).await?;
         self.seen = met;

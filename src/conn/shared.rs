@@ -64,8 +64,9 @@ mod writer;
 ///
 /// A job also reports the link of this clone's job before it, if that link broke before it was
 /// [stable](crate::Builder::stable_after), and not because the program broke it. Then the earlier jobs may be lost, and
-/// this one is not sent. Without that, a program that only writes would never learn that it talks to a load balancer
-/// without a backend, which accepts and closes. With [`settle_time`](crate::Builder::settle_time), jobs wait until such
+/// this one is not sent. (If more than 16 links have broken since that job, nothing is reported.) Without that, a program
+/// that only writes would never learn that it talks to a load balancer without a backend, which accepts and closes. Keep one
+/// clone in each task: a clone that was made for a single job has no job before it. With [`settle_time`](crate::Builder::settle_time), jobs wait until such
 /// a link has been up for a moment.
 ///
 /// Up to
@@ -74,8 +75,9 @@ mod writer;
 ///
 /// A job that has to wait owns its bytes. So [`write_all`](SharedConn::write_all) copies them then, and
 /// [`write_bytes`](SharedConn::write_bytes) copies only small jobs, of less than 16 KiB. You may keep such a future
-/// without polling it: its job is sent all the same. A call that waits for room is different. It hands over its bytes
-/// when there is room, and the jobs after it wait for that, as in a `send` to a full channel.
+/// without polling it: its job is sent all the same. A call that waits for room is different: poll it, or the later jobs
+/// of all clones wait, as in a `send` to a full channel. If you await a second job in a `select!` arm while the first one
+/// waits for room, your program deadlocks: send the second from another task, or make the queue larger.
 ///
 /// `Ok` means that this machine's kernel has taken the job, and not that the peer has read it. A clone that only writes
 /// may not report the break of a stable link: what the kernel had taken and the peer never read is lost without an error,
@@ -264,7 +266,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     /// Sends the queued jobs, for at most five seconds, and closes the connection for all clones.
     ///
     /// From the first poll on, new writes fail with [`Error::ClosedConnection`]. Writes that are queued already are
-    /// still sent, and reads go on until then. A stream that is not a socket is dropped with the last clone.
+    /// still sent, and reads go on until then. A stream that is not a socket is dropped with the last clone. If the peer has
+    /// sent bytes that you have not read, the kernel resets the connection, and what is on its way is lost, even jobs that
+    /// were `Ok`.
     ///
     /// # Cancel safety
     ///
@@ -298,9 +302,19 @@ impl<S> SharedConn<S> {
     /// A job of this clone is on this link, whole.
     #[inline]
     fn note_written(&self, generation: u64) {
-        // Two tasks that share one clone may race here. Then it forgets the older of two links.
-        if self.last_written.load(Ordering::Relaxed) < generation {
+        let last_written = self.last_written.load(Ordering::Relaxed);
+        // An earlier link stays until a job has looked why it broke.
+        if last_written < generation && last_written <= self.last_lost.load(Ordering::Relaxed) {
             self.last_written.store(generation, Ordering::Relaxed);
+        }
+    }
+
+    /// A job of this clone has failed. If a break has cut it, no later job reports that link again.
+    #[cold]
+    fn note_failed(&self, error: &io::Error) {
+        let generation = Error::of(error).and_then(Error::generation);
+        if generation == Some(self.last_written.load(Ordering::Relaxed)) {
+            self.last_lost.fetch_max(generation.unwrap_or_default(), Ordering::Relaxed);
         }
     }
 

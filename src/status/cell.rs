@@ -11,17 +11,20 @@ use crate::waiters::Waiters;
 pub(crate) struct StatusCell {
     /// The innermost of all locks.
     seen: Mutex<Seen>,
-    /// Woken after each change, when no lock is held.
+    /// Those who wait for a status; woken after each change of it, when no lock is held.
     waiters: Waiters,
+    /// Those who wait for the actor. Apart from the others: before a hook, the actor wakes only these. A task that it wakes
+    /// may stay behind it on its thread until the hook returns.
+    closers: Waiters,
 }
 
 /// What a task can wait for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
+#[derive(Debug)]
+struct Seen {
     /// The newest status.
-    pub(crate) status: Status,
+    status: Status,
     /// What the actor does.
-    pub(crate) actor: ActorStage,
+    actor: ActorStage,
 }
 
 /// What the actor does, for those who wait for its end.
@@ -39,12 +42,12 @@ impl StatusCell {
     /// The status of a connection that has just begun.
     pub(crate) fn new() -> Self {
         let seen = Seen { status: Status::Connecting, actor: ActorStage::Attentive };
-        Self { seen: Mutex::new(seen), waiters: Waiters::new() }
+        Self { seen: Mutex::new(seen), waiters: Waiters::new(), closers: Waiters::new() }
     }
 
-    /// The status and the stage at this moment.
-    pub(crate) fn get(&self) -> Seen {
-        *self.seen.lock()
+    /// The status at this moment.
+    pub(crate) fn get(&self) -> Status {
+        self.seen.lock().status
     }
 
     /// Changes the status. A call of [`wake_all`](Self::wake_all) must follow.
@@ -56,21 +59,30 @@ impl StatusCell {
     pub(crate) fn set_actor(&self, actor: ActorStage) {
         self.seen.lock().actor = actor;
         if actor != ActorStage::Attentive {
-            self.wake_all();
+            self.closers.wake_all();
         }
     }
 
-    /// Wakes the tasks that wait for a change.
+    /// Wakes the tasks that wait for a status.
     pub(crate) fn wake_all(&self) {
         self.waiters.wake_all();
     }
 
-    /// Waits until `check` returns a value. It is called now and after each change, without a lock.
+    /// Waits until `check` returns a value. It is called now and after each change of the status, without a lock.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: a dropped wait leaves nothing behind.
-    pub(crate) async fn wait_until<T>(&self, mut check: impl FnMut(Seen) -> Option<T>) -> T {
+    pub(crate) async fn wait_until<T>(&self, mut check: impl FnMut(Status) -> Option<T>) -> T {
         self.waiters.wait_until(|| check(self.get())).await
+    }
+
+    /// Waits until the actor has ended, or runs a hook.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a dropped wait leaves nothing behind.
+    pub(crate) async fn actor_gone(&self) {
+        self.closers.wait_until(|| (self.seen.lock().actor != ActorStage::Attentive).then_some(())).await;
     }
 }

@@ -123,6 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
             }
             Err(error) => {
                 direct.finish(|_| ());
+                self.conn.note_failed(&error);
                 Poll::Ready(Err(error))
             }
         }
@@ -145,7 +146,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
                 self.conn.note_written(generation);
                 Ok(())
             }
-            Outcome::Failed(error) => Err(error),
+            Outcome::Failed(error) => {
+                drop(state);
+                self.conn.note_failed(&error);
+                Err(error)
+            }
             Outcome::Closed => {
                 drop(state);
                 Err(writer.end_error())

@@ -8,9 +8,10 @@ use perconn::{Conn, Error, SharedConn};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_test::task::spawn;
 
 use super::wait_for_generation;
-use crate::support::{Server, in_time, perconn_error, quick, wait_for_disconnect};
+use crate::support::{Server, in_time, perconn_error, quick, reset, wait_for_disconnect};
 
 const STABLE: Duration = Duration::from_secs(60);
 
@@ -123,4 +124,44 @@ async fn jobs_wait_until_the_link_after_a_short_one_has_settled() -> io::Result<
     in_time("the job", peer.read_exact(&mut all)).await?;
     assert_eq!(&all, b"waits for a backend");
     in_time("the job's end", job).await.unwrap()
+}
+
+/// More than any socket buffers.
+const HUGE: usize = 16 << 20;
+
+#[tokio::test]
+async fn short_link_is_reported_even_if_a_queued_job_went_on_to_the_next_link() {
+    let server = Server::start().await;
+    let conn = server.client().stable_after(STABLE).build().unwrap().into_shared();
+    let mut peer = server.accept().await;
+    in_time("a job that may be lost", conn.write_all(b"lost")).await.unwrap();
+    let (other, huge) = (conn.clone(), vec![1; HUGE]);
+    let mut huge_job = spawn(other.write_all(&huge));
+    assert!(huge_job.poll().is_pending());
+    in_time("its first bytes", peer.read_exact(&mut [0; 5])).await.unwrap();
+    let mut queued = spawn(conn.write_all(b"queued"));
+    assert!(queued.poll().is_pending());
+    reset(peer);
+    let _second = server.accept().await;
+    in_time("the queued job", queued).await.unwrap();
+    assert!(in_time("the job that was cut", huge_job).await.is_err());
+    let error = in_time("the next job", conn.write_all(b"x")).await.unwrap_err();
+    assert!(matches!(perconn_error(&error), Error::IoError { generation: 1, .. }), "{error:?}");
+    in_time("the same job again", conn.write_all(b"x")).await.unwrap();
+}
+
+#[tokio::test]
+async fn link_that_cut_a_job_is_not_reported_again() {
+    let server = Server::start().await;
+    let conn = server.client().stable_after(STABLE).build().unwrap().into_shared();
+    let mut peer = server.accept().await;
+    in_time("a job that may be lost", conn.write_all(b"lost")).await.unwrap();
+    let huge = vec![1; HUGE];
+    let mut job = spawn(conn.write_all(&huge));
+    assert!(job.poll().is_pending());
+    in_time("its first bytes", peer.read_exact(&mut [0; 5])).await.unwrap();
+    reset(peer);
+    assert!(in_time("the job that was cut", job).await.is_err());
+    let _second = server.accept().await;
+    in_time("the next job", conn.write_all(b"x")).await.unwrap();
 }
