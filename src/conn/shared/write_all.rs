@@ -248,7 +248,7 @@ impl<S> DirectWrite<'_, S> {
         let permit = self.permit.take();
         let mut state = self.writer.lock();
         let result = change(&mut state);
-        state.permit = permit;
+        state.end_direct_write(permit);
         self.writer.unlock_unchanged_queue(state);
         result
     }

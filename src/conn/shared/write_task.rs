@@ -114,10 +114,6 @@ impl<S> Drop for WriteTask<S> {
             writer.context.conn_state.end(end);
             state = writer.lock();
         }
-        // A close waits for the permit.
-        if let Some(permit) = self.permit.take() {
-            state.permit = Some(permit);
-        }
         writer.unlock(state, &mut deferred);
     }
 }

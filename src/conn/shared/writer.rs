@@ -66,6 +66,8 @@ pub(super) struct WriterState<S> {
     last_caller: Option<task::Id>,
     /// For how many more rounds several callers are expected. Then callers queue and do not write directly.
     pub(super) contention: u8,
+    /// Whether a caller is writing directly. Its job is not in the queue.
+    is_direct_write: bool,
     /// Whether new jobs are refused.
     pub(super) is_closing: bool,
     /// Whether every clone was dropped, so that no caller can come.
@@ -82,6 +84,7 @@ impl<S: 'static> Writer<S> {
             task: None,
             last_caller: None,
             contention: 0,
+            is_direct_write: false,
             is_closing: false,
             has_no_callers: false,
         };
@@ -219,13 +222,21 @@ impl<S> WriterState<S> {
             return None;
         }
         let permit = self.permit.take()?;
+        self.is_direct_write = true;
         self.queue.begin_direct_write();
         Some(permit)
     }
 
-    /// Whether everything was sent that will be sent. Who has the permit may be sending.
+    /// Takes the permit back from a caller.
+    #[inline]
+    pub(super) fn end_direct_write(&mut self, permit: Option<Box<WritePermit<S>>>) {
+        self.is_direct_write = false;
+        self.permit = permit;
+    }
+
+    /// Whether everything was sent that will be sent. The task may still have the permit.
     fn is_drained(&self) -> bool {
-        self.is_closing && self.queue.is_empty() && self.permit.is_some()
+        self.is_closing && self.queue.is_empty() && !self.is_direct_write
     }
 
     /// The write task's waker, if the task sleeps and there is something for it to do.
