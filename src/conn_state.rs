@@ -25,10 +25,10 @@
 //! held before are the writer's state of a `SharedConn`, and those of `Sessions` and `blocking` around a half. A lock
 //! around a stream that is not a socket is never held together with this one.
 //!
-//! # Who waits where
+//! # Two places to wait
 //!
-//! A read or write that waits stores its waker here. Who waits for a status (a [`StatusWatch`], `connected`, `close`)
-//! waits at the [`StatusCell`]. Each change of this state also sets the status there, so the two never differ.
+//! A read or write that waits stores its waker here. A task that waits for a status (a [`StatusWatch`], `connected`,
+//! `close`) waits at the [`StatusCell`]. Each change of this state also sets the status there, so the two never differ.
 //!
 //! Next: [`inner`], the part behind the lock.
 
@@ -55,7 +55,7 @@ pub(crate) struct ConnState<S> {
     broken: AtomicU64,
     /// Everything that needs the lock.
     inner: Mutex<ConnStateInner<S>>,
-    /// The status, and who waits for it. Set under the lock of `inner`.
+    /// The status, and the tasks that wait for it. Set under the lock of `inner`.
     status: Arc<StatusCell>,
 }
 
@@ -145,7 +145,7 @@ impl<S> ConnState<S> {
 
     /// Records a break that the actor itself has noticed. `None`: it is recorded already, and the command is queued.
     ///
-    /// `cause` is told whether the program has shut the link down.
+    /// `cause` gets whether the program has shut the link down.
     pub(crate) fn record_break_by_actor(
         &self,
         generation: u64,

@@ -256,7 +256,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
 
     /// Gives the other half, which may be on another thread, a moment to record why the socket has failed.
     ///
-    /// The kernel tells a reset only once, to the first of two operations. To the second one the socket just looks
+    /// The kernel reports a reset only once, to the first of two operations. To the second one the socket just looks
     /// closed: a read finds the end of the stream, a write a broken pipe.
     fn poll_yield_to_other_half(&self, dir: &mut DirectionState, cx: &mut Context<'_>, generation: u64) -> Poll<()> {
         let socket = self.link.get().and_then(|link| link.stream.socket());

@@ -66,8 +66,8 @@ mod writer;
 /// [stable](crate::Builder::stable_after), and not because the program broke it. Then the earlier jobs may be lost, and
 /// this one is not sent. (If more than 16 links have broken since that job, nothing is reported.) Without that, a program
 /// that only writes would never learn that it talks to a load balancer without a backend, which accepts and closes. Keep one
-/// clone in each task: a clone that was made for a single job has no job before it. With [`settle_time`](crate::Builder::settle_time), jobs wait until such
-/// a link has been up for a moment.
+/// clone in each task: a clone that was made for a single job has no job before it. With
+/// [`settle_time`](crate::Builder::settle_time), jobs wait until the link after such a link has been up for a moment.
 ///
 /// Up to
 /// [`job_queue_size`](crate::Builder::job_queue_size) jobs wait in the queue. When it is full, callers wait for room,

@@ -1,4 +1,4 @@
-//! Where the status of a connection is kept, and who waits for it to change.
+//! The status of a connection, and the tasks that wait for it to change.
 //!
 //! Next: [`conn_state`](crate::conn_state), which sets the status with each change that it makes.
 
@@ -11,9 +11,9 @@ use crate::waiters::Waiters;
 pub(crate) struct StatusCell {
     /// The innermost of all locks.
     seen: Mutex<Seen>,
-    /// Those who wait for a status; woken after each change of it, when no lock is held.
+    /// The tasks that wait for a status; woken after each change of it, when no lock is held.
     waiters: Waiters,
-    /// Those who wait for the actor. Apart from the others: before a hook, the actor wakes only these. A task that it wakes
+    /// The tasks that wait for the actor. Apart from the others: before a hook, the actor wakes only these. A task that it wakes
     /// may stay behind it on its thread until the hook returns.
     closers: Waiters,
 }
@@ -27,7 +27,7 @@ struct Seen {
     actor: ActorStage,
 }
 
-/// What the actor does, for those who wait for its end.
+/// What the actor does, for tasks that wait for its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ActorStage {
     /// It sees each command within a moment.

@@ -1,4 +1,4 @@
-//! A reset is told to both halves, although the kernel tells it only to the operation that comes first.
+//! Both halves report a reset, although the kernel reports it only to the operation that comes first.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -47,7 +47,7 @@ async fn reset_links(server: Server) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn reset_is_told_to_the_reader_and_to_the_writer() {
+async fn reset_is_reported_by_the_reader_and_by_the_writer() {
     let server = Server::start().await;
     let builder = server.client().retry_min(Duration::from_micros(100)).retry_max(Duration::from_millis(1));
     let conn = builder.build().unwrap();

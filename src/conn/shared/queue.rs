@@ -34,7 +34,7 @@ mod tests;
 /// How many links are remembered with the jobs that they carried, for callers that fetch their outcomes late.
 const REMEMBERED_LINKS: usize = 16;
 
-/// The memory of so many jobs is kept.
+/// The memory of up to this many jobs is kept.
 const KEPT_JOBS: usize = 64;
 
 /// What a change of the queue leaves to do when the lock is released: wakers and bytes may be the program's own types.

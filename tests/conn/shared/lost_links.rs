@@ -52,7 +52,7 @@ async fn program_that_only_writes_learns_that_nobody_is_behind_the_balancer() {
         outcomes.push(is_ok);
     }
     let lost = outcomes.iter().filter(|is_ok| **is_ok).count();
-    assert!(lost <= 5, "{lost} of {} jobs were lost without a word: {outcomes:?}", outcomes.len());
+    assert!(lost <= 5, "{lost} of {} jobs were lost silently: {outcomes:?}", outcomes.len());
 }
 
 #[tokio::test]
