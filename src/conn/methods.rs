@@ -117,8 +117,8 @@ macro_rules! handle_methods {
         /// The future does not borrow the handle. You can make it in advance and give it to another task; it closes the
         /// connection when it is first polled. When it is ready, the actor has ended and nothing dials any more. It
         /// does not wait for a hook of the program that is running at the time. Otherwise it is ready after the hook for
-        /// [`Event::Closed`](crate::Event::Closed) has returned, and the dialer and the hooks are dropped. The actor needs its runtime to end:
-        /// on a single-threaded runtime that nothing drives, the future is never ready.
+        /// [`Event::Closed`](crate::Event::Closed) has returned, and the dialer and the hooks are dropped. The actor needs
+        /// its runtime to end: on a single-threaded runtime that nothing drives, the future is never ready.
         ///
         /// # Cancel safety
         ///
