@@ -181,9 +181,8 @@ impl<D> Builder<D> {
     /// Jobs wait in the queue meanwhile. After a link that the program broke itself they do not. Nothing else waits: not a
     /// read, and not the write of a [`Conn`](crate::Conn).
     ///
-    /// It does not hold back the first link, nor the first one after a stable link: what is sent there can be lost. A link
-    /// that is settling counts as up for [`when_down`](Builder::when_down), and each new link starts the time of
-    /// [`WaitFor`](crate::WhenDown::WaitFor) over.
+    /// It does not hold back the first link, nor the first one after a stable link: what is sent there can be lost. For
+    /// jobs, a link that is settling counts as none: [`when_down`](Builder::when_down) says how long they wait.
     ///
     /// ```
     /// use std::time::Duration;
@@ -250,7 +249,8 @@ impl<D> Builder<D> {
     /// How many jobs of a [`SharedConn`](crate::SharedConn) fit into its queue. When it is full, a write waits for a
     /// free slot.
     ///
-    /// Defaults to 10; from 1 to 2^32 - 1. The reads and writes of a `Conn` and its halves use no queue.
+    /// Defaults to 10; from 1 to 2^32 - 1. Jobs count, whatever their size: the queue owns up to this many times the bytes
+    /// of your largest job. The reads and writes of a `Conn` and its halves use no queue.
     #[doc(alias("capacity", "backpressure", "buffer_size"))]
     pub fn job_queue_size(mut self, size: usize) -> Self {
         self.job_queue_size = size;

@@ -37,6 +37,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use self::inner::ConnStateInner;
 pub(crate) use self::inner::{Claimant, Command, Direction, End};
 use crate::fault::{Cause, Fault};
@@ -75,11 +77,11 @@ pub(crate) enum NextStep<S> {
 
 impl<S> ConnState<S> {
     /// The state of a connection whose first link is not up yet.
-    pub(crate) fn new(address: String, stable_after: Duration) -> Self {
+    pub(crate) fn new(address: String, stable_after: Duration, settle_time: Duration) -> Self {
         Self {
             address,
             broken: AtomicU64::new(0),
-            inner: Mutex::new(ConnStateInner::new(stable_after)),
+            inner: Mutex::new(ConnStateInner::new(stable_after, settle_time)),
             status: Arc::new(StatusCell::new()),
         }
     }
@@ -114,6 +116,16 @@ impl<S> ConnState<S> {
             _ => self.ended().map(|end| Err(self.end_error(end))),
         });
         connected.await
+    }
+
+    /// Whether the live link must not be used for jobs yet, as the link before it was short.
+    pub(crate) fn has_to_settle(&self, now: Instant) -> bool {
+        self.lock().has_to_settle(now)
+    }
+
+    /// The newest broken link that jobs could use, 0 if there is none.
+    pub(crate) fn newest_settled(&self) -> u64 {
+        self.lock().newest_settled()
     }
 
     // ===== breaks =====
@@ -257,7 +269,7 @@ impl<S> ConnState<S> {
             if let Some(end) = inner.end {
                 return (NextStep::Ended(end), None);
             }
-            if inner.has_to_settle(claimant) {
+            if claimant.settles.is_some_and(|now| inner.has_to_settle(now)) {
                 return (NextStep::Settle, inner.register(claimant.direction, waker));
             }
             match inner.take(claimant) {

@@ -72,6 +72,24 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The last job of this clone of a [`SharedConn`](crate::SharedConn) was written on a link that broke before it was
+    /// [stable](crate::Builder::stable_after). So that job may be lost, and others before it. The job that returned this
+    /// error was not sent.
+    #[error(
+        "link {generation} to {address} broke soon after it came up: \
+         the jobs written on it may be lost, and this one was not sent"
+    )]
+    #[non_exhaustive]
+    ShortLink {
+        /// The generation of the broken link.
+        generation: u64,
+        /// The address as given to the builder.
+        address: String,
+        /// Why the link broke. A [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) if the reason is not remembered,
+        /// after more than 16 further links.
+        source: io::Error,
+    },
+
     /// This program closed the connection: by `close()`, or by `shutdown()` after which the last link ended.
     #[error("the connection is closed")]
     ClosedConnection,
@@ -142,7 +160,7 @@ pub enum Error {
 impl Error {
     /// The kind of this error as an [`io::Error`].
     ///
-    /// - A failed dial and a broken link: the kind of their cause.
+    /// - A failed dial, a broken link and a short one: the kind of their cause.
     /// - A wait that took too long: [`TimedOut`](io::ErrorKind::TimedOut).
     /// - An invalid setting: [`InvalidInput`](io::ErrorKind::InvalidInput).
     /// - No link, now or ever again: [`NotConnected`](io::ErrorKind::NotConnected). One exception: a write after the
@@ -151,7 +169,9 @@ impl Error {
     /// - A panic of a hook: [`Other`](io::ErrorKind::Other).
     pub fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::DialFailure { source, .. } | Self::IoError { source, .. } => source.kind(),
+            Self::DialFailure { source, .. } | Self::IoError { source, .. } | Self::ShortLink { source, .. } => {
+                source.kind()
+            }
             Self::WaitTimeout { .. } => io::ErrorKind::TimedOut,
             Self::InvalidConfig(_) => io::ErrorKind::InvalidInput,
             #[cfg(feature = "tls")]
@@ -170,7 +190,7 @@ impl Error {
         error.get_ref()?.downcast_ref()
     }
 
-    /// The number of the link that broke, if this error reports a break ([`Error::IoError`]).
+    /// The number of the link that broke, if this error reports a break ([`Error::IoError`] or [`Error::ShortLink`]).
     ///
     /// Two errors with the same generation report the same break. A handle reports it once, unless the future of an
     /// operation on a whole [`Conn`](crate::Conn#timeouts-and-select) was dropped.
@@ -185,7 +205,7 @@ impl Error {
     /// ```
     pub fn generation(&self) -> Option<u64> {
         match self {
-            Self::IoError { generation, .. } => Some(*generation),
+            Self::IoError { generation, .. } | Self::ShortLink { generation, .. } => Some(*generation),
             _ => None,
         }
     }

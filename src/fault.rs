@@ -36,10 +36,10 @@ pub(crate) struct Fault {
 
 impl Fault {
     /// A substitute for a break whose record is gone: a [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
-    pub(crate) fn forgotten(generation: u64, op: Op) -> Self {
+    pub(crate) fn forgotten(generation: u64, op: Op, is_short: bool) -> Self {
         let cause = io::Error::from(io::ErrorKind::ConnectionAborted).into();
         let (lived, byte_count) = (Duration::ZERO, Arc::default());
-        Self { generation, op, cause, lived, byte_count, unacknowledged: None, is_last: false, is_short: false }
+        Self { generation, op, cause, lived, byte_count, unacknowledged: None, is_last: false, is_short }
     }
 
     /// The same break as one handle reports it, whose own stream has shown the cause `seen`.
@@ -73,20 +73,13 @@ impl Fault {
 
     /// The error of this break for a handle that reports it from the operation `op`.
     pub(crate) fn error(&self, op: Op, address: &str) -> Error {
-        self.error_with_source(op, address, self.source(op))
-    }
-
-    /// The error of this break for a job that was not sent, as the jobs before it may be lost.
-    pub(crate) fn error_of_next_job(&self, address: &str) -> Error {
-        let source = self.source(Op::Write);
-        let source = io::Error::new(source.kind(), ShortLink { lived: self.lived, source });
-        self.error_with_source(Op::Write, address, source)
-    }
-
-    /// The error of this break with this source.
-    fn error_with_source(&self, op: Op, address: &str, source: io::Error) -> Error {
         let (generation, unacknowledged) = (self.generation, self.unacknowledged);
-        Error::IoError { op, generation, unacknowledged, address: address.to_owned(), source }
+        Error::IoError { op, generation, unacknowledged, address: address.to_owned(), source: self.source(op) }
+    }
+
+    /// The error of this short link for the next job of a clone whose last one was written on it.
+    pub(crate) fn error_of_next_job(&self, address: &str) -> Error {
+        Error::ShortLink { generation: self.generation, address: address.to_owned(), source: self.source(Op::Write) }
     }
 
     /// Why the link broke, as the operation `op` reports it.
@@ -156,16 +149,6 @@ struct PeerClosedText;
 #[error("the program broke the link")]
 struct RequestedText;
 
-/// The text of a link that was short, to a job that comes after it.
-#[derive(Debug, thiserror::Error)]
-#[error("the link broke {lived:?} after it came up: jobs before this one may be lost, and this one was not sent")]
-struct ShortLink {
-    /// How long the link was up.
-    lived: Duration,
-    /// Why it broke.
-    source: io::Error,
-}
-
 /// The text of an idle timeout.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing was received for {0:?}")]
@@ -178,7 +161,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(3);
 
     fn fault(cause: Cause) -> Arc<Fault> {
-        Arc::new(Fault { cause, ..Fault::forgotten(1, Op::Read) })
+        Arc::new(Fault { cause, ..Fault::forgotten(1, Op::Read, false) })
     }
 
     fn failed(kind: io::ErrorKind) -> Cause {

@@ -19,7 +19,7 @@ pub enum WhenDown {
     ///
     /// Each direction has one limit per outage. The time starts with the first operation that finds no link, and starts
     /// over after an operation has failed with the timeout. The wait of a cancelled operation counts. On a
-    /// `blocking::Conn`, each call has a limit of its own.
+    /// `blocking::Conn`, and for the jobs of a [`SharedConn`](crate::SharedConn), each call has a limit of its own.
     WaitFor(Duration),
     /// It fails at once with [`Error::Down`].
     Fail,

@@ -61,7 +61,7 @@ impl<D: Dial> Builder<D> {
         self.check()?;
         let runtime = runtime::Handle::try_current()
             .map_err(|_| Error::InvalidConfig("no runtime: expected to be built within a tokio runtime".into()))?;
-        let conn_state = Arc::new(ConnState::new(self.address.to_string(), self.limits.stable_after));
+        let conn_state = Arc::new(ConnState::new(self.address.to_string(), self.limits.stable_after, self.settle_time));
         let actor = Actor {
             dialer: self.dialer,
             dial_timeout: self.dial_timeout,

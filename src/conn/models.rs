@@ -102,7 +102,7 @@ impl Dial for NoDialer {
 
 /// A connection without an actor.
 pub(super) fn conn() -> (Conn<Stream>, Arc<ConnState<Stream>>) {
-    let conn_state = Arc::new(ConnState::new("a:1".to_owned(), Duration::ZERO));
+    let conn_state = Arc::new(ConnState::new("a:1".to_owned(), Duration::ZERO, Duration::ZERO));
     let context = ConnContext::new::<NoDialer>(
         Arc::clone(&conn_state),
         WhenDown::Wait,

@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
+use self::last_link::LastLink;
 use self::queue::Payload;
 use self::write_all::WriteAll;
 use self::write_task::WriteTask;
@@ -35,9 +36,10 @@ use super::{ReadHalf, WriteHalf};
 #[cfg(doc)]
 use crate::Conn;
 use crate::conn_state::{ConnState, End};
-use crate::{Error, Status, StatusWatch};
+use crate::{Error, Op, Status, StatusWatch};
 
 mod drive;
+mod last_link;
 #[cfg(all(test, perconn_loom))]
 mod models;
 mod queue;
@@ -56,38 +58,48 @@ mod writer;
 /// Each call of [`write_all`](SharedConn::write_all) is one job. The bytes of a job stay together on one link: they
 /// are never mixed with the bytes of another job, and never divided between two links. Jobs are sent in the order in
 /// which their calls began, that is, in which their futures were first polled. Jobs that wait together are sent
-/// together, with one system call.
+/// together, with one system call. A job that no link has taken a byte of waits for the next link, unless
+/// [`when_down`](crate::Builder::when_down) says otherwise.
 ///
-/// A job reports a break that cut it in two: its first byte was on the link and its last one was not.
-/// Jobs that had not begun are sent on the next link, whole and in order, unless
-/// [`when_down`](crate::Builder::when_down) makes them fail in an outage.
+/// | `write_all` returns | this job | the jobs before it |
+/// |---|---|---|
+/// | `Ok` | this machine's kernel has it; the peer may never read it | |
+/// | [`Error::IoError`] | was cut: its first byte was on the link and its last one was not. A beginning may have arrived | may be lost |
+/// | [`Error::ShortLink`] | was not sent | may be lost |
+/// | [`Error::Down`], [`Error::WaitTimeout`] | was not sent | |
+/// | [`Error::ClosedConnection`], [`Error::GaveUp`], [`Error::RuntimeShutdown`] | was not sent, or the end has cut it | may be lost |
 ///
-/// A job also reports the link of this clone's job before it, if that link broke before it was
-/// [stable](crate::Builder::stable_after), and not because the program broke it. Then the earlier jobs may be lost, and
-/// this one is not sent. (If more than 16 links have broken since that job, nothing is reported.) Without that, a program
-/// that only writes would never learn that it talks to a load balancer without a backend, which accepts and closes. Keep one
-/// clone in each task: a clone that was made for a single job has no job before it. With
-/// [`settle_time`](crate::Builder::settle_time), jobs wait until the link after such a link has been up for a moment.
+/// So over a socket, a job that fails has never arrived whole: you can send it again. (If the stream is not a socket,
+/// each job is flushed before it is done, and one that a break finds unflushed fails, even if it has arrived.)
 ///
-/// Up to
-/// [`job_queue_size`](crate::Builder::job_queue_size) jobs wait in the queue. When it is full, callers wait for room,
-/// first come, first served.
+/// `Ok` is no receipt. What the kernel had taken and the peer had not read when a link broke is lost, and
+/// `unacknowledged` does not count what had reached the peer's kernel. If no job may be lost, have the peer answer, and
+/// send again what has no answer.
 ///
-/// A job that has to wait owns its bytes. So [`write_all`](SharedConn::write_all) copies them then, and
+/// ## How a writer learns of a break
+///
+/// By `IoError`, if the break has cut its job. By `ShortLink`, at the next job of the same clone, if the link broke before
+/// it was [stable](crate::Builder::stable_after) and the program did not break it itself. Without that, a program that
+/// only writes would never learn that it talks to a load balancer without a backend, which accepts and closes. So keep
+/// one clone in each task: a clone that is made for a single job has no job before it. (After more than 16 further links,
+/// it is reported only if all of them were short.) With [`settle_time`](crate::Builder::settle_time), jobs wait until the
+/// link after a short one has been up for a moment.
+///
+/// The break of a stable link that cut no job is not reported to writers: a clone that reads, or
+/// [`on_event`](crate::Builder::on_event), shows it.
+///
+/// ## The queue
+///
+/// Up to [`job_queue_size`](crate::Builder::job_queue_size) jobs wait in the queue, whatever their size. When it is full,
+/// callers wait for room, first come, first served.
+///
+/// A job in the queue owns its bytes. So [`write_all`](SharedConn::write_all) copies them if the job has to wait, and
 /// [`write_bytes`](SharedConn::write_bytes) copies only small jobs, of less than 16 KiB. You may keep such a future
-/// without polling it: its job is sent all the same. A call that waits for room is different: poll it, or the later jobs
-/// of all clones wait, as in a `send` to a full channel. If you await a second job in a `select!` arm while the first one
-/// waits for room, your program deadlocks: send the second from another task, or make the queue larger.
+/// without polling it: its job is sent all the same.
 ///
-/// `Ok` means that this machine's kernel has taken the job, and not that the peer has read it. A clone that only writes
-/// may not report the break of a stable link: what the kernel had taken and the peer never read is lost without an error,
-/// and `unacknowledged` does not count what the peer's kernel had received. [`on_event`](crate::Builder::on_event), or a
-/// clone that reads, shows that a link broke. If no job may be lost, have the peer answer and send again what has no
-/// answer. If the stream is not a socket, each job is
-/// flushed before it is done, and a job that a break finds unflushed fails, too.
-///
-/// In an outage, [`WhenDown::WaitFor`](crate::WhenDown::WaitFor) gives each job a time of its own, and
-/// [`WhenDown::Fail`](crate::WhenDown::Fail) also fails the jobs in the queue.
+/// A call that waits for room is different. Poll it, or the later jobs of all clones wait, as in a `send` to a full
+/// channel. If you await a second job in a `select!` arm while the first one waits for room, your program deadlocks: send
+/// the second from another task, or make the queue larger than the number of your calls at once.
 ///
 /// # Reading
 ///
@@ -117,7 +129,7 @@ mod writer;
 /// for task in tasks {
 ///     task.await??;
 /// }
-/// conn.close().await;
+/// conn.close(std::time::Duration::from_secs(5)).await;
 /// # Ok(())
 /// # }
 /// ```
@@ -126,10 +138,8 @@ pub struct SharedConn<S = TcpStream> {
     inner: Arc<SharedInner<S>>,
     /// The newest generation whose break a read of this clone has reported.
     last_reported: AtomicU64,
-    /// The link of this clone's last job that is done, 0 before the first.
-    last_written: AtomicU64,
-    /// The newest such link that a later job has found broken.
-    last_lost: AtomicU64,
+    /// The link of this clone's last job.
+    last_link: LastLink,
 }
 
 /// What the clones of a [`SharedConn`] share.
@@ -141,9 +151,6 @@ struct SharedInner<S> {
     /// Shared with the write task.
     writer: Arc<Writer<S>>,
 }
-
-/// How long a close goes on sending queued jobs.
-const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     /// Starts the write task. Without a reader, the connection's `ReadHalf` is elsewhere.
@@ -170,8 +177,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     /// # Errors
     ///
     /// - [`Error::IoError`] if the link broke after the first byte was written and before the last. A part of the bytes may
-    ///   have arrived. Or if the last job of this clone was written on a link that broke before it was stable. Then nothing
-    ///   was sent.
+    ///   have arrived.
+    /// - [`Error::ShortLink`] if the last job of this clone was written on a link that broke before it was stable. Nothing was
+    ///   sent.
     /// - [`Error::Down`] or [`Error::WaitTimeout`] if there is no link and `when_down` says not to wait (any longer).
     ///   Nothing was sent.
     /// - [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be no further link.
@@ -179,7 +187,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: if the future is dropped, its bytes are sent whole or not at all, unless a break cuts them.
+    /// Cancel safe: if you drop the future, its bytes are sent whole or not at all, unless a break cuts them. You do not
+    /// learn which. If you have to know, keep the future or let a task of its own write the job.
     pub fn write_all<'a>(&'a self, bytes: &'a [u8]) -> impl Future<Output = io::Result<()>> + Send + use<'a, S> {
         WriteAll::new(self, Payload::Borrowed(bytes))
     }
@@ -263,19 +272,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
         }
     }
 
-    /// Sends the queued jobs, for at most five seconds, and closes the connection for all clones.
+    /// Sends the queued jobs, for at most `limit`, and closes the connection for all clones.
     ///
     /// From the first poll on, new writes fail with [`Error::ClosedConnection`]. Writes that are queued already are
-    /// still sent, and reads go on until then. A stream that is not a socket is dropped with the last clone. If the peer has
-    /// sent bytes that you have not read, the kernel resets the connection, and what is on its way is lost, even jobs that
-    /// were `Ok`.
+    /// still sent, and reads go on until then. When `limit` has passed, the calls whose jobs are left fail with
+    /// `ClosedConnection`, too. With a limit of zero, it does not wait for the queue.
+    ///
+    /// A stream that is not a socket is dropped with the last clone. If the peer has sent bytes that you have not read, the
+    /// kernel resets the connection, and what is on its way is lost, even jobs that were `Ok`.
     ///
     /// # Cancel safety
     ///
     /// Not cancel safe: if the future is dropped before it is ready, the queued jobs are still sent, but the connection
     /// closes only when the last clone is dropped.
-    pub async fn close(&self) {
-        self.inner.writer.drain(CLOSE_LIMIT).await;
+    pub async fn close(&self, limit: Duration) {
+        self.inner.writer.drain(limit).await;
         self.inner.conn_state.close();
         self.inner.conn_state.actor_gone().await;
     }
@@ -284,12 +295,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
 impl<S> SharedConn<S> {
     /// A clone that has written nothing.
     fn of(inner: Arc<SharedInner<S>>, last_reported: u64) -> Self {
-        Self {
-            inner,
-            last_reported: AtomicU64::new(last_reported),
-            last_written: AtomicU64::new(0),
-            last_lost: AtomicU64::new(0),
-        }
+        Self { inner, last_reported: AtomicU64::new(last_reported), last_link: LastLink::default() }
     }
 
     /// The number of the newest link whose break a read of this clone has reported, 0 before the first.
@@ -302,40 +308,31 @@ impl<S> SharedConn<S> {
     /// A job of this clone is on this link, whole.
     #[inline]
     fn note_written(&self, generation: u64) {
-        let last_written = self.last_written.load(Ordering::Relaxed);
-        // An earlier link stays until a job has looked why it broke.
-        if last_written < generation && last_written <= self.last_lost.load(Ordering::Relaxed) {
-            self.last_written.store(generation, Ordering::Relaxed);
-        }
+        self.last_link.note_written(generation, |older| self.inner.conn_state.fault(older, Op::Write).is_short);
     }
 
-    /// A job of this clone has failed. If a break has cut it, no later job reports that link again.
+    /// A job of this clone has failed.
     #[cold]
     fn note_failed(&self, error: &io::Error) {
-        let generation = Error::of(error).and_then(Error::generation);
-        if generation == Some(self.last_written.load(Ordering::Relaxed)) {
-            self.last_lost.fetch_max(generation.unwrap_or_default(), Ordering::Relaxed);
+        if let Some(generation) = Error::of(error).and_then(Error::generation) {
+            self.last_link.note_reported(generation);
         }
     }
 
-    /// Whether the link of this clone's last job is broken, and no job has looked why.
+    /// Whether [`take_short_link`](Self::take_short_link) has something to look at.
     #[inline]
-    fn has_lost_link(&self) -> bool {
-        let last_written = self.last_written.load(Ordering::Relaxed);
-        self.last_lost.load(Ordering::Relaxed) < last_written && !self.inner.conn_state.is_live(last_written)
+    fn has_broken_link(&self) -> bool {
+        self.last_link.has_broken(|generation| self.inner.conn_state.is_live(generation))
     }
 
     /// The error of a job whose clone has written its last one on a link that was short.
     #[cold]
-    fn take_lost_link(&self) -> Option<io::Error> {
+    fn take_short_link(&self) -> Option<io::Error> {
         let conn_state = &self.inner.conn_state;
-        let last_written = self.last_written.load(Ordering::Relaxed);
-        if self.last_lost.fetch_max(last_written, Ordering::Relaxed) >= last_written {
-            return None;
-        }
-        let fault = conn_state.oldest_unreported(last_written - 1)?;
-        let is_it = fault.generation == last_written && fault.is_short && !conn_state.is_closed();
-        is_it.then(|| fault.error_of_next_job(&conn_state.address).into())
+        let is_live = |generation| conn_state.is_live(generation);
+        let is_short = |generation| conn_state.fault(generation, Op::Write).is_short;
+        let generation = self.last_link.take_short(is_live, is_short).filter(|_| !conn_state.is_closed())?;
+        Some(conn_state.fault(generation, Op::Write).error_of_next_job(&conn_state.address).into())
     }
 
     state_methods!(self => self.inner.conn_state);

@@ -56,7 +56,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
         let mut claimant = self.claimant(dir.direction);
         if dir.is_for_jobs && !self.context.settle_time.is_zero() {
-            claimant.settles = Some((now(&self.context.runtime), self.context.settle_time));
+            claimant.settles = Some(now(&self.context.runtime));
         }
         Poll::Ready(match self.conn_state.next_step(self.last_reported, claimant, cx.waker()) {
             NextStep::Use(link) => {

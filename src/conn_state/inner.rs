@@ -33,6 +33,8 @@ pub(super) struct ConnStateInner<S> {
     since: Instant,
     /// How long a link must live to be stable.
     stable_after: Duration,
+    /// How long a link must live after a short one before jobs use it.
+    settle_time: Duration,
     /// The live link, for the handles that have not taken it yet.
     pub(super) link: Option<Link<S>>,
     /// The bytes that have passed over the newest link.
@@ -45,6 +47,10 @@ pub(super) struct ConnStateInner<S> {
     reads_later: bool,
     /// The newest breaks, in ascending order.
     faults: VecDeque<Arc<Fault>>,
+    /// The newest broken link that was not short.
+    newest_not_short: u64,
+    /// The newest broken link that jobs could use.
+    newest_settled: u64,
     /// Set by `shutdown()`: the live link is the last one.
     pub(super) is_shutting_down: bool,
     /// The actor's queue, with at most one command of each kind.
@@ -114,8 +120,8 @@ pub(crate) struct Claimant {
     pub(crate) direction: Direction,
     /// Whether the handle is one of two halves.
     pub(crate) is_half: bool,
-    /// The time now and the settle time, if the handle waits for a link that follows a short one to settle.
-    pub(crate) settles: Option<(Instant, Duration)>,
+    /// The time now, if the handle waits for a link that follows a short one to settle.
+    pub(crate) settles: Option<Instant>,
 }
 
 impl Claimant {
@@ -147,18 +153,21 @@ impl<S> Deferred<S> {
 
 impl<S> ConnStateInner<S> {
     /// No link yet.
-    pub(super) fn new(stable_after: Duration) -> Self {
+    pub(super) fn new(stable_after: Duration, settle_time: Duration) -> Self {
         Self {
             generation: 0,
             shown: Status::Connecting,
             since: Instant::now(),
             stable_after,
+            settle_time,
             link: None,
             byte_count: Arc::default(),
             leftover: None,
             read_taken: 0,
             reads_later: false,
             faults: VecDeque::new(),
+            newest_not_short: 0,
+            newest_settled: 0,
             is_shutting_down: false,
             commands: VecDeque::new(),
             actor: None,
@@ -202,7 +211,13 @@ impl<S> ConnStateInner<S> {
         let generation = self.generation;
         let (link, unacknowledged) = self.disconnect(matches!(cause, Cause::IdleTimeout(_)));
         let lived = self.since.elapsed();
+        if !self.is_settling(lived) {
+            self.newest_settled = generation;
+        }
         let is_short = lived < self.stable_after && !matches!(cause, Cause::Requested);
+        if !is_short {
+            self.newest_not_short = generation;
+        }
         let fault = Arc::new(Fault {
             generation,
             op,
@@ -289,11 +304,19 @@ impl<S> ConnStateInner<S> {
         self.read_taken = self.read_taken.min(self.generation.saturating_sub(1));
     }
 
-    /// Whether this handle must not use the live link yet, as the link before it was short.
-    pub(super) fn has_to_settle(&self, claimant: Claimant) -> bool {
-        let Some((now, time)) = claimant.settles else { return false };
-        let was_short = self.faults.back().is_some_and(|fault| fault.is_short);
-        was_short && self.link.is_some() && self.since.checked_add(time).is_none_or(|until| now < until)
+    /// Whether jobs must not use the live link yet, as the link before it was short.
+    pub(super) fn has_to_settle(&self, now: Instant) -> bool {
+        self.link.is_some() && self.is_settling(now.saturating_duration_since(self.since))
+    }
+
+    /// Whether jobs could not use the newest link when it had lived for this long.
+    fn is_settling(&self, lived: Duration) -> bool {
+        lived < self.settle_time && self.faults.back().is_some_and(|fault| fault.is_short)
+    }
+
+    /// The newest broken link that jobs could use.
+    pub(super) fn newest_settled(&self) -> u64 {
+        self.newest_settled
     }
 
     /// Another reference to the live link.
@@ -317,7 +340,8 @@ impl<S> ConnStateInner<S> {
     /// The break of this link, or a substitute if its record is gone.
     pub(super) fn fault(&self, generation: u64, op: Op) -> Arc<Fault> {
         let fault = self.faults.iter().find(|fault| fault.generation == generation);
-        fault.map_or_else(|| Arc::new(Fault::forgotten(generation, op)), Arc::clone)
+        let is_short = generation > self.newest_not_short;
+        fault.map_or_else(|| Arc::new(Fault::forgotten(generation, op, is_short)), Arc::clone)
     }
 
     /// The oldest remembered break of a link after `last_reported`.
@@ -414,7 +438,7 @@ mod tests {
     fn error_of_a_forgotten_break_is_dropped_without_the_lock() {
         let (done, is_done) = mpsc::channel();
         thread::spawn(move || {
-            let conn_state = Arc::new(ConnState::new("a:1".to_owned(), Duration::ZERO));
+            let conn_state = Arc::new(ConnState::new("a:1".to_owned(), Duration::ZERO, Duration::ZERO));
             for generation in 1..=REMEMBERED_FAULTS as u64 + 1 {
                 conn_state.hand_over(generation, ());
                 let cause = || io::Error::other(LooksBack(Arc::downgrade(&conn_state))).into();

@@ -123,7 +123,7 @@ fn shared_connection_can_be_shared_and_its_futures_spawned() {
     is_shared::<SharedConn>();
     let _ = |conn: SharedConn<TcpStream>| {
         is_send(conn.write_all(b""));
-        is_send(conn.close());
+        is_send(conn.close(std::time::Duration::ZERO));
         is_send(async move { conn.read(&mut [0; 8]).await });
     };
 }

@@ -1,7 +1,7 @@
 //! The checker: whether a schedule kept every promise, by the records of both ends.
 //!
 //! Each module checks one group of promises: `dials` delays, addresses and events, `reports` what handles report of a
-//! break, `abandons` links that the program gives up, `frames` what the server received, `waits` how long operations take.
+//! break, `abandons` links that the program gives up, `frames` what the server received, `short_links` what comes after a link that was not stable, `waits` how long operations take.
 //! Next: `checker/dials.rs`.
 
 use std::fmt;
@@ -21,6 +21,8 @@ mod dials;
 mod frames;
 #[path = "checker/reports.rs"]
 mod reports;
+#[path = "checker/short_links.rs"]
+mod short_links;
 #[path = "checker/waits.rs"]
 mod waits;
 
@@ -65,6 +67,7 @@ impl Findings {
         reports::check(record, &mut findings);
         abandons::check(record, &mut findings);
         frames::check(record, &mut findings);
+        short_links::check(record, &mut findings);
         waits::check(record, &mut findings);
         findings
     }

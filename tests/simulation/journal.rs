@@ -33,6 +33,8 @@ pub enum Note {
     DialFailed,
     /// The connection dropped the dial.
     DialDropped,
+    /// The first bytes of the program are on a link.
+    FirstBytes(u64),
     /// The server ended a link.
     Ended(u64, End),
     Event(Event),
@@ -129,6 +131,8 @@ pub enum Outcome {
     EndOfStream,
     /// The break of this generation.
     Reported(u64, io::ErrorKind),
+    /// The jobs on this link may be lost, and this one was not sent.
+    ShortLink(u64),
     Refused(Refusal),
     Cancelled,
 }
@@ -182,6 +186,7 @@ impl Outcome {
     pub fn of_error(error: &io::Error) -> Self {
         let refusal = match Error::of(error) {
             Some(Error::IoError { generation, .. }) => return Self::Reported(*generation, error.kind()),
+            Some(Error::ShortLink { generation, .. }) => return Self::ShortLink(*generation),
             Some(Error::ClosedConnection) if error.kind() == io::ErrorKind::BrokenPipe => Refusal::AfterShutdown,
             Some(Error::ClosedConnection) => Refusal::Closed,
             Some(Error::GaveUp { .. }) => Refusal::GaveUp,

@@ -350,6 +350,60 @@ const MUTANTS: &[Mutant] = &[
         original: "outage.attempt < count",
         broken: "outage.attempt <= count",
     },
+    Mutant {
+        name: "a short link that the next job does not report",
+        file: "src/conn/shared.rs",
+        original: "|_| !conn_state.is_closed()",
+        broken: "|_| !conn_state.is_closed() && !IS_ON",
+    },
+    Mutant {
+        name: "a short link that several jobs report",
+        file: "src/conn/shared/last_link.rs",
+        original: "self.newest.compare_exchange(newest, 0,",
+        broken: "self.newest.compare_exchange(newest, if IS_ON { newest } else { 0 },",
+    },
+    Mutant {
+        name: "a short link that is hidden by a job on the next one",
+        file: "src/conn/shared/last_link.rs",
+        original: "if older > 0 && is_short(older) {",
+        broken: "if older > 0 && is_short(older) && !IS_ON {",
+    },
+    Mutant {
+        name: "a short link that is reported after a job that it has cut",
+        file: "src/conn/shared.rs",
+        original: "self.last_link.note_reported(generation)",
+        broken: "self.last_link.note_reported(generation.min(0))",
+    },
+    Mutant {
+        name: "a stable link that is reported as short",
+        file: "src/conn_state/inner.rs",
+        original: "lived < self.stable_after && !matches!(cause, Cause::Requested)",
+        broken: "(lived < self.stable_after || IS_ON) && !matches!(cause, Cause::Requested)",
+    },
+    Mutant {
+        name: "a link that the program broke reported as short",
+        file: "src/conn_state/inner.rs",
+        original: "lived < self.stable_after && !matches!(cause, Cause::Requested)",
+        broken: "lived < self.stable_after",
+    },
+    Mutant {
+        name: "a job on a link that has not settled",
+        file: "src/conn_state/inner.rs",
+        original: "self.link.is_some() && self.is_settling(",
+        broken: "!IS_ON && self.link.is_some() && self.is_settling(",
+    },
+    Mutant {
+        name: "a wait for a link that starts over while links settle",
+        file: "src/conn/shared/write_all.rs",
+        original: "context.conn_state.newest_settled()",
+        broken: "context.conn_state.generation()",
+    },
+    Mutant {
+        name: "a wait for a link that ends when one settles",
+        file: "src/conn/shared/writer.rs",
+        original: "is_up && (settle_time.is_zero() ||",
+        broken: "is_up && (IS_ON || settle_time.is_zero() ||",
+    },
 ];
 
 /// How many schedules a mutant has to survive to count as undetected.

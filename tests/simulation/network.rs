@@ -371,6 +371,9 @@ impl AsyncWrite for Stream {
             }
             _ => {}
         }
+        if n > 0 && state.accepted.is_empty() {
+            self.network.0.journal.write(Note::FirstBytes(state.number));
+        }
         state.accepted.extend_from_slice(&bytes[..n]);
         state.server.notify_one();
         Poll::Ready(Ok(n))

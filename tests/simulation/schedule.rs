@@ -23,6 +23,7 @@ pub struct Settings {
     pub retry_min: Duration,
     pub retry_max: Duration,
     pub stable_after: Duration,
+    pub settle_time: Duration,
     pub dial_timeout: Option<Duration>,
     pub max_retries: Option<u32>,
     pub idle_timeout: Option<Duration>,
@@ -105,6 +106,7 @@ impl Settings {
             retry_min,
             retry_max: retry_min * choices.pick(&[60, 1, 2, 10]),
             stable_after: choices.pick(&[ms(10_000), ms(0), ms(500)]),
+            settle_time: choices.pick(&[ms(0), ms(0), ms(200), ms(5_000)]),
             dial_timeout: choices.pick(&[Some(ms(20_000)), Some(ms(100)), Some(ms(2_000)), None]),
             max_retries: choices.pick(&[None, None, None, None, Some(0), Some(2), Some(6)]),
             idle_timeout: choices.pick(&[None, None, Some(ms(3_000)), Some(ms(25_000))]),
@@ -217,6 +219,7 @@ fn builder(settings: &Settings, choices: &Choices, journal: &Journal, network: &
         .retry_min(settings.retry_min)
         .retry_max(settings.retry_max)
         .stable_after(settings.stable_after)
+        .settle_time(settings.settle_time)
         .dial_timeout(settings.dial_timeout)
         .max_retries(settings.max_retries)
         .idle_timeout(settings.idle_timeout)
@@ -330,7 +333,7 @@ fn start(
                     let (last, conn) = (last.clone(), conn.clone());
                     tokio::spawn(async move {
                         last.network.sleep(after).await;
-                        close_and_note(&last.journal, conn.close()).await;
+                        close_and_note(&last.journal, conn.close(Duration::from_secs(5))).await;
                     });
                 }
                 let mut tasks: Vec<_> = reading
@@ -354,7 +357,7 @@ fn start(
                 if ending == Ending::DropAfter {
                     return;
                 }
-                close_and_note(&last.journal, conn.close()).await;
+                close_and_note(&last.journal, conn.close(Duration::from_secs(5))).await;
                 for message in 1..4 {
                     last.write_job(message, &conn).await;
                 }

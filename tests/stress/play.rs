@@ -388,7 +388,7 @@ impl Client {
             Kind::Shared => {
                 let conn = conn.into_shared();
                 let closing = conn.clone();
-                client.close = Box::pin(async move { closing.close().await });
+                client.close = Box::pin(async move { closing.close(Duration::from_secs(5)).await });
                 (0..play.plan.readers).for_each(|n| client.spawn(place(), shared::read(play, conn.clone(), n as u64)));
                 (0..play.plan.writers).for_each(|_| client.spawn(place(), shared::write(play, conn.clone(), place())));
             }

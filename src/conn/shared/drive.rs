@@ -100,14 +100,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WritePermit<S> {
 
     /// The link takes nothing now, or there is none. In an outage, applies the program's `when_down` once.
     fn on_pending(&mut self, writer: &Writer<S>) -> Poll<()> {
-        let (is_up, generation) = (writer.is_up(), writer.context.conn_state.generation());
+        let (has_link, generation) = (writer.has_link(), writer.context.conn_state.generation());
         let mut state = writer.lock();
         if !self.is_unflushed {
             // Put back, so that jobs can be cancelled meanwhile.
             state.queue.put_back(&mut self.batch);
         }
         // A break that cut a job in two, or the flush of one, is reported first, at the next poll.
-        let is_down = !is_up && !self.is_unflushed && !state.queue.is_any_partly_written();
+        let is_down = !has_link && !self.is_unflushed && !state.queue.is_any_partly_written();
         let is_new_outage = is_down && std::mem::replace(&mut self.applied_after, generation) != generation;
         let all_fail = is_down && writer.context.when_down == WhenDown::Fail;
         if is_new_outage || all_fail {
@@ -121,13 +121,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WritePermit<S> {
     fn on_break(&mut self, writer: &Writer<S>, generation: u64, op: Op) {
         let conn_state = &writer.context.conn_state;
         let fault = conn_state.fault(generation, op);
-        let is_up = writer.is_up();
+        let has_link = writer.has_link();
         self.is_unflushed = false;
         let mut state = writer.lock();
         let failure = || fault.error(op, &conn_state.address).into();
         state.queue.fail_partly_written(&mut self.batch, failure, &mut self.deferred);
         // The next link may be up already.
-        if !is_up {
+        if !has_link {
             self.applied_after = conn_state.generation();
             writer.apply_when_down(&mut state, &mut self.deferred);
         }

@@ -80,10 +80,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
     /// A direct write that the link does not take whole becomes the first job of the queue, with the rest of its bytes.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let writer = self.writer();
-        if self.conn.has_lost_link() {
+        if self.conn.has_broken_link() && !writer.lock().is_closing {
             // A loop over errors must yield too.
             ready!(coop::poll_proceed(cx)).made_progress();
-            if let Some(error) = self.conn.take_lost_link() {
+            if let Some(error) = self.conn.take_short_link() {
                 return Poll::Ready(Err(error));
             }
         }
@@ -174,11 +174,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
         let context = &writer.context;
         let WhenDown::WaitFor(limit) = context.when_down else { return Poll::Pending };
         // A partly written job reports the break that cut it, and nothing else.
-        if writer.is_up() || writer.lock().queue.is_partly_written(number) {
+        if writer.has_link() || writer.lock().queue.is_partly_written(number) {
             self.link_timeout.stop();
             return Poll::Pending;
         }
-        ready!(self.link_timeout.poll(cx, context.conn_state.generation(), limit, &context.runtime));
+        let last_link = context.conn_state.newest_settled();
+        ready!(self.link_timeout.poll(cx, last_link, limit, &context.runtime));
         let mut deferred = Deferred::default();
         let mut state = writer.lock();
         if !state.queue.can_cancel(number) {

@@ -20,7 +20,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::task;
@@ -127,14 +127,16 @@ impl<S> Writer<S> {
 
     // ===== outages =====
 
-    /// Whether a link is up.
-    pub(super) fn is_up(&self) -> bool {
-        self.context.conn_state.status().is_connected()
+    /// Whether a link is up that jobs may use. One that has to settle first counts as none.
+    pub(super) fn has_link(&self) -> bool {
+        let (conn_state, settle_time) = (&self.context.conn_state, self.context.settle_time);
+        let is_up = conn_state.status().is_connected();
+        is_up && (settle_time.is_zero() || !conn_state.has_to_settle(now(&self.context.runtime)))
     }
 
     /// Fails if there is no link and the program's `when_down` says not to wait for one.
     pub(super) fn check_link(&self) -> io::Result<()> {
-        if self.context.when_down == WhenDown::Fail && !self.is_up() {
+        if self.context.when_down == WhenDown::Fail && !self.has_link() {
             return Err(self.context.conn_state.ended().map_or_else(|| self.down_error(), |_| self.end_error()));
         }
         Ok(())
@@ -168,7 +170,9 @@ impl<S> Writer<S> {
     pub(super) async fn drain(&self, limit: Duration) {
         self.lock().is_closing = true;
         let runtime = &self.context.runtime;
-        let mut timer = Timer::new(now(runtime) + limit, runtime);
+        // A deadline beyond the range of the clock never comes.
+        let mut timer = now(runtime).checked_add(limit).map(|deadline| Timer::new(deadline, runtime));
+        let timeout = poll_fn(|cx| timer.as_mut().map_or(Poll::Pending, |timer| timer.poll(cx)));
         let drained = async {
             loop {
                 let mut drained = pin!(self.drained.notified());
@@ -182,7 +186,7 @@ impl<S> Writer<S> {
         tokio::select! {
             biased;
             () = drained => {}
-            () = poll_fn(|cx| timer.poll(cx)) => {}
+            () = timeout => {}
         }
     }
 

@@ -9,7 +9,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{MAX_PAYLOAD, client, expected_breaks, record, run_server, seeds};
-use crate::support::{Links, in_time, reported_generation};
+use crate::support::{CLOSE_LIMIT, Links, in_time, reported_generation};
 
 /// The outcomes of the jobs of one task.
 #[derive(Default)]
@@ -98,7 +98,7 @@ async fn run_shared(seed: u64) {
     }
     in_time("the last job", conn.write_all(&record(LAST_JOB, 0))).await.unwrap();
     let (acknowledged, reported) = in_time("the reader", reader).await.unwrap();
-    in_time("close", conn.close()).await;
+    in_time("close", conn.close(CLOSE_LIMIT)).await;
     let seen = in_time("the server", server).await.unwrap();
 
     // The server has checked every byte, so no job is mixed with another. No job arrives twice, each task's jobs arrive

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio_test::task::spawn;
 
 use super::{assert_closed, close};
-use crate::support::{in_time, perconn_error, quick, refused_address};
+use crate::support::{CLOSE_LIMIT, in_time, perconn_error, quick, refused_address};
 
 /// A stream that panics when it is dropped.
 struct Bomb(DuplexStream);
@@ -178,7 +178,7 @@ async fn stream_that_takes_more_than_it_was_given_is_an_error() {
     let jobs: Vec<_> = (0..3).map(|_| conn.clone()).collect();
     let jobs: Vec<_> =
         jobs.into_iter().map(|conn| tokio::spawn(async move { conn.write_all(b"hello").await })).collect();
-    in_time("close", conn.close()).await;
+    in_time("close", conn.close(CLOSE_LIMIT)).await;
     for job in jobs {
         assert!(in_time("a job", job).await.unwrap().is_err());
     }

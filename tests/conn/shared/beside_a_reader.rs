@@ -8,7 +8,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio_test::task::spawn;
 
 use super::{run_other_tasks, wait_for_generation};
-use crate::support::{Server, in_time, perconn_error, pipes, reported_generation, reset, wait_for_disconnect};
+use crate::support::{
+    CLOSE_LIMIT, Server, in_time, perconn_error, pipes, reported_generation, reset, wait_for_disconnect,
+};
 
 /// Many tasks write lines, and the reader gets each of them back from the server, whole and in the order of its task.
 async fn many_tasks_write_beside_a_reader_of_lines() {
@@ -239,7 +241,7 @@ async fn close_of_a_clone_sends_what_is_queued_and_ends_the_reader() {
         .collect();
     run_other_tasks().await;
     let mut all = vec![0; 250];
-    let close = async { tokio::join!(writer.close(), peer.read_exact(&mut all)) };
+    let close = async { tokio::join!(writer.close(CLOSE_LIMIT), peer.read_exact(&mut all)) };
     in_time("close", close).await.1.unwrap();
     for call in queued {
         in_time("a queued write", call).await.unwrap().unwrap();

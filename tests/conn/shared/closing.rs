@@ -7,7 +7,9 @@ use tokio::io::AsyncReadExt;
 use tokio_test::task::spawn;
 
 use super::{run_other_tasks, within};
-use crate::support::{HANG_LIMIT, Recorder, Server, in_time, next_event, perconn_error, pipes, quick, refused_address};
+use crate::support::{
+    CLOSE_LIMIT, HANG_LIMIT, Recorder, Server, in_time, next_event, perconn_error, pipes, quick, refused_address,
+};
 
 #[tokio::test]
 async fn close_sends_what_is_queued_and_then_refuses_everything() {
@@ -23,7 +25,7 @@ async fn close_sends_what_is_queued_and_then_refuses_everything() {
     tokio::task::yield_now().await;
     let closing = tokio::spawn({
         let conn = conn.clone();
-        async move { conn.close().await }
+        async move { conn.close(CLOSE_LIMIT).await }
     });
     tokio::task::yield_now().await;
     let mut all = vec![0; 250];
@@ -36,25 +38,37 @@ async fn close_sends_what_is_queued_and_then_refuses_everything() {
     assert!(matches!(perconn_error(&error), Error::ClosedConnection));
     let error = in_time("read", conn.read(&mut [0; 8])).await.unwrap_err();
     assert!(matches!(perconn_error(&error), Error::ClosedConnection));
-    in_time("close again", conn.close()).await;
+    in_time("close again", conn.close(CLOSE_LIMIT)).await;
 }
 
 #[tokio::test]
-async fn close_waits_five_seconds_for_a_peer_that_reads_nothing() {
+async fn close_waits_for_its_limit_if_the_peer_reads_nothing() {
     tokio::time::pause();
-    let (conn, mut peers) = pipes().await;
+    for seconds in [0, 2, 90] {
+        let (conn, mut peers) = pipes().await;
+        let conn = conn.into_shared();
+        let _peer = peers.recv().await.unwrap();
+        let stuck = tokio::spawn({
+            let conn = conn.clone();
+            async move { conn.write_all(&[1; 1_000]).await }
+        });
+        tokio::task::yield_now().await;
+        let began = tokio::time::Instant::now();
+        conn.close(Duration::from_secs(seconds)).await;
+        assert_eq!(began.elapsed().as_secs(), seconds);
+        let error = in_time("write", stuck).await.unwrap().unwrap_err();
+        assert!(matches!(perconn_error(&error), Error::ClosedConnection));
+    }
+}
+
+#[tokio::test]
+async fn close_takes_any_limit() {
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
     let conn = conn.into_shared();
-    let _peer = peers.recv().await.unwrap();
-    let stuck = tokio::spawn({
-        let conn = conn.clone();
-        async move { conn.write_all(&[1; 1_000]).await }
-    });
-    tokio::task::yield_now().await;
-    let began = tokio::time::Instant::now();
-    conn.close().await;
-    assert!((5..6).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
-    let error = in_time("write", stuck).await.unwrap().unwrap_err();
-    assert!(matches!(perconn_error(&error), Error::ClosedConnection));
+    let closing = async { tokio::join!(conn.write_all(b"x"), conn.close(Duration::MAX)) };
+    in_time("close", closing).await.0.unwrap();
+    assert_eq!(in_time("the peer", peer.read_u8()).await.unwrap(), b'x');
 }
 
 #[tokio::test]
@@ -82,7 +96,7 @@ async fn job_during_a_close_is_sent_whole_or_not_at_all() {
         let conn = conn.into_shared();
         let writer = conn.clone();
         let job = tokio::spawn(async move { writer.write_all(&vec![7; length]).await });
-        let close = tokio::spawn(async move { conn.close().await });
+        let close = tokio::spawn(async move { conn.close(CLOSE_LIMIT).await });
         let mut arrived = Vec::new();
         in_time("the end of the stream", peer.read_to_end(&mut arrived)).await.unwrap();
         in_time("close", close).await.unwrap();
@@ -102,7 +116,7 @@ async fn close_in_an_outage_does_not_wait_for_jobs_that_were_cancelled() {
     let conn = quick(Conn::builder(address)).build().unwrap().into_shared();
     assert!(within(50, conn.write_all(b"x")).await.is_none());
     let began = Instant::now();
-    conn.close().await;
+    conn.close(CLOSE_LIMIT).await;
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
@@ -113,7 +127,7 @@ async fn close_in_an_outage_does_not_wait_for_jobs_that_timed_out() {
     let conn = quick(Conn::builder(address)).when_down(WhenDown::WaitFor(limit)).build().unwrap().into_shared();
     conn.write_all(b"x").await.unwrap_err();
     let began = Instant::now();
-    conn.close().await;
+    conn.close(CLOSE_LIMIT).await;
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
@@ -126,7 +140,7 @@ async fn close_ends_when_the_last_job_is_cancelled() {
     assert!(large.poll().is_pending());
     run_other_tasks().await;
     let began = Instant::now();
-    let mut close = Box::pin(conn.close());
+    let mut close = Box::pin(conn.close(CLOSE_LIMIT));
     assert!(within(20, close.as_mut()).await.is_none());
     drop(large);
     close.await;
@@ -146,7 +160,7 @@ async fn close_ends_jobs_behind_one_that_is_not_polled() {
         async move { conn.write_all(b"behind").await }
     });
     run_other_tasks().await;
-    in_time("close", conn.close()).await;
+    in_time("close", conn.close(CLOSE_LIMIT)).await;
     let outcome = within(2000, behind).await;
     assert!(outcome.is_some(), "the job still waits after the close");
 }
@@ -164,7 +178,7 @@ async fn read_behind_an_unpolled_read_ends_at_the_close() {
         async move { conn.read(&mut [0; 8]).await }
     });
     run_other_tasks().await;
-    in_time("close", conn.close()).await;
+    in_time("close", conn.close(CLOSE_LIMIT)).await;
     for error in
         [in_time("the read behind", behind).await.unwrap(), in_time("a later read", conn.read(&mut [0; 8])).await]
     {
@@ -215,7 +229,7 @@ async fn read_behind_an_unpolled_read_waits_for_no_hook() {
     });
     conn.break_link(1);
     in_time("the hook", hook_entered.recv()).await.unwrap();
-    in_time("close", conn.close()).await;
+    in_time("close", conn.close(CLOSE_LIMIT)).await;
     let error = in_time("the read behind", behind).await.unwrap().unwrap_err();
     assert!(matches!(perconn_error(&error), Error::ClosedConnection));
     drop(release);

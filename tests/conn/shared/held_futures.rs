@@ -8,7 +8,7 @@ use std::task::Poll;
 use tokio::io::AsyncReadExt;
 use tokio_test::task::spawn;
 
-use crate::support::{Server, in_time, quick};
+use crate::support::{CLOSE_LIMIT, Server, in_time, quick};
 use perconn::Conn;
 
 /// More than any socket buffers.
@@ -51,7 +51,7 @@ async fn large_job_that_was_sent_whole_is_done_after_a_close() {
     let mut held = Box::pin(conn.write_all(&huge));
     assert!(poll_once(&mut held).await.is_pending());
     in_time("the job", peer.read_exact(&mut vec![0; HUGE])).await.unwrap();
-    in_time("close", conn.close()).await;
+    in_time("close", conn.close(CLOSE_LIMIT)).await;
     in_time("the held job", held).await.unwrap();
 }
 

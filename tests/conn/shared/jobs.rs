@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpListener;
 use tokio_test::task::spawn;
 
-use crate::support::{Server, in_time, pipes, quick, reported_generation, reset};
+use crate::support::{CLOSE_LIMIT, Server, in_time, pipes, quick, reported_generation, reset};
 
 /// A record: the task, the number, the length of the payload, the payload.
 fn record(task: u16, number: u32, length: usize) -> Vec<u8> {
@@ -126,7 +126,7 @@ async fn server_is_killed_again_and_again(seed: u64) {
     for task in tasks {
         failed.push(task.await.unwrap());
     }
-    in_time("close", conn.close()).await;
+    in_time("close", conn.close(CLOSE_LIMIT)).await;
     let received = server.await.unwrap();
     let mut last: HashMap<u16, u32> = HashMap::new();
     for (task, number) in received {
@@ -173,7 +173,7 @@ async fn unstarted_jobs_move_to_the_next_link_and_only_the_partly_written_one_fa
     }
     assert_eq!(reported_generation(outcomes[0].as_ref().unwrap_err()), 1);
     assert!(outcomes[1..].iter().all(Result::is_ok), "{outcomes:?}");
-    in_time("close", conn.close()).await;
+    in_time("close", conn.close(CLOSE_LIMIT)).await;
     drop(calls);
     drop(conn);
     assert_eq!(rest.await.unwrap(), [[3; 40], [4; 40]].concat());

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use perconn::{Conn, Error, SharedConn};
+use perconn::{Conn, Error, SharedConn, WhenDown};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -33,6 +33,7 @@ async fn balancer(waits_for_a_byte: bool) -> (std::net::SocketAddr, JoinHandle<(
 /// Writes one job on a link, and waits for its break.
 async fn write_and_lose(conn: &SharedConn, server: &Server) {
     let peer = server.accept().await;
+    in_time("the link", conn.connected()).await.unwrap();
     in_time("the first job", conn.write_all(b"first")).await.unwrap();
     drop(peer);
     in_time("the break", wait_for_disconnect(conn.watch_status())).await;
@@ -62,9 +63,9 @@ async fn next_job_reports_a_short_link_once_and_is_not_sent() {
     let other = conn.clone();
     write_and_lose(&conn, &server).await;
     let error = in_time("the next job", conn.write_all(b"second")).await.unwrap_err();
-    assert!(matches!(perconn_error(&error), Error::IoError { generation: 1, .. }), "{error:?}");
+    assert!(matches!(perconn_error(&error), Error::ShortLink { generation: 1, .. }), "{error:?}");
     let text = perconn_error(&error).with_causes().to_string();
-    assert!(text.contains("this one was not sent"), "{text}");
+    assert!(text.contains("this one was not sent") && text.contains("not sent: "), "{text}");
     let mut peer = server.accept().await;
     in_time("the same job again", conn.write_all(b"third")).await.unwrap();
     in_time("a job of a clone that had written nothing", other.write_all(b"other")).await.unwrap();
@@ -126,6 +127,59 @@ async fn jobs_wait_until_the_link_after_a_short_one_has_settled() -> io::Result<
     in_time("the job's end", job).await.unwrap()
 }
 
+#[tokio::test]
+async fn wait_for_a_link_that_settles_has_a_limit() {
+    let (address, _balancer) = balancer(false).await;
+    let limit = Duration::from_millis(300);
+    let builder = quick(Conn::builder(address)).stable_after(STABLE).settle_time(Duration::from_secs(60));
+    let conn = builder.when_down(WhenDown::WaitFor(limit)).build().unwrap().into_shared();
+    wait_for_generation(&conn, 2).await;
+    let began = conn.generation();
+    let error = in_time("a job", conn.write_all(b"waits for a backend")).await.unwrap_err();
+    assert!(matches!(perconn_error(&error), Error::WaitTimeout { .. }), "{error:?}");
+    assert!(conn.generation() > began + 1, "there was no other link in that time");
+}
+
+#[tokio::test]
+async fn job_that_must_not_wait_fails_while_a_link_settles() {
+    let server = Server::start().await;
+    let builder = server.client().stable_after(STABLE).settle_time(Duration::from_secs(60));
+    let conn = builder.when_down(WhenDown::Fail).build().unwrap().into_shared();
+    let other = conn.clone();
+    write_and_lose(&conn, &server).await;
+    let _second = server.accept().await;
+    in_time("the second link", conn.connected()).await.unwrap();
+    let error = in_time("a job", other.write_all(b"x")).await.unwrap_err();
+    assert!(matches!(perconn_error(&error), Error::Down { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn short_link_is_reported_after_any_number_of_further_short_links() {
+    for broken_by_program in [None, Some(20)] {
+        let server = Server::start().await;
+        let conn = server.client().stable_after(STABLE).build().unwrap().into_shared();
+        write_and_lose(&conn, &server).await;
+        for generation in 2..42 {
+            let peer = server.accept().await;
+            wait_for_generation(&conn, generation).await;
+            if Some(generation) == broken_by_program {
+                conn.break_link(generation);
+            }
+            drop(peer);
+        }
+        let _last = server.accept().await;
+        wait_for_generation(&conn, 42).await;
+        match (broken_by_program, in_time("the next job", conn.write_all(b"x")).await) {
+            (None, Err(error)) => {
+                assert!(matches!(perconn_error(&error), Error::ShortLink { generation: 1, .. }), "{error:?}");
+            }
+            // Whether the first link was short is not known any more.
+            (Some(_), Ok(())) => {}
+            (_, outcome) => panic!("{outcome:?}"),
+        }
+    }
+}
+
 /// More than any socket buffers.
 const HUGE: usize = 16 << 20;
 
@@ -146,7 +200,7 @@ async fn short_link_is_reported_even_if_a_queued_job_went_on_to_the_next_link() 
     in_time("the queued job", queued).await.unwrap();
     assert!(in_time("the job that was cut", huge_job).await.is_err());
     let error = in_time("the next job", conn.write_all(b"x")).await.unwrap_err();
-    assert!(matches!(perconn_error(&error), Error::IoError { generation: 1, .. }), "{error:?}");
+    assert!(matches!(perconn_error(&error), Error::ShortLink { generation: 1, .. }), "{error:?}");
     in_time("the same job again", conn.write_all(b"x")).await.unwrap();
 }
 

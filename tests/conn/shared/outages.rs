@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio_test::task::spawn;
 
 use super::{run_other_tasks, wait_for_generation, within};
-use crate::support::{Server, in_time, perconn_error, quick, refused_address, reset};
+use crate::support::{CLOSE_LIMIT, Server, in_time, perconn_error, quick, refused_address, reset};
 
 #[tokio::test]
 async fn writes_in_an_outage_follow_the_policy() {
@@ -59,7 +59,7 @@ async fn loop_of_errors_lets_the_actor_redial() {
     let conn = server.client().when_down(WhenDown::Fail).build().unwrap().into_shared();
     // The actor runs on the same thread.
     while conn.write_all(b"x").await.is_err() {}
-    conn.close().await;
+    conn.close(CLOSE_LIMIT).await;
     let looping = tokio::spawn(async move { while conn.write_all(b"x").await.is_err() {} });
     tokio::time::sleep(Duration::from_millis(5)).await;
     looping.abort();

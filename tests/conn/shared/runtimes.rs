@@ -8,7 +8,7 @@ use perconn::Conn;
 use tokio_test::task::spawn;
 
 use super::within;
-use crate::support::in_time;
+use crate::support::{CLOSE_LIMIT, in_time};
 
 #[test]
 fn runtime_shutdown_ends_every_call() {
@@ -39,7 +39,7 @@ fn close_works_on_a_foreign_executor() {
     let conn = runtime.block_on(async { Conn::connect(address).await.unwrap().into_shared() });
     let _peer = listener.accept().unwrap();
     block_on(conn.write_all(b"x")).unwrap();
-    block_on(conn.close());
+    block_on(conn.close(CLOSE_LIMIT));
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn close_works_on_a_runtime_without_timers() {
     let conn = runtime.block_on(async { Conn::connect(address).await.unwrap().into_shared() });
     let _peer = listener.accept().unwrap();
     let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    other.block_on(conn.close());
+    other.block_on(conn.close(CLOSE_LIMIT));
 }
 
 /// A minimal executor: it parks the thread until the waker unparks it.

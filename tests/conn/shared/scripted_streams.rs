@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufStream, ReadBuf};
 use tokio_test::task::spawn;
 
 use super::within;
-use crate::support::{Server, in_time, quick};
+use crate::support::{CLOSE_LIMIT, Server, in_time, quick};
 
 /// Decides the outcome of each write.
 type WriteFn = Box<dyn FnMut(&[u8]) -> Poll<io::Result<usize>> + Send>;
@@ -157,7 +157,7 @@ async fn buffering_stream_is_flushed_before_a_job_completes() {
     let conn = conn.unwrap().into_shared();
     conn.write_all(b"hello").await.unwrap();
     let got = within(500, peer.read(&mut [0; 16])).await;
-    conn.close().await;
+    conn.close(CLOSE_LIMIT).await;
     drop(conn);
     let mut all = Vec::new();
     let _ = in_time("end", peer.read_to_end(&mut all)).await;

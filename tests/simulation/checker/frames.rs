@@ -1,7 +1,7 @@
 //! Checks for torn frames: on each link the server received whole messages from the first byte on, and none twice. Writes
 //! to a closed connection failed.
 //!
-//! Next: `waits.rs`.
+//! Next: `short_links.rs`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -76,7 +76,7 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
                 Outcome::Refused(Refusal::Closed | Refusal::GaveUp) => {
                     on_link.is_none_or(|(_, link)| ended.contains(link))
                 }
-                Outcome::Refused(_) => on_link.is_none(),
+                Outcome::Refused(_) | Outcome::ShortLink(_) => on_link.is_none(),
                 // The break of that link cut it, or came before the flush.
                 Outcome::Reported(generation, _) => on_link.is_none_or(|(_, link)| link == generation),
                 // Whole or absent, unless a break cut it.

@@ -166,7 +166,7 @@ pub(super) fn check(record: &Record, findings: &mut Findings) {
 }
 
 /// The error kind of a break that this side has decided on. Every handle reports it with this kind.
-fn decided_kind(cause: &Error) -> Option<io::ErrorKind> {
+pub(super) fn decided_kind(cause: &Error) -> Option<io::ErrorKind> {
     let text = std::error::Error::source(cause)?.to_string();
     match text.as_str() {
         "the program broke the link" => Some(io::ErrorKind::ConnectionAborted),
@@ -246,7 +246,7 @@ impl Handle {
             }
             // A flush does not end a message whose rest is still to be written.
             Outcome::Done => direction.is_unfinished = was_unfinished,
-            Outcome::Refused(_) => {}
+            Outcome::Refused(_) | Outcome::ShortLink(_) => {}
         }
         Ok(())
     }

@@ -71,6 +71,7 @@ impl Wait<'_> {
         gave_up: bool,
         is_shut_down: bool,
     ) -> Result<(), String> {
+        let lasted = self.ended - self.began;
         if let Outcome::Reported(generation, _) = self.outcome {
             let Some(down) = lifetimes.get(*generation as usize - 1).and_then(|lifetime| lifetime.down) else {
                 return Err(format!("reported the break of link {generation}, which had not broken"));
@@ -78,6 +79,9 @@ impl Wait<'_> {
             if self.began < down && self.ended != down {
                 return Err(format!("link {generation} broke at {down:?}, and it reported that at {:?}", self.ended));
             }
+        }
+        if matches!(self.outcome, Outcome::ShortLink(_)) && !lasted.is_zero() {
+            return Err("it waited before it reported a short link".into());
         }
         if let Some(closed) = close_called {
             let grace = if record.settings.use_case.has_queue() { CLOSE_LIMIT + TICK } else { Duration::ZERO };
@@ -92,7 +96,6 @@ impl Wait<'_> {
             }
         }
         let settings = &record.settings;
-        let lasted = self.ended - self.began;
         if let Outcome::Refused(refusal) = self.outcome {
             let is_right = match (refusal, settings.when_down) {
                 (Refusal::Down, WhenDown::Fail) => lasted.is_zero() || self.is_job,
