@@ -34,11 +34,12 @@ const EXAMPLES: [&str; 14] = [
 ];
 
 /// Short programs to copy from. They take an address and have no options.
-const PATTERNS: [(&str, &str); 4] = [
+const PATTERNS: [(&str, &str); 5] = [
     ("heartbeat_select", "SUBSCRIBE"),
     ("request_framed", "how are you?"),
     ("request_session", "one"),
     ("request_timeout", "how are you?"),
+    ("shared_writers", "is alive"),
 ];
 
 /// The examples that start their own server and end by themselves, with arguments that keep them short.
