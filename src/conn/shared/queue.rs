@@ -12,21 +12,19 @@
 //! A job's number never changes, so its caller finds the outcome by it. The bytes in the buffer always belong to a
 //! run of admitted jobs in order; all positions follow from the jobs' lengths.
 //!
-//! Next: [`job`], a single job.
+//! Next: [`deferred`], what a change leaves to do.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
 
-use bytes::Bytes;
-
 pub(super) use self::batch::Batch;
 use self::batch::KEPT;
+pub(super) use self::deferred::Deferred;
 use self::job::{Job, Storage};
 pub(super) use self::job::{Outcome, Payload, Rest};
 
-use crate::panics::{ignore, wake};
-
 mod batch;
+mod deferred;
 mod job;
 #[cfg(test)]
 mod tests;
@@ -36,39 +34,6 @@ const REMEMBERED_LINKS: usize = 16;
 
 /// The memory of up to this many jobs is kept.
 const KEPT_JOBS: usize = 64;
-
-/// What a change of the queue leaves to do when the lock is released: wakers and bytes may be the program's own types.
-#[derive(Default)]
-pub(super) struct Deferred {
-    /// The tasks to wake.
-    wakers: Vec<Waker>,
-    /// The bytes to drop.
-    bytes: Vec<Bytes>,
-}
-
-impl Deferred {
-    /// A job has left the queue.
-    fn add(&mut self, job: Job) {
-        self.wakers.extend(job.waker);
-        if let Storage::Apart(bytes, _) = job.storage {
-            self.bytes.push(bytes);
-        }
-    }
-
-    /// Wakes and drops. The memory is kept for the next time.
-    #[inline]
-    pub(super) fn run(&mut self) {
-        self.wakers.drain(..).for_each(wake);
-        self.bytes.drain(..).for_each(|bytes| ignore(|| drop(bytes)));
-    }
-
-    /// Gives the memory of a crowd back.
-    pub(super) fn shrink(&mut self) {
-        if self.wakers.capacity() > KEPT_JOBS {
-            *self = Self::default();
-        }
-    }
-}
 
 /// The jobs of one connection. `F` says why a job has failed.
 pub(super) struct Queue<F> {
