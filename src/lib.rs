@@ -44,6 +44,9 @@ mod session;
 mod socket_options;
 mod status;
 mod sync;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 mod waiters;
 mod when_down;
 

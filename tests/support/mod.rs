@@ -12,10 +12,10 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
-/// A wait that takes this long hangs: no wait in a test is meant to take nearly as long.
 /// How long a close of a `SharedConn` may go on sending queued jobs.
 pub const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
+/// A wait that takes this long hangs: no wait in a test is meant to take nearly as long.
 pub const HANG_LIMIT: Duration = Duration::from_secs(20);
 
 /// Awaits `future`, and panics instead of hanging when it takes longer than [`HANG_LIMIT`].

@@ -1,0 +1,242 @@
+//! One link, from the client's dial to its end.
+//!
+//! Next: [`pump`](super::pump), one direction of it.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::acceptor::Shared;
+use super::black_hole::set_deaf;
+use super::ledger::{LinkEnd, Peer};
+use super::plan::{Cut, Direction, Entry, Link};
+use super::pump::{Pump, PumpEnd};
+use super::socket::Socket;
+
+/// What the test asks of a live link. Done when the sender is dropped.
+pub(super) enum Order {
+    /// Cut it.
+    Cut(Cut, Done),
+    /// The weather has changed: look whether the sockets are deaf.
+    Weather(Done),
+}
+
+/// Its drop says that an order has been carried out.
+pub(super) type Done = mpsc::Sender<()>;
+
+/// One link.
+pub(super) struct LinkTask {
+    /// Its number.
+    pub(super) number: usize,
+    /// What the script says of it.
+    pub(super) plan: Link,
+    /// The client's socket.
+    pub(super) client: Socket,
+    /// What all links share.
+    pub(super) shared: Arc<Shared>,
+    /// What the test asks of it.
+    pub(super) orders: mpsc::UnboundedReceiver<Order>,
+}
+
+/// A cut, and who waits for it.
+struct CutNow {
+    /// Which one.
+    cut: Cut,
+    /// `None` if the plan says so.
+    done: Option<Done>,
+}
+
+impl From<Cut> for CutNow {
+    fn from(cut: Cut) -> Self {
+        Self { cut, done: None }
+    }
+}
+
+/// How a link ended, and who waits for that.
+type Ended = (LinkEnd, Option<Done>);
+
+impl LinkTask {
+    /// Plays the link to its end, and notes the end. A stalled link ends with the proxy, or by an order.
+    pub(super) async fn run(self) {
+        let (number, shared) = (self.number, Arc::clone(&self.shared));
+        let (end, done) = self.play().await;
+        shared.ledger.ended(number, end);
+        drop(done);
+    }
+
+    /// Plays the link. Its sockets are closed when this is ready.
+    async fn play(mut self) -> Ended {
+        self.set_deaf(None);
+        if let Entry::AcceptAnd(cut) = self.plan.entry {
+            return self.cut_client(cut.into()).await;
+        }
+        let shared = Arc::clone(&self.shared);
+        let server = tokio::select! {
+            biased;
+            order = self.next_cut(None) => return self.cut_client(order).await,
+            server = dial(&shared) => server,
+        };
+        match server {
+            Ok(server) => match self.join(&server).await {
+                JoinEnd::Cut(order) => self.cut(server, order).await,
+                JoinEnd::Closed(peer) => (LinkEnd::ClosedBy(peer), None),
+                JoinEnd::Failed(peer) => {
+                    let survivor = if peer == Peer::Client { server } else { self.client };
+                    survivor.close(Cut::Reset);
+                    (LinkEnd::ResetBy(peer), None)
+                }
+            },
+            Err(error) => {
+                log::warn!("the server of a fault proxy cannot be dialed: {error}");
+                self.client.close(Cut::Reset);
+                (LinkEnd::NoServer(Arc::new(error)), None)
+            }
+        }
+    }
+
+    /// Passes bytes in both directions until the link ends or is to be cut.
+    async fn join(&mut self, server: &Socket) -> JoinEnd {
+        self.set_deaf(Some(server));
+        let Self { number, plan, client, shared, orders } = self;
+        let pump = |direction| Pump::new(direction, *number, plan, shared);
+        let mut to_server = pin!(pump(Direction::ToServer).run(client, server));
+        let mut to_client = pin!(pump(Direction::ToClient).run(server, client));
+        let (mut is_client_done, mut is_server_done) = (false, false);
+        let mut first = None;
+        loop {
+            let (sender, end) = tokio::select! {
+                biased;
+                order = next_cut(orders, || set_deaf_of(shared, client, Some(server))) => return JoinEnd::Cut(order),
+                end = &mut to_server, if !is_client_done => (Peer::Client, end),
+                end = &mut to_client, if !is_server_done => (Peer::Server, end),
+            };
+            let (receiver, other) = match sender {
+                Peer::Client => (server, Peer::Server),
+                Peer::Server => (&*client, Peer::Client),
+            };
+            match end {
+                PumpEnd::EndOfStream => {
+                    receiver.shut_down();
+                    let first = *first.get_or_insert(sender);
+                    match sender {
+                        Peer::Client => is_client_done = true,
+                        Peer::Server => is_server_done = true,
+                    }
+                    if is_client_done && is_server_done {
+                        return JoinEnd::Closed(first);
+                    }
+                }
+                PumpEnd::SenderFailed => return JoinEnd::Failed(sender),
+                PumpEnd::ReceiverFailed => return JoinEnd::Failed(other),
+                PumpEnd::Cut(cut) => return JoinEnd::Cut(cut.into()),
+            }
+        }
+    }
+
+    /// Cuts a link that is joined.
+    async fn cut(mut self, server: Socket, mut order: CutNow) -> Ended {
+        loop {
+            let CutNow { cut, done } = order;
+            order = match cut {
+                Cut::Close | Cut::Reset => {
+                    self.client.close(cut);
+                    server.close(cut);
+                    return (LinkEnd::Cut(cut), done);
+                }
+                Cut::Stall => {
+                    drop(done);
+                    self.next_cut(Some(&server)).await
+                }
+                Cut::HalfClose => {
+                    self.client.shut_down();
+                    drop(done);
+                    match self.pass_to_server_only(&server).await {
+                        Some(next) => next,
+                        None => return (LinkEnd::Cut(cut), None),
+                    }
+                }
+            };
+        }
+    }
+
+    /// Passes what the client sends, and nothing that the server sends, until the client has ended its side. Returns the
+    /// cut that the test asks for before that.
+    async fn pass_to_server_only(&mut self, server: &Socket) -> Option<CutNow> {
+        let Self { number, client, shared, orders, .. } = self;
+        let plan = Link::pass();
+        let pump = Pump::new(Direction::ToServer, *number, &plan, shared);
+        let discard = async {
+            let mut buf = vec![0; 16 << 10];
+            while let Ok(1..) = server.read(&mut buf).await {}
+        };
+        tokio::select! {
+            biased;
+            order = next_cut(orders, || set_deaf_of(shared, client, Some(server))) => Some(order),
+            _ = pump.run(client, server) => None,
+            never = async { discard.await; std::future::pending().await } => never,
+        }
+    }
+
+    /// Cuts a link of which the server has not heard.
+    async fn cut_client(mut self, mut order: CutNow) -> Ended {
+        while matches!(order.cut, Cut::Stall | Cut::HalfClose) {
+            if order.cut == Cut::HalfClose {
+                self.client.shut_down();
+            }
+            drop(order);
+            order = self.next_cut(None).await;
+        }
+        self.client.close(order.cut);
+        (LinkEnd::Cut(order.cut), order.done)
+    }
+
+    /// The next cut that the test asks for.
+    async fn next_cut(&mut self, server: Option<&Socket>) -> CutNow {
+        next_cut(&mut self.orders, || set_deaf_of(&self.shared, &self.client, server)).await
+    }
+
+    /// Makes the sockets deaf or not, as the weather is.
+    fn set_deaf(&self, server: Option<&Socket>) {
+        set_deaf_of(&self.shared, &self.client, server);
+    }
+}
+
+/// How the time ended in which the link was joined.
+enum JoinEnd {
+    /// Both sides were closed; this one first.
+    Closed(Peer),
+    /// This side failed.
+    Failed(Peer),
+    /// It is to be cut.
+    Cut(CutNow),
+}
+
+/// Dials the server, when the weather lets dials through.
+async fn dial(shared: &Shared) -> std::io::Result<Socket> {
+    let mut conditions = shared.conditions.subscribe();
+    // It fails only if the proxy is gone, and this task with it.
+    let _ = conditions.wait_for(|conditions| !conditions.holds_dials()).await;
+    shared.upstream.dial().await
+}
+
+/// Makes these sockets deaf or not, as the weather is.
+fn set_deaf_of(shared: &Shared, client: &Socket, server: Option<&Socket>) {
+    let conditions = shared.conditions.borrow();
+    set_deaf(&client.sock_ref(), conditions.is_black_hole(Direction::ToServer));
+    if let Some(server) = server {
+        set_deaf(&server.sock_ref(), conditions.is_black_hole(Direction::ToClient));
+    }
+}
+
+/// The next cut that the test asks for. Changes of the weather are seen to meanwhile.
+async fn next_cut(orders: &mut mpsc::UnboundedReceiver<Order>, on_weather: impl Fn()) -> CutNow {
+    loop {
+        match orders.recv().await {
+            Some(Order::Weather(_done)) => on_weather(),
+            Some(Order::Cut(cut, done)) => return CutNow { cut, done: Some(done) },
+            // The proxy is gone, and this task is about to be dropped.
+            None => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! One direction of a link: reads from one socket and writes to the other, as the weather and the plan say.
+//!
+//! A reader and a writer, with a queue between them: bytes that are delayed do not hold up those behind them.
+//!
+//! Next: [`link_task`](super::link_task), which drives both directions.
+
+use std::io;
+use std::time::Duration;
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::acceptor::Shared;
+use super::conditions::Conditions;
+use super::ledger::Ledger;
+use super::plan::{Cut, Direction, Link};
+use super::socket::Socket;
+use super::trigger::Scanner;
+
+/// How much is read at once.
+const PIECE: usize = 16 << 10;
+
+/// How many pieces may be delayed at once in one direction. With more, the sender's kernel waits.
+const DELAYED: usize = 64;
+
+/// With a limit of speed, a piece is what passes in this time.
+const SLICES_PER_SECOND: u64 = 20;
+
+/// A longer delay is as good as this one, which every clock can add.
+const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why a direction has ended.
+#[derive(Debug)]
+pub(super) enum PumpEnd {
+    /// The peer has ended its side of the stream, and everything before that was delivered.
+    EndOfStream,
+    /// The peer that sends has failed.
+    SenderFailed,
+    /// The peer that receives has failed.
+    ReceiverFailed,
+    /// The plan cuts the link here.
+    Cut(Cut),
+}
+
+/// One direction of one link.
+pub(super) struct Pump<'a> {
+    /// Which one.
+    direction: Direction,
+    /// What the link does.
+    plan: &'a Link,
+    /// The number of the link.
+    number: usize,
+    /// The seed of the jitter.
+    seed: u64,
+    /// The weather.
+    conditions: watch::Receiver<Conditions>,
+    /// Where the bytes are counted.
+    ledger: &'a Ledger,
+}
+
+/// What the reader hands to the writer.
+enum Piece {
+    /// Bytes to deliver, not before this moment.
+    Bytes(Instant, Vec<u8>),
+    /// The end of the direction, after all bytes before it.
+    End(PumpEnd),
+}
+
+impl<'a> Pump<'a> {
+    /// One direction of this link.
+    pub(super) fn new(direction: Direction, number: usize, plan: &'a Link, shared: &'a Shared) -> Self {
+        let seed = shared.seed ^ (2 * number as u64 + direction as u64);
+        Self { direction, plan, number, seed, conditions: shared.conditions.subscribe(), ledger: &shared.ledger }
+    }
+
+    /// Passes bytes until the direction ends.
+    pub(super) async fn run(self, from: &Socket, to: &Socket) -> PumpEnd {
+        let (sender, mut pieces) = mpsc::channel(DELAYED);
+        tokio::select! {
+            end = self.write(to, &mut pieces) => end,
+            // The writer ends the direction.
+            () = self.read(from, sender) => std::future::pending().await,
+        }
+    }
+
+    /// Reads until the stream ends or the plan cuts it.
+    async fn read(&self, from: &Socket, pieces: mpsc::Sender<Piece>) {
+        let mut conditions = self.conditions.clone();
+        let mut scanner = Scanner::new(self.plan.triggers(self.direction));
+        let mut due = DueTimes::new(self.seed);
+        let mut buf = vec![0; PIECE];
+        let mut read = 0;
+        loop {
+            let (length, cut) = scanner.scan(&buf[..read]);
+            if length > 0 {
+                let at = due.next(conditions.borrow().latency(self.plan));
+                // It fails only if the writer has ended, and then this future is dropped.
+                let _ = pieces.send(Piece::Bytes(at, buf[..length].to_vec())).await;
+            }
+            let end = match cut {
+                Some(cut) => PumpEnd::Cut(cut),
+                None => match self.read_in_fair_weather(from, &mut buf, &mut conditions).await {
+                    Ok(0) => PumpEnd::EndOfStream,
+                    Ok(n) => {
+                        read = n;
+                        continue;
+                    }
+                    Err(_) => PumpEnd::SenderFailed,
+                },
+            };
+            let _ = pieces.send(Piece::End(end)).await;
+            return std::future::pending().await;
+        }
+    }
+
+    /// Reads some bytes, when this direction is not held.
+    async fn read_in_fair_weather(
+        &self,
+        from: &Socket,
+        buf: &mut [u8],
+        conditions: &mut watch::Receiver<Conditions>,
+    ) -> io::Result<usize> {
+        loop {
+            self.wait_until(conditions, |conditions| !conditions.holds(self.direction)).await;
+            let mut changes = conditions.clone();
+            tokio::select! {
+                biased;
+                () = self.wait_until(&mut changes, |conditions| conditions.holds(self.direction)) => {}
+                outcome = from.read(buf) => return outcome,
+            }
+        }
+    }
+
+    /// Writes what is due.
+    async fn write(&self, to: &Socket, pieces: &mut mpsc::Receiver<Piece>) -> PumpEnd {
+        let mut conditions = self.conditions.clone();
+        loop {
+            let (due, bytes) = match pieces.recv().await {
+                Some(Piece::Bytes(due, bytes)) => (due, bytes),
+                Some(Piece::End(end)) => {
+                    self.wait_until(&mut conditions, |conditions| !conditions.holds(self.direction)).await;
+                    return end;
+                }
+                None => return std::future::pending().await,
+            };
+            tokio::select! {
+                () = sleep_until(due) => {}
+                () = self.wait_until(&mut conditions, |conditions| conditions.latency(self.plan).is_none()) => {}
+            }
+            if self.deliver(to, &bytes, &mut conditions).await.is_err() {
+                return PumpEnd::ReceiverFailed;
+            }
+        }
+    }
+
+    /// Writes all of these bytes, in slices if the speed is limited.
+    async fn deliver(
+        &self,
+        to: &Socket,
+        mut bytes: &[u8],
+        conditions: &mut watch::Receiver<Conditions>,
+    ) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.wait_until(conditions, |conditions| !conditions.holds(self.direction)).await;
+            let speed = conditions.borrow().bandwidth(self.plan);
+            let slice = speed
+                .map_or(usize::MAX, |speed| usize::try_from((speed / SLICES_PER_SECOND).max(1)).unwrap_or(usize::MAX));
+            let written = to.write(&bytes[..bytes.len().min(slice)]).await?;
+            bytes = &bytes[written..];
+            self.ledger.passed(self.number, self.direction, written);
+            if let Some(speed) = speed {
+                tokio::select! {
+                    () = sleep(Duration::from_secs_f64(written as f64 / speed as f64)) => {}
+                    () = self.wait_until(conditions, |conditions| conditions.bandwidth(self.plan) != Some(speed)) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the weather.
+    async fn wait_until(&self, conditions: &mut watch::Receiver<Conditions>, is_so: impl FnMut(&Conditions) -> bool) {
+        if conditions.wait_for(is_so).await.is_err() {
+            // The proxy is gone, and this task is about to be dropped.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// When each piece is due: in order, and each after its own delay.
+struct DueTimes {
+    /// Draws the jitter.
+    random: Xoshiro256PlusPlus,
+    /// When the newest piece is due.
+    last: Option<Instant>,
+}
+
+impl DueTimes {
+    /// With the jitter of this seed.
+    fn new(seed: u64) -> Self {
+        Self { random: Xoshiro256PlusPlus::seed_from_u64(seed), last: None }
+    }
+
+    /// When a piece is due that was read now.
+    fn next(&mut self, latency: Option<(Duration, Duration)>) -> Instant {
+        let now = Instant::now();
+        let due = latency.map_or(now, |(delay, jitter)| {
+            let delay =
+                delay.min(LONGEST_DELAY) + jitter.min(LONGEST_DELAY).mul_f64(self.random.random_range(0.0..=1.0));
+            now + delay
+        });
+        let due = self.last.map_or(due, |last| last.max(due));
+        self.last = Some(due);
+        due
+    }
+}

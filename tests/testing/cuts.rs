@@ -1,0 +1,173 @@
+//! Where and how links are cut.
+
+use std::io::ErrorKind;
+
+use perconn::testing::{Cut, Direction, Link, LinkEnd, Peer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::in_time;
+use crate::{dial, exchange, link, proxy, proxy_and_listener, read_to_end};
+
+/// Asserts how the stream ends, behind these bytes.
+async fn assert_end(stream: &mut TcpStream, bytes: &[u8], cut: Cut) {
+    let (all, outcome) = read_to_end(stream).await;
+    match cut {
+        Cut::Reset => assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionReset),
+        _ => outcome.unwrap(),
+    }
+    assert_eq!(all, bytes);
+}
+
+#[tokio::test]
+async fn link_is_cut_after_a_number_of_bytes_to_the_server() {
+    for cut in [Cut::Close, Cut::Reset] {
+        let (proxy, listener) = proxy_and_listener().await;
+        proxy.script([Link::pass().cut_after(5, cut)]);
+        let (mut client, mut server) = link(&proxy, &listener).await;
+        client.write_all(b"hello world").await.unwrap();
+        assert_end(&mut server, b"hello", cut).await;
+        assert_end(&mut client, b"", cut).await;
+        in_time("the end", proxy.wait_for_ends(1)).await;
+        let [record] = &proxy.ledger()[..] else { panic!("one link") };
+        assert!(matches!(record.end, Some(LinkEnd::Cut(by)) if by == cut), "{record}");
+        assert_eq!((record.number, record.to_server, record.to_client), (1, 5, 0));
+        assert!(record.accepted_at <= record.ended_at.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn link_is_cut_after_a_number_of_bytes_from_the_server() {
+    for cut in [Cut::Close, Cut::Reset] {
+        let proxy = proxy().await;
+        proxy.script([Link::pass().cut_after_from_server(70_000, cut)]);
+        let mut client = dial(&proxy).await;
+        let (mut read, mut write) = client.split();
+        let sent = vec![7; 200_000];
+        let mut received = Vec::new();
+        // The cut ends the write, too, perhaps before it has sent everything.
+        let (_, outcome) = tokio::join!(write.write_all(&sent), in_time("the end", read.read_to_end(&mut received)));
+        if cut == Cut::Close {
+            // Bytes that the proxy had not read can turn the close into a reset, but no byte is missing before it.
+            assert!(outcome.is_ok() || received.len() == 70_000, "{outcome:?}");
+        }
+        assert!(received.len() <= 70_000);
+        in_time("the end", proxy.wait_for_ends(1)).await;
+        assert_eq!(proxy.ledger()[0].to_client, 70_000);
+    }
+}
+
+#[tokio::test]
+async fn link_is_cut_behind_a_pattern() {
+    let (proxy, listener) = proxy_and_listener().await;
+    proxy.script([
+        Link::pass().cut_at(b"COMMIT", Cut::Close),
+        Link::pass().cut_at_from_server("DONE", Cut::Close),
+        Link::pass().cut_at("", Cut::Close),
+    ]);
+    let (mut client, mut server) = link(&proxy, &listener).await;
+    for piece in [&b"BEGIN; COM"[..], b"MIT; more"] {
+        client.write_all(piece).await.unwrap();
+    }
+    assert_end(&mut server, b"BEGIN; COMMIT", Cut::Close).await;
+    assert_end(&mut client, b"", Cut::Close).await;
+
+    let (mut client, mut server) = link(&proxy, &listener).await;
+    server.write_all(b"DO NOT, DONE, more").await.unwrap();
+    assert_end(&mut client, b"DO NOT, DONE", Cut::Close).await;
+    assert_end(&mut server, b"", Cut::Close).await;
+
+    let (mut client, mut server) = link(&proxy, &listener).await;
+    assert_end(&mut server, b"", Cut::Close).await;
+    assert_end(&mut client, b"", Cut::Close).await;
+}
+
+#[tokio::test]
+async fn half_close_ends_the_direction_to_the_client_only() {
+    let (proxy, listener) = proxy_and_listener().await;
+    proxy.script([Link::pass().cut_after(2, Cut::HalfClose)]);
+    let (mut client, mut server) = link(&proxy, &listener).await;
+    client.write_all(b"ab").await.unwrap();
+    assert_end(&mut client, b"", Cut::HalfClose).await;
+    client.write_all(b"cd").await.unwrap();
+    server.write_all(&vec![0; 1 << 20]).await.unwrap();
+    in_time("it passes", server.read_exact(&mut [0; 4])).await.unwrap();
+    drop(client);
+    in_time("the end", proxy.wait_for_ends(1)).await;
+    let record = &proxy.ledger()[0];
+    assert!(matches!(record.end, Some(LinkEnd::Cut(Cut::HalfClose))), "{record}");
+    assert_eq!((record.to_server, record.to_client), (4, 0));
+}
+
+#[tokio::test]
+async fn stalled_link_stays_open_until_it_is_cut() {
+    let (proxy, listener) = proxy_and_listener().await;
+    proxy.script([Link::pass().cut_after(2, Cut::Stall)]);
+    let (mut client, mut server) = link(&proxy, &listener).await;
+    client.write_all(b"abc").await.unwrap();
+    in_time("two bytes", server.read_exact(&mut [0; 2])).await.unwrap();
+    server.write_all(b"x").await.unwrap();
+    // Another link is not concerned.
+    let (mut other, mut other_server) = link(&proxy, &listener).await;
+    exchange(&mut other, &mut other_server).await;
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(50), client.read_u8()).await.is_err());
+    assert!(proxy.ledger()[0].end.is_none());
+    proxy.cut(Cut::Reset);
+    assert_end(&mut client, b"", Cut::Reset).await;
+    assert_end(&mut server, b"", Cut::Reset).await;
+    assert!(matches!(proxy.ledger()[0].end, Some(LinkEnd::Cut(Cut::Reset))));
+}
+
+#[tokio::test]
+async fn cut_finds_every_client_whose_dial_has_succeeded() {
+    let proxy = proxy().await;
+    for round in 1..=50 {
+        let mut client = dial(&proxy).await;
+        proxy.cut(if round % 2 == 0 { Cut::Close } else { Cut::Reset });
+        let end = &proxy.ledger()[round - 1].end;
+        assert!(matches!(end, Some(LinkEnd::Cut(_))), "round {round}: {end:?}");
+        let (all, _) = read_to_end(&mut client).await;
+        assert_eq!(all, b"");
+    }
+}
+
+#[tokio::test]
+async fn ends_of_the_peers_pass() {
+    let (proxy, listener) = proxy_and_listener().await;
+    // The client ends its side, gets the rest, and then the server ends.
+    let (mut client, mut server) = link(&proxy, &listener).await;
+    client.write_all(b"question").await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_end(&mut server, b"question", Cut::Close).await;
+    server.write_all(b"answer").await.unwrap();
+    drop(server);
+    assert_end(&mut client, b"answer", Cut::Close).await;
+    in_time("the end", proxy.wait_for_ends(1)).await;
+    assert!(matches!(proxy.ledger()[0].end, Some(LinkEnd::ClosedBy(Peer::Client))));
+    // A reset passes as a reset, in both directions.
+    for resets in [Peer::Client, Peer::Server] {
+        let (mut client, mut server) = link(&proxy, &listener).await;
+        exchange(&mut client, &mut server).await;
+        let (one, mut other) = if resets == Peer::Client { (client, server) } else { (server, client) };
+        crate::support::reset(one);
+        assert_end(&mut other, b"", Cut::Reset).await;
+        let ends = proxy.ledger().len();
+        in_time("the end", proxy.wait_for_ends(ends)).await;
+        assert!(matches!(proxy.ledger()[ends - 1].end, Some(LinkEnd::ResetBy(peer)) if peer == resets));
+    }
+}
+
+#[tokio::test]
+async fn waits_for_bytes_of_all_links_together() {
+    let proxy = proxy().await;
+    let (mut one, mut other) = (dial(&proxy).await, dial(&proxy).await);
+    let ((), (), ()) = tokio::join!(
+        async {
+            one.write_all(b"abc").await.unwrap();
+            other.write_all(b"de").await.unwrap();
+        },
+        in_time("the bytes", proxy.wait_for_bytes(Direction::ToClient, 5)),
+        in_time("the records", proxy.wait_for(|records| records.iter().any(|record| record.to_server == 2))),
+    );
+    in_time("at once", proxy.wait_for_links(2)).await;
+}
