@@ -151,16 +151,18 @@ impl Acceptor {
     /// A client has come.
     fn accepted(&mut self, client: Socket) {
         let plan = self.script.next_link();
+        let number = self.shared.ledger.next_number();
         let (sender, orders) = mpsc::unbounded_channel();
-        let number = self.shared.ledger.accepted();
         self.links.insert(number, sender);
+        // A test that waits for this link finds the port as the script wants it.
+        self.next_entry(Some(number));
+        self.shared.ledger.add();
         let (shared, ended) = (Arc::clone(&self.shared), self.end_sender.clone());
         let link = LinkTask { number, plan, client, shared, orders };
         tokio::spawn(async move {
             link.run().await;
             let _ = ended.send(number);
         });
-        self.next_entry(Some(number));
     }
 
     /// A link has ended.

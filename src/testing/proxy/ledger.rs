@@ -122,15 +122,17 @@ impl Ledger {
         self.records.subscribe()
     }
 
-    /// A link was accepted. Returns its number.
-    pub(super) fn accepted(&self) -> usize {
-        let mut number = 0;
-        let accepted_at = self.began.elapsed();
+    /// The number of the next link.
+    pub(super) fn next_number(&self) -> usize {
+        self.records.borrow().len() + 1
+    }
+
+    /// A link was accepted.
+    pub(super) fn add(&self) {
+        let (number, accepted_at) = (self.next_number(), self.began.elapsed());
         self.records.send_modify(|records| {
-            number = records.len() + 1;
             records.push(LinkRecord { number, accepted_at, ended_at: None, to_server: 0, to_client: 0, end: None });
         });
-        number
     }
 
     /// Bytes have passed.

@@ -120,7 +120,7 @@ impl Link {
         Self::new(Entry::AcceptAnd(Cut::Close))
     }
 
-    /// The link is accepted and reset. The server hears nothing of it.
+    /// The link is accepted and reset. The server hears nothing of it. The client's dial may see the reset already.
     pub fn accept_and_reset() -> Self {
         Self::new(Entry::AcceptAnd(Cut::Reset))
     }

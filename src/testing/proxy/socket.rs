@@ -2,6 +2,7 @@
 //!
 //! Next: [`black_hole`](super::black_hole), a socket that hears nothing.
 
+use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 #[cfg(unix)]
@@ -103,8 +104,13 @@ pub(super) enum Upstream {
 }
 
 impl Upstream {
-    /// Dials the server.
+    /// Dials the server. The error names it.
     pub(super) async fn dial(&self) -> io::Result<Socket> {
+        self.try_dial().await.map_err(|error| io::Error::new(error.kind(), format!("{self}: {error}")))
+    }
+
+    /// Dials the server.
+    async fn try_dial(&self) -> io::Result<Socket> {
         match self {
             Self::Tcp(addresses) => {
                 let stream = TcpStream::connect(&addresses[..]).await?;
@@ -113,6 +119,17 @@ impl Upstream {
             }
             #[cfg(unix)]
             Self::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
+        }
+    }
+}
+
+/// The address that is tried first.
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addresses) => addresses.first().map_or(Ok(()), |address| address.fmt(f)),
+            #[cfg(unix)]
+            Self::Unix(path) => path.display().fmt(f),
         }
     }
 }
