@@ -7,5 +7,11 @@
 //! Next: [`FaultProxy`].
 
 pub use self::proxy::{Cut, Direction, FaultProxy, Link, LinkEnd, LinkRecord, Peer, Wait};
+pub use self::scripted_dialer::ScriptedDialer;
+pub use self::scripted_stream::ScriptedStream;
 
+pub mod errors;
+pub mod events;
 mod proxy;
+mod scripted_dialer;
+mod scripted_stream;

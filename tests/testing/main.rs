@@ -8,6 +8,7 @@ mod conditions;
 mod cuts;
 mod dials;
 mod endings;
+mod scripted;
 #[cfg(unix)]
 mod unix;
 
