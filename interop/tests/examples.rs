@@ -5,21 +5,23 @@
 //! `cargo build --workspace --all-features --examples` first.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use rcgen::CertifiedKey;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::TcpSocket;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-const EXAMPLES: [&str; 14] = [
+const EXAMPLES: [&str; 15] = [
     "blocking_client",
     "echo_client",
     "echo_server",
+    "faultproxy",
     "fleet_poller",
     "framed_lines",
     "http_client",
@@ -55,13 +57,18 @@ const DEMOS: [(&str, &[&str]); 6] = [
 /// Longer than the longest demo, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Starts an example from the folder beside this test.
-fn start(name: &str, args: &[&str]) -> Child {
+/// Where an example is: in the folder beside this test.
+fn path(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap().join("examples");
     let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     assert!(path.exists(), "{path:?} is missing: first `cargo build --workspace --all-features --examples`");
-    let mut command = Command::new(path);
+    path
+}
+
+/// Starts an example.
+fn start(name: &str, args: &[&str]) -> Child {
+    let mut command = Command::new(path(name));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.kill_on_drop(true).spawn().unwrap()
 }
@@ -253,6 +260,64 @@ async fn echo_server_answers_the_clients_and_stops_at_ctrl_c() {
     }
 }
 
+/// Gives an order to the proxy. Returns the lines of its answer.
+async fn order(order: &str, proxy: &mut Child, output: &mut (impl AsyncBufReadExt + Unpin)) -> Vec<String> {
+    proxy.stdin.as_mut().unwrap().write_all(format!("{order}\n").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    loop {
+        let mut line = String::new();
+        timeout(LIMIT, output.read_line(&mut line)).await.expect(order).unwrap();
+        let line = line.trim_end().to_owned();
+        let is_last = line == "ok" || line.starts_with("error: ");
+        answer.push(line);
+        if is_last {
+            return answer;
+        }
+    }
+}
+
+#[tokio::test]
+async fn faultproxy_plays_its_script_and_takes_orders() {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = server.local_addr().unwrap().to_string();
+    let script = "pass cut-after 3 close; accept-and-close; pass latency 1ms 1ms bandwidth 1000000";
+    let mut command = Command::new(path("faultproxy"));
+    command.args(["--upstream", &upstream, "--script", script]);
+    let mut proxy = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut output = BufReader::new(proxy.stdout.take().unwrap());
+    let address = line_with("listening on ", &mut output).await;
+    let mut client = TcpStream::connect(&address).await.unwrap();
+    let mut peer = server.accept().await.unwrap().0;
+    client.write_all(b"abc").await.unwrap();
+    let mut all = Vec::new();
+    timeout(LIMIT, peer.read_to_end(&mut all)).await.unwrap().unwrap();
+    assert_eq!(all, b"abc");
+    let mut second = TcpStream::connect(&address).await.unwrap();
+    assert_eq!(timeout(LIMIT, second.read(&mut [0])).await.unwrap().unwrap(), 0);
+    let mut third = TcpStream::connect(&address).await.unwrap();
+    assert_eq!(order("wait-for-links 3 60s", &mut proxy, &mut output).await, ["ok"]);
+    assert_eq!(order("wait-for-ends 2 60s", &mut proxy, &mut output).await, ["ok"]);
+    let ledger = order("ledger", &mut proxy, &mut output).await;
+    assert_eq!(ledger.len(), 4);
+    assert!(ledger[0].contains(" 3 bytes to the server, 0 bytes back, cut (close) at "), "{ledger:?}");
+    assert!(ledger[2].ends_with("still open"), "{ledger:?}");
+    for (wrong, expected) in [
+        ("cut", "error: nothing: expected close, reset, half-close or stall"),
+        ("wait-for-links 4 1ms", "error: not within 1ms"),
+        ("stall now", "error: unexpected \"now\""),
+        ("bandwidth 0", "error: bandwidth 0: expected at least 1 byte per second; with stall, nothing passes"),
+        ("latency soon", "error: expected a delay such as 50ms"),
+    ] {
+        assert_eq!(order(wrong, &mut proxy, &mut output).await, [expected]);
+    }
+    for right in ["heal", "black-hole to-client", "refuse", "script random 1 10", "heal", "cut reset"] {
+        assert_eq!(order(right, &mut proxy, &mut output).await, ["ok"], "{right}");
+    }
+    assert_eq!(timeout(LIMIT, third.read(&mut [0])).await.unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(order("quit", &mut proxy, &mut output).await, ["ok"]);
+    assert!(timeout(LIMIT, proxy.wait()).await.unwrap().unwrap().success());
+}
+
 #[tokio::test]
 async fn echo_server_ends_when_nobody_reads() {
     let mut server = start("echo_server", &["127.0.0.1:0"]);
@@ -260,7 +325,7 @@ async fn echo_server_ends_when_nobody_reads() {
     let address = line_with("listening on ", &mut server_output).await;
     drop(server_output);
     // Its line about this connection has no reader.
-    let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let stream = TcpStream::connect(&address).await.unwrap();
     assert_eq!(end(server, "echo_server").await, (Some(0), String::new(), String::new()));
     drop(stream);
 }
@@ -281,12 +346,17 @@ async fn bad_values_are_named_at_the_start() {
     let (certificate, key) = certificate_and_key("bad");
     let (certificate, key) = (certificate.as_str(), key.as_str());
     let socks = "socks5://127.0.0.1:9";
-    let cases: [(&str, &[&str], &[&str]); 32] = [
+    let cases: [(&str, &[&str], &[&str]); 37] = [
         ("echo_server", &["nohost"], &["\"nohost\"", "host:port"]),
         ("echo_server", &["192.0.2.1:7777"], &["cannot listen on 192.0.2.1:7777: "]),
         ("echo_server", &["--acceptors", "0"], &["0 acceptors: expected at least 1"]),
         ("echo_server", &["--idle", "in_time"], &["--idle \"in_time\": expected a number"]),
         ("echo_server", &["--tls", certificate, "none.pem"], &["private key \"none.pem\": "]),
+        ("faultproxy", &[], &["expected --upstream HOST:PORT"]),
+        ("faultproxy", &["--upstream", "nohost"], &["\"nohost\"", "no port"]),
+        ("faultproxy", &["--upstream", "127.0.0.1:1", "--listen", "7000"], &["\"7000\"", "127.0.0.1:7000"]),
+        ("faultproxy", &["--script", "pass cut-after x reset"], &["\"x\": expected a number of bytes"]),
+        ("faultproxy", &["--script", "pass; pas"], &["unknown entry \"pas\""]),
         ("blocking_client", &["--connect", "nohost"], &["\"nohost\"", "no port"]),
         ("echo_client", &["--connect", "nohost"], &["\"nohost\"", "no port"]),
         ("fleet_poller", &["--slots", "0"], &["a pool of 0 slots", "at least 1"]),
