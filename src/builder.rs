@@ -182,7 +182,8 @@ impl<D> Builder<D> {
     /// read, and not the write of a [`Conn`](crate::Conn).
     ///
     /// It does not hold back the first link, nor the first one after a stable link: what is sent there can be lost. For
-    /// jobs, a link that is settling counts as none: [`when_down`](Builder::when_down) says how long they wait.
+    /// jobs, a link that is settling counts as none: [`when_down`](Builder::when_down) says how long they wait. It is up for
+    /// everything else, also for `connected()`: with [`WhenDown::Fail`](crate::WhenDown::Fail), pause before you try again.
     ///
     /// ```
     /// use std::time::Duration;

@@ -72,9 +72,9 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// The last job of this clone of a [`SharedConn`](crate::SharedConn) was written on a link that broke before it was
-    /// [stable](crate::Builder::stable_after). So that job may be lost, and others before it. The job that returned this
-    /// error was not sent.
+    /// Earlier jobs of this clone of a [`SharedConn`](crate::SharedConn) were written on a link that broke before it was
+    /// [stable](crate::Builder::stable_after). So they may be lost: nearly always that is the last job, and the ones before
+    /// it. The job that returned this error was not sent.
     #[error(
         "link {generation} to {address} broke soon after it came up: \
          the jobs written on it may be lost, and this one was not sent"

@@ -66,7 +66,7 @@ mod writer;
 /// | `Ok` | this machine's kernel has it; the peer may never read it | |
 /// | [`Error::IoError`] | was cut: its first byte was on the link and its last one was not. A beginning may have arrived | may be lost |
 /// | [`Error::ShortLink`] | was not sent | may be lost |
-/// | [`Error::Down`], [`Error::WaitTimeout`] | was not sent | |
+/// | [`Error::Down`], [`Error::WaitTimeout`] | was not sent. `Down` comes at once: pause before you try again | |
 /// | [`Error::ClosedConnection`], [`Error::GaveUp`], [`Error::RuntimeShutdown`] | was not sent, or the end has cut it | may be lost |
 ///
 /// So over a socket, a job that fails has never arrived whole: you can send it again. (If the stream is not a socket,
@@ -78,8 +78,10 @@ mod writer;
 ///
 /// ## How a writer learns of a break
 ///
-/// By `IoError`, if the break has cut its job. By `ShortLink`, at the next job of the same clone, if the link broke before
-/// it was [stable](crate::Builder::stable_after) and the program did not break it itself. Without that, a program that
+/// By `IoError`, if the break has cut its job. By `ShortLink`, if a link with jobs of the same clone broke before it was
+/// [stable](crate::Builder::stable_after) and the program did not break it itself. The clone's first job that begins after
+/// the break reports that; a job that was in the queue by then is sent on the next link first. `generation` is the link
+/// whose jobs may be lost. Without that, a program that
 /// only writes would never learn that it talks to a load balancer without a backend, which accepts and closes. So keep
 /// one clone in each task: a clone that is made for a single job has no job before it. (After more than 16 further links,
 /// it is reported only if all of them were short.) With [`settle_time`](crate::Builder::settle_time), jobs wait until the
@@ -99,7 +101,8 @@ mod writer;
 ///
 /// A call that waits for room is different. Poll it, or the later jobs of all clones wait, as in a `send` to a full
 /// channel. If you await a second job in a `select!` arm while the first one waits for room, your program deadlocks: send
-/// the second from another task, or make the queue larger than the number of your calls at once.
+/// the second from another task, or make the queue larger than the number of calls that all clones make at once. (The
+/// job that is being sent counts, too.)
 ///
 /// # Reading
 ///
@@ -178,8 +181,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     ///
     /// - [`Error::IoError`] if the link broke after the first byte was written and before the last. A part of the bytes may
     ///   have arrived.
-    /// - [`Error::ShortLink`] if the last job of this clone was written on a link that broke before it was stable. Nothing was
-    ///   sent.
+    /// - [`Error::ShortLink`] if an earlier job of this clone was written on a link that broke before it was stable. Nothing
+    ///   was sent.
     /// - [`Error::Down`] or [`Error::WaitTimeout`] if there is no link and `when_down` says not to wait (any longer).
     ///   Nothing was sent.
     /// - [`Error::ClosedConnection`], [`Error::GaveUp`] or [`Error::RuntimeShutdown`] if there will be no further link.
@@ -187,8 +190,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: if you drop the future, its bytes are sent whole or not at all, unless a break cuts them. You do not
-    /// learn which. If you have to know, keep the future or let a task of its own write the job.
+    /// Cancel safe: if you drop the future, its bytes are sent whole or not at all, unless a break or the end of the
+    /// connection cuts them. You do not learn which. If you have to know, keep the future or let a task of its own write the job.
     pub fn write_all<'a>(&'a self, bytes: &'a [u8]) -> impl Future<Output = io::Result<()>> + Send + use<'a, S> {
         WriteAll::new(self, Payload::Borrowed(bytes))
     }
@@ -274,11 +277,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
 
     /// Sends the queued jobs, for at most `limit`, and closes the connection for all clones.
     ///
-    /// From the first poll on, new writes fail with [`Error::ClosedConnection`]. Writes that are queued already are
-    /// still sent, and reads go on until then. When `limit` has passed, the calls whose jobs are left fail with
-    /// `ClosedConnection`, too. With a limit of zero, it does not wait for the queue.
+    /// From the first poll on, new writes fail with [`Error::ClosedConnection`]. Writes that have begun, also those that
+    /// wait for room, are still sent, and reads go on until then. When `limit` has passed, the calls whose jobs are left
+    /// fail with `ClosedConnection`, too. With a limit of zero, it does not wait for the queue. Of several closes at once,
+    /// the shortest limit counts.
     ///
-    /// A stream that is not a socket is dropped with the last clone. If the peer has sent bytes that you have not read, the
+    /// A stream that is not a socket is dropped with the last clone, and so is the descriptor of a socket. If the peer has sent bytes that you have not read, the
     /// kernel resets the connection, and what is on its way is lost, even jobs that were `Ok`.
     ///
     /// # Cancel safety

@@ -201,9 +201,16 @@ impl<S> Drop for WriteAll<'_, S> {
             let writer = self.writer();
             let mut deferred = Deferred::default();
             let mut state = writer.lock();
+            let is_cancelled = state.queue.can_cancel(number);
             // Dropped after the lock is released: a failure may hold an error of the program.
-            let _outcome = state.queue.cancel(number, &mut deferred);
+            let outcome = state.queue.cancel(number, &mut deferred);
             writer.unlock(state, &mut deferred);
+            match outcome {
+                Outcome::Done { generation } => self.conn.note_written(generation),
+                // It is sent to its end, on the link that is up.
+                Outcome::Pending if !is_cancelled => self.conn.note_written(writer.context.conn_state.generation()),
+                _ => {}
+            }
         }
     }
 }

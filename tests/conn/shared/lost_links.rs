@@ -128,6 +128,24 @@ async fn jobs_wait_until_the_link_after_a_short_one_has_settled() -> io::Result<
 }
 
 #[tokio::test]
+async fn job_whose_future_was_dropped_in_the_middle_counts_for_the_next_one() {
+    let server = Server::start().await;
+    let conn = server.client().stable_after(STABLE).build().unwrap().into_shared();
+    let mut peer = server.accept().await;
+    let huge = vec![1; HUGE];
+    {
+        let mut dropped = spawn(conn.write_all(&huge));
+        assert!(dropped.poll().is_pending());
+        in_time("its first bytes", peer.read_exact(&mut [0; 5])).await.unwrap();
+    }
+    in_time("the whole job", peer.read_exact(&mut vec![0; HUGE - 5])).await.unwrap();
+    drop(peer);
+    in_time("the break", wait_for_disconnect(conn.watch_status())).await;
+    let error = in_time("the next job", conn.write_all(b"x")).await.unwrap_err();
+    assert!(matches!(perconn_error(&error), Error::ShortLink { generation: 1, .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn wait_for_a_link_that_settles_has_a_limit() {
     let (address, _balancer) = balancer(false).await;
     let limit = Duration::from_millis(300);

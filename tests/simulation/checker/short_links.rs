@@ -46,6 +46,8 @@ struct Writer {
     began: usize,
     /// The links of its jobs that it has not reported.
     links: BTreeSet<u64>,
+    /// The links on which jobs may be whose futures were dropped. It need not report them.
+    dropped: BTreeSet<u64>,
 }
 
 impl Writer {
@@ -90,13 +92,18 @@ fn check_reports(record: &Record, short: &BTreeMap<u64, usize>, findings: &mut F
                 let due = writer.due(short, newest).last();
                 match outcome {
                     Outcome::ShortLink(link) => {
-                        if !writer.links.contains(link) || !short.contains_key(link) {
+                        let has_jobs = writer.links.contains(link) || writer.dropped.contains(link);
+                        if !has_jobs || !short.contains_key(link) {
                             findings.add(entry.at, format!("message {message} reported link {link} for no reason"));
                         }
                         writer.report(*link);
                         continue;
                     }
-                    Outcome::Cancelled | Outcome::Refused(Refusal::Closed | Refusal::GaveUp) => continue,
+                    Outcome::Cancelled => {
+                        writer.dropped.extend(link_of.get(message).copied().into_iter().chain([newest]));
+                        continue;
+                    }
+                    Outcome::Refused(Refusal::Closed | Refusal::GaveUp) => continue,
                     Outcome::Done => writer.links.extend(link_of.get(message)),
                     Outcome::Reported(link, _) => _ = writer.links.remove(link),
                     _ => {}
