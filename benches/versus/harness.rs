@@ -41,10 +41,6 @@ impl Server {
         Self::launch(kind, ([127, 0, 0, 1], 0).into(), "any")
     }
 
-    pub(crate) fn start_at(kind: Kind, address: SocketAddr) -> Self {
-        Self::launch(kind, address, "any")
-    }
-
     fn launch(kind: Kind, address: SocketAddr, core: &str) -> Self {
         let name = KINDS.iter().find(|(known, _)| *known as u8 == kind as u8).map_or("", |(_, name)| *name);
         let mut process = this_program(&["as-server", name, &address.to_string(), core])

@@ -1,4 +1,4 @@
-//! A server that dies and returns: the time to the first echo, and the dials of many clients at once.
+//! A server that dies and returns, played by a proxy: the time to the first echo, and the dials of many clients at once.
 
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use perconn::testing::{Cut, FaultProxy};
 use perconn::{Conn, Event};
 use stubborn_io::strategies::ExpBackoffStrategy;
 use stubborn_io::{ReconnectOptions, StubbornTcpStream};
@@ -36,8 +37,9 @@ pub(crate) fn measure() -> Vec<Chapter> {
 fn first_echo(runtime: &Runtime) -> (String, Vec<Cell>) {
     const MIN: Duration = Duration::from_millis(10);
     const MAX: Duration = Duration::from_millis(200);
-    let mut server = Server::start(Kind::Echo);
-    let address = server.address;
+    let server = Server::start(Kind::Echo);
+    let proxy = proxy(&server);
+    let address = proxy.addr();
     let (stubborn, conn) = runtime.block_on(async {
         let stubborn = StubbornTcpStream::connect_with_options(address, stubborn_options(MIN, MAX)).await;
         let conn = Conn::builder(address).retry_min(MIN).retry_max(MAX).stable_after(MIN * 10).connect().await;
@@ -56,9 +58,9 @@ fn first_echo(runtime: &Runtime) -> (String, Vec<Cell>) {
     let mut times = [const { Vec::new() }; 2];
     for outage in 0..25 {
         thread::sleep(MAX * 2);
-        drop(server);
+        die(&proxy);
         thread::sleep(Duration::from_millis(300 + outage * 20));
-        server = Server::start_at(Kind::Echo, address);
+        proxy.heal();
         let back = Instant::now();
         for (echoes, times) in clients.iter().zip(&mut times) {
             times.push(first_after(back, echoes).as_secs_f64() * 1e3);
@@ -68,6 +70,16 @@ fn first_echo(runtime: &Runtime) -> (String, Vec<Cell>) {
     let name = "first echo after the return".to_owned();
     progress(&name, &cells);
     (name, cells)
+}
+
+fn proxy(server: &Server) -> FaultProxy {
+    FaultProxy::start_blocking(server.address).expect("there is a port")
+}
+
+/// The server is gone: its links are closed, and dials are refused.
+fn die(proxy: &FaultProxy) {
+    proxy.refuse();
+    proxy.cut(Cut::Close);
 }
 
 enum Client {
@@ -160,7 +172,8 @@ async fn read_forever(mut stream: impl AsyncRead + Unpin) {
 
 fn outage_of_many(runtime: &Runtime, mut connect: impl AsyncFnMut(SocketAddr, Dials, &mut JoinSet<()>)) -> Storm {
     let server = Server::start(Kind::Hold);
-    let address = server.address;
+    let proxy = proxy(&server);
+    let address = proxy.addr();
     let dials = Dials::default();
     let mut tasks = JoinSet::new();
     runtime.block_on(async {
@@ -171,9 +184,9 @@ fn outage_of_many(runtime: &Runtime, mut connect: impl AsyncFnMut(SocketAddr, Di
     thread::sleep(Duration::from_millis(1_500));
     let recorded = || dials.lock().expect("nobody panics").clone();
     let first = recorded().len();
-    drop(server);
+    die(&proxy);
     thread::sleep(Duration::from_secs(3));
-    let _server = Server::start_at(Kind::Hold, address);
+    proxy.heal();
     let back = Instant::now();
     let up = || recorded()[first..].iter().filter(|(_, outcome)| *outcome).count();
     while up() < CLIENTS {
