@@ -1,58 +1,29 @@
-//! A server that is killed again and again, in every way, while framed records flow; both ends check every byte.
+//! A proxy that cuts link after link, in every way, while framed records flow; both ends check every byte.
 //!
 //! Each run has a seed. `PERCONN_CHAOS_SEED` repeats one run, and `PERCONN_CHAOS_LINKS` sets how many links each run
-//! kills. Sockets and scheduler are real, so a seed repeats the plan and not every interleaving.
+//! cuts. Sockets and scheduler are real, so a seed repeats the plan and not every interleaving.
 
 mod halves;
 mod shared;
 mod whole;
 
 use std::io;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use perconn::acceptor::Stream;
+use perconn::testing::{Cut, FaultProxy, Link, LinkEnd};
 use perconn::{Builder, Conn, Dial, TcpDialer};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
-use crate::support::{Links, in_time, quick, reset_link};
+use crate::support::{Links, in_time, quick};
 
 const HELLO: &[u8] = b"hello, client";
 const MAX_PAYLOAD: usize = 40_000;
-
-/// How a link ends.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Kill {
-    Reset,
-    Close,
-    /// Reads only a part of a record, then resets or closes.
-    MidFrame {
-        clean: bool,
-    },
-    /// Sends a part of the greeting, then resets or closes.
-    MidSetUp {
-        clean: bool,
-    },
-    /// Reads nothing while the client's write fills the buffers, then resets.
-    FullBuffers,
-}
-
-/// How the next link ends, and after how many records.
-fn plan(random: &mut SmallRng) -> (Kill, usize) {
-    let clean = random.random_bool(0.5);
-    let kill = match random.random_range(0..10) {
-        0..=2 => Kill::Reset,
-        3..=5 => Kill::Close,
-        6..=7 => Kill::MidFrame { clean },
-        8 => Kill::MidSetUp { clean },
-        _ => Kill::FullBuffers,
-    };
-    // At least one record: once it has arrived, the client's set-up is over and the link is up.
-    (kill, random.random_range(1..30))
-}
 
 fn links() -> usize {
     std::env::var("PERCONN_CHAOS_LINKS").map_or(40, |text| text.parse().expect("a number of links"))
@@ -89,77 +60,105 @@ async fn read_record(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<u64> {
     Ok(number)
 }
 
-/// Serves one link as planned, and pushes the number of each whole record to `received`.
-async fn serve(mut stream: Stream, kill: Kill, records: usize, received: &Mutex<Vec<u64>>) -> io::Result<()> {
-    if let Kill::MidSetUp { clean } = kill {
-        stream.write_all(&HELLO[..5]).await?;
-        return end(stream, clean);
+/// A server behind a proxy that cuts its links.
+struct Chaos {
+    proxy: Arc<FaultProxy>,
+    /// The generation of the link that serves until the client closes it.
+    last: u64,
+    server: JoinHandle<Vec<Vec<u64>>>,
+}
+
+impl Chaos {
+    /// Every link but the last is cut where it is certain whether the client's set-up is over: in the greeting, or behind
+    /// a byte that the client sent or that answers one. A reset right behind the greeting might overtake it.
+    async fn start(seed: u64) -> Self {
+        println!("PERCONN_CHAOS_SEED={seed}");
+        let mut random = SmallRng::seed_from_u64(seed);
+        let (mut script, mut stalls, mut served, mut last) = (Vec::new(), Vec::new(), 1, 1);
+        for number in 0..links() {
+            let cut = if random.random_bool(0.5) { Cut::Close } else { Cut::Reset };
+            let most = 1_u64 << random.random_range(0..18);
+            let sent = random.random_range(1..=most);
+            let answered = HELLO.len() as u64 + 8 * random.random_range(u64::from(cut == Cut::Reset)..30);
+            let kind = random.random_range(0..12);
+            if random.random_bool(0.1) {
+                script.push(Link::refuse().lasting(Duration::from_millis(5)));
+            }
+            script.push(match kind {
+                0..4 => Link::pass().cut_after_from_server(answered, cut),
+                4 => Link::pass().cut_after_from_server(answered + random.random_range(1..8), cut),
+                5..8 => Link::pass().cut_after(sent, cut),
+                8 => Link::pass().cut_after(sent, Cut::Stall),
+                9 => Link::pass().cut_after_from_server(random.random_range(1..HELLO.len() as u64), cut),
+                10 => Link::accept_and_close(),
+                _ => Link::accept_and_reset(),
+            });
+            stalls.extend((kind == 8).then_some((number, sent)));
+            last += u64::from(kind < 9);
+            served += usize::from(kind < 10);
+        }
+        let server = Links::start();
+        let proxy = Arc::new(FaultProxy::start(server.address()).await.unwrap());
+        proxy.script(script);
+        let stalled = Arc::clone(&proxy);
+        let server =
+            tokio::spawn(async move { tokio::join!(run_server(server, served), end_stalls(&stalled, stalls)).0 });
+        Self { proxy, last, server }
     }
+
+    /// A client whose session begins with the server's greeting.
+    fn client(&self) -> Builder<impl Dial<Stream = TcpStream>> {
+        let address = self.proxy.addr();
+        let greeted = TcpDialer::new(address).and_then(|mut stream| async move {
+            let mut hello = vec![0; HELLO.len()];
+            stream.read_exact(&mut hello).await?;
+            assert_eq!(hello, HELLO);
+            Ok(stream)
+        });
+        quick(Conn::builder(address).dialer(greeted)).retry_max(Duration::from_millis(5))
+    }
+
+    /// When the client is gone: the numbers of the records that arrived whole, link by link, and the generations of the
+    /// links that broke.
+    async fn end(self) -> (Vec<Vec<u64>>, Vec<u64>) {
+        let seen = in_time("the server", self.server).await.unwrap();
+        let ledger = self.proxy.ledger();
+        let cut = &ledger[..links()];
+        assert!(cut.iter().all(|link| matches!(link.end, Some(LinkEnd::Cut(_)))), "{ledger:#?}");
+        let broken = cut.iter().filter(|link| link.to_client >= HELLO.len() as u64).count() as u64;
+        assert_eq!((ledger.len(), broken + 1), (links() + 1, self.last), "{ledger:#?}");
+        (seen, (1..=broken).collect())
+    }
+}
+
+/// Resets each stalled link.
+async fn end_stalls(proxy: &FaultProxy, stalls: Vec<(usize, u64)>) {
+    for (link, sent) in stalls {
+        proxy.wait_for(move |links| links.get(link).is_some_and(|link| link.to_server == sent)).await;
+        // Long enough for a busy writer to fill the buffers. The test holds as well if it does not.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        proxy.cut(Cut::Reset);
+    }
+}
+
+/// Serves this many links, and returns the numbers of the records that arrived whole, link by link.
+async fn run_server(mut server: Links, links: usize) -> Vec<Vec<u64>> {
+    let mut seen = Vec::new();
+    for _ in 0..links {
+        let (stream, mut received) = (server.next().await, Vec::new());
+        // It ends with an error, as the link does.
+        let _ = in_time("a link", serve(stream, &mut received)).await;
+        seen.push(received);
+    }
+    seen
+}
+
+/// Greets, and acknowledges each whole record.
+async fn serve(mut stream: Stream, received: &mut Vec<u64>) -> io::Result<()> {
     stream.write_all(HELLO).await?;
-    for _ in 0..records {
+    loop {
         let number = read_record(&mut stream).await?;
-        received.lock().unwrap().push(number);
+        received.push(number);
         stream.write_all(&number.to_be_bytes()).await?;
     }
-    match kill {
-        Kill::Reset => end(stream, false),
-        Kill::MidFrame { clean } => {
-            stream.read_exact(&mut [0; 10]).await?;
-            end(stream, clean)
-        }
-        Kill::FullBuffers => {
-            // Long enough for a busy writer to fill the buffers. The test holds as well if it does not.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            end(stream, false)
-        }
-        Kill::Close | Kill::MidSetUp { .. } => end(stream, true),
-    }
-}
-
-fn end(stream: Stream, clean: bool) -> io::Result<()> {
-    if clean {
-        drop(stream);
-    } else {
-        reset_link(stream);
-    }
-    Ok(())
-}
-
-/// A client whose session begins with the server's greeting.
-fn client(server: &Links) -> Builder<impl Dial<Stream = TcpStream>> {
-    let address = server.address();
-    let greeted = TcpDialer::new(address).and_then(|mut stream| async move {
-        let mut hello = vec![0; HELLO.len()];
-        stream.read_exact(&mut hello).await?;
-        assert_eq!(hello, HELLO);
-        Ok(stream)
-    });
-    quick(Conn::builder(address).dialer(greeted)).retry_max(Duration::from_millis(5))
-}
-
-/// How many breaks the client sees: a server that ends during the set-up makes no link.
-fn expected_breaks(seed: u64) -> u64 {
-    let mut random = SmallRng::seed_from_u64(seed);
-    let plans = (0..links()).map(|_| plan(&mut random).0);
-    plans.filter(|kill| !matches!(kill, Kill::MidSetUp { .. })).count() as u64
-}
-
-/// Returns the numbers of the records that arrived whole, link by link.
-async fn run_server(mut server: Links, seed: u64) -> Vec<Vec<u64>> {
-    let mut random = SmallRng::seed_from_u64(seed);
-    let mut seen = Vec::new();
-    for _ in 0..links() {
-        let stream = server.next().await;
-        let (kill, records) = plan(&mut random);
-        let received = Mutex::new(Vec::new());
-        // The client may end the link before the plan does.
-        let _ = in_time("a link", serve(stream, kill, records, &received)).await;
-        seen.push(received.into_inner().unwrap());
-    }
-    // The last link serves until the client closes it.
-    let stream = server.next().await;
-    let received = Mutex::new(Vec::new());
-    let _ = in_time("the last link", serve(stream, Kill::Close, usize::MAX, &received)).await;
-    seen.push(received.into_inner().unwrap());
-    seen
 }

@@ -10,8 +10,8 @@ use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
-use super::{MAX_PAYLOAD, client, expected_breaks, record, run_server, seeds};
-use crate::support::{Links, in_time, reported_generation};
+use super::{Chaos, MAX_PAYLOAD, record, seeds};
+use crate::support::{in_time, reported_generation};
 
 /// Writes records until the reader has seen 20 acknowledgements on the last link.
 async fn write_records(mut write: WriteHalf, seed: u64, enough: Arc<Notify>) -> (u64, Vec<u64>) {
@@ -70,17 +70,15 @@ async fn read_acknowledgements(mut read: ReadHalf, last: u64, enough: Arc<Notify
 }
 
 async fn run_halves(seed: u64) {
-    println!("PERCONN_CHAOS_SEED={seed}");
-    let server = Links::start();
-    let conn = client(&server).build().unwrap();
-    let last = 1 + expected_breaks(seed);
-    let server = tokio::spawn(run_server(server, seed));
+    let chaos = Chaos::start(seed).await;
+    let last = chaos.last;
+    let conn = chaos.client().build().unwrap();
     let (read, write) = conn.into_split();
     let enough = Arc::new(Notify::new());
     let writer = tokio::spawn(write_records(write, seed, Arc::clone(&enough)));
     let (acknowledged, read_reports) = read_acknowledgements(read, last, enough).await;
     let (written, write_reports) = in_time("the writer", writer).await.unwrap();
-    let seen = in_time("the server", server).await.unwrap();
+    let (seen, every) = chaos.end().await;
 
     // The server has checked every byte. Records arrive in order, and none twice.
     let mut arrived = HashSet::new();
@@ -95,7 +93,6 @@ async fn run_halves(seed: u64) {
     assert_eq!(unique.len(), acknowledged.len(), "acknowledged twice");
     assert!(unique.is_subset(&arrived));
     // Each half reports each break once, in order. The writer may have stopped before it reported the last.
-    let every: Vec<u64> = (1..last).collect();
     assert_eq!(read_reports, every, "the reports of the read half");
     assert!(write_reports.len() <= every.len() && write_reports == every[..write_reports.len()], "{write_reports:?}");
     assert!(write_reports.len() + 1 >= every.len(), "the write half reported {write_reports:?} of {last} links");

@@ -8,8 +8,8 @@ use perconn::SharedConn;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{MAX_PAYLOAD, client, expected_breaks, record, run_server, seeds};
-use crate::support::{CLOSE_LIMIT, Links, in_time, reported_generation};
+use super::{Chaos, MAX_PAYLOAD, record, seeds};
+use crate::support::{CLOSE_LIMIT, in_time, reported_generation};
 
 /// The outcomes of the jobs of one task.
 #[derive(Default)]
@@ -81,11 +81,9 @@ const LAST_JOB: u64 = TASKS << 32;
 const TASKS: u64 = 8;
 
 async fn run_shared(seed: u64) {
-    println!("PERCONN_CHAOS_SEED={seed}");
-    let server = Links::start();
-    let conn = client(&server).job_queue_size(4).build().unwrap().into_shared();
-    let last = 1 + expected_breaks(seed);
-    let server = tokio::spawn(run_server(server, seed));
+    let chaos = Chaos::start(seed).await;
+    let last = chaos.last;
+    let conn = chaos.client().job_queue_size(4).build().unwrap().into_shared();
     let enough = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> =
         (0..TASKS).map(|task| tokio::spawn(write_jobs(conn.clone(), task, seed, Arc::clone(&enough)))).collect();
@@ -99,7 +97,7 @@ async fn run_shared(seed: u64) {
     in_time("the last job", conn.write_all(&record(LAST_JOB, 0))).await.unwrap();
     let (acknowledged, reported) = in_time("the reader", reader).await.unwrap();
     in_time("close", conn.close(CLOSE_LIMIT)).await;
-    let seen = in_time("the server", server).await.unwrap();
+    let (seen, every) = chaos.end().await;
 
     // The server has checked every byte, so no job is mixed with another. No job arrives twice, each task's jobs arrive
     // in order, and no failed job arrives whole.
@@ -116,7 +114,7 @@ async fn run_shared(seed: u64) {
     let unique: HashSet<_> = acknowledged.iter().copied().collect();
     assert_eq!(unique.len(), acknowledged.len(), "acknowledged twice");
     assert!(unique.is_subset(&arrived));
-    // The last link is never killed, so nothing is lost on it.
+    // The last link is never cut, so nothing is lost on it.
     let on_last: HashSet<_> = seen.last().unwrap().iter().copied().collect();
     for task in 0..TASKS {
         let Some(first) = on_last.iter().filter(|number| **number >> 32 == task).min() else { continue };
@@ -124,7 +122,6 @@ async fn run_shared(seed: u64) {
             jobs.sent.iter().filter(|sent| **sent >> 32 == task && *sent > first && !on_last.contains(sent)).collect();
         assert!(lost.is_empty(), "lost on the last link: {lost:#x?}");
     }
-    let every: Vec<u64> = (1..last).collect();
     assert_eq!(reported, every, "the reports of the reader");
 }
 

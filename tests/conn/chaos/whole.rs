@@ -8,22 +8,20 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{client, expected_breaks, record, run_server, seeds};
-use crate::support::{Links, in_time, reported_generation};
+use super::{Chaos, record, seeds};
+use crate::support::{in_time, reported_generation};
 
 /// Nothing is lost, and exactly one operation reports each break.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_connection_with_retries_loses_nothing() {
     for seed in seeds() {
-        println!("PERCONN_CHAOS_SEED={seed}");
-        let server = Links::start();
-        let mut conn = client(&server).build().unwrap();
-        let server = tokio::spawn(run_server(server, seed));
+        let chaos = Chaos::start(seed).await;
+        let mut conn = chaos.client().build().unwrap();
         let mut reported = Vec::new();
         let mut acknowledged = HashSet::new();
         let mut random = SmallRng::seed_from_u64(seed);
         let mut number = 0;
-        // As long as the server has links to kill, and then 20 more.
+        // As long as there are links to cut, and then 20 more.
         let mut after = 0;
         while after < 20 {
             let bytes = record(number, random.random_range(0..2_000));
@@ -36,7 +34,7 @@ async fn whole_connection_with_retries_loses_nothing() {
                     assert_eq!(answer, number, "an answer from another link");
                     acknowledged.insert(number);
                     number += 1;
-                    after += usize::from(reported.len() as u64 >= expected_breaks(seed));
+                    after += usize::from(reported.len() as u64 + 1 >= chaos.last);
                 }
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && Error::of(&error).is_none() => {
                     // `read_u64` at the end of the stream: the read reported the break as `Ok(0)`.
@@ -46,8 +44,7 @@ async fn whole_connection_with_retries_loses_nothing() {
             }
         }
         drop(conn);
-        let seen = in_time("the server", server).await.unwrap();
-        let every: Vec<u64> = (1..=reported.len() as u64).collect();
+        let (seen, every) = chaos.end().await;
         assert_eq!(reported, every);
         assert_eq!(acknowledged.len() as u64, number, "records lost");
         let arrived: HashSet<_> = seen.iter().flatten().copied().collect();
