@@ -1,23 +1,24 @@
-//! A client without a runtime, for a line protocol of requests and answers. Its server dies again and again.
+//! A client without a runtime, for a line protocol of requests and answers. Its links break again and again.
 //!
 //! ```text
 //! cargo run --features blocking --example blocking_client                            # starts its own server
 //! cargo run --features blocking --example blocking_client -- --connect 192.0.2.1:7777   # an echo server of yours
 //! ```
 //!
-//! The client repeats a request that got no answer: see `run`.
+//! The client repeats a request that got no answer: see `run`. A [`FaultProxy`] before its own server cuts answers.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use perconn::Error;
 use perconn::blocking::Conn;
+use perconn::testing::{Cut, FaultProxy, Link};
+use perconn::{Address, Error};
 
 const USAGE: &str = "\
-Asks an echo server twenty questions, without a runtime. By default it starts a server of its own, which keeps dying.
+Asks an echo server twenty questions, without a runtime. By default it starts a server of its own, on links that break.
 
 Usage: blocking_client [--connect HOST:PORT]";
 
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     let args: Vec<_> = args.iter().map(String::as_str).collect();
     let outcome = match args[..] {
-        [] => start_server().and_then(|address| run(&address)),
+        [] => start_server().and_then(|proxy| run(proxy.addr())),
         ["-h" | "--help"] => say(format_args!("{USAGE}")),
         ["--connect", address] => run(address),
         _ => {
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(address: &str) -> io::Result<()> {
+fn run(address: impl Into<Address>) -> io::Result<()> {
     let conn = Conn::builder(address)
         // Short, so that there is something to see. Against a server that others use as well, keep the defaults.
         .retry_min(Duration::from_millis(50))
@@ -101,25 +102,19 @@ fn say(text: impl std::fmt::Display) -> io::Result<()> {
     stdout.flush()
 }
 
-/// A server that answers five questions on each connection and half of the sixth.
-fn start_server() -> io::Result<String> {
+/// A server that answers each line, behind a proxy that cuts three answers before their last byte.
+fn start_server() -> io::Result<FaultProxy> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?.to_string();
+    let proxy = FaultProxy::start_blocking(listener.local_addr()?)?;
+    let cuts = [("to question 6", Cut::Close), ("to question 11", Cut::Reset), ("to question 16", Cut::Close)];
+    proxy.script(cuts.map(|(pattern, cut)| Link::pass().cut_at_from_server(pattern, cut)));
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // Its end is what the client has to live with.
-            let _ = answer(&stream);
-            let _ = stream.shutdown(Shutdown::Both);
+            for line in BufReader::new(&stream).lines().map_while(Result::ok) {
+                // If it fails, there is no next line.
+                let _ = (&stream).write_all(format!("answer to {line}\n").as_bytes());
+            }
         }
     });
-    Ok(address)
-}
-
-fn answer(mut stream: &TcpStream) -> io::Result<()> {
-    let mut lines = BufReader::new(stream).lines();
-    for line in lines.by_ref().take(5) {
-        stream.write_all(format!("answer to {}\n", line?).as_bytes())?;
-    }
-    lines.next().transpose()?;
-    stream.write_all(b"answ")
+    Ok(proxy)
 }

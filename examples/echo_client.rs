@@ -1,4 +1,4 @@
-//! An echo client whose server keeps dying, and that loses nothing.
+//! An echo client whose server seems to die again and again, and that loses nothing.
 //!
 //! ```text
 //! cargo run --example echo_client                                # starts its own server: about 10 seconds
@@ -6,12 +6,13 @@
 //! cargo run --example echo_client -- --help
 //! ```
 //!
-//! A [`Conn`] reports each break of its link once, by an ordinary error, and the next operation works on a fresh link. It cannot know which of the sent bytes have arrived. So this client numbers its
-//! messages and takes the echo of a message as the proof. After a break it repeats the message that has no echo yet. See
-//! `Client::deliver`.
+//! A [`Conn`] reports each break of its link once, by an ordinary error, and the next operation works on a fresh link. It
+//! cannot know which of the sent bytes have arrived. So this client numbers its messages and takes the echo of a message
+//! as the proof. After a break it repeats the message that has no echo yet. See `Client::deliver`.
 //!
-//! The demo's server dies five times, the last time for seconds. In the end the client counts the messages for which
-//! no echo came; the exit status is 0 if there are none.
+//! The demo's server only echoes. A [`FaultProxy`] before it plays five deaths of it, the last one for seconds: see
+//! `play_deaths`. In the end the client counts the messages for which no echo came; the exit status is 0 if there are
+//! none.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -21,11 +22,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use perconn::acceptor::{Acceptor, AcceptorBuilder, Stream};
+use perconn::acceptor::{Acceptor, Peer, Stream};
+use perconn::testing::{Cut, FaultProxy, Link};
 use perconn::{Address, Conn, Event};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 const HELP: &str = "\
@@ -33,7 +33,8 @@ Sends numbered lines to an echo server through a connection that outlives its so
 
 Usage: cargo run --example echo_client [-- OPTION]
 
-Without an option it starts a server of its own, kills it five times, and ends after about 10 seconds.
+Without an option it starts a server of its own, behind a proxy that plays five deaths of it, and ends after about 10
+seconds.
 
 Options:
   --connect HOST:PORT  talk to this server, one line a second, until Ctrl-C. One to start and to kill:
@@ -53,7 +54,7 @@ struct Plan {
 const DEMO: Plan = Plan { messages: 30, pause: Duration::from_millis(200), time_limit: Duration::from_secs(18) };
 const UNTIL_CTRL_C: Plan = Plan { messages: u64::MAX, pause: Duration::from_secs(1), time_limit: Duration::MAX };
 
-// One thread is enough: the client, the server and the connection's actor are three tasks that mostly wait.
+// One thread is enough: the client, the server and the connection's actor are tasks that mostly wait.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let screen = Arc::new(Screen::new());
@@ -84,16 +85,10 @@ fn wrong_usage(text: &str) -> io::Error {
 }
 
 async fn demo(screen: &Arc<Screen>) -> io::Result<ExitCode> {
-    let socket = bind(([127, 0, 0, 1], 0).into())?;
-    let address = socket.local_addr()?;
-    let server_screen = Arc::clone(screen);
-    tokio::spawn(async move {
-        if let Err(error) = serve(socket, &server_screen).await {
-            // The client finds out for itself: it runs into its time limit.
-            server_screen.line("server", Color::Red, format_args!("failed for good: {error}"));
-        }
-    });
-    talk(address, screen, DEMO).await
+    let server = Acceptor::builder("127.0.0.1:0").handler(echo).build()?;
+    let proxy = Arc::new(FaultProxy::start(server.local_addr()?).await?);
+    tokio::spawn(play_deaths(Arc::clone(&proxy), Arc::clone(screen)));
+    talk(proxy.addr(), screen, DEMO).await
 }
 
 async fn talk(address: impl Into<Address>, screen: &Arc<Screen>, plan: Plan) -> io::Result<ExitCode> {
@@ -260,115 +255,51 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     levels.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-// ===== the server =====
+// ===== the server and its deaths =====
 
-#[derive(Clone, Copy, PartialEq)]
-enum Death {
-    /// An orderly close, with a line unanswered.
-    Close,
-    /// As in a crash: the client's end of the socket fails with "connection reset".
-    Reset,
-    /// In the middle of an echo.
-    HalfLine,
-    /// Between two lines, while nobody reads or writes.
-    Idle,
+/// Sends back what it gets.
+async fn echo(stream: Stream, _: Peer) -> io::Result<()> {
+    let (mut read, mut write) = tokio::io::split(stream);
+    tokio::io::copy(&mut read, &mut write).await.map(drop)
 }
 
-/// How the server goes, and how long it stays away then.
-const DEATHS: [(Death, Duration); 5] = [
-    (Death::Close, Duration::ZERO),
-    (Death::Reset, Duration::ZERO),
-    (Death::HalfLine, Duration::ZERO),
-    (Death::Idle, Duration::ZERO),
-    (Death::Reset, Duration::from_secs(3)),
-];
+/// Plays five deaths of the server, one on each link.
+async fn play_deaths(proxy: Arc<FaultProxy>, screen: Arc<Screen>) {
+    proxy.script([
+        Link::pass().cut_at("message 6\n", Cut::Close),
+        Link::pass().cut_at("message 11\n", Cut::Reset),
+        // 11 bytes each: five echoes, and half of the sixth.
+        Link::pass().cut_after_from_server(60, Cut::Close),
+        Link::pass(),
+        Link::pass().cut_at("message 26\n", Cut::Reset),
+    ]);
+    let say = |what: &str| screen.line("proxy", Color::Magenta, what);
+    say(&format!("up on {}, before an echo server whose deaths it plays", proxy.addr()));
 
-/// How many lines are echoed in each life but the last.
-const LINES_PER_LIFE: u64 = 5;
-
-/// Echoes lines and dies, again and again. The last life has no end.
-async fn serve(mut socket: TcpSocket, screen: &Screen) -> io::Result<()> {
-    let address = socket.local_addr()?;
-    for (death, absence) in DEATHS {
-        screen.line("server", Color::Magenta, format_args!("up on {address}"));
-        let (dying, mut died) = mpsc::channel(1);
-        let acceptor = acceptor(socket)?
-            .handler(move |stream, _| {
-                let dying = dying.clone();
-                async move {
-                    // The stream lives until the acceptor cuts it.
-                    let _stream = live(stream, death).await?;
-                    let _ = dying.send(()).await;
-                    std::future::pending().await
-                }
-            })
-            .build()?;
-        let _ = died.recv().await;
-        acceptor.stop(Duration::ZERO).await;
-        // A bound socket that does not listen refuses dials, and nobody else gets the port meanwhile.
-        socket = bind(address)?;
-        screen.line("server", Color::Magenta, death.describe());
-        sleep(absence).await;
-    }
-    screen.line("server", Color::Magenta, format_args!("up on {address}, to stay"));
-    let _acceptor =
-        acceptor(socket)?.handler(async |stream, _| echo(&mut BufReader::new(stream), u64::MAX).await).build()?;
-    std::future::pending().await
+    five_echoes(&proxy, 1).await;
+    say("will close, with the next message unanswered");
+    five_echoes(&proxy, 2).await;
+    say("will crash at the next message, which resets the connection");
+    five_echoes(&proxy, 3).await;
+    say("will close in the middle of the next echo");
+    five_echoes(&proxy, 4).await;
+    say("closes between two messages, while nobody reads or writes");
+    proxy.cut(Cut::Close);
+    five_echoes(&proxy, 5).await;
+    say("will crash at the next message, and refuse dials for 3 seconds");
+    // The link goes on, until the script resets it.
+    proxy.refuse();
+    proxy.wait_for_ends(5).await;
+    sleep(Duration::from_secs(3)).await;
+    say("takes dials again");
+    proxy.heal();
 }
 
-/// Takes a port without listening on it.
-fn bind(address: std::net::SocketAddr) -> io::Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
-    // Lets the port be taken again while connections of the last life linger. On Windows that needs no option, and
-    // this one would let others take it, too.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
-}
-
-fn acceptor(socket: TcpSocket) -> io::Result<AcceptorBuilder> {
-    Ok(Acceptor::builder(socket.listen(16)?.into_std()?))
-}
-
-/// Serves a connection as long as the server lives.
-async fn live(stream: Stream, death: Death) -> io::Result<BufReader<Stream>> {
-    let mut stream = BufReader::new(stream);
-    echo(&mut stream, LINES_PER_LIFE).await?;
-    // Every line is read: a close with unread bytes would be a reset.
-    let mut last_line = Vec::new();
-    if death != Death::Idle {
-        stream.read_until(b'\n', &mut last_line).await?;
-    }
-    match death {
-        Death::Close | Death::Idle => {}
-        Death::Reset => stream.get_ref().tcp().map_or(Ok(()), TcpStream::set_zero_linger)?,
-        Death::HalfLine => stream.write_all(&last_line[..last_line.len() / 2]).await?,
-    }
-    Ok(stream)
-}
-
-async fn echo(stream: &mut BufReader<Stream>, lines: u64) -> io::Result<()> {
-    let mut line = Vec::new();
-    for _ in 0..lines {
-        line.clear();
-        if stream.read_until(b'\n', &mut line).await? == 0 {
-            break;
-        }
-        stream.write_all(&line).await?;
-    }
-    Ok(())
-}
-
-impl Death {
-    fn describe(self) -> &'static str {
-        match self {
-            Self::Close => "closes, with a line unanswered",
-            Self::Idle => "closes, with nothing in flight",
-            Self::Reset => "crashes, which resets the connection",
-            Self::HalfLine => "dies in the middle of an echo",
-        }
-    }
+/// Waits until the client has five echoes on this link and pauses before its next message.
+async fn five_echoes(proxy: &FaultProxy, link: usize) {
+    // An echo has 10 or 11 bytes.
+    proxy.wait_for(move |links| links.get(link - 1).is_some_and(|link| link.to_client >= 50)).await;
+    sleep(DEMO.pause / 2).await;
 }
 
 // ===== the screen =====

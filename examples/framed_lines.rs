@@ -1,12 +1,12 @@
-//! A subscriber of a line protocol whose server keeps dying, and that never sees half a line.
+//! A subscriber of a line protocol whose links break in the middle of a line, and that never sees half a line.
 //!
 //! ```text
 //! cargo run --example framed_lines --features codec
 //! ```
 //!
 //! [`Framed`] is a stream of lines and a sink for lines. It reports each break once, drops the line that the break cut, and
-//! goes on with the next link, on which this program subscribes again. The example's server dies in the middle of a line,
-//! by a reset and by an orderly close in turn. After a few seconds the program ends by itself.
+//! goes on with the next link, on which this program subscribes again. A [`FaultProxy`] before the example's server cuts
+//! lines, by a reset and by an orderly close in turn. After a few seconds the program ends by itself.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -17,12 +17,12 @@ use futures_util::{SinkExt, StreamExt};
 use perconn::Conn;
 use perconn::acceptor::{Acceptor, Peer, Stream};
 use perconn::codec::{Framed, FramedError, Terminated};
+use perconn::testing::{Cut, FaultProxy, Link};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 use tokio_util::codec::{LinesCodec, LinesCodecError};
 
 const USAGE: &str = "\
-Receives lines from a server of its own, which keeps dying, and never sees half a line. Ends after a few seconds.
+Receives lines from a server of its own, on links that break, and never sees half a line. Ends after a few seconds.
 
 Usage: framed_lines";
 
@@ -55,7 +55,11 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), Box<dyn Error>> {
     let server = Acceptor::builder("127.0.0.1:0").handler(serve).build()?;
-    let conn = Conn::builder(server.local_addr()?)
+    let proxy = FaultProxy::start(server.local_addr()?).await?;
+    // In the middle of the fourth line. The fifth link stays.
+    let cuts = [Cut::Reset, Cut::Close, Cut::Reset, Cut::Close];
+    proxy.script(cuts.map(|cut| Link::pass().cut_at_from_server("line 4 of li", cut)));
+    let conn = Conn::builder(proxy.addr())
         // Short, so that there is something to see. Against a server that others use as well, keep the defaults.
         .retry_min(Duration::from_millis(100))
         .retry_max(Duration::from_secs(1))
@@ -99,21 +103,16 @@ fn chain(error: &dyn Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Sends three lines to each subscriber and dies in the fourth. The last subscriber gets a `bye`.
+/// Sends four lines and a `bye` to each subscriber.
 async fn serve(stream: Stream, _: Peer) -> io::Result<()> {
-    let life = stream.id();
+    let link = stream.id();
     let mut stream = BufReader::new(stream);
     stream.read_line(&mut String::new()).await?;
-    for number in 1..=3 {
-        stream.write_all(format!("line {number} of life {life}\n").as_bytes()).await?;
+    for number in 1..=4 {
+        stream.write_all(format!("line {number} of link {link}\n").as_bytes()).await?;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    stream.write_all(if life == 5 { b"bye\n" } else { b"line 4 of li" }).await?;
-    if life % 2 == 1 && life < 5 {
-        // A reset, as after a crash of the machine. Without it, dropping the socket is an orderly close.
-        stream.get_ref().tcp().map_or(Ok(()), TcpStream::set_zero_linger)?;
-    }
-    Ok(())
+    stream.write_all(b"bye\n").await
 }
 
 /// A line on standard output. If nobody reads any more, as after `| head -3`, the program has nothing left to do.
