@@ -1,6 +1,7 @@
 //! Where and how links are cut.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
+use std::thread;
 
 use perconn::testing::{Cut, Direction, Link, LinkEnd, Peer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -116,6 +117,25 @@ async fn stalled_link_stays_open_until_it_is_cut() {
     assert_end(&mut client, b"", Cut::Reset).await;
     assert_end(&mut server, b"", Cut::Reset).await;
     assert!(matches!(proxy.ledger()[0].end, Some(LinkEnd::Cut(Cut::Reset))));
+}
+
+/// The proxy throws away what has arrived, and does not wait until a client that only writes has had enough.
+#[tokio::test]
+async fn close_does_not_go_on_reading() {
+    let (proxy, listener) = proxy_and_listener().await;
+    let (client, _server) = link(&proxy, &listener).await;
+    let client = client.into_std().unwrap();
+    client.set_nonblocking(false).unwrap();
+    let write_on = |mut client: std::net::TcpStream| {
+        move || (0_u64..).find_map(|pieces| client.write_all(&[0; 1 << 16]).is_err().then_some(pieces << 16)).unwrap()
+    };
+    let writers: Vec<_> = (0..8).map(|_| thread::spawn(write_on(client.try_clone().unwrap()))).collect();
+    in_time("the link is busy", proxy.wait_for_bytes(Direction::ToServer, 1)).await;
+    proxy.cut(Cut::Close);
+    let written: u64 = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+    let passed = proxy.ledger()[0].to_server;
+    // No more than the buffers of the kernels hold, and are emptied of once.
+    assert!(written < passed + (32 << 20), "{passed} of {written} bytes had passed");
 }
 
 #[tokio::test]

@@ -83,8 +83,15 @@ impl Socket {
     fn discard_arrived(&self) {
         let mut buf = [0; 16 << 10];
         let _ = self.sock_ref().set_nonblocking(true);
-        // Past the runtime, which may not have looked at the socket yet.
-        while let Ok(1..) = io::Read::read(&mut &*self.sock_ref(), &mut buf) {}
+        // No more than can have arrived, as a peer that writes on would keep it busy. (Twice: the kernel may overdraw.)
+        let mut left = 2 * self.sock_ref().recv_buffer_size().unwrap_or(buf.len());
+        while left > 0 {
+            // Past the runtime, which may not have looked at the socket yet.
+            match io::Read::read(&mut &*self.sock_ref(), &mut buf) {
+                Ok(n @ 1..) => left = left.saturating_sub(n),
+                _ => return,
+            }
+        }
     }
 
     /// The socket, for what tokio does not offer.
