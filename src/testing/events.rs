@@ -17,7 +17,7 @@
 //! assert!(is_alarming(&events::dial_failed(4, cause, None)));
 //! ```
 //!
-//! Next: [`errors`](super::errors).
+//! Next: [`errors`].
 
 use std::io;
 use std::sync::Arc;

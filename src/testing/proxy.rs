@@ -57,7 +57,7 @@ mod weather;
 /// weather, everything passes.
 ///
 /// - **The script** says what happens to each link, in the order in which the clients' dials are accepted:
-///   [`script`](Self::script) and [`weather`](Self::weather).
+///   [`script`](Self::script), with [`Link`]s of your choice or [random ones](Link::random_weather).
 /// - **The conditions** hold for all links, from the call on: [`latency`](Self::latency), [`bandwidth`](Self::bandwidth),
 ///   [`stall`](Self::stall), [`black_hole`](Self::black_hole), [`refuse`](Self::refuse), until [`heal`](Self::heal).
 /// - **At once**: [`cut`](Self::cut).
@@ -67,7 +67,7 @@ mod weather;
 /// them. A call finds every client whose dial has succeeded.
 ///
 /// The proxy has a thread of its own, so it needs no runtime of the test, and works in real time while the test's clock
-/// is [paused](tokio::time::pause). To drop it closes all its sockets, ends the thread and frees the port.
+/// is paused (`tokio::time::pause`). To drop it closes all its sockets, ends the thread and frees the port.
 ///
 /// # Limits
 ///

@@ -15,7 +15,7 @@ use crate::Dial;
 /// Each dial takes the next steps of the script, up to an outcome. After the last outcome, dials never end: the
 /// connection stays disconnected.
 ///
-/// With tokio's [paused time](tokio::time::pause), a test of an hour of backoff takes a millisecond:
+/// With tokio's paused time (`tokio::time::pause`), a test of an hour of backoff takes a millisecond:
 ///
 /// ```
 /// use std::io::ErrorKind;
