@@ -13,7 +13,7 @@ pub(super) struct Conditions {
     pub(super) latency: Option<(Duration, Duration)>,
     /// How many bytes pass in a second, on each link and in each direction.
     pub(super) bandwidth: Option<u64>,
-    /// Nothing passes in neither direction; the kernel's buffers fill.
+    /// Nothing passes in either direction; the kernel's buffers fill.
     pub(super) is_stalled: bool,
     /// Nothing passes to the server, and the proxy's machine does not answer.
     black_hole_to_server: bool,

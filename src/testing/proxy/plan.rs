@@ -25,20 +25,21 @@ impl fmt::Display for Direction {
     }
 }
 
-/// How the proxy cuts a link. What has passed before is delivered.
+/// How the proxy cuts a link. What has passed before has been sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cut {
     /// It closes both sides cleanly, as a server that is stopped: both peers read the end of the stream. What they write
     /// afterwards is answered with a reset.
     Close,
-    /// It resets both sides, as a server that crashes with unread bytes or a firewall that rejects. On a Unix socket,
+    /// It resets both sides, as a server that crashes with unread bytes or a firewall that rejects. As on any network, the
+    /// reset can overtake the last bytes before it: the peer may read the error before them. On a Unix socket,
     /// which knows no reset, this is a close; on Linux, a peer whose bytes were not read yet gets a
     /// [`ConnectionReset`](std::io::ErrorKind::ConnectionReset) all the same.
     Reset,
     /// It ends the direction to the client: the client reads the end of the stream. What the client writes still passes.
     HalfClose,
-    /// Nothing passes any more, in neither direction, and both sockets stay open: a hung server, or a peer that has
+    /// Nothing passes any more in either direction, and both sockets stay open: a hung server, or a peer that has
     /// vanished. A later [`FaultProxy::cut`](super::FaultProxy::cut) ends the link.
     Stall,
 }
