@@ -112,7 +112,8 @@ async fn stalled_link_stays_open_until_it_is_cut() {
     let (mut other, mut other_server) = link(&proxy, &listener).await;
     exchange(&mut other, &mut other_server).await;
     assert!(tokio::time::timeout(std::time::Duration::from_millis(50), client.read_u8()).await.is_err());
-    assert!(proxy.ledger()[0].end.is_none());
+    let record = &proxy.ledger()[0];
+    assert!(record.end.is_none() && record.is_stalled, "{record}");
     proxy.cut(Cut::Reset);
     assert_end(&mut client, b"", Cut::Reset).await;
     assert_end(&mut server, b"", Cut::Reset).await;

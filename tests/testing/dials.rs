@@ -120,7 +120,7 @@ async fn accepted_and_silent_link_says_nothing() {
     let mut client = dial(&proxy).await;
     client.write_all(b"x").await.unwrap();
     assert!(tokio::time::timeout(Duration::from_millis(50), client.read_u8()).await.is_err());
-    assert!(proxy.ledger()[0].end.is_none());
+    assert!(proxy.ledger()[0].end.is_none() && proxy.ledger()[0].is_stalled);
     proxy.cut(Cut::HalfClose);
     assert_eq!(in_time("the end", client.read(&mut [0])).await.unwrap(), 0);
 }

@@ -27,6 +27,8 @@ pub struct LinkRecord {
     pub to_client: u64,
     /// How it ended; `None` while it goes on. A link that was stalled goes on.
     pub end: Option<LinkEnd>,
+    /// Whether it was cut by a [`Cut::Stall`].
+    pub is_stalled: bool,
 }
 
 impl LinkRecord {
@@ -49,6 +51,7 @@ impl fmt::Display for LinkRecord {
         )?;
         match (&self.end, self.ended_at) {
             (Some(end), Some(at)) => write!(f, "{end} at {at:.3?}"),
+            _ if self.is_stalled => f.write_str("stalled"),
             _ => f.write_str("still open"),
         }
     }
@@ -131,7 +134,8 @@ impl Ledger {
     pub(super) fn add(&self) {
         let (number, accepted_at) = (self.next_number(), self.began.elapsed());
         self.records.send_modify(|records| {
-            records.push(LinkRecord { number, accepted_at, ended_at: None, to_server: 0, to_client: 0, end: None });
+            let (ended_at, end, is_stalled) = (None, None, false);
+            records.push(LinkRecord { number, accepted_at, ended_at, to_server: 0, to_client: 0, end, is_stalled });
         });
     }
 
@@ -144,6 +148,11 @@ impl Ledger {
                 Direction::ToClient => record.to_client += bytes as u64,
             }
         });
+    }
+
+    /// A link was stalled.
+    pub(super) fn stalled(&self, number: usize) {
+        self.records.send_modify(|records| records[number - 1].is_stalled = true);
     }
 
     /// A link has ended.

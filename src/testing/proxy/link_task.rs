@@ -145,6 +145,7 @@ impl LinkTask {
                     return (LinkEnd::Cut(cut), done);
                 }
                 Cut::Stall => {
+                    self.shared.ledger.stalled(self.number);
                     drop(done);
                     self.next_cut(Some(&server)).await
                 }
@@ -181,8 +182,9 @@ impl LinkTask {
     /// Cuts a link of which the server has not heard.
     async fn cut_client(mut self, mut order: CutNow) -> Ended {
         while matches!(order.cut, Cut::Stall | Cut::HalfClose) {
-            if order.cut == Cut::HalfClose {
-                self.client.shut_down();
+            match order.cut {
+                Cut::HalfClose => self.client.shut_down(),
+                _ => self.shared.ledger.stalled(self.number),
             }
             drop(order);
             order = self.next_cut(None).await;
