@@ -74,6 +74,9 @@ mod weather;
 /// - A client's dial succeeds as soon as the proxy's kernel has it, even if the server is down: then the link is reset,
 ///   and the ledger says [`NoServer`](LinkEnd::NoServer).
 /// - The proxy acknowledges what it has received, so a client does not see how far the server's kernel is.
+/// - The ledger is written by the proxy's thread. A client can know of its dial, of a byte or of its end a moment before
+///   the ledger does: use the waits.
+/// - The proxy cannot see that a client has left a stalled link. Such a link ends by [`cut`](Self::cut) or with the proxy.
 /// - [`black_hole`](Self::black_hole) says what it is on which platform.
 ///
 /// # Examples
@@ -245,7 +248,7 @@ impl<A> FaultProxy<A> {
     }
 
     /// Stops reading and accepting, until [`heal`](Self::heal): the buffers of the kernels fill, and writes wait. Nothing
-    /// is lost.
+    /// is lost. Dials succeed, and become links afterwards.
     pub fn stall(&self) {
         self.change_weather(|conditions| conditions.is_stalled = true);
     }
@@ -266,13 +269,15 @@ impl<A> FaultProxy<A> {
 
     /// Closes the port until [`heal`](Self::heal): dials are refused. Live links go on.
     ///
-    /// On Linux and macOS nobody else gets the port meanwhile. A Unix socket's file stays, and refuses.
+    /// On Linux and macOS the system gives the port to nobody meanwhile, but a program that asks for just this port may get
+    /// it. A Unix socket's file stays, and refuses.
     pub fn refuse(&self) {
         self.change_weather(|conditions| conditions.refuses = true);
     }
 
     /// Fair weather: ends everything that [`latency`](Self::latency), [`bandwidth`](Self::bandwidth),
-    /// [`stall`](Self::stall), [`black_hole`](Self::black_hole) and [`refuse`](Self::refuse) began. The script goes on.
+    /// [`stall`](Self::stall), [`black_hole`](Self::black_hole) and [`refuse`](Self::refuse) began. The script goes on, and
+    /// with it what it refuses or has stalled.
     pub fn heal(&self) {
         self.change_weather(|conditions| *conditions = Conditions::default());
     }
@@ -299,7 +304,7 @@ impl<A> FaultProxy<A> {
         self.wait(move |records| records.iter().map(|record| record.bytes(direction)).sum::<u64>() >= bytes)
     }
 
-    /// Waits until the records are as the test wants them.
+    /// Waits until the records are as the test wants them. `is_there` must not call the proxy: the records are locked.
     pub fn wait_for(&self, is_there: impl Fn(&[LinkRecord]) -> bool + Send + 'static) -> Wait<'_> {
         self.wait(is_there)
     }

@@ -56,6 +56,24 @@ async fn bandwidth_limits_each_direction() {
 }
 
 #[tokio::test]
+async fn high_bandwidth_is_reached_although_timers_are_late() {
+    const BYTES: usize = 2_000_000;
+    let (proxy, listener) = proxy_and_listener().await;
+    proxy.bandwidth(10_000_000);
+    let (mut client, mut server) = link(&proxy, &listener).await;
+    let began = Instant::now();
+    let sent = vec![0; BYTES];
+    let (written, read) = tokio::join!(client.write_all(&sent), async {
+        let mut received = vec![0; BYTES];
+        in_time("the bytes", server.read_exact(&mut received)).await.map(|_| began.elapsed())
+    });
+    written.unwrap();
+    // At least most of the 0.2 s, and not the 0.4 s of a millisecond lost for each piece, but for a busy machine.
+    let took = read.unwrap();
+    assert!((150 * MS..5_000 * MS).contains(&took), "{took:?}");
+}
+
+#[tokio::test]
 async fn link_may_have_limits_of_its_own() {
     let proxy = proxy().await;
     proxy.script([Link::pass().latency(40 * MS, Duration::ZERO).bandwidth(1 << 30), Link::pass()]);

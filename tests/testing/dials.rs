@@ -59,6 +59,28 @@ async fn script_that_panics_is_at_its_end() {
 }
 
 #[tokio::test]
+async fn script_may_refuse_for_ever_and_panic_when_it_is_dropped() {
+    struct Bad;
+    impl Iterator for Bad {
+        type Item = Link;
+        fn next(&mut self) -> Option<Link> {
+            Some(Link::refuse().lasting(Duration::MAX))
+        }
+    }
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            panic!("a panic of the test's own script");
+        }
+    }
+    let (proxy, listener) = proxy_and_listener().await;
+    proxy.script(Bad);
+    assert_eq!(TcpStream::connect(proxy.addr()).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    proxy.script([]);
+    let (mut client, mut server) = link(&proxy, &listener).await;
+    exchange(&mut client, &mut server).await;
+}
+
+#[tokio::test]
 async fn dials_are_refused_between_two_links() {
     let proxy = proxy().await;
     proxy.script([Link::pass(), Link::refuse().lasting(Duration::from_millis(30)), Link::pass()]);

@@ -81,7 +81,7 @@ async fn redis_behind_a_load_balancer_without_a_backend() {
     let errors = errors_before_answer(&mut client, "is anybody there?").await;
     assert!(errors >= 3, "{errors} errors");
     let ledger = ledger_after_ends(&proxy, 3).await;
-    assert_eq!(ledger.len(), 4, "{ledger:#?}");
+    assert!(ledger.len() >= 4, "{ledger:#?}");
     for link in &ledger[..3] {
         assert!(matches!(link.end, Some(LinkEnd::Cut(_))) && link.to_server == 0, "{link}");
     }

@@ -16,7 +16,7 @@ use super::black_hole::set_deaf;
 use super::conditions::Conditions;
 use super::ledger::Ledger;
 use super::link_task::{Done, LinkTask, Order};
-use super::plan::{Cut, Direction};
+use super::plan::{Cut, Direction, LONGEST};
 use super::port::Port;
 use super::script::Script;
 use super::socket::{Socket, Upstream};
@@ -74,6 +74,13 @@ enum Refusal {
     AfterLink(usize, Duration),
     /// Until this moment.
     Until(Instant),
+}
+
+impl Refusal {
+    /// For this long, at most for a day.
+    fn starting_now(time: Duration) -> Self {
+        Self::Until(Instant::now() + time.min(LONGEST))
+    }
 }
 
 /// How soon a port that somebody else has taken is tried again.
@@ -170,7 +177,7 @@ impl Acceptor {
         self.links.remove(&number);
         if let Some(Refusal::AfterLink(link, time)) = self.refusal {
             if link == number {
-                self.refusal = Some(Refusal::Until(Instant::now() + time));
+                self.refusal = Some(Refusal::starting_now(time));
             }
         }
     }
@@ -179,7 +186,7 @@ impl Acceptor {
     fn next_entry(&mut self, after_link: Option<usize>) {
         self.refusal = self.script.take_refusal().map(|time| match after_link {
             Some(link) => Refusal::AfterLink(link, time),
-            None => Refusal::Until(Instant::now() + time),
+            None => Refusal::starting_now(time),
         });
         self.set_port();
     }
@@ -191,7 +198,7 @@ impl Acceptor {
             self.port.close();
         } else if let Err(error) = self.port.open() {
             log::warn!("a fault proxy cannot open its port again, and tries on: {error}");
-            self.refusal = Some(Refusal::Until(Instant::now() + PORT_RETRY));
+            self.refusal = Some(Refusal::starting_now(PORT_RETRY));
         }
         if let Some(listener) = self.port.sock_ref() {
             set_deaf(&listener, conditions.is_black_hole(Direction::ToServer));

@@ -55,6 +55,9 @@ impl fmt::Display for Cut {
     }
 }
 
+/// A longer time counts as this one, which every clock can add.
+pub(super) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How long the port is closed for a [`Link::refuse`], unless it says otherwise.
 pub(super) const REFUSAL: Duration = Duration::from_millis(200);
 
@@ -110,8 +113,8 @@ impl Link {
     /// Dials are refused: the port is closed, for 200 ms or [as long as you say](Self::lasting).
     ///
     /// It closes when the link before this entry is accepted, and opens that long after the link has ended. So the
-    /// client's next dial is refused, unless the client waits longer. The operating system refuses, so the proxy cannot
-    /// count these dials, and the ledger has no line for them.
+    /// client's next dial is refused, unless the client waits longer. The times of several entries in a row add up. The
+    /// operating system refuses, so the proxy cannot count these dials, and the ledger has no line for them.
     pub fn refuse() -> Self {
         Self::new(Entry::Refuse(REFUSAL))
     }
@@ -131,7 +134,7 @@ impl Link {
         Self::new(Entry::AcceptAnd(Cut::Stall))
     }
 
-    /// For how long a [`refuse`](Self::refuse) lasts. For other entries it says nothing.
+    /// For how long a [`refuse`](Self::refuse) lasts, at most a day. For other entries it says nothing.
     pub fn lasting(mut self, time: Duration) -> Self {
         if let Entry::Refuse(lasting) = &mut self.entry {
             *lasting = time;

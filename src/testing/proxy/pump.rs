@@ -10,12 +10,12 @@ use std::time::Duration;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::acceptor::Shared;
 use super::conditions::Conditions;
 use super::ledger::Ledger;
-use super::plan::{Cut, Direction, Link};
+use super::plan::{Cut, Direction, LONGEST, Link};
 use super::socket::Socket;
 use super::trigger::Scanner;
 
@@ -27,9 +27,6 @@ const DELAYED: usize = 64;
 
 /// With a limit of speed, a piece is what passes in this time.
 const SLICES_PER_SECOND: u64 = 20;
-
-/// A longer delay is as good as this one, which every clock can add.
-const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why a direction has ended.
 #[derive(Debug)]
@@ -136,6 +133,7 @@ impl<'a> Pump<'a> {
     /// Writes what is due.
     async fn write(&self, to: &Socket, pieces: &mut mpsc::Receiver<Piece>) -> PumpEnd {
         let mut conditions = self.conditions.clone();
+        let mut pace = Pace::default();
         loop {
             let (due, bytes) = match pieces.recv().await {
                 Some(Piece::Bytes(due, bytes)) => (due, bytes),
@@ -149,7 +147,7 @@ impl<'a> Pump<'a> {
                 () = sleep_until(due) => {}
                 () = self.wait_until(&mut conditions, |conditions| conditions.latency(self.plan).is_none()) => {}
             }
-            if self.deliver(to, &bytes, &mut conditions).await.is_err() {
+            if self.deliver(to, &bytes, &mut conditions, &mut pace).await.is_err() {
                 return PumpEnd::ReceiverFailed;
             }
         }
@@ -161,6 +159,7 @@ impl<'a> Pump<'a> {
         to: &Socket,
         mut bytes: &[u8],
         conditions: &mut watch::Receiver<Conditions>,
+        pace: &mut Pace,
     ) -> io::Result<()> {
         while !bytes.is_empty() {
             self.wait_until(conditions, |conditions| !conditions.holds(self.direction)).await;
@@ -172,7 +171,7 @@ impl<'a> Pump<'a> {
             self.ledger.passed(self.number, self.direction, written);
             if let Some(speed) = speed {
                 tokio::select! {
-                    () = sleep(Duration::from_secs_f64(written as f64 / speed as f64)) => {}
+                    () = sleep_until(pace.next(written, speed)) => {}
                     () = self.wait_until(conditions, |conditions| conditions.bandwidth(self.plan) != Some(speed)) => {}
                 }
             }
@@ -186,6 +185,23 @@ impl<'a> Pump<'a> {
             // The proxy is gone, and this task is about to be dropped.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// How late a timer may be without slowing the link down: its resolution is a millisecond, and threads wait for cores.
+const CATCH_UP: Duration = Duration::from_millis(20);
+
+/// When the next bytes may pass at a limited speed.
+#[derive(Default)]
+struct Pace(Option<Instant>);
+
+impl Pace {
+    /// These bytes have passed. Returns when the next ones may.
+    fn next(&mut self, bytes: usize, speed: u64) -> Instant {
+        let now = Instant::now();
+        let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
+        let from = self.0.map_or(now, |next| next.max(earliest));
+        *self.0.insert(from + Duration::from_secs_f64(bytes as f64 / speed as f64))
     }
 }
 
@@ -207,8 +223,7 @@ impl DueTimes {
     fn next(&mut self, latency: Option<(Duration, Duration)>) -> Instant {
         let now = Instant::now();
         let due = latency.map_or(now, |(delay, jitter)| {
-            let delay =
-                delay.min(LONGEST_DELAY) + jitter.min(LONGEST_DELAY).mul_f64(self.random.random_range(0.0..=1.0));
+            let delay = delay.min(LONGEST) + jitter.min(LONGEST).mul_f64(self.random.random_range(0.0..=1.0));
             now + delay
         });
         let due = self.last.map_or(due, |last| last.max(due));

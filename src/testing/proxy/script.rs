@@ -7,14 +7,15 @@ use std::iter::Peekable;
 use std::time::Duration;
 
 use super::plan::Link;
-use crate::panics::catch;
+use crate::panics::{QuietDrop, catch};
 
 /// The entries that are still to come. After the last one, every link passes.
 pub(super) struct Script(Peekable<Box<dyn Iterator<Item = Link> + Send>>);
 
 impl Script {
     /// A script of these entries. If the iterator panics, that is its end.
-    pub(super) fn new(mut entries: impl Iterator<Item = Link> + Send + 'static) -> Self {
+    pub(super) fn new(entries: impl Iterator<Item = Link> + Send + 'static) -> Self {
+        let mut entries = QuietDrop::new(entries);
         let next = move || catch(|| entries.next()).ok().flatten();
         let entries: Box<dyn Iterator<Item = Link> + Send> = Box::new(std::iter::from_fn(next).fuse());
         Self(entries.peekable())
