@@ -109,6 +109,15 @@ mod tests {
     }
 
     #[test]
+    fn stable_link_is_not_reported_by_a_job_on_a_newer_one() {
+        let link = LastLink::default();
+        link.note_written(2, NOTHING);
+        link.note_written(3, is_odd);
+        assert_eq!(next(&link, 2), None);
+        assert_eq!(next(&link, 3), Some(3));
+    }
+
+    #[test]
     fn outcome_that_is_fetched_late_is_reported_too() {
         let link = LastLink::default();
         link.note_written(2, NOTHING);
