@@ -181,7 +181,7 @@ impl<D> Builder<D> {
     /// Jobs wait in the queue meanwhile. After a link that the program broke itself they do not. Nothing else waits: not a
     /// read, and not the write of a [`Conn`](crate::Conn).
     ///
-    /// It does not hold back the first link, nor the first one after a stable link: what is sent there can be lost. For
+    /// Jobs are sent at once on the first link, and on the first one after a stable link: what is sent there can be lost. For
     /// jobs, a link that is settling counts as none: [`when_down`](Builder::when_down) says how long they wait. It is up for
     /// everything else, also for `connected()`: with [`WhenDown::Fail`](crate::WhenDown::Fail), pause before you try again.
     ///

@@ -125,7 +125,7 @@ impl<S> ConnState<S> {
 
     /// The newest broken link that jobs could use, 0 if there is none.
     pub(crate) fn newest_settled(&self) -> u64 {
-        self.lock().newest_settled()
+        self.lock().newest_settled
     }
 
     // ===== breaks =====
@@ -183,7 +183,7 @@ impl<S> ConnState<S> {
 
     /// Breaks the live link on purpose if it is `used`, the link of a handle that gives up what it has under way.
     ///
-    /// Returns the newest generation that is broken now. That handle need not report it, nor any break before it. A live
+    /// Returns the newest generation that is broken now. That handle need not report it or any break before it. A live
     /// link that the handle has not used stays: nothing was read or written on it.
     pub(crate) fn abandon(&self, used: u64) -> u64 {
         self.change(|inner| {

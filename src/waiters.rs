@@ -93,7 +93,7 @@ mod tests {
     use super::*;
     use crate::poll_once::poll_once;
 
-    /// Counts the calls, and then panics if it is told to.
+    /// Counts the calls, and then panics if `panics` is set.
     struct Counting {
         calls: AtomicU32,
         panics: bool,

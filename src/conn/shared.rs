@@ -191,7 +191,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     /// # Cancel safety
     ///
     /// Cancel safe: if you drop the future, its bytes are sent whole or not at all, unless a break or the end of the
-    /// connection cuts them. You do not learn which. If you have to know, keep the future or let a task of its own write the job.
+    /// connection cuts them. You do not learn which. If you have to know, keep the future or let a task of its own write
+    /// the job.
     pub fn write_all<'a>(&'a self, bytes: &'a [u8]) -> impl Future<Output = io::Result<()>> + Send + use<'a, S> {
         WriteAll::new(self, Payload::Borrowed(bytes))
     }
@@ -282,8 +283,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> SharedConn<S> {
     /// fail with `ClosedConnection`, too. With a limit of zero, it does not wait for the queue. Of several closes at once,
     /// the shortest limit counts.
     ///
-    /// A stream that is not a socket is dropped with the last clone, and so is the descriptor of a socket. If the peer has sent bytes that you have not read, the
-    /// kernel resets the connection, and what is on its way is lost, even jobs that were `Ok`.
+    /// A stream that is not a socket is dropped with the last clone, and so is the descriptor of a socket. If the peer has
+    /// sent bytes that you have not read, the kernel resets the connection, and what is on its way is lost, even jobs that
+    /// were `Ok`.
     ///
     /// # Cancel safety
     ///

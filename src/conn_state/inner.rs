@@ -50,7 +50,7 @@ pub(super) struct ConnStateInner<S> {
     /// The newest broken link that was not short.
     newest_not_short: u64,
     /// The newest broken link that jobs could use.
-    newest_settled: u64,
+    pub(super) newest_settled: u64,
     /// Set by `shutdown()`: the live link is the last one.
     pub(super) is_shutting_down: bool,
     /// The actor's queue, with at most one command of each kind.
@@ -312,11 +312,6 @@ impl<S> ConnStateInner<S> {
     /// Whether jobs could not use the newest link when it had lived for this long.
     fn is_settling(&self, lived: Duration) -> bool {
         lived < self.settle_time && self.faults.back().is_some_and(|fault| fault.is_short)
-    }
-
-    /// The newest broken link that jobs could use.
-    pub(super) fn newest_settled(&self) -> u64 {
-        self.newest_settled
     }
 
     /// Another reference to the live link.

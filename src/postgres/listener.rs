@@ -181,8 +181,8 @@ impl Listener {
     /// Closes the listener, at any moment. Waiting calls and all later calls end with [`Error::Closed`].
     ///
     /// The server gets the message that ends a session, if that takes no wait. When the future is ready, the socket
-    /// is closed and there are no more dials. There is one exception: while a hook of the program runs, neither the
-    /// hook nor the socket is waited for. Closing twice is harmless.
+    /// is closed and there are no more dials. There is one exception: while a hook of the program runs, the close
+    /// does not wait for the hook or the socket. Closing twice is harmless.
     ///
     /// # Cancel safety
     ///

@@ -13,24 +13,24 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs};
+use std::net::SocketAddr;
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc as std_mpsc};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
-use self::acceptor::{Acceptor, Command, Request, Shared};
+use self::acceptor::{Command, Request, Shared};
 use self::conditions::Conditions;
-use self::ledger::Ledger;
 pub use self::ledger::{LinkEnd, LinkRecord, Peer};
 use self::plan::checked_bandwidth;
 pub use self::plan::{Cut, Direction, Link};
-use self::port::Port;
 use self::script::Script;
-use self::socket::Upstream;
+#[cfg(unix)]
+use self::thread::open_unix;
+use self::thread::{ANY_PORT, Started, open_tcp, spawn};
 pub use self::wait::Wait;
 use crate::Address;
 #[cfg(doc)]
@@ -46,6 +46,7 @@ mod port;
 mod pump;
 mod script;
 mod socket;
+mod thread;
 mod trigger;
 mod wait;
 mod weather;
@@ -164,7 +165,7 @@ impl FaultProxy {
         let server = server.into();
         let (report, started) = oneshot::channel();
         spawn(move || open_tcp(listen, &server), move |outcome| drop(report.send(outcome)))?;
-        started.await.map_err(|_| thread_ended())?
+        started.await.map_err(|_| thread::ended())?.map(Self::of)
     }
 
     /// [`start`](Self::start) for tests without a runtime.
@@ -176,7 +177,7 @@ impl FaultProxy {
         let server = server.into();
         let (report, started) = std_mpsc::channel();
         spawn(move || open_tcp(ANY_PORT, &server), move |outcome| drop(report.send(outcome)))?;
-        started.recv().map_err(|_| thread_ended())?
+        started.recv().map_err(|_| thread::ended())?.map(Self::of)
     }
 
     /// Where the clients dial.
@@ -202,7 +203,7 @@ impl FaultProxy<PathBuf> {
         let (listen, server) = (listen.as_ref().to_owned(), server.as_ref().to_owned());
         let (report, started) = oneshot::channel();
         spawn(move || open_unix(listen, server), move |outcome| drop(report.send(outcome)))?;
-        started.await.map_err(|_| thread_ended())?
+        started.await.map_err(|_| thread::ended())?.map(Self::of)
     }
 
     /// Where the clients dial.
@@ -291,30 +292,30 @@ impl<A> FaultProxy<A> {
 
     /// Waits until this many links have been accepted, since the start.
     pub fn wait_for_links(&self, count: usize) -> Wait<'_> {
-        self.wait(move |records| records.len() >= count)
+        self.wait_for(move |records| records.len() >= count)
     }
 
     /// Waits until this many links have ended, since the start. A stalled one has not.
     pub fn wait_for_ends(&self, count: usize) -> Wait<'_> {
-        self.wait(move |records| records.iter().filter(|record| record.end.is_some()).count() >= count)
+        self.wait_for(move |records| records.iter().filter(|record| record.end.is_some()).count() >= count)
     }
 
     /// Waits until this many bytes have passed in this direction, since the start, on all links together.
     pub fn wait_for_bytes(&self, direction: Direction, bytes: u64) -> Wait<'_> {
-        self.wait(move |records| records.iter().map(|record| record.bytes(direction)).sum::<u64>() >= bytes)
+        self.wait_for(move |records| records.iter().map(|record| record.bytes(direction)).sum::<u64>() >= bytes)
     }
 
     /// Waits until the records are as the test wants them. `is_there` must not call the proxy: the records are locked.
     pub fn wait_for(&self, is_there: impl Fn(&[LinkRecord]) -> bool + Send + 'static) -> Wait<'_> {
-        self.wait(is_there)
-    }
-
-    /// The same.
-    fn wait(&self, is_there: impl Fn(&[LinkRecord]) -> bool + Send + 'static) -> Wait<'_> {
         Wait::new(self.shared.ledger.subscribe(), is_there)
     }
 
-    // ===== commands =====
+    // ===== the thread =====
+
+    /// The handle of a proxy that has started.
+    fn of(Started { listens_at, requests, shared, thread }: Started<A>) -> Self {
+        Self { listens_at, requests: Some(requests), shared, thread: Some(thread) }
+    }
 
     /// Changes the conditions.
     fn change_weather(&self, change: impl FnOnce(&mut Conditions) + Send + 'static) {
@@ -336,8 +337,7 @@ impl<A> Drop for FaultProxy<A> {
     fn drop(&mut self) {
         self.requests = None;
         // The sockets are closed and the port is free when this returns.
-        // (A proxy that nobody waits for any more is dropped on that thread.)
-        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != thread::current().id()) {
+        if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
@@ -347,69 +347,4 @@ impl<A: fmt::Debug> fmt::Debug for FaultProxy<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FaultProxy").field("listens_at", &self.listens_at).field("ledger", &self.ledger()).finish()
     }
-}
-
-// ===== the thread =====
-
-/// A free port of the loopback.
-const ANY_PORT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
-
-/// What a thread begins with.
-type Opened<A> = (A, Port, Upstream);
-
-/// Opens the port, and resolves the server's name.
-fn open_tcp(listen: SocketAddr, server: &Address) -> io::Result<Opened<SocketAddr>> {
-    let (host, port) = server.parse()?;
-    let about = |error: io::Error, what: &str| io::Error::new(error.kind(), format!("{what}: {error}"));
-    let addresses: Vec<_> = (host.as_str(), port)
-        .to_socket_addrs()
-        .map_err(|error| about(error, &format!("the server's address {server} cannot be resolved")))?
-        .collect();
-    let port = Port::bind(listen).map_err(|error| about(error, &format!("a fault proxy cannot listen at {listen}")))?;
-    let Port::Tcp { address, .. } = &port else { unreachable!("it is a TCP port") };
-    Ok((*address, port, Upstream::Tcp(addresses)))
-}
-
-/// Opens the port.
-#[cfg(unix)]
-fn open_unix(listen: PathBuf, server: PathBuf) -> io::Result<Opened<PathBuf>> {
-    let port = Port::bind_unix(listen.clone()).map_err(|error| {
-        io::Error::new(error.kind(), format!("a fault proxy cannot listen at {}: {error}", listen.display()))
-    })?;
-    Ok((listen, port, Upstream::Unix(server)))
-}
-
-/// Starts the thread of a proxy. It reports the proxy, or why there is none.
-fn spawn<A: Clone + Send + 'static>(
-    open: impl FnOnce() -> io::Result<Opened<A>> + Send + 'static,
-    report: impl FnOnce(io::Result<FaultProxy<A>>) + Send + 'static,
-) -> io::Result<()> {
-    let (sender, handle) = std_mpsc::channel();
-    let thread = thread::Builder::new().name("perconn-proxy".into()).spawn(move || {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return report(Err(error)),
-        };
-        runtime.block_on(async {
-            let (listens_at, port, upstream) = match open() {
-                Ok(opened) => opened,
-                Err(error) => return report(Err(error)),
-            };
-            let (conditions, seed) = (watch::Sender::new(Conditions::default()), 0);
-            let shared = Arc::new(Shared { conditions, ledger: Ledger::new(), upstream, seed });
-            let (requests, received) = mpsc::unbounded_channel();
-            let acceptor = Acceptor::new(port, received, Arc::clone(&shared));
-            let thread = handle.recv().ok();
-            report(Ok(FaultProxy { listens_at, requests: Some(requests), shared, thread }));
-            acceptor.run().await;
-        });
-    })?;
-    // It fails only if the thread has ended with an error.
-    let _ = sender.send(thread);
-    Ok(())
-}
-
-/// The error if the thread has panicked.
-fn thread_ended() -> io::Error {
-    io::Error::other("the thread of the fault proxy has panicked")
 }

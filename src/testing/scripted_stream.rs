@@ -15,9 +15,9 @@ use tokio::time::Sleep;
 
 /// The client's end of a link without a socket: it sends, expects and fails as a test says.
 ///
-/// Reads take one step after the other, and wait behind an [`expects`](Self::expects) until the program has written that. Writes
-/// take the next `expects`, whatever the peer has still to send before it. Behind the script the peer is silent: reads wait,
-/// and writes are an error.
+/// Reads take one step after the other, and wait behind an [`expects`](Self::expects) until the program has written that.
+/// Writes take the next `expects`, whatever the peer has still to send before it. Behind the script the peer is silent:
+/// reads wait, and writes are an error.
 ///
 /// A write that differs from the script is an [`InvalidData`](io::ErrorKind::InvalidData) that names both, and breaks the
 /// link.

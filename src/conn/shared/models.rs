@@ -35,24 +35,38 @@ fn write(conn: &SharedConn<Stream>) -> std::io::Result<()> {
     wait(Box::pin(conn.write_all(&[0])))
 }
 
-/// Two callers write beside the task.
-#[test]
-fn every_job_is_sent() {
-    check_up_to(2, || {
+/// The same in another thread, by a clone.
+fn write_beside(conn: &SharedConn<Stream>) -> thread::JoinHandle<std::io::Result<()>> {
+    let conn = conn.clone();
+    thread::spawn(move || write(&conn))
+}
+
+/// A link that takes this many bytes.
+fn link_with_room(conn_state: &ConnState<Stream>, bytes: u64) {
+    let stream = Stream::default();
+    stream.make_room(bytes);
+    conn_state.hand_over(1, stream);
+}
+
+/// Two callers write beside the task. Without contention, the first writes directly.
+fn two_callers_write(contention: u8) {
+    check_up_to(2, move || {
         let (conn, task, conn_state) = shared(8);
-        let stream = Stream::default();
-        stream.make_room(2);
-        conn_state.hand_over(1, stream);
+        conn.inner.writer.lock().contention = contention;
+        link_with_room(&conn_state, 2);
         let task = run(task);
-        let other = thread::spawn({
-            let conn = conn.clone();
-            move || write(&conn).unwrap()
-        });
+        let other = write_beside(&conn);
         write(&conn).unwrap();
-        other.join().unwrap();
+        other.join().unwrap().unwrap();
         drop(conn);
         task.join().unwrap();
     });
+}
+
+/// Two callers queue their jobs.
+#[test]
+fn every_job_is_sent() {
+    two_callers_write(CONTENTION_ROUNDS);
 }
 
 /// A caller that is alone writes directly. The link takes its bytes only later.
@@ -74,22 +88,7 @@ fn job_is_sent_when_there_is_room() {
 /// A caller finds the permit taken and queues its job, while another one writes directly.
 #[test]
 fn job_that_is_queued_during_a_direct_write_is_sent() {
-    check_up_to(2, || {
-        let (conn, task, conn_state) = shared(8);
-        conn.inner.writer.lock().contention = 0;
-        let stream = Stream::default();
-        stream.make_room(2);
-        conn_state.hand_over(1, stream);
-        let task = run(task);
-        let other = thread::spawn({
-            let conn = conn.clone();
-            move || write(&conn).unwrap()
-        });
-        write(&conn).unwrap();
-        other.join().unwrap();
-        drop(conn);
-        task.join().unwrap();
-    });
+    two_callers_write(0);
 }
 
 /// A queue of one job: a caller that leaves makes room for the next.
@@ -97,9 +96,7 @@ fn job_that_is_queued_during_a_direct_write_is_sent() {
 fn caller_that_leaves_makes_room() {
     check_up_to(2, || {
         let (conn, task, conn_state) = shared(1);
-        let stream = Stream::default();
-        stream.make_room(3);
-        conn_state.hand_over(1, stream);
+        link_with_room(&conn_state, 3);
         let task = run(task);
         let leaves = thread::spawn({
             let conn = conn.clone();
@@ -137,14 +134,9 @@ fn job_is_sent_on_the_next_link() {
 fn close_waits_for_the_jobs() {
     check_up_to(2, || {
         let (conn, task, conn_state) = shared(8);
-        let stream = Stream::default();
-        stream.make_room(1);
-        conn_state.hand_over(1, stream);
+        link_with_room(&conn_state, 1);
         let task = run(task);
-        let writes = thread::spawn({
-            let conn = conn.clone();
-            move || write(&conn)
-        });
+        let writes = write_beside(&conn);
         wait(Box::pin(conn.inner.writer.drain(std::time::Duration::from_secs(5))));
         drop(conn);
         if let Err(error) = writes.join().unwrap() {
