@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Rounds of the two alternate. It prints medians, with the quartiles of the ratios. PostgreSQL is a real one and never
-//! stops: a proxy on the same machine plays the outages, so that the start of a server is not in the figures. The proxy
-//! also holds notifications back and then sends all of them at once, so that PostgreSQL's own speed is not in them, either.
+//! stops: a proxy on the same machine plays the outages, so that the start of a server is not in the figures. It also
+//! delays notifications and then sends all of them at once, so that PostgreSQL's own speed is not in them, either.
 //!
 //! The number of refused dials is the kernel's count for this network namespace. If other programs dial in vain meanwhile,
 //! use a namespace of its own: `unshare -n sh -c 'ip link set lo up; cargo bench ...'`.
@@ -17,13 +17,13 @@
 use std::time::{Duration, Instant};
 
 use perconn::postgres::Listener;
+use perconn::testing::{Cut, Direction, FaultProxy, Link};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::postgres::PgListener;
 use tokio::sync::watch;
 
 use crate::postgres::candidates::{CHANNEL, Candidate, Quick, Settled};
-use crate::postgres::proxy::{Proxy, refused_dials};
 use crate::server::{DATABASE, PASSWORD, Plain, Postgres, USER};
 
 #[path = "../tests/support/real_server.rs"]
@@ -35,7 +35,6 @@ mod support;
 
 mod postgres {
     pub(crate) mod candidates;
-    pub(crate) mod proxy;
 }
 
 fn main() {
@@ -78,9 +77,9 @@ fn main() {
 }
 
 /// A listener behind a proxy of its own.
-async fn start<C: Candidate>(server: &Postgres) -> (Proxy, C) {
-    let proxy = Proxy::start(server.address);
-    let url = format!("postgres://{USER}:{PASSWORD}@{}/{DATABASE}?sslmode=disable", proxy.address);
+async fn start<C: Candidate>(server: impl Into<perconn::Address>) -> (FaultProxy, C) {
+    let proxy = FaultProxy::start(server).await.unwrap();
+    let url = format!("postgres://{USER}:{PASSWORD}@{}/{DATABASE}?sslmode=disable", proxy.addr());
     let candidate = C::connect(url).await;
     (proxy, candidate)
 }
@@ -88,13 +87,16 @@ async fn start<C: Candidate>(server: &Postgres) -> (Proxy, C) {
 /// How many notifications a second it receives when all of them are waiting.
 async fn throughput(server: &Postgres, with: &str, rounds: usize, count: usize) {
     async fn round<C: Candidate>(server: &Postgres, writer: &Plain, count: usize) -> f64 {
-        let (proxy, mut candidate) = start::<C>(server).await;
+        // What the second proxy delays has passed the first, which counts it.
+        let counting = FaultProxy::start(server.address).await.unwrap();
+        let (delaying, mut candidate) = start::<C>(counting.addr()).await;
         let sql = format!("SELECT pg_notify('{CHANNEL}', lpad(i::text, 32, '0')) FROM generate_series(1, {count}) i");
-        proxy.hold();
-        writer.batch(&sql).await.unwrap();
+        delaying.latency(Duration::from_secs(3600), Duration::ZERO);
         // Header, channel and payload of each message.
         let length = count * (1 + 4 + 4 + (CHANNEL.len() + 1) + (32 + 1));
-        tokio::task::block_in_place(|| proxy.wait_for_held(length));
+        let passed = counting.ledger()[0].to_client + length as u64;
+        writer.batch(&sql).await.unwrap();
+        counting.wait_for_bytes(Direction::ToClient, passed).await;
         let reader = tokio::spawn(async move {
             for _ in 1..count {
                 assert_eq!(candidate.next(str::len).await, 32);
@@ -103,7 +105,7 @@ async fn throughput(server: &Postgres, with: &str, rounds: usize, count: usize) 
             (Instant::now(), candidate)
         });
         let began = Instant::now();
-        std::thread::spawn(move || proxy.release()).join().unwrap();
+        delaying.heal();
         let (ended, candidate) = reader.await.unwrap();
         drop(candidate);
         count as f64 / (ended - began).as_secs_f64() / 1e6
@@ -140,7 +142,7 @@ async fn latency(server: &Postgres, with: &str, rounds: usize, count: usize) {
 /// The time from the server's return to the first notification.
 async fn recovery<Ours: Candidate>(server: &Postgres, with: &str, rounds: usize, outage: Duration) {
     async fn round<C: Candidate>(server: &Postgres, outage: Duration) -> f64 {
-        let (mut proxy, mut candidate) = start::<C>(server).await;
+        let (proxy, mut candidate) = start::<C>(server.address).await;
         let (heard, mut last) = watch::channel(Instant::now());
         // A task that always waits, so that no figure includes the start of a wait.
         let reader = tokio::spawn(async move {
@@ -151,8 +153,9 @@ async fn recovery<Ours: Candidate>(server: &Postgres, with: &str, rounds: usize,
         let up = Instant::now();
         last.wait_for(|last| *last > up + Duration::from_millis(60)).await.unwrap();
         proxy.refuse();
+        proxy.cut(Cut::Close);
         tokio::time::sleep(outage).await;
-        proxy.listen();
+        proxy.heal();
         let back = Instant::now();
         let first = *last.wait_for(|last| *last > back).await.unwrap();
         reader.abort();
@@ -181,19 +184,20 @@ async fn recovery<Ours: Candidate>(server: &Postgres, with: &str, rounds: usize,
 /// Dials after a loss, to a server that refuses them and to one that accepts and closes.
 async fn dials(server: &Postgres, with: &str, rounds: usize, time: Duration) {
     async fn round<C: Candidate>(server: &Postgres, is_refused: bool, time: Duration) -> f64 {
-        let (mut proxy, mut candidate) = start::<C>(server).await;
+        let (proxy, mut candidate) = start::<C>(server.address).await;
         let reader = tokio::spawn(async move {
             loop {
                 candidate.next(str::len).await;
             }
         });
-        let count = |proxy: &Proxy| if is_refused { refused_dials() } else { proxy.dials() };
+        let count = |proxy: &FaultProxy| if is_refused { refused_dials() } else { proxy.ledger().len() as u64 };
         let before = count(&proxy);
         if is_refused {
             proxy.refuse();
         } else {
-            proxy.accept_and_close();
+            proxy.script(std::iter::repeat(Link::accept_and_close()));
         }
+        proxy.cut(Cut::Close);
         tokio::time::sleep(time).await;
         let after = count(&proxy);
         reader.abort();
@@ -210,6 +214,15 @@ async fn dials(server: &Postgres, with: &str, rounds: usize, time: Duration) {
             sqlx / ours
         });
     }
+}
+
+/// The number of refused dials in this network namespace, since it exists.
+fn refused_dials() -> u64 {
+    let snmp = std::fs::read_to_string("/proc/net/snmp").unwrap();
+    let mut tcp = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: ")).map(str::split_whitespace);
+    let (names, figures) = (tcp.next().unwrap(), tcp.next().unwrap());
+    let (_, count) = names.zip(figures).find(|(name, _)| *name == "AttemptFails").unwrap();
+    count.parse().unwrap()
 }
 
 /// Prints means. The delays decide, and they vary more with one candidate than with the other, which a median hides.

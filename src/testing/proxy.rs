@@ -230,7 +230,7 @@ impl<A> FaultProxy<A> {
 
     /// Delays every byte by `delay`, and by up to `jitter` more. The order of the bytes stays. Zero and zero: no delay.
     ///
-    /// Up to 1 MiB is under way in each direction; a sender that is faster has to wait. A delay of more than a day counts
+    /// Up to 16 MiB are under way in each direction; a sender that is faster has to wait. A delay of more than a day counts
     /// as a day.
     pub fn latency(&self, delay: Duration, jitter: Duration) {
         let latency = (delay + jitter > Duration::ZERO).then_some((delay, jitter));

@@ -22,8 +22,9 @@ use super::trigger::Scanner;
 /// How much is read at once.
 const PIECE: usize = 16 << 10;
 
-/// How many pieces may be delayed at once in one direction. With more, the sender's kernel waits.
-const DELAYED: usize = 64;
+/// How many pieces may be delayed at once in one direction, 16 MiB at most. With more, the sender's kernel waits. It is what
+/// is under way on a path of 1 Gbit/s in 0.13 s.
+const DELAYED: usize = 1024;
 
 /// With a limit of speed, a piece is what passes in this time.
 const SLICES_PER_SECOND: u64 = 20;
