@@ -1,6 +1,6 @@
-//! A server that is killed at a random byte of what it sends, again and again; every frame is checked at both ends.
+//! Links that are cut at a random byte, again and again; every frame is checked at both ends.
 //!
-//! Each run has a seed. `PERCONN_CHAOS_SEED` repeats one, `PERCONN_CHAOS_LINKS` sets how many links each run kills. The
+//! Each run has a seed. `PERCONN_CHAOS_SEED` repeats one, `PERCONN_CHAOS_LINKS` sets how many links each run cuts. The
 //! sockets and the scheduler are real, so a seed repeats the plan but not every interleaving.
 
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use perconn::Conn;
 use perconn::codec::{Framed, FramedError};
+use perconn::testing::{Cut, FaultProxy, Link};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncRead, AsyncWriteExt};
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio_util::bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::FramedRead;
 
-use super::support::{Links, in_time, quick, reset_link};
+use super::support::{Links, in_time, quick};
 use super::{Numbered, broken};
 
 fn links() -> u64 {
@@ -52,68 +53,68 @@ fn length(random: &mut SmallRng) -> usize {
     if random.random_bool(0.1) { random.random_range(0..50_000) } else { random.random_range(0..200) }
 }
 
-/// Reads whole frames until the link ends, or until there are `limit`. The last frame may be cut off.
-async fn receive(stream: impl AsyncRead + Unpin, limit: usize) -> Vec<u64> {
-    let mut frames = FramedRead::new(stream, Numbered::new());
-    let mut numbers = Vec::new();
-    while numbers.len() < limit {
-        match frames.next().await {
-            Some(Ok(frame)) => numbers.push(check(frame).1),
-            // `InvalidData` is a frame with a wrong number: the link did not begin with a frame.
-            Some(Err(error)) => {
-                assert_ne!(error.kind(), std::io::ErrorKind::InvalidData, "{error}");
-                break;
-            }
-            None => break,
-        }
+/// What the server sends on a link: its frames, as they stand on the link.
+fn served(seed: u64, link: u64) -> BytesMut {
+    let mut random = SmallRng::seed_from_u64(seed ^ (link << 32));
+    let (mut codec, mut bytes) = (Numbered::new(), BytesMut::new());
+    for number in 0..random.random_range(1..20) {
+        bytes.extend_from_slice(&codec.bytes(&payload(link, number, length(&mut random))));
     }
-    numbers
+    bytes
 }
 
-/// Serves one link and kills it at a random byte. Returns the numbers of the frames that arrived.
-async fn serve(stream: perconn::acceptor::Stream, link: u64, random: &mut SmallRng) -> Vec<u64> {
-    let mut codec = Numbered::new();
-    let mut bytes = BytesMut::new();
-    for number in 0..random.random_range(1..20) {
-        bytes.extend_from_slice(&codec.bytes(&payload(link, number, length(random))));
-    }
-    bytes.truncate(random.random_range(0..=bytes.len()));
-    let is_clean = random.random_bool(0.5);
-    // A clean close reads all that the client sends until it closes. A reset comes after one frame at least: if it
-    // overtook the end of the dial, there would be no link.
-    let limit = if is_clean { usize::MAX } else { random.random_range(1..10) };
-    let (mut read, mut write) = tokio::io::split(stream);
-    let send = async {
-        let chunk = bytes.len().div_ceil(3).max(1);
-        for part in bytes.chunks(chunk) {
-            if write.write_all(part).await.is_err() {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-        if is_clean {
-            let _ = write.shutdown().await;
+/// Cuts each link but the last at a random byte. A half-close still passes all that the client sends until it closes. A
+/// reset comes after some bytes of the client: if it overtook the end of the dial, there would be no link.
+fn script(seed: u64) -> Vec<Link> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let cut = |link| {
+        if random.random_bool(0.5) {
+            let place = random.random_range(1..=served(seed, link).len() as u64);
+            Link::pass().cut_after_from_server(place, Cut::HalfClose)
+        } else {
+            let most = 1_u64 << random.random_range(5..15);
+            Link::pass().cut_after(random.random_range(1..=most), Cut::Reset)
         }
     };
-    let (numbers, ()) = in_time("a link", async { tokio::join!(receive(&mut read, limit), send) }).await;
-    if !is_clean {
-        reset_link(read.unsplit(write));
+    (1..=links()).map(cut).collect()
+}
+
+/// Reads whole frames until the link ends. The last frame may be cut off. Returns their numbers.
+async fn receive(stream: impl AsyncRead + Unpin) -> Vec<u64> {
+    let mut frames = FramedRead::new(stream, Numbered::new());
+    let mut numbers = Vec::new();
+    while let Some(frame) = frames.next().await {
+        match frame {
+            Ok(frame) => numbers.push(check(frame).1),
+            Err(error) => {
+                assert_ne!(
+                    error.kind(),
+                    std::io::ErrorKind::InvalidData,
+                    "the link did not begin with a frame: {error}"
+                );
+                break;
+            }
+        }
     }
     numbers
 }
 
-/// Serves and kills the links. On one more link, signals `last_up` and reads until the client closes.
+/// Serves one link after the other, each until the client ends it. Signals `last_up` when the last one has sent its frames.
+/// Returns the numbers of the frames that arrived on each.
 async fn run_server(mut server: Links, seed: u64, last_up: oneshot::Sender<()>) -> Vec<Vec<u64>> {
-    let mut random = SmallRng::seed_from_u64(seed);
+    let mut last_up = Some(last_up);
     let mut seen = Vec::new();
-    for link in 1..=links() {
-        let stream = server.next().await;
-        seen.push(serve(stream, link, &mut random).await);
+    for link in 1..=links() + 1 {
+        let (read, mut write) = tokio::io::split(server.next().await);
+        let send = async {
+            // It fails if the link is cut before.
+            let _ = write.write_all(&served(seed, link)).await;
+            if link > links() {
+                last_up.take().map(|last_up| last_up.send(()));
+            }
+        };
+        seen.push(in_time("a link", async { tokio::join!(receive(read), send) }).await.0);
     }
-    let mut stream = server.next().await;
-    stream.write_all(&Numbered::new().bytes(&payload(links() + 1, 0, 10))).await.unwrap();
-    let _ = last_up.send(());
-    seen.push(in_time("the last link", receive(stream, usize::MAX)).await);
     seen
 }
 
@@ -192,6 +193,7 @@ where
 }
 
 struct Run {
+    _proxy: FaultProxy,
     seed: u64,
     framed: Framed<Numbered>,
     server: tokio::task::JoinHandle<Vec<Vec<u64>>>,
@@ -202,12 +204,14 @@ async fn start() -> Run {
     let seed = seed();
     println!("PERCONN_CHAOS_SEED={seed}");
     let server = Links::start();
+    let proxy = FaultProxy::start(server.address()).await.unwrap();
+    proxy.script(script(seed));
     let conn =
-        quick(Conn::builder(server.address())).retry_min(Duration::from_millis(1)).retry_max(Duration::from_millis(3));
+        quick(Conn::builder(proxy.addr())).retry_min(Duration::from_millis(1)).retry_max(Duration::from_millis(3));
     let (sender, last_up) = oneshot::channel();
     let server = tokio::spawn(run_server(server, seed, sender));
     let framed = Framed::with_factory(conn.build().unwrap(), Numbered::new);
-    Run { seed, framed, server, last_up }
+    Run { _proxy: proxy, seed, framed, server, last_up }
 }
 
 /// Asserts that whole frames arrived on every link, in order, none twice, and that no frame was lost silently.
@@ -229,7 +233,7 @@ fn check_delivery(seen: &[Vec<u64>], reported: &[u64], sent: &[Sent]) {
 }
 
 async fn halves() {
-    let Run { seed, framed, server, last_up } = start().await;
+    let Run { _proxy, seed, framed, server, last_up } = start().await;
     let (read, write) = framed.into_split();
     let reader = tokio::spawn(read_frames(read));
     let writer = tokio::spawn(write_frames(write, seed, last_up));
@@ -241,7 +245,7 @@ async fn halves() {
 }
 
 async fn whole() {
-    let Run { seed, framed, server, last_up } = start().await;
+    let Run { _proxy, seed, framed, server, last_up } = start().await;
     let (sink, stream) = framed.split();
     let reader = tokio::spawn(read_frames(stream));
     let writer = tokio::spawn(write_frames(sink, seed, last_up));
@@ -252,21 +256,21 @@ async fn whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn halves_in_two_tasks_survive_a_server_killed_at_random_bytes() {
+async fn halves_in_two_tasks_survive_links_cut_at_random_bytes() {
     halves().await;
 }
 
 #[tokio::test]
-async fn halves_on_one_thread_survive_a_server_killed_at_random_bytes() {
+async fn halves_on_one_thread_survive_links_cut_at_random_bytes() {
     halves().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whole_in_two_tasks_survives_a_server_killed_at_random_bytes() {
+async fn whole_in_two_tasks_survives_links_cut_at_random_bytes() {
     whole().await;
 }
 
 #[tokio::test]
-async fn whole_on_one_thread_survives_a_server_killed_at_random_bytes() {
+async fn whole_on_one_thread_survives_links_cut_at_random_bytes() {
     whole().await;
 }

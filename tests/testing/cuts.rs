@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::thread;
+use std::time::Duration;
 
 use perconn::testing::{Cut, Direction, Link, LinkEnd, Peer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -100,6 +101,61 @@ async fn half_close_ends_the_direction_to_the_client_only() {
     assert_eq!((record.to_server, record.to_client), (4, 0));
 }
 
+/// Each of these bytes is on its way through the proxy when the direction to the client ends.
+#[tokio::test]
+async fn half_close_loses_nothing_that_the_client_sends() {
+    let bytes: Vec<u8> = (0..1_000_000).map(|i| (i % 251) as u8).collect();
+    for entry in [
+        Link::pass().cut_after(100_001, Cut::HalfClose),
+        Link::pass().cut_at([bytes[70], bytes[71], bytes[72]], Cut::HalfClose),
+        Link::pass().cut_after_from_server(1, Cut::HalfClose),
+        Link::pass(), // and `cut`, below
+    ] {
+        let (proxy, listener) = proxy_and_listener().await;
+        proxy.script([entry.latency(Duration::from_millis(20), Duration::ZERO)]);
+        let (client, mut server) = link(&proxy, &listener).await;
+        let (mut read, mut write) = client.into_split();
+        let sent = bytes.clone();
+        let writer = tokio::spawn(async move {
+            write.write_all(&sent).await.unwrap();
+            write
+        });
+        let mut received = vec![0; bytes.len()];
+        in_time("a part", server.read_exact(&mut received[..300_000])).await.unwrap();
+        server.write_all(b"x").await.unwrap();
+        proxy.cut(Cut::HalfClose);
+        in_time("the rest", server.read_exact(&mut received[300_000..])).await.unwrap();
+        assert!(received == bytes);
+        in_time("the end of the stream", read.read_to_end(&mut Vec::new())).await.unwrap();
+        drop(writer.await.unwrap());
+        assert_end(&mut server, b"", Cut::HalfClose).await;
+        in_time("the end", proxy.wait_for_ends(1)).await;
+        let record = &proxy.ledger()[0];
+        assert!(matches!(record.end, Some(LinkEnd::Cut(Cut::HalfClose))), "{record}");
+        assert_eq!(record.to_server, bytes.len() as u64);
+    }
+}
+
+#[tokio::test]
+async fn half_closed_link_can_be_cut_again() {
+    for (by_script, cut) in [(true, Cut::Close), (true, Cut::Reset), (false, Cut::Close), (false, Cut::Reset)] {
+        let (proxy, listener) = proxy_and_listener().await;
+        let half_close = Link::pass().cut_after(2, Cut::HalfClose);
+        proxy.script([if by_script { half_close.cut_after(4, cut) } else { half_close }]);
+        let (mut client, mut server) = link(&proxy, &listener).await;
+        client.write_all(b"abcd").await.unwrap();
+        let mut received = [0; 4];
+        in_time("it passes", server.read_exact(&mut received)).await.unwrap();
+        if !by_script {
+            proxy.cut(cut);
+        }
+        assert_end(&mut server, b"", cut).await;
+        in_time("the end", proxy.wait_for_ends(1)).await;
+        let record = &proxy.ledger()[0];
+        assert!(matches!(record.end, Some(LinkEnd::Cut(by)) if by == cut), "{record}");
+    }
+}
+
 #[tokio::test]
 async fn stalled_link_stays_open_until_it_is_cut() {
     let (proxy, listener) = proxy_and_listener().await;
@@ -111,7 +167,7 @@ async fn stalled_link_stays_open_until_it_is_cut() {
     // Another link is not concerned.
     let (mut other, mut other_server) = link(&proxy, &listener).await;
     exchange(&mut other, &mut other_server).await;
-    assert!(tokio::time::timeout(std::time::Duration::from_millis(50), client.read_u8()).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_millis(50), client.read_u8()).await.is_err());
     let record = &proxy.ledger()[0];
     assert!(record.end.is_none() && record.is_stalled, "{record}");
     proxy.cut(Cut::Reset);

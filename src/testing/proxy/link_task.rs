@@ -5,7 +5,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::acceptor::Shared;
 use super::black_hole::set_deaf;
@@ -69,17 +69,22 @@ impl LinkTask {
     async fn play(mut self) -> Ended {
         self.set_deaf(None);
         if let Entry::AcceptAnd(cut) = self.plan.entry {
-            return self.cut_client(cut.into()).await;
+            return self.cut(None, cut.into()).await;
         }
         let shared = Arc::clone(&self.shared);
         let server = tokio::select! {
             biased;
-            order = self.next_cut(None) => return self.cut_client(order).await,
+            order = self.next_cut(None) => return self.cut(None, order).await,
             server = dial(&shared) => server,
         };
         match server {
             Ok(server) => match self.join(&server).await {
-                JoinEnd::Cut(order) => self.cut(server, order).await,
+                JoinEnd::Cut(order) => self.cut(Some(server), order).await,
+                JoinEnd::HalfClosed(end) => {
+                    self.client.close(end);
+                    server.close(end);
+                    (LinkEnd::Cut(Cut::HalfClose), None)
+                }
                 JoinEnd::Closed(peer) => (LinkEnd::ClosedBy(peer), None),
                 JoinEnd::Failed(peer) => {
                     let survivor = if peer == Peer::Client { server } else { self.client };
@@ -95,19 +100,25 @@ impl LinkTask {
         }
     }
 
-    /// Passes bytes in both directions until the link ends or is to be cut.
+    /// Passes bytes in both directions until the link ends or is to be cut. Behind a half-close, passes on what the client
+    /// sends, and throws away what the server sends.
     async fn join(&mut self, server: &Socket) -> JoinEnd {
         self.set_deaf(Some(server));
         let Self { number, plan, client, shared, orders } = self;
-        let pump = |direction| Pump::new(direction, *number, plan, shared);
+        let half_close = Notify::new();
+        let pump = |direction| Pump::new(direction, *number, plan, shared, &half_close);
         let mut to_server = pin!(pump(Direction::ToServer).run(client, server));
         let mut to_client = pin!(pump(Direction::ToClient).run(server, client));
         let (mut is_client_done, mut is_server_done) = (false, false);
         let mut first = None;
-        loop {
+        let half_close = loop {
             let (sender, end) = tokio::select! {
                 biased;
-                order = next_cut(orders, || set_deaf_of(shared, client, Some(server))) => return JoinEnd::Cut(order),
+                order = next_cut(orders, || set_deaf_of(shared, client, Some(server))) => match order.cut {
+                    Cut::HalfClose => break order,
+                    _ => return JoinEnd::Cut(order),
+                },
+                () = half_close.notified() => break Cut::HalfClose.into(),
                 end = &mut to_server, if !is_client_done => (Peer::Client, end),
                 end = &mut to_client, if !is_server_done => (Peer::Server, end),
             };
@@ -129,67 +140,52 @@ impl LinkTask {
                 }
                 PumpEnd::SenderFailed => return JoinEnd::Failed(sender),
                 PumpEnd::ReceiverFailed => return JoinEnd::Failed(other),
+                PumpEnd::Cut(Cut::HalfClose) => break Cut::HalfClose.into(),
                 PumpEnd::Cut(cut) => return JoinEnd::Cut(cut.into()),
+            }
+        };
+        client.shut_down();
+        drop(half_close.done);
+        if is_client_done {
+            return JoinEnd::HalfClosed(Cut::Close);
+        }
+        let mut discard = pin!(async {
+            let mut buf = vec![0; 16 << 10];
+            while let Ok(1..) = server.read(&mut buf).await {}
+            std::future::pending::<()>().await;
+        });
+        loop {
+            tokio::select! {
+                biased;
+                order = next_cut(orders, || set_deaf_of(shared, client, Some(server))) => {
+                    if order.cut != Cut::HalfClose {
+                        return JoinEnd::Cut(order);
+                    }
+                }
+                end = &mut to_server => return match end {
+                    PumpEnd::Cut(cut) => JoinEnd::Cut(cut.into()),
+                    PumpEnd::EndOfStream => JoinEnd::HalfClosed(Cut::Close),
+                    PumpEnd::SenderFailed | PumpEnd::ReceiverFailed => JoinEnd::HalfClosed(Cut::Reset),
+                },
+                () = &mut discard => {}
             }
         }
     }
 
-    /// Cuts a link that is joined.
-    async fn cut(mut self, server: Socket, mut order: CutNow) -> Ended {
-        loop {
-            let CutNow { cut, done } = order;
-            order = match cut {
-                Cut::Close | Cut::Reset => {
-                    self.client.close(cut);
-                    server.close(cut);
-                    return (LinkEnd::Cut(cut), done);
-                }
-                Cut::Stall => {
-                    self.shared.ledger.stalled(self.number);
-                    drop(done);
-                    self.next_cut(Some(&server)).await
-                }
-                Cut::HalfClose => {
-                    self.client.shut_down();
-                    drop(done);
-                    match self.pass_to_server_only(&server).await {
-                        Some(next) => next,
-                        None => return (LinkEnd::Cut(cut), None),
-                    }
-                }
-            };
-        }
-    }
-
-    /// Passes what the client sends, and nothing that the server sends, until the client has ended its side. Returns the
-    /// cut that the test asks for before that.
-    async fn pass_to_server_only(&mut self, server: &Socket) -> Option<CutNow> {
-        let Self { number, client, shared, orders, .. } = self;
-        let plan = Link::pass();
-        let pump = Pump::new(Direction::ToServer, *number, &plan, shared);
-        let discard = async {
-            let mut buf = vec![0; 16 << 10];
-            while let Ok(1..) = server.read(&mut buf).await {}
-        };
-        tokio::select! {
-            biased;
-            order = next_cut(orders, || set_deaf_of(shared, client, Some(server))) => Some(order),
-            _ = pump.run(client, server) => None,
-            never = async { discard.await; std::future::pending().await } => never,
-        }
-    }
-
-    /// Cuts a link of which the server has not heard.
-    async fn cut_client(mut self, mut order: CutNow) -> Ended {
+    /// Cuts a link on which nothing passes any more. `server` is `None` if the server has not heard of it.
+    async fn cut(mut self, server: Option<Socket>, mut order: CutNow) -> Ended {
         while matches!(order.cut, Cut::Stall | Cut::HalfClose) {
             match order.cut {
                 Cut::HalfClose => self.client.shut_down(),
                 _ => self.shared.ledger.stalled(self.number),
             }
             drop(order);
-            order = self.next_cut(None).await;
+            order = self.next_cut(server.as_ref()).await;
         }
         self.client.close(order.cut);
+        if let Some(server) = server {
+            server.close(order.cut);
+        }
         (LinkEnd::Cut(order.cut), order.done)
     }
 
@@ -208,6 +204,8 @@ impl LinkTask {
 enum JoinEnd {
     /// Both sides were closed; this one first.
     Closed(Peer),
+    /// The direction to the client was cut, and then the other one ended. How to end the sockets.
+    HalfClosed(Cut),
     /// This side failed.
     Failed(Peer),
     /// It is to be cut.

@@ -37,7 +37,8 @@ pub enum Cut {
     /// which knows no reset, this is a close; on Linux, a peer whose bytes were not read yet gets a
     /// [`ConnectionReset`](std::io::ErrorKind::ConnectionReset) all the same.
     Reset,
-    /// It ends the direction to the client: the client reads the end of the stream. What the client writes still passes.
+    /// It ends the direction to the client: the client reads the end of the stream. What the client writes still passes,
+    /// up to the next cut, if there is one. The link ends when the client ends it.
     HalfClose,
     /// Nothing passes any more in either direction, and both sockets stay open: a hung server, or a peer that has
     /// vanished. A later [`FaultProxy::cut`](super::FaultProxy::cut) ends the link.
@@ -144,7 +145,8 @@ impl Link {
 
     /// Cuts the link when this many bytes of the client have been sent to the server.
     ///
-    /// With 0, before the first byte. If a link has several cuts, the first that is reached counts.
+    /// With 0, before the first byte. If a link has several cuts, the first that is reached counts, and after a
+    /// [half-close](Cut::HalfClose) the next one in this direction.
     pub fn cut_after(self, bytes: u64, cut: Cut) -> Self {
         self.with(Direction::ToServer, Place::After(bytes), cut)
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::acceptor::Shared;
@@ -38,7 +38,7 @@ pub(super) enum PumpEnd {
     SenderFailed,
     /// The peer that receives has failed.
     ReceiverFailed,
-    /// The plan cuts the link here.
+    /// The plan cuts the link here. (Only the other direction ends if the client's bytes come to a half-close.)
     Cut(Cut),
 }
 
@@ -56,21 +56,32 @@ pub(super) struct Pump<'a> {
     conditions: watch::Receiver<Conditions>,
     /// Where the bytes are counted.
     ledger: &'a Ledger,
+    /// Called when the client's bytes come to a half-close.
+    half_close: &'a Notify,
 }
 
 /// What the reader hands to the writer.
 enum Piece {
     /// Bytes to deliver, not before this moment.
     Bytes(Instant, Vec<u8>),
+    /// The other direction ends when the bytes before it are delivered.
+    HalfClose,
     /// The end of the direction, after all bytes before it.
     End(PumpEnd),
 }
 
 impl<'a> Pump<'a> {
     /// One direction of this link.
-    pub(super) fn new(direction: Direction, number: usize, plan: &'a Link, shared: &'a Shared) -> Self {
+    pub(super) fn new(
+        direction: Direction,
+        number: usize,
+        plan: &'a Link,
+        shared: &'a Shared,
+        half_close: &'a Notify,
+    ) -> Self {
         let seed = shared.seed ^ (2 * number as u64 + direction as u64);
-        Self { direction, plan, number, seed, conditions: shared.conditions.subscribe(), ledger: &shared.ledger }
+        let (conditions, ledger) = (shared.conditions.subscribe(), &shared.ledger);
+        Self { direction, plan, number, seed, conditions, ledger, half_close }
     }
 
     /// Passes bytes until the direction ends.
@@ -89,20 +100,26 @@ impl<'a> Pump<'a> {
         let mut scanner = Scanner::new(self.plan.triggers(self.direction));
         let mut due = DueTimes::new(self.seed);
         let mut buf = vec![0; PIECE];
-        let mut read = 0;
+        let mut unscanned = 0..0;
         loop {
-            let (length, cut) = scanner.scan(&buf[..read]);
+            let (length, cut) = scanner.scan(&buf[unscanned.clone()]);
+            let bytes = &buf[unscanned.start..][..length];
+            unscanned.start += length;
             if length > 0 {
                 let at = due.next(conditions.borrow().latency(self.plan));
                 // It fails only if the writer has ended, and then this future is dropped.
-                let _ = pieces.send(Piece::Bytes(at, buf[..length].to_vec())).await;
+                let _ = pieces.send(Piece::Bytes(at, bytes.to_vec())).await;
             }
             let end = match cut {
+                Some(Cut::HalfClose) if self.direction == Direction::ToServer => {
+                    let _ = pieces.send(Piece::HalfClose).await;
+                    continue;
+                }
                 Some(cut) => PumpEnd::Cut(cut),
                 None => match self.read_in_fair_weather(from, &mut buf, &mut conditions).await {
                     Ok(0) => PumpEnd::EndOfStream,
                     Ok(n) => {
-                        read = n;
+                        unscanned = 0..n;
                         continue;
                     }
                     Err(_) => PumpEnd::SenderFailed,
@@ -138,6 +155,11 @@ impl<'a> Pump<'a> {
         loop {
             let (due, bytes) = match pieces.recv().await {
                 Some(Piece::Bytes(due, bytes)) => (due, bytes),
+                Some(Piece::HalfClose) => {
+                    self.wait_until(&mut conditions, |conditions| !conditions.holds(self.direction)).await;
+                    self.half_close.notify_one();
+                    continue;
+                }
                 Some(Piece::End(end)) => {
                     self.wait_until(&mut conditions, |conditions| !conditions.holds(self.direction)).await;
                     return end;

@@ -29,7 +29,7 @@ impl Place {
     }
 }
 
-/// Looks for the first trigger in a stream that comes in pieces.
+/// Looks for triggers in a stream that comes in pieces.
 #[derive(Debug)]
 pub(super) struct Scanner {
     /// What to look for.
@@ -53,13 +53,17 @@ impl Scanner {
         Self { triggers, passed: 0, tail: Vec::new(), longest }
     }
 
-    /// How many of these bytes, which come next, may pass, and the cut behind the last of them.
+    /// How many of these bytes, which come next, may pass, and the cut behind the last of them. The bytes after it come
+    /// next, if the stream goes on.
     pub(super) fn scan(&mut self, piece: &[u8]) -> (usize, Option<Cut>) {
         let seen = self.tail.len();
         self.tail.extend_from_slice(piece);
-        let first = self.triggers.iter().filter_map(|trigger| Some((self.end(trigger, seen)?, trigger.cut)));
-        let first = first.min_by_key(|(end, _)| *end);
-        let (length, cut) = first.map_or((piece.len(), None), |(end, cut)| (end, Some(cut)));
+        let ends =
+            self.triggers.iter().enumerate().filter_map(|(index, trigger)| Some((self.end(trigger, seen)?, index)));
+        let first = ends.min();
+        let length = first.map_or(piece.len(), |(end, _)| end);
+        let cut = first.map(|(_, index)| self.triggers.remove(index).cut);
+        self.tail.truncate(seen + length);
         self.passed += length as u64;
         let kept = self.tail.len().min(self.longest.saturating_sub(1));
         self.tail.drain(..self.tail.len() - kept);
@@ -132,6 +136,21 @@ mod tests {
         assert_eq!(pass(&[(Place::at(b"aab"), Cut::Close)], &[b"aa", b"aab"]), (5, Some(Cut::Close)));
         assert_eq!(pass(&at, &[b"E.N", b"D"]), (4, None));
         assert_eq!(pass(&[(Place::at(b""), Cut::Stall)], &[b""]), (0, Some(Cut::Stall)));
+    }
+
+    #[test]
+    fn stream_that_goes_on_behind_a_cut_comes_to_the_next() {
+        let mut scanner = scanner(&[
+            (Place::After(3), Cut::HalfClose),
+            (Place::After(3), Cut::Stall),
+            (Place::at(b"cde"), Cut::Close),
+            (Place::at(b"ef"), Cut::Reset),
+        ]);
+        assert_eq!(scanner.scan(b"abcdefg"), (3, Some(Cut::HalfClose)));
+        assert_eq!(scanner.scan(b"defg"), (0, Some(Cut::Stall)));
+        assert_eq!(scanner.scan(b"defg"), (2, Some(Cut::Close)));
+        assert_eq!(scanner.scan(b"fg"), (1, Some(Cut::Reset)));
+        assert_eq!(scanner.scan(b"g"), (1, None));
     }
 
     #[test]
