@@ -224,7 +224,7 @@ impl<S> ConnState<S> {
 
     /// Breaks the newest link on purpose, if it is live, and sends the actor the command to redial.
     fn break_live(&self, inner: &mut ConnStateInner<S>) {
-        // rule: broken-link-stays-as-it-is
+        // rule: broken-link-is-not-broken-again
         if self.is_live(inner.generation) {
             let fault = self.break_newest(inner, Op::Read, Cause::Requested);
             inner.send(Command::Redial(fault)); // rule: break-link-reaches-the-actor

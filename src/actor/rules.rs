@@ -145,7 +145,7 @@ impl ActorState {
                 Some(count) if outage.generation == 0 && outage.attempt < count => {
                     (Self::Dialing(Outage { attempt: outage.attempt + 1, ..outage }), Action::Dial)
                 }
-                // rule: only-connect-fails-at-once
+                // rule: only-the-first-connect-fails
                 Some(_) if outage.generation == 0 => (Self::Ended, Action::FailConnect),
                 _ => outage.redial(Action::BackOff(Pace::Backoff), limits),
             },

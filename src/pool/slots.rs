@@ -192,7 +192,7 @@ impl<R, E> SlotTable<R, E> {
     /// entry needs a slot now: returns the waiter to wake, or another connection to close for it.
     pub(super) fn finish_eviction(&mut self, id: EntryId) -> (Option<Waker>, Option<Evicted<R>>) {
         self.releasing -= 1;
-        self.leave(id); // rule: evicted-entry-is-left
+        self.leave(id); // rule: evicted-entry-is-passed-on
         if self.slot_waiters.is_empty() {
             (None, None)
         } else if self.free > 0 {
@@ -280,7 +280,7 @@ impl<R, E> SlotTable<R, E> {
     fn fail_waiters(&mut self, error: impl Fn() -> E) -> Vec<Waker> {
         let entries = self.entries.iter().map(|(_, entry)| entry);
         let mut wakers: Vec<_> = entries.flat_map(|entry| entry.lock().fail_waiters(&error)).collect();
-        // rule: close-fails-who-waits-for-a-slot
+        // rule: close-fails-slot-waiters
         for id in std::mem::take(&mut self.slot_waiters).into_values() {
             wakers.extend(self.entries[id].lock().end_slot_wait(Grant::Failed(error())));
             self.leave(id);

@@ -114,7 +114,7 @@ pub const MODELS: &[(&str, &[Mutant])] = &[
             },
             Mutant {
                 name: "an entry that stays acquired when its connection has made room",
-                rule: "evicted-entry-is-left",
+                rule: "evicted-entry-is-passed-on",
                 broken: "",
             },
         ],
@@ -168,7 +168,7 @@ pub const MODELS: &[(&str, &[Mutant])] = &[
             },
             Mutant {
                 name: "a close that forgets those who wait for a slot",
-                rule: "close-fails-who-waits-for-a-slot",
+                rule: "close-fails-slot-waiters",
                 broken: "BTreeMap::<u64, EntryId>::new().into_values()",
             },
             Mutant { name: "a close that wakes nobody", rule: "close-wakes-the-waiters", broken: "drop(waiters);" },

@@ -148,7 +148,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant { name: "a break_link that the actor does not hear of", rule: "break-link-reaches-the-actor", broken: "" },
     Mutant {
         name: "a break_link that breaks a broken link again",
-        rule: "broken-link-stays-as-it-is",
+        rule: "broken-link-is-not-broken-again",
         broken: "inner.generation > 0",
     },
     Mutant {
@@ -222,7 +222,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a connect after which any failed dial is the last",
-        rule: "only-connect-fails-at-once",
+        rule: "only-the-first-connect-fails",
         broken: "true",
     },
     Mutant {
