@@ -118,7 +118,7 @@ impl<D: Dial> Actor<D> {
                 ActorState::Ended => return,
             };
             if matches!(event, ActorEvent::Dialed(_) | ActorEvent::DialFailed { .. }) {
-                next_dial.dial_ended();
+                next_dial.dial_ended(); // rule: dial-now-counts-from-the-last-dial
             }
             let (next, action) = state.step(event.input(), &self.limits);
             let before = std::mem::replace(&mut state, next);
@@ -128,17 +128,18 @@ impl<D: Dial> Actor<D> {
                 Action::Dial => self.report_failure(before, event, Some(Duration::ZERO)),
                 Action::BackOff(pace) | Action::MoveOn(pace) => {
                     socket = None;
+                    // rule: short-link-counts-against-its-address
                     if matches!(action, Action::MoveOn(_)) {
                         self.count_against_address();
                     }
                     let mut delay = self.next_delay(pace);
                     if matches!(event, ActorEvent::DialFailed { is_dial_wanted: true, .. }) {
-                        delay = delay.min(self.backoff.shortest());
+                        delay = delay.min(self.backoff.shortest()); // rule: dial-now-outlives-the-dial
                     }
                     next_dial.delay(delay);
                     self.report_failure(before, event, Some(delay));
                 }
-                Action::ShortenDelay => next_dial.shorten(self.backoff.shortest()),
+                Action::ShortenDelay => next_dial.shorten(self.backoff.shortest()), // rule: dial-now-keeps-the-backoff
                 Action::HandOver { generation } => socket = self.hand_over(before, generation, event),
                 Action::GiveUp => {
                     self.report_failure(before, event, None);
@@ -174,7 +175,7 @@ impl<D: Dial> Actor<D> {
             Ok(stream) => ActorEvent::Dialed(stream),
             Err(error) => {
                 let error = name_address(&self.dialer, error);
-                self.count_against_address();
+                self.count_against_address(); // rule: failed-dial-counts-against-its-address
                 ActorEvent::DialFailed { error: SharedIoError::new(error), is_dial_wanted }
             }
         });

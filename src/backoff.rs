@@ -92,7 +92,7 @@ impl Iterator for Backoff {
             #[cfg(feature = "postgres")]
             (Jitter::Equal, _) => self.upper.saturating_mul(2).saturating_add(self.upper / 2),
         };
-        self.upper = upper.min(self.max);
+        self.upper = upper.min(self.max); // rule: longest-delay
         let lower = match self.jitter {
             Jitter::Full => self.min,
             #[cfg(feature = "postgres")]

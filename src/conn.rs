@@ -381,7 +381,7 @@ impl<S> Conn<S> {
     #[doc(alias("reconnect", "reset", "disconnect", "cancel"))]
     pub fn abandon(&mut self) {
         self.handle.abandon(&mut self.read);
-        self.write.clear_link();
+        self.write.clear_link(); // rule: abandon-ends-the-write
     }
 
     handle_methods!(Direction::Read);

@@ -150,7 +150,7 @@ impl<S> ConnState<S> {
             // `cause` may take the socket's error. Under the lock, no handle can see a socket whose error was taken and
             // no recorded break.
             let fault = self.break_newest(inner, op, cause());
-            inner.send(Command::Redial(Arc::clone(&fault)));
+            inner.send(Command::Redial(Arc::clone(&fault))); // rule: break-reaches-the-actor
             Ok(fault)
         })
     }
@@ -175,6 +175,7 @@ impl<S> ConnState<S> {
     /// Breaks this link on purpose. Does nothing unless it is the live one.
     pub(crate) fn break_link(&self, generation: u64) {
         self.change(|inner| {
+            // rule: break-link-means-one-link
             if generation == inner.generation {
                 self.break_live(inner);
             }
@@ -187,16 +188,18 @@ impl<S> ConnState<S> {
     /// link that the handle has not used stays: nothing was read or written on it.
     pub(crate) fn abandon(&self, used: u64) -> u64 {
         self.change(|inner| {
+            // rule: abandon-breaks-the-link-in-use
             if used == inner.generation {
                 self.break_live(inner);
             }
-            inner.generation - u64::from(self.is_live(inner.generation))
+            inner.generation - u64::from(self.is_live(inner.generation)) // rule: abandon-spares-a-live-link
         })
     }
 
     /// Asks the actor to cut a delay short. Does nothing while a link is up and after the end.
     pub(crate) fn dial_now(&self) {
         self.change(|inner| {
+            // rule: dial-now-without-a-link
             if inner.end.is_none() && !self.is_live(inner.generation) {
                 inner.send(Command::DialNow);
             }
@@ -221,9 +224,10 @@ impl<S> ConnState<S> {
 
     /// Breaks the newest link on purpose, if it is live, and sends the actor the command to redial.
     fn break_live(&self, inner: &mut ConnStateInner<S>) {
+        // rule: broken-link-is-not-broken-again
         if self.is_live(inner.generation) {
             let fault = self.break_newest(inner, Op::Read, Cause::Requested);
-            inner.send(Command::Redial(fault));
+            inner.send(Command::Redial(fault)); // rule: break-link-reaches-the-actor
         }
     }
 
@@ -274,6 +278,7 @@ impl<S> ConnState<S> {
             }
             match inner.take(claimant) {
                 Some(link) => (NextStep::Use(link), None),
+                // rule: wait-for-a-link-stores-its-waker
                 None => (NextStep::Wait, inner.register(claimant.direction, waker)),
             }
         });
@@ -368,7 +373,7 @@ impl<S> ConnState<S> {
             };
             if is_recorded {
                 if end.is_final() {
-                    self.broken.store(u64::MAX, Ordering::Release);
+                    self.broken.store(u64::MAX, Ordering::Release); // rule: end-breaks-every-link
                 }
                 inner.end(end);
             }
@@ -433,6 +438,7 @@ impl<S> ConnState<S> {
         let mut inner = self.lock();
         let result = change(&mut inner);
         let status = inner.status(self.is_live(inner.generation));
+        // rule: status-changes-before-the-wake-up
         let has_changed = std::mem::replace(&mut inner.shown, status) != status;
         if has_changed {
             self.status.set_status(status);

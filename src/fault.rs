@@ -57,7 +57,7 @@ impl Fault {
     /// | any other | any other | recorded | an error says more than the end of the stream that follows it |
     pub(crate) fn seen_as(self: &Arc<Self>, seen: Cause) -> Arc<Self> {
         let is_better = match (&self.cause, &seen) {
-            (Cause::Requested | Cause::IdleTimeout(_), _) => false,
+            (Cause::Requested | Cause::IdleTimeout(_), _) => false, // rule: requested-break-keeps-its-cause
             (Cause::Failed(_), Cause::Failed(seen)) if seen.is_broken_pipe() => false,
             (Cause::Failed(recorded), Cause::Failed(seen)) => recorded.is_from_kernel() || !seen.is_from_kernel(),
             (_, Cause::Failed(_)) => true,
@@ -101,7 +101,7 @@ impl Fault {
     /// With `close_as_error`, that close is an error, too.
     pub(crate) fn read_outcome(&self, address: &str, close_as_error: bool) -> io::Result<()> {
         match self.cause {
-            Cause::PeerClosed if !close_as_error => Ok(()),
+            Cause::PeerClosed if !close_as_error => Ok(()), // rule: close-as-error
             _ => Err(self.error(Op::Read, address).into()),
         }
     }

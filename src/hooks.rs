@@ -54,6 +54,7 @@ impl<E: Logged, V> Hooks<E, V> {
     /// Calls the event hook. Its panic goes to the logger. Without a hook, `event` is not called.
     pub(crate) fn emit<B: Borrow<V>>(&self, event: impl FnOnce() -> B) {
         let Some(hook) = &self.on_event else { return };
+        // rule: panic-of-a-hook-is-caught
         if let Err(message) = catch(|| hook(event().borrow())) {
             self.log(&Arc::new(E::hook_panicked("event", message)));
         }

@@ -40,7 +40,7 @@ impl Waiters {
         let mut wait = Wait { waiters: self, number: None };
         poll_fn(|cx| {
             // The waker first: a change that comes after the look finds it.
-            wait.store(cx.waker());
+            wait.store(cx.waker()); // rule: waker-before-the-check
             check().map_or(Poll::Pending, Poll::Ready)
         })
         .await

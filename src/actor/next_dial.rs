@@ -38,7 +38,7 @@ impl NextDial {
     /// So no number of calls makes the dials follow each other more closely.
     pub(super) fn shorten(&mut self, retry_min: Duration) {
         if let Some(earliest) = self.last_ended.checked_add(retry_min) {
-            self.at = self.at.min(earliest);
+            self.at = self.at.min(earliest); // rule: dial-now-only-shortens
         }
     }
 }

@@ -134,30 +134,36 @@ impl ActorState {
     pub(crate) fn step(self, input: Input, limits: &Limits) -> (Self, Action) {
         match (self, input) {
             (Self::Ended, _) => (Self::Ended, Action::Continue),
-            (_, Input::Close) => (Self::Ended, Action::Stop),
+            (_, Input::Close) => (Self::Ended, Action::Stop), // rule: close-at-any-time
 
             (Self::Dialing(outage), Input::Dialed) => {
                 let generation = outage.generation + 1;
                 (Self::Up { generation, ended: outage }, Action::HandOver { generation })
             }
             (Self::Dialing(outage), Input::DialFailed) => match limits.first_dials {
+                // rule: connect-dials-each-address-once
                 Some(count) if outage.generation == 0 && outage.attempt < count => {
                     (Self::Dialing(Outage { attempt: outage.attempt + 1, ..outage }), Action::Dial)
                 }
+                // rule: only-the-first-connect-fails
                 Some(_) if outage.generation == 0 => (Self::Ended, Action::FailConnect),
                 _ => outage.redial(Action::BackOff(Pace::Backoff), limits),
             },
+            // rule: one-dial-after-each-delay
             (Self::BackingOff(outage), Input::DelayElapsed) => (Self::Dialing(outage), Action::Dial),
+            // rule: dial-now-keeps-the-retries
             (Self::BackingOff(_), Input::DialNow) => (self, Action::ShortenDelay),
 
             (Self::Up { generation, ended }, Input::Broken { generation: broken, lived, is_last })
                 if broken == generation =>
             {
+                let is_stable = lived >= limits.stable_after; // rule: stable-link-resets-the-backoff
                 if is_last {
                     (Self::Ended, Action::Stop)
-                } else if lived >= limits.stable_after {
+                } else if is_stable {
                     Outage::after_stable(generation).redial(Action::BackOff(Pace::Jitter), limits)
                 } else {
+                    // rule: short-link-keeps-the-backoff
                     let pace = if ended.retries == 0 { Pace::Jitter } else { Pace::Backoff };
                     Outage { generation, ..ended }.redial(Action::MoveOn(pace), limits)
                 }
@@ -178,6 +184,7 @@ impl Outage {
 
     /// Spends a retry on the next dial and takes `action` before it, or gives up.
     fn redial(self, action: Action, limits: &Limits) -> (ActorState, Action) {
+        // rule: retry-limit
         if limits.max_retries.is_some_and(|max| self.retries >= max) {
             return (ActorState::Ended, Action::GiveUp);
         }

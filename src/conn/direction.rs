@@ -97,7 +97,7 @@ impl DirectionState {
     #[inline]
     pub(super) fn finish_write(&mut self, generation: u64, has_rest: bool) {
         self.pending_on = 0;
-        self.partial_write_on = if has_rest { generation } else { 0 };
+        self.partial_write_on = if has_rest { generation } else { 0 }; // rule: rest-of-a-write-stays-on-its-link
     }
 
     /// A read has received something.
@@ -117,7 +117,7 @@ impl DirectionState {
 
     /// No operation is under way any more, and none waits for the end of a broken link.
     pub(super) fn clear_link(&mut self) {
-        self.clear();
+        self.clear(); // rule: abandon-forgets-a-partial-write
         self.stream_end_timeout.stop();
     }
 
@@ -136,8 +136,9 @@ impl DirectionState {
     /// link is still live: it may have broken before the waker was stored.
     #[inline]
     pub(super) fn begin_wait<S>(&mut self, generation: u64, conn_state: &ConnState<S>, cx: &Context<'_>) {
-        self.pending_on = generation;
+        self.pending_on = generation; // rule: operation-stays-on-its-link
         self.link_timeout.stop();
+        // rule: newest-task-is-woken
         if self.registered.as_ref().is_none_or(|registered| !registered.has_waker(cx.waker())) {
             conn_state.register(self.direction, cx.waker());
             self.note_registered(cx);

@@ -106,12 +106,12 @@ impl<S> Handle<S> {
 
     /// Counts the breaks of the links up to `generation` as reported, and gives those links up.
     pub(super) fn skip_breaks(&mut self, dir: &mut DirectionState, generation: u64) -> Released<S> {
-        dir.clear_link();
-        self.last_reported = self.last_reported.max(generation);
+        dir.clear_link(); // rule: abandon-ends-the-operation
+        self.last_reported = self.last_reported.max(generation); // rule: abandoned-break-is-not-reported
         if dir.direction == Direction::Read {
-            self.conn_state.skip_breaks(self.last_reported);
+            self.conn_state.skip_breaks(self.last_reported); // rule: abandon-discards-the-leftover
         }
-        if self.used() <= self.last_reported { self.link.take() } else { None }
+        if self.used() <= self.last_reported { self.link.take() } else { None } // rule: abandon-releases-the-stream
     }
 
     /// The first break after `last_reported` that this handle has reported, for another user of the handle.
@@ -131,6 +131,7 @@ impl<S> Handle<S> {
     pub(super) fn read_outcome(&self, fault: &Fault, close_as_error: bool) -> io::Result<()> {
         let is_finished = self.conn_state.ended() == Some(End::Finished);
         let is_end = is_finished && fault.generation == self.conn_state.generation();
+        // rule: close-after-shutdown-is-no-error
         fault.read_outcome(&self.conn_state.address, close_as_error && !is_end)
     }
 

@@ -60,8 +60,9 @@ impl IdleTimer {
         runtime: &runtime::Handle,
     ) -> Poll<()> {
         let begin = |is_extended| Silence { generation, began: now(runtime), is_extended };
-        let mut silence =
-            self.silence.filter(|silence| silence.generation == generation).unwrap_or_else(|| begin(false));
+        // rule: silence-goes-on-within-a-link
+        let current = self.silence.filter(|silence| silence.generation == generation);
+        let mut silence = current.unwrap_or_else(|| begin(false));
         loop {
             self.silence = Some(silence);
             // A deadline beyond the range of the clock never comes.

@@ -57,7 +57,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                 let generation = link.generation;
                 match link.stream.poll_read(cx, buf) {
                     Poll::Ready(Ok(())) if buf.filled().len() > before => {
-                        link.byte_count.add_read(buf.filled().len() - before);
+                        link.byte_count.add_read(buf.filled().len() - before); // rule: reads-are-counted
                         dir.finish_read();
                         return Poll::Ready(Ok(()));
                     }
@@ -102,6 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
         loop {
             if let Some((link, context)) = self.live_with_context(dir) {
                 let generation = link.generation;
+                // rule: no-write-into-a-closed-link
                 if link.stream.check_closed(&mut dir.last_check, |stream| (context.is_closed)(stream)) {
                     ready!(self.poll_peer_close(dir, cx, generation));
                     continue;
@@ -112,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
                         return Poll::Ready(Err(self.break_on_error(dir, generation, Op::Write, error)));
                     }
                     Poll::Ready(Ok(n)) => {
-                        link.byte_count.add_written(n);
+                        link.byte_count.add_written(n); // rule: writes-are-counted
                         dir.finish_write(generation, n < bufs.len());
                         return Poll::Ready(Ok(n));
                     }
@@ -351,7 +352,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     /// The check comes after the waker is stored. So a break that this check misses finds the waker.
     #[inline]
     pub(super) fn begin_wait(&self, dir: &mut DirectionState, generation: u64, cx: &Context<'_>) -> bool {
-        dir.begin_wait(generation, &self.conn_state, cx);
+        dir.begin_wait(generation, &self.conn_state, cx); // rule: waker-before-the-look-at-the-link
         self.conn_state.is_live(generation)
     }
 }

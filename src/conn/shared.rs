@@ -321,7 +321,7 @@ impl<S> SharedConn<S> {
     #[cold]
     fn note_failed(&self, error: &io::Error) {
         if let Some(generation) = Error::of(error).and_then(Error::generation) {
-            self.last_link.note_reported(generation);
+            self.last_link.note_reported(generation); // rule: cut-job-reports-its-link
         }
     }
 
@@ -337,6 +337,7 @@ impl<S> SharedConn<S> {
         let conn_state = &self.inner.conn_state;
         let is_live = |generation| conn_state.is_live(generation);
         let is_short = |generation| conn_state.fault(generation, Op::Write).is_short;
+        // rule: next-job-reports-a-short-link
         let generation = self.last_link.take_short(is_live, is_short).filter(|_| !conn_state.is_closed())?;
         Some(conn_state.fault(generation, Op::Write).error_of_next_job(&conn_state.address).into())
     }

@@ -67,6 +67,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
             NextStep::Report(fault, leftover) => {
                 self.adopt_leftover(leftover);
                 Some(match buf {
+                    // rule: leftover-is-read-before-the-break
                     Some(buf) => ready!(self.poll_read_leftover(dir, cx, &fault, buf)),
                     None => Err(self.report_to_caller(dir, &fault, op)),
                 })
@@ -211,7 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handle<S> {
     ///
     /// From here on the handle may use the next link. In a whole `Conn` this counts for both directions.
     fn note_reported(&mut self, dir: &mut DirectionState, fault: &Fault) {
-        self.last_reported = fault.generation;
+        self.last_reported = fault.generation; // rule: break-is-reported-once
         dir.clear();
         if self.link.get().is_some_and(|link| link.generation <= self.last_reported) {
             self.link.take();

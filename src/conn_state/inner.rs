@@ -202,7 +202,7 @@ impl<S> ConnStateInner<S> {
         if self.reads_later {
             self.discard_leftover();
         }
-        self.wake_handles = true;
+        self.wake_handles = true; // rule: new-link-wakes-the-handles
     }
 
     /// Ends the newest link and remembers the break. If the reader never took the link and it may have unread bytes,
@@ -214,7 +214,7 @@ impl<S> ConnStateInner<S> {
         if !self.is_settling(lived) {
             self.newest_settled = generation;
         }
-        let is_short = lived < self.stable_after && !matches!(cause, Cause::Requested);
+        let is_short = lived < self.stable_after && !matches!(cause, Cause::Requested); // rule: short-link
         if !is_short {
             self.newest_not_short = generation;
         }
@@ -226,7 +226,7 @@ impl<S> ConnStateInner<S> {
             is_short,
             byte_count: Arc::clone(&self.byte_count),
             unacknowledged,
-            is_last: self.is_shutting_down,
+            is_last: self.is_shutting_down, // rule: no-dial-after-a-shutdown
         });
         if self.faults.len() == REMEMBERED_FAULTS {
             self.forgotten = self.faults.pop_front();
@@ -240,7 +240,7 @@ impl<S> ConnStateInner<S> {
         if self.is_shutting_down {
             self.end = Some(End::Finished);
         }
-        self.wake_handles = true;
+        self.wake_handles = true; // rule: break-wakes-the-handles
         fault
     }
 
@@ -306,6 +306,7 @@ impl<S> ConnStateInner<S> {
 
     /// Whether jobs must not use the live link yet, as the link before it was short.
     pub(super) fn has_to_settle(&self, now: Instant) -> bool {
+        // rule: jobs-wait-for-a-settled-link
         self.link.is_some() && self.is_settling(now.saturating_duration_since(self.since))
     }
 
@@ -341,7 +342,7 @@ impl<S> ConnStateInner<S> {
 
     /// The oldest remembered break of a link after `last_reported`.
     pub(super) fn oldest_unreported(&self, last_reported: u64) -> Option<Arc<Fault>> {
-        self.faults.iter().find(|fault| fault.generation > last_reported).cloned()
+        self.faults.iter().find(|fault| fault.generation > last_reported).cloned() // rule: oldest-break-first
     }
 
     /// Drops the broken link up to `last_reported` that the reader never took. The waiting handles look again.
@@ -356,7 +357,7 @@ impl<S> ConnStateInner<S> {
 
     /// Stores a waker. Returns the one that it replaces, which must be dropped without the lock.
     pub(super) fn register(&mut self, direction: Direction, waker: &Waker) -> Option<Waker> {
-        self.wakers[direction as usize].replace(waker.clone())
+        self.wakers[direction as usize].replace(waker.clone()) // rule: one-waker-per-direction
     }
 
     /// Removes a direction whose handle was dropped. Returns its waker, which must be dropped without the lock.
@@ -382,13 +383,14 @@ impl<S> ConnStateInner<S> {
     pub(super) fn next_command(&mut self, waker: &Waker) -> (Option<Command>, Option<Waker>) {
         match self.commands.pop_front() {
             Some(command) => (Some(command), None),
-            None => (None, self.actor.replace(waker.clone())),
+            None => (None, self.actor.replace(waker.clone())), // rule: actor-stores-its-waker
         }
     }
 
     /// The tasks to wake and the links to drop, for the time after the lock.
     pub(super) fn take_deferred(&mut self) -> Deferred<S> {
         Deferred {
+            // rule: wakers-stay-for-the-next-break
             handles: if std::mem::take(&mut self.wake_handles) { self.wakers.clone() } else { [None, None] },
             actor: if self.commands.is_empty() { None } else { self.actor.take() },
             _discarded: std::mem::take(&mut self.discarded),

@@ -118,6 +118,7 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
         let mut new_waker = None;
         loop {
             let mut entry = self.resource.entry.lock();
+            // rule: second-look-before-the-waker
             if let Some(grant) = entry.take_grant(waiter) {
                 return Poll::Ready(grant);
             }
@@ -189,11 +190,11 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
         if let Err(error @ GetError::Dial { .. }) = &dialed {
             // Every caller that waited for this dial would fail the same way, each after a dial of its own.
             let waiters = self.resource.entry.lock().fail_waiters(|| error.clone());
-            wake_all(waiters);
+            wake_all(waiters); // rule: failed-dial-wakes-its-waiters
         }
         // The next caller needs both the entry and the opener, so the opener has to be unlocked before the entry is
         // given back.
-        drop(opener);
+        drop(opener); // rule: opener-is-unlocked-before-the-entry
         dialed.map(|connection| self.lend(connection, false))
     }
 
@@ -225,11 +226,11 @@ impl<T: Send + 'static> Drop for Acquire<'_, T> {
             self.holding = Holding::Nothing;
             if let Waiter::Granted(grant) = self.resource.cancel(waiter) {
                 // What was granted is given back below. A failure concerns nobody any more.
-                let _ = self.accept(grant);
+                let _ = self.accept(grant); // rule: leaving-caller-passes-its-grant-on
             }
         }
         match self.holding {
-            Holding::Connection => self.resource.pass_on(false),
+            Holding::Connection => self.resource.pass_on(false), // rule: leaving-caller-passes-the-connection-on
             Holding::Slot => self.resource.release(false),
             Holding::Queued(_) | Holding::Nothing => {}
         }

@@ -38,7 +38,7 @@ impl CloseSignal {
 
     /// Sends the signal to all listeners. From now on, there are no new ones.
     pub(super) fn send(&self) {
-        let senders = self.0.lock().take();
+        let senders = self.0.lock().take(); // rule: signal-is-final
         for (_, sender) in senders.into_iter().flatten() {
             // This wakes the dial.
             ignore(|| drop(sender));

@@ -40,7 +40,7 @@ pub(super) async fn dial<T: Send + 'static>(
     };
     let opened = match opened {
         // The pool may have been closed after the look at the signal. A dial that ends later than that lends nothing.
-        Some(opened) if !pool.summary.is_closed() => opened,
+        Some(opened) if !pool.summary.is_closed() => opened, // rule: closed-pool-lends-nothing
         unwanted => {
             ignore(|| drop(unwanted));
             attempt.fail(io::Error::new(io::ErrorKind::NotConnected, "the pool was closed"));

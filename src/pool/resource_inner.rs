@@ -187,7 +187,7 @@ impl<T: Send + 'static> ResourceInner<T> {
     /// Gives back the entry and the slot.
     pub(super) fn release(&self, was_releasing: bool) {
         let next = self.pool.lock().slots.release(self.entry_id, was_releasing);
-        wake_all(next);
+        wake_all(next); // rule: free-slot-wakes-its-waiter
     }
 }
 

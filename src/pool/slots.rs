@@ -128,7 +128,7 @@ impl<R, E> SlotTable<R, E> {
             return Admission::Granted(Grant::Slot(self.take_slot()));
         }
         let Some(waker) = waker.take() else { return Admission::Busy };
-        self.summary.set_slot_waiters(self.slot_waiters.len() + 1);
+        self.summary.set_slot_waiters(self.slot_waiters.len() + 1); // rule: wait-is-announced-before-its-number
         let (seq, waiter) = entry.wait_for_slot(&self.summary, waker);
         self.slot_waiters.insert(seq, id);
         Admission::Queued(waiter)
@@ -143,7 +143,7 @@ impl<R, E> SlotTable<R, E> {
         let cancelled = entry.cancel_slot_wait(waiter);
         drop(entry);
         if let Waiter::Waiting { seq, .. } = &cancelled {
-            self.slot_waiters.remove(seq);
+            self.slot_waiters.remove(seq); // rule: leaving-caller-gets-no-slot
             self.leave(id);
         }
         cancelled
@@ -162,6 +162,7 @@ impl<R, E> SlotTable<R, E> {
         let first_slot_waiter = self.slot_waiters.first_key_value().map_or(u64::MAX, |(seq, _)| *seq);
         let mut entry = self.entries[id].lock();
         entry.reused += u64::from(was_reused);
+        // rule: nothing-is-idle-in-a-closed-pool
         let given_back = entry.give_back(self.summary.is_closed(), first_slot_waiter);
         drop(entry);
         match given_back {
@@ -191,7 +192,7 @@ impl<R, E> SlotTable<R, E> {
     /// entry needs a slot now: returns the waiter to wake, or another connection to close for it.
     pub(super) fn finish_eviction(&mut self, id: EntryId) -> (Option<Waker>, Option<Evicted<R>>) {
         self.releasing -= 1;
-        self.leave(id);
+        self.leave(id); // rule: evicted-entry-is-passed-on
         if self.slot_waiters.is_empty() {
             (None, None)
         } else if self.free > 0 {
@@ -208,7 +209,7 @@ impl<R, E> SlotTable<R, E> {
     pub(super) fn schedule_close(&mut self, id: EntryId) -> Option<Evicted<R>> {
         let mut entry = self.entries[id].lock();
         // If the caller has not begun to dial, the flag has no effect: `begin_dial` clears it.
-        entry.close_scheduled = entry.is_acquired;
+        entry.close_scheduled = entry.is_acquired; // rule: scheduled-close-reaches-a-connection-in-use
         drop(entry);
         self.evict(id)
     }
@@ -221,6 +222,7 @@ impl<R, E> SlotTable<R, E> {
         let is_acquired = entry.is_acquired;
         drop(entry);
         let evicted = self.schedule_close(id);
+        // rule: acquired-entry-is-not-removed
         if evicted.is_none() && !is_acquired {
             self.forget(id);
         }
@@ -249,15 +251,9 @@ impl<R, E> SlotTable<R, E> {
 
     /// Closes the table: nothing is granted any more, and all waiters fail. Returns the waiters to wake.
     pub(super) fn close(&mut self, error: impl Fn() -> E) -> Vec<Waker> {
-        // First: a caller that locks an entry after this loop has to see it.
-        self.summary.close();
-        let entries = self.entries.iter().map(|(_, entry)| entry);
-        let mut wakers: Vec<_> = entries.flat_map(|entry| entry.lock().fail_waiters(&error)).collect();
-        for id in std::mem::take(&mut self.slot_waiters).into_values() {
-            wakers.extend(self.entries[id].lock().end_slot_wait(Grant::Failed(error())));
-            self.leave(id);
-        }
-        wakers
+        // First: a caller that locks an entry after its waiters have failed has to see it.
+        self.summary.close(); // rule: closed-before-the-waiters-fail
+        self.fail_waiters(error)
     }
 
     /// Counts slots and waiters. Takes time in proportion to the number of resources.
@@ -280,10 +276,22 @@ impl<R, E> SlotTable<R, E> {
 
     // ===== private: entries =====
 
+    /// Fails all waiters. Returns those to wake.
+    fn fail_waiters(&mut self, error: impl Fn() -> E) -> Vec<Waker> {
+        let entries = self.entries.iter().map(|(_, entry)| entry);
+        let mut wakers: Vec<_> = entries.flat_map(|entry| entry.lock().fail_waiters(&error)).collect();
+        // rule: close-fails-slot-waiters
+        for id in std::mem::take(&mut self.slot_waiters).into_values() {
+            wakers.extend(self.entries[id].lock().end_slot_wait(Grant::Failed(error())));
+            self.leave(id);
+        }
+        wakers
+    }
+
     /// Takes out the connection of an entry, if it is idle. The entry is acquired until the connection is closed.
     fn evict(&mut self, id: EntryId) -> Option<Evicted<R>> {
         let resource = self.idle.remove(id)?;
-        self.entries[id].lock().is_acquired = true;
+        self.entries[id].lock().is_acquired = true; // rule: evicted-entry-is-acquired
         self.releasing += 1;
         Some(Evicted { resource, entry: id })
     }

@@ -82,7 +82,7 @@ impl PoolInner {
 
     /// Closes an idle connection. Its slot becomes free.
     pub(super) fn close_evicted(&self, Evicted { resource, entry }: Evicted, reason: CloseReason) {
-        resource.close_idle(reason);
+        resource.close_idle(reason); // rule: closed-before-its-slot-is-free
         let next = self.lock().slots.release(entry, true);
         wake_all(next);
     }
@@ -120,9 +120,9 @@ impl PoolInner {
     /// Closes the pool: fails the waiters, ends the dials, closes the idle connections.
     pub(super) fn close(&self) {
         let waiters = self.lock().slots.close(|| GetError::Closed);
-        wake_all(waiters);
+        wake_all(waiters); // rule: close-wakes-the-waiters
         self.close_signal.send();
-        self.close_idle(CloseReason::Gone);
+        self.close_idle(CloseReason::Gone); // rule: close-closes-idle-connections
     }
 
     /// The figures at this moment.

@@ -30,6 +30,7 @@ impl LastLink {
     #[cold]
     fn replace(&self, generation: u64, is_short: impl FnOnce(u64) -> bool) {
         let older = self.newest.fetch_max(generation, Ordering::Relaxed).min(generation);
+        // rule: next-link-hides-no-short-link
         if older > 0 && is_short(older) {
             // If one waits already, its error says "the jobs before it may be lost" of both.
             let _ = self.short.compare_exchange(0, older, Ordering::Relaxed, Ordering::Relaxed);
@@ -57,10 +58,12 @@ impl LastLink {
         match self.short.swap(0, Ordering::Relaxed) {
             0 => {
                 let newest = self.newest.load(Ordering::Relaxed);
-                let is_taken = newest > 0
-                    && !is_live(newest)
-                    && self.newest.compare_exchange(newest, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-                (is_taken && is_short(newest)).then_some(newest)
+                if newest == 0 || is_live(newest) {
+                    return None;
+                }
+                // rule: one-job-reports-a-short-link
+                let taken = self.newest.compare_exchange(newest, 0, Ordering::Relaxed, Ordering::Relaxed);
+                (taken.is_ok() && is_short(newest)).then_some(newest)
             }
             older => Some(older),
         }

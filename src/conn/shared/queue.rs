@@ -238,7 +238,7 @@ impl<F> Queue<F> {
         deferred.wakers.extend(job.waker.take());
         if can_cancel {
             self.remove(index, deferred);
-            self.wake_next(deferred);
+            self.wake_next(deferred); // rule: leaving-caller-makes-room
         }
         outcome
     }
@@ -250,7 +250,7 @@ impl<F> Queue<F> {
             let before: usize = before.map(|job| job.length).sum();
             let is_first_cut = self.taken == 0 && self.jobs[0].storage.is_buffer();
             let start = before - if is_first_cut { self.written } else { 0 };
-            self.bytes.drain(start..start + self.jobs[index].length);
+            self.bytes.drain(start..start + self.jobs[index].length); // rule: withdrawn-job-is-not-sent
         }
         self.jobs.remove(index).into_iter().for_each(|job| deferred.add(job));
         self.admitted -= usize::from(index < self.admitted);
@@ -263,7 +263,7 @@ impl<F> Queue<F> {
         debug_assert!(batch.rest().is_empty(), "what was taken must be written first");
         let Some(first) = self.jobs.front().filter(|_| self.admitted > 0) else { return self.shrink(batch) };
         if let Storage::Apart(bytes, start) = &first.storage {
-            batch.large = bytes.slice(self.written - start..);
+            batch.large = bytes.slice(self.written - start..); // rule: large-job-goes-on-after-a-pause
             self.taken = 1;
             return;
         }
@@ -321,7 +321,7 @@ impl<F> Queue<F> {
     pub(super) fn put_back(&mut self, batch: &mut Batch) {
         let rest = batch.small_rest();
         rest.append(&mut self.bytes);
-        std::mem::swap(&mut self.bytes, rest);
+        std::mem::swap(&mut self.bytes, rest); // rule: broken-link-gives-its-jobs-back
         self.taken = 0;
     }
 
@@ -332,7 +332,7 @@ impl<F> Queue<F> {
             let written = self.written.min(job.length);
             // The bytes that were put back begin with the rest of the job that was cut in two.
             if job.storage.is_buffer() {
-                self.bytes.drain(..job.length - written);
+                self.bytes.drain(..job.length - written); // rule: rest-of-a-job-is-not-sent-again
             }
             if job.has_caller {
                 self.failed.insert(job.number, failure());
@@ -383,6 +383,7 @@ impl<F> Queue<F> {
     /// Wakes as many callers as can be admitted now.
     fn wake_next(&mut self, deferred: &mut Deferred) {
         let free = self.capacity.saturating_sub(self.admitted);
+        // rule: free-place-is-offered
         deferred.wakers.extend(self.jobs.iter_mut().skip(self.admitted).take(free).filter_map(|job| job.waker.take()));
     }
 }

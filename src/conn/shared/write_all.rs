@@ -178,7 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteAll<'_, S> {
             self.link_timeout.stop();
             return Poll::Pending;
         }
-        let last_link = context.conn_state.newest_settled();
+        let last_link = context.conn_state.newest_settled(); // rule: wait-counts-settled-links
         ready!(self.link_timeout.poll(cx, last_link, limit, &context.runtime));
         let mut deferred = Deferred::default();
         let mut state = writer.lock();
@@ -257,7 +257,7 @@ impl<S> DirectWrite<'_, S> {
         let mut state = self.writer.lock();
         let result = change(&mut state);
         state.end_direct_write(permit);
-        self.writer.unlock_unchanged_queue(state);
+        self.writer.unlock_unchanged_queue(state); // rule: returned-permit-wakes-the-task
         result
     }
 }

@@ -69,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteTask<S> {
                 }
                 if !state.queue.has_admitted() || state.permit.is_none() {
                     self.has_yielded = false;
-                    let replaced = state.task.replace(cx.waker().clone());
+                    let replaced = state.task.replace(cx.waker().clone()); // rule: task-stores-its-waker-under-the-lock
                     drop(state);
                     drop(replaced);
                     return Poll::Pending;
@@ -105,7 +105,7 @@ impl<S> Drop for WriteTask<S> {
         let mut deferred = Deferred::default();
         let mut state = writer.lock();
         state.is_closing = true;
-        state.queue.close(&mut deferred);
+        state.queue.close(&mut deferred); // rule: end-of-the-task-fails-its-jobs
         let has_no_callers = state.has_no_callers;
         if writer.context.conn_state.ended().is_none() && !has_no_callers {
             // No caller could write any more, so the connection ends too.

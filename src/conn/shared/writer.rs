@@ -121,7 +121,7 @@ impl<S> Writer<S> {
         drop(state);
         task.into_iter().for_each(wake);
         if is_drained {
-            self.drained.notify_waiters();
+            self.drained.notify_waiters(); // rule: last-job-wakes-the-close
         }
     }
 
@@ -131,6 +131,7 @@ impl<S> Writer<S> {
     pub(super) fn has_link(&self) -> bool {
         let (conn_state, settle_time) = (&self.context.conn_state, self.context.settle_time);
         let is_up = conn_state.status().is_connected();
+        // rule: wait-for-a-settled-link
         is_up && (settle_time.is_zero() || !conn_state.has_to_settle(now(&self.context.runtime)))
     }
 
@@ -180,7 +181,7 @@ impl<S> Writer<S> {
                 if self.lock().is_drained() {
                     return;
                 }
-                drained.await;
+                drained.await; // rule: wait-begins-before-the-look
             }
         };
         tokio::select! {
@@ -245,6 +246,7 @@ impl<S> WriterState<S> {
 
     /// The write task's waker, if the task sleeps and there is something for it to do.
     fn take_task(&mut self) -> Option<Waker> {
+        // rule: admitted-job-wakes-the-task
         if self.permit.is_some() && self.queue.has_admitted() { self.task.take() } else { None }
     }
 }

@@ -67,6 +67,7 @@ impl<R, E> Entry<R, E> {
     /// Queues a caller and takes its waker, if another caller has the entry. Without a waker, the answer is
     /// [`Admission::Busy`]. `None`: nobody has the entry, and the table has to be asked.
     pub(in crate::pool) fn enqueue(&mut self, summary: &Summary, waker: &mut Option<Waker>) -> Option<Admission<R, E>> {
+        // rule: free-entry-is-not-waited-for
         if !self.is_acquired {
             return None;
         }
@@ -76,6 +77,7 @@ impl<R, E> Entry<R, E> {
 
     /// Gives a connection that comes back to the first waiter, if the entry can decide that alone. Returns its waker.
     pub(in crate::pool) fn hand_over(&mut self, summary: &Summary, was_reused: bool) -> Option<Waker> {
+        // rule: hand-over-overtakes-no-waiter
         if self.close_scheduled || self.is_removed || !summary.allows_hand_over() {
             return None;
         }
@@ -170,9 +172,11 @@ impl<R, E> Entry<R, E> {
         if mem::take(&mut self.close_scheduled) {
             return GivenBack::Close(CloseReason::Scheduled);
         }
+        // rule: oldest-waiter-first
         if first_slot_waiter < self.queue.first_seq() {
             return GivenBack::Close(CloseReason::Evicted);
         }
+        // rule: first-waiter-gets-the-connection
         match self.queue.pop() {
             Some((_, waiter)) => GivenBack::HandedOver(self.queue.grant(waiter, Grant::Reuse)),
             None => {

@@ -94,7 +94,7 @@ impl<R, E> WaitQueue<R, E> {
     /// Replaces the waker of a waiter. Returns the one to drop.
     pub(super) fn set_waker(&mut self, waiter: WaiterId, waker: Waker) -> Waker {
         match &mut self.waiters[waiter] {
-            Waiter::Waiting { waker: current, .. } => mem::replace(current, waker),
+            Waiter::Waiting { waker: current, .. } => mem::replace(current, waker), // rule: newest-waker-is-woken
             Waiter::Granted(_) => waker,
         }
     }
@@ -104,7 +104,7 @@ impl<R, E> WaitQueue<R, E> {
         let removed = self.waiters.remove(waiter);
         if let Waiter::Waiting { seq, .. } = &removed {
             let index = self.order.binary_search_by_key(seq, |(seq, _)| *seq);
-            index.ok().and_then(|index| self.order.remove(index));
+            index.ok().and_then(|index| self.order.remove(index)); // rule: leaving-caller-leaves-the-queue
         }
         removed
     }

@@ -30,7 +30,7 @@ impl Summary {
     /// Draws the sequence number of a waiter. A caller that draws a higher one sees everything that was written before
     /// this.
     pub(super) fn next_seq(&self) -> u64 {
-        self.next_seq.0.fetch_add(1, Ordering::AcqRel)
+        self.next_seq.0.fetch_add(1, Ordering::AcqRel) // rule: number-shows-what-was-announced
     }
 
     /// Whether an entry may give its connection to its first waiter without asking the table.
