@@ -74,6 +74,7 @@ pub use self::line::LineConn;
 pub use self::listen::Listen;
 pub use self::peer::Peer;
 pub use self::stats::Stats;
+pub use self::stopping::{Busy, Stopping};
 pub use self::stream::Stream;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
@@ -94,11 +95,13 @@ mod line;
 mod listen;
 mod listener;
 mod peer;
+mod quiet_time;
 mod registry;
 mod run_handler;
 mod service;
 mod settings;
 mod stats;
+mod stopping;
 mod stream;
 mod time_budget;
 #[cfg(feature = "tls")]
@@ -186,8 +189,12 @@ impl Acceptor {
     /// after `deadline`.
     ///
     /// A connection ends at its next read that finds nothing under way: the read returns `Ok(0)`, as if the peer had
-    /// closed. [`Stream`] defines what is under way. With a deadline of zero, every connection with something under
-    /// way is cut at once. Clients in the kernel's queue are reset. Clients in a TLS handshake are closed.
+    /// closed. [`Stream`] defines what is under way, and how a handler says so: [`stopping`](Stream::stopping) for a session
+    /// that ends in its own way, [`busy`](Stream::busy) for work that the stream does not show.
+    ///
+    /// Requests that have reached this machine in the first second, or in the first half of the deadline, are still read. So
+    /// a client that asks without a pause is served for a second more. With a deadline of zero, every connection with something
+    /// under way is cut at once. Clients in the kernel's queue are reset. Clients in a TLS handshake are closed.
     ///
     /// It waits until all connections have ended, but at most one second after it has cut them. A second call waits
     /// for the same end, with a deadline of its own, and returns the same figures.
@@ -200,7 +207,7 @@ impl Acceptor {
     /// that.
     pub async fn stop(&self, deadline: Duration) -> Stopped {
         let registry = &self.registry;
-        registry.drain();
+        registry.drain(deadline);
         let mut closed = pin!(registry.closed());
         if timeout(deadline, &mut closed).await.is_err() {
             registry.cut();
@@ -256,7 +263,7 @@ impl Acceptor {
 
 impl Drop for Acceptor {
     fn drop(&mut self) {
-        self.registry.drain();
+        self.registry.drain(Duration::ZERO);
         self.registry.cut();
     }
 }

@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-const EXAMPLES: [&str; 15] = [
+const EXAMPLES: [&str; 16] = [
     "blocking_client",
     "echo_client",
     "echo_server",
@@ -25,6 +25,7 @@ const EXAMPLES: [&str; 15] = [
     "fleet_poller",
     "framed_lines",
     "http_client",
+    "http_server",
     "pg_listen",
     "postgres_client",
     "proxy_client",
@@ -260,6 +261,25 @@ async fn echo_server_answers_the_clients_and_stops_at_ctrl_c() {
     }
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn http_server_answers_what_is_under_way_at_ctrl_c() {
+    let mut server = start("http_server", &["127.0.0.1:0"]);
+    let mut server_output = BufReader::new(server.stdout.take().unwrap());
+    let address = line_with("listening on ", &mut server_output).await;
+    let mut client = TcpStream::connect(&address).await.unwrap();
+    client.write_all(b"GET /slow HTTP/1.1\r\nhost: server\r\n\r\n").await.unwrap();
+    line_with("accepted", &mut server_output).await;
+    // Also if the request is not read yet.
+    let pid = server.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    let mut answer = String::new();
+    timeout(LIMIT, client.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("GET /slow\n"), "{answer}");
+    line_with("cut: 0", &mut server_output).await;
+    assert_eq!(end(server, "http_server").await, (Some(0), String::new(), String::new()));
+}
+
 /// Gives an order to the proxy. Returns the lines of its answer.
 async fn order(order: &str, proxy: &mut Child, output: &mut (impl AsyncBufReadExt + Unpin)) -> Vec<String> {
     proxy.stdin.as_mut().unwrap().write_all(format!("{order}\n").as_bytes()).await.unwrap();
@@ -346,7 +366,8 @@ async fn bad_values_are_named_at_the_start() {
     let (certificate, key) = certificate_and_key("bad");
     let (certificate, key) = (certificate.as_str(), key.as_str());
     let socks = "socks5://127.0.0.1:9";
-    let cases: [(&str, &[&str], &[&str]); 37] = [
+    let cases: [(&str, &[&str], &[&str]); 38] = [
+        ("http_server", &["nohost"], &["\"nohost\"", "host:port"]),
         ("echo_server", &["nohost"], &["\"nohost\"", "host:port"]),
         ("echo_server", &["192.0.2.1:7777"], &["cannot listen on 192.0.2.1:7777: "]),
         ("echo_server", &["--acceptors", "0"], &["0 acceptors: expected at least 1"]),

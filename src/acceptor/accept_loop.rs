@@ -244,7 +244,7 @@ mod tests {
         for panics in [false, true] {
             let reports = Arc::default();
             let (registry, alive) = registry(&reports);
-            registry.drain();
+            registry.drain(Duration::ZERO);
             let accepting = ReportedLoop::new(async { panic!("too late") }, Arc::clone(&registry), alive);
             match panics {
                 true => accepting.await,
@@ -260,7 +260,7 @@ mod tests {
         let reports = Arc::default();
         let (registry, alive) = registry(&reports);
         let peer = Peer::Tcp(([127, 0, 0, 1], 1).into());
-        registry.drain();
+        registry.drain(Duration::ZERO);
         registry.cut();
         // It was accepted while the acceptor was dropped. Nothing else would ever end it.
         assert!(registry.register(peer).unwrap().record.is_over());

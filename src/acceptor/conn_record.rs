@@ -7,18 +7,23 @@
 //! Next: [`state`], the state itself; then [`super::stream`], which changes the record with every operation, and
 //! [`super::registry`], which has all records.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Wake, Waker};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(super) use self::hold::Hold;
 use self::state::RecordState;
 pub(super) use self::state::{Activity, StopState};
 use super::{EndReason, Peer};
 use crate::panics;
 use crate::sync::Mutex;
+use crate::waiters::Waiters;
 
+mod hold;
 mod state;
 
 /// What is known of one connection.
@@ -31,10 +36,40 @@ pub(super) struct ConnRecord {
     pub(super) since: Instant,
     /// A [`RecordState`], packed.
     state: AtomicU8,
+    /// The last call of the stop, once the acceptor stops.
+    last_call: OnceLock<LastCall>,
+    /// How many [`Busy`](super::Busy) marks there are.
+    busy: AtomicUsize,
+    /// How many [`Stopping`](super::Stopping) futures there are.
+    stopping: AtomicUsize,
+    /// The program is done with the connection, and only its close is under way.
+    is_closing: AtomicBool,
     /// One slot for each [`Waiter`].
     wakers: Mutex<[Option<Waker>; 3]>,
+    /// Tasks that wait for the stop, or for the last mark.
+    waiters: Waiters,
     /// Filled in by the handler's task and the stream, and taken by the registry at the end.
     outcome: Mutex<Outcome>,
+}
+
+/// What a stop still accepts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastCall {
+    /// Until then, a connection goes on with what arrives. Later, only with what it has read.
+    pub(super) until: Instant,
+    /// How long a connection that reads while it writes must have been quiet to count as idle.
+    pub(super) quiet: Duration,
+}
+
+impl LastCall {
+    /// The longest. A request that was sent before the stop has arrived by then, and its answer has begun.
+    const LONGEST: Duration = Duration::from_secs(1);
+
+    /// Of a stop that begins now and ends at this deadline: one second, but no more than half of the time.
+    pub(super) fn new(deadline: Duration) -> Self {
+        let quiet = Self::LONGEST.min(deadline / 2);
+        Self { until: Instant::now() + quiet, quiet }
+    }
 }
 
 /// A task that can wait on a record.
@@ -69,8 +104,9 @@ pub(super) struct StreamTotals {
 }
 
 impl ConnRecord {
-    /// The record of a connection that was accepted now. `stop` is not `Open` if the acceptor is stopping already.
-    pub(super) fn new(id: u64, peer: Peer, stop: StopState) -> Self {
+    /// The record of a connection that was accepted now. If the acceptor is stopping already, `stop` is not `Open`, and
+    /// there is a last call.
+    pub(super) fn new(id: u64, peer: Peer, stop: StopState, last_call: Option<LastCall>) -> Self {
         let was_idle = stop != StopState::Open;
         let state = RecordState { stop, activity: Activity::Idle, message_done: false, was_idle };
         Self {
@@ -78,7 +114,12 @@ impl ConnRecord {
             peer,
             since: Instant::now(),
             state: AtomicU8::new(state.pack()),
+            last_call: last_call.map(OnceLock::from).unwrap_or_default(),
+            busy: AtomicUsize::new(0),
+            stopping: AtomicUsize::new(0),
+            is_closing: AtomicBool::new(false),
             wakers: Mutex::default(),
+            waiters: Waiters::new(),
             outcome: Mutex::default(),
         }
     }
@@ -103,17 +144,19 @@ impl ConnRecord {
     /// Moves on to a later stop state and wakes every waiter. An earlier state is ignored.
     fn stop(&self, to: StopState) {
         self.update(|state| {
-            if to == StopState::Draining && state.activity == Activity::Idle {
+            if to == StopState::Draining && state.activity == Activity::Idle && !self.is_busy() {
                 state.was_idle = true;
             }
             state.stop = state.stop.max(to);
         });
         // A waiter that is missed here looks at the state after it has left its waker.
         self.wake_all();
+        self.waiters.wake_all();
     }
 
     /// The acceptor stops: the connection ends when nothing is under way.
-    pub(super) fn drain(&self) {
+    pub(super) fn drain(&self, last_call: LastCall) {
+        self.last_call.get_or_init(|| last_call);
         self.stop(StopState::Draining);
     }
 
@@ -142,6 +185,53 @@ impl ConnRecord {
         self.stop_state() == StopState::Draining
     }
 
+    /// Whether the connection is being stopped in any way.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop_state() != StopState::Open
+    }
+
+    /// Waits until the connection is being stopped.
+    pub(super) async fn stop_begun(&self) {
+        self.waiters.wait_until(|| self.is_stopping().then_some(())).await;
+    }
+
+    /// What the stop still accepts. `None` before it.
+    pub(super) fn last_call(&self) -> Option<&LastCall> {
+        self.last_call.get()
+    }
+
+    /// Whether the connection goes on only with what it has read.
+    pub(super) fn is_last_call_over(&self) -> bool {
+        self.last_call().is_some_and(|last_call| Instant::now() >= last_call.until)
+    }
+
+    /// Whether the program says that work goes on.
+    fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether the program keeps the connection open during the stop, whatever is under way.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_busy() || self.stopping.load(Ordering::SeqCst) > 0
+    }
+
+    /// Waits until the program says no more that work goes on, or the connection is over.
+    pub(super) async fn not_busy(&self) {
+        self.waiters.wait_until(|| (!self.is_busy() || self.is_over()).then_some(())).await;
+    }
+
+    /// The program is done with the connection, and it has ended for this reason. If the rest of its close is cut, that
+    /// changes nothing.
+    pub(super) fn closing(&self, reason: EndReason) {
+        self.handler_ended(reason);
+        self.is_closing.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the program is done with the connection.
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::SeqCst)
+    }
+
     /// What is under way.
     pub(super) fn activity(&self) -> Activity {
         self.state().activity
@@ -159,7 +249,11 @@ impl ConnRecord {
 
     /// Data has arrived. It is under way until it is answered or done.
     pub(super) fn request_received(&self) {
-        self.update(|state| state.activity = Activity::new(true, state.activity.has_write()));
+        self.update(|state| {
+            state.activity = Activity::new(true, state.activity.has_write());
+            // It had arrived before the stop, as far as anybody can tell.
+            state.was_idle = false;
+        });
     }
 
     /// What was received is handled. The stream learns of it by [`take_message_done`](Self::take_message_done).
@@ -224,9 +318,14 @@ impl ConnRecord {
         drop(replaced);
     }
 
-    /// How the handler ended.
+    /// How the handler ended. The first call counts.
     pub(super) fn handler_ended(&self, reason: EndReason) {
-        self.outcome.lock().reason = Some(reason);
+        let surplus = match &mut self.outcome.lock().reason {
+            Some(_) => Some(reason),
+            none => none.replace(reason),
+        };
+        // An error of the program is dropped without the lock.
+        drop(surplus);
     }
 
     /// What the stream has done, at its end.
@@ -237,6 +336,12 @@ impl ConnRecord {
     /// How the connection ended. For use at its end.
     pub(super) fn take_outcome(&self) -> Outcome {
         std::mem::take(&mut *self.outcome.lock())
+    }
+}
+
+impl fmt::Debug for ConnRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnRecord").field("id", &self.id).field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 
@@ -256,12 +361,13 @@ mod tests {
     use super::*;
 
     fn record() -> ConnRecord {
-        ConnRecord::new(1, Peer::Tcp(([127, 0, 0, 1], 1).into()), StopState::Open)
+        ConnRecord::new(1, Peer::Tcp(([127, 0, 0, 1], 1).into()), StopState::Open, None)
     }
 
     #[tokio::test]
     async fn stop_state_only_moves_on() {
-        let steps = [ConnRecord::drain, ConnRecord::end, ConnRecord::cut];
+        let steps =
+            [|record: &ConnRecord| record.drain(LastCall::new(Duration::ZERO)), ConnRecord::end, ConnRecord::cut];
         let states = [StopState::Draining, StopState::Ended, StopState::Cut];
         for first in 0..3 {
             for second in 0..3 {
@@ -276,8 +382,9 @@ mod tests {
     #[tokio::test]
     async fn stop_notes_whether_something_was_under_way() {
         type Act = fn(&ConnRecord);
-        let cases: [(Act, bool); 5] = [
+        let cases: [(Act, bool); 6] = [
             (|_| {}, true),
+            (|record| record.busy.store(1, Ordering::SeqCst), false),
             (ConnRecord::request_received, false),
             (ConnRecord::write_blocked, false),
             (|record| (record.request_received(), record.message_done()).1, true),
@@ -286,10 +393,20 @@ mod tests {
         for (at, (act, was_idle)) in cases.into_iter().enumerate() {
             let record = record();
             act(&record);
-            record.drain();
-            // What happens later does not change it.
-            record.request_received();
+            record.drain(LastCall::new(Duration::ZERO));
             assert_eq!(record.was_idle(), was_idle, "case {at}");
+            // It had arrived, and was not read yet.
+            record.request_received();
+            assert!(!record.was_idle());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn last_call_takes_a_second_or_half_of_the_time() {
+        for (deadline, expected) in [(0, 0), (300, 150), (2_000, 1_000), (u64::MAX, 1_000)] {
+            let last_call = LastCall::new(Duration::from_millis(deadline));
+            assert_eq!(last_call.quiet, Duration::from_millis(expected));
+            assert_eq!(last_call.until, Instant::now() + last_call.quiet);
         }
     }
 
@@ -329,7 +446,7 @@ mod tests {
             record.set_waker(Waiter::Reader, &Context::from_waker(Waker::noop()));
             sender.send(()).unwrap();
         });
-        is_done.recv_timeout(std::time::Duration::from_secs(20)).expect("the drop of a waker hangs");
+        is_done.recv_timeout(Duration::from_secs(20)).expect("the drop of a waker hangs");
     }
 
     #[tokio::test]

@@ -38,8 +38,7 @@ pub(super) async fn run(transport: Transport, registration: Arc<Registration>, s
     let handler = &service.handler;
     let stream = Stream::new(transport, &registration, handler.writes_are_answers);
     let reason = match RunHandler::new(|| (handler.start)(stream, record.peer), record).await {
-        HandlerEnd::Returned(Ok(())) => EndReason::Finished,
-        HandlerEnd::Returned(Err(error)) => EndReason::Failed(Arc::new(error)),
+        HandlerEnd::Returned(outcome) => EndReason::of(outcome),
         HandlerEnd::Panicked(message) => {
             registry.settings.hooks.log(&Arc::new(Error::HandlerPanicked { peer: record.peer, message }));
             EndReason::Panicked

@@ -138,6 +138,13 @@ pub enum EndReason {
     Cut,
 }
 
+impl EndReason {
+    /// Of a handler that has returned this.
+    pub(super) fn of(outcome: io::Result<()>) -> Self {
+        outcome.map_or_else(|error| Self::Failed(Arc::new(error)), |()| Self::Finished)
+    }
+}
+
 impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -4,8 +4,8 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 
 use tokio::sync::{Mutex, MutexGuard, Notify, TryLockError};
 
@@ -13,7 +13,7 @@ use self::reader::LineReader;
 use self::writer::LineWriter;
 use super::conn_record::ConnRecord;
 use super::connection::lingering_close;
-use super::{Peer, Stream};
+use super::{Busy, EndReason, Peer, Stream};
 use crate::io_error::SharedIoError;
 use crate::panics::ignore;
 
@@ -52,10 +52,8 @@ pub struct LineConn {
 /// What all clones of a [`LineConn`] share.
 #[derive(Debug)]
 struct LineConnShared {
-    /// Counted from 1, as in the events.
-    id: u64,
-    /// Kept here, as the stream is gone when the connection has ended and a clone is kept.
-    peer: Peer,
+    /// Kept when the connection has ended and the stream is gone.
+    record: Arc<ConnRecord>,
     /// Held by the task that is sending a line.
     send_lock: Mutex<()>,
     /// Emptied at the end of the connection, which closes the socket under all clones.
@@ -71,12 +69,12 @@ struct LineConnShared {
 impl LineConn {
     /// The number of the connection, from 1, as in the events.
     pub fn id(&self) -> u64 {
-        self.shared.id
+        self.shared.record.id
     }
 
     /// The other end.
     pub fn peer(&self) -> Peer {
-        self.shared.peer
+        self.shared.record.peer
     }
 
     /// Sends a line: these bytes and a line feed.
@@ -122,6 +120,14 @@ impl LineConn {
         self.shared.close_requested.notify_one();
     }
 
+    /// Marks the connection as busy for as long as you keep the mark: a stop of the acceptor waits for it, until its
+    /// deadline.
+    ///
+    /// For answers that another task sends after the handler has returned. When the connection has ended, it marks nothing.
+    pub fn busy(&self) -> Busy {
+        Busy::new(&self.shared.record)
+    }
+
     /// Whether [`close`](Self::close) was called, or the connection has ended.
     pub fn is_closed(&self) -> bool {
         self.shared.is_closed.load(Ordering::SeqCst)
@@ -159,12 +165,11 @@ where
     F: Fn(Vec<u8>, LineConn) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
 {
-    let (id, peer, record) = (stream.id(), stream.peer(), Arc::clone(stream.record()));
+    let record = Arc::clone(stream.record());
     let (read_half, write_half) = tokio::io::split(stream);
     let conn = LineConn {
         shared: Arc::new(LineConnShared {
-            id,
-            peer,
+            record: Arc::clone(&record),
             send_lock: Mutex::new(()),
             writer: LineWriter::new(write_half),
             is_closed: AtomicBool::new(false),
@@ -172,17 +177,20 @@ where
             send_error: crate::sync::Mutex::new(None),
         }),
     };
-    let _end = EndOnDrop { conn: conn.clone(), record: Arc::downgrade(&record) };
+    let _end = EndOnDrop(conn.clone());
     let mut reader = LineReader::new(read_half, max);
     let outcome = handle_lines(&mut reader, &conn, &record, &*handler).await;
     conn.shared.is_closed.store(true, Ordering::SeqCst);
-    // `None` if a send has failed.
-    if let Some((write_half, unsent)) = conn.shared.writer.take() {
-        let mut stream = reader.into_inner().unsplit(write_half);
-        lingering_close(stream.transport(), &unsent).await;
-    }
+    let unsent = conn.shared.writer.take();
     let send_error = conn.shared.send_error.lock().take();
-    outcome.and_then(|()| send_error.map_or(Ok(()), |error| Err(error.to_io())))
+    let outcome = outcome.and_then(|()| send_error.map_or(Ok(()), |error| Err(error.to_io())));
+    // `None` if a send has failed.
+    let Some((write_half, unsent)) = unsent else { return outcome };
+    // If a stop cuts what follows, it has ended like this all the same.
+    record.closing(EndReason::of(outcome));
+    let mut stream = reader.into_inner().unsplit(write_half);
+    lingering_close(stream.transport(), &unsent).await;
+    Ok(())
 }
 
 /// Reads and handles lines until the connection is to end: at the end of the stream, after `close`, or at a stop.
@@ -196,12 +204,13 @@ where
     F: Fn(Vec<u8>, LineConn) -> Fut,
     Fut: Future<Output = io::Result<()>>,
 {
-    // Once the acceptor stops: how many more lines to handle.
+    // Once the last call of the stop is over: how many more lines to handle.
     let mut left = None;
     while !conn.is_closed() {
-        if record.is_draining() {
+        if record.is_draining() && record.is_last_call_over() {
             let left = left.get_or_insert_with(|| reader.count());
             if *left == 0 {
+                record.not_busy().await;
                 break;
             }
             *left -= 1;
@@ -231,21 +240,15 @@ where
 struct LineTooLong(usize);
 
 /// Ends a connection for all of its clones, however [`serve`] ends: by a return, a panic, or a drop of its future.
-struct EndOnDrop {
-    /// Closed first, so that `send` fails for every clone.
-    conn: LineConn,
-    /// Weak, so that a future that is never dropped does not keep the record.
-    record: Weak<ConnRecord>,
-}
+struct EndOnDrop(LineConn);
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
-        self.conn.close();
+        // First, so that `send` fails for every clone.
+        self.0.close();
         // Closes the socket, no matter how many clones are kept.
-        drop(self.conn.shared.writer.take());
+        drop(self.0.shared.writer.take());
         // Ends a `send` of another task that waits.
-        if let Some(record) = self.record.upgrade() {
-            record.end();
-        }
+        self.0.shared.record.end();
     }
 }

@@ -7,12 +7,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
 use super::alive::{Alive, Ended};
 use super::capacity::{Capacity, Full};
-use super::conn_record::{ConnRecord, Outcome, StopState};
+use super::conn_record::{ConnRecord, LastCall, Outcome, StopState};
 use super::settings::Settings;
 use super::stats::{Counters, Stats, count};
 use super::{EndReason, Error, Event, Peer, Stopped};
@@ -85,6 +86,8 @@ struct RegistryState {
     last_id: u64,
     /// How connections are being stopped; a new one starts in this state.
     stop: StopState,
+    /// What a stop still accepts. `None` before it.
+    last_call: Option<LastCall>,
     /// How connections have ended since the stop.
     stopped: Stopped,
     /// The accept loop has ended. A TLS handshake that ends at the same moment is too late.
@@ -109,6 +112,7 @@ impl Registry {
             records: HashMap::new(),
             last_id: 0,
             stop: StopState::Open,
+            last_call: None,
             stopped: Stopped::default(),
             is_closed: false,
         };
@@ -133,7 +137,7 @@ impl Registry {
         }
         let grown = state.capacity.acquire().map_err(|Full| Rejected::Full)?;
         state.last_id += 1;
-        let record = Arc::new(ConnRecord::new(state.last_id, peer, state.stop));
+        let record = Arc::new(ConnRecord::new(state.last_id, peer, state.stop, state.last_call));
         state.records.insert(record.id, Arc::downgrade(&record));
         drop(state);
         count(&self.counters.accepted);
@@ -172,7 +176,11 @@ impl Registry {
         // Without a reason, the runtime has dropped the handler's task.
         let outcome = reason.unwrap_or(EndReason::Cut);
         let reason = match &outcome {
-            EndReason::Finished | EndReason::Failed(_) if record.stop_state() == StopState::Cut => EndReason::Cut,
+            EndReason::Finished | EndReason::Failed(_)
+                if record.stop_state() == StopState::Cut && !record.is_closing() =>
+            {
+                EndReason::Cut
+            }
             EndReason::Failed(_) if totals.timed_out => EndReason::TimedOut,
             other => other.clone(),
         };
@@ -231,13 +239,15 @@ impl Registry {
         self.counters.snapshot(state.capacity.total(), state.capacity.busy())
     }
 
-    /// Ends the accept loop, and every connection as soon as nothing is under way on it.
-    pub(super) fn drain(&self) {
+    /// Ends the accept loop, and every connection as soon as nothing is under way on it. `deadline` says how long that may
+    /// take; it only sets the last call.
+    pub(super) fn drain(&self, deadline: Duration) {
         let mut state = self.state.lock();
         if state.stop != StopState::Open {
             return;
         }
-        state.stop = StopState::Draining;
+        let last_call = LastCall::new(deadline);
+        (state.stop, state.last_call) = (StopState::Draining, Some(last_call));
         drop(state);
         self.settings.hooks.emit(|| Event::Stopping);
         self.phase.send_if_modified(|phase| {
@@ -247,7 +257,7 @@ impl Registry {
             }
             is_accepting
         });
-        self.records().iter().for_each(|record| record.drain());
+        self.records().iter().for_each(|record| record.drain(last_call));
     }
 
     /// Ends every connection by force, also one that is being accepted at this moment.

@@ -16,8 +16,10 @@ use tokio::task::coop;
 
 use super::Peer;
 use super::abandoned_write::AbandonedProbe;
-use super::conn_record::{ConnRecord, StopState, StreamTotals, Waiter};
+use super::conn_record::{ConnRecord, StreamTotals, Waiter};
+use super::quiet_time::QuietTime;
 use super::registry::Registration;
+use super::stopping::{Busy, Stopping};
 use super::transport::{Socket, Transport};
 use super::wait_clock::WaitClock;
 
@@ -34,10 +36,20 @@ use super::wait_clock::WaitClock;
 /// send a final message.
 ///
 /// While the acceptor [stops](super::Acceptor::stop), a read returns `Ok(0)` as soon as nothing is under way, as if
-/// the peer had closed. Nothing is under way if both are true:
+/// the peer had closed. Nothing is under way if all of this is true:
 ///
 /// - no data has arrived since the last write or [`message_done`](Self::message_done);
-/// - no write waits for the peer.
+/// - no write waits for the peer;
+/// - there is no [`busy`](Self::busy) mark, and no [`stopping`](Self::stopping) future;
+/// - nothing has passed for a second, if your handler reads while it writes, as for several requests at once (HTTP/2,
+///   pipelining), or in a proxy: then a write does not show which requests are answered. (For half of the stop's deadline,
+///   if that is shorter.)
+///
+/// A request that has reached this machine within the first second of the stop, or the first half of its deadline, is
+/// handed to your handler before.
+///
+/// If nothing passes for longer than a second while your handler works, or if you have a way of your own to end a session
+/// (hyper's `graceful_shutdown`, a goodbye of the protocol), say so by `busy` or `stopping`.
 ///
 /// When the deadline is over, the connection is cut: every operation fails with
 /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and the handler is dropped.
@@ -78,6 +90,8 @@ pub struct Stream {
     write_clock: WaitClock,
     /// Used by reads, while the acceptor stops.
     abandoned: AbandonedProbe,
+    /// Used by reads, while the acceptor stops.
+    quiet: QuietTime,
     /// Whether a write means that everything received so far is handled. Lines say so by `message_done` only.
     writes_are_answers: bool,
     /// What the handler has read.
@@ -103,6 +117,7 @@ impl Stream {
             read_clock: WaitClock::new(reads),
             write_clock: WaitClock::new(writes),
             abandoned: AbandonedProbe::default(),
+            quiet: QuietTime::default(),
             writes_are_answers,
             bytes_read: 0,
             bytes_written: 0,
@@ -133,7 +148,72 @@ impl Stream {
 
     /// Whether the acceptor is stopping, so that the connection should end.
     pub fn is_stopping(&self) -> bool {
-        self.record.stop_state() != StopState::Open
+        self.record.is_stopping()
+    }
+
+    /// Ready when the acceptor stops. While you keep it, you end the connection: reads go on as usual until the deadline.
+    ///
+    /// For a session that ends in its own way: a goodbye of the protocol, or `graceful_shutdown` of a hyper connection
+    /// (`interop/examples/http_server.rs` is a complete server).
+    ///
+    /// Poll `&mut stopping` in a `select!`, so that it stays yours after it is ready. Or drop it when the acceptor may end the
+    /// connection again, as here between two requests:
+    ///
+    /// ```
+    /// use perconn::acceptor::{Acceptor, Peer, Stream};
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// async fn serve(mut stream: Stream, _: Peer) -> std::io::Result<()> {
+    ///     let mut request = [0; 16];
+    ///     loop {
+    ///         let stopping = stream.stopping();
+    ///         tokio::select! {
+    ///             outcome = stream.read_exact(&mut request) => outcome?,
+    ///             () = stopping => return stream.write_all(b"the server stops\n").await,
+    ///         };
+    ///         stream.write_all(&request).await?;
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), perconn::acceptor::Error> {
+    /// # drop(Acceptor::builder("127.0.0.1:0").handler(serve).build()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub fn stopping(&self) -> Stopping {
+        Stopping::new(&self.record)
+    }
+
+    /// Marks the connection as busy for as long as you keep the mark: a stop waits for it, until its deadline.
+    ///
+    /// For work that the stream does not show: several requests at once, or an answer that another task sends later.
+    ///
+    /// ```
+    /// use perconn::acceptor::{Acceptor, Peer, Stream};
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// async fn serve(mut stream: Stream, _: Peer) -> std::io::Result<()> {
+    ///     let mut order = [0; 16];
+    ///     while stream.read_exact(&mut order).await.is_ok() {
+    ///         stream.write_all(b"accepted\n").await?;
+    ///         let _busy = stream.busy();
+    ///         // What takes time, and has no answer.
+    ///         tokio::task::yield_now().await;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), perconn::acceptor::Error> {
+    /// # drop(Acceptor::builder("127.0.0.1:0").handler(serve).build()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn busy(&self) -> Busy {
+        Busy::new(&self.record)
     }
 
     /// The socket, for its options; also the socket under TLS. `None` if it is a Unix socket.
@@ -187,8 +267,11 @@ impl Stream {
             return Poll::Pending;
         }
         let activity = self.record.activity();
-        if activity.has_request() {
+        if activity.has_request() || self.record.is_held() {
             return Poll::Pending;
+        }
+        if let Some(last_call) = self.record.last_call() {
+            ready!(self.quiet.poll_over(cx, last_call.quiet));
         }
         if activity.has_write() || self.abandoned.is_running() {
             ready!(self.abandoned.poll_abandoned(&self.record, cx));
@@ -218,6 +301,7 @@ impl Stream {
             return;
         }
         self.bytes_read += bytes as u64;
+        self.quiet.note_read();
         self.read_timed_out = false;
         self.record.request_received();
         self.read_clock.earn(bytes);
@@ -230,6 +314,7 @@ impl Stream {
     fn note_written(&mut self, bytes: usize, has_waited: bool) {
         self.bytes_written += bytes as u64;
         if bytes > 0 {
+            self.quiet.note_written();
             self.write_timed_out = false;
         }
         match has_waited {
@@ -293,7 +378,7 @@ impl AsyncRead for Stream {
             me.read_clock.refill();
         }
         let all_is_sent = me.poll_send_pending(cx).is_ready();
-        if all_is_sent && me.poll_drained(cx).is_ready() {
+        if all_is_sent && me.record.is_last_call_over() && me.poll_drained(cx).is_ready() {
             return poll_without_io(cx, || Ok(()));
         }
         let before = buf.filled().len();
@@ -306,12 +391,14 @@ impl AsyncRead for Stream {
                 outcome => Poll::Ready(outcome),
             };
         }
+        me.quiet.note_read_waits();
         me.record.set_waker(Waiter::Reader, cx);
         // The state may have changed before the waker was there.
         if let Some(over) = me.poll_over(cx) {
             return over;
         }
-        if all_is_sent && me.poll_drained(cx).is_ready() {
+        // What has arrived may be unknown to the runtime. Then the task is woken when it is known.
+        if all_is_sent && me.poll_drained(cx).is_ready() && !me.transport.has_arrived() {
             return poll_without_io(cx, || Ok(()));
         }
         ready!(me.read_clock.poll_expired(cx));

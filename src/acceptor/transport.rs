@@ -5,9 +5,11 @@
 //! Next: [`super::stream`], which adds time limits and the stop.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
@@ -77,6 +79,18 @@ impl Transport {
             #[cfg(feature = "tls")]
             Self::Tls(stream) => stream.get_ref().1.wants_write(),
         }
+    }
+
+    /// Whether the kernel has bytes of the peer that were not read yet.
+    pub(super) fn has_arrived(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match self.socket() {
+            Socket::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            #[cfg(unix)]
+            Socket::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+        };
+        // An error, or 0 at the end of the stream: a read will say so.
+        matches!(peeked, Ok(1..))
     }
 
     /// The socket, also under TLS.

@@ -10,6 +10,7 @@ mod common;
 mod cut;
 #[cfg(target_os = "linux")]
 mod exhaustion;
+mod last_call;
 mod limits;
 mod line_conns;
 mod lines;
