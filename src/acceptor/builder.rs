@@ -8,10 +8,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::Filter;
 use super::hooks::Hooks;
 use super::service::{HandlerFuture, StartHandler};
 use super::{Error, Event, LineConn, Listen, Overflow, Peer, Stream, line};
 
+mod admission;
 mod start;
 #[cfg(feature = "tls")]
 mod tls;
@@ -52,6 +54,12 @@ pub struct AcceptorBuilder {
     backlog: u32,
     /// `TCP_NODELAY` of each accepted socket. `None` keeps the system's default.
     nodelay: Option<bool>,
+    /// Which peers are let in. Defaults to `None`: all.
+    filter: Option<Filter>,
+    /// How many connections an address may have. Defaults to `None`: no limit; at least 1.
+    max_per_peer: Option<usize>,
+    /// How many connections are accepted in a second. Defaults to `None`: no limit; at least 1.
+    accept_rate: Option<u32>,
     /// How long a read may wait for a client's first byte, or first line. Defaults to `None`: no limit.
     first_byte_timeout: Option<Duration>,
     /// How long a read or a write may wait for a client. Defaults to `None`: no limit.
@@ -93,6 +101,9 @@ impl AcceptorBuilder {
             refusal: Vec::new(),
             backlog: 1024,
             nodelay: None,
+            filter: None,
+            max_per_peer: None,
+            accept_rate: None,
             first_byte_timeout: None,
             idle_timeout: None,
             min_rate: Some(10),

@@ -73,11 +73,11 @@ pub enum Error {
         source: std::sync::Arc<Self>,
     },
 
-    /// The program's own logger or event hook panicked. The acceptor goes on.
+    /// The program's own logger, event hook or filter panicked. The acceptor goes on.
     #[error("the {hook} hook panicked: {message}")]
     #[non_exhaustive]
     HookPanicked {
-        /// `"logger"` or `"event"`.
+        /// `"logger"`, `"event"` or `"accept_if"`.
         hook: &'static str,
         /// The panic's message, if it was text.
         message: String,

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
 mod abandoned;
+mod admission;
 mod bad_input;
 mod chaos;
 mod closed;
