@@ -21,9 +21,9 @@ pub struct LinkRecord {
     pub accepted_at: Duration,
     /// When it ended, since the start of the proxy; `None` while it goes on.
     pub ended_at: Option<Duration>,
-    /// How many bytes of the client the proxy has sent to the server.
+    /// How many bytes of the client the proxy has sent to the server. Its program need not have read them.
     pub to_server: u64,
-    /// How many bytes of the server the proxy has sent to the client.
+    /// How many bytes of the server the proxy has sent to the client. Its program need not have read them.
     pub to_client: u64,
     /// How it ended; `None` while it goes on. A link that was stalled goes on.
     pub end: Option<LinkEnd>,
@@ -61,7 +61,8 @@ impl fmt::Display for LinkRecord {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum LinkEnd {
-    /// The proxy cut it.
+    /// The proxy cut it: by the script, which includes [`accept_and_close`](super::Link::accept_and_close) and
+    /// [`accept_and_reset`](super::Link::accept_and_reset), or by [`cut`](super::FaultProxy::cut).
     Cut(Cut),
     /// Both peers had closed their sides; this one began.
     ClosedBy(Peer),

@@ -30,15 +30,16 @@ impl fmt::Display for Direction {
 #[non_exhaustive]
 pub enum Cut {
     /// It closes both sides cleanly, as a server that is stopped: both peers read the end of the stream. What they write
-    /// afterwards is answered with a reset.
+    /// afterwards is answered with a reset, and that can overtake bytes that a slow reader has not read yet.
     Close,
     /// It resets both sides, as a server that crashes with unread bytes or a firewall that rejects. As on any network, the
     /// reset can overtake the last bytes before it: the peer may read the error before them. On a Unix socket,
     /// which knows no reset, this is a close; on Linux, a peer whose bytes were not read yet gets a
     /// [`ConnectionReset`](std::io::ErrorKind::ConnectionReset) all the same.
     Reset,
-    /// It ends the direction to the client: the client reads the end of the stream. What the client writes still passes,
-    /// up to the next cut, if there is one. The link ends when the client ends it.
+    /// It ends the direction to the client: the client reads the end of the stream, and what the server sends is thrown away.
+    /// What the client writes still passes, up to the next cut, if there is one. The link ends when both peers have closed, or
+    /// one has failed; the ledger then says that it was cut.
     HalfClose,
     /// Nothing passes any more in either direction, and both sockets stay open: a hung server, or a peer that has
     /// vanished. A later [`FaultProxy::cut`](super::FaultProxy::cut) ends the link.
@@ -145,8 +146,9 @@ impl Link {
 
     /// Cuts the link when this many bytes of the client have been sent to the server.
     ///
-    /// With 0, before the first byte. If a link has several cuts, the first that is reached counts, and after a
-    /// [half-close](Cut::HalfClose) the next one in this direction.
+    /// With 0, before the first byte. If a link has several cuts, the first that is reached counts. Behind a
+    /// [half-close](Cut::HalfClose), the cuts of the client's bytes still count:
+    /// `cut_after(10, Cut::HalfClose).cut_after(20, Cut::Reset)` does both.
     pub fn cut_after(self, bytes: u64, cut: Cut) -> Self {
         self.with(Direction::ToServer, Place::After(bytes), cut)
     }
