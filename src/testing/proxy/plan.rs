@@ -235,6 +235,12 @@ mod tests {
     }
 
     #[test]
+    fn direction_is_named_by_where_it_leads() {
+        let names = [Direction::ToServer, Direction::ToClient].map(|direction| direction.to_string());
+        assert_eq!(names, ["to the server", "to the client"]);
+    }
+
+    #[test]
     fn refusal_lasts_200_ms_unless_it_says_otherwise() {
         let time = Duration::from_secs(3);
         assert_eq!(Link::refuse().refusal(), Some(Duration::from_millis(200)));
