@@ -208,6 +208,7 @@ mod tests {
                         assert!(min <= delay && delay <= max, "{delay:?} for {min:?}..={max:?}");
                     }
                     assert!(delays.first_delay() <= min);
+                    assert_eq!(delays.shortest(), min);
                 }
             }
         }

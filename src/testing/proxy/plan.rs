@@ -57,8 +57,8 @@ impl fmt::Display for Cut {
     }
 }
 
-/// A longer time counts as this one, which every clock can add.
-pub(super) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// A day. A longer time counts as this one, which every clock can add.
+pub(super) const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// How long the port is closed for a [`Link::refuse`], unless it says otherwise.
 pub(super) const REFUSAL: Duration = Duration::from_millis(200);
@@ -211,4 +211,52 @@ impl Link {
 pub(super) fn checked_bandwidth(bytes_per_second: u64) -> u64 {
     assert!(bytes_per_second > 0, "bandwidth(0): expected at least 1 byte a second; with `stall`, nothing passes");
     bytes_per_second
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cut_is_in_its_direction_and_in_the_order_of_the_script() {
+        let link = Link::pass()
+            .cut_after(4, Cut::Reset)
+            .cut_at_from_server(b"OK", Cut::HalfClose)
+            .cut_after_from_server(9, Cut::Stall)
+            .cut_at(b"END", Cut::Close);
+        let triggers = |direction| format!("{:?}", link.triggers(direction));
+        assert_eq!(
+            triggers(Direction::ToServer),
+            format!("[Trigger {{ place: After(4), cut: Reset }}, Trigger {{ place: At({:?}), cut: Close }}]", b"END")
+        );
+        assert_eq!(
+            triggers(Direction::ToClient),
+            format!(
+                "[Trigger {{ place: At({:?}), cut: HalfClose }}, Trigger {{ place: After(9), cut: Stall }}]",
+                b"OK"
+            )
+        );
+    }
+
+    #[test]
+    fn direction_is_named_by_where_it_leads() {
+        let names = [Direction::ToServer, Direction::ToClient].map(|direction| direction.to_string());
+        assert_eq!(names, ["to the server", "to the client"]);
+    }
+
+    #[test]
+    fn refusal_lasts_200_ms_unless_it_says_otherwise() {
+        let time = Duration::from_secs(3);
+        assert_eq!(Link::refuse().refusal(), Some(Duration::from_millis(200)));
+        assert_eq!(Link::refuse().lasting(time).refusal(), Some(time));
+        for link in [Link::pass(), Link::accept_and_close(), Link::accept_and_reset(), Link::accept_and_stall()] {
+            assert_eq!(link.lasting(time).refusal(), None);
+        }
+    }
+
+    #[test]
+    fn slowest_bandwidth_is_one_byte_a_second() {
+        assert_eq!(Link::pass().bandwidth(1).bandwidth, Some(1));
+        assert!(std::panic::catch_unwind(|| Link::pass().bandwidth(0)).is_err());
+    }
 }
