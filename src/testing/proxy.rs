@@ -61,7 +61,7 @@ mod weather;
 ///   [`script`](Self::script), with [`Link`]s of your choice or [random ones](Link::random_weather).
 /// - **The conditions** hold for all links, from the call on: [`latency`](Self::latency), [`bandwidth`](Self::bandwidth),
 ///   [`stall`](Self::stall), [`black_hole`](Self::black_hole), [`refuse`](Self::refuse), until [`heal`](Self::heal).
-/// - **At once**: [`cut`](Self::cut).
+/// - **At once**: [`cut`](Self::cut), [`cut_link`](Self::cut_link).
 /// - **What has happened**: [`ledger`](Self::ledger), and the waits for it.
 ///
 /// Each of these calls returns when it has taken effect. That takes well under a millisecond; an async test may make
@@ -224,9 +224,14 @@ impl<A> FaultProxy<A> {
         self.command(Command::Script(Script::new(entries.into_iter())));
     }
 
-    /// Cuts all live links, and those that were stalled.
+    /// Cuts all live links, and those that were stalled. [`cut_link`](Self::cut_link) cuts one.
     pub fn cut(&self, cut: Cut) {
-        self.command(Command::Cut(cut));
+        self.command(Command::Cut(None, cut));
+    }
+
+    /// Cuts the link of this [number](LinkRecord::number). Does nothing if it has ended, or there is none.
+    pub fn cut_link(&self, number: usize, cut: Cut) {
+        self.command(Command::Cut(Some(number), cut));
     }
 
     /// Delays every byte by `delay`, and by up to `jitter` more. The order of the bytes stays. Zero and zero: no delay.

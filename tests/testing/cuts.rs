@@ -196,6 +196,30 @@ async fn half_closed_link_can_be_cut_again() {
 }
 
 #[tokio::test]
+async fn one_link_is_cut_by_its_number_and_known_by_its_client() {
+    let (proxy, listener) = proxy_and_listener().await;
+    let mut links = Vec::new();
+    for _ in 0..3 {
+        links.push(link(&proxy, &listener).await);
+    }
+    let wanted = Some(links[1].0.local_addr().unwrap());
+    let number = proxy.ledger().iter().find(|record| record.client == wanted).unwrap().number;
+    assert_eq!(number, 2);
+    for none in [0, 4, usize::MAX] {
+        proxy.cut_link(none, Cut::Reset);
+    }
+    proxy.cut_link(number, Cut::Reset);
+    proxy.cut_link(number, Cut::Close);
+    for (index, (client, server)) in links.iter_mut().enumerate() {
+        match index {
+            1 => assert_end(client, b"", Cut::Reset).await,
+            _ => exchange(client, server).await,
+        }
+    }
+    assert_eq!(proxy.ledger().iter().filter(|record| record.end.is_some()).count(), 1);
+}
+
+#[tokio::test]
 async fn stalled_link_stays_open_until_it_is_cut() {
     let (proxy, listener) = proxy_and_listener().await;
     proxy.script([Link::pass().cut_after(2, Cut::Stall)]);

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ use super::plan::{Cut, Direction};
 pub struct LinkRecord {
     /// Its number, from 1, in the order in which the links were accepted.
     pub number: usize,
+    /// The client's end: the `local_addr` of its socket. `None` on a Unix socket.
+    pub client: Option<SocketAddr>,
     /// When it was accepted, since the start of the proxy.
     pub accepted_at: Duration,
     /// When it ended, since the start of the proxy; `None` while it goes on.
@@ -132,11 +135,20 @@ impl Ledger {
     }
 
     /// A link was accepted.
-    pub(super) fn add(&self) {
+    pub(super) fn add(&self, client: Option<SocketAddr>) {
         let (number, accepted_at) = (self.next_number(), self.began.elapsed());
         self.records.send_modify(|records| {
             let (ended_at, end, is_stalled) = (None, None, false);
-            records.push(LinkRecord { number, accepted_at, ended_at, to_server: 0, to_client: 0, end, is_stalled });
+            records.push(LinkRecord {
+                number,
+                client,
+                accepted_at,
+                ended_at,
+                to_server: 0,
+                to_client: 0,
+                end,
+                is_stalled,
+            });
         });
     }
 
@@ -175,7 +187,7 @@ mod tests {
         let ledger = Ledger::new();
         for number in 1..=3 {
             assert_eq!(ledger.next_number(), number);
-            ledger.add();
+            ledger.add(None);
         }
         for (direction, bytes) in [(Direction::ToServer, 5), (Direction::ToClient, 7), (Direction::ToServer, 6)] {
             ledger.passed(2, direction, bytes);
@@ -209,8 +221,16 @@ mod tests {
             let (number, accepted_at, ended_at) = (4, Duration::from_millis(20), Duration::from_secs(1));
             let ended_at = Some(ended_at);
             let end = Some(end);
-            let record =
-                LinkRecord { number, accepted_at, ended_at, to_server: 5, to_client: 0, end, is_stalled: true };
+            let record = LinkRecord {
+                number,
+                client: None,
+                accepted_at,
+                ended_at,
+                to_server: 5,
+                to_client: 0,
+                end,
+                is_stalled: true,
+            };
             let line = format!("link 4: accepted at 20.000ms, 5 bytes to the server, 0 bytes back, {text} at 1.000s");
             assert_eq!(record.to_string(), line);
             let open = LinkRecord { end: None, ended_at: None, ..record };
@@ -225,7 +245,7 @@ mod tests {
         let ledger = Ledger::new();
         let mut waiter = ledger.subscribe();
         for change in [
-            &(|| ledger.add()) as &dyn Fn(),
+            &(|| ledger.add(None)) as &dyn Fn(),
             &|| ledger.passed(1, Direction::ToClient, 1),
             &|| ledger.stalled(1),
             &|| ledger.ended(1, LinkEnd::Cut(Cut::Reset)),
