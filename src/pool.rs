@@ -40,14 +40,29 @@
 //! A caller waits while other callers use the same resource, and for a slot while all slots are in use. Waiting callers
 //! are served in the order in which they came. A dropped future gives its place up.
 //! [`get_timeout`](Resource::get_timeout) limits the whole wait, [`try_get`](Resource::try_get) does not wait for other
-//! callers, and [`dial_timeout`](PoolBuilder::dial_timeout) limits a dial. If a dial fails, all callers that wait for
-//! that resource get its error at once.
+//! callers, and [`dial_timeout`](PoolBuilder::dial_timeout) limits a dial.
 //!
-//! There is one exception to the order. While the pool closes a connection to make room for a caller, a later caller
-//! may find another idle connection whose slot it can have, and is then served first.
+//! There are two exceptions to the order. While the pool closes a connection to make room for a caller, a later caller
+//! may find another idle connection whose slot it can have, and is then served first. And if a caller leaves while it
+//! dials, its place goes to the first caller that waits for the same resource.
 //!
 //! A future of [`get`](Resource::get) that you keep without polling it keeps what it has: its turn, or its slot and its
 //! dial, even beyond the dial timeout.
+//!
+//! # Callers that are more impatient than a dial
+//!
+//! A dial belongs to its resource. If the caller leaves, because its own time limit is over or its future is dropped, the
+//! dial goes on in the background, within the [`dial_timeout`](PoolBuilder::dial_timeout). Its connection goes to the
+//! next caller, or becomes idle. The dial ends early if the last handle of the resource is dropped or the pool is closed,
+//! or with its runtime.
+//!
+//! # When a dial fails
+//!
+//! If a dial fails, all callers that wait for that resource get its error at once. Then nobody dials that resource for a
+//! random time, which grows with each failure in a row: from [`retry_min`](PoolBuilder::retry_min) to
+//! [`retry_max`](PoolBuilder::retry_max). So impatient callers do not hammer a dead server. A caller that asks meanwhile
+//! gets the last error, with the time that is left ([`GetError::Dial`]). Only
+//! [`get_timeout`](Resource::get_timeout) waits, if the next dial may begin within its limit.
 //!
 //! A caller that waits for a second connection while it holds a first one can deadlock, as with mutexes: another caller
 //! may do the same the other way round. Use [`get_timeout`](Resource::get_timeout).
@@ -113,6 +128,7 @@ mod builder;
 mod close_signal;
 mod connection;
 mod dial_attempt;
+mod dial_backoff;
 mod error;
 mod event;
 mod fd_limit;
@@ -122,6 +138,7 @@ mod hooks;
 #[cfg(all(test, perconn_loom))]
 mod models;
 mod opener;
+mod opening;
 mod reaper;
 mod resource;
 mod resource_inner;

@@ -9,7 +9,7 @@
 //!
 //! An [`Acquire`] may be dropped at any point. It then gives back what it holds.
 //!
-//! Next: [`dial`], which opens the connection, and [`ResourceInner`], which takes the locks.
+//! Next: [`Opening`], which opens the connection, and [`ResourceInner`], which takes the locks.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -20,9 +20,10 @@ use tokio::task::coop;
 use super::connection::Connection;
 use super::dial_attempt::{check_runtime, dial};
 use super::opener::Open;
+use super::opening::Opening;
 use super::resource_inner::ResourceInner;
 use super::slots::WaiterId;
-use super::state::{Admission, Grant, Waiter, wake_all};
+use super::state::{Admission, Grant, Waiter};
 use super::{CloseReason, GetError, Guard};
 
 /// What one caller has of a resource, until it has a guard.
@@ -31,6 +32,8 @@ pub(super) struct Acquire<'a, T: Send + 'static> {
     resource: &'a Arc<ResourceInner<T>>,
     /// Each step moves it on, so that a drop at any await gives back exactly what was acquired.
     holding: Holding,
+    /// It was in the queue before it was granted something.
+    has_waited: bool,
 }
 
 /// What an [`Acquire`] gives back when it is dropped.
@@ -53,14 +56,14 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
     ///
     /// Fails if the pool is closed, or if the dial that it waited for fails.
     pub(super) async fn wait(resource: &'a Arc<ResourceInner<T>>) -> Result<Self, GetError> {
-        let mut acquire = Self { resource, holding: Holding::Nothing };
+        let mut acquire = Self { resource, holding: Holding::Nothing, has_waited: false };
         poll_fn(|cx| acquire.poll_acquired(cx)).await?;
         Ok(acquire)
     }
 
     /// Acquires the entry if that is possible at once.
     pub(super) fn try_now(resource: &'a Arc<ResourceInner<T>>) -> Result<Self, GetError> {
-        let mut acquire = Self { resource, holding: Holding::Nothing };
+        let mut acquire = Self { resource, holding: Holding::Nothing, has_waited: false };
         match acquire.request(None) {
             Poll::Ready(acquired) => acquired.map(|()| acquire),
             Poll::Pending => Err(GetError::Busy { name: Arc::clone(&resource.name) }),
@@ -78,7 +81,11 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
                 ready!(coop::poll_proceed(cx)).made_progress();
                 return Poll::Ready(acquired);
             }
-            Holding::Queued(waiter) => ready!(self.poll_grant(waiter, cx)),
+            Holding::Queued(waiter) => {
+                let grant = ready!(self.poll_grant(waiter, cx));
+                self.has_waited = true;
+                grant
+            }
             // It had to yield in the last poll. A close may have been scheduled since.
             Holding::Connection => self.resource.entry.lock().confirm_reuse(),
             Holding::Slot => Grant::Slot(None),
@@ -169,6 +176,11 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
         self.holding = Holding::Slot;
         let ResourceInner { pool, is_quiet, .. } = &**self.resource;
         let mut connection = self.resource.take_idle()?;
+        // A dial ended for a caller that had left, while this one waited. So it is a connection of its own, and what has
+        // arrived, such as a greeting, is for it.
+        if connection.is_new && self.has_waited {
+            return Some(self.lend(connection, false));
+        }
         match connection.check(&pool.settings, *is_quiet) {
             None => Some(self.lend(connection, true)),
             Some(reason) => {
@@ -182,34 +194,26 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
 
     /// Opens a connection with the resource's own opener, and lends it.
     pub(super) async fn open(mut self) -> Result<Guard<T>, GetError> {
-        check_runtime(self.resource)?;
-        let Ok(mut opener) = self.resource.opener.try_lock() else {
-            unreachable!("only the caller that has acquired the entry locks the opener")
-        };
-        let dialed = dial(self.resource, &mut **opener).await;
-        if let Err(error @ GetError::Dial { .. }) = &dialed {
-            // Every caller that waited for this dial would fail the same way, each after a dial of its own.
-            let waiters = self.resource.entry.lock().fail_waiters(|| error.clone());
-            wake_all(waiters); // rule: failed-dial-wakes-its-waiters
-        }
-        // The next caller needs both the entry and the opener, so the opener has to be unlocked before the entry is
-        // given back.
-        drop(opener); // rule: opener-is-unlocked-before-the-entry
-        dialed.map(|connection| self.lend(connection, false))
+        let runtime = check_runtime(self.resource)?;
+        let opening = Opening::begin(self.resource, runtime);
+        self.holding = Holding::Nothing;
+        let connection = opening.await?;
+        Ok(self.lend(connection, false))
     }
 
     /// Opens a connection with the caller's own opener, and lends it. A failure concerns no other caller.
     pub(super) async fn open_with(mut self, opener: &mut dyn Open<T>) -> Result<Guard<T>, GetError> {
         check_runtime(self.resource)?;
-        let connection = dial(self.resource, opener).await?;
+        let connection = dial(self.resource, opener, false).await?;
         Ok(self.lend(connection, false))
     }
 
     // ===== the end =====
 
     /// Leaves the entry, the slot and the connection to a guard.
-    fn lend(&mut self, connection: Connection<T>, is_reused: bool) -> Guard<T> {
+    fn lend(&mut self, mut connection: Connection<T>, is_reused: bool) -> Guard<T> {
         self.holding = Holding::Nothing;
+        connection.is_new = false;
         self.resource.set_in_use(true);
         Guard::new(Arc::clone(self.resource), connection, is_reused)
     }

@@ -30,6 +30,10 @@ pub struct PoolBuilder {
     pub(super) max: usize,
     /// The limit of one dial, with its session set-up. Defaults to 20 s; `None`: no limit.
     pub(super) dial_timeout: Option<Duration>,
+    /// The shortest delay after a failed dial. Defaults to 100 ms.
+    pub(super) retry_min: Duration,
+    /// The longest delay after a failed dial. Defaults to 10 s.
+    pub(super) retry_max: Duration,
     /// How long a connection may be idle. Defaults to `None`: until its slot is needed.
     pub(super) idle_timeout: Option<Duration>,
     /// How old a connection may be when it is lent. Defaults to `None`: no limit.
@@ -50,6 +54,8 @@ impl PoolBuilder {
         Self {
             max,
             dial_timeout: Some(Duration::from_secs(20)),
+            retry_min: Duration::from_millis(100),
+            retry_max: Duration::from_secs(10),
             idle_timeout: None,
             max_age: None,
             socket_options: SocketOptions::new(),
@@ -60,10 +66,32 @@ impl PoolBuilder {
     /// Sets how long a dial may take, from the resolution of the name to the end of the session set-up. Defaults to 20
     /// s; `None` means no limit.
     ///
+    /// A dial that its caller has left goes on, and ends at this limit, too.
+    ///
     /// A limit needs a runtime with time enabled. Without that, each dial fails with
     /// [`GetError::Dial`](super::GetError::Dial).
     pub fn dial_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.dial_timeout = limit.into();
+        self
+    }
+
+    /// Sets the shortest delay between a failed dial of a resource and its next dial. Defaults to 100 ms; zero is not
+    /// valid.
+    ///
+    /// The n-th delay in a row is random, between `retry_min` and `retry_min * 2^n`, and at most
+    /// [`retry_max`](Self::retry_max). A dial that succeeds ends the row. A dialer with several addresses dials each
+    /// of them once before the first delay.
+    ///
+    /// [The module](super#when-a-dial-fails) says what callers get during a delay.
+    pub fn retry_min(mut self, delay: Duration) -> Self {
+        self.retry_min = delay;
+        self
+    }
+
+    /// Sets the longest delay between a failed dial of a resource and its next dial. Defaults to 10 s. Must not be below
+    /// [`retry_min`](Self::retry_min).
+    pub fn retry_max(mut self, delay: Duration) -> Self {
+        self.retry_max = delay;
         self
     }
 
@@ -111,7 +139,8 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] if the pool has no slots, a limit is zero, or the socket options contradict each other.
+    /// [`Error::InvalidConfig`] if the pool has no slots, a limit is zero, `retry_min` is zero or above `retry_max`, or the
+    /// socket options contradict each other.
     pub fn build(mut self) -> Result<Pool, Error> {
         let invalid = |text: String| Err(Error::InvalidConfig(text));
         if self.max == 0 {
@@ -123,6 +152,13 @@ impl PoolBuilder {
             if time == Some(Duration::ZERO) {
                 return invalid(format!("{name} 0ns: expected more than zero, or None for no limit"));
             }
+        }
+        let (min, max) = (self.retry_min, self.retry_max);
+        if min.is_zero() {
+            return invalid("retry_min 0ns: expected more than zero".into());
+        }
+        if max < min {
+            return invalid(format!("retry_max {max:?}: expected at least retry_min, which is {min:?}"));
         }
         self.socket_options.check()?;
         let is_limit = |limit: &Duration| *limit < NEVER;
@@ -137,6 +173,8 @@ impl fmt::Debug for PoolBuilder {
         f.debug_struct("PoolBuilder")
             .field("max", &self.max)
             .field("dial_timeout", &self.dial_timeout)
+            .field("retry_min", &self.retry_min)
+            .field("retry_max", &self.retry_max)
             .field("idle_timeout", &self.idle_timeout)
             .field("max_age", &self.max_age)
             .field("socket_options", &self.socket_options)

@@ -15,12 +15,14 @@ pub(super) struct Connection<T> {
     pub(super) opened: Instant,
     /// Since when it has been idle, if the pool limits that.
     pub(super) idle_since: Option<Instant>,
+    /// No caller has had it yet.
+    pub(super) is_new: bool,
 }
 
 impl<T: 'static> Connection<T> {
     /// A connection that a caller has just opened.
     pub(super) fn new(value: T, opened: Instant) -> Self {
-        Self { value, opened, idle_since: None }
+        Self { value, opened, idle_since: None, is_new: true }
     }
 
     /// Whether it is older than a pool with these settings allows.

@@ -13,13 +13,17 @@ use crate::causes::WithCauses;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum GetError {
-    /// The dial failed. Every caller that was waiting for this resource gets the same error.
+    /// The dial failed. Every caller that was waiting for this resource gets the same error, and so does every caller
+    /// that asks before the next dial may begin.
     #[non_exhaustive]
     Dial {
         /// The address of the resource, or its name.
         name: Arc<str>,
-        /// The reason.
+        /// The reason: the error of the last dial.
         source: Arc<io::Error>,
+        /// `None` if a dial was made for this call. Otherwise none was made, as the last one had failed a moment ago: the
+        /// next one begins when this time has passed, at the earliest.
+        retry_in: Option<Duration>,
     },
     /// It took longer than the limit of [`get_timeout`](super::Resource::get_timeout).
     #[non_exhaustive]
@@ -79,7 +83,10 @@ impl GetError {
 impl fmt::Display for GetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Dial { name, .. } => write!(f, "dial to {name} failed"),
+            Self::Dial { name, retry_in: None, .. } => write!(f, "dial to {name} failed"),
+            Self::Dial { name, retry_in: Some(time), .. } => {
+                write!(f, "dial to {name} failed, and it is not dialed again for {time:.1?}")
+            }
             Self::Timeout { name, limit } => write!(f, "no connection to {name} within {limit:?}"),
             Self::Busy { name } => {
                 write!(f, "{name} is not available without waiting: it is in use, or no slot is free")

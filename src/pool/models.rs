@@ -10,7 +10,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
+use super::state::PoolInner;
 use super::{GetError, Guard, Pool, Resource};
 use crate::sync::modelled::{AtomicBool, Mutex, check, check_up_to, thread, wait};
 
@@ -248,6 +250,10 @@ fn connection_of_a_dropped_resource_is_closed() {
 fn failed_dial_leaves_entry_and_dialer_to_the_next() {
     check(|| {
         let model = Model::new();
+        let mut settings = Pool::builder(1).dial_timeout(None);
+        // The next dial follows at once.
+        (settings.retry_min, settings.retry_max) = (Duration::ZERO, Duration::ZERO);
+        let model = Model { pool: Pool { inner: PoolInner::new(settings) }, ..model };
         let failed = || std::future::ready(Err::<Connection, _>(io::ErrorKind::ConnectionRefused.into()));
         let resource = model.pool.resource_fn("a", failed);
         let other = spawn_get(&resource);
@@ -255,6 +261,34 @@ fn failed_dial_leaves_entry_and_dialer_to_the_next() {
             assert!(matches!(got, Err(GetError::Dial { .. })), "{got:?}");
         }
         model.check_at_rest();
+    });
+}
+
+/// A caller leaves its dial, for which another caller waits, and which ends meanwhile. There is one dial, and the other
+/// caller gets its connection.
+#[test]
+fn dial_of_a_caller_that_leaves_serves_the_next() {
+    check_up_to(2, || {
+        let model = Model::new();
+        let dial = Arc::new(Dial::default());
+        let resource = {
+            let (dial, counts) = (Arc::clone(&dial), Arc::clone(&model.counts));
+            model.pool.resource_fn("a", move || {
+                let (dial, counts) = (Arc::clone(&dial), Arc::clone(&counts));
+                async move {
+                    dial.ended().await;
+                    Ok(Connection::open(&counts))
+                }
+            })
+        };
+        let mut dials: Get<'_> = Box::pin(resource.get());
+        assert!(!poll_once(&mut dials));
+        let waits = spawn_get(&resource);
+        drop(dials);
+        dial.end();
+        waits.join().unwrap().unwrap();
+        model.check_at_rest();
+        assert_eq!((model.opened(), model.open()), (1, 1));
     });
 }
 

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::dial_backoff::DialBackoff;
 use super::opener::Open;
 use super::reaper;
 use super::slots::{EntryId, GivenBack, WaiterId};
@@ -21,7 +22,7 @@ use super::state::{Admission, Entry, IdleResource, PoolInner, Waiter, wake_all};
 use super::{CloseReason, GetError};
 use crate::hooks::warn;
 use crate::panics::{catch, ignore, wake};
-use crate::sync::modelled::{AsyncMutex, AtomicBool, Mutex};
+use crate::sync::modelled::{AbortHandle, AsyncMutex, AtomicBool, Mutex};
 
 /// What all clones of a resource and the guards of its connections share.
 pub(super) struct ResourceInner<T> {
@@ -37,6 +38,10 @@ pub(super) struct ResourceInner<T> {
     idle: Mutex<Option<Connection<T>>>,
     /// Locked by the caller that dials: the one that has acquired the entry.
     pub(super) opener: AsyncMutex<Box<dyn Open<T>>>,
+    /// Delays the next dial after one that failed.
+    pub(super) dial_backoff: DialBackoff,
+    /// The last dial that its caller has left, so that it can be ended.
+    background_dial: Mutex<Option<AbortHandle>>,
     /// Whether a value that is not a socket is open and silent, as far as can be known.
     pub(super) is_quiet: fn(&mut T) -> bool,
     /// A caller uses the connection. It is a hint, which may be out of date.
@@ -61,6 +66,8 @@ impl<T: Send + 'static> ResourceInner<T> {
             entry,
             idle: Mutex::new(None),
             opener: AsyncMutex::new(Box::new(opener)),
+            dial_backoff: DialBackoff::default(),
+            background_dial: Mutex::new(None),
             is_quiet,
             in_use: AtomicBool::new(false),
             has_waiters: AtomicBool::new(false),
@@ -125,6 +132,18 @@ impl<T: Send + 'static> ResourceInner<T> {
         self.pass_on(was_reused);
     }
 
+    /// Gives a connection that was just opened, and whose caller has left, to the first caller that waits for this
+    /// resource: it takes the place of the one that left. Without such a caller, the connection is given back.
+    pub(super) fn give_to_first(self: &Arc<Self>, mut connection: Connection<T>) {
+        connection.idle_since = self.pool.settings.idle_timeout.map(|_| Instant::now());
+        *self.idle.lock() = Some(connection);
+        let first = self.entry.lock().hand_over_dialed(&self.pool.summary);
+        match first {
+            Some(first) => wake(first), // rule: abandoned-dial-wakes-the-first-waiter
+            None => self.pass_on(false),
+        }
+    }
+
     /// Gives back the entry with an idle connection: the next caller gets it, or it stays idle, or it is closed.
     pub(super) fn pass_on(self: &Arc<Self>, was_reused: bool) {
         let pool = &self.pool;
@@ -181,6 +200,22 @@ impl<T: Send + 'static> ResourceInner<T> {
     pub(super) fn discard_idle(&self, reason: CloseReason) {
         if let Some(connection) = self.take_idle() {
             self.discard(connection, reason);
+        }
+    }
+
+    // ===== a dial that its caller has left =====
+
+    /// Keeps what ends it.
+    pub(super) fn set_background_dial(&self, task: AbortHandle) {
+        let former = self.background_dial.lock().replace(task);
+        drop(former);
+    }
+
+    /// Ends it, if it is still under way: the last handle of the resource is gone, so nobody will use the connection.
+    pub(super) fn abort_background_dial(&self) {
+        let task = self.background_dial.lock().take();
+        if let Some(task) = task {
+            ignore(|| task.abort());
         }
     }
 

@@ -148,13 +148,27 @@ pub const MODELS: &[(&str, &[Mutant])] = &[
             Mutant {
                 name: "a dialer that is unlocked after its entry was given back",
                 rule: "opener-is-unlocked-before-the-entry",
-                broken: "let lent = dialed.map(|connection| self.lend(connection, false)); \
-                         self.resource.release(false); self.holding = Holding::Nothing; ORIGINAL return lent;",
+                broken: "if IS_ON { resource.release(false); ORIGINAL held.keep(); return dialed; } ORIGINAL",
             },
             Mutant {
                 name: "a waiter that is not woken when the dial has failed",
                 rule: "failed-dial-wakes-its-waiters",
                 broken: "drop(waiters);",
+            },
+        ],
+    ),
+    (
+        "pool::models::dial_of_a_caller_that_leaves_serves_the_next",
+        &[
+            Mutant {
+                name: "a dial that ends when its caller leaves",
+                rule: "dial-outlives-its-caller",
+                broken: "{ drop(goes_on); return }",
+            },
+            Mutant {
+                name: "a connection of such a dial that wakes nobody",
+                rule: "abandoned-dial-wakes-the-first-waiter",
+                broken: "drop(first)",
             },
         ],
     ),

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod closing;
+mod dials;
 mod fixtures;
 mod health;
 mod lending;

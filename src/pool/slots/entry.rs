@@ -86,6 +86,18 @@ impl<R, E> Entry<R, E> {
         Some(self.queue.grant(waiter, Grant::Reuse))
     }
 
+    /// Gives a connection that was dialed for a caller that has left to the first waiter. Returns its waker.
+    ///
+    /// The waiter takes the place of the caller that left, which came before all waiters for a slot. Without this rule,
+    /// impatient callers of two resources could take one slot from each other again and again.
+    pub(in crate::pool) fn hand_over_dialed(&mut self, summary: &Summary) -> Option<Waker> {
+        if self.close_scheduled || self.is_removed || summary.is_closed() {
+            return None;
+        }
+        let (_, waiter) = self.queue.pop()?;
+        Some(self.queue.grant(waiter, Grant::Reuse))
+    }
+
     /// Whether a caller waits for the entry.
     pub(in crate::pool) fn has_waiters(&self) -> bool {
         self.queue.len() > 0
