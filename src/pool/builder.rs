@@ -38,6 +38,8 @@ pub struct PoolBuilder {
     pub(super) idle_timeout: Option<Duration>,
     /// How old a connection may be when it is lent. Defaults to `None`: no limit.
     pub(super) max_age: Option<Duration>,
+    /// The time between two checks of the idle connections. Defaults to 30 s; `None`: they are checked when lent.
+    pub(super) check_idle_every: Option<Duration>,
     /// For the sockets of `Pool::resource` only.
     pub(super) socket_options: SocketOptions,
     /// The event hook. It is called without a lock, so it may use the pool.
@@ -58,6 +60,7 @@ impl PoolBuilder {
             retry_max: Duration::from_secs(10),
             idle_timeout: None,
             max_age: None,
+            check_idle_every: Some(Duration::from_secs(30)),
             socket_options: SocketOptions::new(),
             hooks: Hooks::default(),
         }
@@ -98,7 +101,7 @@ impl PoolBuilder {
     /// Sets how long a connection may be idle before it is closed. Defaults to `None`: it stays open until its slot is
     /// needed.
     ///
-    /// A background task closes such connections, one on each runtime in which connections are given back. The runtime
+    /// A background task closes such connections, one on each runtime in which connections are opened or given back. It
     /// needs time enabled. A connection that is given back outside of a runtime stays open until one of these tasks
     /// finds it. In any case, a connection that was idle for longer than this is not lent again.
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
@@ -108,9 +111,27 @@ impl PoolBuilder {
 
     /// Sets how old a connection may become. Defaults to `None`, no limit.
     ///
-    /// A connection that is older is not lent again: it is closed when it is given back, or when a caller asks for it.
+    /// Each connection has a limit of its own, which is up to a tenth lower and drawn at random when it is opened. So
+    /// connections that were opened together do not all expire together.
+    ///
+    /// A connection that is older is not lent again. In use, it is closed when it is given back; idle, it is closed by a
+    /// background task, half a percent of `max_age` later at most, or when a caller asks for it before.
     pub fn max_age(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.max_age = limit.into();
+        self
+    }
+
+    /// Sets how often a background task checks the idle connections. Defaults to 30 s; `None` means that they are checked
+    /// only before they are lent again.
+    ///
+    /// The task closes those that [would not be lent](super#what-is-never-lent), so that a socket whose peer has closed it
+    /// does not stay open until its resource is asked for. A check takes a system call for a socket, and no wait. While
+    /// a connection is checked, a caller of its resource waits for that moment, or gets [`GetError::Busy`](super::GetError).
+    ///
+    /// Each runtime in which connections are opened has one such task. The runtime needs time enabled; otherwise nothing
+    /// is closed in the background.
+    pub fn check_idle_every(mut self, period: impl Into<Option<Duration>>) -> Self {
+        self.check_idle_every = period.into();
         self
     }
 
@@ -146,8 +167,12 @@ impl PoolBuilder {
         if self.max == 0 {
             return invalid("a pool of 0 slots: expected at least 1".into());
         }
-        let times =
-            [("dial_timeout", self.dial_timeout), ("idle_timeout", self.idle_timeout), ("max_age", self.max_age)];
+        let times = [
+            ("dial_timeout", self.dial_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("max_age", self.max_age),
+            ("check_idle_every", self.check_idle_every),
+        ];
         for (name, time) in times {
             if time == Some(Duration::ZERO) {
                 return invalid(format!("{name} 0ns: expected more than zero, or None for no limit"));
@@ -164,6 +189,8 @@ impl PoolBuilder {
         let is_limit = |limit: &Duration| *limit < NEVER;
         self.dial_timeout = self.dial_timeout.filter(is_limit);
         self.idle_timeout = self.idle_timeout.filter(is_limit);
+        self.max_age = self.max_age.filter(is_limit);
+        self.check_idle_every = self.check_idle_every.filter(is_limit);
         Ok(Pool { inner: PoolInner::new(self) })
     }
 }
@@ -177,6 +204,7 @@ impl fmt::Debug for PoolBuilder {
             .field("retry_max", &self.retry_max)
             .field("idle_timeout", &self.idle_timeout)
             .field("max_age", &self.max_age)
+            .field("check_idle_every", &self.check_idle_every)
             .field("socket_options", &self.socket_options)
             .finish_non_exhaustive()
     }

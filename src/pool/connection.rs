@@ -2,10 +2,17 @@
 //!
 //! Next: [`health`], the part of the check that asks the kernel.
 
+use std::time::Duration;
+
+use rand::RngExt;
 use tokio::time::Instant;
 
 use super::{CloseReason, PoolBuilder, health};
+use crate::backoff::seeded_by_system;
 use crate::panics::catch;
+
+/// How much lower than `max_age` the age limit of one connection may be, in percent.
+const AGE_JITTER: u32 = 10;
 
 /// An open connection, in the hands of one caller or idle.
 pub(super) struct Connection<T> {
@@ -13,6 +20,8 @@ pub(super) struct Connection<T> {
     pub(super) value: T,
     /// The end of its dial, from which its age counts.
     pub(super) opened: Instant,
+    /// When it is too old to be lent. `None`: never.
+    expires: Option<Instant>,
     /// Since when it has been idle, if the pool limits that.
     pub(super) idle_since: Option<Instant>,
     /// No caller has had it yet.
@@ -20,14 +29,21 @@ pub(super) struct Connection<T> {
 }
 
 impl<T: 'static> Connection<T> {
-    /// A connection that a caller has just opened.
-    pub(super) fn new(value: T, opened: Instant) -> Self {
-        Self { value, opened, idle_since: None, is_new: true }
+    /// A connection that was just opened, for a pool with this limit of the age.
+    pub(super) fn new(value: T, opened: Instant, max_age: Option<Duration>) -> Self {
+        let expires = max_age.and_then(|max| opened.checked_add(draw_age_limit(max)));
+        Self { value, opened, expires, idle_since: None, is_new: true }
     }
 
-    /// Whether it is older than a pool with these settings allows.
-    pub(super) fn is_aged(&self, settings: &PoolBuilder) -> bool {
-        settings.max_age.is_some_and(|limit| self.opened.elapsed() > limit)
+    /// Whether it is too old to be lent again.
+    pub(super) fn is_aged(&self) -> bool {
+        self.expires.is_some_and(|end| Instant::now() > end)
+    }
+
+    /// Whether it has been idle for longer than the pool allows.
+    fn is_idle_for_too_long(&self, settings: &PoolBuilder) -> bool {
+        let (Some(limit), Some(since)) = (settings.idle_timeout, self.idle_since) else { return false };
+        since.elapsed() > limit
     }
 
     /// Checks an idle connection before it is lent. Returns why it has to be closed instead.
@@ -35,17 +51,21 @@ impl<T: 'static> Connection<T> {
     /// `is_quiet` is asked if the connection is not a socket.
     #[inline]
     pub(super) fn check(&mut self, settings: &PoolBuilder, is_quiet: fn(&mut T) -> bool) -> Option<CloseReason> {
-        if self.is_aged(settings) {
+        if self.is_aged() {
             return Some(CloseReason::Aged);
         }
-        if let (Some(limit), Some(since)) = (settings.idle_timeout, self.idle_since) {
-            if since.elapsed() > limit {
-                return Some(CloseReason::Idle);
-            }
+        if self.is_idle_for_too_long(settings) {
+            return Some(CloseReason::Idle);
         }
         // The function of a dialer is the program's own code: if it panics, the connection is of no use.
         let is_quiet =
             health::is_quiet(&self.value).unwrap_or_else(|| catch(|| is_quiet(&mut self.value)).unwrap_or(false));
         if is_quiet { None } else { Some(CloseReason::Dead) }
     }
+}
+
+/// The age limit of one connection. Connections that were opened together do not all expire together.
+fn draw_age_limit(max: Duration) -> Duration {
+    let jitter = max / 100 * AGE_JITTER;
+    max - seeded_by_system().random_range(Duration::ZERO..=jitter)
 }

@@ -55,7 +55,8 @@ pub(super) async fn dial<T: Send + 'static>(
     let now = Instant::now();
     increment(&pool.counters.opened);
     pool.emit(|| Event::Opened { name: Arc::clone(name), took: now - began });
-    Ok(Connection::new(value, now))
+    pool.start_reaper();
+    Ok(Connection::new(value, now, pool.settings.max_age))
 }
 
 /// A dial that is under way. If it is dropped before its end, it has failed.

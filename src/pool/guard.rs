@@ -140,7 +140,7 @@ impl<T: Send + 'static> Drop for Guard<T> {
         let reason = if thread::panicking() { Some(CloseReason::Panicked) } else { self.close_reason };
         let reason = reason
             .or_else(|| self.close_on_drop.then_some(CloseReason::Requested))
-            .or_else(|| connection.is_aged(&self.resource.pool.settings).then_some(CloseReason::Aged));
+            .or_else(|| connection.is_aged().then_some(CloseReason::Aged));
         match reason {
             Some(reason) => self.resource.close(connection, reason, self.is_reused),
             None => self.resource.give_back(connection, self.is_reused),

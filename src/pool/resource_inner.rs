@@ -17,7 +17,7 @@ use super::connection::Connection;
 use super::dial_backoff::DialBackoff;
 use super::opener::Open;
 use super::reaper;
-use super::slots::{EntryId, GivenBack, WaiterId};
+use super::slots::{EntryId, GivenBack, Place, WaiterId};
 use super::state::{Admission, Entry, IdleResource, PoolInner, Waiter, wake_all};
 use super::{CloseReason, GetError};
 use crate::hooks::warn;
@@ -158,10 +158,16 @@ impl<T: Send + 'static> ResourceInner<T> {
             }
         }
         let since = pool.settings.idle_timeout.map(|_| Instant::now());
-        let runtime = since.and_then(|_| Handle::try_current().ok());
+        self.pass_on_through_the_table(Place::newest(since), was_reused);
+    }
+
+    /// The same where the pool has to decide. If the connection stays idle, it has this place among the idle ones.
+    fn pass_on_through_the_table(self: &Arc<Self>, place: Place, was_reused: bool) {
+        let pool = &self.pool;
+        let runtime = pool.settings.idle_timeout.and_then(|_| Handle::try_current().ok());
         let resource = Arc::clone(self) as Arc<dyn IdleResource>;
         let mut state = pool.lock();
-        let given_back = state.slots.give_back(self.entry_id, resource, since, was_reused);
+        let given_back = state.slots.give_back(self.entry_id, resource, place, was_reused);
         if let GivenBack::Close(reason) = given_back {
             drop(state);
             self.set_in_use(false);
@@ -227,6 +233,22 @@ impl<T: Send + 'static> ResourceInner<T> {
 }
 
 impl<T: Send + 'static> IdleResource for ResourceInner<T> {
+    fn check_idle(self: Arc<Self>, asks_peer: bool) {
+        let is_due = asks_peer || self.idle.lock().as_ref().is_some_and(Connection::is_aged);
+        if !is_due {
+            return;
+        }
+        // The check may be code of the program, so it runs without a lock: the connection is taken out for it.
+        let place = self.pool.lock().slots.acquire_idle(self.entry_id);
+        let Some(place) = place else { return };
+        let Some(mut connection) = self.take_idle() else { unreachable!("an idle connection is in its place") };
+        if let Some(reason) = connection.check(&self.pool.settings, self.is_quiet) {
+            return self.close(connection, reason, false);
+        }
+        *self.idle.lock() = Some(connection);
+        self.pass_on_through_the_table(place, false);
+    }
+
     fn close_idle(self: Arc<Self>, reason: CloseReason) {
         self.discard_idle(reason);
         // If the resource is gone, this drops its opener, which is code of the program.

@@ -30,6 +30,7 @@ use tokio::time::Instant;
 pub(super) use self::entry::{Entry, GivenBack};
 pub(super) use self::grant::{Admission, EntryId, Evicted, Grant, WaiterId};
 use self::lru::Lru;
+pub(super) use self::lru::Place;
 pub(super) use self::queue::Waiter;
 pub(super) use self::summary::Summary;
 use crate::sync::modelled::Mutex;
@@ -151,14 +152,8 @@ impl<R, E> SlotTable<R, E> {
 
     // ===== for the caller that has acquired an entry =====
 
-    /// Takes back an open connection. `since` is the time from which it counts as idle.
-    pub(super) fn give_back(
-        &mut self,
-        id: EntryId,
-        resource: R,
-        since: Option<Instant>,
-        was_reused: bool,
-    ) -> GivenBack {
+    /// Takes back an open connection. If it becomes idle, it gets this place among the idle ones.
+    pub(super) fn give_back(&mut self, id: EntryId, resource: R, place: Place, was_reused: bool) -> GivenBack {
         let first_slot_waiter = self.slot_waiters.first_key_value().map_or(u64::MAX, |(seq, _)| *seq);
         let mut entry = self.entries[id].lock();
         entry.reused += u64::from(was_reused);
@@ -166,11 +161,19 @@ impl<R, E> SlotTable<R, E> {
         let given_back = entry.give_back(self.summary.is_closed(), first_slot_waiter);
         drop(entry);
         match given_back {
-            GivenBack::Idle => self.idle.push(id, resource, since),
+            GivenBack::Idle => self.idle.insert(id, resource, place),
             GivenBack::Close(_) => self.releasing += 1,
             GivenBack::HandedOver(_) => {}
         }
         given_back
+    }
+
+    /// Acquires an entry with an idle connection, for a check and not for a use. Returns the place of the connection, with
+    /// which it is [given back](Self::give_back). `None`: it is not idle.
+    pub(super) fn acquire_idle(&mut self, id: EntryId) -> Option<Place> {
+        let (_, place) = self.idle.take_out(id)?;
+        self.entries[id].lock().is_acquired = true; // rule: checked-entry-is-acquired
+        Some(place)
     }
 
     /// Notes that the caller begins to close its connection. [`release`](Self::release) follows.
@@ -247,6 +250,16 @@ impl<R, E> SlotTable<R, E> {
     /// How many connections are idle.
     pub(super) fn idle_count(&self) -> usize {
         self.idle.len()
+    }
+
+    /// The resources whose connections are idle.
+    pub(super) fn idle_resources(&self) -> impl Iterator<Item = &R> + '_ {
+        self.idle.resources()
+    }
+
+    /// Whether no connection is open, and none is being opened or closed.
+    pub(super) fn is_unused(&self) -> bool {
+        self.free == self.max
     }
 
     /// Closes the table: nothing is granted any more, and all waiters fail. Returns the waiters to wake.

@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Waker;
 
-use tokio::runtime;
+use tokio::runtime::{self, Handle};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::close_signal::CloseSignal;
 use super::slots::{self, SlotTable, Summary};
 use super::stats::{Counters, Stats, increment};
-use super::{CloseReason, Event, GetError, PoolBuilder};
+use super::{CloseReason, Event, GetError, PoolBuilder, reaper};
 use crate::sync::modelled::thread::{self, ThreadId};
 use crate::sync::modelled::{Mutex, MutexGuard};
 
@@ -37,7 +37,7 @@ pub(super) struct PoolInner {
 pub(super) struct PoolState {
     /// Which caller has which slot, and which one waits.
     pub(super) slots: SlotTable<Arc<dyn IdleResource>, GetError>,
-    /// The tasks that close idle connections: one for each runtime in which connections were given back.
+    /// The tasks that close idle connections: one for each runtime in which connections were opened or given back.
     pub(super) reapers: Vec<(runtime::Id, AbortHandle)>,
     /// The threads inside of [`PoolInner::close_idle`], each with the number of connections that it has still to close.
     closing_idle: HashMap<ThreadId, usize>,
@@ -58,6 +58,9 @@ pub(super) type Evicted = slots::Evicted<Arc<dyn IdleResource>>;
 
 /// A resource, of whatever type, that holds an idle connection.
 pub(super) trait IdleResource: Send + Sync {
+    /// Closes the connection if it is too old or, if its peer may be asked, dead.
+    fn check_idle(self: Arc<Self>, asks_peer: bool);
+
     /// Drops the connection and reports that.
     fn close_idle(self: Arc<Self>, reason: CloseReason);
 }
@@ -78,6 +81,13 @@ impl PoolInner {
     /// Takes the lock of the pool. None of the program's own code may run until it is released.
     pub(super) fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock()
+    }
+
+    /// Starts the task of this runtime that closes idle connections, if it is not running.
+    pub(super) fn start_reaper(self: &Arc<Self>) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let ended = reaper::start_if_needed(self, &mut self.lock(), &runtime);
+        drop(ended);
     }
 
     /// Closes an idle connection. Its slot becomes free.

@@ -105,6 +105,14 @@ pub const MODELS: &[(&str, &[Mutant])] = &[
         }],
     ),
     (
+        "pool::models::newcomer_gets_the_connection_that_is_checked",
+        &[Mutant {
+            name: "an entry that is free while its connection is checked",
+            rule: "checked-entry-is-acquired",
+            broken: "",
+        }],
+    ),
+    (
         "pool::models::caller_of_a_connection_that_makes_room_waits_for_its_close",
         &[
             Mutant {

@@ -27,6 +27,7 @@ fn settings_that_cannot_work_are_named() {
         ("dial_timeout", Pool::builder(1).dial_timeout(zero)),
         ("idle_timeout", Pool::builder(1).idle_timeout(zero)),
         ("max_age", Pool::builder(1).max_age(zero)),
+        ("check_idle_every", Pool::builder(1).check_idle_every(zero)),
     ] {
         let text = invalid(builder.build());
         assert!(text.contains(&format!("{name} 0ns: expected more than zero")), "{text}");

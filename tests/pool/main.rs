@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
+mod background;
 mod bad_input;
 mod closing;
 mod dials;

@@ -40,7 +40,7 @@ impl Table {
     /// Gives a connection back that is then idle.
     #[track_caller]
     fn give_back_as_idle(&mut self, entry: EntryId) {
-        let given_back = self.give_back(entry, Connection { entry }, None, false);
+        let given_back = self.give_back(entry, Connection { entry }, Place::newest(None), false);
         assert!(matches!(given_back, GivenBack::Idle), "{given_back:?}");
     }
 
@@ -73,7 +73,7 @@ fn waiters_are_served_in_order_across_entries() {
     let elsewhere = table.queue(1);
     let here = table.queue(0);
     // The connection would serve the second waiter, but the first one came first.
-    let given_back = table.give_back(0, Connection { entry: 0 }, None, false);
+    let given_back = table.give_back(0, Connection { entry: 0 }, Place::newest(None), false);
     assert!(matches!(given_back, GivenBack::Close(CloseReason::Evicted)), "{given_back:?}");
     table.release(0, true);
     assert_eq!(entries[0].lock().take_grant(here), None);
@@ -87,7 +87,7 @@ fn scheduled_close_reaches_a_waiter_that_was_handed_the_connection() {
     let (mut table, entries) = table_of_three(1);
     assert_eq!(table.acquire(0, &mut None), FREE_SLOT);
     let next = table.queue(0);
-    let given_back = table.give_back(0, Connection { entry: 0 }, None, false);
+    let given_back = table.give_back(0, Connection { entry: 0 }, Place::newest(None), false);
     assert!(matches!(given_back, GivenBack::HandedOver(_)), "{given_back:?}");
     assert_eq!(table.schedule_close(0), None);
     assert_eq!(entries[0].lock().take_grant(next), Some(Grant::Replace));
@@ -168,7 +168,7 @@ fn caller_that_takes_its_grant_late_keeps_its_turn() {
 fn counts_of_a_removed_resource_are_kept_and_its_number_is_used_again() {
     let (mut table, _) = table_of_three(1);
     assert_eq!(table.acquire(0, &mut None), FREE_SLOT);
-    assert!(matches!(table.give_back(0, Connection { entry: 0 }, None, true), GivenBack::Idle));
+    assert!(matches!(table.give_back(0, Connection { entry: 0 }, Place::newest(None), true), GivenBack::Idle));
     assert_eq!(table.remove_entry(0), Some(evicted(0)));
     assert_eq!(table.add_entry().0, 3, "the entry is there until its connection is closed");
     table.release(0, true);
