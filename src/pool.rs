@@ -74,8 +74,10 @@
 //! wait. It closes such a connection and dials a new one in its place.
 //!
 //! A stream that is neither a `TcpStream` nor a `UnixStream`, such as a TLS stream, is read without waiting. That finds
-//! what the runtime has seen by then. The pool also asks the dialer's [`Dial::is_closed`]. Values that are not streams
-//! are not checked.
+//! what the runtime has seen by then. The pool also asks the dialer's [`Dial::is_closed`].
+//!
+//! Values that are not streams, such as clients with a socket inside, need a check of their own:
+//! [`Resource::check`], or [`Resource::before_reuse`] for one that waits.
 //!
 //! No pool can know that a connection is in the middle of an exchange whose answer has not arrived yet. If a future
 //! that uses a [`Guard`] may be dropped half-way, let the guard [close on drop](Guard::close_on_drop) until the
@@ -135,12 +137,15 @@ mod fd_limit;
 mod guard;
 mod health;
 mod hooks;
+mod lifecycle;
 #[cfg(all(test, perconn_loom))]
 mod models;
 mod opener;
 mod opening;
 mod reaper;
+mod release;
 mod resource;
+mod resource_hooks;
 mod resource_inner;
 mod slot;
 mod slots;
@@ -226,8 +231,8 @@ impl Pool {
 
     /// Adds a resource of any kind that takes a descriptor while it is open: a file, a process, a mapping.
     ///
-    /// It is lent again without a check, unless it is a TCP or Unix socket. As all resources, it is opened within a
-    /// tokio runtime.
+    /// Give it a [check](Resource::check): without one it is lent again as it is, unless it is a TCP or Unix socket. As
+    /// all resources, it is opened within a tokio runtime.
     ///
     /// ```
     /// use perconn::pool::Pool;
@@ -290,7 +295,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`GetError::Busy`] if all slots are in use, [`GetError::Closed`] if the pool is closed.
+    /// [`GetError::Busy`] if all slots are in use, or if the idle connection in the way has a
+    /// [release action](Resource::release), which takes a moment; [`GetError::Closed`] if the pool is closed.
     pub fn try_slot(&self) -> Result<Slot, GetError> {
         Slot::try_now(&self.inner)
     }
@@ -311,7 +317,7 @@ impl Pool {
     /// Closes the pool.
     ///
     /// All waiting and later callers get [`GetError::Closed`]. Idle connections are closed at once, those in use when
-    /// they are given back. Dials are cancelled.
+    /// they are given back. Dials are cancelled. [Release actions](Resource::release) run in the background.
     pub fn close(&self) {
         self.inner.close();
     }

@@ -15,12 +15,16 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::coop;
 
-use super::connection::Connection;
+use super::connection::{Connection, Readiness};
 use super::dial_attempt::{check_runtime, dial};
+use super::lifecycle::WithSetUp;
 use super::opener::Open;
-use super::opening::Opening;
+use super::opening::{FutureSlot, HeldSlot, Opening, prepare};
+use super::release::Release;
 use super::resource_inner::ResourceInner;
 use super::slots::WaiterId;
 use super::state::{Admission, Grant, Waiter};
@@ -34,6 +38,8 @@ pub(super) struct Acquire<'a, T: Send + 'static> {
     holding: Holding,
     /// It was in the queue before it was granted something.
     has_waited: bool,
+    /// Sends the entry and the slot when the connection in the way is closed.
+    slot_later: Option<oneshot::Receiver<HeldSlot<T>>>,
 }
 
 /// What an [`Acquire`] gives back when it is dropped.
@@ -47,6 +53,8 @@ enum Holding {
     Connection,
     /// The entry and a slot.
     Slot,
+    /// The same, when a release action has ended: [`Acquire::slot_later`] has them.
+    SlotLater,
 }
 
 impl<'a, T: Send + 'static> Acquire<'a, T> {
@@ -56,14 +64,14 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
     ///
     /// Fails if the pool is closed, or if the dial that it waited for fails.
     pub(super) async fn wait(resource: &'a Arc<ResourceInner<T>>) -> Result<Self, GetError> {
-        let mut acquire = Self { resource, holding: Holding::Nothing, has_waited: false };
+        let mut acquire = Self { resource, holding: Holding::Nothing, has_waited: false, slot_later: None };
         poll_fn(|cx| acquire.poll_acquired(cx)).await?;
         Ok(acquire)
     }
 
     /// Acquires the entry if that is possible at once.
     pub(super) fn try_now(resource: &'a Arc<ResourceInner<T>>) -> Result<Self, GetError> {
-        let mut acquire = Self { resource, holding: Holding::Nothing, has_waited: false };
+        let mut acquire = Self { resource, holding: Holding::Nothing, has_waited: false, slot_later: None };
         match acquire.request(None) {
             Poll::Ready(acquired) => acquired.map(|()| acquire),
             Poll::Pending => Err(GetError::Busy { name: Arc::clone(&resource.name) }),
@@ -88,11 +96,16 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
             }
             // It had to yield in the last poll. A close may have been scheduled since.
             Holding::Connection => self.resource.entry.lock().confirm_reuse(),
-            Holding::Slot => Grant::Slot(None),
+            Holding::Slot | Holding::SlotLater => return Poll::Ready(self.check_closed()),
         };
         self.accept(grant)?;
         // The pool may have been closed since the grant. What was accepted goes back when this is dropped.
-        Poll::Ready(if self.resource.pool.summary.is_closed() { Err(GetError::Closed) } else { Ok(()) })
+        Poll::Ready(self.check_closed())
+    }
+
+    /// Fails if the pool is closed.
+    fn check_closed(&self) -> Result<(), GetError> {
+        if self.resource.pool.summary.is_closed() { Err(GetError::Closed) } else { Ok(()) }
     }
 
     /// Asks for the entry the first time.
@@ -151,12 +164,16 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
             Grant::Reuse => self.holding = Holding::Connection,
             Grant::Replace => {
                 self.holding = Holding::Slot;
-                self.resource.discard_idle(CloseReason::Scheduled);
+                if let Some(release) = self.resource.discard_idle(CloseReason::Scheduled) {
+                    self.wait_for_release(release, || ());
+                }
             }
             Grant::Slot(evicted) => {
                 self.holding = Holding::Slot;
-                if let Some(evicted) = evicted {
-                    self.resource.pool.close_for_slot(evicted);
+                let pool = &self.resource.pool;
+                if let Some((release, entry)) = evicted.and_then(|evicted| pool.close_for_slot(evicted)) {
+                    let pool = Arc::clone(pool);
+                    self.wait_for_release(release, move || pool.finish_eviction(entry));
                 }
             }
             Grant::Failed(error) => {
@@ -167,45 +184,100 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
         Ok(())
     }
 
+    /// Leaves the slot to a release action, until that has ended. `then` follows before the slot is used.
+    #[cold]
+    fn wait_for_release(&mut self, release: Release, then: impl FnOnce() + Send + 'static) {
+        let slot = HeldSlot::new(self.resource);
+        let (sender, receiver) = oneshot::channel();
+        self.holding = Holding::SlotLater;
+        self.slot_later = Some(receiver);
+        release.then(move || {
+            then();
+            // If the caller has left, this gives the slot back.
+            drop(sender.send(slot));
+        });
+    }
+
     // ===== step 2: the idle connection =====
 
     /// Lends the idle connection, if there is one that is fit for use. Otherwise its slot is left.
+    ///
+    /// The error is for [`open`](Self::open): a connection that the program has to prepare first, if there is one.
     #[inline]
-    pub(super) fn reuse(&mut self) -> Option<Guard<T>> {
-        let Holding::Connection = self.holding else { return None };
+    pub(super) fn reuse(&mut self) -> Result<Guard<T>, Option<Connection<T>>> {
+        let Holding::Connection = self.holding else { return Err(None) };
         self.holding = Holding::Slot;
-        let ResourceInner { pool, is_quiet, .. } = &**self.resource;
-        let mut connection = self.resource.take_idle()?;
-        // A dial ended for a caller that had left, while this one waited. So it is a connection of its own, and what has
-        // arrived, such as a greeting, is for it.
-        if connection.is_new && self.has_waited {
-            return Some(self.lend(connection, false));
+        let ResourceInner { pool, is_quiet, lifecycle, .. } = &**self.resource;
+        let mut connection = self.resource.take_idle().ok_or(None)?;
+        // It was made ready for a caller that has left, while this one waited. So it is this one's, and what has arrived,
+        // such as a greeting, is for it.
+        if connection.readiness != Readiness::Used && self.has_waited {
+            let is_reused = connection.readiness == Readiness::Prepared;
+            return Ok(self.lend(connection, is_reused));
         }
-        match connection.check(&pool.settings, *is_quiet) {
-            None => Some(self.lend(connection, true)),
+        match connection.check(&pool.settings, *is_quiet, lifecycle.check.as_deref()) {
+            None if lifecycle.before_reuse.is_none() => Ok(self.lend(connection, true)),
+            None => Err(Some(connection)),
             Some(reason) => {
-                self.resource.discard(connection, reason);
-                None
+                if let Some(release) = self.resource.discard(connection, reason) {
+                    self.wait_for_release(release, || ());
+                }
+                Err(None)
             }
         }
     }
 
     // ===== step 3: a new connection =====
 
-    /// Opens a connection with the resource's own opener, and lends it.
-    pub(super) async fn open(mut self) -> Result<Guard<T>, GetError> {
-        let runtime = check_runtime(self.resource)?;
-        let opening = Opening::begin(self.resource, runtime);
-        self.holding = Holding::Nothing;
-        let connection = opening.await?;
+    /// Prepares the connection from the last use, or opens one with the resource's own opener, and lends it.
+    pub(super) async fn open(mut self, used: Option<Connection<T>>) -> Result<Guard<T>, GetError> {
+        let (runtime, used) = self.check_runtime(used)?;
+        let slot = self.take_slot();
+        let connection = Opening::begin(self.resource, runtime, slot, used).await?;
+        let is_reused = connection.readiness == Readiness::Prepared;
+        Ok(self.lend(connection, is_reused))
+    }
+
+    /// The same with the caller's own opener. A failure concerns no other caller.
+    pub(super) async fn open_with(
+        mut self,
+        opener: &mut dyn Open<T>,
+        used: Option<Connection<T>>,
+    ) -> Result<Guard<T>, GetError> {
+        let (_, used) = self.check_runtime(used)?;
+        self.take_slot().wait().await?.keep();
+        self.holding = Holding::Slot;
+        if let Some(used) = used {
+            if let Some(prepared) = prepare(self.resource, used).await {
+                return Ok(self.lend(prepared, true));
+            }
+        }
+        let set_up = self.resource.lifecycle.after_open.as_deref();
+        let connection = dial(self.resource, &mut WithSetUp { opener, set_up }, false).await?;
         Ok(self.lend(connection, false))
     }
 
-    /// Opens a connection with the caller's own opener, and lends it. A failure concerns no other caller.
-    pub(super) async fn open_with(mut self, opener: &mut dyn Open<T>) -> Result<Guard<T>, GetError> {
-        check_runtime(self.resource)?;
-        let connection = dial(self.resource, opener, false).await?;
-        Ok(self.lend(connection, false))
+    /// The runtime for what follows. If there is none that will do, the connection goes back.
+    fn check_runtime(&mut self, used: Option<Connection<T>>) -> Result<(Handle, Option<Connection<T>>), GetError> {
+        match check_runtime(self.resource) {
+            Ok(runtime) => Ok((runtime, used)),
+            Err(error) => {
+                if let Some(used) = used {
+                    self.resource.put_back(used);
+                    self.holding = Holding::Connection;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes over the entry and the slot of this caller.
+    fn take_slot(&mut self) -> FutureSlot<T> {
+        self.holding = Holding::Nothing;
+        match self.slot_later.take() {
+            Some(later) => FutureSlot::Later(later),
+            None => FutureSlot::Held(HeldSlot::new(self.resource)),
+        }
     }
 
     // ===== the end =====
@@ -213,14 +285,24 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
     /// Leaves the entry, the slot and the connection to a guard.
     fn lend(&mut self, mut connection: Connection<T>, is_reused: bool) -> Guard<T> {
         self.holding = Holding::Nothing;
-        connection.is_new = false;
+        connection.readiness = Readiness::Used;
         self.resource.set_in_use(true);
         Guard::new(Arc::clone(self.resource), connection, is_reused)
     }
 
     /// Leaves the entry and the slot to the caller, which [releases](ResourceInner::release) them.
-    pub(super) fn into_slot(mut self) {
+    pub(super) async fn into_slot(mut self) -> Result<(), GetError> {
+        self.take_slot().wait().await?.keep();
+        Ok(())
+    }
+
+    /// The same without a wait for a release action.
+    pub(super) fn into_slot_now(mut self) -> Result<(), GetError> {
+        if let Holding::SlotLater = self.holding {
+            return Err(GetError::Busy { name: Arc::clone(&self.resource.name) });
+        }
         self.holding = Holding::Nothing;
+        Ok(())
     }
 }
 
@@ -234,8 +316,10 @@ impl<T: Send + 'static> Drop for Acquire<'_, T> {
             }
         }
         match self.holding {
-            Holding::Connection => self.resource.pass_on(false), // rule: leaving-caller-passes-the-connection-on
+            Holding::Connection => self.resource.pass_on_unused(), // rule: leaving-caller-passes-the-connection-on
             Holding::Slot => self.resource.release(false),
+            // The receiver is dropped, and what is sent to it goes back.
+            Holding::SlotLater => {}
             Holding::Queued(_) | Holding::Nothing => {}
         }
     }

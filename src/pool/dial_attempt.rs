@@ -56,7 +56,9 @@ pub(super) async fn dial<T: Send + 'static>(
     increment(&pool.counters.opened);
     pool.emit(|| Event::Opened { name: Arc::clone(name), took: now - began });
     pool.start_reaper();
-    Ok(Connection::new(value, now, pool.settings.max_age))
+    let mut connection = Connection::new(value, now, pool.settings.max_age);
+    connection.runtime = resource.lifecycle.release.as_ref().and_then(|_| Handle::try_current().ok());
+    Ok(connection)
 }
 
 /// A dial that is under way. If it is dropped before its end, it has failed.

@@ -46,6 +46,11 @@ impl<T: Send + 'static> Resource<T> {
         &self.handle.0
     }
 
+    /// The same, if this is the only handle and the resource is not in use.
+    pub(super) fn inner_mut(&mut self) -> Option<&mut ResourceInner<T>> {
+        Arc::get_mut(&mut Arc::get_mut(&mut self.handle)?.0)
+    }
+
     /// The address of the resource, or the name that it was given.
     pub fn name(&self) -> &str {
         &self.inner().name
@@ -85,8 +90,8 @@ impl<T: Send + 'static> Resource<T> {
         }
         let mut acquire = Acquire::wait(inner).await?;
         match acquire.reuse() {
-            Some(guard) => Ok(guard),
-            None => acquire.open().await,
+            Ok(guard) => Ok(guard),
+            Err(used) => acquire.open(used).await,
         }
     }
 
@@ -136,8 +141,8 @@ impl<T: Send + 'static> Resource<T> {
         }
         let mut acquire = Acquire::try_now(inner)?;
         match acquire.reuse() {
-            Some(guard) => Ok(guard),
-            None => acquire.open().await,
+            Ok(guard) => Ok(guard),
+            Err(used) => acquire.open(used).await,
         }
     }
 
@@ -183,8 +188,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Resource<T> {
         })?;
         let mut acquire = Acquire::wait(self.inner()).await?;
         match acquire.reuse() {
-            Some(guard) => Ok(guard),
-            None => acquire.open_with(&mut ByBorrowedDialer(dialer)).await,
+            Ok(guard) => Ok(guard),
+            Err(used) => acquire.open_with(&mut ByBorrowedDialer(dialer), used).await,
         }
     }
 }

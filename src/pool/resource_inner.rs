@@ -13,10 +13,12 @@ use std::task::Waker;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::connection::{Connection, Readiness};
 use super::dial_backoff::DialBackoff;
+use super::lifecycle::Lifecycle;
 use super::opener::Open;
 use super::reaper;
+use super::release::Release;
 use super::slots::{EntryId, GivenBack, Place, WaiterId};
 use super::state::{Admission, Entry, IdleResource, PoolInner, Waiter, wake_all};
 use super::{CloseReason, GetError};
@@ -44,6 +46,8 @@ pub(super) struct ResourceInner<T> {
     background_dial: Mutex<Option<AbortHandle>>,
     /// Whether a value that is not a socket is open and silent, as far as can be known.
     pub(super) is_quiet: fn(&mut T) -> bool,
+    /// What the program does with the connections.
+    pub(super) lifecycle: Lifecycle<T>,
     /// A caller uses the connection. It is a hint, which may be out of date.
     in_use: AtomicBool,
     /// Another caller waits for it. This is a hint, too.
@@ -69,6 +73,7 @@ impl<T: Send + 'static> ResourceInner<T> {
             dial_backoff: DialBackoff::default(),
             background_dial: Mutex::new(None),
             is_quiet,
+            lifecycle: Lifecycle::default(),
             in_use: AtomicBool::new(false),
             has_waiters: AtomicBool::new(false),
         })
@@ -140,8 +145,21 @@ impl<T: Send + 'static> ResourceInner<T> {
         let first = self.entry.lock().hand_over_dialed(&self.pool.summary);
         match first {
             Some(first) => wake(first), // rule: abandoned-dial-wakes-the-first-waiter
-            None => self.pass_on(false),
+            None => self.pass_on_unused(),
         }
+    }
+
+    /// Takes back a connection that is not lent after all. The caller keeps the entry, and passes it on.
+    pub(super) fn put_back(&self, connection: Connection<T>) {
+        *self.idle.lock() = Some(connection);
+    }
+
+    /// Gives back the entry with a connection that was not lent. By the time that it is lent, it needs the checks.
+    pub(super) fn pass_on_unused(self: &Arc<Self>) {
+        if let Some(connection) = &mut *self.idle.lock() {
+            connection.readiness = Readiness::Used;
+        }
+        self.pass_on(false);
     }
 
     /// Gives back the entry with an idle connection: the next caller gets it, or it stays idle, or it is closed.
@@ -171,8 +189,8 @@ impl<T: Send + 'static> ResourceInner<T> {
         if let GivenBack::Close(reason) = given_back {
             drop(state);
             self.set_in_use(false);
-            self.discard_idle(reason);
-            return self.release(true);
+            let release = self.discard_idle(reason);
+            return self.release_after(release);
         }
         self.set_in_use(matches!(given_back, GivenBack::HandedOver(_)));
         let ended_reapers = runtime.map(|runtime| reaper::start_if_needed(pool, &mut state, &runtime));
@@ -184,28 +202,53 @@ impl<T: Send + 'static> ResourceInner<T> {
     }
 
     /// Closes the connection, and gives back the entry and the slot.
-    pub(super) fn close(&self, connection: Connection<T>, reason: CloseReason, was_reused: bool) {
+    pub(super) fn close(self: &Arc<Self>, connection: Connection<T>, reason: CloseReason, was_reused: bool) {
         self.set_in_use(false);
         self.pool.lock().slots.begin_release(self.entry_id, was_reused);
-        self.discard(connection, reason);
+        let release = self.discard(connection, reason);
+        self.release_after(release);
+    }
+
+    /// Takes a connection out of the pool, which stays open, and gives back the entry and the slot.
+    pub(super) fn detach(&self, connection: Connection<T>, was_reused: bool) -> T {
+        self.set_in_use(false);
+        self.pool.lock().slots.begin_release(self.entry_id, was_reused);
+        self.pool.emit_closed(&self.name, connection.opened, CloseReason::Detached);
         self.release(true);
+        connection.value
     }
 
     /// Closes a connection and reports that. The caller keeps the entry and the slot.
-    pub(super) fn discard(&self, connection: Connection<T>, reason: CloseReason) {
-        let Connection { value, opened, .. } = connection;
+    ///
+    /// If the resource has a release action, this returns it, and the connection is open until it has run.
+    pub(super) fn discard(self: &Arc<Self>, connection: Connection<T>, reason: CloseReason) -> Option<Release> {
+        let Connection { value, opened, runtime, .. } = connection;
+        if let Some(runtime) = runtime {
+            return Some(Release::new(Arc::clone(self), value, opened, reason, runtime));
+        }
         // A panic here must not reach the caller: the connection may be that of another resource.
         if let Err(message) = catch(|| drop(value)) {
             warn(format_args!("{}: the connection panicked when it was dropped: {message}", self.name));
         }
         self.pool.emit_closed(&self.name, opened, reason);
+        None
     }
 
     /// Closes the idle connection, if there is one, as [`discard`](Self::discard) does.
     #[cold]
-    pub(super) fn discard_idle(&self, reason: CloseReason) {
-        if let Some(connection) = self.take_idle() {
-            self.discard(connection, reason);
+    pub(super) fn discard_idle(self: &Arc<Self>, reason: CloseReason) -> Option<Release> {
+        let connection = self.take_idle()?;
+        self.discard(connection, reason)
+    }
+
+    /// Gives back the entry and the slot of a connection when it is closed.
+    fn release_after(self: &Arc<Self>, release: Option<Release>) {
+        match release {
+            None => self.release(true),
+            Some(release) => {
+                let resource = Arc::clone(self);
+                release.then(move || resource.release(true));
+            }
         }
     }
 
@@ -242,16 +285,18 @@ impl<T: Send + 'static> IdleResource for ResourceInner<T> {
         let place = self.pool.lock().slots.acquire_idle(self.entry_id);
         let Some(place) = place else { return };
         let Some(mut connection) = self.take_idle() else { unreachable!("an idle connection is in its place") };
-        if let Some(reason) = connection.check(&self.pool.settings, self.is_quiet) {
+        if let Some(reason) = connection.check(&self.pool.settings, self.is_quiet, self.lifecycle.check.as_deref()) {
             return self.close(connection, reason, false);
         }
-        *self.idle.lock() = Some(connection);
+        connection.readiness = Readiness::Used;
+        self.put_back(connection);
         self.pass_on_through_the_table(place, false);
     }
 
-    fn close_idle(self: Arc<Self>, reason: CloseReason) {
-        self.discard_idle(reason);
+    fn close_idle(self: Arc<Self>, reason: CloseReason) -> Option<Release> {
+        let release = self.discard_idle(reason);
         // If the resource is gone, this drops its opener, which is code of the program.
         ignore(|| drop(self));
+        release
     }
 }

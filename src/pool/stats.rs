@@ -29,8 +29,10 @@ pub struct Stats {
     pub dials_failed: u64,
     /// Connections that were closed because their slot was needed.
     pub evicted: u64,
-    /// Connections that were dead when they were to be lent again.
+    /// Connections that a check or a hook found dead.
     pub found_dead: u64,
+    /// [Release actions](super::Resource::release) that failed, panicked or took too long.
+    pub releases_failed: u64,
 }
 
 /// The figures that are counted outside of the slot table.
@@ -44,6 +46,8 @@ pub(super) struct Counters {
     pub(super) evicted: AtomicU64,
     /// A check before a loan found it closed, or with data that nobody had asked for.
     pub(super) found_dead: AtomicU64,
+    /// Counted when the action has ended.
+    pub(super) releases_failed: AtomicU64,
 }
 
 /// Adds one. The order relative to other memory does not matter.
@@ -67,6 +71,7 @@ impl Counters {
             dials_failed: value(&self.dials_failed),
             evicted: value(&self.evicted),
             found_dead: value(&self.found_dead),
+            releases_failed: value(&self.releases_failed),
         }
     }
 }

@@ -133,7 +133,7 @@ pub const MODELS: &[(&str, &[Mutant])] = &[
             Mutant {
                 name: "a slot that is free before its connection is closed",
                 rule: "closed-before-its-slot-is-free",
-                broken: "let next = self.lock().slots.release(entry, true); wake_all(next); ORIGINAL return;",
+                broken: "self.free_slot(entry); drop(ORIGINAL); return;",
             },
             Mutant {
                 name: "a scheduled close that a connection in use does not notice",

@@ -8,6 +8,7 @@ mod closing;
 mod dials;
 mod fixtures;
 mod health;
+mod hooks;
 mod lending;
 mod panics;
 mod runtimes;
