@@ -116,6 +116,8 @@ use tokio::net::TcpStream;
 use self::opener::{ByDialer, ByFn};
 use self::state::PoolInner;
 use crate::{Address, Dial, Error, TcpDialer};
+#[cfg(feature = "tls")]
+use crate::{Tls, TlsDialer};
 
 pub use self::builder::PoolBuilder;
 pub use self::error::GetError;
@@ -123,7 +125,8 @@ pub use self::event::{CloseReason, Event};
 pub use self::guard::Guard;
 pub use self::resource::Resource;
 pub use self::slot::Slot;
-pub use self::stats::Stats;
+pub use self::stats::{ResourceStats, Stats};
+pub use self::wait_stats::{Timeouts, WaitingFor, Waits};
 
 mod acquire;
 mod builder;
@@ -151,6 +154,10 @@ mod slot;
 mod slots;
 mod state;
 mod stats;
+mod wait_stats;
+
+/// The pool of this process, once something has asked for it.
+static GLOBAL: OnceLock<Pool> = OnceLock::new();
 
 /// A cap on the number of open connections across all addresses; see [the module](self), which has an example.
 ///
@@ -176,14 +183,32 @@ impl Pool {
         PoolBuilder::new(max)
     }
 
-    /// Returns the pool of this process, which all parts of a program can share. It has the default settings.
+    /// Returns the pool of this process, which all parts of a program can share. It has the default settings, unless a
+    /// [`global_builder`](Self::global_builder) has made it before.
     ///
     /// Its size is the process's limit of descriptors, less 50 for other uses, or less half of the limit if that is
     /// fewer. On Linux the limit is the soft `RLIMIT_NOFILE` at the time of the first call, so a program can raise it
     /// before. On other systems the pool assumes a limit of 256.
     pub fn global() -> &'static Self {
-        static GLOBAL: OnceLock<Pool> = OnceLock::new();
-        GLOBAL.get_or_init(|| Self { inner: PoolInner::new(PoolBuilder::new(fd_limit::slots_of_this_process())) })
+        GLOBAL.get_or_init(|| Self { inner: PoolInner::new(Self::global_builder()) })
+    }
+
+    /// Begins the settings of the pool of this process, with the same number of slots as [`global`](Self::global).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use perconn::pool::Pool;
+    ///
+    /// # fn main() -> Result<(), perconn::Error> {
+    /// // At the beginning of the program, before anything uses the pool:
+    /// Pool::global_builder().idle_timeout(Duration::from_secs(60)).build_global()?;
+    /// # assert!(format!("{:?}", Pool::global()).starts_with("Pool"));
+    /// # assert!(Pool::global_builder().build_global().is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn global_builder() -> PoolBuilder {
+        PoolBuilder::new(fd_limit::slots_of_this_process())
     }
 
     /// Adds a resource for an address, which a [`TcpDialer`] dials. Nothing is dialed yet.
@@ -198,6 +223,41 @@ impl Pool {
         let mut dialer = TcpDialer::new(address.clone());
         dialer.take_socket_options(&self.inner.settings.socket_options);
         self.resource_with(address.as_str(), dialer)
+    }
+
+    /// Adds a resource for an address, whose connections are TLS sessions. Nothing is dialed yet.
+    ///
+    /// The server's certificate must be for the host of the address, or for [`Tls::server_name`](crate::Tls::server_name).
+    /// The handshake is a part of the dial. **Flush** a session before you wait for an answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] if the address is malformed, or the settings or the files of certificates are not usable.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use perconn::Tls;
+    /// use perconn::pool::Pool;
+    ///
+    /// # fn main() -> Result<(), perconn::Error> {
+    /// let pool = Pool::new(64)?;
+    /// let agent = pool.resource_tls("agent7.example.com:4443", Tls::new())?;
+    /// # drop(agent);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn resource_tls(
+        &self,
+        address: impl Into<Address>,
+        tls: Tls,
+    ) -> Result<Resource<<TlsDialer as Dial>::Stream>, Error> {
+        let address = address.into();
+        let mut dialer = TcpDialer::new(address.clone());
+        dialer.take_socket_options(&self.inner.settings.socket_options);
+        self.resource_with(address.as_str(), TlsDialer::new(dialer, tls)?)
     }
 
     /// Adds a resource whose connections your own dialer makes: for TLS, for Unix sockets, for a session set-up.

@@ -14,10 +14,12 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::coop;
+use tokio::time::Instant;
 
 use super::connection::{Connection, Readiness};
 use super::dial_attempt::{check_runtime, dial};
@@ -28,7 +30,7 @@ use super::release::Release;
 use super::resource_inner::ResourceInner;
 use super::slots::WaiterId;
 use super::state::{Admission, Grant, Waiter};
-use super::{CloseReason, GetError, Guard};
+use super::{CloseReason, GetError, Guard, WaitingFor};
 
 /// What one caller has of a resource, until it has a guard.
 pub(super) struct Acquire<'a, T: Send + 'static> {
@@ -36,8 +38,8 @@ pub(super) struct Acquire<'a, T: Send + 'static> {
     resource: &'a Arc<ResourceInner<T>>,
     /// Each step moves it on, so that a drop at any await gives back exactly what was acquired.
     holding: Holding,
-    /// It was in the queue before it was granted something.
-    has_waited: bool,
+    /// When it joined the queue, if it had to wait.
+    queued_at: Option<Instant>,
     /// Sends the entry and the slot when the connection in the way is closed.
     slot_later: Option<oneshot::Receiver<HeldSlot<T>>>,
 }
@@ -60,21 +62,44 @@ enum Holding {
 impl<'a, T: Send + 'static> Acquire<'a, T> {
     // ===== step 1: the entry, with a connection or a slot =====
 
+    /// A caller that has acquired nothing yet.
+    #[inline]
+    pub(super) fn new(resource: &'a Arc<ResourceInner<T>>) -> Self {
+        Self { resource, holding: Holding::Nothing, queued_at: None, slot_later: None }
+    }
+
     /// Acquires the entry as soon as it is this caller's turn.
     ///
     /// Fails if the pool is closed, or if the dial that it waited for fails.
     pub(super) async fn wait(resource: &'a Arc<ResourceInner<T>>) -> Result<Self, GetError> {
-        let mut acquire = Self { resource, holding: Holding::Nothing, has_waited: false, slot_later: None };
-        poll_fn(|cx| acquire.poll_acquired(cx)).await?;
+        let mut acquire = Self::new(resource);
+        acquire.acquired().await?;
         Ok(acquire)
+    }
+
+    /// The same in its place, so that a caller that gives up can ask what it [waited for](Self::timed_out).
+    pub(super) fn acquired(&mut self) -> impl Future<Output = Result<(), GetError>> {
+        poll_fn(|cx| self.poll_acquired(cx))
+    }
+
+    /// The error for a caller whose time limit is over.
+    #[cold]
+    pub(super) fn timed_out(&self, limit: Duration) -> GetError {
+        self.resource.timed_out(limit, self.resource.waiting_for())
+    }
+
+    /// The error for a caller that does not wait.
+    #[cold]
+    fn busy(&self) -> GetError {
+        GetError::Busy { name: Arc::clone(&self.resource.name), waiting_for: self.resource.waiting_for() }
     }
 
     /// Acquires the entry if that is possible at once.
     pub(super) fn try_now(resource: &'a Arc<ResourceInner<T>>) -> Result<Self, GetError> {
-        let mut acquire = Self { resource, holding: Holding::Nothing, has_waited: false, slot_later: None };
+        let mut acquire = Self::new(resource);
         match acquire.request(None) {
             Poll::Ready(acquired) => acquired.map(|()| acquire),
-            Poll::Pending => Err(GetError::Busy { name: Arc::clone(&resource.name) }),
+            Poll::Pending => Err(acquire.busy()),
         }
     }
 
@@ -89,11 +114,7 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
                 ready!(coop::poll_proceed(cx)).made_progress();
                 return Poll::Ready(acquired);
             }
-            Holding::Queued(waiter) => {
-                let grant = ready!(self.poll_grant(waiter, cx));
-                self.has_waited = true;
-                grant
-            }
+            Holding::Queued(waiter) => ready!(self.poll_grant(waiter, cx)),
             // It had to yield in the last poll. A close may have been scheduled since.
             Holding::Connection => self.resource.entry.lock().confirm_reuse(),
             Holding::Slot | Holding::SlotLater => return Poll::Ready(self.check_closed()),
@@ -126,7 +147,10 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
     fn request(&mut self, mut waker: Option<Waker>) -> Poll<Result<(), GetError>> {
         match self.resource.acquire(&mut waker)? {
             Admission::Granted(grant) => return Poll::Ready(self.accept(grant)),
-            Admission::Queued(waiter) => self.holding = Holding::Queued(waiter),
+            Admission::Queued(waiter) => {
+                self.holding = Holding::Queued(waiter);
+                self.queued_at = Some(Instant::now());
+            }
             Admission::Busy => {}
         }
         Poll::Pending
@@ -136,10 +160,12 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
     #[inline]
     fn poll_grant(&self, waiter: WaiterId, cx: &Context<'_>) -> Poll<Grant> {
         let mut new_waker = None;
+        let waited = self.waited();
         loop {
             let mut entry = self.resource.entry.lock();
             // rule: second-look-before-the-waker
             if let Some(grant) = entry.take_grant(waiter) {
+                entry.counts.waits.add(waited);
                 return Poll::Ready(grant);
             }
             if entry.will_wake(waiter, cx.waker()) {
@@ -155,6 +181,11 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
             drop(entry);
             new_waker = Some(cx.waker().clone());
         }
+    }
+
+    /// How long it has been in the queue.
+    fn waited(&self) -> Duration {
+        self.queued_at.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Takes what was granted, and closes the connection that is in the way.
@@ -211,7 +242,7 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
         let mut connection = self.resource.take_idle().ok_or(None)?;
         // It was made ready for a caller that has left, while this one waited. So it is this one's, and what has arrived,
         // such as a greeting, is for it.
-        if connection.readiness != Readiness::Used && self.has_waited {
+        if connection.readiness != Readiness::Used && self.queued_at.is_some() {
             let is_reused = connection.readiness == Readiness::Prepared;
             return Ok(self.lend(connection, is_reused));
         }
@@ -245,15 +276,16 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
         used: Option<Connection<T>>,
     ) -> Result<Guard<T>, GetError> {
         let (_, used) = self.check_runtime(used)?;
-        self.take_slot().wait().await?.keep();
-        self.holding = Holding::Slot;
+        let held = self.take_slot().wait().await?;
         if let Some(used) = used {
             if let Some(prepared) = prepare(self.resource, used).await {
+                held.keep();
                 return Ok(self.lend(prepared, true));
             }
         }
         let set_up = self.resource.lifecycle.after_open.as_deref();
         let connection = dial(self.resource, &mut WithSetUp { opener, set_up }, false).await?;
+        held.keep();
         Ok(self.lend(connection, false))
     }
 
@@ -299,7 +331,8 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
     /// The same without a wait for a release action.
     pub(super) fn into_slot_now(mut self) -> Result<(), GetError> {
         if let Holding::SlotLater = self.holding {
-            return Err(GetError::Busy { name: Arc::clone(&self.resource.name) });
+            let name = Arc::clone(&self.resource.name);
+            return Err(GetError::Busy { name, waiting_for: WaitingFor::Slot });
         }
         self.holding = Holding::Nothing;
         Ok(())
@@ -310,6 +343,8 @@ impl<T: Send + 'static> Drop for Acquire<'_, T> {
     fn drop(&mut self) {
         if let Holding::Queued(waiter) = self.holding {
             self.holding = Holding::Nothing;
+            let waited = self.waited();
+            self.resource.entry.lock().counts.waits.add(waited);
             if let Waiter::Granted(grant) = self.resource.cancel(waiter) {
                 // What was granted is given back below. A failure concerns nobody any more.
                 let _ = self.accept(grant); // rule: leaving-caller-passes-its-grant-on

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::hooks::Hooks;
 use super::state::PoolInner;
-use super::{Event, Pool};
+use super::{Event, GLOBAL, Pool};
 use crate::{Error, SocketOptions};
 
 /// The settings of a [`Pool`]; made by [`Pool::builder`].
@@ -192,6 +192,26 @@ impl PoolBuilder {
         self.max_age = self.max_age.filter(is_limit);
         self.check_idle_every = self.check_idle_every.filter(is_limit);
         Ok(Pool { inner: PoolInner::new(self) })
+    }
+}
+
+impl PoolBuilder {
+    /// Makes the pool of this process, which [`Pool::global`] returns from now on.
+    ///
+    /// This works once, before anything has asked for that pool: call it at the beginning of the program.
+    /// [`Pool::global_builder`] has an example.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] if the pool of this process exists already, and as for [`build`](Self::build).
+    pub fn build_global(self) -> Result<&'static Pool, Error> {
+        let pool = self.build()?;
+        if GLOBAL.set(pool).is_err() {
+            return Err(Error::InvalidConfig(
+                "the pool of this process exists already: set it before its first use".into(),
+            ));
+        }
+        Ok(Pool::global())
     }
 }
 

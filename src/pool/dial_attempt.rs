@@ -54,6 +54,7 @@ pub(super) async fn dial<T: Send + 'static>(
     resource.dial_backoff.note_success();
     let now = Instant::now();
     increment(&pool.counters.opened);
+    increment(&resource.dial_counters.opened);
     pool.emit(|| Event::Opened { name: Arc::clone(name), took: now - began });
     pool.start_reaper();
     let mut connection = Connection::new(value, now, pool.settings.max_age);
@@ -128,6 +129,7 @@ impl<T: Send + 'static> DialAttempt<'_, T> {
         let ResourceInner { pool, name, .. } = self.resource;
         let source = Arc::new(self.opener.failed(error));
         increment(&pool.counters.dials_failed);
+        increment(&self.resource.dial_counters.dials_failed);
         let error = GetError::Dial { name: Arc::clone(name), source: Arc::clone(&source), retry_in: None };
         pool.emit(|| Event::DialFailed { name: Arc::clone(name), cause: error.clone() });
         (error, source)

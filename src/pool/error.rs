@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::WaitingFor;
 use crate::causes::WithCauses;
 
 /// Why [`Resource::get`](super::Resource::get) and its relatives have nothing to lend.
@@ -32,13 +33,16 @@ pub enum GetError {
         name: Arc<str>,
         /// The limit.
         limit: Duration,
+        /// What the caller was waiting for when the limit was over.
+        waiting_for: WaitingFor,
     },
-    /// [`try_get`](super::Resource::try_get) would have to wait: the resource is in use or being closed, or all slots
-    /// are in use.
+    /// [`try_get`](super::Resource::try_get) would have to wait.
     #[non_exhaustive]
     Busy {
         /// The address of the resource, or its name.
         name: Arc<str>,
+        /// What it would have to wait for.
+        waiting_for: WaitingFor,
     },
     /// The pool has been closed.
     Closed,
@@ -87,10 +91,10 @@ impl fmt::Display for GetError {
             Self::Dial { name, retry_in: Some(time), .. } => {
                 write!(f, "dial to {name} failed, and it is not dialed again for {time:.1?}")
             }
-            Self::Timeout { name, limit } => write!(f, "no connection to {name} within {limit:?}"),
-            Self::Busy { name } => {
-                write!(f, "{name} is not available without waiting: it is in use, or no slot is free")
+            Self::Timeout { name, limit, waiting_for } => {
+                write!(f, "no connection to {name} within {limit:?}: {waiting_for}")
             }
+            Self::Busy { name, waiting_for } => write!(f, "{name} is not available without waiting: {waiting_for}"),
             Self::Closed => f.write_str("the pool is closed"),
         }
     }

@@ -195,6 +195,7 @@ pub(super) struct HeldSlot<T: Send + 'static>(Option<Arc<ResourceInner<T>>>);
 impl<T: Send + 'static> HeldSlot<T> {
     /// Takes both over from a caller.
     pub(super) fn new(resource: &Arc<ResourceInner<T>>) -> Self {
+        resource.set_being_opened(true);
         Self(Some(Arc::clone(resource)))
     }
 
@@ -207,13 +208,16 @@ impl<T: Send + 'static> HeldSlot<T> {
 
     /// Leaves them to the caller that gets the connection.
     pub(super) fn keep(mut self) {
-        self.0 = None;
+        if let Some(resource) = self.0.take() {
+            resource.set_being_opened(false);
+        }
     }
 }
 
 impl<T: Send + 'static> Drop for HeldSlot<T> {
     fn drop(&mut self) {
         if let Some(resource) = &self.0 {
+            resource.set_being_opened(false);
             resource.release(false);
         }
     }

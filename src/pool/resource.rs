@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::coop;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::acquire::Acquire;
 use super::dial_attempt::check_runtime_for;
 use super::opener::{ByBorrowedDialer, Open};
 use super::resource_inner::ResourceInner;
 use super::state::PoolInner;
-use super::{CloseReason, GetError, Guard};
+use super::{CloseReason, GetError, Guard, ResourceStats, WaitingFor};
 use crate::Dial;
 
 /// One connection of a [`Pool`](super::Pool), whether it is open or not; made by
@@ -107,20 +107,36 @@ impl<T: Send + 'static> Resource<T> {
     ///
     /// Cancel safe, as [`get`](Resource::get) is.
     pub async fn get_timeout(&self, limit: Duration) -> Result<Guard<T>, GetError> {
-        let name = &self.inner().name;
-        check_runtime_for(name, true)?;
+        check_runtime_for(&self.inner().name, true)?;
         let deadline = Instant::now().checked_add(limit);
-        let outcome = timeout(limit, async {
-            loop {
-                match self.get().await {
-                    Err(GetError::Dial { retry_in: Some(delay), .. }) if ends_before(deadline, delay) => {
-                        sleep(delay).await;
-                    }
-                    outcome => return outcome,
+        loop {
+            match self.get_before(deadline, limit).await {
+                Err(GetError::Dial { retry_in: Some(delay), .. }) if ends_before(deadline, delay) => {
+                    sleep(delay).await;
                 }
+                outcome => return outcome,
             }
-        });
-        outcome.await.unwrap_or_else(|_| Err(GetError::Timeout { name: Arc::clone(name), limit }))
+        }
+    }
+
+    /// [`get`](Self::get) with a limit that ends at this time. `None`: the clock ends before it.
+    async fn get_before(&self, deadline: Option<Instant>, limit: Duration) -> Result<Guard<T>, GetError> {
+        let inner = self.inner();
+        if let Some(refusal) = inner.dial_backoff.refusal(&inner.name) {
+            return self.refuse(refusal).await;
+        }
+        let mut acquire = Acquire::new(inner);
+        match before(deadline, acquire.acquired()).await {
+            Some(acquired) => acquired?,
+            None => return Err(acquire.timed_out(limit)),
+        }
+        match acquire.reuse() {
+            Ok(guard) => Ok(guard),
+            Err(used) => match before(deadline, acquire.open(used)).await {
+                Some(outcome) => outcome,
+                None => Err(inner.timed_out(limit, WaitingFor::Dial)),
+            },
+        }
     }
 
     /// Lends the connection without waiting for another caller. It waits for nothing but a dial.
@@ -144,6 +160,26 @@ impl<T: Send + 'static> Resource<T> {
             Ok(guard) => Ok(guard),
             Err(used) => acquire.open(used).await,
         }
+    }
+
+    /// Returns what has happened with this resource so far, and how many callers wait for it.
+    ///
+    /// ```
+    /// use perconn::pool::Pool;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let one = Pool::new(64)?.resource_fn("one", || async { Ok(1) });
+    /// for _ in 0..3 {
+    ///     drop(one.get().await?);
+    /// }
+    /// let stats = one.stats();
+    /// assert_eq!((stats.opened, stats.reused, stats.waits.count), (1, 2, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stats(&self) -> ResourceStats {
+        self.inner().stats()
     }
 
     /// Fails a call during the delay after a failed dial.
@@ -203,6 +239,14 @@ impl<T: Send + 'static> Clone for Resource<T> {
 impl<T: Send + 'static> fmt::Debug for Resource<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resource").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+/// Awaits a future until this time. `None`: the time has come first.
+async fn before<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, future).await.ok(),
+        None => Some(future.await),
     }
 }
 

@@ -7,8 +7,9 @@
 //! not enough.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool as Hint, Ordering};
 use std::task::Waker;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -21,6 +22,8 @@ use super::reaper;
 use super::release::Release;
 use super::slots::{EntryId, GivenBack, Place, WaiterId};
 use super::state::{Admission, Entry, IdleResource, PoolInner, Waiter, wake_all};
+use super::stats::{DialCounters, ResourceStats};
+use super::wait_stats::WaitingFor;
 use super::{CloseReason, GetError};
 use crate::hooks::warn;
 use crate::panics::{catch, ignore, wake};
@@ -44,6 +47,10 @@ pub(super) struct ResourceInner<T> {
     pub(super) dial_backoff: DialBackoff,
     /// The last dial that its caller has left, so that it can be ended.
     background_dial: Mutex<Option<AbortHandle>>,
+    /// How its dials have ended.
+    pub(super) dial_counters: DialCounters,
+    /// Its connection is being dialed or prepared. It is a hint for errors, which may be out of date.
+    is_being_opened: Hint,
     /// Whether a value that is not a socket is open and silent, as far as can be known.
     pub(super) is_quiet: fn(&mut T) -> bool,
     /// What the program does with the connections.
@@ -72,6 +79,8 @@ impl<T: Send + 'static> ResourceInner<T> {
             opener: AsyncMutex::new(Box::new(opener)),
             dial_backoff: DialBackoff::default(),
             background_dial: Mutex::new(None),
+            dial_counters: DialCounters::default(),
+            is_being_opened: Hint::new(false),
             is_quiet,
             lifecycle: Lifecycle::default(),
             in_use: AtomicBool::new(false),
@@ -115,6 +124,29 @@ impl<T: Send + 'static> ResourceInner<T> {
             self.has_waiters.store(true, Ordering::Relaxed);
         }
         Ok(admission)
+    }
+
+    /// What a caller of this resource waits for.
+    pub(super) fn waiting_for(&self) -> WaitingFor {
+        self.entry.lock().waiting_for(self.is_being_opened.load(Ordering::Relaxed))
+    }
+
+    /// Notes that the connection is being opened, or not any more.
+    pub(super) fn set_being_opened(&self, is_being_opened: bool) {
+        self.is_being_opened.store(is_being_opened, Ordering::Relaxed);
+    }
+
+    /// The error for a caller whose time limit is over, which is counted.
+    #[cold]
+    pub(super) fn timed_out(&self, limit: Duration, waiting_for: WaitingFor) -> GetError {
+        self.entry.lock().counts.timeouts.add(waiting_for);
+        GetError::Timeout { name: Arc::clone(&self.name), limit, waiting_for }
+    }
+
+    /// The figures of this resource.
+    pub(super) fn stats(&self) -> ResourceStats {
+        let entry = self.entry.lock();
+        self.dial_counters.with(entry.waiting(), entry.counts)
     }
 
     /// Leaves the queue.

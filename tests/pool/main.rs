@@ -12,6 +12,7 @@ mod hooks;
 mod lending;
 mod panics;
 mod runtimes;
+mod stats;
 mod stress;
 #[path = "../support/mod.rs"]
 mod support;

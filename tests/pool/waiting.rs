@@ -129,14 +129,16 @@ async fn wait_with_a_limit_ends_in_time_and_leaves_nothing_behind() {
     let hung = pool.resource_fn::<_, _, u8>("hung", std::future::pending);
     let limit = Duration::from_secs(2);
     let conn = a.get().await.unwrap();
-    for resource in [&a, &b] {
+    for (resource, cause) in [(&a, "another caller uses it"), (&b, "no slot is free")] {
         let error = resource.get_timeout(limit).await.unwrap_err();
         assert!(matches!(error, GetError::Timeout { .. }), "{error:?}");
-        assert_eq!(error.to_string(), format!("no connection to {} within 2s", resource.name()));
+        assert_eq!(error.to_string(), format!("no connection to {} within 2s: {cause}", resource.name()));
     }
     drop(conn);
     // The limit ends the wait for a dial, too.
-    assert_eq!(hung.get_timeout(limit).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    let error = hung.get_timeout(limit).await.unwrap_err();
+    assert_eq!(error.to_string(), "no connection to hung within 2s: its dial has not ended");
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     drop(hung);
     tokio::task::yield_now().await;
     assert_all_given_back(&pool);
@@ -455,12 +457,9 @@ async fn errors_name_the_resource() {
     let pool = Pool::new(1).unwrap();
     let resource = number(&pool, "one");
     let _slot = pool.slot().await.unwrap();
-    assert_eq!(
-        pool.try_slot().unwrap_err().to_string(),
-        "a slot is not available without waiting: it is in use, or no slot is free"
-    );
+    assert_eq!(pool.try_slot().unwrap_err().to_string(), "a slot is not available without waiting: no slot is free");
     assert_eq!(
         resource.try_get().await.unwrap_err().to_string(),
-        "one is not available without waiting: it is in use, or no slot is free"
+        "one is not available without waiting: no slot is free"
     );
 }
