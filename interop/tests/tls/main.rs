@@ -32,6 +32,7 @@ mod certificates;
 mod client;
 mod closed;
 mod handshakes;
+mod pooled;
 #[cfg(target_os = "linux")]
 mod postgres;
 mod refused;

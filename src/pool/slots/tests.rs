@@ -15,6 +15,11 @@ struct Connection {
     entry: EntryId,
 }
 
+/// What the entries count, apart from waits.
+fn reused(reused: u64) -> EntryCounts {
+    EntryCounts { reused, ..EntryCounts::default() }
+}
+
 type Table = SlotTable<Connection, &'static str>;
 type TestEntry = Arc<Mutex<Entry<Connection, &'static str>>>;
 
@@ -43,7 +48,7 @@ impl Table {
     /// Gives a connection back that is then idle.
     #[track_caller]
     fn give_back_as_idle(&mut self, entry: EntryId) {
-        let given_back = self.give_back(entry, Connection { entry }, None, false);
+        let given_back = self.give_back(entry, Connection { entry }, Place::newest(None), false);
         assert!(matches!(given_back, GivenBack::Idle), "{given_back:?}");
     }
 
@@ -77,7 +82,7 @@ fn waiters_are_served_in_order_across_entries() {
     let here = table.queue(0);
     // The connection would serve the second waiter, but the first one came first.
     assert!(entries[0].lock().hand_over(&table.summary(), false).is_none());
-    let given_back = table.give_back(0, Connection { entry: 0 }, None, false);
+    let given_back = table.give_back(0, Connection { entry: 0 }, Place::newest(None), false);
     assert!(matches!(given_back, GivenBack::Close(CloseReason::Evicted)), "{given_back:?}");
     table.release(0, true);
     assert_eq!(entries[0].lock().take_grant(here), None);
@@ -91,7 +96,7 @@ fn scheduled_close_reaches_a_waiter_that_was_handed_the_connection() {
     let (mut table, entries) = table_of_three(1);
     assert_eq!(table.acquire(0, &mut None), FREE_SLOT);
     let next = table.queue(0);
-    let given_back = table.give_back(0, Connection { entry: 0 }, None, false);
+    let given_back = table.give_back(0, Connection { entry: 0 }, Place::newest(None), false);
     assert!(matches!(given_back, GivenBack::HandedOver(_)), "{given_back:?}");
     assert_eq!(table.schedule_close(0), None);
     assert_eq!(entries[0].lock().take_grant(next), Some(Grant::Replace));
@@ -172,11 +177,11 @@ fn caller_that_takes_its_grant_late_keeps_its_turn() {
 fn counts_of_a_removed_resource_are_kept_and_its_number_is_used_again() {
     let (mut table, _) = table_of_three(1);
     assert_eq!(table.acquire(0, &mut None), FREE_SLOT);
-    assert!(matches!(table.give_back(0, Connection { entry: 0 }, None, true), GivenBack::Idle));
+    assert!(matches!(table.give_back(0, Connection { entry: 0 }, Place::newest(None), true), GivenBack::Idle));
     assert_eq!(table.remove_entry(0), Some(evicted(0)));
     assert_eq!(table.add_entry().0, 3, "the entry is there until its connection is closed");
     table.release(0, true);
-    assert_eq!((table.add_entry().0, table.counts().reused), (0, 1));
+    assert_eq!((table.add_entry().0, table.counts().counts.reused), (0, 1));
 }
 
 #[test]
@@ -187,7 +192,7 @@ fn removed_resource_is_forgotten_when_no_caller_has_it() {
     assert_eq!(table.acquire(0, &mut None), FREE_SLOT);
     assert_eq!(table.remove_entry(0), None);
     assert_eq!(table.add_entry().0, 3);
-    let given_back = table.give_back(0, Connection { entry: 0 }, None, false);
+    let given_back = table.give_back(0, Connection { entry: 0 }, Place::newest(None), false);
     assert!(matches!(given_back, GivenBack::Close(CloseReason::Gone)), "{given_back:?}");
     table.release(0, true);
     assert_eq!(table.add_entry().0, 0);
@@ -201,7 +206,7 @@ fn connections_that_were_idle_for_long_enough_are_taken_out_the_oldest_first() {
     assert_eq!((table.oldest_idle_since(), table.evict_idle_since(at(9))), (None, None));
     for (entry, seconds) in [(0, 3), (1, 5), (2, 4)] {
         assert_eq!(table.acquire(entry, &mut None), FREE_SLOT);
-        let given_back = table.give_back(entry, Connection { entry }, Some(at(seconds)), false);
+        let given_back = table.give_back(entry, Connection { entry }, Place::newest(Some(at(seconds))), false);
         assert!(matches!(given_back, GivenBack::Idle), "{given_back:?}");
     }
     assert_eq!((table.idle_count(), table.oldest_idle_since()), (3, Some(at(3))));
@@ -210,7 +215,7 @@ fn connections_that_were_idle_for_long_enough_are_taken_out_the_oldest_first() {
     // They are in the order in which they came back.
     assert_eq!(table.evict_idle_since(at(4)), None);
     assert_eq!(table.evict_idle_since(at(9)), Some(evicted(1)));
-    let counts = SlotCounts { max: 3, in_use: 0, idle: 1, releasing: 2, waiting: 0, reused: 0 };
+    let counts = SlotCounts { max: 3, in_use: 0, idle: 1, releasing: 2, waiting: 0, counts: reused(0) };
     assert_eq!((table.counts(), table.idle_count()), (counts, 1));
 }
 
@@ -221,16 +226,16 @@ fn counts_say_what_each_slot_and_caller_does() {
     assert_eq!(table.acquire(1, &mut None), FREE_SLOT);
     table.queue(2);
     table.queue(0);
-    let mut counts = SlotCounts { max: 2, in_use: 2, idle: 0, releasing: 0, waiting: 2, reused: 0 };
+    let mut counts = SlotCounts { max: 2, in_use: 2, idle: 0, releasing: 0, waiting: 2, counts: reused(0) };
     assert_eq!(table.counts(), counts);
     table.begin_release(1, true);
-    counts = SlotCounts { in_use: 1, releasing: 1, reused: 1, ..counts };
+    counts = SlotCounts { in_use: 1, releasing: 1, counts: reused(1), ..counts };
     assert_eq!(table.counts(), counts);
     assert!(table.release(1, true).is_some());
     counts = SlotCounts { in_use: 2, releasing: 0, waiting: 1, ..counts };
     assert_eq!(table.counts(), counts);
     assert!(entries[0].lock().hand_over(&table.summary(), true).is_some());
-    assert_eq!(table.counts(), SlotCounts { waiting: 0, reused: 2, ..counts });
+    assert_eq!(table.counts(), SlotCounts { waiting: 0, counts: reused(2), ..counts });
 }
 
 #[test]
@@ -256,7 +261,7 @@ fn closed_table_fails_all_waiters_and_lends_no_connection_again() {
     for (entry, waiter) in waiters {
         assert_eq!(entries[entry].lock().take_grant(waiter), Some(Grant::Failed("closed")));
     }
-    let given_back = table.give_back(0, Connection { entry: 0 }, None, false);
+    let given_back = table.give_back(0, Connection { entry: 0 }, Place::newest(None), false);
     assert!(matches!(given_back, GivenBack::Close(CloseReason::Gone)), "{given_back:?}");
 }
 
