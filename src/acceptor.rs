@@ -72,6 +72,7 @@ pub use self::error::Error;
 pub use self::event::{EndReason, Event};
 pub use self::line::LineConn;
 pub use self::listen::Listen;
+pub use self::local_addr::LocalAddr;
 pub use self::peer::Peer;
 pub use self::stats::Stats;
 pub use self::stopping::{Busy, Stopping};
@@ -94,6 +95,7 @@ mod hooks;
 mod line;
 mod listen;
 mod listener;
+mod local_addr;
 mod peer;
 mod quiet_time;
 mod registry;
@@ -119,8 +121,8 @@ mod wait_clock;
 pub struct Acceptor {
     /// Shared with the accept loop and the connections, which end through it when the acceptor is stopped or dropped.
     registry: Arc<Registry>,
-    /// Kept from the bind, as the accept loop owns the listener. `None` for a Unix socket.
-    local_addr: Option<SocketAddr>,
+    /// Kept from the bind, as the accept loop owns the listener. At least one.
+    local_addrs: Vec<LocalAddr>,
     /// For `reload_tls`. `None` without TLS.
     #[cfg(feature = "tls")]
     tls: Option<Arc<tls::Handshaker>>,
@@ -143,21 +145,31 @@ pub struct Stopped {
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Acceptor {
-    /// Returns a builder for an acceptor that listens on an address, a path, or a listener that your program has made.
+    /// Returns a builder for an acceptor that listens on an address, a path, or a listener that your program has made, or
+    /// on several of these.
     ///
-    /// The address is checked by [`build`](AcceptorBuilder::build).
+    /// An address is checked by [`build`](AcceptorBuilder::build).
     pub fn builder(listen: impl Into<Listen>) -> AcceptorBuilder {
         AcceptorBuilder::new(listen.into())
     }
 
-    /// Returns the address that it listens on. For the port 0, this has the port that the kernel has chosen.
+    /// Returns the address that it listens on; the first one on the network, if there are several. For the port 0, this has
+    /// the port that the kernel has chosen.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](io::ErrorKind::Unsupported) if it listens on a Unix socket.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) if it listens on Unix sockets only.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        let unsupported = || io::Error::new(io::ErrorKind::Unsupported, "a Unix socket has no network address");
-        self.local_addr.ok_or_else(unsupported)
+        let on_the_network = self.local_addrs.iter().find_map(|address| match address {
+            LocalAddr::Tcp(address) => Some(*address),
+            LocalAddr::Unix(_) => None,
+        });
+        on_the_network.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "a Unix socket has no network address"))
+    }
+
+    /// Returns all addresses that it listens on, also the paths of Unix sockets, in the order in which they were given.
+    pub fn local_addrs(&self) -> &[LocalAddr] {
+        &self.local_addrs
     }
 
     /// Returns how the slots are used at this moment, and what has happened so far.
@@ -271,7 +283,7 @@ impl Drop for Acceptor {
 impl fmt::Debug for Acceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acceptor")
-            .field("local_addr", &self.local_addr)
+            .field("local_addrs", &self.local_addrs)
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }

@@ -77,7 +77,7 @@ impl AcceptorBuilder {
         }
         // Tokio panics if the runtime has no I/O.
         let opened = catch(|| self.listen.open(self.backlog));
-        let (listener, local_addr) = opened.map_err(|_| no_runtime())??;
+        let (listener, local_addrs) = opened.map_err(|_| no_runtime())??;
         let alive = Alive::new();
         let settings = Settings {
             acceptors: self.acceptors,
@@ -104,7 +104,7 @@ impl AcceptorBuilder {
         runtime.spawn(accept_loop::run(listener, Arc::clone(&registry), service, alive));
         Ok(Acceptor {
             registry,
-            local_addr,
+            local_addrs,
             #[cfg(feature = "tls")]
             tls,
         })
