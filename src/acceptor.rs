@@ -2,12 +2,13 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use perconn::acceptor::Acceptor;
+//! use perconn::acceptor::{Acceptor, Limits};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let acceptor = Acceptor::builder("127.0.0.1:0")
+//!     .limits(Limits::internet()) // silent and slow clients are closed: 10 s for the first byte, 60 s idle
 //!     .handler(async |stream, _peer| {
 //!         let (mut reader, mut writer) = tokio::io::split(stream);
 //!         tokio::io::copy(&mut reader, &mut writer).await?;
@@ -70,6 +71,7 @@ pub use self::builder::AcceptorBuilder;
 pub use self::capacity::Overflow;
 pub use self::error::Error;
 pub use self::event::{EndReason, Event};
+pub use self::limits::Limits;
 pub use self::line::LineConn;
 pub use self::listen::Listen;
 pub use self::local_addr::LocalAddr;
@@ -92,6 +94,7 @@ mod connection;
 mod error;
 mod event;
 mod hooks;
+mod limits;
 mod line;
 mod listen;
 mod listener;

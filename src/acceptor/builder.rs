@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::hooks::Hooks;
 use super::service::{HandlerFuture, StartHandler};
-use super::{Error, Event, LineConn, Listen, Overflow, Peer, Stream, line};
+use super::{Error, Event, Limits, LineConn, Listen, Overflow, Peer, Stream, line};
 
 mod start;
 #[cfg(feature = "tls")]
@@ -20,7 +20,7 @@ mod tls;
 ///
 /// ```
 /// use std::time::Duration;
-/// use perconn::acceptor::{Acceptor, Overflow};
+/// use perconn::acceptor::{Acceptor, Limits, Overflow};
 /// use tokio::io::AsyncWriteExt;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -29,7 +29,7 @@ mod tls;
 ///     .acceptors(100)
 ///     .overflow(Overflow::Refuse)
 ///     .refusal("no room, come back later\n")
-///     .first_byte_timeout(Duration::from_secs(10))
+///     .limits(Limits::internet())
 ///     .idle_timeout(Duration::from_secs(120))
 ///     .on_event(|event| println!("{event}"))
 ///     .handler(async |mut stream, peer| stream.write_all(format!("hello, {peer}\n").as_bytes()).await)
@@ -241,6 +241,25 @@ impl AcceptorBuilder {
     /// system's default.
     pub fn nodelay(mut self, nodelay: bool) -> Self {
         self.nodelay = Some(nodelay);
+        self
+    }
+
+    /// Sets all limits of a client at once: the first byte, idle times, the rate, the length of a line, the TLS handshake.
+    ///
+    /// Defaults to no limit on time but for the handshake. A server that strangers can reach needs some:
+    /// [`Limits::internet`]. A setter of one limit that you call later changes that one.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        let Limits { first_byte_timeout, idle_timeout, min_rate, max_line_length, handshake_timeout } = limits;
+        self.first_byte_timeout = first_byte_timeout;
+        self.idle_timeout = idle_timeout;
+        self.min_rate = min_rate;
+        self.max_line_length = max_line_length;
+        #[cfg(feature = "tls")]
+        {
+            self.handshake_timeout = handshake_timeout;
+        }
+        #[cfg(not(feature = "tls"))]
+        let _ = handshake_timeout;
         self
     }
 
