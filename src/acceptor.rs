@@ -185,8 +185,9 @@ impl Acceptor {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] if the files are not usable, if the acceptor has no TLS, or if its runtime shuts
-    /// down. The event hook receives the same error.
+    /// - [`Error::InvalidConfig`] if the files are not usable, which the event hook receives as well; if the acceptor has no
+    ///   TLS; or if no file was given to [`ServerTls`], so that nothing can change.
+    /// - [`Error::RuntimeShutdown`] if its runtime shuts down.
     ///
     /// # Cancel safety
     ///

@@ -124,7 +124,8 @@ pub enum Event {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// Its handler returned `Ok`.
+    /// Its handler returned `Ok`; or the client [left without a close_notify](super::Stream#the-end-of-a-tls-session), and
+    /// nothing was under way.
     Finished,
     /// Its handler returned this error.
     Failed(Arc<io::Error>),

@@ -33,7 +33,7 @@ pub struct Stats {
     pub accepted: u64,
     /// Connections that were refused.
     pub refused: u64,
-    /// Connections whose handler returned `Ok`.
+    /// Connections whose handler returned `Ok`, or whose client left without a close_notify while nothing was under way.
     pub finished: u64,
     /// Connections whose handler returned an error.
     pub failed: u64,

@@ -67,7 +67,7 @@ impl ServerTls {
         Self::new(Source::Pair { chain: Pem::File(chain.into()), key: Pem::File(key.into()) })
     }
 
-    /// The same from PEM texts. They are never reloaded.
+    /// The same from PEM texts. They are never reloaded: [`reload_tls`](crate::acceptor::Acceptor::reload_tls) is an error.
     pub fn from_pem(chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         Self::new(Source::Pair { chain: Pem::Text(chain.into()), key: Pem::Text(key.into()) })
     }
@@ -115,6 +115,20 @@ impl ServerTls {
             Some(Duration::ZERO) => Error::invalid("reload_every 0ns: expected more than zero, or None for never"),
             _ => Ok(()),
         }
+    }
+
+    /// Rejects a reload that could change nothing.
+    pub(super) fn check_reload(&self) -> Result<(), Error> {
+        if !self.files().is_empty() {
+            return Ok(());
+        }
+        let given = match &self.source {
+            Source::Pair { .. } => "as PEM in memory",
+            Source::Config(_) => "by a rustls configuration",
+        };
+        Error::invalid(format!(
+            "reload_tls: the certificate was given {given}, which cannot change: expected files, by ServerTls::from_files"
+        ))
     }
 
     /// The files that can change.
