@@ -311,7 +311,7 @@ impl AcceptorBuilder {
     /// on the target `perconn`, from [a thread of its own](crate::Builder::logger).
     ///
     /// Such errors are accepts that fail, handlers that panic, an acceptor that ends by itself, and certificates that
-    /// cannot be used. A logger that you set must not block.
+    /// cannot be used or expire soon. A logger that you set must not block.
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.hooks.logger = Some(Box::new(move |error| logger(error)));
         self

@@ -31,6 +31,7 @@ mod addresses;
 mod certificates;
 mod client;
 mod closed;
+mod expiry;
 mod handshakes;
 #[cfg(target_os = "linux")]
 mod postgres;

@@ -17,7 +17,7 @@ use crate::acceptor::registry::Registry;
 use crate::acceptor::service::{Handler, Service};
 use crate::acceptor::settings::Settings;
 #[cfg(feature = "tls")]
-use crate::acceptor::tls::{Handshaker, reload::FileWatcher};
+use crate::acceptor::tls::{Handshaker, expiry, reload::FileWatcher};
 use crate::acceptor::{Acceptor, Error, accept_loop};
 use crate::panics::catch;
 use crate::runtime::has_time;
@@ -98,6 +98,9 @@ impl AcceptorBuilder {
         });
         #[cfg(feature = "tls")]
         if let (Some(watcher), Some(handshaker)) = (watcher, &tls) {
+            expiry::report(&registry, handshaker);
+            let daily = expiry::report_daily(Arc::downgrade(&registry), Arc::clone(handshaker));
+            runtime.spawn(hold(Arc::clone(&alive), daily));
             let watch = watcher.run(Arc::downgrade(&registry), Arc::clone(handshaker));
             runtime.spawn(hold(Arc::clone(&alive), watch));
         }

@@ -114,6 +114,7 @@ pub(in crate::acceptor) fn reload(registry: &Registry, handshaker: Option<&Hands
     match handshaker.reload() {
         Ok(()) => {
             registry.settings.hooks.emit(|| Event::CertificatesReloaded);
+            super::expiry::report(registry, handshaker);
             Ok(())
         }
         Err(error) => {
