@@ -2,12 +2,13 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use perconn::acceptor::Acceptor;
+//! use perconn::acceptor::{Acceptor, Limits};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let acceptor = Acceptor::builder("127.0.0.1:0")
+//!     .limits(Limits::internet()) // silent and slow clients are closed: 10 s for the first byte, 60 s idle
 //!     .handler(async |stream, _peer| {
 //!         let (mut reader, mut writer) = tokio::io::split(stream);
 //!         tokio::io::copy(&mut reader, &mut writer).await?;
@@ -73,8 +74,10 @@ pub use self::builder::AcceptorBuilder;
 pub use self::capacity::Overflow;
 pub use self::error::Error;
 pub use self::event::{EndReason, Event};
+pub use self::limits::Limits;
 pub use self::line::LineConn;
 pub use self::listen::Listen;
+pub use self::local_addr::LocalAddr;
 pub use self::peer::Peer;
 pub use self::stats::Stats;
 pub use self::stopping::{Busy, Stopping};
@@ -96,9 +99,11 @@ mod connection;
 mod error;
 mod event;
 mod hooks;
+mod limits;
 mod line;
 mod listen;
 mod listener;
+mod local_addr;
 mod peer;
 mod quiet_time;
 mod registry;
@@ -124,8 +129,8 @@ mod wait_clock;
 pub struct Acceptor {
     /// Shared with the accept loop and the connections, which end through it when the acceptor is stopped or dropped.
     registry: Arc<Registry>,
-    /// Kept from the bind, as the accept loop owns the listener. `None` for a Unix socket.
-    local_addr: Option<SocketAddr>,
+    /// Kept from the bind, as the accept loop owns the listener. At least one.
+    local_addrs: Vec<LocalAddr>,
     /// For `reload_tls`. `None` without TLS.
     #[cfg(feature = "tls")]
     tls: Option<Arc<tls::Handshaker>>,
@@ -148,21 +153,31 @@ pub struct Stopped {
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Acceptor {
-    /// Returns a builder for an acceptor that listens on an address, a path, or a listener that your program has made.
+    /// Returns a builder for an acceptor that listens on an address, a path, or a listener that your program has made, or
+    /// on several of these.
     ///
-    /// The address is checked by [`build`](AcceptorBuilder::build).
+    /// An address is checked by [`build`](AcceptorBuilder::build).
     pub fn builder(listen: impl Into<Listen>) -> AcceptorBuilder {
         AcceptorBuilder::new(listen.into())
     }
 
-    /// Returns the address that it listens on. For the port 0, this has the port that the kernel has chosen.
+    /// Returns the address that it listens on; the first one on the network, if there are several. For the port 0, this has
+    /// the port that the kernel has chosen.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](io::ErrorKind::Unsupported) if it listens on a Unix socket.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) if it listens on Unix sockets only.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        let unsupported = || io::Error::new(io::ErrorKind::Unsupported, "a Unix socket has no network address");
-        self.local_addr.ok_or_else(unsupported)
+        let on_the_network = self.local_addrs.iter().find_map(|address| match address {
+            LocalAddr::Tcp(address) => Some(*address),
+            LocalAddr::Unix(_) => None,
+        });
+        on_the_network.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "a Unix socket has no network address"))
+    }
+
+    /// Returns all addresses that it listens on, also the paths of Unix sockets, in the order in which they were given.
+    pub fn local_addrs(&self) -> &[LocalAddr] {
+        &self.local_addrs
     }
 
     /// Returns how the slots are used at this moment, and what has happened so far.
@@ -175,8 +190,9 @@ impl Acceptor {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] if the files are not usable, if the acceptor has no TLS, or if its runtime shuts
-    /// down. The event hook receives the same error.
+    /// - [`Error::InvalidConfig`] if the files are not usable, which the event hook receives as well; if the acceptor has no
+    ///   TLS; or if no file was given to [`ServerTls`], so that nothing can change.
+    /// - [`Error::RuntimeShutdown`] if its runtime shuts down.
     ///
     /// # Cancel safety
     ///
@@ -276,7 +292,7 @@ impl Drop for Acceptor {
 impl fmt::Debug for Acceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acceptor")
-            .field("local_addr", &self.local_addr)
+            .field("local_addrs", &self.local_addrs)
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }

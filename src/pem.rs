@@ -111,11 +111,14 @@ impl Pem {
     pub(crate) fn private_key(&self) -> Result<PrivateKeyDer<'static>, String> {
         let text = self.read().map_err(|error| format!("private key {self}: {error}"))?;
         PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
-            let reason = match error {
-                PemError::NoItemsFound => {
+            let reason = match (encryption_mark(&text), error) {
+                (Some(mark), _) => {
+                    format!("the key is encrypted ({mark}); expected one that is not, as `openssl pkey` writes it")
+                }
+                (None, PemError::NoItemsFound) => {
                     "no private key in it; expected PEM, and a key that is not encrypted".to_owned()
                 }
-                other => describe(&other),
+                (None, other) => describe(&other),
             };
             format!("private key {self}: {reason}")
         })
@@ -130,6 +133,13 @@ impl fmt::Display for Pem {
             Self::Text(text) => write!(f, "given as a text of {} bytes", text.len()),
         }
     }
+}
+
+/// What shows that a private key is encrypted: the header of the old form (RFC 1421), or the title of PKCS#8.
+fn encryption_mark(text: &[u8]) -> Option<&'static str> {
+    ["Proc-Type: 4,ENCRYPTED", "BEGIN ENCRYPTED PRIVATE KEY"]
+        .into_iter()
+        .find(|mark| text.windows(mark.len()).any(|window| window == mark.as_bytes()))
 }
 
 /// Describes an error without quoting the source, which may be a secret.

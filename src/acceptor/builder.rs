@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::admission::Filter;
 use super::hooks::Hooks;
 use super::service::{HandlerFuture, StartHandler};
-use super::{Error, Event, LineConn, Listen, Overflow, Peer, Stream, line};
+use super::{Error, Event, Limits, LineConn, Listen, Overflow, Peer, Stream, line};
 
 mod admission;
 mod start;
@@ -22,7 +22,7 @@ mod tls;
 ///
 /// ```
 /// use std::time::Duration;
-/// use perconn::acceptor::{Acceptor, Overflow};
+/// use perconn::acceptor::{Acceptor, Limits, Overflow};
 /// use tokio::io::AsyncWriteExt;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -31,7 +31,7 @@ mod tls;
 ///     .acceptors(100)
 ///     .overflow(Overflow::Refuse)
 ///     .refusal("no room, come back later\n")
-///     .first_byte_timeout(Duration::from_secs(10))
+///     .limits(Limits::internet())
 ///     .idle_timeout(Duration::from_secs(120))
 ///     .on_event(|event| println!("{event}"))
 ///     .handler(async |mut stream, peer| stream.write_all(format!("hello, {peer}\n").as_bytes()).await)
@@ -255,6 +255,25 @@ impl AcceptorBuilder {
         self
     }
 
+    /// Sets all limits of a client at once: the first byte, idle times, the rate, the length of a line, the TLS handshake.
+    ///
+    /// Defaults to no limit on time but for the handshake. A server that strangers can reach needs some:
+    /// [`Limits::internet`]. A setter of one limit that you call later changes that one.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        let Limits { first_byte_timeout, idle_timeout, min_rate, max_line_length, handshake_timeout } = limits;
+        self.first_byte_timeout = first_byte_timeout;
+        self.idle_timeout = idle_timeout;
+        self.min_rate = min_rate;
+        self.max_line_length = max_line_length;
+        #[cfg(feature = "tls")]
+        {
+            self.handshake_timeout = handshake_timeout;
+        }
+        #[cfg(not(feature = "tls"))]
+        let _ = handshake_timeout;
+        self
+    }
+
     /// Sets how long a client may take until its first byte. Defaults to `None`: no limit. It must not be zero.
     ///
     /// For a handler of lines, it is the time until the first whole line. With TLS, it starts after the handshake. Like
@@ -303,7 +322,7 @@ impl AcceptorBuilder {
     /// on the target `perconn`, from [a thread of its own](crate::Builder::logger).
     ///
     /// Such errors are accepts that fail, handlers that panic, an acceptor that ends by itself, and certificates that
-    /// cannot be used. A logger that you set must not block.
+    /// cannot be used or expire soon. A logger that you set must not block.
     pub fn logger(mut self, logger: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.hooks.logger = Some(Box::new(move |error| logger(error)));
         self

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) use self::hold::Hold;
+pub(super) use self::outcome::{Outcome, StreamTotals};
 use self::state::RecordState;
 pub(super) use self::state::{Activity, StopState};
 use super::{EndReason, Peer};
@@ -24,6 +25,7 @@ use crate::sync::Mutex;
 use crate::waiters::Waiters;
 
 mod hold;
+mod outcome;
 mod state;
 
 /// What is known of one connection.
@@ -81,26 +83,6 @@ pub(super) enum Waiter {
     Writer,
     /// The task that runs the handler, and drops it when the connection is cut.
     Handler,
-}
-
-/// How a connection ended, as far as it is known yet.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    /// `None` until the handler has ended: its runtime may drop it before that.
-    pub(super) reason: Option<EndReason>,
-    /// Filled in by the drop of the stream, which comes before the drop of its registration.
-    pub(super) totals: StreamTotals,
-}
-
-/// What a stream reports when it is dropped.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct StreamTotals {
-    /// What the handler has read.
-    pub(super) bytes_read: u64,
-    /// What the handler has written.
-    pub(super) bytes_written: u64,
-    /// An operation ran out of time, and the peer has made no progress in that direction since.
-    pub(super) timed_out: bool,
 }
 
 impl ConnRecord {
@@ -335,7 +317,9 @@ impl ConnRecord {
 
     /// How the connection ended. For use at its end.
     pub(super) fn take_outcome(&self) -> Outcome {
-        std::mem::take(&mut *self.outcome.lock())
+        let mut outcome = std::mem::take(&mut *self.outcome.lock());
+        outcome.forgive_unannounced_end();
+        outcome
     }
 }
 

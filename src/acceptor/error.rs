@@ -73,6 +73,21 @@ pub enum Error {
         source: std::sync::Arc<Self>,
     },
 
+    /// The server's certificate, or one of its issuers in the chain, has expired or expires soon; see
+    /// [`ServerTls`](super::ServerTls#certificates-that-expire). Reported once a day.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[error("certificate {certificate} {}", super::event::expires(*left))]
+    #[non_exhaustive]
+    CertificateExpires {
+        /// The path of its file in quotes, or that it was given in memory.
+        certificate: String,
+        /// The last second in which it is valid.
+        not_after: std::time::SystemTime,
+        /// How long it is still valid. Zero if it has expired.
+        left: std::time::Duration,
+    },
+
     /// The program's own logger, event hook or filter panicked. The acceptor goes on.
     #[error("the {hook} hook panicked: {message}")]
     #[non_exhaustive]
@@ -93,6 +108,8 @@ impl Error {
             Self::Listen { source, .. } | Self::Accept { source } => source.kind(),
             #[cfg(feature = "tls")]
             Self::CertificatesKept { source } => source.kind(),
+            #[cfg(feature = "tls")]
+            Self::CertificateExpires { .. } => io::ErrorKind::Other,
             Self::HandlerPanicked { .. }
             | Self::RuntimeShutdown
             | Self::AcceptPanicked { .. }

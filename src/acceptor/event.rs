@@ -111,6 +111,17 @@ pub enum Event {
         /// The cause: an [`Error::InvalidConfig`](super::Error::InvalidConfig).
         cause: Arc<super::Error>,
     },
+    /// The certificate has expired or expires soon. Reported as often as
+    /// [`Error::CertificateExpires`](super::Error::CertificateExpires).
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[non_exhaustive]
+    CertificateExpires {
+        /// The last second in which it is valid.
+        not_after: std::time::SystemTime,
+        /// How long it is still valid. Zero if it has expired.
+        left: Duration,
+    },
     /// No more connections are accepted: [`stop`](super::Acceptor::stop) was called, or the
     /// [`Acceptor`](super::Acceptor) was dropped. Open connections end after this event. A connection that was
     /// accepted at the same moment may be reported after it.
@@ -132,7 +143,8 @@ pub enum Event {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// Its handler returned `Ok`.
+    /// Its handler returned `Ok`; or the client [left without a close_notify](super::Stream#the-end-of-a-tls-session), and
+    /// nothing was under way.
     Finished,
     /// Its handler returned this error.
     Failed(Arc<io::Error>),
@@ -165,6 +177,16 @@ impl fmt::Display for EndReason {
     }
 }
 
+/// When a certificate expires that is valid for so long: the rest of a sentence.
+#[cfg(feature = "tls")]
+pub(super) fn expires(left: Duration) -> String {
+    match left.as_secs().div_ceil(3600) {
+        0 => "has expired".into(),
+        hours @ 1..=48 => format!("expires within {hours} hours"),
+        hours => format!("expires in {} days", hours / 24),
+    }
+}
+
 /// One line for a log.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -184,6 +206,8 @@ impl fmt::Display for Event {
             Self::CertificatesReloaded => f.write_str("certificates reloaded"),
             #[cfg(feature = "tls")]
             Self::CertificatesKept { cause } => write!(f, "certificates not reloaded: {cause}"),
+            #[cfg(feature = "tls")]
+            Self::CertificateExpires { left, .. } => write!(f, "the certificate {}", expires(*left)),
             Self::Stopping => f.write_str("stopping"),
             Self::Ended { cause } => write!(f, "ended: {cause}"),
         }

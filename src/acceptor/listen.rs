@@ -13,12 +13,12 @@ use std::{
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::Error;
-use super::listener::Listener;
+use super::listener::{Listener, ListeningSocket};
 #[cfg(unix)]
 use super::unix;
+use super::{Error, LocalAddr};
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "activation"))]
 mod activation;
 
 /// Where an [`Acceptor`](super::Acceptor) listens.
@@ -30,7 +30,8 @@ mod activation;
 ///   its addresses that can be listened on is used;
 /// - a `TcpListener` or `UnixListener` of the standard library that your program has made. It need not be non-blocking;
 /// - a path, by [`unix`](Self::unix);
-/// - the sockets that a service manager has opened, by [`from_environment`](Self::from_environment).
+/// - the sockets that a service manager has opened, by `from_environment` (Linux, feature `activation`);
+/// - several of these, as a `Vec<Listen>`: one acceptor with one limit serves them all.
 ///
 /// ```
 /// use std::net::{Ipv4Addr, TcpListener};
@@ -40,11 +41,17 @@ mod activation;
 /// let by_name = Listen::from("localhost:7777");
 /// let by_address = Listen::from((Ipv4Addr::UNSPECIFIED.into(), 7777));
 /// let by_listener = Listen::from(TcpListener::bind("127.0.0.1:0")?);
+/// let all = Listen::from(vec![by_name, by_address, by_listener]);
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Listen(Source);
+pub struct Listen {
+    /// Where to listen.
+    source: Source,
+    /// What the service manager calls it.
+    name: Option<String>,
+}
 
 /// What a [`Listen`] was made from.
 #[derive(Debug)]
@@ -59,9 +66,16 @@ enum Source {
     /// A listener of the program. Its file belongs to the program.
     #[cfg(unix)]
     Unix(UnixListener),
+    /// All of them.
+    Several(Vec<Listen>),
 }
 
 impl Listen {
+    /// Without a name.
+    fn new(source: Source) -> Self {
+        Self { source, name: None }
+    }
+
     /// Listens on a socket of the Unix domain at this path.
     ///
     /// A stale socket file, which no process listens on any more, is replaced. The acceptor removes its own file when
@@ -75,66 +89,112 @@ impl Listen {
     /// ```
     #[cfg(unix)]
     pub fn unix(path: impl AsRef<Path>) -> Self {
-        Self(Source::Path(path.as_ref().to_owned()))
+        Self::new(Source::Path(path.as_ref().to_owned()))
     }
 
-    /// Returns the sockets that a service manager (systemd and others) has opened for this process, in its order.
-    ///
-    /// The variable `LISTEN_FDS` has their number, and `LISTEN_PID` must be this process. The sockets are duplicates.
-    /// The originals stay open when the acceptor stops, so that clients can wait there for the next start.
-    ///
-    /// It needs Linux 5.6, and a sandbox that allows pidfd_getfd(2).
+    /// Returns the sockets that a service manager (systemd and others) has opened for this process, in its order; at least
+    /// one. Give all of them to one acceptor: its limits then hold for all clients together.
     ///
     /// ```no_run
     /// use perconn::acceptor::{Acceptor, Listen};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), perconn::acceptor::Error> {
-    /// let mut acceptors = Vec::new();
-    /// for listen in Listen::from_environment()? {
-    ///     acceptors.push(Acceptor::builder(listen).handler(async |_stream, _peer| Ok(())).build()?);
-    /// }
+    /// let acceptor = Acceptor::builder(Listen::from_environment()?).handler(async |_stream, _peer| Ok(())).build()?;
+    /// # drop(acceptor);
     /// # Ok(())
     /// # }
     /// ```
     ///
+    /// For several acceptors, tell the sockets apart by their [`name`](Self::name).
+    ///
+    /// The variable `LISTEN_FDS` has their number, `LISTEN_PID` must be this process, and `LISTEN_FDNAMES` may name them.
+    /// These variables stay set: no program can remove a variable soundly once it has threads. Child processes inherit the
+    /// variables, and see that they are for another process. They do not inherit the sockets, which this call marks as
+    /// close-on-exec.
+    ///
+    /// The sockets are duplicates, so you can call this again. The originals stay open when the acceptor stops, so that
+    /// clients can wait there for the next start.
+    ///
     /// # Errors
     ///
-    /// - [`Error::InvalidConfig`] if a variable is missing, is not a number, or is for another process, or if a descriptor is
-    ///   not a listening socket.
-    /// - [`Error::Listen`] if a descriptor cannot be duplicated.
-    #[cfg(target_os = "linux")]
-    #[cfg_attr(docsrs, doc(cfg(target_os = "linux")))]
+    /// - [`Error::InvalidConfig`] if a variable is missing, cannot be parsed, or is for another process, or if a descriptor is
+    ///   not a stream socket that listens: `ListenDatagram`, `ListenSequentialPacket` and `Accept=yes` of systemd.socket(5)
+    ///   cannot be used.
+    /// - [`Error::Listen`] if a descriptor is not open, or cannot be duplicated because the process has no descriptor free.
+    #[cfg(all(target_os = "linux", feature = "activation"))]
+    #[cfg_attr(docsrs, doc(cfg(all(target_os = "linux", feature = "activation"))))]
     pub fn from_environment() -> Result<Vec<Self>, Error> {
         activation::listeners()
     }
 
-    /// Listens. Returns the address as well, if it is on the network.
-    pub(super) fn open(self, backlog: u32) -> Result<(Listener, Option<SocketAddr>), Error> {
+    /// What the service manager calls the socket (`FileDescriptorName` of systemd.socket(5)). `None` if it has no name, or
+    /// does not come from a service manager.
+    ///
+    /// ```no_run
+    /// use perconn::acceptor::{Acceptor, Listen};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), perconn::acceptor::Error> {
+    /// # #[cfg(all(target_os = "linux", feature = "activation"))]
+    /// # {
+    /// let (admin, public): (Vec<_>, Vec<_>) =
+    ///     Listen::from_environment()?.into_iter().partition(|listen| listen.name() == Some("admin"));
+    /// let public = Acceptor::builder(public).line_handler(async |line, conn| conn.send(line).await).build()?;
+    /// let admin = Acceptor::builder(admin).acceptors(5).line_handler(async |_, conn| conn.send("ok").await).build()?;
+    /// # drop((public, admin));
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Listens. Returns the addresses as well, in the order of the sockets.
+    pub(super) fn open(self, backlog: u32) -> Result<(Listener, Vec<LocalAddr>), Error> {
+        let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
+        self.open_into(backlog, &mut sockets, &mut addresses)?;
+        if sockets.is_empty() {
+            return Error::invalid("no sockets to listen on: expected at least one");
+        }
+        Ok((Listener::new(sockets), addresses))
+    }
+
+    /// Listens, and appends the sockets and their addresses. After a failure, the caller closes those that are open.
+    fn open_into(
+        self,
+        backlog: u32,
+        sockets: &mut Vec<ListeningSocket>,
+        addresses: &mut Vec<LocalAddr>,
+    ) -> Result<(), Error> {
         let name = self.to_string();
+        #[cfg(unix)]
         let failed = |source| Error::Listen { address: name.clone(), source };
-        match self.0 {
-            Source::Address(address) => from_tcp(bind(&address, backlog)?, &name),
-            Source::Tcp(listener) => from_tcp(listener, &name),
+        let (socket, address) = match self.source {
+            Source::Several(several) => {
+                return several.into_iter().try_for_each(|listen| listen.open_into(backlog, sockets, addresses));
+            }
+            Source::Address(address) => from_tcp(bind(&address, backlog)?, &name)?,
+            Source::Tcp(listener) => from_tcp(listener, &name)?,
             #[cfg(unix)]
             Source::Path(path) if path.as_os_str().is_empty() => {
-                Error::invalid("unix socket: empty path: expected the path of a socket")
+                return Error::invalid("unix socket: empty path: expected the path of a socket");
             }
             #[cfg(unix)]
             Source::Path(path) => {
                 let (listener, file) = unix::bind(&path, backlog).map_err(failed)?;
-                listener.set_nonblocking(true).map_err(failed)?;
-                let listener = tokio::net::UnixListener::from_std(listener).map_err(failed)?;
-                Ok((Listener::Unix(Some(file), listener), None))
+                from_unix(Some(file), listener).map_err(failed)?
             }
             #[cfg(unix)]
             Source::Unix(listener) => {
-                check_listens(SockRef::from(&listener), &name)?;
-                listener.set_nonblocking(true).map_err(failed)?;
-                let listener = tokio::net::UnixListener::from_std(listener).map_err(failed)?;
-                Ok((Listener::Unix(None, listener), None))
+                check_socket(SockRef::from(&listener), &name)?;
+                from_unix(None, listener).map_err(failed)?
             }
-        }
+        };
+        sockets.push(socket);
+        addresses.push(address);
+        Ok(())
     }
 }
 
@@ -169,13 +229,34 @@ fn listen_on(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// The listener of the acceptor, and its address.
-fn from_tcp(listener: TcpListener, name: &str) -> Result<(Listener, Option<SocketAddr>), Error> {
+/// A listening socket of the network, and its address.
+fn from_tcp(listener: TcpListener, name: &str) -> Result<(ListeningSocket, LocalAddr), Error> {
     let failed = |source| Error::Listen { address: name.to_owned(), source };
-    check_listens(SockRef::from(&listener), name)?;
+    check_socket(SockRef::from(&listener), name)?;
     listener.set_nonblocking(true).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok((Listener::Tcp(tokio::net::TcpListener::from_std(listener).map_err(failed)?), Some(address)))
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+    Ok((ListeningSocket::Tcp(listener), LocalAddr::Tcp(address)))
+}
+
+/// A listening socket of the Unix domain, and its address.
+#[cfg(unix)]
+fn from_unix(file: Option<unix::SocketFile>, listener: UnixListener) -> io::Result<(ListeningSocket, LocalAddr)> {
+    listener.set_nonblocking(true)?;
+    let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    Ok((ListeningSocket::Unix(file, listener), LocalAddr::Unix(path)))
+}
+
+/// Rejects a socket that is not a stream socket that listens, as each accept on it would fail, or its connections would not
+/// be streams.
+fn check_socket(socket: SockRef<'_>, name: &str) -> Result<(), Error> {
+    let kind = match socket.r#type() {
+        Ok(Type::DGRAM) => "a datagram socket",
+        Ok(Type::SEQPACKET) => "a seqpacket socket",
+        _ => return check_listens(socket, name),
+    };
+    Error::invalid(format!("{name}: {kind}: expected a stream socket that listens"))
 }
 
 /// Rejects a socket that does not listen, as each accept on it would fail.
@@ -195,19 +276,19 @@ fn check_listens(_: SockRef<'_>, _: &str) -> Result<(), Error> {
 
 impl From<&str> for Listen {
     fn from(address: &str) -> Self {
-        Self(Source::Address(address.to_owned()))
+        Self::new(Source::Address(address.to_owned()))
     }
 }
 
 impl From<String> for Listen {
     fn from(address: String) -> Self {
-        Self(Source::Address(address))
+        Self::new(Source::Address(address))
     }
 }
 
 impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Self {
-        Self(Source::Address(address.to_string()))
+        Self::new(Source::Address(address.to_string()))
     }
 }
 
@@ -219,20 +300,46 @@ impl From<(IpAddr, u16)> for Listen {
 
 impl From<TcpListener> for Listen {
     fn from(listener: TcpListener) -> Self {
-        Self(Source::Tcp(listener))
+        Self::new(Source::Tcp(listener))
     }
 }
 
 #[cfg(unix)]
 impl From<UnixListener> for Listen {
     fn from(listener: UnixListener) -> Self {
-        Self(Source::Unix(listener))
+        Self::new(Source::Unix(listener))
+    }
+}
+
+/// One acceptor listens on all of them, at least one. Its limits hold for all clients together.
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use perconn::acceptor::{Acceptor, Listen};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), perconn::acceptor::Error> {
+/// let both = vec![Listen::from("127.0.0.1:0"), Listen::from("127.0.0.1:0")];
+/// let acceptor = Acceptor::builder(both).handler(async |_stream, _peer| Ok(())).build()?;
+/// assert_eq!(acceptor.local_addrs().len(), 2);
+/// # Ok(())
+/// # }
+/// ```
+impl From<Vec<Self>> for Listen {
+    fn from(several: Vec<Self>) -> Self {
+        Self::new(Source::Several(several))
     }
 }
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.source {
+            Source::Several(several) => {
+                for (at, listen) in several.iter().enumerate() {
+                    write!(f, "{}{listen}", if at > 0 { ", " } else { "" })?;
+                }
+                Ok(())
+            }
             Source::Address(address) => f.write_str(address),
             Source::Tcp(listener) => match listener.local_addr() {
                 Ok(address) => address.fmt(f),

@@ -36,7 +36,7 @@ pub struct Stats {
     /// Connections that were closed when they were accepted: by the
     /// [filter](super::AcceptorBuilder::accept_if) or the [limit of their address](super::AcceptorBuilder::max_per_peer).
     pub rejected: u64,
-    /// Connections whose handler returned `Ok`.
+    /// Connections whose handler returned `Ok`, or whose client left without a close_notify while nothing was under way.
     pub finished: u64,
     /// Connections whose handler returned an error.
     pub failed: u64,

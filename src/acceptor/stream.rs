@@ -16,7 +16,7 @@ use tokio::task::coop;
 
 use super::Peer;
 use super::abandoned_write::AbandonedProbe;
-use super::conn_record::{ConnRecord, StreamTotals, Waiter};
+use super::conn_record::{Activity, ConnRecord, StreamTotals, Waiter};
 use super::quiet_time::QuietTime;
 use super::registry::Registration;
 use super::stopping::{Busy, Stopping};
@@ -53,6 +53,13 @@ use super::wait_clock::WaitClock;
 ///
 /// When the deadline is over, the connection is cut: every operation fails with
 /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and the handler is dropped.
+///
+/// # The end of a TLS session
+///
+/// If a client closes without a close_notify, a read fails with [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), as what it has
+/// sent may be truncated. But many clients never send one. So when your handler returns this error, the connection counts as
+/// finished if nothing was under way: no data had arrived since the last write or `message_done`, and no write waited.
+/// Otherwise it counts as failed.
 ///
 /// # Cancel safety
 ///
@@ -102,6 +109,8 @@ pub struct Stream {
     read_timed_out: bool,
     /// A write ran out of time, and the peer has taken nothing since.
     write_timed_out: bool,
+    /// The TLS session ended without a close_notify, while nothing was under way.
+    unannounced_end: bool,
     /// What the handler's task and the acceptor see of this stream.
     record: Arc<ConnRecord>,
     /// Keeps the slot. The last field, so that the transport is closed before the slot is free.
@@ -123,6 +132,7 @@ impl Stream {
             bytes_written: 0,
             read_timed_out: false,
             write_timed_out: false,
+            unannounced_end: false,
             record: Arc::clone(&registration.record),
             _registration: Arc::clone(registration),
         }
@@ -388,6 +398,11 @@ impl AsyncRead for Stream {
             return match outcome {
                 // A TLS session that has ended returns this without polling its socket.
                 Ok(()) if bytes == 0 => poll_without_io(cx, || Ok(())),
+                // Only a TLS session returns this.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    me.unannounced_end = me.record.activity() == Activity::Idle;
+                    Poll::Ready(Err(error))
+                }
                 outcome => Poll::Ready(outcome),
             };
         }
@@ -448,6 +463,7 @@ impl Drop for Stream {
             bytes_read: self.bytes_read,
             bytes_written: self.bytes_written,
             timed_out: self.read_timed_out || self.write_timed_out,
+            unannounced_end: self.unannounced_end,
         });
         // A connection that is cut, or whose handler panicked, must not look as if it had ended cleanly.
         if !self.record.is_over() && !std::thread::panicking() {

@@ -1,6 +1,6 @@
 //! TLS: handshakes off the accept loop, and certificates that can be replaced.
 //!
-//! Next: [`handshakes`], which limits them, and [`reload`], which replaces the certificates.
+//! Next: [`handshakes`], which limits them, [`reload`], which replaces the certificates, and [`expiry`], which says when they end.
 
 use std::future::pending;
 use std::io;
@@ -11,13 +11,16 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
+use self::expiry::Validity;
 use self::handshakes::HandshakeLimit;
 pub(super) use self::handshakes::PendingSession;
+use self::settings::Loaded;
 pub use self::settings::ServerTls;
 use super::Error;
 use super::transport::{Socket, Transport};
 use crate::sync::Mutex;
 
+pub(super) mod expiry;
 mod handshakes;
 pub(super) mod reload;
 mod settings;
@@ -28,6 +31,8 @@ pub(super) struct Handshaker {
     settings: ServerTls,
     /// The configuration of new sessions. A leaf lock.
     current: Mutex<Arc<ServerConfig>>,
+    /// Of the certificate in it. `None` if it is not known. A leaf lock.
+    validity: Mutex<Option<Validity>>,
     /// Where the accept loop gets a permit for each session.
     pub(super) limit: HandshakeLimit,
     /// The limit of one handshake; `None` for no limit.
@@ -37,14 +42,16 @@ pub(super) struct Handshaker {
 impl Handshaker {
     /// Loads the certificates for the first time.
     pub(super) fn new(settings: ServerTls, max: usize, timeout: Option<Duration>) -> Result<Self, Error> {
-        let current = Mutex::new(settings.load()?);
-        Ok(Self { settings, current, limit: HandshakeLimit::new(max), timeout })
+        let Loaded { config, validity } = settings.load()?;
+        let (current, validity) = (Mutex::new(config), Mutex::new(validity));
+        Ok(Self { settings, current, validity, limit: HandshakeLimit::new(max), timeout })
     }
 
     /// Takes what is in the files now, if it is usable.
     fn reload(&self) -> Result<(), Error> {
-        let config = self.settings.load()?;
+        let Loaded { config, validity } = self.settings.load()?;
         *self.current.lock() = config;
+        *self.validity.lock() = validity;
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use perconn::acceptor::{Acceptor, AcceptorBuilder, EndReason, Event};
+use perconn::acceptor::{Acceptor, AcceptorBuilder, EndReason, Event, Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{interval, sleep};
@@ -60,6 +60,47 @@ async fn silent_client_is_closed_by_the_first_byte_deadline() {
     });
     assert!(matches!(reason.await, EndReason::TimedOut));
     assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.timed_out, 1);
+}
+
+/// Limits with these times. The others are those for the internet.
+fn limits(first_byte: Duration, idle: Duration) -> Limits {
+    let mut limits = Limits::internet();
+    (limits.first_byte_timeout, limits.idle_timeout) = (Some(first_byte), Some(idle));
+    limits
+}
+
+#[tokio::test]
+async fn limits_given_at_once_are_those_of_the_single_setters() {
+    // No first byte, and then no second one.
+    let acceptor = sink(local().limits(limits(LIMIT, FAR)));
+    assert_eq!(rest(&mut client(&acceptor).await).await.unwrap(), "");
+    let acceptor = local().limits(limits(FAR, LIMIT)).handler(echo).build().unwrap();
+    let mut stream = client(&acceptor).await;
+    exchange(&mut stream).await.unwrap();
+    assert_eq!(rest(&mut stream).await.unwrap(), "");
+    assert_eq!(figures(&acceptor, "it is gone", |stats| stats.busy == 0).await.timed_out, 1);
+    // 20 bytes a second are too few, and would be enough for the default rate.
+    let acceptor = sink(local().limits(limits(FAR, AMPLE)));
+    let took = send_slowly(&mut client(&acceptor).await, Duration::from_millis(50)).await;
+    assert!((AMPLE..FAR).contains(&took), "{took:?}");
+    // A longer line than 8192 bytes.
+    let acceptor = local().max_line_length(1 << 20).limits(Limits::internet());
+    let acceptor = acceptor.line_handler(async |_, conn| conn.send("fits").await).build().unwrap();
+    for (length, answer) in [(8192, "fits\n"), (8193, "")] {
+        let mut stream = client(&acceptor).await;
+        let line = "x".repeat(length) + "\n";
+        stream.write_all(line.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert_eq!(rest(&mut stream).await.unwrap(), answer, "{length}");
+    }
+}
+
+#[tokio::test]
+async fn setter_after_the_limits_changes_one_limit() {
+    let acceptor = sink(local().limits(limits(LIMIT, FAR)).first_byte_timeout(None).idle_timeout(LIMIT * 2));
+    let start = Instant::now();
+    assert_eq!(rest(&mut client(&acceptor).await).await.unwrap(), "");
+    assert!((LIMIT * 2..FAR).contains(&start.elapsed()), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

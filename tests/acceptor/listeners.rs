@@ -1,16 +1,15 @@
-//! Unix sockets, and listeners of the program or of a service manager.
+//! Unix sockets, listeners of the program, and several of them for one acceptor.
 
-use std::io::{self, BufRead};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use perconn::Conn;
-use perconn::acceptor::{Acceptor, Error, Listen, Peer};
+use perconn::acceptor::{Acceptor, Error, Listen, LocalAddr, Overflow, Peer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::common::{LONG, echo, served};
+use crate::common::{LONG, echo, exchange, rest, served};
 use crate::support::in_time;
 
 /// A path for one test, without a file.
@@ -123,62 +122,77 @@ async fn given_socket_that_does_not_listen_is_rejected() {
 }
 
 #[cfg(target_os = "linux")]
-#[test]
-fn sockets_of_a_service_manager_are_served() {
-    let unix = path("activation");
-    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = tcp.local_addr().unwrap();
-    // Standard input and output carry the sockets, and the script moves them to descriptors 3 and 4.
-    let script = "exec 3<&0 4>&1 0</dev/null 1>/dev/null; LISTEN_PID=$$ LISTEN_FDS=2 exec \"$0\" --exact listeners::activated --ignored --nocapture";
-    let mut child = std::process::Command::new("sh")
-        .args(["-c", script])
-        .arg(std::env::current_exe().unwrap())
-        .stdin(Stdio::from(std::os::fd::OwnedFd::from(tcp)))
-        .stdout(Stdio::from(std::os::fd::OwnedFd::from(std::os::unix::net::UnixListener::bind(&unix).unwrap())))
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = io::BufReader::new(child.stderr.take().unwrap()).lines();
-    assert_eq!(lines.next().unwrap().unwrap(), format!("activated {address} and 2 in all"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        ask(&unix).await.unwrap();
-        let mut stream = in_time("connect", tokio::net::TcpStream::connect(address)).await.unwrap();
-        crate::common::exchange(&mut stream).await.unwrap();
-    });
-    child.kill().unwrap();
-    child.wait().unwrap();
-    std::fs::remove_file(&unix).unwrap();
-}
-
-#[cfg(target_os = "linux")]
 #[tokio::test]
-#[ignore = "the process that the other test starts with two sockets"]
-async fn activated() {
-    if std::env::var_os("LISTEN_FDS").is_none() {
-        return;
+async fn given_socket_that_is_no_stream_is_rejected() {
+    let path = path("seqpacket");
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::SEQPACKET, None).unwrap();
+    socket.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+    socket.listen(1).unwrap();
+    let listener = std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(socket));
+    let text = build(listener).unwrap_err().to_string();
+    let expected = format!("{}: a seqpacket socket: expected a stream socket that listens", path.display());
+    assert!(text.ends_with(&expected), "{text}");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[tokio::test]
+async fn several_listeners_share_one_limit() {
+    let path = path("several");
+    let listens = vec![Listen::from("127.0.0.1:0"), Listen::unix(&path), Listen::from("127.0.0.1:0")];
+    let builder = Acceptor::builder(listens).logger(|_| {}).acceptors(2).overflow(Overflow::Refuse);
+    let acceptor = builder.refusal("full").handler(echo).build().unwrap();
+    let addresses = acceptor.local_addrs().to_vec();
+    let [LocalAddr::Tcp(first), LocalAddr::Unix(Some(unix)), LocalAddr::Tcp(last)] = &addresses[..] else {
+        panic!("{addresses:?}")
+    };
+    assert_eq!((acceptor.local_addr().unwrap(), unix), (*first, &path));
+    let connect = async |address| in_time("connect", tokio::net::TcpStream::connect(address)).await.unwrap();
+    let mut served = connect(last).await;
+    exchange(&mut served).await.unwrap();
+    let _unix = ask(unix).await.unwrap();
+    for address in [first, last] {
+        assert_eq!(rest(&mut connect(address).await).await.unwrap(), "full");
     }
-    let acceptors: Vec<_> =
-        Listen::from_environment().unwrap().into_iter().map(|listen| build(listen).unwrap()).collect();
-    eprintln!("activated {} and {} in all", acceptors[0].local_addr().unwrap(), acceptors.len());
-    std::future::pending::<()>().await;
+    let mut text = String::new();
+    let mut refused = UnixStream::connect(unix).await.unwrap();
+    in_time("the refusal", refused.read_to_string(&mut text)).await.unwrap();
+    assert_eq!((&text[..], acceptor.stats().refused), ("full", 3));
+    in_time("stop", acceptor.stop(LONG)).await;
+    assert!(!path.exists());
+    assert!(
+        tokio::net::TcpStream::connect(first).await.is_err() && tokio::net::TcpStream::connect(last).await.is_err()
+    );
 }
 
-#[cfg(target_os = "linux")]
-#[test]
-fn without_a_service_manager_the_error_names_the_variable() {
-    // No other test sets the variables in this process.
-    let error = Listen::from_environment().unwrap_err();
-    assert!(error.to_string().contains("LISTEN_PID is not set"), "{error}");
+#[tokio::test]
+async fn client_of_one_listener_does_not_wait_for_those_of_another() {
+    let listens = vec![Listen::from("127.0.0.1:0"), Listen::from("127.0.0.1:0")];
+    let (sender, mut order) = tokio::sync::mpsc::unbounded_channel();
+    let builder = Acceptor::builder(listens).acceptors(1).handler(move |_, peer| {
+        let _ = sender.send(peer.addr().unwrap());
+        std::future::ready(Ok(()))
+    });
+    let acceptor = builder.build().unwrap();
+    let [LocalAddr::Tcp(busy), LocalAddr::Tcp(quiet)] = acceptor.local_addrs() else { panic!("{acceptor:?}") };
+    // All are in the kernel's queue before the acceptor runs, as nothing is awaited until then.
+    let connect = |address| std::net::TcpStream::connect(address).unwrap();
+    let _many: Vec<_> = (0..20).map(|_| connect(busy)).collect();
+    let one = connect(quiet);
+    let mut before = 0;
+    while in_time("a client", order.recv()).await != one.local_addr().ok() {
+        before += 1;
+    }
+    assert!(before < 3, "{before} clients of the other listener came first");
 }
 
-#[cfg(target_os = "linux")]
-#[test]
-fn highest_process_id_of_linux_is_accepted() {
-    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "listeners::activated", "--ignored", "--nocapture"]);
-    let output = child.env("LISTEN_PID", "4194304").env("LISTEN_FDS", "1").output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    // It is another process, and that is all that is wrong.
-    assert!(text.contains("LISTEN_PID 4194304: expected ") && text.contains("this process"), "{text}");
+#[tokio::test]
+async fn listener_that_fails_closes_those_before_it() {
+    let path = path("before");
+    let taken = build("127.0.0.1:0").unwrap();
+    let in_use = taken.local_addr().unwrap();
+    let error = build(vec![Listen::unix(&path), Listen::from(in_use)]).unwrap_err();
+    assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::AddrInUse, format!("cannot listen on {in_use}")));
+    assert!(!path.exists());
+    let error = build(Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("no sockets to listen on: expected at least one"), "{error}");
 }

@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
 mod abandoned;
+#[cfg(all(target_os = "linux", feature = "activation"))]
+mod activation;
 mod admission;
 mod bad_input;
 mod chaos;

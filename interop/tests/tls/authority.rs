@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use perconn::acceptor::{Acceptor, AcceptorBuilder, ServerTls};
 use perconn::tokio_rustls::TlsConnector;
@@ -41,8 +42,23 @@ impl Authority {
 
     /// Issues a certificate for `localhost`; returns it and its key, in PEM.
     pub fn issue(&self) -> (String, String) {
+        self.issue_with(|_| {})
+    }
+
+    /// The same for a certificate that is valid from so many days ago and for so many days from now.
+    pub fn issue_valid(&self, since: u64, days: i64) -> (String, String) {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let (now, span) = (SystemTime::now(), DAY * u32::try_from(days.abs()).unwrap());
+        self.issue_with(|params| {
+            params.not_before = (now - DAY * u32::try_from(since).unwrap()).into();
+            params.not_after = if days < 0 { now - span } else { now + span }.into();
+        })
+    }
+
+    fn issue_with(&self, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        change(&mut params);
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 

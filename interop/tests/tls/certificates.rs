@@ -1,11 +1,14 @@
 //! Certificates that change, certificates that are not usable, and certificates of clients.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use perconn::acceptor::{Error, Event, ServerTls};
 use perconn::tokio_rustls::client::TlsStream;
-use perconn::tokio_rustls::rustls::pki_types::CertificateDer;
+use perconn::tokio_rustls::rustls::ServerConfig;
+use perconn::tokio_rustls::rustls::crypto::ring;
 use perconn::tokio_rustls::rustls::pki_types::pem::PemObject;
+use perconn::tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use perconn::{Conn, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -88,6 +91,36 @@ async fn certificates_are_reloaded_on_demand() {
 }
 
 #[tokio::test]
+async fn reload_of_what_cannot_change_is_an_error() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue();
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+    let private_key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, private_key)
+        .unwrap();
+    for (tls, expected) in [
+        (ServerTls::from_pem(certificate.as_str(), key.as_str()), "given as PEM in memory"),
+        (ServerTls::from_config(config), "given by a rustls configuration"),
+    ] {
+        let (hook, mut events) = recorder();
+        let acceptor = with(tls).on_event(hook).build().unwrap();
+        let error = in_time("a reload", acceptor.reload_tls()).await.unwrap_err();
+        assert!(error.to_string().contains(expected) && error.to_string().contains("expected files"), "{error}");
+        drop(acceptor);
+        let first = event(&mut events, |event| Some(event.clone())).await;
+        assert!(matches!(first, Event::Stopping), "{first}");
+    }
+    // Authorities of clients in a file can change.
+    let roots = authority.file("roots.pem", &authority.certificate);
+    let acceptor = with(ServerTls::from_pem(certificate, key).client_roots_file(roots)).build().unwrap();
+    in_time("a reload", acceptor.reload_tls()).await.unwrap();
+}
+
+#[tokio::test]
 async fn clients_without_a_valid_certificate_are_not_served() {
     let authority = Authority::new();
     let clients = Authority::new();
@@ -116,6 +149,11 @@ async fn bad_certificates_are_rejected_by_name() {
     let good_key = authority.file("good-key.pem", &key);
     let junk = authority.file("junk.pem", "-----BEGIN CERTIFICATE-----\nsecret!\n");
     let none = authority.folder.join("none.pem");
+    let encrypted =
+        |title: &str, header: &str| format!("-----BEGIN {title}-----\n{header}c2VjcmV0IQ==\n-----END {title}-----\n");
+    let header = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,0123456789ABCDEF0123456789ABCDEF\n\n";
+    let old_form = authority.file("old.pem", &encrypted("EC PRIVATE KEY", header));
+    let new_form = authority.file("new.pem", &encrypted("ENCRYPTED PRIVATE KEY", ""));
     let cases = [
         (ServerTls::from_files(&none, &good_key), "none.pem\": No such file"),
         (ServerTls::from_files(&good, &none), "none.pem\": No such file"),
@@ -123,6 +161,8 @@ async fn bad_certificates_are_rejected_by_name() {
         (ServerTls::from_files(&good, &good), "good.pem\": no private key in it; expected PEM"),
         (ServerTls::from_files(&junk, &good_key), "junk.pem\": a section has no end; expected PEM"),
         (ServerTls::from_files(&good, authority.file("other.pem", &other_key)), "good.pem\" with private key"),
+        (ServerTls::from_files(&good, &old_form), "old.pem\": the key is encrypted (Proc-Type: 4,ENCRYPTED)"),
+        (ServerTls::from_files(&good, &new_form), "new.pem\": the key is encrypted (BEGIN ENCRYPTED PRIVATE KEY)"),
         (ServerTls::from_pem("", key), "given as a text of 0 bytes: no certificate"),
         (ServerTls::from_pem(certificate, other_key), "with private key given as a text"),
         (authority.server().client_roots_file(&good_key), "client roots"),

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use perconn::acceptor::{Event, Overflow};
+use perconn::acceptor::{Event, Limits, Overflow};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{interval, sleep, timeout};
 
@@ -46,6 +46,16 @@ async fn handshakes_beyond_their_limit_wait_until_one_ends() {
     // It waits behind the others in the kernel's queue.
     exchange(&mut authority.session(&acceptor).await.unwrap()).await;
     assert!(acceptor.stats().handshakes_failed >= 3);
+}
+
+#[tokio::test]
+async fn limits_given_at_once_hold_for_handshakes() {
+    let authority = Authority::new();
+    let mut limits = Limits::internet();
+    limits.handshake_timeout = Some(Duration::from_millis(200));
+    let acceptor = with(authority.server()).handshake_timeout(LONG).limits(limits).build().unwrap();
+    assert_eq!(rest(&mut client(&acceptor).await).await.unwrap(), "");
+    figures(&acceptor, "it is counted", |stats| stats.handshakes_failed == 1).await;
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ mod addresses;
 mod certificates;
 mod client;
 mod closed;
+mod expiry;
 mod handshakes;
 mod pooled;
 #[cfg(target_os = "linux")]

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use perconn::acceptor::{LineConn, Overflow};
+use perconn::acceptor::{Acceptor, Event, LineConn, Overflow, Stream};
 use perconn::tokio_rustls::rustls::pki_types::ServerName;
 use perconn::{Conn, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
@@ -14,7 +14,7 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
 use crate::authority::{Authority, exchange, session_rest, with};
-use crate::common::{LONG, echo, fill, local};
+use crate::common::{LONG, echo, event, figures, fill, local, recorder};
 use crate::support::in_time;
 
 #[tokio::test]
@@ -159,6 +159,63 @@ async fn panic_does_not_look_like_a_clean_end() {
     let mut session = authority.session(&acceptor).await.unwrap();
     let error = session_rest(&mut session).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+/// Sends these bytes, reads `answer` bytes, and leaves without a close_notify.
+async fn leave(authority: &Authority, acceptor: &Acceptor, bytes: &[u8], answer: usize) {
+    let mut session = authority.session(acceptor).await.unwrap();
+    session.write_all(bytes).await.unwrap();
+    session.flush().await.unwrap();
+    in_time("the answer", session.read_exact(&mut vec![0; answer])).await.unwrap();
+    drop(session);
+}
+
+#[tokio::test]
+async fn client_that_leaves_without_a_close_notify_has_finished_if_nothing_was_under_way() {
+    let authority = Authority::new();
+    let (hook, mut events) = recorder();
+    // It echoes what ends with a full stop, and waits for the rest of what does not.
+    let handler = async |mut stream: Stream, _| {
+        let mut buffer = [0; 100];
+        loop {
+            let outcome = stream.read(&mut buffer).await;
+            let truncated = outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
+            assert!(truncated || matches!(outcome, Ok(1..)), "{outcome:?}");
+            let bytes = &buffer[..outcome?];
+            if bytes.ends_with(b".") {
+                stream.write_all(bytes).await?;
+                stream.flush().await?;
+            }
+        }
+    };
+    let acceptor = local().tls(authority.server()).on_event(hook).handler(handler).build().unwrap();
+    let mut reason = async || {
+        event(&mut events, |event| match event {
+            Event::Closed { reason, .. } => Some(reason.to_string()),
+            _ => None,
+        })
+        .await
+    };
+    leave(&authority, &acceptor, b"", 0).await;
+    assert_eq!(reason().await, "finished");
+    leave(&authority, &acceptor, b"a whole request.", 16).await;
+    assert_eq!(reason().await, "finished");
+    leave(&authority, &acceptor, b"half a requ", 0).await;
+    let text = reason().await;
+    assert!(text.starts_with("failed: ") && text.contains("close_notify"), "{text}");
+    let stats = acceptor.stats();
+    assert_eq!((stats.finished, stats.failed), (2, 1));
+}
+
+#[tokio::test]
+async fn client_of_lines_that_leaves_without_a_close_notify_has_finished_after_a_whole_line() {
+    let authority = Authority::new();
+    let handler = async |line, conn: LineConn| conn.send(line).await;
+    let acceptor = local().tls(authority.server()).line_handler(handler).build().unwrap();
+    leave(&authority, &acceptor, b"a line\n", 7).await;
+    figures(&acceptor, "it is gone", |stats| stats.busy == 0 && stats.finished == 1).await;
+    leave(&authority, &acceptor, b"a line\nhalf a li", 7).await;
+    figures(&acceptor, "it is gone", |stats| stats.busy == 0 && stats.failed == 1).await;
 }
 
 #[tokio::test]

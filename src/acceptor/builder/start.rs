@@ -18,7 +18,7 @@ use crate::acceptor::registry::Registry;
 use crate::acceptor::service::{Handler, Service};
 use crate::acceptor::settings::Settings;
 #[cfg(feature = "tls")]
-use crate::acceptor::tls::{Handshaker, reload::FileWatcher};
+use crate::acceptor::tls::{Handshaker, expiry, reload::FileWatcher};
 use crate::acceptor::{Acceptor, Error, accept_loop};
 use crate::panics::catch;
 use crate::runtime::has_time;
@@ -84,7 +84,7 @@ impl AcceptorBuilder {
         }
         // Tokio panics if the runtime has no I/O.
         let opened = catch(|| self.listen.open(self.backlog));
-        let (listener, local_addr) = opened.map_err(|_| no_runtime())??;
+        let (listener, local_addrs) = opened.map_err(|_| no_runtime())??;
         let alive = Alive::new();
         let settings = Settings {
             acceptors: self.acceptors,
@@ -107,13 +107,16 @@ impl AcceptorBuilder {
         });
         #[cfg(feature = "tls")]
         if let (Some(watcher), Some(handshaker)) = (watcher, &tls) {
+            expiry::report(&registry, handshaker);
+            let daily = expiry::report_daily(Arc::downgrade(&registry), Arc::clone(handshaker));
+            runtime.spawn(hold(Arc::clone(&alive), daily));
             let watch = watcher.run(Arc::downgrade(&registry), Arc::clone(handshaker));
             runtime.spawn(hold(Arc::clone(&alive), watch));
         }
         runtime.spawn(accept_loop::run(listener, Arc::clone(&registry), service, alive));
         Ok(Acceptor {
             registry,
-            local_addr,
+            local_addrs,
             #[cfg(feature = "tls")]
             tls,
         })

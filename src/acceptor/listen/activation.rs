@@ -1,57 +1,99 @@
 //! The sockets that a service manager has opened (sd_listen_fds(3)).
 //!
+//! The crate sd-notify checks that the descriptors are for this process and marks them close-on-exec. Safe code must not
+//! take over a descriptor by its number, as another part of the program may own it. So each socket is duplicated: it is sent
+//! through a socket pair (`SCM_RIGHTS`), which every sandbox of a server allows. The original stays open.
+//!
 //! Next: [`super::Listen`], which they become.
 
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use socket2::{Domain, SockRef};
 
 use super::{Error, Listen};
 
-/// The first descriptor of them, `SD_LISTEN_FDS_START`.
-const FIRST_FD: i32 = 3;
-
 /// The highest number to accept in either variable: Linux has no higher process ID (`PID_MAX_LIMIT`), and no process
 /// has more descriptors to pass on.
-const MAX_NUMBER: i32 = 1 << 22;
+const MAX_NUMBER: u32 = 1 << 22;
 
-/// All of them, in the order of their numbers.
+/// All of them, in the order of their numbers, with their names.
 pub(super) fn listeners() -> Result<Vec<Listen>, Error> {
-    let number = |name: &str| -> Result<i32, Error> {
-        let value = std::env::var_os(name)
-            .ok_or_else(|| Error::InvalidConfig(format!("{name} is not set: expected it from a service manager")))?;
-        let number =
-            value.to_str().and_then(|value| value.parse().ok()).filter(|number| (0..=MAX_NUMBER).contains(number));
-        number.ok_or_else(|| Error::InvalidConfig(format!("{name} {value:?}: expected a number")))
-    };
     let (pid, count) = (number("LISTEN_PID")?, number("LISTEN_FDS")?);
-    let own = getpid().as_raw_pid();
+    let own = std::process::id();
     if pid != own {
         return Error::invalid(format!("LISTEN_PID {pid}: expected {own}, this process"));
     }
-    (FIRST_FD..FIRST_FD + count).map(listener).collect()
+    if count == 0 {
+        return Error::invalid("LISTEN_FDS 0: expected at least 1 socket");
+    }
+    let names = names(count)?;
+    let numbers = sd_notify::listen_fds()
+        .map_err(|source| Error::Listen { address: format!("the {count} descriptors of LISTEN_FDS"), source })?;
+    numbers.zip(names).map(|(number, name)| listener(number, name)).collect()
+}
+
+/// A variable that has a number.
+fn number(variable: &str) -> Result<u32, Error> {
+    let value = std::env::var_os(variable)
+        .ok_or_else(|| Error::InvalidConfig(format!("{variable} is not set: expected it from a service manager")))?;
+    let number = value.to_str().and_then(|value| value.parse().ok()).filter(|number| *number <= MAX_NUMBER);
+    number.ok_or_else(|| Error::InvalidConfig(format!("{variable} {value:?}: expected a number")))
+}
+
+/// The names of this many descriptors. systemd calls a socket that has none "unknown".
+fn names(count: u32) -> Result<Vec<Option<String>>, Error> {
+    let count = count as usize;
+    let Some(value) = std::env::var_os("LISTEN_FDNAMES") else { return Ok(vec![None; count]) };
+    let names: Option<Vec<_>> = value.to_str().map(|value| value.split(':').map(str::to_owned).collect());
+    match names.filter(|names| names.len() == count) {
+        Some(names) => {
+            Ok(names.into_iter().map(|name| Some(name).filter(|name| !matches!(&name[..], "" | "unknown"))).collect())
+        }
+        None => Error::invalid(format!(
+            "LISTEN_FDNAMES {value:?}: expected {count} names, one for each descriptor, separated by colons"
+        )),
+    }
 }
 
 /// Duplicates one descriptor.
-///
-/// Safe code must not take over a descriptor by its number, as another part of the program may own it. So it is
-/// duplicated as if it belonged to another process, and the original is left alone.
-fn listener(number: i32) -> Result<Listen, Error> {
-    let name = || format!("descriptor {number}");
-    let failed = |source| Error::Listen { address: name(), source };
-    let duplicate = || -> rustix::io::Result<OwnedFd> {
-        let this_process = pidfd_open(getpid(), PidfdFlags::empty())?;
-        pidfd_getfd(this_process, number, PidfdGetfdFlags::empty())
+fn listener(number: RawFd, name: Option<String>) -> Result<Listen, Error> {
+    let address = match &name {
+        Some(name) => format!("descriptor {number} ({name:?})"),
+        None => format!("descriptor {number}"),
     };
-    let descriptor = duplicate().map_err(|error| failed(error.into()))?;
-    let domain = SockRef::from(&descriptor).domain().map_err(failed)?;
-    super::check_listens(SockRef::from(&descriptor), &name())?;
-    match domain {
-        Domain::IPV4 | Domain::IPV6 => Ok(TcpListener::from(descriptor).into()),
-        Domain::UNIX => Ok(UnixListener::from(descriptor).into()),
-        _ => Error::invalid(format!("{}: expected a TCP or Unix socket", name())),
-    }
+    let failed = |source| Error::Listen { address: address.clone(), source };
+    let descriptor = duplicate(number).map_err(failed)?;
+    let socket = SockRef::from(&descriptor);
+    let domain = socket.domain().map_err(|error| Error::InvalidConfig(format!("{address}: not a socket: {error}")))?;
+    super::check_socket(socket, &address)?;
+    let listen: Listen = match domain {
+        Domain::IPV4 | Domain::IPV6 => TcpListener::from(descriptor).into(),
+        Domain::UNIX => UnixListener::from(descriptor).into(),
+        _ => return Error::invalid(format!("{address}: expected a TCP or Unix socket")),
+    };
+    Ok(Listen { name, ..listen })
+}
+
+/// Another descriptor of the same socket, close-on-exec.
+fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    let (sender, receiver) = UnixStream::pair()?;
+    let rights = [number];
+    let message = [ControlMessage::ScmRights(&rights)];
+    sendmsg::<()>(sender.as_raw_fd(), &[IoSlice::new(b"x")], &message, MsgFlags::empty(), None)?;
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut received = RecvAncillaryBuffer::new(&mut space);
+    recvmsg(&receiver, &mut [IoSliceMut::new(&mut byte)], &mut received, RecvFlags::CMSG_CLOEXEC)?;
+    let duplicate = received.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    // The kernel leaves it out if the process has no descriptor free.
+    duplicate.ok_or_else(|| io::Error::from(rustix::io::Errno::MFILE))
 }

@@ -110,9 +110,11 @@ pub(in crate::acceptor) fn reload(registry: &Registry, handshaker: Option<&Hands
     let Some(handshaker) = handshaker else {
         return Err(Arc::new(Error::InvalidConfig("no TLS: expected it by AcceptorBuilder::tls".into())));
     };
+    handshaker.settings.check_reload().map_err(Arc::new)?;
     match handshaker.reload() {
         Ok(()) => {
             registry.settings.hooks.emit(|| Event::CertificatesReloaded);
+            super::expiry::report(registry, handshaker);
             Ok(())
         }
         Err(error) => {

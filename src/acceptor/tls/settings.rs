@@ -11,6 +11,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
+use super::expiry::Validity;
 use crate::acceptor::Error;
 use crate::pem::Pem;
 
@@ -30,6 +31,13 @@ use crate::pem::Pem;
 /// If they are usable and the key belongs to the certificate, new sessions get them. Open sessions keep what they
 /// have. If they are not usable, the old certificates stay in use, and the logger receives an error, once for each
 /// change. [`Acceptor::reload_tls`](crate::acceptor::Acceptor::reload_tls) loads the files at once.
+///
+/// # Certificates that expire
+///
+/// A certificate that has expired, or has less than 14 days and less than a quarter of its validity left, is reported: to the
+/// logger as [`Error::CertificateExpires`], and to the event hook. This happens when the acceptor is built, after each reload, and
+/// once a day. It counts for all certificates of the chain, and not for those in a rustls configuration of your own. Sessions go
+/// on, and it is up to the client to refuse.
 #[derive(Clone)]
 #[must_use = "settings do nothing until they are given to `AcceptorBuilder::tls`"]
 pub struct ServerTls {
@@ -57,6 +65,14 @@ enum Source {
     Config(Arc<ServerConfig>),
 }
 
+/// What the settings have become.
+pub(super) struct Loaded {
+    /// For rustls.
+    pub(super) config: Arc<ServerConfig>,
+    /// Of the certificate in it. `None` in a configuration of the program.
+    pub(super) validity: Option<Validity>,
+}
+
 impl ServerTls {
     /// Takes the certificate from PEM files.
     ///
@@ -67,7 +83,7 @@ impl ServerTls {
         Self::new(Source::Pair { chain: Pem::File(chain.into()), key: Pem::File(key.into()) })
     }
 
-    /// The same from PEM texts. They are never reloaded.
+    /// The same from PEM texts. They are never reloaded: [`reload_tls`](crate::acceptor::Acceptor::reload_tls) is an error.
     pub fn from_pem(chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         Self::new(Source::Pair { chain: Pem::Text(chain.into()), key: Pem::Text(key.into()) })
     }
@@ -117,6 +133,28 @@ impl ServerTls {
         }
     }
 
+    /// Rejects a reload that could change nothing.
+    pub(super) fn check_reload(&self) -> Result<(), Error> {
+        if !self.files().is_empty() {
+            return Ok(());
+        }
+        let given = match &self.source {
+            Source::Pair { .. } => "as PEM in memory",
+            Source::Config(_) => "by a rustls configuration",
+        };
+        Error::invalid(format!(
+            "reload_tls: the certificate was given {given}, which cannot change: expected files, by ServerTls::from_files"
+        ))
+    }
+
+    /// What to call the certificate in a report.
+    pub(super) fn certificate_name(&self) -> String {
+        match &self.source {
+            Source::Pair { chain, .. } => chain.to_string(),
+            Source::Config(_) => "of a rustls configuration".into(),
+        }
+    }
+
     /// The files that can change.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let pair = match &self.source {
@@ -127,14 +165,14 @@ impl ServerTls {
     }
 
     /// Makes the configuration for rustls from what is in the files now.
-    pub(super) fn load(&self) -> Result<Arc<ServerConfig>, Error> {
-        let mut config = match &self.source {
+    pub(super) fn load(&self) -> Result<Loaded, Error> {
+        let (mut config, validity) = match &self.source {
             Source::Config(_) if !self.client_roots.is_empty() => {
                 return Error::invalid(
                     "tls: client roots beside a rustls configuration: expected them in that configuration",
                 );
             }
-            Source::Config(config) => ServerConfig::clone(config),
+            Source::Config(config) => (ServerConfig::clone(config), None),
             Source::Pair { chain, key } => self.with_pair(chain, key)?,
         };
         if let Some(bad) = self.alpn.iter().find(|protocol| !(1..=255).contains(&protocol.len())) {
@@ -143,11 +181,11 @@ impl ServerTls {
         if !self.alpn.is_empty() {
             config.alpn_protocols.clone_from(&self.alpn);
         }
-        Ok(Arc::new(config))
+        Ok(Loaded { config: Arc::new(config), validity })
     }
 
-    /// A configuration with a certificate from PEM.
-    fn with_pair(&self, chain: &Pem, key: &Pem) -> Result<ServerConfig, Error> {
+    /// A configuration with a certificate from PEM, and the validity of that.
+    fn with_pair(&self, chain: &Pem, key: &Pem) -> Result<(ServerConfig, Option<Validity>), Error> {
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -162,9 +200,11 @@ impl ServerTls {
         };
         let certificates = chain.certificates("certificate").map_err(Error::InvalidConfig)?;
         let private_key = key.private_key().map_err(Error::InvalidConfig)?;
-        builder
+        let validity = Validity::of_chain(&certificates);
+        let config = builder
             .with_single_cert(certificates, private_key)
-            .map_err(|error| Error::InvalidConfig(format!("certificate {chain} with private key {key}: {error}")))
+            .map_err(|error| Error::InvalidConfig(format!("certificate {chain} with private key {key}: {error}")))?;
+        Ok((config, validity))
     }
 
     /// The authorities of client certificates. `None` if clients need none.
