@@ -369,7 +369,8 @@ impl Pool {
         self.inner.stats()
     }
 
-    /// Closes all connections that are idle. Connections in use stay open.
+    /// Closes all connections that are idle. Connections in use stay open, and so does one that is being
+    /// [checked](PoolBuilder::check_idle_every) at this moment.
     pub fn close_idle(&self) {
         self.inner.close_idle(CloseReason::Requested);
     }

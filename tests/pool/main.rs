@@ -4,6 +4,7 @@
 
 mod background;
 mod bad_input;
+mod chaos;
 mod closing;
 mod dials;
 mod fixtures;
