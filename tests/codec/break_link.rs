@@ -12,7 +12,7 @@ use tokio_util::bytes::{Buf, BytesMut};
 use tokio_util::codec::{Decoder, LinesCodec};
 
 use super::abandon::{ended, start, talk};
-use super::support::{Server, in_time, wait_for_break};
+use super::support::{Server, in_time, wait_for_break, wait_for_disconnect};
 use super::{Numbered, broken, next, next_break, next_frame};
 
 #[tokio::test]
@@ -31,6 +31,44 @@ async fn break_link_drops_what_had_arrived() {
     peer.write_all(b"five\n").await.unwrap();
     assert_eq!(next_frame(&mut framed).await, "five");
     assert_eq!(framed.get_ref().generation(), 2);
+}
+
+/// Finds its frames at the end of the stream: one after the other, whatever came before.
+struct AtEnd(Vec<&'static str>);
+
+impl Decoder for AtEnd {
+    type Item = &'static str;
+    type Error = io::Error;
+
+    fn decode(&mut self, _: &mut BytesMut) -> io::Result<Option<&'static str>> {
+        Ok(None)
+    }
+
+    fn decode_eof(&mut self, _: &mut BytesMut) -> io::Result<Option<&'static str>> {
+        Ok(self.0.pop())
+    }
+}
+
+#[tokio::test]
+async fn break_link_of_a_link_that_the_peer_has_closed_asks_the_codec_for_nothing_more() {
+    let server = Server::start().await;
+    let (conn, mut peer) = server.pair().await;
+    let (read, _write) = conn.into_split();
+    let mut framed = FramedRead::with_factory(read, || AtEnd(vec!["two", "one"]));
+    peer.write_all(b"x").await.unwrap();
+    drop(peer);
+    wait_for_disconnect(framed.get_ref().watch_status()).await;
+    framed.break_link(1);
+    assert_eq!(next_break(&mut framed).await, (1, ErrorKind::UnexpectedEof));
+
+    // In the middle of what the codec finds at the end.
+    drop(server.accept().await);
+    assert_eq!(next_frame(&mut framed).await, "one");
+    for other in [0, 1, 3] {
+        framed.break_link(other);
+    }
+    assert_eq!(next_frame(&mut framed).await, "two");
+    assert_eq!(next_break(&mut framed).await, (2, ErrorKind::UnexpectedEof));
 }
 
 #[tokio::test]

@@ -182,6 +182,7 @@ async fn local_close_ends_the_stream() {
     let (conn, _peer) = server.pair().await;
     let mut framed = Framed::new(conn, LinesCodec::new());
     let close = framed.get_ref().close();
+    assert!(!framed.is_terminated());
     let (item, ()) = in_time("the end", async { tokio::join!(framed.next(), close) }).await;
     assert!(matches!(item, Some(Err(FramedError::End(Error::ClosedConnection)))));
     assert!(framed.is_terminated());
