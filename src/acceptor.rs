@@ -49,6 +49,8 @@
 //! | a slot is free | the handler |
 //! | no slot is free, [`Overflow::Refuse`], or [`Overflow::Grow`] at its maximum | the [refusal](AcceptorBuilder::refusal), then the end of the stream |
 //! | no slot is free, [`Overflow::Wait`] | silence, until a slot is free |
+//! | it is not [let in](AcceptorBuilder::accept_if), or its address has [too many](AcceptorBuilder::max_per_peer) connections | the end of the stream, or a reset |
+//! | the [rate](AcceptorBuilder::accept_rate) is used up | silence, until it is accepted |
 //! | it is silent or slow for too long | what the handler sends after the read's error, then the end of the stream |
 //! | its handler panics | the end of the stream, or a reset if data from the client was unread |
 //! | the acceptor stops | the end of the stream as soon as nothing is under way; at the deadline it is cut, which looks like a panic |
@@ -67,6 +69,7 @@ use tokio::time::timeout;
 
 use self::registry::Registry;
 
+pub use self::admission::RejectReason;
 pub use self::builder::AcceptorBuilder;
 pub use self::capacity::Overflow;
 pub use self::error::Error;
@@ -86,6 +89,8 @@ pub use self::tls::ServerTls;
 mod abandoned_write;
 mod accept_backoff;
 mod accept_loop;
+mod accept_rate;
+mod admission;
 mod alive;
 mod builder;
 mod capacity;

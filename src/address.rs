@@ -219,9 +219,19 @@ mod tests {
     }
 
     #[test]
+    fn name_has_up_to_253_bytes_without_the_final_dot() {
+        for (length, is_name) in [(252, true), (253, true), (254, false), (255, false), (300, false)] {
+            let name = "a.".repeat(120) + &"a".repeat(length - 240);
+            for address in [format!("{name}:80"), format!("{name}.:80")] {
+                assert_eq!(Address::from(address).parse().is_ok(), is_name, "{length} bytes");
+            }
+        }
+    }
+
+    #[test]
     fn pairs_put_ipv6_hosts_in_brackets() {
         assert_eq!(Address::from(("::1", 80)).as_str(), "[::1]:80");
         assert_eq!(Address::from((Ipv6Addr::LOCALHOST, 80)).as_str(), "[::1]:80");
-        assert_eq!(Address::from((String::from("host"), 80)).as_str(), "host:80");
+        assert_eq!(Address::from((String::from("host"), 80)).to_string(), "host:80");
     }
 }

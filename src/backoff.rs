@@ -74,7 +74,7 @@ impl Backoff {
 }
 
 /// A random generator with a seed from the operating system.
-fn seeded_by_system() -> SmallRng {
+pub(crate) fn seeded_by_system() -> SmallRng {
     // The system's generator can fail early in boot. The keys of the hasher are random enough to spread clients.
     SmallRng::try_from_rng(&mut SysRng).unwrap_or_else(|_| SmallRng::seed_from_u64(RandomState::new().hash_one(0)))
 }
@@ -208,6 +208,7 @@ mod tests {
                         assert!(min <= delay && delay <= max, "{delay:?} for {min:?}..={max:?}");
                     }
                     assert!(delays.first_delay() <= min);
+                    assert_eq!(delays.shortest(), min);
                 }
             }
         }

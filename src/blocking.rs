@@ -113,6 +113,11 @@ mod writing;
 /// A dialer may itself use a blocking connection. Operations that need not wait work there; those that would have to
 /// wait fail with [`Deadlock`](io::ErrorKind::Deadlock).
 ///
+/// After a `fork` the thread is missing in the new process. A connection that the new process makes has a thread of its own.
+/// One that it inherited is the first process's: it cannot wait, and fails with
+/// [`Unsupported`](io::ErrorKind::Unsupported) where it would have to, and dropping or closing it does nothing. Do not
+/// use it: both processes would read and write the same socket.
+///
 /// Names are resolved on further threads, `perconn-resolver`: one for each name that is being resolved at the same
 /// time. Each ends ten seconds after its last name.
 ///
@@ -162,6 +167,15 @@ pub struct Conn<S = TcpStream> {
     write_timeout: HandleTimeout,
 }
 
+impl<S> Drop for Conn<S> {
+    fn drop(&mut self) {
+        if self.shared.background.is_in_fork() {
+            // The first process goes on with the socket. To drop it here would end its link.
+            std::mem::forget(Arc::clone(&self.shared));
+        }
+    }
+}
+
 /// What all handles of one connection share.
 struct Shared<S> {
     /// For reads. Its lock is never held while a thread waits.
@@ -171,7 +185,7 @@ struct Shared<S> {
     /// The duration of `WhenDown::WaitFor`; each call measures it by itself. `None` for the other policies.
     link_timeout: Option<LinkTimeout>,
     /// The last field, as it is dropped last: the drop of the halves still needs the thread.
-    _background: BackgroundRef,
+    background: BackgroundRef,
 }
 
 impl Conn {
@@ -243,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conn<S> {
             reader: SharedHalf::new(reader, background.runtime().clone()),
             writer: SharedHalf::new(WriteState::new(writer), background.runtime().clone()),
             link_timeout,
-            _background: background,
+            background,
         };
         Self {
             shared: Arc::new(shared),

@@ -13,6 +13,7 @@ use log::Level;
 use crate::call_thread::CallThread;
 use crate::causes::WithCauses;
 use crate::panics::{catch, ignore};
+use crate::per_process::PerProcess;
 
 /// The logger and the event hook of a connection, an acceptor, a pool or a listener.
 ///
@@ -62,8 +63,10 @@ impl<E: Logged, V> Hooks<E, V> {
 }
 
 /// The only thread on which this crate calls the program's backend of `log`.
-static LOG: CallThread = CallThread::new("perconn-log", |count| {
-    log::warn!(target: "perconn", "perconn dropped log lines, as the log backend is too slow: {count}");
+static LOG: PerProcess<CallThread> = PerProcess::new(|| {
+    CallThread::new("perconn-log", |count| {
+        log::warn!(target: "perconn", "perconn dropped log lines, as the log backend is too slow: {count}");
+    })
 });
 
 /// Logs a warning on the target `perconn`.
@@ -86,7 +89,7 @@ fn hand_over(level: Level, text: impl Display) {
     }
     ignore(|| {
         let text = text.to_string();
-        LOG.post(move || log::log!(target: "perconn", level, "{text}"));
+        LOG.get().post(move || log::log!(target: "perconn", level, "{text}"));
     });
 }
 

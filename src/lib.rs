@@ -30,6 +30,7 @@ mod link;
 mod panics;
 #[cfg(feature = "tls")]
 mod pem;
+mod per_process;
 mod poll_once;
 #[cfg(feature = "pool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]

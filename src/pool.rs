@@ -40,14 +40,29 @@
 //! A caller waits while other callers use the same resource, and for a slot while all slots are in use. Waiting callers
 //! are served in the order in which they came. A dropped future gives its place up.
 //! [`get_timeout`](Resource::get_timeout) limits the whole wait, [`try_get`](Resource::try_get) does not wait for other
-//! callers, and [`dial_timeout`](PoolBuilder::dial_timeout) limits a dial. If a dial fails, all callers that wait for
-//! that resource get its error at once.
+//! callers, and [`dial_timeout`](PoolBuilder::dial_timeout) limits a dial.
 //!
-//! There is one exception to the order. While the pool closes a connection to make room for a caller, a later caller
-//! may find another idle connection whose slot it can have, and is then served first.
+//! There are two exceptions to the order. While the pool closes a connection to make room for a caller, a later caller
+//! may find another idle connection whose slot it can have, and is then served first. And if a caller leaves while it
+//! dials, its place goes to the first caller that waits for the same resource.
 //!
 //! A future of [`get`](Resource::get) that you keep without polling it keeps what it has: its turn, or its slot and its
 //! dial, even beyond the dial timeout.
+//!
+//! # Callers that are more impatient than a dial
+//!
+//! A dial belongs to its resource. If the caller leaves, because its own time limit is over or its future is dropped, the
+//! dial goes on in the background, within the [`dial_timeout`](PoolBuilder::dial_timeout). Its connection goes to the
+//! next caller, or becomes idle. The dial ends early if the last handle of the resource is dropped or the pool is closed,
+//! or with its runtime.
+//!
+//! # When a dial fails
+//!
+//! If a dial fails, all callers that wait for that resource get its error at once. Then nobody dials that resource for a
+//! random time, which grows with each failure in a row: from [`retry_min`](PoolBuilder::retry_min) to
+//! [`retry_max`](PoolBuilder::retry_max). So impatient callers do not hammer a dead server. A caller that asks meanwhile
+//! gets the last error, with the time that is left ([`GetError::Dial`]). Only
+//! [`get_timeout`](Resource::get_timeout) waits, if the next dial may begin within its limit.
 //!
 //! A caller that waits for a second connection while it holds a first one can deadlock, as with mutexes: another caller
 //! may do the same the other way round. Use [`get_timeout`](Resource::get_timeout).
@@ -59,8 +74,10 @@
 //! wait. It closes such a connection and dials a new one in its place.
 //!
 //! A stream that is neither a `TcpStream` nor a `UnixStream`, such as a TLS stream, is read without waiting. That finds
-//! what the runtime has seen by then. The pool also asks the dialer's [`Dial::is_closed`]. Values that are not streams
-//! are not checked.
+//! what the runtime has seen by then. The pool also asks the dialer's [`Dial::is_closed`].
+//!
+//! Values that are not streams, such as clients with a socket inside, need a check of their own:
+//! [`Resource::check`], or [`Resource::before_reuse`] for one that waits.
 //!
 //! No pool can know that a connection is in the middle of an exchange whose answer has not arrived yet. If a future
 //! that uses a [`Guard`] may be dropped half-way, let the guard [close on drop](Guard::close_on_drop) until the
@@ -99,6 +116,8 @@ use tokio::net::TcpStream;
 use self::opener::{ByDialer, ByFn};
 use self::state::PoolInner;
 use crate::{Address, Dial, Error, TcpDialer};
+#[cfg(feature = "tls")]
+use crate::{Tls, TlsDialer};
 
 pub use self::builder::PoolBuilder;
 pub use self::error::GetError;
@@ -106,29 +125,39 @@ pub use self::event::{CloseReason, Event};
 pub use self::guard::Guard;
 pub use self::resource::Resource;
 pub use self::slot::Slot;
-pub use self::stats::Stats;
+pub use self::stats::{ResourceStats, Stats};
+pub use self::wait_stats::{Timeouts, WaitingFor, Waits};
 
 mod acquire;
 mod builder;
 mod close_signal;
 mod connection;
 mod dial_attempt;
+mod dial_backoff;
 mod error;
 mod event;
 mod fd_limit;
 mod guard;
 mod health;
 mod hooks;
+mod lifecycle;
 #[cfg(all(test, perconn_loom))]
 mod models;
 mod opener;
+mod opening;
 mod reaper;
+mod release;
 mod resource;
+mod resource_hooks;
 mod resource_inner;
 mod slot;
 mod slots;
 mod state;
 mod stats;
+mod wait_stats;
+
+/// The pool of this process, once something has asked for it.
+static GLOBAL: OnceLock<Pool> = OnceLock::new();
 
 /// A cap on the number of open connections across all addresses; see [the module](self), which has an example.
 ///
@@ -154,14 +183,32 @@ impl Pool {
         PoolBuilder::new(max)
     }
 
-    /// Returns the pool of this process, which all parts of a program can share. It has the default settings.
+    /// Returns the pool of this process, which all parts of a program can share. It has the default settings, unless a
+    /// [`global_builder`](Self::global_builder) has made it before.
     ///
     /// Its size is the process's limit of descriptors, less 50 for other uses, or less half of the limit if that is
     /// fewer. On Linux the limit is the soft `RLIMIT_NOFILE` at the time of the first call, so a program can raise it
     /// before. On other systems the pool assumes a limit of 256.
     pub fn global() -> &'static Self {
-        static GLOBAL: OnceLock<Pool> = OnceLock::new();
-        GLOBAL.get_or_init(|| Self { inner: PoolInner::new(PoolBuilder::new(fd_limit::slots_of_this_process())) })
+        GLOBAL.get_or_init(|| Self { inner: PoolInner::new(Self::global_builder()) })
+    }
+
+    /// Begins the settings of the pool of this process, with the same number of slots as [`global`](Self::global).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use perconn::pool::Pool;
+    ///
+    /// # fn main() -> Result<(), perconn::Error> {
+    /// // At the beginning of the program, before anything uses the pool:
+    /// Pool::global_builder().idle_timeout(Duration::from_secs(60)).build_global()?;
+    /// # assert!(format!("{:?}", Pool::global()).starts_with("Pool"));
+    /// # assert!(Pool::global_builder().build_global().is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn global_builder() -> PoolBuilder {
+        PoolBuilder::new(fd_limit::slots_of_this_process())
     }
 
     /// Adds a resource for an address, which a [`TcpDialer`] dials. Nothing is dialed yet.
@@ -176,6 +223,41 @@ impl Pool {
         let mut dialer = TcpDialer::new(address.clone());
         dialer.take_socket_options(&self.inner.settings.socket_options);
         self.resource_with(address.as_str(), dialer)
+    }
+
+    /// Adds a resource for an address, whose connections are TLS sessions. Nothing is dialed yet.
+    ///
+    /// The server's certificate must be for the host of the address, or for [`Tls::server_name`](crate::Tls::server_name).
+    /// The handshake is a part of the dial. **Flush** a session before you wait for an answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfig`] if the address is malformed, or the settings or the files of certificates are not usable.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use perconn::Tls;
+    /// use perconn::pool::Pool;
+    ///
+    /// # fn main() -> Result<(), perconn::Error> {
+    /// let pool = Pool::new(64)?;
+    /// let agent = pool.resource_tls("agent7.example.com:4443", Tls::new())?;
+    /// # drop(agent);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn resource_tls(
+        &self,
+        address: impl Into<Address>,
+        tls: Tls,
+    ) -> Result<Resource<<TlsDialer as Dial>::Stream>, Error> {
+        let address = address.into();
+        let mut dialer = TcpDialer::new(address.clone());
+        dialer.take_socket_options(&self.inner.settings.socket_options);
+        self.resource_with(address.as_str(), TlsDialer::new(dialer, tls)?)
     }
 
     /// Adds a resource whose connections your own dialer makes: for TLS, for Unix sockets, for a session set-up.
@@ -209,8 +291,8 @@ impl Pool {
 
     /// Adds a resource of any kind that takes a descriptor while it is open: a file, a process, a mapping.
     ///
-    /// It is lent again without a check, unless it is a TCP or Unix socket. As all resources, it is opened within a
-    /// tokio runtime.
+    /// Give it a [check](Resource::check): without one it is lent again as it is, unless it is a TCP or Unix socket. As
+    /// all resources, it is opened within a tokio runtime.
     ///
     /// ```
     /// use perconn::pool::Pool;
@@ -273,7 +355,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`GetError::Busy`] if all slots are in use, [`GetError::Closed`] if the pool is closed.
+    /// [`GetError::Busy`] if all slots are in use, or if the idle connection in the way has a
+    /// [release action](Resource::release), which takes a moment; [`GetError::Closed`] if the pool is closed.
     pub fn try_slot(&self) -> Result<Slot, GetError> {
         Slot::try_now(&self.inner)
     }
@@ -286,7 +369,8 @@ impl Pool {
         self.inner.stats()
     }
 
-    /// Closes all connections that are idle. Connections in use stay open.
+    /// Closes all connections that are idle. Connections in use stay open, and so does one that is being
+    /// [checked](PoolBuilder::check_idle_every) at this moment.
     pub fn close_idle(&self) {
         self.inner.close_idle(CloseReason::Requested);
     }
@@ -294,7 +378,7 @@ impl Pool {
     /// Closes the pool.
     ///
     /// All waiting and later callers get [`GetError::Closed`]. Idle connections are closed at once, those in use when
-    /// they are given back. Dials are cancelled.
+    /// they are given back. Dials are cancelled. [Release actions](Resource::release) run in the background.
     pub fn close(&self) {
         self.inner.close();
     }

@@ -14,6 +14,8 @@ use std::task::{Context, Poll};
 use tokio::time::{Instant, sleep};
 
 use super::accept_backoff::{AcceptBackoff, AfterFailure};
+use super::accept_rate::AcceptRate;
+use super::admission::Admitted;
 use super::alive::Alive;
 #[cfg(feature = "tls")]
 use super::alive::hold;
@@ -92,9 +94,9 @@ impl<F> Drop for ReportedLoop<F> {
 async fn accept_until_stopped(listener: Listener, registry: Arc<Registry>, service: Arc<Service>, alive: Arc<Alive>) {
     let mut phase = registry.phase.subscribe();
     let accept_all = async {
-        let mut backoff = AcceptBackoff::default();
+        let mut pace = Pace { backoff: AcceptBackoff::default(), rate: service.accept_rate.map(AcceptRate::new) };
         while registry.phase.borrow().is_accepting() {
-            accept(&listener, &registry, &service, &alive, &mut backoff).await;
+            accept(&listener, &registry, &service, &alive, &mut pace).await;
         }
     };
     tokio::select! {
@@ -104,17 +106,28 @@ async fn accept_until_stopped(listener: Listener, registry: Arc<Registry>, servi
     }
 }
 
+/// How fast the loop goes.
+struct Pace {
+    /// The pauses after failures.
+    backoff: AcceptBackoff,
+    /// `None`: no limit.
+    rate: Option<AcceptRate>,
+}
+
 /// Accepts the next connection and starts its task, or pauses after a failure.
 ///
-/// Before that, it waits for a permit for the handshake with TLS, and for a free slot with [`Overflow::Wait`] without
-/// TLS. Until then, clients wait in the kernel's queue.
+/// Before that, it waits for the rate, for a permit for the handshake with TLS, and for a free slot with [`Overflow::Wait`]
+/// without TLS. Until then, clients wait in the kernel's queue.
 async fn accept(
     listener: &Listener,
     registry: &Arc<Registry>,
     service: &Arc<Service>,
     alive: &Arc<Alive>,
-    backoff: &mut AcceptBackoff,
+    pace: &mut Pace,
 ) {
+    if let Some(rate) = &pace.rate {
+        rate.ready().await;
+    }
     #[cfg(not(feature = "tls"))]
     let _ = alive;
     #[cfg(feature = "tls")]
@@ -131,22 +144,33 @@ async fn accept(
     }
     match listener.accept().await {
         Ok((socket, peer)) => {
-            if let Some(after) = backoff.on_success(Instant::now()) {
+            if let Some(after) = pace.backoff.on_success(Instant::now()) {
                 registry.settings.hooks.emit(|| Event::Resumed { after });
             }
+            if let Some(rate) = &mut pace.rate {
+                rate.note_accepted();
+            }
+            let admitted = match service.admission.admit(&peer, &registry.settings.hooks) {
+                Ok(admitted) => admitted,
+                Err(reason) => {
+                    count(&registry.counters.rejected);
+                    registry.settings.hooks.emit(|| Event::Rejected { peer, reason });
+                    return;
+                }
+            };
             set_options(service, &socket);
             #[cfg(feature = "tls")]
             if let Some((handshaker, permit)) = permit {
                 let (registry, service) = (Arc::clone(registry), Arc::clone(service));
-                let serve = connection::run_tls(registry, service, handshaker, socket, peer, permit);
+                let serve = connection::run_tls(registry, service, handshaker, socket, peer, admitted, permit);
                 tokio::spawn(hold(Arc::clone(alive), serve));
                 return;
             }
-            serve_or_refuse(registry, service, socket, peer);
+            serve_or_refuse(registry, service, socket, peer, &admitted);
         }
         Err(error) => {
             count(&registry.counters.accepts_failed);
-            match backoff.on_failure(&error, Instant::now()) {
+            match pace.backoff.on_failure(&error, Instant::now()) {
                 AfterFailure::Retry => {}
                 AfterFailure::Pause { delay, report } => {
                     if report {
@@ -175,9 +199,9 @@ fn set_options(service: &Service, socket: &Socket) {
 }
 
 /// Takes a slot for a connection without TLS and starts its task, or refuses it.
-fn serve_or_refuse(registry: &Arc<Registry>, service: &Arc<Service>, socket: Socket, peer: Peer) {
+fn serve_or_refuse(registry: &Arc<Registry>, service: &Arc<Service>, socket: Socket, peer: Peer, admitted: &Admitted) {
     let transport = Transport::Plain(socket);
-    match registry.register(peer) {
+    match registry.register(peer, admitted) {
         Ok(registration) => drop(tokio::spawn(connection::run(transport, registration, Arc::clone(service)))),
         Err(_) => connection::refuse(registry, service, transport, peer),
     }
@@ -215,7 +239,7 @@ mod tests {
     async fn panic_of_the_loop_is_reported_and_its_connections_go_on() {
         let reports = Arc::default();
         let (registry, alive) = registry(&reports);
-        let open = registry.register(Peer::Tcp(([127, 0, 0, 1], 1).into())).unwrap();
+        let open = registry.register(Peer::Tcp(([127, 0, 0, 1], 1).into()), &Admitted::default()).unwrap();
         let panics = async { panic!("out of luck") };
         tokio::spawn(ReportedLoop::new(panics, Arc::clone(&registry), alive)).await.unwrap();
         // The open connection is waited for.
@@ -263,10 +287,10 @@ mod tests {
         registry.drain(Duration::ZERO);
         registry.cut();
         // It was accepted while the acceptor was dropped. Nothing else would ever end it.
-        assert!(registry.register(peer).unwrap().record.is_over());
+        assert!(registry.register(peer, &Admitted::default()).unwrap().record.is_over());
         registry.accept_loop_ended(None);
-        assert!(registry.register(peer).is_err());
+        assert!(registry.register(peer, &Admitted::default()).is_err());
         drop(alive);
-        assert!(registry.register(peer).is_err());
+        assert!(registry.register(peer, &Admitted::default()).is_err());
     }
 }

@@ -8,11 +8,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::Filter;
 use super::hooks::Hooks;
 use super::line::LineSettings;
 use super::service::{HandlerFuture, StartHandler};
 use super::{Error, Event, Limits, LineConn, Listen, Overflow, Peer, Stream, line};
 
+mod admission;
 mod lines;
 mod start;
 #[cfg(feature = "tls")]
@@ -54,6 +56,12 @@ pub struct AcceptorBuilder {
     backlog: u32,
     /// `TCP_NODELAY` of each accepted socket. `None` keeps the system's default.
     nodelay: Option<bool>,
+    /// Which peers are let in. Defaults to `None`: all.
+    filter: Option<Filter>,
+    /// How many connections an address may have. Defaults to `None`: no limit; at least 1.
+    max_per_peer: Option<usize>,
+    /// How many connections are accepted in a second. Defaults to `None`: no limit; at least 1.
+    accept_rate: Option<u32>,
     /// How long a read may wait for a client's first byte, or first line. Defaults to `None`: no limit.
     first_byte_timeout: Option<Duration>,
     /// How long a read or a write may wait for a client. Defaults to `None`: no limit.
@@ -99,6 +107,9 @@ impl AcceptorBuilder {
             refusal: Vec::new(),
             backlog: 1024,
             nodelay: None,
+            filter: None,
+            max_per_peer: None,
+            accept_rate: None,
             first_byte_timeout: None,
             idle_timeout: None,
             min_rate: Some(10),

@@ -129,6 +129,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn settings_that_cannot_work_are_rejected() {
+        for (base, overflow, reason) in [
+            (1, Overflow::Refuse, None),
+            (1, Overflow::Wait, None),
+            (0, Overflow::Wait, Some("0 acceptors")),
+            (2, Overflow::Grow { by: 1, max: 2 }, None),
+            (2, Overflow::Grow { by: 1, max: 3 }, None),
+            (2, Overflow::Grow { by: 1, max: 1 }, Some("at most 1")),
+            (2, Overflow::Grow { by: 0, max: 3 }, Some("by 0")),
+        ] {
+            let error = Capacity::check(base, overflow).err().map(|error| error.to_string());
+            let is_expected = match (&error, reason) {
+                (Some(error), Some(reason)) => error.contains(reason),
+                (error, reason) => error.is_none() && reason.is_none(),
+            };
+            assert!(is_expected, "{base} with {overflow:?}: {error:?}");
+        }
+    }
+
+    #[test]
     fn without_growth_the_base_is_all() {
         for overflow in [Overflow::Refuse, Overflow::Wait] {
             let mut capacity = Capacity::new(2, overflow);
@@ -150,11 +170,13 @@ mod tests {
             for by in 1..9 {
                 for max in base..20 {
                     let mut capacity = Capacity::new(base, Overflow::Grow { by, max });
-                    while capacity.acquire().is_ok() {}
+                    let acquired = (0..=max).take_while(|_| capacity.acquire().is_ok()).count();
+                    assert_eq!(acquired, max);
                     assert_eq!((capacity.busy(), capacity.total()), (max, max));
-                    while capacity.busy() > base / 2 {
+                    for busy in (base / 2..max).rev() {
                         capacity.release();
-                        assert!(capacity.busy() <= capacity.total());
+                        assert_eq!(capacity.busy(), busy);
+                        assert!(busy <= capacity.total());
                     }
                     assert_eq!(capacity.total(), base, "{base} by {by} to {max}");
                 }

@@ -15,6 +15,8 @@ use tokio::time::timeout;
 #[cfg(feature = "tls")]
 use super::Overflow;
 #[cfg(feature = "tls")]
+use super::admission::Admitted;
+#[cfg(feature = "tls")]
 use super::registry::Rejected;
 use super::registry::{Registration, Registry};
 use super::run_handler::{HandlerEnd, RunHandler};
@@ -95,6 +97,7 @@ pub(super) fn run_tls(
     handshaker: Arc<Handshaker>,
     socket: Socket,
     peer: Peer,
+    admitted: Admitted,
     permit: OwnedSemaphorePermit,
 ) -> impl Future<Output = ()> + Send {
     let pending = PendingSession::new(&handshaker, &registry.counters, permit);
@@ -103,7 +106,7 @@ pub(super) fn run_tls(
         let session = tokio::select! {
             biased;
             _ = phase.wait_for(|phase| !phase.is_accepting()) => return,
-            session = establish(&registry, &handshaker, socket, peer, &pending) => session,
+            session = establish(&registry, &handshaker, socket, peer, &admitted, &pending) => session,
         };
         drop(pending);
         match session {
@@ -125,13 +128,14 @@ async fn establish(
     handshaker: &Handshaker,
     socket: Socket,
     peer: Peer,
+    admitted: &Admitted,
     pending: &PendingSession,
 ) -> Option<Established> {
     match handshaker.handshake(socket, pending).await {
         Ok(transport) => {
             let slot = match registry.settings.overflow {
-                Overflow::Wait => registry.register_when_free(peer).await,
-                Overflow::Refuse | Overflow::Grow { .. } => registry.register(peer),
+                Overflow::Wait => registry.register_when_free(peer, admitted).await,
+                Overflow::Refuse | Overflow::Grow { .. } => registry.register(peer, admitted),
             };
             Some((transport, slot))
         }

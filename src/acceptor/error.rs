@@ -88,11 +88,11 @@ pub enum Error {
         left: std::time::Duration,
     },
 
-    /// The program's own logger or event hook panicked. The acceptor goes on.
+    /// The program's own logger, event hook or filter panicked. The acceptor goes on.
     #[error("the {hook} hook panicked: {message}")]
     #[non_exhaustive]
     HookPanicked {
-        /// `"logger"` or `"event"`.
+        /// `"logger"`, `"event"` or `"accept_if"`.
         hook: &'static str,
         /// The panic's message, if it was text.
         message: String,

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Peer;
+use super::{Peer, RejectReason};
 
 /// Something that has happened at an acceptor; for the hook of
 /// [`AcceptorBuilder::on_event`](super::AcceptorBuilder::on_event).
@@ -57,6 +57,14 @@ pub enum Event {
     Refused {
         /// Its other end.
         peer: Peer,
+    },
+    /// A connection was closed when it was accepted.
+    #[non_exhaustive]
+    Rejected {
+        /// Its other end.
+        peer: Peer,
+        /// Why.
+        reason: RejectReason,
     },
     /// A TLS handshake failed, or took too long.
     #[non_exhaustive]
@@ -188,6 +196,7 @@ impl fmt::Display for Event {
                 write!(f, "connection {id}: closed after {lived:.1?}, from {peer}: {reason}")
             }
             Self::Refused { peer } => write!(f, "refused {peer}"),
+            Self::Rejected { peer, reason } => write!(f, "rejected {peer}: {reason}"),
             Self::HandshakeFailed { peer, cause } => write!(f, "handshake with {peer} failed: {cause}"),
             Self::Grown { acceptors } => write!(f, "grown to {acceptors} acceptors"),
             Self::Shrunk { acceptors } => write!(f, "shrunk to {acceptors} acceptors"),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use super::admission::Admitted;
 use super::alive::{Alive, Ended};
 use super::capacity::{Capacity, Full};
 use super::conn_record::{ConnRecord, LastCall, Outcome, StopState};
@@ -28,6 +29,8 @@ pub(super) struct Registration {
     pub(super) registry: Arc<Registry>,
     /// What the drop takes out of the registry, with the outcome for its event.
     pub(super) record: Arc<ConnRecord>,
+    /// Counts for its address as long as it is open.
+    _admitted: Admitted,
     /// The last field, so that `closed` returns when the registry with its hooks is released.
     _alive: Arc<Alive>,
 }
@@ -128,7 +131,7 @@ impl Registry {
     }
 
     /// Registers a connection that was accepted, and takes a slot for it. Emits [`Event::Accepted`].
-    pub(super) fn register(self: &Arc<Self>, peer: Peer) -> Result<Arc<Registration>, Rejected> {
+    pub(super) fn register(self: &Arc<Self>, peer: Peer, admitted: &Admitted) -> Result<Arc<Registration>, Rejected> {
         // The caller holds one. Before the lock, as the drop of the last one wakes tasks.
         let alive = self.alive.upgrade().ok_or(Rejected::Closed)?;
         let mut state = self.state.lock();
@@ -144,7 +147,8 @@ impl Registry {
         if let Some(acceptors) = grown {
             self.settings.hooks.emit(|| Event::Grown { acceptors });
         }
-        let registration = Arc::new(Registration { registry: Arc::clone(self), record, _alive: alive });
+        let registration =
+            Arc::new(Registration { registry: Arc::clone(self), record, _admitted: admitted.clone(), _alive: alive });
         self.settings.hooks.emit(|| Event::Accepted { id: registration.record.id, peer });
         Ok(registration)
     }
@@ -153,10 +157,14 @@ impl Registry {
     ///
     /// Cancel safe: a dropped call takes no slot.
     #[cfg(feature = "tls")]
-    pub(super) async fn register_when_free(self: &Arc<Self>, peer: Peer) -> Result<Arc<Registration>, Rejected> {
+    pub(super) async fn register_when_free(
+        self: &Arc<Self>,
+        peer: Peer,
+        admitted: &Admitted,
+    ) -> Result<Arc<Registration>, Rejected> {
         loop {
             self.slot().await;
-            match self.register(peer) {
+            match self.register(peer, admitted) {
                 Err(Rejected::Full) => {}
                 outcome => {
                     // Two slots may have become free while one waiter was notified.

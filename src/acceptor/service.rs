@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::admission::Admission;
 use super::{Peer, Stream};
 
 /// A handler at work on one connection.
@@ -42,6 +43,10 @@ pub(super) struct Service {
     pub(super) refusals: Arc<Semaphore>,
     /// `TCP_NODELAY` of each accepted socket. `None` keeps the system's default.
     pub(super) nodelay: Option<bool>,
+    /// Asked before anything else.
+    pub(super) admission: Admission,
+    /// How many connections are accepted in a second. `None`: no limit.
+    pub(super) accept_rate: Option<u32>,
     /// Shared with the certificate watcher, which replaces the certificates. `None` without TLS.
     #[cfg(feature = "tls")]
     pub(super) tls: Option<Arc<super::tls::Handshaker>>,

@@ -33,6 +33,9 @@ pub struct Stats {
     pub accepted: u64,
     /// Connections that were refused.
     pub refused: u64,
+    /// Connections that were closed when they were accepted: by the
+    /// [filter](super::AcceptorBuilder::accept_if) or the [limit of their address](super::AcceptorBuilder::max_per_peer).
+    pub rejected: u64,
     /// Connections whose handler returned `Ok`, or whose client left without a close_notify while nothing was under way.
     pub finished: u64,
     /// Connections whose handler returned an error.
@@ -56,6 +59,8 @@ pub(super) struct Counters {
     pub(super) accepted: AtomicU64,
     /// Counted when a client is turned away, whether or not its refusal text arrives.
     pub(super) refused: AtomicU64,
+    /// Neither accepted nor refused.
+    pub(super) rejected: AtomicU64,
     /// Counted at the end of a connection, like the next four: each connection in one of them.
     pub(super) finished: AtomicU64,
     /// Without those that failed by a time limit.
@@ -89,6 +94,7 @@ impl Counters {
             handshaking: self.handshaking.load(Ordering::Relaxed),
             accepted: value(&self.accepted),
             refused: value(&self.refused),
+            rejected: value(&self.rejected),
             finished: value(&self.finished),
             failed: value(&self.failed),
             timed_out: value(&self.timed_out),

@@ -42,3 +42,53 @@ impl NextDial {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+    #[tokio::test(start_paused = true)]
+    async fn dial_begins_when_its_delay_is_over() {
+        let mut next = NextDial::default();
+        advance(S).await;
+        next.delay(5 * S);
+        assert_eq!(next.at, Instant::now() + 5 * S);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn delay_beyond_the_range_of_the_clock_ends_in_30_years() {
+        let mut next = NextDial::default();
+        next.delay(Duration::MAX);
+        assert_eq!(next.at, Instant::now() + 30 * YEAR);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn delay_that_is_cut_short_ends_retry_min_after_the_last_dial() {
+        let mut next = NextDial::default();
+        advance(S).await;
+        next.dial_ended();
+        let ended = Instant::now();
+        next.delay(60 * S);
+        for _ in 0..2 {
+            advance(S).await;
+            next.shorten(5 * S);
+            assert_eq!(next.at, ended + 5 * S);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn delay_that_is_cut_short_is_never_longer_than_before() {
+        let mut next = NextDial::default();
+        next.dial_ended();
+        next.delay(2 * S);
+        for retry_min in [5 * S, Duration::MAX] {
+            next.shorten(retry_min);
+            assert_eq!(next.at, Instant::now() + 2 * S);
+        }
+    }
+}

@@ -10,16 +10,18 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::process;
 use std::sync::mpsc;
 use std::thread;
 
 use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 
+use crate::per_process::PerProcess;
 use crate::sync::Mutex;
 
-/// The thread that runs at the moment, if any.
-static CURRENT: Mutex<Option<Background>> = Mutex::new(None);
+/// The thread that runs at the moment, if any. A fork has none.
+static CURRENT: PerProcess<Mutex<Option<Background>>> = PerProcess::new(|| Mutex::new(None));
 
 /// The running thread and how many connections need it.
 struct Background {
@@ -41,8 +43,10 @@ type LastFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A connection's reference to the thread, which lives as long as there is one.
 pub(super) struct BackgroundRef {
-    /// Usable as long as this reference exists: the thread does not end before.
+    /// Usable as long as this reference exists: the thread does not end before. Not in a fork.
     runtime: Handle,
+    /// The process of the thread.
+    process: u32,
     /// The mutex only makes the field `Sync`.
     last_future: Mutex<Option<LastFuture>>,
 }
@@ -50,19 +54,34 @@ pub(super) struct BackgroundRef {
 impl BackgroundRef {
     /// Takes a reference to the thread, and starts the thread if it does not run.
     pub(super) fn acquire() -> io::Result<Self> {
-        let mut current = CURRENT.lock();
+        let mut current = CURRENT.get().lock();
         if let Some(background) = &mut *current {
             background.refs += 1;
-            return Ok(Self { runtime: background.runtime.clone(), last_future: Mutex::default() });
+            return Ok(Self::on(background.runtime.clone()));
         }
         let (runtime, stop) = start()?;
         *current = Some(Background { runtime: runtime.clone(), refs: 1, _stop: stop });
-        Ok(Self { runtime, last_future: Mutex::default() })
+        Ok(Self::on(runtime))
+    }
+
+    /// A reference to the thread of this runtime, which is counted already.
+    fn on(runtime: Handle) -> Self {
+        Self { runtime, process: process::id(), last_future: Mutex::default() }
     }
 
     /// The runtime of the thread.
     pub(super) fn runtime(&self) -> &Handle {
         &self.runtime
+    }
+
+    /// Whether this is a fork of the process that has made the connection: its background thread is not here.
+    pub(super) fn is_in_fork(&self) -> bool {
+        self.process != process::id()
+    }
+
+    /// Fails in a fork.
+    pub(super) fn check_process(&self) -> io::Result<()> {
+        check_process(self.process)
     }
 
     /// Sets a future that runs when this reference is dropped. The thread lives until it is done.
@@ -90,7 +109,7 @@ struct ReleaseOnDrop;
 
 impl Drop for ReleaseOnDrop {
     fn drop(&mut self) {
-        let mut current = CURRENT.lock();
+        let mut current = CURRENT.get().lock();
         if let Some(background) = &mut *current {
             background.refs -= 1;
             if background.refs == 0 {
@@ -123,6 +142,18 @@ fn start() -> io::Result<(Handle, oneshot::Sender<()>)> {
         Ok(runtime) => Ok((runtime?, stop)),
         Err(_) => Err(io::Error::other("the background thread of the blocking connections ended while it started")),
     }
+}
+
+/// Fails in a fork of the process that has made the connection: its background thread is not here.
+pub(super) fn check_process(process: u32) -> io::Result<()> {
+    if process != process::id() {
+        let text = format!(
+            "a connection of process {process} cannot be used in its fork, process {}: make a new one",
+            process::id()
+        );
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+    Ok(())
 }
 
 /// Fails on the background thread itself, which would wait for itself.

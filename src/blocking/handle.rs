@@ -161,6 +161,7 @@ impl<S> Conn<S> {
     /// [`Error::ClosedConnection`](crate::Error::ClosedConnection) or [`Error::GaveUp`](crate::Error::GaveUp) if
     /// there will be no link.
     pub fn connected(&self, limit: impl Into<Option<Duration>>) -> io::Result<()> {
+        self.shared.background.check_process()?;
         let connected = self.shared.reader.lock().connected();
         Ok(block_on(pin!(connected), limit.into())??)
     }
@@ -230,6 +231,9 @@ impl<S> Conn<S> {
     /// wait for that. The hooks may still run afterwards, for what happened before and for
     /// [`Event::Closed`](crate::Event::Closed).
     pub fn close(&self) {
+        if self.shared.background.is_in_fork() {
+            return;
+        }
         let close = self.shared.reader.lock().close();
         // The first poll closes. The background thread gets an error instead of the wait that follows.
         let _ = block_on(pin!(close), None);

@@ -10,11 +10,14 @@ use std::sync::Arc;
 
 use crate::call_thread::CallThread;
 use crate::hooks::{Hook, Hooks, warn};
+use crate::per_process::PerProcess;
 use crate::{Error, Event};
 
 /// The thread. It makes the calls of all connections, in order.
-static HOOKS: CallThread = CallThread::new("perconn-hooks", |count| {
-    warn(format_args!("perconn dropped calls of blocking connections' hooks, as the hooks are too slow: {count}"));
+static HOOKS: PerProcess<CallThread> = PerProcess::new(|| {
+    CallThread::new("perconn-hooks", |count| {
+        warn(format_args!("perconn dropped calls of blocking connections' hooks, as the hooks are too slow: {count}"));
+    })
 });
 
 /// Makes hooks that hand each call over to the thread. The default logger has a thread already.
@@ -51,7 +54,7 @@ impl HooksOnThread {
     /// Has the thread make a call.
     fn post(&self, call: impl FnOnce(&Hooks<Error, Event>) + Send + 'static) {
         let Some(hooks) = self.0.clone() else { return };
-        HOOKS.post(move || call(&hooks));
+        HOOKS.get().post(move || call(&hooks));
     }
 }
 
@@ -59,6 +62,6 @@ impl HooksOnThread {
 impl Drop for HooksOnThread {
     fn drop(&mut self) {
         let hooks = self.0.take();
-        HOOKS.post(move || drop(hooks));
+        HOOKS.get().post(move || drop(hooks));
     }
 }

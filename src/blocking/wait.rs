@@ -5,6 +5,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
+use std::process;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use tokio::task::unconstrained;
 
-use super::background::check_may_wait;
+use super::background::{check_may_wait, check_process};
 use super::call_timeouts::CallTimeouts;
 use super::runtime_context::defers_wake_ups;
 use crate::sync::Mutex;
@@ -27,8 +28,9 @@ const SLEEP_IN_A_TASK: Duration = Duration::from_millis(10);
 ///
 /// A thread reads the [count](WakeCounter::count) before it tries. If the count has changed when it is about to
 /// sleep, it tries again instead, so no wake-up is lost.
-#[derive(Default)]
 pub(super) struct WakeCounter {
+    /// The process whose background thread wakes.
+    process: u32,
     /// The number of wake-ups. A thread that reads a new value tries again.
     count: AtomicU64,
     /// How many threads sleep or are about to, so that a wake-up without sleepers takes no lock.
@@ -42,7 +44,13 @@ pub(super) struct WakeCounter {
 impl WakeCounter {
     /// A counter, and the same as a waker.
     pub(super) fn new() -> (Arc<Self>, Waker) {
-        let wakes = Arc::new(Self::default());
+        let wakes = Arc::new(Self {
+            process: process::id(),
+            count: AtomicU64::new(0),
+            sleepers: AtomicUsize::new(0),
+            lock: Mutex::new(()),
+            changed: Condvar::new(),
+        });
         (Arc::clone(&wakes), Waker::from(wakes))
     }
 
@@ -64,9 +72,10 @@ impl WakeCounter {
 
     /// Sleeps until the count is no longer `seen`.
     ///
-    /// Fails when a timeout has passed, and on the background thread, which must not wait.
+    /// Fails when a timeout has passed, on the background thread, which must not wait, and in a fork, in which nobody wakes.
     pub(super) fn wait(&self, seen: u64, timeouts: &mut CallTimeouts<'_>) -> io::Result<()> {
         check_may_wait()?;
+        check_process(self.process)?;
         let longest = if defers_wake_ups() { SLEEP_IN_A_TASK } else { Duration::MAX };
         let mut time_left = timeouts.time_left()?;
         let _sleeper = Sleeper::new(&self.sleepers);

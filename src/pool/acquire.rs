@@ -9,21 +9,28 @@
 //!
 //! An [`Acquire`] may be dropped at any point. It then gives back what it holds.
 //!
-//! Next: [`dial`], which opens the connection, and [`ResourceInner`], which takes the locks.
+//! Next: [`Opening`], which opens the connection, and [`ResourceInner`], which takes the locks.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::coop;
+use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::connection::{Connection, Readiness};
 use super::dial_attempt::{check_runtime, dial};
+use super::lifecycle::WithSetUp;
 use super::opener::Open;
+use super::opening::{FutureSlot, HeldSlot, Opening, prepare};
+use super::release::Release;
 use super::resource_inner::ResourceInner;
 use super::slots::WaiterId;
-use super::state::{Admission, Grant, Waiter, wake_all};
-use super::{CloseReason, GetError, Guard};
+use super::state::{Admission, Grant, Waiter};
+use super::{CloseReason, GetError, Guard, WaitingFor};
 
 /// What one caller has of a resource, until it has a guard.
 pub(super) struct Acquire<'a, T: Send + 'static> {
@@ -31,6 +38,10 @@ pub(super) struct Acquire<'a, T: Send + 'static> {
     resource: &'a Arc<ResourceInner<T>>,
     /// Each step moves it on, so that a drop at any await gives back exactly what was acquired.
     holding: Holding,
+    /// When it joined the queue, if it had to wait.
+    queued_at: Option<Instant>,
+    /// Sends the entry and the slot when the connection in the way is closed.
+    slot_later: Option<oneshot::Receiver<HeldSlot<T>>>,
 }
 
 /// What an [`Acquire`] gives back when it is dropped.
@@ -44,26 +55,51 @@ enum Holding {
     Connection,
     /// The entry and a slot.
     Slot,
+    /// The same, when a release action has ended: [`Acquire::slot_later`] has them.
+    SlotLater,
 }
 
 impl<'a, T: Send + 'static> Acquire<'a, T> {
     // ===== step 1: the entry, with a connection or a slot =====
 
+    /// A caller that has acquired nothing yet.
+    #[inline]
+    pub(super) fn new(resource: &'a Arc<ResourceInner<T>>) -> Self {
+        Self { resource, holding: Holding::Nothing, queued_at: None, slot_later: None }
+    }
+
     /// Acquires the entry as soon as it is this caller's turn.
     ///
     /// Fails if the pool is closed, or if the dial that it waited for fails.
     pub(super) async fn wait(resource: &'a Arc<ResourceInner<T>>) -> Result<Self, GetError> {
-        let mut acquire = Self { resource, holding: Holding::Nothing };
-        poll_fn(|cx| acquire.poll_acquired(cx)).await?;
+        let mut acquire = Self::new(resource);
+        acquire.acquired().await?;
         Ok(acquire)
+    }
+
+    /// The same in its place, so that a caller that gives up can ask what it [waited for](Self::timed_out).
+    pub(super) fn acquired(&mut self) -> impl Future<Output = Result<(), GetError>> {
+        poll_fn(|cx| self.poll_acquired(cx))
+    }
+
+    /// The error for a caller whose time limit is over.
+    #[cold]
+    pub(super) fn timed_out(&self, limit: Duration) -> GetError {
+        self.resource.timed_out(limit, self.resource.waiting_for())
+    }
+
+    /// The error for a caller that does not wait.
+    #[cold]
+    fn busy(&self) -> GetError {
+        GetError::Busy { name: Arc::clone(&self.resource.name), waiting_for: self.resource.waiting_for() }
     }
 
     /// Acquires the entry if that is possible at once.
     pub(super) fn try_now(resource: &'a Arc<ResourceInner<T>>) -> Result<Self, GetError> {
-        let mut acquire = Self { resource, holding: Holding::Nothing };
+        let mut acquire = Self::new(resource);
         match acquire.request(None) {
             Poll::Ready(acquired) => acquired.map(|()| acquire),
-            Poll::Pending => Err(GetError::Busy { name: Arc::clone(&resource.name) }),
+            Poll::Pending => Err(acquire.busy()),
         }
     }
 
@@ -81,11 +117,16 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
             Holding::Queued(waiter) => ready!(self.poll_grant(waiter, cx)),
             // It had to yield in the last poll. A close may have been scheduled since.
             Holding::Connection => self.resource.entry.lock().confirm_reuse(),
-            Holding::Slot => Grant::Slot(None),
+            Holding::Slot | Holding::SlotLater => return Poll::Ready(self.check_closed()),
         };
         self.accept(grant)?;
         // The pool may have been closed since the grant. What was accepted goes back when this is dropped.
-        Poll::Ready(if self.resource.pool.summary.is_closed() { Err(GetError::Closed) } else { Ok(()) })
+        Poll::Ready(self.check_closed())
+    }
+
+    /// Fails if the pool is closed.
+    fn check_closed(&self) -> Result<(), GetError> {
+        if self.resource.pool.summary.is_closed() { Err(GetError::Closed) } else { Ok(()) }
     }
 
     /// Asks for the entry the first time.
@@ -106,7 +147,10 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
     fn request(&mut self, mut waker: Option<Waker>) -> Poll<Result<(), GetError>> {
         match self.resource.acquire(&mut waker)? {
             Admission::Granted(grant) => return Poll::Ready(self.accept(grant)),
-            Admission::Queued(waiter) => self.holding = Holding::Queued(waiter),
+            Admission::Queued(waiter) => {
+                self.holding = Holding::Queued(waiter);
+                self.queued_at = Some(Instant::now());
+            }
             Admission::Busy => {}
         }
         Poll::Pending
@@ -116,10 +160,12 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
     #[inline]
     fn poll_grant(&self, waiter: WaiterId, cx: &Context<'_>) -> Poll<Grant> {
         let mut new_waker = None;
+        let waited = self.waited();
         loop {
             let mut entry = self.resource.entry.lock();
             // rule: second-look-before-the-waker
             if let Some(grant) = entry.take_grant(waiter) {
+                entry.counts.waits.add(waited);
                 return Poll::Ready(grant);
             }
             if entry.will_wake(waiter, cx.waker()) {
@@ -137,6 +183,11 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
         }
     }
 
+    /// How long it has been in the queue.
+    fn waited(&self) -> Duration {
+        self.queued_at.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// Takes what was granted, and closes the connection that is in the way.
     #[inline]
     fn accept(&mut self, grant: Grant) -> Result<(), GetError> {
@@ -144,12 +195,16 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
             Grant::Reuse => self.holding = Holding::Connection,
             Grant::Replace => {
                 self.holding = Holding::Slot;
-                self.resource.discard_idle(CloseReason::Scheduled);
+                if let Some(release) = self.resource.discard_idle(CloseReason::Scheduled) {
+                    self.wait_for_release(release, || ());
+                }
             }
             Grant::Slot(evicted) => {
                 self.holding = Holding::Slot;
-                if let Some(evicted) = evicted {
-                    self.resource.pool.close_for_slot(evicted);
+                let pool = &self.resource.pool;
+                if let Some((release, entry)) = evicted.and_then(|evicted| pool.close_for_slot(evicted)) {
+                    let pool = Arc::clone(pool);
+                    self.wait_for_release(release, move || pool.finish_eviction(entry));
                 }
             }
             Grant::Failed(error) => {
@@ -160,63 +215,127 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
         Ok(())
     }
 
+    /// Leaves the slot to a release action, until that has ended. `then` follows before the slot is used.
+    #[cold]
+    fn wait_for_release(&mut self, release: Release, then: impl FnOnce() + Send + 'static) {
+        let slot = HeldSlot::new(self.resource);
+        let (sender, receiver) = oneshot::channel();
+        self.holding = Holding::SlotLater;
+        self.slot_later = Some(receiver);
+        release.then(move || {
+            then();
+            // If the caller has left, this gives the slot back.
+            drop(sender.send(slot));
+        });
+    }
+
     // ===== step 2: the idle connection =====
 
     /// Lends the idle connection, if there is one that is fit for use. Otherwise its slot is left.
+    ///
+    /// The error is for [`open`](Self::open): a connection that the program has to prepare first, if there is one.
     #[inline]
-    pub(super) fn reuse(&mut self) -> Option<Guard<T>> {
-        let Holding::Connection = self.holding else { return None };
+    pub(super) fn reuse(&mut self) -> Result<Guard<T>, Option<Connection<T>>> {
+        let Holding::Connection = self.holding else { return Err(None) };
         self.holding = Holding::Slot;
-        let ResourceInner { pool, is_quiet, .. } = &**self.resource;
-        let mut connection = self.resource.take_idle()?;
-        match connection.check(&pool.settings, *is_quiet) {
-            None => Some(self.lend(connection, true)),
+        let ResourceInner { pool, is_quiet, lifecycle, .. } = &**self.resource;
+        let mut connection = self.resource.take_idle().ok_or(None)?;
+        // It was made ready for a caller that has left, while this one waited. So it is this one's, and what has arrived,
+        // such as a greeting, is for it.
+        if connection.readiness != Readiness::Used && self.queued_at.is_some() {
+            let is_reused = connection.readiness == Readiness::Prepared;
+            return Ok(self.lend(connection, is_reused));
+        }
+        match connection.check(&pool.settings, *is_quiet, lifecycle.check.as_deref()) {
+            None if lifecycle.before_reuse.is_none() => Ok(self.lend(connection, true)),
+            None => Err(Some(connection)),
             Some(reason) => {
-                self.resource.discard(connection, reason);
-                None
+                if let Some(release) = self.resource.discard(connection, reason) {
+                    self.wait_for_release(release, || ());
+                }
+                Err(None)
             }
         }
     }
 
     // ===== step 3: a new connection =====
 
-    /// Opens a connection with the resource's own opener, and lends it.
-    pub(super) async fn open(mut self) -> Result<Guard<T>, GetError> {
-        check_runtime(self.resource)?;
-        let Ok(mut opener) = self.resource.opener.try_lock() else {
-            unreachable!("only the caller that has acquired the entry locks the opener")
-        };
-        let dialed = dial(self.resource, &mut **opener).await;
-        if let Err(error @ GetError::Dial { .. }) = &dialed {
-            // Every caller that waited for this dial would fail the same way, each after a dial of its own.
-            let waiters = self.resource.entry.lock().fail_waiters(|| error.clone());
-            wake_all(waiters); // rule: failed-dial-wakes-its-waiters
-        }
-        // The next caller needs both the entry and the opener, so the opener has to be unlocked before the entry is
-        // given back.
-        drop(opener); // rule: opener-is-unlocked-before-the-entry
-        dialed.map(|connection| self.lend(connection, false))
+    /// Prepares the connection from the last use, or opens one with the resource's own opener, and lends it.
+    pub(super) async fn open(mut self, used: Option<Connection<T>>) -> Result<Guard<T>, GetError> {
+        let (runtime, used) = self.check_runtime(used)?;
+        let slot = self.take_slot();
+        let connection = Opening::begin(self.resource, runtime, slot, used).await?;
+        let is_reused = connection.readiness == Readiness::Prepared;
+        Ok(self.lend(connection, is_reused))
     }
 
-    /// Opens a connection with the caller's own opener, and lends it. A failure concerns no other caller.
-    pub(super) async fn open_with(mut self, opener: &mut dyn Open<T>) -> Result<Guard<T>, GetError> {
-        check_runtime(self.resource)?;
-        let connection = dial(self.resource, opener).await?;
+    /// The same with the caller's own opener. A failure concerns no other caller.
+    pub(super) async fn open_with(
+        mut self,
+        opener: &mut dyn Open<T>,
+        used: Option<Connection<T>>,
+    ) -> Result<Guard<T>, GetError> {
+        let (_, used) = self.check_runtime(used)?;
+        let held = self.take_slot().wait().await?;
+        if let Some(used) = used {
+            if let Some(prepared) = prepare(self.resource, used).await {
+                held.keep();
+                return Ok(self.lend(prepared, true));
+            }
+        }
+        let set_up = self.resource.lifecycle.after_open.as_deref();
+        let connection = dial(self.resource, &mut WithSetUp { opener, set_up }, false).await?;
+        held.keep();
         Ok(self.lend(connection, false))
+    }
+
+    /// The runtime for what follows. If there is none that will do, the connection goes back.
+    fn check_runtime(&mut self, used: Option<Connection<T>>) -> Result<(Handle, Option<Connection<T>>), GetError> {
+        match check_runtime(self.resource) {
+            Ok(runtime) => Ok((runtime, used)),
+            Err(error) => {
+                if let Some(used) = used {
+                    self.resource.put_back(used);
+                    self.holding = Holding::Connection;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes over the entry and the slot of this caller.
+    fn take_slot(&mut self) -> FutureSlot<T> {
+        self.holding = Holding::Nothing;
+        match self.slot_later.take() {
+            Some(later) => FutureSlot::Later(later),
+            None => FutureSlot::Held(HeldSlot::new(self.resource)),
+        }
     }
 
     // ===== the end =====
 
     /// Leaves the entry, the slot and the connection to a guard.
-    fn lend(&mut self, connection: Connection<T>, is_reused: bool) -> Guard<T> {
+    fn lend(&mut self, mut connection: Connection<T>, is_reused: bool) -> Guard<T> {
         self.holding = Holding::Nothing;
+        connection.readiness = Readiness::Used;
         self.resource.set_in_use(true);
         Guard::new(Arc::clone(self.resource), connection, is_reused)
     }
 
     /// Leaves the entry and the slot to the caller, which [releases](ResourceInner::release) them.
-    pub(super) fn into_slot(mut self) {
+    pub(super) async fn into_slot(mut self) -> Result<(), GetError> {
+        self.take_slot().wait().await?.keep();
+        Ok(())
+    }
+
+    /// The same without a wait for a release action.
+    pub(super) fn into_slot_now(mut self) -> Result<(), GetError> {
+        if let Holding::SlotLater = self.holding {
+            let name = Arc::clone(&self.resource.name);
+            return Err(GetError::Busy { name, waiting_for: WaitingFor::Slot });
+        }
         self.holding = Holding::Nothing;
+        Ok(())
     }
 }
 
@@ -224,14 +343,18 @@ impl<T: Send + 'static> Drop for Acquire<'_, T> {
     fn drop(&mut self) {
         if let Holding::Queued(waiter) = self.holding {
             self.holding = Holding::Nothing;
+            let waited = self.waited();
+            self.resource.entry.lock().counts.waits.add(waited);
             if let Waiter::Granted(grant) = self.resource.cancel(waiter) {
                 // What was granted is given back below. A failure concerns nobody any more.
                 let _ = self.accept(grant); // rule: leaving-caller-passes-its-grant-on
             }
         }
         match self.holding {
-            Holding::Connection => self.resource.pass_on(false), // rule: leaving-caller-passes-the-connection-on
+            Holding::Connection => self.resource.pass_on_unused(), // rule: leaving-caller-passes-the-connection-on
             Holding::Slot => self.resource.release(false),
+            // The receiver is dropped, and what is sent to it goes back.
+            Holding::SlotLater => {}
             Holding::Queued(_) | Holding::Nothing => {}
         }
     }

@@ -23,16 +23,17 @@ use crate::runtime::has_time;
 /// Opens a connection within the dial timeout, for the caller that has acquired the entry and a slot.
 ///
 /// The close of the pool ends it, and so does a drop of the future. Every outcome is counted and reported to the event
-/// hook.
+/// hook. If the opener is the resource's own (`is_own`), a failure delays its next dial.
 pub(super) async fn dial<T: Send + 'static>(
     resource: &ResourceInner<T>,
     opener: &mut dyn Open<T>,
+    is_own: bool,
 ) -> Result<Connection<T>, GetError> {
     let ResourceInner { pool, name, entry, .. } = resource;
     entry.lock().begin_dial();
     let mut closed = pool.close_signal.listen().ok_or(GetError::Closed)?;
     let began = Instant::now();
-    let mut attempt = DialAttempt { resource, opener, is_polled: false, is_over: false };
+    let mut attempt = DialAttempt { resource, opener, is_own, is_polled: false, is_over: false };
     let opened = tokio::select! {
         biased;
         () = closed.received() => None,
@@ -43,17 +44,22 @@ pub(super) async fn dial<T: Send + 'static>(
         Some(opened) if !pool.summary.is_closed() => opened, // rule: closed-pool-lends-nothing
         unwanted => {
             ignore(|| drop(unwanted));
-            attempt.fail(io::Error::new(io::ErrorKind::NotConnected, "the pool was closed"));
+            attempt.end(io::Error::new(io::ErrorKind::NotConnected, "the pool was closed"));
             return Err(GetError::Closed);
         }
     };
     attempt.log_warning();
     let value = opened.map_err(|error| attempt.fail(error))?;
     attempt.is_over = true;
+    resource.dial_backoff.note_success();
     let now = Instant::now();
     increment(&pool.counters.opened);
+    increment(&resource.dial_counters.opened);
     pool.emit(|| Event::Opened { name: Arc::clone(name), took: now - began });
-    Ok(Connection::new(value, now))
+    pool.start_reaper();
+    let mut connection = Connection::new(value, now, pool.settings.max_age);
+    connection.runtime = resource.lifecycle.release.as_ref().and_then(|_| Handle::try_current().ok());
+    Ok(connection)
 }
 
 /// A dial that is under way. If it is dropped before its end, it has failed.
@@ -62,6 +68,8 @@ struct DialAttempt<'a, T: Send + 'static> {
     resource: &'a ResourceInner<T>,
     /// Locked by the caller for the whole dial. It learns of a failure, too.
     opener: &'a mut dyn Open<T>,
+    /// The opener is that of the resource, and not of one caller.
+    is_own: bool,
     /// The opener's own code runs, so a drop now means that it panicked.
     is_polled: bool,
     /// The outcome was reported.
@@ -105,15 +113,26 @@ impl<T: Send + 'static> DialAttempt<'_, T> {
         }
     }
 
-    /// Reports a failure, first to the opener. Returns the error for the caller.
+    /// Reports a failure, which delays the next dial. Returns the error for the caller.
     fn fail(&mut self, error: io::Error) -> GetError {
+        let (error, source) = self.end(error);
+        if self.is_own {
+            let ResourceInner { pool, dial_backoff, .. } = self.resource;
+            dial_backoff.note_failure(&pool.settings, self.opener.addresses(), &source);
+        }
+        error
+    }
+
+    /// Reports the end of an attempt without a connection, first to the opener.
+    fn end(&mut self, error: io::Error) -> (GetError, Arc<io::Error>) {
         self.is_over = true;
         let ResourceInner { pool, name, .. } = self.resource;
-        let error = self.opener.failed(error);
+        let source = Arc::new(self.opener.failed(error));
         increment(&pool.counters.dials_failed);
-        let error = GetError::Dial { name: Arc::clone(name), source: Arc::new(error) };
+        increment(&self.resource.dial_counters.dials_failed);
+        let error = GetError::Dial { name: Arc::clone(name), source: Arc::clone(&source), retry_in: None };
         pool.emit(|| Event::DialFailed { name: Arc::clone(name), cause: error.clone() });
-        error
+        (error, source)
     }
 }
 
@@ -122,28 +141,28 @@ impl<T: Send + 'static> Drop for DialAttempt<'_, T> {
         if self.is_over {
             return;
         }
-        self.fail(match self.is_polled {
-            true => io::Error::other("the dial panicked"),
-            false => io::Error::new(io::ErrorKind::Interrupted, "the dial was cancelled by its caller"),
-        });
+        if self.is_polled {
+            self.fail(io::Error::other("the dial panicked"));
+        } else {
+            let cancelled = if self.is_own { "the dial was cancelled" } else { "the dial was cancelled by its caller" };
+            self.end(io::Error::new(io::ErrorKind::Interrupted, cancelled));
+        }
     }
 }
 
-/// Whether a connection can be opened here: within a runtime and, if there is a dial timeout, one that has time.
-pub(super) fn check_runtime<T>(resource: &ResourceInner<T>) -> Result<(), GetError> {
+/// The runtime in which a connection can be opened here. If there is a dial timeout, it has to have time.
+pub(super) fn check_runtime<T>(resource: &ResourceInner<T>) -> Result<Handle, GetError> {
     check_runtime_for(&resource.name, resource.pool.settings.dial_timeout.is_some())
 }
 
 /// The same for a caller with a time limit of its own. Tokio's sockets and timers panic where the runtime lacks
 /// something.
-pub(super) fn check_runtime_for(name: &Arc<str>, has_limit: bool) -> Result<(), GetError> {
-    let missing = if Handle::try_current().is_err() {
-        "a connection can only be opened inside of a tokio runtime"
-    } else if has_limit && !has_time() {
-        "a time limit needs a tokio runtime with time enabled"
-    } else {
-        return Ok(());
+pub(super) fn check_runtime_for(name: &Arc<str>, has_limit: bool) -> Result<Handle, GetError> {
+    let missing = match Handle::try_current() {
+        Err(_) => "a connection can only be opened inside of a tokio runtime",
+        Ok(_) if has_limit && !has_time() => "a time limit needs a tokio runtime with time enabled",
+        Ok(runtime) => return Ok(runtime),
     };
     let source = Arc::new(io::Error::new(io::ErrorKind::Unsupported, missing));
-    Err(GetError::Dial { name: Arc::clone(name), source })
+    Err(GetError::Dial { name: Arc::clone(name), source, retry_in: None })
 }

@@ -7,19 +7,24 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::WaitingFor;
 use crate::causes::WithCauses;
 
 /// Why [`Resource::get`](super::Resource::get) and its relatives have nothing to lend.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum GetError {
-    /// The dial failed. Every caller that was waiting for this resource gets the same error.
+    /// The dial failed. Every caller that was waiting for this resource gets the same error, and so does every caller
+    /// that asks before the next dial may begin.
     #[non_exhaustive]
     Dial {
         /// The address of the resource, or its name.
         name: Arc<str>,
-        /// The reason.
+        /// The reason: the error of the last dial.
         source: Arc<io::Error>,
+        /// `None` if a dial was made for this call. Otherwise none was made, as the last one had failed a moment ago: the
+        /// next one begins when this time has passed, at the earliest.
+        retry_in: Option<Duration>,
     },
     /// It took longer than the limit of [`get_timeout`](super::Resource::get_timeout).
     #[non_exhaustive]
@@ -28,13 +33,16 @@ pub enum GetError {
         name: Arc<str>,
         /// The limit.
         limit: Duration,
+        /// What the caller was waiting for when the limit was over.
+        waiting_for: WaitingFor,
     },
-    /// [`try_get`](super::Resource::try_get) would have to wait: the resource is in use or being closed, or all slots
-    /// are in use.
+    /// [`try_get`](super::Resource::try_get) would have to wait.
     #[non_exhaustive]
     Busy {
         /// The address of the resource, or its name.
         name: Arc<str>,
+        /// What it would have to wait for.
+        waiting_for: WaitingFor,
     },
     /// The pool has been closed.
     Closed,
@@ -79,11 +87,14 @@ impl GetError {
 impl fmt::Display for GetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Dial { name, .. } => write!(f, "dial to {name} failed"),
-            Self::Timeout { name, limit } => write!(f, "no connection to {name} within {limit:?}"),
-            Self::Busy { name } => {
-                write!(f, "{name} is not available without waiting: it is in use, or no slot is free")
+            Self::Dial { name, retry_in: None, .. } => write!(f, "dial to {name} failed"),
+            Self::Dial { name, retry_in: Some(time), .. } => {
+                write!(f, "dial to {name} failed, and it is not dialed again for {time:.1?}")
             }
+            Self::Timeout { name, limit, waiting_for } => {
+                write!(f, "no connection to {name} within {limit:?}: {waiting_for}")
+            }
+            Self::Busy { name, waiting_for } => write!(f, "{name} is not available without waiting: {waiting_for}"),
             Self::Closed => f.write_str("the pool is closed"),
         }
     }

@@ -3,6 +3,7 @@
 //! Next: [`PoolInner::emit_closed`](super::state::PoolInner::emit_closed), which reports the most frequent one.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,15 @@ pub enum Event {
         /// How long the connection was open.
         lived: Duration,
     },
+    /// The [release action](super::Resource::release) of a connection failed, panicked or took too long. The connection
+    /// is closed all the same, which another event reports.
+    #[non_exhaustive]
+    ReleaseFailed {
+        /// The address of the resource, or its name.
+        name: Arc<str>,
+        /// The reason.
+        cause: Arc<io::Error>,
+    },
 }
 
 /// Why a pooled connection was closed.
@@ -52,7 +62,8 @@ pub enum CloseReason {
     Idle,
     /// It was older than [`max_age`](super::PoolBuilder::max_age).
     Aged,
-    /// When it was to be lent again, its peer had closed it or had sent something that nobody asked for.
+    /// Its peer had closed it or had sent something that nobody asked for, or a [check](super::Resource::check) or
+    /// [hook](super::Resource::before_reuse) of the program refused it.
     Dead,
     /// An operation on it had failed, or had reached the end of the stream.
     Failed,
@@ -63,6 +74,8 @@ pub enum CloseReason {
     Scheduled,
     /// Its user panicked.
     Panicked,
+    /// Its user has taken it out of the pool, with [`Guard::detach`](super::Guard::detach). It is still open.
+    Detached,
     /// The last handle of its resource was dropped, or the pool was closed.
     Gone,
 }
@@ -78,6 +91,7 @@ impl fmt::Display for CloseReason {
             Self::Requested => "closed by its user",
             Self::Scheduled => "scheduled to be closed",
             Self::Panicked => "its user panicked",
+            Self::Detached => "taken out of the pool",
             Self::Gone => "its resource or its pool is gone",
         })
     }
@@ -91,6 +105,7 @@ impl fmt::Display for Event {
                 Some(reason) => write!(f, "{name}: dial failed: {reason}"),
                 None => write!(f, "{name}: {cause}"),
             },
+            Self::ReleaseFailed { name, cause } => write!(f, "{name}: release failed: {cause}"),
             Self::Closed { name, reason, lived } => write!(f, "{name}: closed after {lived:.1?}: {reason}"),
         }
     }

@@ -96,9 +96,34 @@ impl<T: Send + 'static> Guard<T> {
         self.close_on_drop = close_on_drop;
     }
 
-    /// Closes the connection. Its slot is free when this returns.
+    /// Closes the connection. Its slot is free when this returns, or when its
+    /// [release action](super::Resource::release) has ended.
     pub fn close(mut self) {
         self.close_on_drop = true;
+    }
+
+    /// Takes the connection out of the pool, for a use that it is not given back from. It stays open.
+    ///
+    /// Its slot is free when this returns, and the next caller of the resource dials. The pool closes nothing and runs no
+    /// [release action](super::Resource::release) for it any more.
+    ///
+    /// ```
+    /// use perconn::pool::Pool;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// let pool = Pool::new(64)?;
+    /// let resource = pool.resource(server.local_addr()?)?;
+    /// let stream = resource.get().await?.detach(); // a `TcpStream`
+    /// assert_eq!((pool.stats().in_use, pool.stats().idle), (0, 0));
+    /// # drop(stream);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn detach(mut self) -> T {
+        let Some(connection) = self.connection.take() else { unreachable!("{UNTIL_DROP}") };
+        self.resource.detach(connection, self.is_reused)
     }
 
     /// Notes whether an operation failed.
@@ -140,7 +165,7 @@ impl<T: Send + 'static> Drop for Guard<T> {
         let reason = if thread::panicking() { Some(CloseReason::Panicked) } else { self.close_reason };
         let reason = reason
             .or_else(|| self.close_on_drop.then_some(CloseReason::Requested))
-            .or_else(|| connection.is_aged(&self.resource.pool.settings).then_some(CloseReason::Aged));
+            .or_else(|| connection.is_aged().then_some(CloseReason::Aged));
         match reason {
             Some(reason) => self.resource.close(connection, reason, self.is_reused),
             None => self.resource.give_back(connection, self.is_reused),

@@ -10,8 +10,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
-use super::{GetError, Guard, Pool, Resource};
+use super::state::{IdleResource, PoolInner};
+use super::{GetError, Guard, Pool, PoolBuilder, Resource};
 use crate::sync::modelled::{AtomicBool, Mutex, check, check_up_to, thread, wait};
 
 /// An open connection.
@@ -41,7 +43,7 @@ struct Model {
 impl Model {
     /// A pool without connections.
     fn new() -> Self {
-        Self { pool: Pool::builder(1).dial_timeout(None).build().unwrap(), counts: Arc::default() }
+        Self { pool: settings().build().unwrap(), counts: Arc::default() }
     }
 
     /// A resource whose dials end at once.
@@ -75,6 +77,11 @@ impl Connection {
         assert_eq!(before, 0, "two connections in one slot");
         Self(Arc::clone(counts))
     }
+}
+
+/// A pool of one slot without limits: nothing drives a timer here.
+fn settings() -> PoolBuilder {
+    Pool::builder(1).dial_timeout(None).check_idle_every(None)
 }
 
 /// Gets a connection, and waits for it if need be.
@@ -198,6 +205,21 @@ fn newcomer_gets_the_slot_of_the_connection_that_is_given_back() {
     });
 }
 
+/// A newcomer asks for an idle connection while it is checked in the background.
+#[test]
+fn newcomer_gets_the_connection_that_is_checked() {
+    check(|| {
+        let model = Model::new();
+        let resource = model.resource("a");
+        drop(get(&resource).unwrap());
+        let checks = spawn(&resource, |resource| Arc::clone(resource.inner()).check_idle(true));
+        assert!(get(&resource).unwrap().is_reused());
+        checks.join().unwrap();
+        model.check_at_rest();
+        assert_eq!((model.opened(), model.open()), (1, 1));
+    });
+}
+
 /// A caller needs the slot of an idle connection, for which another caller asks.
 #[test]
 fn caller_of_a_connection_that_makes_room_waits_for_its_close() {
@@ -248,6 +270,10 @@ fn connection_of_a_dropped_resource_is_closed() {
 fn failed_dial_leaves_entry_and_dialer_to_the_next() {
     check(|| {
         let model = Model::new();
+        let mut settings = settings();
+        // The next dial follows at once.
+        (settings.retry_min, settings.retry_max) = (Duration::ZERO, Duration::ZERO);
+        let model = Model { pool: Pool { inner: PoolInner::new(settings) }, ..model };
         let failed = || std::future::ready(Err::<Connection, _>(io::ErrorKind::ConnectionRefused.into()));
         let resource = model.pool.resource_fn("a", failed);
         let other = spawn_get(&resource);
@@ -255,6 +281,35 @@ fn failed_dial_leaves_entry_and_dialer_to_the_next() {
             assert!(matches!(got, Err(GetError::Dial { .. })), "{got:?}");
         }
         model.check_at_rest();
+    });
+}
+
+/// A caller leaves its dial, for which another caller waits, and which ends meanwhile. There is one dial, and the other
+/// caller gets its connection.
+#[test]
+fn dial_of_a_caller_that_leaves_serves_the_next() {
+    check_up_to(2, || {
+        let model = Model::new();
+        let (dial, begun) = (Arc::new(Dial::default()), Arc::new(AtomicUsize::new(0)));
+        let resource = {
+            let (dial, begun, counts) = (Arc::clone(&dial), Arc::clone(&begun), Arc::clone(&model.counts));
+            model.pool.resource_fn("a", move || {
+                begun.fetch_add(1, Ordering::Relaxed);
+                let (dial, counts) = (Arc::clone(&dial), Arc::clone(&counts));
+                async move {
+                    dial.ended().await;
+                    Ok(Connection::open(&counts))
+                }
+            })
+        };
+        let mut dials: Get<'_> = Box::pin(resource.get());
+        assert!(!poll_once(&mut dials));
+        let waits = spawn_get(&resource);
+        drop(dials);
+        dial.end();
+        waits.join().unwrap().unwrap();
+        model.check_at_rest();
+        assert_eq!((begun.load(Ordering::Relaxed), model.opened(), model.open()), (1, 1, 1));
     });
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 
 use crate::dial::name_address;
-use crate::panics::ignore;
+use crate::panics::{catch, ignore};
 use crate::{Dial, Error};
 
 /// Opens what a resource lends.
@@ -19,6 +19,11 @@ pub(super) trait Open<T>: Send {
     /// address if there are several.
     fn failed(&mut self, error: io::Error) -> io::Error {
         error
+    }
+
+    /// How many addresses there are to dial, one after the other.
+    fn addresses(&self) -> usize {
+        1
     }
 
     /// Takes a warning about the last attempt, as [`Dial::take_warning`] does.
@@ -37,6 +42,10 @@ impl<D: Dial> Open<D::Stream> for ByDialer<D> {
 
     fn failed(&mut self, error: io::Error) -> io::Error {
         report_failure(&mut self.0, error)
+    }
+
+    fn addresses(&self) -> usize {
+        catch(|| self.0.addresses().len()).unwrap_or(1)
     }
 
     fn take_warning(&mut self) -> Option<Error> {

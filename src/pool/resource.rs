@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::coop;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::acquire::Acquire;
 use super::dial_attempt::check_runtime_for;
 use super::opener::{ByBorrowedDialer, Open};
 use super::resource_inner::ResourceInner;
 use super::state::PoolInner;
-use super::{CloseReason, GetError, Guard};
+use super::{CloseReason, GetError, Guard, ResourceStats, WaitingFor};
 use crate::Dial;
 
 /// One connection of a [`Pool`](super::Pool), whether it is open or not; made by
@@ -46,6 +46,11 @@ impl<T: Send + 'static> Resource<T> {
         &self.handle.0
     }
 
+    /// The same, if this is the only handle and the resource is not in use.
+    pub(super) fn inner_mut(&mut self) -> Option<&mut ResourceInner<T>> {
+        Arc::get_mut(&mut Arc::get_mut(&mut self.handle)?.0)
+    }
+
     /// The address of the resource, or the name that it was given.
     pub fn name(&self) -> &str {
         &self.inner().name
@@ -57,11 +62,12 @@ impl<T: Send + 'static> Resource<T> {
     ///
     /// # Errors
     ///
-    /// [`GetError::Dial`] if the dial fails, [`GetError::Closed`] if the pool is closed.
+    /// [`GetError::Dial`] if the dial fails, or if the last one has failed and its
+    /// [delay](super::PoolBuilder::retry_min) is not over; [`GetError::Closed`] if the pool is closed.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a dropped future gives up its place in the queue, or its dial.
+    /// Cancel safe: a dropped future gives up its place in the queue. Its dial goes on for the next caller.
     ///
     /// # Examples
     ///
@@ -78,14 +84,20 @@ impl<T: Send + 'static> Resource<T> {
     /// # }
     /// ```
     pub async fn get(&self) -> Result<Guard<T>, GetError> {
-        let mut acquire = Acquire::wait(self.inner()).await?;
+        let inner = self.inner();
+        if let Some(refusal) = inner.dial_backoff.refusal(&inner.name) {
+            return self.refuse(refusal).await;
+        }
+        let mut acquire = Acquire::wait(inner).await?;
         match acquire.reuse() {
-            Some(guard) => Ok(guard),
-            None => acquire.open().await,
+            Ok(guard) => Ok(guard),
+            Err(used) => acquire.open(used).await,
         }
     }
 
     /// Lends the connection as [`get`](Resource::get) does, within `limit`, which includes the dial.
+    ///
+    /// If the last dial has failed and the next one may begin within the limit, this waits for that.
     ///
     /// # Errors
     ///
@@ -95,9 +107,36 @@ impl<T: Send + 'static> Resource<T> {
     ///
     /// Cancel safe, as [`get`](Resource::get) is.
     pub async fn get_timeout(&self, limit: Duration) -> Result<Guard<T>, GetError> {
-        let name = &self.inner().name;
-        check_runtime_for(name, true)?;
-        timeout(limit, self.get()).await.unwrap_or_else(|_| Err(GetError::Timeout { name: Arc::clone(name), limit }))
+        check_runtime_for(&self.inner().name, true)?;
+        let deadline = Instant::now().checked_add(limit);
+        loop {
+            match self.get_before(deadline, limit).await {
+                Err(GetError::Dial { retry_in: Some(delay), .. }) if ends_before(deadline, delay) => {
+                    sleep(delay).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// [`get`](Self::get) with a limit that ends at this time. `None`: the clock ends before it.
+    async fn get_before(&self, deadline: Option<Instant>, limit: Duration) -> Result<Guard<T>, GetError> {
+        let inner = self.inner();
+        if let Some(refusal) = inner.dial_backoff.refusal(&inner.name) {
+            return self.refuse(refusal).await;
+        }
+        let mut acquire = Acquire::new(inner);
+        match before(deadline, acquire.acquired()).await {
+            Some(acquired) => acquired?,
+            None => return Err(acquire.timed_out(limit)),
+        }
+        match acquire.reuse() {
+            Ok(guard) => Ok(guard),
+            Err(used) => match before(deadline, acquire.open(used)).await {
+                Some(outcome) => outcome,
+                None => Err(inner.timed_out(limit, WaitingFor::Dial)),
+            },
+        }
     }
 
     /// Lends the connection without waiting for another caller. It waits for nothing but a dial.
@@ -108,15 +147,46 @@ impl<T: Send + 'static> Resource<T> {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a dropped future gives up its dial.
+    /// Cancel safe: the dial of a dropped future goes on for the next caller.
     pub async fn try_get(&self) -> Result<Guard<T>, GetError> {
         // A loop of these calls has to yield, too.
         coop::consume_budget().await;
-        let mut acquire = Acquire::try_now(self.inner())?;
-        match acquire.reuse() {
-            Some(guard) => Ok(guard),
-            None => acquire.open().await,
+        let inner = self.inner();
+        if let Some(refusal) = inner.dial_backoff.refusal(&inner.name) {
+            return self.refuse(refusal).await;
         }
+        let mut acquire = Acquire::try_now(inner)?;
+        match acquire.reuse() {
+            Ok(guard) => Ok(guard),
+            Err(used) => acquire.open(used).await,
+        }
+    }
+
+    /// Returns what has happened with this resource so far, and how many callers wait for it.
+    ///
+    /// ```
+    /// use perconn::pool::Pool;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let one = Pool::new(64)?.resource_fn("one", || async { Ok(1) });
+    /// for _ in 0..3 {
+    ///     drop(one.get().await?);
+    /// }
+    /// let stats = one.stats();
+    /// assert_eq!((stats.opened, stats.reused, stats.waits.count), (1, 2, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stats(&self) -> ResourceStats {
+        self.inner().stats()
+    }
+
+    /// Fails a call during the delay after a failed dial.
+    async fn refuse<R>(&self, refusal: GetError) -> Result<R, GetError> {
+        // A loop of calls that fail at once has to yield, too.
+        coop::consume_budget().await;
+        Err(if self.inner().pool.summary.is_closed() { GetError::Closed } else { refusal })
     }
 
     /// Schedules a close: the connection is closed before it is lent again.
@@ -136,7 +206,8 @@ impl<T: Send + 'static> Resource<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Resource<T> {
     /// Lends the connection as [`get`](Resource::get) does, and opens it with this dialer if it is not open.
     ///
-    /// If the dialer fails, only this call gets the error. The other waiters go on waiting.
+    /// If the dialer fails, only this call gets the error. The other waiters go on waiting. The delay after a failed dial
+    /// does not concern this call.
     ///
     /// # Errors
     ///
@@ -144,16 +215,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Resource<T> {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe, as [`get`](Resource::get) is.
+    /// Cancel safe: a dropped future gives up its place in the queue. It also gives up its dial, as the dialer is yours.
     pub async fn get_with<D: Dial<Stream = T>>(&self, dialer: &mut D) -> Result<Guard<T>, GetError> {
         dialer.check().map_err(|invalid| GetError::Dial {
             name: Arc::clone(&self.inner().name),
             source: Arc::new(invalid.into()),
+            retry_in: None,
         })?;
         let mut acquire = Acquire::wait(self.inner()).await?;
         match acquire.reuse() {
-            Some(guard) => Ok(guard),
-            None => acquire.open_with(&mut ByBorrowedDialer(dialer)).await,
+            Ok(guard) => Ok(guard),
+            Err(used) => acquire.open_with(&mut ByBorrowedDialer(dialer), used).await,
         }
     }
 }
@@ -170,12 +242,26 @@ impl<T: Send + 'static> fmt::Debug for Resource<T> {
     }
 }
 
+/// Awaits a future until this time. `None`: the time has come first.
+async fn before<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+/// Whether a delay that begins now ends before the deadline. `None`: the clock ends before that.
+fn ends_before(deadline: Option<Instant>, delay: Duration) -> bool {
+    Instant::now().checked_add(delay).is_some_and(|end| deadline.is_none_or(|deadline| end < deadline))
+}
+
 /// What all clones of a resource share. When the last clone is dropped, it removes the resource from its pool.
 struct RemoveOnDrop<T: Send + 'static>(Arc<ResourceInner<T>>);
 
 impl<T: Send + 'static> Drop for RemoveOnDrop<T> {
     fn drop(&mut self) {
         let ResourceInner { pool, entry_id, .. } = &*self.0;
+        self.0.abort_background_dial();
         let idle = pool.lock().slots.remove_entry(*entry_id);
         if let Some(idle) = idle {
             pool.close_evicted(idle, CloseReason::Gone);

@@ -22,14 +22,14 @@ impl Slot {
     /// Waits for a slot.
     pub(super) async fn wait(pool: &Arc<PoolInner>) -> Result<Self, GetError> {
         let resource = resource(pool);
-        Acquire::wait(resource.inner()).await?.into_slot();
+        Acquire::wait(resource.inner()).await?.into_slot().await?;
         Ok(Self { resource })
     }
 
     /// Takes a slot if one is available without waiting.
     pub(super) fn try_now(pool: &Arc<PoolInner>) -> Result<Self, GetError> {
         let resource = resource(pool);
-        Acquire::try_now(resource.inner())?.into_slot();
+        Acquire::try_now(resource.inner())?.into_slot_now()?;
         Ok(Self { resource })
     }
 }

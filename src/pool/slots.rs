@@ -30,8 +30,10 @@ use tokio::time::Instant;
 pub(super) use self::entry::{Entry, GivenBack};
 pub(super) use self::grant::{Admission, EntryId, Evicted, Grant, WaiterId};
 use self::lru::Lru;
+pub(super) use self::lru::Place;
 pub(super) use self::queue::Waiter;
 pub(super) use self::summary::Summary;
+use super::wait_stats::EntryCounts;
 use crate::sync::modelled::Mutex;
 
 mod entry;
@@ -60,8 +62,8 @@ pub(super) struct SlotTable<R, E> {
     slot_waiters: BTreeMap<u64, EntryId>,
     /// What callers and entries read without the lock of the table.
     summary: Arc<Summary>,
-    /// The sum of [`Entry::reused`] over the entries that were removed.
-    reused_by_removed: u64,
+    /// The sum of [`Entry::counts`] over the entries that were removed.
+    counts_of_removed: EntryCounts,
 }
 
 /// How the slots are used at one moment.
@@ -77,8 +79,8 @@ pub(super) struct SlotCounts {
     pub(super) releasing: usize,
     /// Callers that wait for an entry or for a slot.
     pub(super) waiting: usize,
-    /// How often a connection came back that had been open before it was lent.
-    pub(super) reused: u64,
+    /// The sum over all entries, those that were removed included.
+    pub(super) counts: EntryCounts,
 }
 
 impl<R, E> SlotTable<R, E> {
@@ -92,7 +94,7 @@ impl<R, E> SlotTable<R, E> {
             idle: Lru::new(),
             slot_waiters: BTreeMap::new(),
             summary: Arc::default(),
-            reused_by_removed: 0,
+            counts_of_removed: EntryCounts::default(),
         }
     }
 
@@ -151,33 +153,35 @@ impl<R, E> SlotTable<R, E> {
 
     // ===== for the caller that has acquired an entry =====
 
-    /// Takes back an open connection. `since` is the time from which it counts as idle.
-    pub(super) fn give_back(
-        &mut self,
-        id: EntryId,
-        resource: R,
-        since: Option<Instant>,
-        was_reused: bool,
-    ) -> GivenBack {
+    /// Takes back an open connection. If it becomes idle, it gets this place among the idle ones.
+    pub(super) fn give_back(&mut self, id: EntryId, resource: R, place: Place, was_reused: bool) -> GivenBack {
         let first_slot_waiter = self.slot_waiters.first_key_value().map_or(u64::MAX, |(seq, _)| *seq);
         let mut entry = self.entries[id].lock();
-        entry.reused += u64::from(was_reused);
+        entry.counts.reused += u64::from(was_reused);
         // rule: nothing-is-idle-in-a-closed-pool
         let given_back = entry.give_back(self.summary.is_closed(), first_slot_waiter);
         drop(entry);
         match given_back {
-            GivenBack::Idle => self.idle.push(id, resource, since),
+            GivenBack::Idle => self.idle.insert(id, resource, place),
             GivenBack::Close(_) => self.releasing += 1,
             GivenBack::HandedOver(_) => {}
         }
         given_back
     }
 
+    /// Acquires an entry with an idle connection, for a check and not for a use. Returns the place of the connection, with
+    /// which it is [given back](Self::give_back). `None`: it is not idle.
+    pub(super) fn acquire_idle(&mut self, id: EntryId) -> Option<Place> {
+        let (_, place) = self.idle.take_out(id)?;
+        self.entries[id].lock().is_acquired = true; // rule: checked-entry-is-acquired
+        Some(place)
+    }
+
     /// Notes that the caller begins to close its connection. [`release`](Self::release) follows.
     pub(super) fn begin_release(&mut self, id: EntryId, was_reused: bool) {
         let mut entry = self.entries[id].lock();
         entry.close_scheduled = false;
-        entry.reused += u64::from(was_reused);
+        entry.counts.reused += u64::from(was_reused);
         self.releasing += 1;
     }
 
@@ -249,6 +253,16 @@ impl<R, E> SlotTable<R, E> {
         self.idle.len()
     }
 
+    /// The resources whose connections are idle.
+    pub(super) fn idle_resources(&self) -> impl Iterator<Item = &R> + '_ {
+        self.idle.resources()
+    }
+
+    /// Whether no connection is open, and none is being opened or closed.
+    pub(super) fn is_unused(&self) -> bool {
+        self.free == self.max
+    }
+
     /// Closes the table: nothing is granted any more, and all waiters fail. Returns the waiters to wake.
     pub(super) fn close(&mut self, error: impl Fn() -> E) -> Vec<Waker> {
         // First: a caller that locks an entry after its waiters have failed has to see it.
@@ -258,11 +272,11 @@ impl<R, E> SlotTable<R, E> {
 
     /// Counts slots and waiters. Takes time in proportion to the number of resources.
     pub(super) fn counts(&self) -> SlotCounts {
-        let (mut waiting, mut reused) = (0, self.reused_by_removed);
+        let (mut waiting, mut counts) = (0, self.counts_of_removed);
         for (_, entry) in &self.entries {
             let entry = entry.lock();
             waiting += entry.waiting();
-            reused += entry.reused;
+            counts.add_all(&entry.counts);
         }
         SlotCounts {
             max: self.max,
@@ -270,7 +284,7 @@ impl<R, E> SlotTable<R, E> {
             idle: self.idle.len(),
             releasing: self.releasing,
             waiting,
-            reused,
+            counts,
         }
     }
 
@@ -312,7 +326,7 @@ impl<R, E> SlotTable<R, E> {
     /// Removes an entry that nobody has or will ask for.
     fn forget(&mut self, id: EntryId) {
         let entry = self.entries.remove(id);
-        self.reused_by_removed += entry.lock().reused;
+        self.counts_of_removed.add_all(&entry.lock().counts);
     }
 
     // ===== private: slots =====

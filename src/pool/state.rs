@@ -8,14 +8,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Waker;
 
-use tokio::runtime;
+use tokio::runtime::{self, Handle};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::close_signal::CloseSignal;
-use super::slots::{self, SlotTable, Summary};
+use super::release::Release;
+use super::slots::{self, EntryId, SlotTable, Summary};
 use super::stats::{Counters, Stats, increment};
-use super::{CloseReason, Event, GetError, PoolBuilder};
+use super::{CloseReason, Event, GetError, PoolBuilder, reaper};
 use crate::sync::modelled::thread::{self, ThreadId};
 use crate::sync::modelled::{Mutex, MutexGuard};
 
@@ -37,7 +38,7 @@ pub(super) struct PoolInner {
 pub(super) struct PoolState {
     /// Which caller has which slot, and which one waits.
     pub(super) slots: SlotTable<Arc<dyn IdleResource>, GetError>,
-    /// The tasks that close idle connections: one for each runtime in which connections were given back.
+    /// The tasks that close idle connections: one for each runtime in which connections were opened or given back.
     pub(super) reapers: Vec<(runtime::Id, AbortHandle)>,
     /// The threads inside of [`PoolInner::close_idle`], each with the number of connections that it has still to close.
     closing_idle: HashMap<ThreadId, usize>,
@@ -58,8 +59,11 @@ pub(super) type Evicted = slots::Evicted<Arc<dyn IdleResource>>;
 
 /// A resource, of whatever type, that holds an idle connection.
 pub(super) trait IdleResource: Send + Sync {
-    /// Drops the connection and reports that.
-    fn close_idle(self: Arc<Self>, reason: CloseReason);
+    /// Closes the connection if it is too old or, if its peer may be asked, dead.
+    fn check_idle(self: Arc<Self>, asks_peer: bool);
+
+    /// Drops the connection and reports that, or returns its release action, which does so.
+    fn close_idle(self: Arc<Self>, reason: CloseReason) -> Option<Release>;
 }
 
 impl PoolInner {
@@ -80,17 +84,45 @@ impl PoolInner {
         self.state.lock()
     }
 
+    /// Starts the task of this runtime that closes idle connections, if it is not running.
+    pub(super) fn start_reaper(self: &Arc<Self>) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let ended = reaper::start_if_needed(self, &mut self.lock(), &runtime);
+        drop(ended);
+    }
+
     /// Closes an idle connection. Its slot becomes free.
-    pub(super) fn close_evicted(&self, Evicted { resource, entry }: Evicted, reason: CloseReason) {
-        resource.close_idle(reason); // rule: closed-before-its-slot-is-free
+    pub(super) fn close_evicted(self: &Arc<Self>, Evicted { resource, entry }: Evicted, reason: CloseReason) {
+        let release = resource.close_idle(reason); // rule: closed-before-its-slot-is-free
+        match release {
+            None => self.free_slot(entry),
+            Some(release) => {
+                let pool = Arc::clone(self);
+                release.then(move || pool.free_slot(entry));
+            }
+        }
+    }
+
+    /// Notes that the connection of an entry is closed.
+    fn free_slot(&self, entry: EntryId) {
         let next = self.lock().slots.release(entry, true);
         wake_all(next);
     }
 
     /// Closes an idle connection whose slot the caller keeps.
+    ///
+    /// If it has a release action, this returns it with the entry, whose [eviction is finished](Self::finish_eviction) then.
     #[cold]
-    pub(super) fn close_for_slot(&self, Evicted { resource, entry }: Evicted) {
-        resource.close_idle(CloseReason::Evicted);
+    pub(super) fn close_for_slot(self: &Arc<Self>, Evicted { resource, entry }: Evicted) -> Option<(Release, EntryId)> {
+        let release = resource.close_idle(CloseReason::Evicted);
+        if release.is_none() {
+            self.finish_eviction(entry);
+        }
+        release.map(|release| (release, entry))
+    }
+
+    /// Notes that the connection of an entry is closed whose slot another caller has.
+    pub(super) fn finish_eviction(self: &Arc<Self>, entry: EntryId) {
         let (next, another) = self.lock().slots.finish_eviction(entry);
         wake_all(next);
         if let Some(another) = another {
@@ -102,7 +134,7 @@ impl PoolInner {
     ///
     /// The event hook may call this again for each closed connection. That call only makes the loop of the first one go
     /// on, so that the two do not recurse without end.
-    pub(super) fn close_idle(&self, reason: CloseReason) {
+    pub(super) fn close_idle(self: &Arc<Self>, reason: CloseReason) {
         let thread = thread::current().id();
         let mut state = self.lock();
         let count = state.slots.idle_count();
@@ -118,7 +150,7 @@ impl PoolInner {
     }
 
     /// Closes the pool: fails the waiters, ends the dials, closes the idle connections.
-    pub(super) fn close(&self) {
+    pub(super) fn close(self: &Arc<Self>) {
         let waiters = self.lock().slots.close(|| GetError::Closed);
         wake_all(waiters); // rule: close-wakes-the-waiters
         self.close_signal.send();

@@ -187,12 +187,9 @@ impl<W> Channels<W> {
         (cancelled, None)
     }
 
-    /// The commands to send now, and the waiters that need no answer any more.
+    /// The commands to send now, and the waiters that need no answer any more. Without a connection, there are none.
     pub(super) fn take_commands(&mut self) -> (Vec<ChannelCommand<W>>, Vec<W>) {
         let (mut commands, mut done) = (Vec::new(), Vec::new());
-        if !self.is_connected || (self.dirty.is_empty() && self.unlisten_all_waiters.is_empty()) {
-            return (commands, done);
-        }
         let (mut unlistened, mut waiters) = (Vec::new(), Vec::new());
         for channel in take(&mut self.dirty) {
             let Some(entry) = self.entries.get_mut(&channel) else { continue };

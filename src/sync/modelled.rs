@@ -20,13 +20,23 @@ pub(crate) use {
     std::sync::atomic::{AtomicBool, AtomicUsize},
     std::thread,
     tokio::sync::{Mutex as AsyncMutex, oneshot},
+    tokio::task::AbortHandle,
 };
 
 #[cfg(all(test, perconn_loom))]
 pub(crate) use self::by_loom::{
-    AsyncMutex, AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Notify, check, check_up_to, oneshot, thread,
-    wait,
+    AbortHandle, AsyncMutex, AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Notify, check, check_up_to,
+    oneshot, spawn, thread, wait,
 };
+
+/// Runs a future in a task of this runtime.
+#[cfg(all(feature = "pool", not(all(test, perconn_loom))))]
+pub(crate) fn spawn(
+    runtime: &tokio::runtime::Handle,
+    future: impl Future<Output = ()> + Send + 'static,
+) -> AbortHandle {
+    runtime.spawn(future).abort_handle()
+}
 
 #[cfg(all(test, perconn_loom))]
 mod by_loom;

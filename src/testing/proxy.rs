@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc as std_mpsc};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -29,8 +29,8 @@ use self::plan::checked_bandwidth;
 pub use self::plan::{Cut, Direction, Link};
 use self::script::Script;
 #[cfg(unix)]
-use self::thread::open_unix;
-use self::thread::{ANY_PORT, Started, open_tcp, spawn};
+use self::start::open_unix;
+use self::start::{ANY_PORT, Started, open_tcp, spawn};
 pub use self::wait::Wait;
 use crate::Address;
 #[cfg(doc)]
@@ -46,7 +46,7 @@ mod port;
 mod pump;
 mod script;
 mod socket;
-mod thread;
+mod start;
 mod trigger;
 mod wait;
 mod weather;
@@ -61,7 +61,7 @@ mod weather;
 ///   [`script`](Self::script), with [`Link`]s of your choice or [random ones](Link::random_weather).
 /// - **The conditions** hold for all links, from the call on: [`latency`](Self::latency), [`bandwidth`](Self::bandwidth),
 ///   [`stall`](Self::stall), [`black_hole`](Self::black_hole), [`refuse`](Self::refuse), until [`heal`](Self::heal).
-/// - **At once**: [`cut`](Self::cut).
+/// - **At once**: [`cut`](Self::cut), [`cut_link`](Self::cut_link).
 /// - **What has happened**: [`ledger`](Self::ledger), and the waits for it.
 ///
 /// Each of these calls returns when it has taken effect. That takes well under a millisecond; an async test may make
@@ -165,7 +165,7 @@ impl FaultProxy {
         let server = server.into();
         let (report, started) = oneshot::channel();
         spawn(move || open_tcp(listen, &server), move |outcome| drop(report.send(outcome)))?;
-        started.await.map_err(|_| thread::ended())?.map(Self::of)
+        started.await.map_err(|_| start::ended())?.map(Self::of)
     }
 
     /// [`start`](Self::start) for tests without a runtime.
@@ -177,7 +177,7 @@ impl FaultProxy {
         let server = server.into();
         let (report, started) = std_mpsc::channel();
         spawn(move || open_tcp(ANY_PORT, &server), move |outcome| drop(report.send(outcome)))?;
-        started.recv().map_err(|_| thread::ended())?.map(Self::of)
+        started.recv().map_err(|_| start::ended())?.map(Self::of)
     }
 
     /// Where the clients dial.
@@ -203,7 +203,7 @@ impl FaultProxy<PathBuf> {
         let (listen, server) = (listen.as_ref().to_owned(), server.as_ref().to_owned());
         let (report, started) = oneshot::channel();
         spawn(move || open_unix(listen, server), move |outcome| drop(report.send(outcome)))?;
-        started.await.map_err(|_| thread::ended())?.map(Self::of)
+        started.await.map_err(|_| start::ended())?.map(Self::of)
     }
 
     /// Where the clients dial.
@@ -218,14 +218,20 @@ impl<A> FaultProxy<A> {
     /// Plays this script from the next link on, in place of the one before. When it is at its end, every link passes.
     ///
     /// The entries may be endless, such as `std::iter::repeat(Link::accept_and_close())`. The iterator runs on the
-    /// proxy's thread, so it must not block, and must not call the proxy. If it panics, that is its end.
+    /// proxy's thread, so it must not block. If it panics, that is its end; it does if it calls its own proxy, which could
+    /// not answer.
     pub fn script(&self, entries: impl IntoIterator<Item = Link, IntoIter: Send + 'static>) {
         self.command(Command::Script(Script::new(entries.into_iter())));
     }
 
-    /// Cuts all live links, and those that were stalled.
+    /// Cuts all live links, and those that were stalled. [`cut_link`](Self::cut_link) cuts one.
     pub fn cut(&self, cut: Cut) {
-        self.command(Command::Cut(cut));
+        self.command(Command::Cut(None, cut));
+    }
+
+    /// Cuts the link of this [number](LinkRecord::number). Does nothing if it has ended, or there is none.
+    pub fn cut_link(&self, number: usize, cut: Cut) {
+        self.command(Command::Cut(Some(number), cut));
     }
 
     /// Delays every byte by `delay`, and by up to `jitter` more. The order of the bytes stays. Zero and zero: no delay.
@@ -233,11 +239,11 @@ impl<A> FaultProxy<A> {
     /// Up to 16 MiB are under way in each direction; a sender that is faster has to wait. A delay of more than a day counts
     /// as a day.
     pub fn latency(&self, delay: Duration, jitter: Duration) {
-        let latency = (delay + jitter > Duration::ZERO).then_some((delay, jitter));
+        let latency = (!delay.is_zero() || !jitter.is_zero()).then_some((delay, jitter));
         self.change_weather(move |conditions| conditions.latency = latency);
     }
 
-    /// Lets this many bytes a second pass, on each link and in each direction.
+    /// Lets this many bytes a second pass, on each link and in each direction. After a pause, those of 50 ms pass at once.
     ///
     /// # Panics
     ///
@@ -271,7 +277,8 @@ impl<A> FaultProxy<A> {
     /// Closes the port until [`heal`](Self::heal): dials are refused. Live links go on.
     ///
     /// On Linux and macOS the system gives the port to nobody meanwhile, but a program that asks for just this port may get
-    /// it. A Unix socket's file stays, and refuses.
+    /// it. Then `heal` logs a warning (crate `log`), and the proxy opens it as soon as it is free. A Unix socket's file stays,
+    /// and refuses.
     pub fn refuse(&self) {
         self.change_weather(|conditions| conditions.refuses = true);
     }
@@ -306,7 +313,9 @@ impl<A> FaultProxy<A> {
     }
 
     /// Waits until the records are as the test wants them. `is_there` must not call the proxy: the records are locked.
+    #[track_caller]
     pub fn wait_for(&self, is_there: impl Fn(&[LinkRecord]) -> bool + Send + 'static) -> Wait<'_> {
+        self.assert_not_own_thread();
         Wait::new(self.shared.ledger.subscribe(), is_there)
     }
 
@@ -322,8 +331,22 @@ impl<A> FaultProxy<A> {
         self.command(Command::Weather(Box::new(change)));
     }
 
+    /// Whether the caller is the iterator of the script.
+    fn is_own_thread(&self) -> bool {
+        self.thread.as_ref().is_some_and(|own| own.thread().id() == thread::current().id())
+    }
+
+    /// Panics in the iterator of the script, which would wait for itself.
+    fn assert_not_own_thread(&self) {
+        assert!(
+            !self.is_own_thread(),
+            "the script of a fault proxy has called its own proxy, which would wait for itself"
+        );
+    }
+
     /// Sends a command, and waits until it has been carried out.
     fn command(&self, command: Command) {
+        self.assert_not_own_thread();
         let (done, carried_out) = std_mpsc::channel();
         let sent = self.requests.as_ref().map(|requests| requests.send((command, done)));
         // Both fail only if the thread is gone.
@@ -335,9 +358,10 @@ impl<A> FaultProxy<A> {
 
 impl<A> Drop for FaultProxy<A> {
     fn drop(&mut self) {
+        let is_own_thread = self.is_own_thread();
         self.requests = None;
-        // The sockets are closed and the port is free when this returns.
-        if let Some(thread) = self.thread.take() {
+        // The sockets are closed and the port is free when this returns. (Not if the script had the last reference.)
+        if let Some(thread) = self.thread.take().filter(|_| !is_own_thread) {
             let _ = thread.join();
         }
     }

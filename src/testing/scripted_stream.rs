@@ -19,8 +19,8 @@ use tokio::time::Sleep;
 /// Writes take the next `expects`, whatever the peer has still to send before it. Behind the script the peer is silent:
 /// reads wait, and writes are an error.
 ///
-/// A write that differs from the script is an [`InvalidData`](io::ErrorKind::InvalidData) that names both, and breaks the
-/// link.
+/// A write that differs from the script is an [`InvalidData`](io::ErrorKind::InvalidData) that names both. It breaks the
+/// link: every later read and write returns the same error.
 ///
 /// It can be polled outside of a [`Conn`](crate::Conn), too. [`waits`](Self::waits) needs a tokio runtime with time.
 ///
@@ -50,6 +50,8 @@ pub struct ScriptedStream {
     sleep: Option<Pin<Box<Sleep>>>,
     /// The reader, while it waits for a write.
     reader: Option<Waker>,
+    /// How the program has differed from the script.
+    mismatch: Option<String>,
 }
 
 /// One step of a stream's script.
@@ -132,6 +134,20 @@ impl ScriptedStream {
         self
     }
 
+    /// The error after a write that differs from the script.
+    fn check(&self) -> io::Result<()> {
+        self.mismatch.as_ref().map_or(Ok(()), |text| Err(io::Error::new(io::ErrorKind::InvalidData, text.clone())))
+    }
+
+    /// Notes a write that differs from the script, and wakes the reader.
+    fn set_mismatch(&mut self, text: String) -> io::Result<usize> {
+        self.mismatch = Some(text);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        self.check().map(|()| 0)
+    }
+
     /// Takes a step for writes out of the script, and wakes the read that waits behind it.
     fn finish_write_step(&mut self, index: usize) {
         self.steps.remove(index);
@@ -144,6 +160,7 @@ impl ScriptedStream {
 impl AsyncRead for ScriptedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = &mut *self;
+        me.check()?;
         loop {
             // Anything may be written from there on, or nothing: reads go on behind it.
             let index = me.steps.iter().position(|step| !matches!(step, Step::WriteAnything));
@@ -182,6 +199,7 @@ impl AsyncRead for ScriptedStream {
 impl AsyncWrite for ScriptedStream {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let me = &mut *self;
+        me.check()?;
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
@@ -192,7 +210,7 @@ impl AsyncWrite for ScriptedStream {
                 if bytes[..n] != expected[..n] {
                     let (expected, wrote) = (Text(expected), Text(bytes));
                     let text = format!("the script expects {expected}, and the program wrote {wrote}");
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
+                    return Poll::Ready(me.set_mismatch(text));
                 }
                 expected.drain(..n);
                 if expected.is_empty() {
@@ -206,10 +224,7 @@ impl AsyncWrite for ScriptedStream {
                 Err(error)
             }
             Some(_) => Ok(bytes.len()),
-            None => {
-                let text = format!("the script ends here, and the program wrote {}", Text(bytes));
-                Err(io::Error::new(io::ErrorKind::InvalidData, text))
-            }
+            None => me.set_mismatch(format!("the script ends here, and the program wrote {}", Text(bytes))),
         })
     }
 

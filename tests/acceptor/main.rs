@@ -5,6 +5,7 @@
 mod abandoned;
 #[cfg(all(target_os = "linux", feature = "activation"))]
 mod activation;
+mod admission;
 mod bad_input;
 mod chaos;
 mod closed;

@@ -105,6 +105,14 @@ pub const MODELS: &[(&str, &[Mutant])] = &[
         }],
     ),
     (
+        "pool::models::newcomer_gets_the_connection_that_is_checked",
+        &[Mutant {
+            name: "an entry that is free while its connection is checked",
+            rule: "checked-entry-is-acquired",
+            broken: "",
+        }],
+    ),
+    (
         "pool::models::caller_of_a_connection_that_makes_room_waits_for_its_close",
         &[
             Mutant {
@@ -125,7 +133,7 @@ pub const MODELS: &[(&str, &[Mutant])] = &[
             Mutant {
                 name: "a slot that is free before its connection is closed",
                 rule: "closed-before-its-slot-is-free",
-                broken: "let next = self.lock().slots.release(entry, true); wake_all(next); ORIGINAL return;",
+                broken: "self.free_slot(entry); drop(ORIGINAL); return;",
             },
             Mutant {
                 name: "a scheduled close that a connection in use does not notice",
@@ -148,13 +156,27 @@ pub const MODELS: &[(&str, &[Mutant])] = &[
             Mutant {
                 name: "a dialer that is unlocked after its entry was given back",
                 rule: "opener-is-unlocked-before-the-entry",
-                broken: "let lent = dialed.map(|connection| self.lend(connection, false)); \
-                         self.resource.release(false); self.holding = Holding::Nothing; ORIGINAL return lent;",
+                broken: "if IS_ON { resource.release(false); ORIGINAL held.keep(); return dialed; } ORIGINAL",
             },
             Mutant {
                 name: "a waiter that is not woken when the dial has failed",
                 rule: "failed-dial-wakes-its-waiters",
                 broken: "drop(waiters);",
+            },
+        ],
+    ),
+    (
+        "pool::models::dial_of_a_caller_that_leaves_serves_the_next",
+        &[
+            Mutant {
+                name: "a dial that ends when its caller leaves",
+                rule: "dial-outlives-its-caller",
+                broken: "{ drop(goes_on); return }",
+            },
+            Mutant {
+                name: "a connection of such a dial that wakes nobody",
+                rule: "abandoned-dial-wakes-the-first-waiter",
+                broken: "drop(first)",
             },
         ],
     ),

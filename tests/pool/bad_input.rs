@@ -19,10 +19,15 @@ fn settings_that_cannot_work_are_named() {
     let text = invalid(Pool::new(0));
     assert!(text.contains("a pool of 0 slots: expected at least 1"), "{text}");
     let zero = Duration::ZERO;
+    let text = invalid(Pool::builder(1).retry_min(zero).build());
+    assert!(text.contains("retry_min 0ns: expected more than zero"), "{text}");
+    let text = invalid(Pool::builder(1).retry_min(Duration::from_secs(11)).build());
+    assert!(text.contains("retry_max 10s: expected at least retry_min, which is 11s"), "{text}");
     for (name, builder) in [
         ("dial_timeout", Pool::builder(1).dial_timeout(zero)),
         ("idle_timeout", Pool::builder(1).idle_timeout(zero)),
         ("max_age", Pool::builder(1).max_age(zero)),
+        ("check_idle_every", Pool::builder(1).check_idle_every(zero)),
     ] {
         let text = invalid(builder.build());
         assert!(text.contains(&format!("{name} 0ns: expected more than zero")), "{text}");

@@ -146,21 +146,24 @@ async fn scheduled_close_has_no_effect_on_a_connection_that_does_not_exist_yet()
     drop(slot);
     drop(in_time("get", waits).await.unwrap());
     assert!(a.get().await.unwrap().is_reused());
-    // Or on the next connection, if the dial that it was for is cancelled.
-    let hung = pool.resource_fn("hangs once", {
+    // Or on the next connection, if the dial that it was for fails.
+    let fails = pool.resource_fn("fails once", {
         let mut dials = 0;
         move || {
             dials += 1;
-            let hangs = dials == 1;
-            async move { if hangs { std::future::pending().await } else { Ok(1) } }
+            let fails = dials == 1;
+            async move {
+                tokio::task::yield_now().await;
+                if fails { Err(std::io::ErrorKind::Other.into()) } else { Ok(1) }
+            }
         }
     });
-    let mut dials = spawn(hung.get());
+    let mut dials = spawn(fails.get());
     assert!(dials.poll().is_pending());
-    hung.schedule_close();
-    drop(dials);
-    drop(hung.get().await.unwrap());
-    assert!(hung.get().await.unwrap().is_reused());
+    fails.schedule_close();
+    assert!(in_time("the dial", dials).await.is_err());
+    drop(fails.get_timeout(HANG_LIMIT).await.unwrap());
+    assert!(fails.get().await.unwrap().is_reused());
     drop(b);
 }
 

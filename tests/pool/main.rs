@@ -2,13 +2,18 @@
 
 #![allow(unreachable_pub, reason = "the modules of a test are a crate of their own")]
 
+mod background;
 mod bad_input;
+mod chaos;
 mod closing;
+mod dials;
 mod fixtures;
 mod health;
+mod hooks;
 mod lending;
 mod panics;
 mod runtimes;
+mod stats;
 mod stress;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,7 +1,9 @@
 //! Pools that several runtimes use, and runtimes without time or I/O.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::sync::Once;
 use std::time::Duration;
 
 use perconn::pool::{GetError, Pool, Resource};
@@ -71,10 +73,47 @@ fn runtime_without_time_has_one_task_for_the_idle_timeout() {
         for _ in 0..5 {
             drop(number.get().await.unwrap());
             tokio::task::yield_now().await;
-            // If the task ended, the pool would start another one each time.
-            assert_eq!(runtime.metrics().num_alive_tasks(), 1);
+            // If the task ended, the pool would start another one each time. The other one knows the runtime.
+            assert_eq!(runtime.metrics().num_alive_tasks(), 2);
         }
     });
+}
+
+/// Counts the panics of each thread that reach the panic hook. There is one hook for all tests of this program.
+fn panics_of_this_thread() -> usize {
+    thread_local! {
+        static PANICS: Cell<usize> = const { Cell::new(0) };
+    }
+    static IS_COUNTED: Once = Once::new();
+    IS_COUNTED.call_once(|| {
+        let former = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            PANICS.set(PANICS.get() + 1);
+            former(info);
+        }));
+    });
+    PANICS.get()
+}
+
+#[test]
+fn runtime_without_time_is_found_out_with_one_panic_and_not_with_one_for_each_call() {
+    let before = panics_of_this_thread();
+    let pool = Pool::new(1).unwrap();
+    let number = number(&pool);
+    for round in 1..=2 {
+        let runtime = runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            for _ in 0..10 {
+                assert_eq!(number.get().await.unwrap_err().kind(), ErrorKind::Unsupported);
+                let limited = number.get_timeout(Duration::from_secs(1)).await;
+                assert_eq!(limited.unwrap_err().kind(), ErrorKind::Unsupported);
+                tokio::task::yield_now().await;
+            }
+        });
+        assert_eq!(panics_of_this_thread() - before, round);
+    }
+    current_thread().block_on(async { drop(number.get_timeout(Duration::from_secs(1)).await.unwrap()) });
+    assert_eq!(panics_of_this_thread() - before, 2);
 }
 
 #[test]

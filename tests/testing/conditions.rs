@@ -166,3 +166,14 @@ async fn user_timeout_ends_a_connection_behind_a_black_hole() {
     let error = in_time("the kernel gives up", client.read_u8()).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
 }
+
+#[tokio::test]
+async fn longest_latency_is_a_day_and_ends_at_once_with_fair_weather() {
+    let (proxy, listener) = proxy_and_listener().await;
+    let (mut client, mut server) = link(&proxy, &listener).await;
+    proxy.latency(Duration::MAX, Duration::MAX);
+    client.write_all(b"x").await.unwrap();
+    assert_silent(&mut server).await;
+    proxy.heal();
+    assert_eq!(in_time("read", server.read_u8()).await.unwrap(), b'x');
+}

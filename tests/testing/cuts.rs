@@ -94,7 +94,7 @@ async fn half_close_ends_the_direction_to_the_client_only() {
     client.write_all(b"cd").await.unwrap();
     server.write_all(&vec![0; 1 << 20]).await.unwrap();
     in_time("it passes", server.read_exact(&mut [0; 4])).await.unwrap();
-    drop(client);
+    drop((client, server));
     in_time("the end", proxy.wait_for_ends(1)).await;
     let record = &proxy.ledger()[0];
     assert!(matches!(record.end, Some(LinkEnd::Cut(Cut::HalfClose))), "{record}");
@@ -129,11 +129,50 @@ async fn half_close_loses_nothing_that_the_client_sends() {
         in_time("the end of the stream", read.read_to_end(&mut Vec::new())).await.unwrap();
         drop(writer.await.unwrap());
         assert_end(&mut server, b"", Cut::HalfClose).await;
+        drop(server);
         in_time("the end", proxy.wait_for_ends(1)).await;
         let record = &proxy.ledger()[0];
         assert!(matches!(record.end, Some(LinkEnd::Cut(Cut::HalfClose))), "{record}");
         assert_eq!(record.to_server, bytes.len() as u64);
     }
+}
+
+/// What the server still sends is thrown away, and does not turn the end of the upload into a reset.
+#[tokio::test]
+async fn half_close_loses_nothing_if_the_server_sends_on() {
+    for _ in 0..20 {
+        let (proxy, listener) = proxy_and_listener().await;
+        proxy.script([Link::pass().cut_after(1, Cut::HalfClose)]);
+        let (mut client, server) = link(&proxy, &listener).await;
+        let (mut read, mut write) = server.into_split();
+        let writer = tokio::spawn(async move { while write.write_all(&[0; 1000]).await.is_ok() {} });
+        client.write_all(&vec![7; 500_000]).await.unwrap();
+        let mut tail = Vec::new();
+        in_time("the end of the stream", client.read_to_end(&mut tail)).await.unwrap();
+        drop(client);
+        let mut received = Vec::new();
+        in_time("the upload", read.read_to_end(&mut received)).await.unwrap();
+        assert_eq!(received.len(), 500_000);
+        writer.abort();
+    }
+}
+
+/// The cut comes before the proxy has a link to the server.
+#[tokio::test]
+async fn half_close_before_the_server_is_dialed_lets_the_upload_pass() {
+    let (proxy, listener) = proxy_and_listener().await;
+    proxy.stall();
+    let mut client = dial(&proxy).await;
+    proxy.cut(Cut::HalfClose);
+    assert_end(&mut client, b"", Cut::HalfClose).await;
+    client.write_all(b"upload").await.unwrap();
+    proxy.heal();
+    let (mut server, _) = in_time("the server accepts", listener.accept()).await.unwrap();
+    drop(client);
+    assert_end(&mut server, b"upload", Cut::HalfClose).await;
+    drop(server);
+    in_time("the end", proxy.wait_for_ends(1)).await;
+    assert!(matches!(proxy.ledger()[0].end, Some(LinkEnd::Cut(Cut::HalfClose))));
 }
 
 #[tokio::test]
@@ -154,6 +193,30 @@ async fn half_closed_link_can_be_cut_again() {
         let record = &proxy.ledger()[0];
         assert!(matches!(record.end, Some(LinkEnd::Cut(by)) if by == cut), "{record}");
     }
+}
+
+#[tokio::test]
+async fn one_link_is_cut_by_its_number_and_known_by_its_client() {
+    let (proxy, listener) = proxy_and_listener().await;
+    let mut links = Vec::new();
+    for _ in 0..3 {
+        links.push(link(&proxy, &listener).await);
+    }
+    let wanted = Some(links[1].0.local_addr().unwrap());
+    let number = proxy.ledger().iter().find(|record| record.client == wanted).unwrap().number;
+    assert_eq!(number, 2);
+    for none in [0, 4, usize::MAX] {
+        proxy.cut_link(none, Cut::Reset);
+    }
+    proxy.cut_link(number, Cut::Reset);
+    proxy.cut_link(number, Cut::Close);
+    for (index, (client, server)) in links.iter_mut().enumerate() {
+        match index {
+            1 => assert_end(client, b"", Cut::Reset).await,
+            _ => exchange(client, server).await,
+        }
+    }
+    assert_eq!(proxy.ledger().iter().filter(|record| record.end.is_some()).count(), 1);
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! A proxy that is dropped leaves nothing behind.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 
 use perconn::testing::{Direction, FaultProxy, Link};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::in_time;
 use crate::{dial, proxy, read_to_end};
@@ -62,4 +63,39 @@ async fn calls_work_while_a_runtime_is_blocked_or_its_time_is_paused() {
     proxy.cut(perconn::testing::Cut::Close);
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
     proxy.wait_for_ends(1).await;
+}
+
+/// The script runs on the proxy's thread, which cannot wait for itself.
+#[tokio::test]
+async fn script_that_calls_or_drops_its_own_proxy_ends_and_hangs_nobody() {
+    let proxy = Arc::new(proxy().await);
+    let own = Arc::clone(&proxy);
+    proxy.script(std::iter::from_fn(move || {
+        own.heal();
+        Some(Link::accept_and_close())
+    }));
+    let mut client = dial(&proxy).await;
+    client.write_all(b"x").await.unwrap();
+    // Every link passes when the script is at its end.
+    assert_eq!(in_time("an echo", client.read_u8()).await.unwrap(), b'x');
+
+    let mut last = Some(Arc::clone(&proxy));
+    let address = proxy.addr();
+    let (dropped, is_dropped) = std::sync::mpsc::channel();
+    proxy.script(std::iter::from_fn(move || {
+        if Arc::strong_count(last.as_ref()?) == 1 {
+            last = None;
+            dropped.send(()).unwrap();
+        }
+        Some(Link::accept_and_close())
+    }));
+    drop(proxy);
+    let drop_by_script = async {
+        // Each link takes an entry, until one of them drops the proxy.
+        while is_dropped.try_recv().is_err() {
+            let _ = tokio::net::TcpStream::connect(address).await;
+        }
+    };
+    in_time("the script drops the proxy", drop_by_script).await;
+    in_time("the port is closed", async { while tokio::net::TcpStream::connect(address).await.is_ok() {} }).await;
 }

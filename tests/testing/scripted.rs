@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_test::task::spawn;
 
+use crate::support::in_time;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn conn(dialer: ScriptedDialer) -> Conn<ScriptedStream> {
@@ -88,7 +90,7 @@ async fn reader_in_another_task_is_woken_by_the_write() {
     });
     tokio::task::yield_now().await;
     write.write_all(b"question").await.unwrap();
-    assert_eq!(&crate::support::in_time("the answer", reader).await.unwrap().unwrap(), b"answer");
+    assert_eq!(&in_time("the answer", reader).await.unwrap().unwrap(), b"answer");
 }
 
 #[tokio::test]
@@ -105,6 +107,17 @@ async fn write_that_differs_is_an_error_that_names_both() {
         let error = stream.write_all(wrote).await.unwrap_err();
         assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::InvalidData, expected));
     }
+}
+
+#[tokio::test]
+async fn write_that_differs_breaks_the_stream_for_good() {
+    let stream = ScriptedStream::new().expects(b"right").sends(b"answer");
+    let (mut read, mut write) = tokio::io::split(stream);
+    let reader = tokio::spawn(async move { read.read_u8().await });
+    tokio::task::yield_now().await;
+    let text = write.write_all(b"wrong").await.unwrap_err().to_string();
+    assert_eq!(write.write_all(b"right").await.unwrap_err().to_string(), text);
+    assert_eq!(in_time("the reader is woken", reader).await.unwrap().unwrap_err().to_string(), text);
 }
 
 #[tokio::test]

@@ -45,3 +45,18 @@ async fn unix_sockets_are_cut_and_refused_too() {
     assert!(!front.exists());
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[tokio::test]
+async fn file_that_somebody_else_has_put_in_place_stays() {
+    let folder = std::env::temp_dir().join(format!("perconn-testing-taken-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let front = folder.join("front");
+    let proxy = FaultProxy::start_unix(&front, folder.join("back")).await.unwrap();
+    proxy.refuse();
+    std::fs::remove_file(&front).unwrap();
+    std::fs::write(&front, "somebody else's").unwrap();
+    proxy.heal();
+    drop(proxy);
+    assert_eq!(std::fs::read_to_string(&front).unwrap(), "somebody else's");
+    std::fs::remove_dir_all(folder).unwrap();
+}

@@ -33,6 +33,7 @@ mod client;
 mod closed;
 mod expiry;
 mod handshakes;
+mod pooled;
 #[cfg(target_os = "linux")]
 mod postgres;
 mod refused;

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::{AcceptorBuilder, HandlerKind};
+use crate::acceptor::admission::{Admission, PeerLimit};
 use crate::acceptor::alive::Alive;
 #[cfg(feature = "tls")]
 use crate::acceptor::alive::hold;
@@ -42,6 +43,12 @@ impl AcceptorBuilder {
         }
         if self.backlog == 0 {
             return Error::invalid("backlog 0: expected at least 1");
+        }
+        if self.max_per_peer == Some(0) {
+            return Error::invalid("max_per_peer 0: expected at least 1, or None for no limit");
+        }
+        if self.accept_rate == Some(0) {
+            return Error::invalid("accept_rate 0: expected at least 1 connection a second, or None for no limit");
         }
         if self.max_line_length == 0 {
             return Error::invalid("max_line_length 0: expected at least 1 byte");
@@ -99,6 +106,8 @@ impl AcceptorBuilder {
             refusal: self.refusal.into(),
             refusals: Service::refusals(),
             nodelay: self.nodelay,
+            admission: Admission { filter: self.filter, per_peer: self.max_per_peer.map(PeerLimit::new) },
+            accept_rate: self.accept_rate,
             #[cfg(feature = "tls")]
             tls: tls.clone(),
         });

@@ -78,7 +78,10 @@ mod tests {
 
     /// What the next job reports if all links up to `broken` are broken, and the odd ones were short.
     fn next(link: &LastLink, broken: u64) -> Option<u64> {
-        let is_live = |generation| broken < generation;
+        let is_live = |generation| {
+            assert_ne!(generation, 0, "no link has this number");
+            broken < generation
+        };
         let has_broken = link.has_broken(is_live);
         let short = link.take_short(is_live, is_odd);
         assert!(has_broken || short.is_none());
@@ -86,6 +89,7 @@ mod tests {
     }
 
     fn is_odd(generation: u64) -> bool {
+        assert_ne!(generation, 0, "no link has this number");
         generation % 2 == 1
     }
 
@@ -93,7 +97,7 @@ mod tests {
     fn link_of_the_last_job_is_reported_once_if_it_was_short() {
         let link = LastLink::default();
         assert_eq!(next(&link, 5), None);
-        link.note_written(1, NOTHING);
+        link.note_written(1, is_odd);
         assert_eq!(next(&link, 0), None);
         assert_eq!(next(&link, 1), Some(1));
         assert_eq!(next(&link, 1), None);

@@ -175,7 +175,7 @@ impl<F> Queue<F> {
         Some(number)
     }
 
-    /// Queues a caller's job at the back. Returns the job's number.
+    /// Queues a caller's job at the back. It is not empty. Returns the job's number.
     pub(super) fn push(&mut self, length: usize) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
@@ -306,10 +306,8 @@ impl<F> Queue<F> {
             self.links.push_back((self.first_number(), generation));
         }
         let before = self.jobs.len();
-        while let Some(job) = self.jobs.front().filter(|_| self.taken > 0 || self.written > 0) {
-            if self.written < job.length {
-                break;
-            }
+        // No job is empty, so the bytes of these are on the link.
+        while let Some(job) = self.jobs.front().filter(|job| job.length <= self.written) {
             self.written -= job.length;
             self.pop(deferred);
         }

@@ -20,6 +20,7 @@ use super::grant::{Admission, Grant, WaiterId};
 use super::queue::{WaitQueue, Waiter};
 use super::summary::Summary;
 use crate::pool::CloseReason;
+use crate::pool::wait_stats::{EntryCounts, WaitingFor};
 
 /// The state of one resource in the slot table.
 #[derive(Debug)]
@@ -30,8 +31,8 @@ pub(in crate::pool) struct Entry<R, E> {
     pub(super) close_scheduled: bool,
     /// The resource is gone.
     pub(super) is_removed: bool,
-    /// How often a connection came back that had been open before it was lent.
-    pub(super) reused: u64,
+    /// What has happened here.
+    pub(in crate::pool) counts: EntryCounts,
     /// The waiters, and what they were granted.
     queue: WaitQueue<R, E>,
     /// The caller that has acquired the entry and waits for a slot.
@@ -56,7 +57,7 @@ impl<R, E> Entry<R, E> {
             is_acquired: false,
             close_scheduled: false,
             is_removed: false,
-            reused: 0,
+            counts: EntryCounts::default(),
             queue: WaitQueue::new(),
             slot_waiter: None,
         }
@@ -82,8 +83,31 @@ impl<R, E> Entry<R, E> {
             return None;
         }
         let (_, waiter) = self.queue.pop()?;
-        self.reused += u64::from(was_reused);
+        self.counts.reused += u64::from(was_reused);
         Some(self.queue.grant(waiter, Grant::Reuse))
+    }
+
+    /// Gives a connection that was dialed for a caller that has left to the first waiter. Returns its waker.
+    ///
+    /// The waiter takes the place of the caller that left, which came before all waiters for a slot. Without this rule,
+    /// impatient callers of two resources could take one slot from each other again and again.
+    pub(in crate::pool) fn hand_over_dialed(&mut self, summary: &Summary) -> Option<Waker> {
+        if self.close_scheduled || self.is_removed || summary.is_closed() {
+            return None;
+        }
+        let (_, waiter) = self.queue.pop()?;
+        Some(self.queue.grant(waiter, Grant::Reuse))
+    }
+
+    /// What a caller of this entry waits for.
+    pub(in crate::pool) fn waiting_for(&self, is_being_opened: bool) -> WaitingFor {
+        if !self.is_acquired || self.slot_waiter.is_some() {
+            WaitingFor::Slot
+        } else if is_being_opened {
+            WaitingFor::Dial
+        } else {
+            WaitingFor::User
+        }
     }
 
     /// Whether a caller waits for the entry.
@@ -138,7 +162,7 @@ impl<R, E> Entry<R, E> {
     // ===== under the table's lock, too =====
 
     /// How many callers wait here, for the entry or for a slot.
-    pub(super) fn waiting(&self) -> usize {
+    pub(in crate::pool) fn waiting(&self) -> usize {
         self.queue.len() + usize::from(self.slot_waiter.is_some())
     }
 

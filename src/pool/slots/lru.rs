@@ -8,6 +8,22 @@ use tokio::time::Instant;
 
 use super::grant::EntryId;
 
+/// Where an entry is in the list, or was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::pool) struct Place {
+    /// Since when it has been idle, if that was noted.
+    since: Option<Instant>,
+    /// The next newer entry. `None`: it is the newest.
+    newer: Option<EntryId>,
+}
+
+impl Place {
+    /// The place of an entry that becomes idle now. `since` is the time, if that is noted.
+    pub(in crate::pool) fn newest(since: Option<Instant>) -> Self {
+        Self { since, newer: None }
+    }
+}
+
 /// The idle entries, from the one that has been idle for longest to the newest.
 #[derive(Debug)]
 pub(super) struct Lru<R> {
@@ -55,15 +71,22 @@ impl<R> Lru<R> {
         self.nodes[self.oldest?].as_ref()?.since
     }
 
-    /// Adds an entry as the newest.
+    /// Adds an entry at its place.
+    ///
+    /// If the entry that was the next newer one has gone meanwhile, it becomes the oldest.
     #[inline]
-    pub(super) fn push(&mut self, id: EntryId, resource: R, since: Option<Instant>) {
-        let older = self.newest.replace(id);
+    pub(super) fn insert(&mut self, id: EntryId, resource: R, Place { since, newer }: Place) {
+        let newer = newer.map(|newer| if self.contains(newer) { Some(newer) } else { self.oldest });
+        let newer = newer.flatten();
+        let older = match newer {
+            Some(newer) => self.node(newer).older.replace(id),
+            None => self.newest.replace(id),
+        };
         match older {
             Some(older) => self.node(older).newer = Some(id),
             None => self.oldest = Some(id),
         }
-        let node = Some(Node { resource, since, older, newer: None });
+        let node = Some(Node { resource, since, older, newer });
         match self.nodes.get_mut(id) {
             Some(place) => *place = node,
             None => {
@@ -77,7 +100,13 @@ impl<R> Lru<R> {
     /// Takes an entry out, if it is there.
     #[inline]
     pub(super) fn remove(&mut self, id: EntryId) -> Option<R> {
-        let Node { resource, older, newer, .. } = self.nodes.get_mut(id)?.take()?;
+        Some(self.take_out(id)?.0)
+    }
+
+    /// The same, with its place.
+    #[inline]
+    pub(super) fn take_out(&mut self, id: EntryId) -> Option<(R, Place)> {
+        let Node { resource, since, older, newer } = self.nodes.get_mut(id)?.take()?;
         match older {
             Some(older) => self.node(older).newer = newer,
             None => self.oldest = newer,
@@ -87,7 +116,18 @@ impl<R> Lru<R> {
             None => self.newest = older,
         }
         self.len -= 1;
-        Some(resource)
+        Some((resource, Place { since, newer }))
+    }
+
+    /// The resources that hold the connections.
+    pub(super) fn resources(&self) -> impl Iterator<Item = &R> + '_ {
+        self.nodes.iter().flatten().map(|node| &node.resource)
+    }
+
+    /// Whether an entry is in the list.
+    #[inline]
+    fn contains(&self, id: EntryId) -> bool {
+        self.nodes.get(id).is_some_and(Option::is_some)
     }
 
     /// The entries, the oldest first.

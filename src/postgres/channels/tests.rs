@@ -41,10 +41,12 @@ impl Simulation {
         self.server = batch.iter().map(|(name, _)| name.to_string()).collect();
         self.channels.link_up(batch);
         self.is_connected = true;
+        assert!(self.channels.is_connected());
     }
 
     fn disconnect(&mut self) {
         self.notified.extend(self.channels.link_down());
+        assert!(!self.channels.is_connected());
         for command in self.sent.drain(..) {
             let (ChannelCommand::Listen { waiters, .. } | ChannelCommand::Unlisten { waiters, .. }) = command;
             self.notified.extend(waiters);
@@ -161,7 +163,8 @@ fn refused_listen_is_dropped_and_not_sent_again() {
     sim.send();
     sim.serve(true);
     assert_eq!(sim.notified, [1]);
-    sim.settle();
+    sim.send();
+    assert!(sim.sent.is_empty());
     sim.disconnect();
     sim.connect();
     sim.send();
@@ -179,6 +182,26 @@ fn listen_without_acknowledgement_is_not_part_of_the_next_login_but_sent_after_i
     sim.connect();
     sim.settle();
     assert_eq!(sim.notified, [1]);
+    sim.assert_consistent();
+}
+
+#[test]
+fn nothing_is_sent_that_the_server_knows() {
+    let mut sim = Simulation::connected();
+    sim.channels.listen("a", 1).unwrap();
+    sim.settle();
+    sim.disconnect();
+    sim.connect();
+    // The login has listened to it.
+    sim.send();
+    assert!(sim.sent.is_empty());
+    let id = sim.channels.listen("b", 2).unwrap();
+    sim.channels.cancel("b", id);
+    sim.channels.unlisten("a", 3);
+    sim.channels.listen("a", 4).unwrap();
+    sim.send();
+    assert_eq!(sim.sent.iter().map(ChannelCommand::sql).collect::<Vec<_>>(), [r#"LISTEN "a""#]);
+    sim.settle();
     sim.assert_consistent();
 }
 
@@ -224,12 +247,29 @@ fn unlisten_all_is_one_command() {
     sim.settle();
     assert_eq!(sim.channels.unlisten_all(100), (vec![], None));
     sim.send();
-    assert_eq!(sim.sent.len(), 1);
+    let sql: String = sim.sent.iter().map(ChannelCommand::sql).collect();
+    assert_eq!((sim.sent.len(), sql.matches(r#"UNLISTEN "7";"#).count(), sql.matches(';').count()), (1, 1, 100));
     assert!(!sim.notified.contains(&100));
     sim.settle();
     assert!(sim.notified.contains(&100));
     assert_eq!(sim.channels.unlisten_all(101), (vec![], Some(101)));
     sim.assert_consistent();
+}
+
+#[test]
+fn end_of_a_listener_answers_every_call_that_waits() {
+    let mut sim = Simulation::connected();
+    sim.channels.listen("a", 1).unwrap();
+    sim.channels.listen("b", 2).unwrap();
+    sim.settle();
+    sim.channels.unlisten("a", 3);
+    assert_eq!(sim.channels.unlisten_all(4), (vec![], None));
+    assert_eq!(sim.channels.len(), 0);
+    sim.channels.listen("c", 5).unwrap();
+    assert_eq!((sim.channels.len(), sim.channels.names()), (1, vec!["c".to_owned()]));
+    let mut waiters = sim.channels.into_waiters();
+    waiters.sort_unstable();
+    assert_eq!(waiters, [3, 4, 5]);
 }
 
 #[test]

@@ -206,6 +206,21 @@ impl Future for Notified<'_> {
     }
 }
 
+/// Runs a future on a thread of its own, as a task that nothing aborts.
+pub(crate) fn spawn(_: &tokio::runtime::Handle, future: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+    drop(thread::spawn(move || wait(Box::pin(future))));
+    AbortHandle
+}
+
+/// What would abort such a task.
+#[derive(Debug)]
+pub(crate) struct AbortHandle;
+
+impl AbortHandle {
+    /// Does nothing: in a model, every task ends by itself.
+    pub(crate) fn abort(&self) {}
+}
+
 /// Plays every schedule of a model. Prints how many there are.
 pub(crate) fn check(model: impl Fn() + Send + Sync + 'static) {
     play(Builder::new(), model);

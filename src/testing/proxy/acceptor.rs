@@ -38,8 +38,8 @@ pub(super) struct Shared {
 pub(super) enum Command {
     /// Play this script from the next link on.
     Script(Script),
-    /// Cut all live links.
-    Cut(Cut),
+    /// Cut all live links, or the one of this number.
+    Cut(Option<usize>, Cut),
     /// Change the weather.
     Weather(Box<dyn FnOnce(&mut Conditions) + Send>),
 }
@@ -137,20 +137,21 @@ impl Acceptor {
                 self.refusal = None;
                 self.next_entry(None);
             }
-            Command::Cut(cut) => self.order(|done| Order::Cut(cut, done)).await,
+            Command::Cut(number, cut) => self.order(number, |done| Order::Cut(cut, done)).await,
             Command::Weather(change) => {
                 self.shared.conditions.send_modify(change);
                 self.set_port();
-                self.order(Order::Weather).await;
+                self.order(None, Order::Weather).await;
             }
         }
     }
 
-    /// Gives an order to all links, and waits until it has been carried out.
-    async fn order(&mut self, order: impl Fn(Done) -> Order) {
+    /// Gives an order to all links, or to the one of this number, and waits until it has been carried out.
+    async fn order(&mut self, number: Option<usize>, order: impl Fn(Done) -> Order) {
         let (done, mut all_done) = mpsc::channel(1);
+        let links = self.links.iter().filter(|(link, _)| number.is_none_or(|number| number == **link));
         // A link that has ended needs no order.
-        self.links.values().for_each(|link| drop(link.send(order(done.clone()))));
+        links.for_each(|(_, link)| drop(link.send(order(done.clone()))));
         drop(done);
         while all_done.recv().await.is_some() {}
     }
@@ -163,7 +164,7 @@ impl Acceptor {
         self.links.insert(number, sender);
         // A test that waits for this link finds the port as the script wants it.
         self.next_entry(Some(number));
-        self.shared.ledger.add();
+        self.shared.ledger.add(client.peer_addr());
         let (shared, ended) = (Arc::clone(&self.shared), self.end_sender.clone());
         let link = LinkTask { number, plan, client, shared, orders };
         tokio::spawn(async move {

@@ -72,13 +72,23 @@ impl LinkTask {
             return self.cut(None, cut.into()).await;
         }
         let shared = Arc::clone(&self.shared);
-        let server = tokio::select! {
-            biased;
-            order = self.next_cut(None) => return self.cut(None, order).await,
-            server = dial(&shared) => server,
+        let mut dial = pin!(dial(&shared));
+        let mut is_half_closed = false;
+        let server = loop {
+            tokio::select! {
+                biased;
+                order = self.next_cut(None) => {
+                    if order.cut != Cut::HalfClose {
+                        return self.cut(None, order).await;
+                    }
+                    self.client.shut_down();
+                    is_half_closed = true;
+                }
+                server = &mut dial => break server,
+            }
         };
         match server {
-            Ok(server) => match self.join(&server).await {
+            Ok(server) => match self.join(&server, is_half_closed).await {
                 JoinEnd::Cut(order) => self.cut(Some(server), order).await,
                 JoinEnd::HalfClosed(end) => {
                     self.client.close(end);
@@ -102,7 +112,7 @@ impl LinkTask {
 
     /// Passes bytes in both directions until the link ends or is to be cut. Behind a half-close, passes on what the client
     /// sends, and throws away what the server sends.
-    async fn join(&mut self, server: &Socket) -> JoinEnd {
+    async fn join(&mut self, server: &Socket, is_half_closed: bool) -> JoinEnd {
         self.set_deaf(Some(server));
         let Self { number, plan, client, shared, orders } = self;
         let half_close = Notify::new();
@@ -112,6 +122,9 @@ impl LinkTask {
         let (mut is_client_done, mut is_server_done) = (false, false);
         let mut first = None;
         let half_close = loop {
+            if is_half_closed {
+                break Cut::HalfClose.into();
+            }
             let (sender, end) = tokio::select! {
                 biased;
                 order = next_cut(orders, || set_deaf_of(shared, client, Some(server))) => match order.cut {
@@ -146,15 +159,8 @@ impl LinkTask {
         };
         client.shut_down();
         drop(half_close.done);
-        if is_client_done {
-            return JoinEnd::HalfClosed(Cut::Close);
-        }
-        let mut discard = pin!(async {
-            let mut buf = vec![0; 16 << 10];
-            while let Ok(1..) = server.read(&mut buf).await {}
-            std::future::pending::<()>().await;
-        });
-        loop {
+        let mut discard = pin!(discard(server));
+        while !(is_client_done && is_server_done) {
             tokio::select! {
                 biased;
                 order = next_cut(orders, || set_deaf_of(shared, client, Some(server))) => {
@@ -162,14 +168,21 @@ impl LinkTask {
                         return JoinEnd::Cut(order);
                     }
                 }
-                end = &mut to_server => return match end {
-                    PumpEnd::Cut(cut) => JoinEnd::Cut(cut.into()),
-                    PumpEnd::EndOfStream => JoinEnd::HalfClosed(Cut::Close),
-                    PumpEnd::SenderFailed | PumpEnd::ReceiverFailed => JoinEnd::HalfClosed(Cut::Reset),
+                end = &mut to_server, if !is_client_done => match end {
+                    PumpEnd::EndOfStream => {
+                        server.shut_down();
+                        is_client_done = true;
+                    }
+                    PumpEnd::Cut(cut) => return JoinEnd::Cut(cut.into()),
+                    PumpEnd::SenderFailed | PumpEnd::ReceiverFailed => return JoinEnd::HalfClosed(Cut::Reset),
                 },
-                () = &mut discard => {}
+                outcome = &mut discard, if !is_server_done => match outcome {
+                    Ok(()) => is_server_done = true,
+                    Err(_) => return JoinEnd::HalfClosed(Cut::Reset),
+                },
             }
         }
+        JoinEnd::HalfClosed(Cut::Close)
     }
 
     /// Cuts a link on which nothing passes any more. `server` is `None` if the server has not heard of it.
@@ -204,7 +217,7 @@ impl LinkTask {
 enum JoinEnd {
     /// Both sides were closed; this one first.
     Closed(Peer),
-    /// The direction to the client was cut, and then the other one ended. How to end the sockets.
+    /// The direction to the client was cut, and then the rest ended. How to end the sockets.
     HalfClosed(Cut),
     /// This side failed.
     Failed(Peer),
@@ -218,6 +231,13 @@ async fn dial(shared: &Shared) -> std::io::Result<Socket> {
     // It fails only if the proxy is gone, and this task with it.
     let _ = conditions.wait_for(|conditions| !conditions.holds_dials()).await;
     shared.upstream.dial().await
+}
+
+/// Reads to the end of the stream, and throws away what comes.
+async fn discard(socket: &Socket) -> std::io::Result<()> {
+    let mut buf = vec![0; 16 << 10];
+    while socket.read(&mut buf).await? > 0 {}
+    Ok(())
 }
 
 /// Makes these sockets deaf or not, as the weather is.

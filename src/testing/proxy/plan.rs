@@ -30,15 +30,16 @@ impl fmt::Display for Direction {
 #[non_exhaustive]
 pub enum Cut {
     /// It closes both sides cleanly, as a server that is stopped: both peers read the end of the stream. What they write
-    /// afterwards is answered with a reset.
+    /// afterwards is answered with a reset, and that can overtake bytes that a slow reader has not read yet.
     Close,
     /// It resets both sides, as a server that crashes with unread bytes or a firewall that rejects. As on any network, the
     /// reset can overtake the last bytes before it: the peer may read the error before them. On a Unix socket,
     /// which knows no reset, this is a close; on Linux, a peer whose bytes were not read yet gets a
     /// [`ConnectionReset`](std::io::ErrorKind::ConnectionReset) all the same.
     Reset,
-    /// It ends the direction to the client: the client reads the end of the stream. What the client writes still passes,
-    /// up to the next cut, if there is one. The link ends when the client ends it.
+    /// It ends the direction to the client: the client reads the end of the stream, and what the server sends is thrown away.
+    /// What the client writes still passes, up to the next cut, if there is one. The link ends when both peers have closed, or
+    /// one has failed; the ledger then says that it was cut.
     HalfClose,
     /// Nothing passes any more in either direction, and both sockets stay open: a hung server, or a peer that has
     /// vanished. A later [`FaultProxy::cut`](super::FaultProxy::cut) ends the link.
@@ -56,8 +57,8 @@ impl fmt::Display for Cut {
     }
 }
 
-/// A longer time counts as this one, which every clock can add.
-pub(super) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// A day. A longer time counts as this one, which every clock can add.
+pub(super) const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// How long the port is closed for a [`Link::refuse`], unless it says otherwise.
 pub(super) const REFUSAL: Duration = Duration::from_millis(200);
@@ -145,8 +146,9 @@ impl Link {
 
     /// Cuts the link when this many bytes of the client have been sent to the server.
     ///
-    /// With 0, before the first byte. If a link has several cuts, the first that is reached counts, and after a
-    /// [half-close](Cut::HalfClose) the next one in this direction.
+    /// With 0, before the first byte. If a link has several cuts, the first that is reached counts. Behind a
+    /// [half-close](Cut::HalfClose), the cuts of the client's bytes still count:
+    /// `cut_after(10, Cut::HalfClose).cut_after(20, Cut::Reset)` does both.
     pub fn cut_after(self, bytes: u64, cut: Cut) -> Self {
         self.with(Direction::ToServer, Place::After(bytes), cut)
     }
@@ -209,4 +211,52 @@ impl Link {
 pub(super) fn checked_bandwidth(bytes_per_second: u64) -> u64 {
     assert!(bytes_per_second > 0, "bandwidth(0): expected at least 1 byte a second; with `stall`, nothing passes");
     bytes_per_second
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cut_is_in_its_direction_and_in_the_order_of_the_script() {
+        let link = Link::pass()
+            .cut_after(4, Cut::Reset)
+            .cut_at_from_server(b"OK", Cut::HalfClose)
+            .cut_after_from_server(9, Cut::Stall)
+            .cut_at(b"END", Cut::Close);
+        let triggers = |direction| format!("{:?}", link.triggers(direction));
+        assert_eq!(
+            triggers(Direction::ToServer),
+            format!("[Trigger {{ place: After(4), cut: Reset }}, Trigger {{ place: At({:?}), cut: Close }}]", b"END")
+        );
+        assert_eq!(
+            triggers(Direction::ToClient),
+            format!(
+                "[Trigger {{ place: At({:?}), cut: HalfClose }}, Trigger {{ place: After(9), cut: Stall }}]",
+                b"OK"
+            )
+        );
+    }
+
+    #[test]
+    fn direction_is_named_by_where_it_leads() {
+        let names = [Direction::ToServer, Direction::ToClient].map(|direction| direction.to_string());
+        assert_eq!(names, ["to the server", "to the client"]);
+    }
+
+    #[test]
+    fn refusal_lasts_200_ms_unless_it_says_otherwise() {
+        let time = Duration::from_secs(3);
+        assert_eq!(Link::refuse().refusal(), Some(Duration::from_millis(200)));
+        assert_eq!(Link::refuse().lasting(time).refusal(), Some(time));
+        for link in [Link::pass(), Link::accept_and_close(), Link::accept_and_reset(), Link::accept_and_stall()] {
+            assert_eq!(link.lasting(time).refusal(), None);
+        }
+    }
+
+    #[test]
+    fn slowest_bandwidth_is_one_byte_a_second() {
+        assert_eq!(Link::pass().bandwidth(1).bandwidth, Some(1));
+        assert!(std::panic::catch_unwind(|| Link::pass().bandwidth(0)).is_err());
+    }
 }

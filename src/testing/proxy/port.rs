@@ -5,7 +5,9 @@
 use std::io;
 use std::net::SocketAddr;
 #[cfg(unix)]
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+#[cfg(unix)]
+use std::path::{Path, PathBuf};
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -34,6 +36,8 @@ pub(super) enum Port {
         path: PathBuf,
         /// `None` while it is closed: the file stays, so that dials are refused.
         listener: Option<UnixListener>,
+        /// Which file it is.
+        file: FileId,
     },
 }
 
@@ -59,7 +63,8 @@ impl Port {
     #[cfg(unix)]
     pub(super) fn bind_unix(path: PathBuf) -> io::Result<Self> {
         let listener = Some(UnixListener::bind(&path)?);
-        Ok(Self::Unix { path, listener })
+        let file = FileId::of(&path);
+        Ok(Self::Unix { path, listener, file })
     }
 
     /// The next client. Pending for ever while the port is closed.
@@ -115,9 +120,10 @@ impl Port {
                 open => *state = open,
             },
             #[cfg(unix)]
-            Self::Unix { path, listener } if listener.is_none() => {
-                let _ = std::fs::remove_file(&*path);
+            Self::Unix { path, listener, file } if listener.is_none() => {
+                file.remove(path);
                 *listener = Some(UnixListener::bind(&*path)?);
+                *file = FileId::of(path);
             }
             #[cfg(unix)]
             Self::Unix { .. } => {}
@@ -140,7 +146,29 @@ impl Port {
 #[cfg(unix)]
 impl Drop for Port {
     fn drop(&mut self) {
-        if let Self::Unix { path, .. } = self {
+        if let Self::Unix { path, file, .. } = self {
+            file.remove(path);
+        }
+    }
+}
+
+/// The device, the number and the time of a socket's file. Somebody else may have replaced it by another at the same path,
+/// which may have got the same number.
+#[cfg(unix)]
+#[derive(Debug, PartialEq)]
+pub(super) struct FileId(Option<(u64, u64, i64, i64)>);
+
+#[cfg(unix)]
+impl FileId {
+    /// Of the file at this path. A link is not followed.
+    fn of(path: &Path) -> Self {
+        let file = std::fs::symlink_metadata(path).ok().filter(|file| file.file_type().is_socket());
+        Self(file.map(|file| (file.dev(), file.ino(), file.mtime(), file.mtime_nsec())))
+    }
+
+    /// Removes the file, unless it is another one now.
+    fn remove(&self, path: &Path) {
+        if self.0.is_some() && Self::of(path) == *self {
             let _ = std::fs::remove_file(path);
         }
     }

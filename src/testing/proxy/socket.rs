@@ -38,6 +38,15 @@ macro_rules! with_stream {
 }
 
 impl Socket {
+    /// The other end. `None` on a Unix socket, and if it has gone already.
+    pub(super) fn peer_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Reads some bytes; 0 at the end of the stream.
     pub(super) async fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         with_stream!(self, stream => loop {

@@ -102,6 +102,7 @@ mod tests {
         let mut passed = 0;
         for piece in pieces {
             let (length, cut) = scanner.scan(piece);
+            assert!(length <= piece.len(), "{length} bytes of {} pass", piece.len());
             passed += length;
             if cut.is_some() {
                 return (passed, cut);
@@ -158,6 +159,8 @@ mod tests {
         let both = [(Place::After(6), Cut::Reset), (Place::at(b"x"), Cut::Close)];
         assert_eq!(pass(&both, &[b"ab", b"x.."]), (3, Some(Cut::Close)));
         assert_eq!(pass(&both, &[b"abcdefgx"]), (6, Some(Cut::Reset)));
+        let with_longer = [(Place::After(6), Cut::Reset), (Place::at(b"END"), Cut::Close)];
+        assert_eq!(pass(&with_longer, &[b"abcd", b"e", b"fgh"]), (6, Some(Cut::Reset)));
         let patterns = [(Place::at(b"longer"), Cut::Reset), (Place::at(b"ng"), Cut::Close)];
         assert_eq!(pass(&patterns, &[b"..lo", b"nger"]), (6, Some(Cut::Close)));
     }

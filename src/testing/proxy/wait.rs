@@ -18,7 +18,9 @@ use super::ledger::LinkRecord;
 /// A wait for an event at a [`FaultProxy`](super::FaultProxy): await it, or [block](Wait::block) on it.
 ///
 /// It needs no runtime and no clock, and it has no limit: put a timeout around it, so that a test that waits for
-/// something that never comes fails.
+/// something that never comes fails. Not while tokio's clock is paused (`tokio::time::pause`, `start_paused`): that clock
+/// jumps ahead while the proxy and its sockets still work in real time, so every timeout has passed at once. There, use
+/// [`block_within`](Wait::block_within).
 ///
 /// # Cancel safety
 ///

@@ -64,6 +64,8 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::proxy::plan::{Direction, Entry};
+    use crate::testing::proxy::trigger::Place;
 
     #[test]
     fn same_seed_gives_the_same_links() {
@@ -81,5 +83,30 @@ mod tests {
             "[(ToServer, Trigger { place: After(11141), cut: Close })]",
         ];
         assert_eq!(triggers, expected);
+    }
+
+    #[test]
+    fn shares_of_the_links_are_those_of_the_table() {
+        let mut counts = [0; 7];
+        for link in Link::random_weather(7).take(16_000) {
+            let kind = match link.entry {
+                Entry::Refuse(time) => usize::from(time != Duration::from_millis(10)),
+                Entry::AcceptAnd(Cut::Close) => 2,
+                Entry::AcceptAnd(Cut::Reset) => 3,
+                Entry::AcceptAnd(_) => panic!("no client gets out of that: {link:?}"),
+                Entry::Pass => {
+                    let [(direction, trigger)] = &link.triggers[..] else { panic!("it is cut once: {link:?}") };
+                    let Place::After(bytes) = trigger.place else { panic!("{link:?}") };
+                    assert!(bytes < 65_536 && matches!(trigger.cut, Cut::Close | Cut::Reset));
+                    counts[5] += usize::from(*direction == Direction::ToServer);
+                    counts[6] += usize::from(trigger.cut == Cut::Reset);
+                    4
+                }
+            };
+            counts[kind] += 1;
+        }
+        for (count, expected) in counts.into_iter().zip([2000, 0, 1000, 1000, 12_000, 6000, 6000]) {
+            assert!((expected * 9 / 10..=expected * 11 / 10).contains(&count), "{counts:?}");
+        }
     }
 }

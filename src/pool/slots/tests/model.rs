@@ -153,7 +153,7 @@ impl Model {
                 Some(Caller::Leaves { was_releasing: true })
             }
             Caller::Uses if choice == 2 && self.hand_over(entry) => None,
-            Caller::Uses => match self.table.give_back(entry, Connection { entry }, None, false) {
+            Caller::Uses => match self.table.give_back(entry, Connection { entry }, Place::newest(None), false) {
                 GivenBack::HandedOver(_) | GivenBack::Idle => {
                     assert!(!self.scheduled.contains(&entry), "the connection was scheduled to close");
                     None
