@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use super::admission::Filter;
 use super::hooks::Hooks;
+use super::line::LineSettings;
 use super::service::{HandlerFuture, StartHandler};
 use super::{Error, Event, Limits, LineConn, Listen, Overflow, Peer, Stream, line};
 
 mod admission;
+mod lines;
 mod start;
 #[cfg(feature = "tls")]
 mod tls;
@@ -68,6 +70,10 @@ pub struct AcceptorBuilder {
     min_rate: Option<u32>,
     /// The longest line in bytes, without its end; not for a handler of streams. Defaults to 8192.
     max_line_length: usize,
+    /// The bytes that a client receives after a line that is too long, before the close. Defaults to none.
+    too_long_answer: Vec<u8>,
+    /// Whether bytes without a line feed at the end of the stream are a line. Defaults to `false`.
+    last_line_without_end: bool,
     /// Certificates and protocols. Defaults to `None`: plain TCP.
     #[cfg(feature = "tls")]
     tls: Option<super::ServerTls>,
@@ -87,8 +93,8 @@ pub struct AcceptorBuilder {
 enum HandlerKind {
     /// Gets the stream itself, so a write counts as the answer to what was received.
     Streams(StartHandler),
-    /// Takes the maximum length of a line, which may be set after the handler.
-    Lines(Box<dyn FnOnce(usize) -> StartHandler + Send>),
+    /// Takes the settings of lines, which may be set after the handler.
+    Lines(Box<dyn FnOnce(LineSettings) -> StartHandler + Send>),
 }
 
 impl AcceptorBuilder {
@@ -108,6 +114,8 @@ impl AcceptorBuilder {
             idle_timeout: None,
             min_rate: Some(10),
             max_line_length: 8192,
+            too_long_answer: Vec::new(),
+            last_line_without_end: false,
             #[cfg(feature = "tls")]
             tls: None,
             #[cfg(feature = "tls")]
@@ -165,7 +173,7 @@ impl AcceptorBuilder {
     ///
     /// A line ends with a line feed, which a carriage return may precede. The handler receives the bytes before that,
     /// which need not be UTF-8. The lines of one connection are handled one after the other. At the end of the
-    /// stream, bytes without a line feed are dropped, as they may be a part of a line.
+    /// stream, bytes without a line feed are dropped, unless you set [`last_line_without_end`](Self::last_line_without_end).
     ///
     /// An error that the handler returns closes the connection; so does a [`send`](LineConn::send) that fails. When the
     /// acceptor stops, it still handles the present line and every line of which it has read something. To share
@@ -197,21 +205,12 @@ impl AcceptorBuilder {
         F: Fn(Vec<u8>, LineConn) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = io::Result<()>> + Send + 'static,
     {
-        self.handler = Some(HandlerKind::Lines(Box::new(move |max| {
-            let handler = Arc::new(handler);
+        self.handler = Some(HandlerKind::Lines(Box::new(move |settings| {
+            let (settings, handler) = (Arc::new(settings), Arc::new(handler));
             Arc::new(move |stream: Stream, _| -> HandlerFuture {
-                Box::pin(line::serve(stream, max, Arc::clone(&handler)))
+                Box::pin(line::serve(stream, Arc::clone(&settings), Arc::clone(&handler)))
             })
         })));
-        self
-    }
-
-    /// Sets the maximum length of a line in bytes, without its end. Defaults to 8192; at least 1.
-    ///
-    /// A longer line closes its connection, which counts as failed. The read buffer of a connection takes up to about
-    /// twice this length and 8 KiB.
-    pub fn max_line_length(mut self, bytes: usize) -> Self {
-        self.max_line_length = bytes;
         self
     }
 

@@ -16,8 +16,11 @@ use super::connection::lingering_close;
 use super::{Busy, EndReason, Peer, Stream};
 use crate::io_error::SharedIoError;
 use crate::panics::ignore;
+use crate::waiters::Waiters;
 
 mod reader;
+#[cfg(feature = "tls")]
+mod session;
 mod writer;
 
 /// The connection that a line came from: the handler of [`AcceptorBuilder::line_handler`] answers through it.
@@ -49,6 +52,16 @@ pub struct LineConn {
     shared: Arc<LineConnShared>,
 }
 
+/// The checked settings of a handler of lines; [`super::AcceptorBuilder`] documents each.
+pub(super) struct LineSettings {
+    /// The longest line, in bytes without its end; at least 1.
+    pub(super) max_length: usize,
+    /// What a client gets after a longer line.
+    pub(super) too_long_answer: Vec<u8>,
+    /// Whether bytes without an end are a line at the end of the stream.
+    pub(super) last_without_end: bool,
+}
+
 /// What all clones of a [`LineConn`] share.
 #[derive(Debug)]
 struct LineConnShared {
@@ -62,6 +75,11 @@ struct LineConnShared {
     is_closed: AtomicBool,
     /// Wakes the task that waits for a line.
     close_requested: Notify,
+    /// The tasks that wait for the close.
+    closed: Waiters,
+    /// Of the session under the stream.
+    #[cfg(feature = "tls")]
+    session: session::Session,
     /// The first error of a `send`. The handler may not know of it, as another task may have sent.
     send_error: crate::sync::Mutex<Option<SharedIoError>>,
 }
@@ -116,8 +134,53 @@ impl LineConn {
     /// A handler at work runs to its end first. The client then has one second to read everything and to close. What
     /// it has not read by then may be lost.
     pub fn close(&self) {
-        self.shared.is_closed.store(true, Ordering::SeqCst);
+        self.shared.set_closed();
         self.shared.close_requested.notify_one();
+    }
+
+    /// Waits until [`close`](Self::close) was called, or the connection has ended. After that, a line that is sent may be lost,
+    /// or `send` fails.
+    ///
+    /// For a task that sends lines on its own, beside the handler. A client that has gone is noticed by the next read, which
+    /// waits while the handler is at work.
+    ///
+    /// ```
+    /// use perconn::acceptor::{Acceptor, LineConn};
+    /// use tokio::sync::broadcast;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), perconn::acceptor::Error> {
+    /// let news = broadcast::Sender::<String>::new(100);
+    /// let sender = news.clone();
+    /// let acceptor = Acceptor::builder("127.0.0.1:0")
+    ///     .line_handler(move |_line, conn: LineConn| {
+    ///         let mut news = sender.subscribe();
+    ///         tokio::spawn(async move {
+    ///             // Without `closed`, the task would wait for the next news before it notices the end.
+    ///             loop {
+    ///                 let line = tokio::select! {
+    ///                     line = news.recv() => line,
+    ///                     () = conn.closed() => break,
+    ///                 };
+    ///                 let Ok(line) = line else { break };
+    ///                 if conn.send(line).await.is_err() {
+    ///                     break;
+    ///                 }
+    ///             }
+    ///         });
+    ///         std::future::ready(Ok(()))
+    ///     })
+    ///     .build()?;
+    /// # drop((acceptor, news));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn closed(&self) {
+        self.shared.closed.wait_until(|| self.is_closed().then_some(())).await;
     }
 
     /// Marks the connection as busy for as long as you keep the mark: a stop of the acceptor waits for it, until its
@@ -135,6 +198,12 @@ impl LineConn {
 }
 
 impl LineConnShared {
+    /// From now on, no more lines are read.
+    fn set_closed(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.closed.wake_all();
+    }
+
     /// Waits until no other task sends.
     async fn turn(&self) -> Turn<'_> {
         Turn(Some(self.send_lock.lock().await))
@@ -160,12 +229,14 @@ impl Drop for Turn<'_> {
 /// Serves a connection line by line, and closes it cleanly.
 ///
 /// Fails with the error of the handler or of a read. If there is none, it fails with the first error of a `send`.
-pub(super) async fn serve<F, Fut>(stream: Stream, max: usize, handler: Arc<F>) -> io::Result<()>
+pub(super) async fn serve<F, Fut>(stream: Stream, settings: Arc<LineSettings>, handler: Arc<F>) -> io::Result<()>
 where
     F: Fn(Vec<u8>, LineConn) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
 {
     let record = Arc::clone(stream.record());
+    #[cfg(feature = "tls")]
+    let session = session::Session::of(&stream);
     let (read_half, write_half) = tokio::io::split(stream);
     let conn = LineConn {
         shared: Arc::new(LineConnShared {
@@ -174,18 +245,24 @@ where
             writer: LineWriter::new(write_half),
             is_closed: AtomicBool::new(false),
             close_requested: Notify::new(),
+            closed: Waiters::new(),
+            #[cfg(feature = "tls")]
+            session,
             send_error: crate::sync::Mutex::new(None),
         }),
     };
     let _end = EndOnDrop(conn.clone());
-    let mut reader = LineReader::new(read_half, max);
+    let mut reader = LineReader::new(read_half, &settings);
     let outcome = handle_lines(&mut reader, &conn, &record, &*handler).await;
-    conn.shared.is_closed.store(true, Ordering::SeqCst);
+    conn.shared.set_closed();
     let unsent = conn.shared.writer.take();
     let send_error = conn.shared.send_error.lock().take();
     let outcome = outcome.and_then(|()| send_error.map_or(Ok(()), |error| Err(error.to_io())));
     // `None` if a send has failed.
-    let Some((write_half, unsent)) = unsent else { return outcome };
+    let Some((write_half, mut unsent)) = unsent else { return outcome };
+    if outcome.as_ref().is_err_and(LineTooLong::is_in) {
+        unsent.extend_from_slice(&settings.too_long_answer);
+    }
     // If a stop cuts what follows, it has ended like this all the same.
     record.closing(EndReason::of(outcome));
     let mut stream = reader.into_inner().unsplit(write_half);
@@ -238,6 +315,13 @@ where
 #[derive(Debug, thiserror::Error)]
 #[error("line too long: expected at most {0} bytes")]
 struct LineTooLong(usize);
+
+impl LineTooLong {
+    /// Whether this is the error.
+    fn is_in(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
 
 /// Ends a connection for all of its clones, however [`serve`] ends: by a return, a panic, or a drop of its future.
 struct EndOnDrop(LineConn);

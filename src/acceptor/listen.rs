@@ -2,9 +2,8 @@
 //!
 //! Next: [`super::unix`], for paths, and [`super::listener`], for the open listener.
 
-use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 #[cfg(unix)]
 use std::{
     os::unix::net::UnixListener,
@@ -20,6 +19,7 @@ use super::{Error, LocalAddr};
 
 #[cfg(all(target_os = "linux", feature = "activation"))]
 mod activation;
+mod conversions;
 
 /// Where an [`Acceptor`](super::Acceptor) listens.
 ///
@@ -51,6 +51,9 @@ pub struct Listen {
     source: Source,
     /// What the service manager calls it.
     name: Option<String>,
+    /// Access rights were given for what is no path of a Unix socket.
+    #[cfg(unix)]
+    has_misplaced_access: bool,
 }
 
 /// What a [`Listen`] was made from.
@@ -62,7 +65,7 @@ enum Source {
     Tcp(TcpListener),
     /// The path of a Unix socket, whose file the acceptor makes and removes.
     #[cfg(unix)]
-    Path(PathBuf),
+    Path(PathBuf, unix::Access),
     /// A listener of the program. Its file belongs to the program.
     #[cfg(unix)]
     Unix(UnixListener),
@@ -73,23 +76,66 @@ enum Source {
 impl Listen {
     /// Without a name.
     fn new(source: Source) -> Self {
-        Self { source, name: None }
+        Self {
+            source,
+            name: None,
+            #[cfg(unix)]
+            has_misplaced_access: false,
+        }
     }
 
     /// Listens on a socket of the Unix domain at this path.
     ///
     /// A stale socket file, which no process listens on any more, is replaced. The acceptor removes its own file when
-    /// it stops. The permissions of the folder decide which users can connect.
+    /// it stops. Which users can connect depends on the permissions of the folder and of the file ([`mode`](Self::mode),
+    /// [`owner`](Self::owner)).
     ///
     /// ```
     /// use perconn::acceptor::{Acceptor, Listen};
     ///
-    /// let builder = Acceptor::builder(Listen::unix("/run/my-server/socket"));
+    /// let builder = Acceptor::builder(Listen::unix("/run/my-server/socket").mode(0o660));
     /// # drop(builder);
     /// ```
     #[cfg(unix)]
     pub fn unix(path: impl AsRef<Path>) -> Self {
-        Self::new(Source::Path(path.as_ref().to_owned()))
+        Self::new(Source::Path(path.as_ref().to_owned(), unix::Access::default()))
+    }
+
+    /// Sets the permission bits of the file of a [`unix`](Self::unix) socket, at most `0o777`. Who may write may connect (on
+    /// Linux). Defaults to `0o777` without the umask of the process.
+    ///
+    /// They are set before anybody can connect. The folder must be one in which only trusted users can replace files.
+    #[cfg(unix)]
+    pub fn mode(self, mode: u32) -> Self {
+        self.with_access(|access| access.mode = Some(mode))
+    }
+
+    /// Sets the user and the group of the file of a [`unix`](Self::unix) socket, by their numbers. `None` for those of the
+    /// process, the default.
+    ///
+    /// Only a privileged process can choose another user, or a group that it does not belong to. Otherwise `build` fails with
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied).
+    ///
+    /// ```
+    /// use perconn::acceptor::Listen;
+    ///
+    /// let group_of_the_web_server = 33;
+    /// let listen = Listen::unix("/run/my-server/socket").owner(None, group_of_the_web_server).mode(0o660);
+    /// # drop(listen);
+    /// ```
+    #[cfg(unix)]
+    pub fn owner(self, uid: impl Into<Option<u32>>, gid: impl Into<Option<u32>>) -> Self {
+        self.with_access(|access| (access.uid, access.gid) = (uid.into(), gid.into()))
+    }
+
+    /// Changes the access rights of the file, or notes that there is none.
+    #[cfg(unix)]
+    fn with_access(mut self, change: impl FnOnce(&mut unix::Access)) -> Self {
+        match &mut self.source {
+            Source::Path(_, access) => change(access),
+            _ => self.has_misplaced_access = true,
+        }
+        self
     }
 
     /// Returns the sockets that a service manager (systemd and others) has opened for this process, in its order; at least
@@ -171,6 +217,10 @@ impl Listen {
         let name = self.to_string();
         #[cfg(unix)]
         let failed = |source| Error::Listen { address: name.clone(), source };
+        #[cfg(unix)]
+        if self.has_misplaced_access {
+            return Error::invalid(format!("{name}: mode or owner: expected the path of a socket, by Listen::unix"));
+        }
         let (socket, address) = match self.source {
             Source::Several(several) => {
                 return several.into_iter().try_for_each(|listen| listen.open_into(backlog, sockets, addresses));
@@ -178,12 +228,16 @@ impl Listen {
             Source::Address(address) => from_tcp(bind(&address, backlog)?, &name)?,
             Source::Tcp(listener) => from_tcp(listener, &name)?,
             #[cfg(unix)]
-            Source::Path(path) if path.as_os_str().is_empty() => {
+            Source::Path(path, _) if path.as_os_str().is_empty() => {
                 return Error::invalid("unix socket: empty path: expected the path of a socket");
             }
             #[cfg(unix)]
-            Source::Path(path) => {
-                let (listener, file) = unix::bind(&path, backlog).map_err(failed)?;
+            Source::Path(_, unix::Access { mode: Some(mode), .. }) if mode > 0o777 => {
+                return Error::invalid(format!("{name}: mode {mode:#o}: expected at most 0o777"));
+            }
+            #[cfg(unix)]
+            Source::Path(path, access) => {
+                let (listener, file) = unix::bind(&path, access, backlog).map_err(failed)?;
                 from_unix(Some(file), listener).map_err(failed)?
             }
             #[cfg(unix)]
@@ -272,89 +326,4 @@ fn check_listens(socket: SockRef<'_>, name: &str) -> Result<(), Error> {
 #[cfg(not(target_os = "linux"))]
 fn check_listens(_: SockRef<'_>, _: &str) -> Result<(), Error> {
     Ok(())
-}
-
-impl From<&str> for Listen {
-    fn from(address: &str) -> Self {
-        Self::new(Source::Address(address.to_owned()))
-    }
-}
-
-impl From<String> for Listen {
-    fn from(address: String) -> Self {
-        Self::new(Source::Address(address))
-    }
-}
-
-impl From<SocketAddr> for Listen {
-    fn from(address: SocketAddr) -> Self {
-        Self::new(Source::Address(address.to_string()))
-    }
-}
-
-impl From<(IpAddr, u16)> for Listen {
-    fn from(address: (IpAddr, u16)) -> Self {
-        SocketAddr::from(address).into()
-    }
-}
-
-impl From<TcpListener> for Listen {
-    fn from(listener: TcpListener) -> Self {
-        Self::new(Source::Tcp(listener))
-    }
-}
-
-#[cfg(unix)]
-impl From<UnixListener> for Listen {
-    fn from(listener: UnixListener) -> Self {
-        Self::new(Source::Unix(listener))
-    }
-}
-
-/// One acceptor listens on all of them, at least one. Its limits hold for all clients together.
-///
-/// ```
-/// use std::net::Ipv4Addr;
-/// use perconn::acceptor::{Acceptor, Listen};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), perconn::acceptor::Error> {
-/// let both = vec![Listen::from("127.0.0.1:0"), Listen::from("127.0.0.1:0")];
-/// let acceptor = Acceptor::builder(both).handler(async |_stream, _peer| Ok(())).build()?;
-/// assert_eq!(acceptor.local_addrs().len(), 2);
-/// # Ok(())
-/// # }
-/// ```
-impl From<Vec<Self>> for Listen {
-    fn from(several: Vec<Self>) -> Self {
-        Self::new(Source::Several(several))
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.source {
-            Source::Several(several) => {
-                for (at, listen) in several.iter().enumerate() {
-                    write!(f, "{}{listen}", if at > 0 { ", " } else { "" })?;
-                }
-                Ok(())
-            }
-            Source::Address(address) => f.write_str(address),
-            Source::Tcp(listener) => match listener.local_addr() {
-                Ok(address) => address.fmt(f),
-                Err(_) => f.write_str("a listener of the program"),
-            },
-            #[cfg(unix)]
-            Source::Path(path) => path.display().fmt(f),
-            #[cfg(unix)]
-            Source::Unix(listener) => {
-                let address = listener.local_addr().ok();
-                match address.as_ref().and_then(|address| address.as_pathname()) {
-                    Some(path) => path.display().fmt(f),
-                    None => f.write_str("a listener of the program"),
-                }
-            }
-        }
-    }
 }

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,31 @@ impl Drop for SocketFile {
     }
 }
 
+/// Who may connect: the access rights of a socket's file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Access {
+    /// The permission bits. `None` for what the umask of the process leaves.
+    pub(super) mode: Option<u32>,
+    /// The user. `None` for that of the process.
+    pub(super) uid: Option<u32>,
+    /// The group. `None` for that of the process, or of the folder.
+    pub(super) gid: Option<u32>,
+}
+
+impl Access {
+    /// Changes the rights of a file.
+    fn apply(self, path: &Path) -> io::Result<()> {
+        if self.uid.is_some() || self.gid.is_some() {
+            // A process without privileges cannot give a file away, so that the mode comes last.
+            std::os::unix::fs::lchown(path, self.uid, self.gid)?;
+        }
+        match self.mode {
+            Some(mode) => fs::set_permissions(path, fs::Permissions::from_mode(mode)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Tells a file from another one at the same path.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let metadata = fs::symlink_metadata(path).ok()?;
@@ -40,7 +65,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// Listens at a path. A stale socket file is replaced. It may block for up to a second, for the lock of the folder.
-pub(super) fn bind(path: &Path, backlog: u32) -> io::Result<(UnixListener, SocketFile)> {
+pub(super) fn bind(path: &Path, access: Access, backlog: u32) -> io::Result<(UnixListener, SocketFile)> {
     // The program may have changed its folder by the time the file is to be removed. The bind takes the path as it was given,
     // because the kernel takes short paths only.
     let file = std::path::absolute(path)?;
@@ -58,6 +83,8 @@ pub(super) fn bind(path: &Path, backlog: u32) -> io::Result<(UnixListener, Socke
     }
     let identity = identity(&file);
     let file = SocketFile { path: file, identity };
+    // Nobody can connect yet.
+    access.apply(&file.path)?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok((socket.into(), file))
 }

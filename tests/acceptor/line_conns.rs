@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use perconn::acceptor::LineConn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::common::{client, figures, local, rest};
+use crate::common::{client, figures, local, poll_once, rest};
 use crate::support::{in_time, reset};
 
 #[tokio::test]
@@ -54,6 +55,37 @@ async fn close_from_another_task_ends_a_silent_connection() {
     in_time("the answer", stream.read_exact(&mut [0; 3])).await.unwrap();
     kept.lock().unwrap().take().unwrap().close();
     assert_eq!(rest(&mut stream).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn closed_is_ready_however_the_connection_ends_and_not_before() {
+    for end in ["the client leaves", "close", "a cut", "a panic", "an error"] {
+        let (sender, mut conns) = mpsc::unbounded_channel();
+        let acceptor = local().line_handler(move |line, conn| {
+            assert!(line != b"a panic", "on purpose");
+            let _ = sender.send(conn);
+            ready(if line == b"an error" { Err(io::Error::other("on purpose")) } else { Ok(()) })
+        });
+        let acceptor = acceptor.build().unwrap();
+        let mut stream = client(&acceptor).await;
+        stream.write_all(b"hello\n").await.unwrap();
+        let conn = in_time("the line", conns.recv()).await.unwrap();
+        assert!(poll_once(conn.closed()).await.is_pending());
+        let wait = |conn: LineConn| tokio::spawn(async move { conn.closed().await });
+        let waiting = [wait(conn.clone()), wait(conn.clone())];
+        tokio::task::yield_now().await;
+        match end {
+            "the client leaves" => drop(stream),
+            "close" => conn.close(),
+            "a cut" => drop(acceptor.stop(Duration::ZERO).await),
+            line => stream.write_all(format!("{line}\n").as_bytes()).await.unwrap(),
+        }
+        for task in waiting {
+            in_time(end, task).await.unwrap();
+        }
+        assert!(conn.is_closed());
+        in_time("a later call", conn.closed()).await;
+    }
 }
 
 #[tokio::test]

@@ -250,6 +250,45 @@ async fn stop_counts_lines_that_are_empty_as_well() {
     }
 }
 
+#[tokio::test]
+async fn answer_to_a_line_that_is_too_long_arrives_before_the_close() {
+    let acceptor = echo().max_line_length(10).too_long_answer("too long\n").build().unwrap();
+    for text in ["short\n0123456789x\nmore\n".to_owned(), format!("short\n{}", "x".repeat(100_000))] {
+        let mut stream = client(&acceptor).await;
+        stream.write_all(text.as_bytes()).await.unwrap();
+        assert_eq!(rest(&mut stream).await.unwrap(), "short\ntoo long\n");
+    }
+    figures(&acceptor, "they have failed", |stats| stats.busy == 0 && stats.failed == 2).await;
+    // The answer is for this error only.
+    let acceptor =
+        local().too_long_answer("too long\n").line_handler(async |_, _| Err(io::ErrorKind::InvalidData.into()));
+    let acceptor = acceptor.build().unwrap();
+    let mut stream = client(&acceptor).await;
+    stream.write_all(b"line\n").await.unwrap();
+    assert_eq!(rest(&mut stream).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn last_line_without_its_end_is_a_line_if_that_is_set() {
+    for (is_a_line, text, answer) in [
+        (false, "one\ntwo", "one\n"),
+        (true, "one\ntwo", "one\ntwo\n"),
+        (true, "two\r", "two\r\n"),
+        (true, "one\n", "one\n"),
+        (true, "", ""),
+        (true, "0123456789", "0123456789\n"),
+        (true, "0123456789\r", ""),
+    ] {
+        let acceptor = echo().max_line_length(10).last_line_without_end(is_a_line).build().unwrap();
+        let mut stream = client(&acceptor).await;
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert_eq!(rest(&mut stream).await.unwrap(), answer, "{text:?}");
+        let stats = figures(&acceptor, "it is gone", |stats| stats.accepted == 1 && stats.busy == 0).await;
+        assert_eq!(stats.failed, u64::from(text.len() > 10), "{text:?}");
+    }
+}
+
 /// How long it takes to handle a long line and then `short` short ones.
 #[cfg(target_os = "linux")]
 async fn time_for(short: usize) -> Duration {

@@ -1,6 +1,7 @@
 //! Unix sockets, listeners of the program, and several of them for one acceptor.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -91,6 +92,44 @@ async fn stale_socket_is_replaced_and_nothing_else_is() {
     assert_eq!(build(nowhere).unwrap_err().kind(), io::ErrorKind::NotFound);
     let long = Listen::unix(format!("/tmp/{}", "x".repeat(200)));
     assert_eq!(build(long).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn mode_and_owner_of_a_unix_socket_are_those_that_were_set() {
+    let path = path("mode");
+    let metadata = || std::fs::metadata(&path).unwrap();
+    let acceptor = build(Listen::unix(&path)).unwrap();
+    let default = metadata();
+    in_time("stop", acceptor.stop(LONG)).await;
+    for mode in [0o660, 0o600, 0o777] {
+        let listen = Listen::unix(&path).mode(mode).owner(default.uid(), default.gid());
+        let acceptor = build(listen).unwrap();
+        let file = metadata();
+        assert_eq!((file.mode() & 0o7777, file.uid(), file.gid()), (mode, default.uid(), default.gid()));
+        in_time("a client", ask(&path)).await.unwrap();
+        in_time("stop", acceptor.stop(LONG)).await;
+    }
+    // Only root can give a file to somebody else.
+    match build(Listen::unix(&path).owner(12_345, None)) {
+        Ok(_acceptor) => assert_eq!((metadata().uid(), metadata().gid()), (12_345, default.gid())),
+        Err(error) => {
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+            assert!(!path.exists());
+        }
+    }
+}
+
+#[tokio::test]
+async fn access_rights_that_cannot_work_are_rejected_by_name() {
+    let path = path("bad-mode");
+    // Decimal by mistake.
+    let text = build(Listen::unix(&path).mode(660)).unwrap_err().to_string();
+    assert!(text.ends_with(&format!("{}: mode 0o1224: expected at most 0o777", path.display())), "{text}");
+    assert!(!path.exists());
+    for listen in [Listen::from("127.0.0.1:0").mode(0o660), Listen::from("127.0.0.1:0").owner(None, 33)] {
+        let text = build(listen).unwrap_err().to_string();
+        assert!(text.contains("127.0.0.1:0: mode or owner: expected the path of a socket"), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -5,9 +5,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use perconn::acceptor::{Acceptor, Event, LineConn, Overflow, Stream};
-use perconn::tokio_rustls::rustls::pki_types::ServerName;
+use perconn::tokio_rustls::rustls::pki_types::pem::PemObject;
+use perconn::tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use perconn::{Conn, Tls};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, split};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, yield_now};
@@ -216,6 +217,56 @@ async fn client_of_lines_that_leaves_without_a_close_notify_has_finished_after_a
     figures(&acceptor, "it is gone", |stats| stats.busy == 0 && stats.finished == 1).await;
     leave(&authority, &acceptor, b"a line\nhalf a li", 7).await;
     figures(&acceptor, "it is gone", |stats| stats.busy == 0 && stats.failed == 1).await;
+}
+
+#[tokio::test]
+async fn lines_without_an_end_are_dropped_if_the_client_leaves_without_a_close_notify() {
+    let authority = Authority::new();
+    let (sender, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let acceptor = local().tls(authority.server()).last_line_without_end(true).line_handler(move |line, conn| {
+        let _ = sender.send(line.clone());
+        async move { conn.send(line).await }
+    });
+    let acceptor = acceptor.build().unwrap();
+    leave(&authority, &acceptor, b"a line\nhalf a li", 7).await;
+    let mut session = authority.session(&acceptor).await.unwrap();
+    session.write_all(b"a last line").await.unwrap();
+    session.shutdown().await.unwrap();
+    assert_eq!(session_rest(&mut session).await.unwrap(), "a last line\n");
+    drop(acceptor);
+    let mut handled = Vec::new();
+    while let Some(line) = in_time("a line", lines.recv()).await {
+        handled.push(String::from_utf8(line).unwrap());
+    }
+    assert_eq!(handled, ["a line", "a last line"]);
+}
+
+#[tokio::test]
+async fn lines_know_the_protocol_and_the_certificates_of_their_client() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let roots = clients.file("roots.pem", &clients.certificate);
+    let handler = async |_, conn: LineConn| {
+        let certificates = conn.peer_certificates().map(|chain| (chain.len(), chain[0].to_vec()));
+        conn.send(format!("{:?} {certificates:?}", conn.alpn_protocol().map(String::from_utf8_lossy))).await
+    };
+    let (certificate, key) = clients.issue();
+    let der = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap().to_vec();
+    let own = Tls::new().roots_pem(authority.certificate.as_str()).server_name("localhost");
+    let with_all = own.clone().alpn(["chat"]).client_certificate_pem(certificate, key);
+    let server = || authority.server();
+    for (server, client, expected) in [
+        (server().alpn(["chat"]).client_roots_file(roots), with_all, format!("Some(\"chat\") {:?}", Some((1, der)))),
+        (server(), own, "None None".to_owned()),
+    ] {
+        let acceptor = local().tls(server).line_handler(handler).build().unwrap();
+        let conn = Conn::builder(acceptor.local_addr().unwrap()).tls(client).unwrap().logger(|_| {}).connect();
+        let mut conn = BufReader::new(in_time("connect", conn).await.unwrap());
+        conn.write_all(b"who am I\n").await.unwrap();
+        conn.flush().await.unwrap();
+        let mut answer = String::new();
+        in_time("the answer", conn.read_line(&mut answer)).await.unwrap();
+        assert_eq!(answer.trim_end(), expected);
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use crate::acceptor::alive::Alive;
 #[cfg(feature = "tls")]
 use crate::acceptor::alive::hold;
 use crate::acceptor::capacity::Capacity;
+use crate::acceptor::line::LineSettings;
 use crate::acceptor::registry::Registry;
 use crate::acceptor::service::{Handler, Service};
 use crate::acceptor::settings::Settings;
@@ -65,7 +66,12 @@ impl AcceptorBuilder {
         let handler = match self.handler {
             Some(HandlerKind::Streams(start)) => Handler { start, writes_are_answers: true },
             Some(HandlerKind::Lines(start)) => {
-                Handler { start: start(self.max_line_length), writes_are_answers: false }
+                let settings = LineSettings {
+                    max_length: self.max_line_length,
+                    too_long_answer: self.too_long_answer,
+                    last_without_end: self.last_line_without_end,
+                };
+                Handler { start: start(settings), writes_are_answers: false }
             }
             None => return Error::invalid("no handler: expected one by AcceptorBuilder::handler or line_handler"),
         };

@@ -6,7 +6,7 @@ use std::io;
 
 use tokio::io::{AsyncReadExt, ReadHalf};
 
-use super::{LineTooLong, Stream};
+use super::{LineSettings, LineTooLong, Stream};
 
 /// How much is read at once.
 const CHUNK: usize = 4096;
@@ -23,15 +23,19 @@ pub(super) struct LineReader {
     searched: usize,
     /// The longest line, without its end.
     max: usize,
+    /// Whether bytes without an end are a line at the end of the stream.
+    last_without_end: bool,
 }
 
 impl LineReader {
-    /// `max` is the longest line, in bytes without its end.
-    pub(super) fn new(half: ReadHalf<Stream>, max: usize) -> Self {
-        Self { half, buffer: Vec::new(), start: 0, searched: 0, max }
+    /// Nothing is read yet.
+    pub(super) fn new(half: ReadHalf<Stream>, settings: &LineSettings) -> Self {
+        let (max, last_without_end) = (settings.max_length, settings.last_without_end);
+        Self { half, buffer: Vec::new(), start: 0, searched: 0, max, last_without_end }
     }
 
-    /// The next line, without its end. `None` at the end of the stream; a line without an end is dropped.
+    /// The next line, without its end. `None` at the end of the stream; a line without an end is dropped, unless it is one by
+    /// the settings.
     ///
     /// Cancel safe: what was read stays in the buffer.
     pub(super) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
@@ -48,7 +52,13 @@ impl LineReader {
             }
             self.buffer.reserve(CHUNK);
             if self.half.read_buf(&mut self.buffer).await? == 0 {
-                return Ok(None);
+                // A stop ends no stream here, as what has arrived is under way.
+                if !self.last_without_end || !self.has_partial() {
+                    return Ok(None);
+                }
+                self.searched = 0;
+                let line = std::mem::take(&mut self.buffer);
+                return if line.len() > self.max { self.too_long() } else { Ok(Some(line)) };
             }
         }
     }
@@ -72,23 +82,27 @@ impl LineReader {
 
     /// Takes a line that is here already. `None` if it has not all arrived; an error if it is too long.
     fn take(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let too_long = || Err(io::Error::new(io::ErrorKind::InvalidData, LineTooLong(self.max)));
         let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
             self.searched = self.buffer.len();
             // A carriage return may be part of the line's end.
             let length = self.searched - self.start;
             let is_too_long = length > self.max && !(length == self.max + 1 && self.buffer.ends_with(b"\r"));
-            return if is_too_long { too_long() } else { Ok(None) };
+            return if is_too_long { self.too_long() } else { Ok(None) };
         };
         let end = self.searched + at;
         let line = &self.buffer[self.start..end];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.len() > self.max {
-            return too_long();
+            return self.too_long();
         }
         let line = line.to_vec();
         self.start = end + 1;
         self.searched = self.start;
         Ok(Some(line))
+    }
+
+    /// The error of a line that is too long.
+    fn too_long<T>(&self) -> io::Result<T> {
+        Err(io::Error::new(io::ErrorKind::InvalidData, LineTooLong(self.max)))
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The crate sd-notify checks that the descriptors are for this process and marks them close-on-exec. Safe code must not
 //! take over a descriptor by its number, as another part of the program may own it. So each socket is duplicated: it is sent
-//! through a socket pair (`SCM_RIGHTS`), which every sandbox of a server allows. The original stays open.
+//! through a socket pair (`SCM_RIGHTS`), which every sandbox of a server allows, as it has to send and receive
+//! (`RestrictAddressFamilies` of systemd does not concern socketpair(2)). The original stays open.
 //!
 //! Next: [`super::Listen`], which they become.
 
