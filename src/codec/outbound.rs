@@ -176,11 +176,8 @@ impl Outbound {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         if self.close_error.is_none() {
-            match ready!(self.poll_flush(half, cx)) {
-                Err(error) if error.is_final() => return Poll::Ready(Err(error)),
-                // Kept for the end of the shutdown.
-                outcome => self.close_error = outcome.err(),
-            }
+            // Kept for the end of the shutdown.
+            self.close_error = ready!(self.poll_flush(half, cx)).err();
         }
         while let Err(error) = ready!(Pin::new(&mut *half).poll_shutdown(cx)) {
             if let Some(error) = ready!(self.poll_error(error, cx)) {
