@@ -87,7 +87,9 @@
 //!
 //! A connection belongs to the tokio runtime in which it was opened. That runtime has to report what arrives, whichever
 //! task uses the connection. Several runtimes may share a pool if all of them are driven. If nobody drives the runtime
-//! of a connection, a task of another runtime that uses the connection waits forever. Where each call drives a runtime
+//! of a connection, a task of another runtime that uses the connection waits forever. The same holds for a dial that its
+//! caller has left, and for a [release action](Resource::release): they go on in their runtime, and keep the resource and its
+//! slot until they have ended. Where each call drives a runtime
 //! of its own for a while (`block_on` of a current-thread runtime), give each runtime its own pool. The pool does not
 //! lend the connections of a runtime that is gone.
 //!

@@ -187,13 +187,21 @@ fn crowd_on_runtimes_that_come_and_go_leaves_nothing_open_and_no_slot_in_use() {
             .build()
             .unwrap();
         let resources = resources(&pool, proxy.addr(), &counts);
+        let done = Arc::new(AtomicUsize::new(0));
         let stays: Vec<_> = [1, 2]
             .into_iter()
             .map(|workers| {
-                let (pool, resources) = (pool.clone(), resources.clone());
+                let (pool, resources, done) = (pool.clone(), resources.clone(), Arc::clone(&done));
                 thread::spawn(move || {
                     let runtime = runtime(workers);
-                    runtime.block_on(crowd(pool, resources, seed ^ (workers as u64) << 16));
+                    runtime.block_on(async {
+                        crowd(pool, resources, seed ^ (workers as u64) << 16).await;
+                        // The callers of the other runtime may wait for a dial of this one.
+                        done.fetch_add(1, SeqCst);
+                        while done.load(SeqCst) < 2 {
+                            sleep(MS).await;
+                        }
+                    });
                     runtime
                 })
             })

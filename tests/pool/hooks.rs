@@ -438,32 +438,39 @@ async fn detached_connection_is_not_released() {
 
 // ===== all of it at once =====
 
+/// A connection that counts how many are open.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
 /// Callers of a few resources with slow hooks and releases, some of which leave.
 async fn crowd(builder: PoolBuilder, workers: usize) {
     let pool = builder.build().unwrap();
     let open = Arc::new(AtomicUsize::new(0));
     let resources: Vec<_> = (0..4)
         .map(|index| {
-            let (opens, releases) = (Arc::clone(&open), Arc::clone(&open));
+            let open = Arc::clone(&open);
             pool.resource_fn(&format!("{index}"), move || {
-                let before = opens.fetch_add(1, SeqCst);
+                let before = open.fetch_add(1, SeqCst);
                 assert!(before < 2, "more connections than slots");
+                let counted = Counted(Arc::clone(&open));
                 async {
                     tokio::task::yield_now().await;
-                    Ok(0_u32)
+                    Ok(counted)
                 }
             })
-            .before_reuse(|uses| async move {
+            .before_reuse(|counted| async {
                 tokio::task::yield_now().await;
-                Ok(uses + 1)
+                Ok(counted)
             })
-            .release(move |_| {
-                let open = Arc::clone(&releases);
-                async move {
-                    tokio::task::yield_now().await;
-                    open.fetch_sub(1, SeqCst);
-                    Ok(())
-                }
+            .release(|counted| async {
+                tokio::task::yield_now().await;
+                drop(counted);
+                Ok(())
             })
         })
         .collect();
