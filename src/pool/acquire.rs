@@ -19,7 +19,6 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::coop;
-use tokio::time::Instant;
 
 use super::connection::{Connection, Readiness};
 use super::dial_attempt::{check_runtime, dial};
@@ -29,7 +28,8 @@ use super::opening::{FutureSlot, HeldSlot, Opening, prepare};
 use super::release::Release;
 use super::resource_inner::ResourceInner;
 use super::slots::WaiterId;
-use super::state::{Admission, Grant, Waiter};
+use super::state::{Admission, Evicted, Grant, Waiter};
+use super::wait_stats::WaitStart;
 use super::{CloseReason, GetError, Guard, WaitingFor};
 
 /// What one caller has of a resource, until it has a guard.
@@ -39,7 +39,7 @@ pub(super) struct Acquire<'a, T: Send + 'static> {
     /// Each step moves it on, so that a drop at any await gives back exactly what was acquired.
     holding: Holding,
     /// When it joined the queue, if it had to wait.
-    queued_at: Option<Instant>,
+    queued_at: Option<WaitStart>,
     /// Sends the entry and the slot when the connection in the way is closed.
     slot_later: Option<oneshot::Receiver<HeldSlot<T>>>,
 }
@@ -149,7 +149,7 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
             Admission::Granted(grant) => return Poll::Ready(self.accept(grant)),
             Admission::Queued(waiter) => {
                 self.holding = Holding::Queued(waiter);
-                self.queued_at = Some(Instant::now());
+                self.queued_at = Some(WaitStart::now());
             }
             Admission::Busy => {}
         }
@@ -185,7 +185,7 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
 
     /// How long it has been in the queue.
     fn waited(&self) -> Duration {
-        self.queued_at.map_or(Duration::ZERO, |since| since.elapsed())
+        self.queued_at.map_or(Duration::ZERO, WaitStart::elapsed)
     }
 
     /// Takes what was granted, and closes the connection that is in the way.
@@ -195,16 +195,12 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
             Grant::Reuse => self.holding = Holding::Connection,
             Grant::Replace => {
                 self.holding = Holding::Slot;
-                if let Some(release) = self.resource.discard_idle(CloseReason::Scheduled) {
-                    self.wait_for_release(release, || ());
-                }
+                self.close_scheduled();
             }
             Grant::Slot(evicted) => {
                 self.holding = Holding::Slot;
-                let pool = &self.resource.pool;
-                if let Some((release, entry)) = evicted.and_then(|evicted| pool.close_for_slot(evicted)) {
-                    let pool = Arc::clone(pool);
-                    self.wait_for_release(release, move || pool.finish_eviction(entry));
+                if let Some(evicted) = evicted {
+                    self.close_evicted(evicted);
                 }
             }
             Grant::Failed(error) => {
@@ -213,6 +209,32 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
             }
         }
         Ok(())
+    }
+
+    /// Closes the resource's own connection, and keeps the slot.
+    #[cold]
+    fn close_scheduled(&mut self) {
+        if let Some(release) = self.resource.discard_idle(CloseReason::Scheduled) {
+            self.wait_for_release(release, || ());
+        }
+    }
+
+    /// Closes the connection of another resource, and keeps its slot.
+    #[cold]
+    fn close_evicted(&mut self, evicted: Evicted) {
+        let pool = &self.resource.pool;
+        if let Some((release, entry)) = pool.close_for_slot(evicted) {
+            let pool = Arc::clone(pool);
+            self.wait_for_release(release, move || pool.finish_eviction(entry));
+        }
+    }
+
+    /// Closes the connection from the last use, and keeps the slot.
+    #[cold]
+    fn discard(&mut self, connection: Connection<T>, reason: CloseReason) {
+        if let Some(release) = self.resource.discard(connection, reason) {
+            self.wait_for_release(release, || ());
+        }
     }
 
     /// Leaves the slot to a release action, until that has ended. `then` follows before the slot is used.
@@ -242,17 +264,15 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
         let mut connection = self.resource.take_idle().ok_or(None)?;
         // It was made ready for a caller that has left, while this one waited. So it is this one's, and what has arrived,
         // such as a greeting, is for it.
-        if connection.readiness != Readiness::Used && self.queued_at.is_some() {
-            let is_reused = connection.readiness == Readiness::Prepared;
+        if connection.info.readiness != Readiness::Used && self.queued_at.is_some() {
+            let is_reused = connection.info.readiness == Readiness::Prepared;
             return Ok(self.lend(connection, is_reused));
         }
         match connection.check(&pool.settings, *is_quiet, lifecycle.check.as_deref()) {
             None if lifecycle.before_reuse.is_none() => Ok(self.lend(connection, true)),
             None => Err(Some(connection)),
             Some(reason) => {
-                if let Some(release) = self.resource.discard(connection, reason) {
-                    self.wait_for_release(release, || ());
-                }
+                self.discard(connection, reason);
                 Err(None)
             }
         }
@@ -265,7 +285,7 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
         let (runtime, used) = self.check_runtime(used)?;
         let slot = self.take_slot();
         let connection = Opening::begin(self.resource, runtime, slot, used).await?;
-        let is_reused = connection.readiness == Readiness::Prepared;
+        let is_reused = connection.info.readiness == Readiness::Prepared;
         Ok(self.lend(connection, is_reused))
     }
 
@@ -317,7 +337,7 @@ impl<'a, T: Send + 'static> Acquire<'a, T> {
     /// Leaves the entry, the slot and the connection to a guard.
     fn lend(&mut self, mut connection: Connection<T>, is_reused: bool) -> Guard<T> {
         self.holding = Holding::Nothing;
-        connection.readiness = Readiness::Used;
+        connection.info.readiness = Readiness::Used;
         self.resource.set_in_use(true);
         Guard::new(Arc::clone(self.resource), connection, is_reused)
     }

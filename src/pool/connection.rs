@@ -21,6 +21,12 @@ const AGE_JITTER: u32 = 10;
 pub(super) struct Connection<T> {
     /// The socket, stream or other value that is lent.
     pub(super) value: T,
+    /// All else. A connection is moved in and out of a guard at each use, so it is small.
+    pub(super) info: Box<Info>,
+}
+
+/// What the pool knows of one connection.
+pub(super) struct Info {
     /// The end of its dial, from which its age counts.
     pub(super) opened: Instant,
     /// When it is too old to be lent. `None`: never.
@@ -48,24 +54,27 @@ impl<T: 'static> Connection<T> {
     /// A connection that was just opened, for a pool with this limit of the age.
     pub(super) fn new(value: T, opened: Instant, max_age: Option<Duration>) -> Self {
         let expires = max_age.and_then(|max| opened.checked_add(draw_age_limit(max)));
-        Self { value, opened, expires, idle_since: None, readiness: Readiness::New, runtime: None }
+        let info = Info { opened, expires, idle_since: None, readiness: Readiness::New, runtime: None };
+        Self { value, info: Box::new(info) }
     }
 
     /// Whether it is too old to be lent again.
+    #[inline]
     pub(super) fn is_aged(&self) -> bool {
-        self.expires.is_some_and(|end| Instant::now() > end)
+        self.info.expires.is_some_and(|end| Instant::now() > end)
     }
 
     /// Whether it has been idle for longer than the pool allows.
+    #[inline]
     fn is_idle_for_too_long(&self, settings: &PoolBuilder) -> bool {
-        let (Some(limit), Some(since)) = (settings.idle_timeout, self.idle_since) else { return false };
+        let (Some(limit), Some(since)) = (settings.idle_timeout, self.info.idle_since) else { return false };
         since.elapsed() > limit
     }
 
     /// Checks an idle connection before it is lent. Returns why it has to be closed instead.
     ///
     /// `is_quiet` is asked if the connection is not a socket, and then the check of the program.
-    #[inline]
+    #[inline(always)]
     pub(super) fn check(
         &mut self,
         settings: &PoolBuilder,
@@ -90,6 +99,7 @@ impl<T: 'static> Connection<T> {
 }
 
 /// Calls the check of the program. If it panics, the connection is of no use.
+#[cold]
 fn call_check<T>(check: &Check<T>, value: &mut T) -> bool {
     catch(|| check(value)).unwrap_or_else(|message| {
         warn(format_args!("the check of a pooled connection panicked: {message}"));

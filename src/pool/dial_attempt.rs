@@ -58,7 +58,7 @@ pub(super) async fn dial<T: Send + 'static>(
     pool.emit(|| Event::Opened { name: Arc::clone(name), took: now - began });
     pool.start_reaper();
     let mut connection = Connection::new(value, now, pool.settings.max_age);
-    connection.runtime = resource.lifecycle.release.as_ref().and_then(|_| Handle::try_current().ok());
+    connection.info.runtime = resource.lifecycle.release.as_ref().and_then(|_| Handle::try_current().ok());
     Ok(connection)
 }
 

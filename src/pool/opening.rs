@@ -109,7 +109,7 @@ pub(super) async fn prepare<T: Send + 'static>(
     let pool = &resource.pool;
     // What is dropped from here on was closed.
     let mut report =
-        ReportClose { resource: Some(Arc::clone(resource)), opened: used.opened, reason: CloseReason::Gone };
+        ReportClose { resource: Some(Arc::clone(resource)), opened: used.info.opened, reason: CloseReason::Gone };
     let Connection { value, .. } = used;
     let mut closed = pool.close_signal.listen()?;
     let preparing = call("before_reuse", &**hook, value);
@@ -127,7 +127,9 @@ pub(super) async fn prepare<T: Send + 'static>(
     match prepared {
         Ok(value) if !pool.summary.is_closed() => {
             report.resource = None;
-            Some(Connection { value, readiness: Readiness::Prepared, ..used })
+            let mut info = used.info;
+            info.readiness = Readiness::Prepared;
+            Some(Connection { value, info })
         }
         Ok(value) => {
             ignore(|| drop(value));

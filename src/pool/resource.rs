@@ -88,7 +88,8 @@ impl<T: Send + 'static> Resource<T> {
         if let Some(refusal) = inner.dial_backoff.refusal(&inner.name) {
             return self.refuse(refusal).await;
         }
-        let mut acquire = Acquire::wait(inner).await?;
+        let mut acquire = Acquire::new(inner);
+        acquire.acquired().await?;
         match acquire.reuse() {
             Ok(guard) => Ok(guard),
             Err(used) => acquire.open(used).await,

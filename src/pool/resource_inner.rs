@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Readiness};
+use super::connection::{Connection, Info, Readiness};
 use super::dial_backoff::DialBackoff;
 use super::lifecycle::Lifecycle;
 use super::opener::Open;
@@ -164,7 +164,9 @@ impl<T: Send + 'static> ResourceInner<T> {
 
     /// Gives an open connection back.
     pub(super) fn give_back(self: &Arc<Self>, mut connection: Connection<T>, was_reused: bool) {
-        connection.idle_since = self.pool.settings.idle_timeout.map(|_| Instant::now());
+        if self.pool.settings.idle_timeout.is_some() {
+            connection.info.idle_since = Some(Instant::now());
+        }
         *self.idle.lock() = Some(connection);
         self.pass_on(was_reused);
     }
@@ -172,7 +174,7 @@ impl<T: Send + 'static> ResourceInner<T> {
     /// Gives a connection that was just opened, and whose caller has left, to the first caller that waits for this
     /// resource: it takes the place of the one that left. Without such a caller, the connection is given back.
     pub(super) fn give_to_first(self: &Arc<Self>, mut connection: Connection<T>) {
-        connection.idle_since = self.pool.settings.idle_timeout.map(|_| Instant::now());
+        connection.info.idle_since = self.pool.settings.idle_timeout.map(|_| Instant::now());
         *self.idle.lock() = Some(connection);
         let first = self.entry.lock().hand_over_dialed(&self.pool.summary);
         match first {
@@ -189,7 +191,7 @@ impl<T: Send + 'static> ResourceInner<T> {
     /// Gives back the entry with a connection that was not lent. By the time that it is lent, it needs the checks.
     pub(super) fn pass_on_unused(self: &Arc<Self>) {
         if let Some(connection) = &mut *self.idle.lock() {
-            connection.readiness = Readiness::Used;
+            connection.info.readiness = Readiness::Used;
         }
         self.pass_on(false);
     }
@@ -212,6 +214,7 @@ impl<T: Send + 'static> ResourceInner<T> {
     }
 
     /// The same where the pool has to decide. If the connection stays idle, it has this place among the idle ones.
+    #[inline(always)]
     fn pass_on_through_the_table(self: &Arc<Self>, place: Place, was_reused: bool) {
         let pool = &self.pool;
         let runtime = pool.settings.idle_timeout.and_then(|_| Handle::try_current().ok());
@@ -245,7 +248,7 @@ impl<T: Send + 'static> ResourceInner<T> {
     pub(super) fn detach(&self, connection: Connection<T>, was_reused: bool) -> T {
         self.set_in_use(false);
         self.pool.lock().slots.begin_release(self.entry_id, was_reused);
-        self.pool.emit_closed(&self.name, connection.opened, CloseReason::Detached);
+        self.pool.emit_closed(&self.name, connection.info.opened, CloseReason::Detached);
         self.release(true);
         connection.value
     }
@@ -254,7 +257,8 @@ impl<T: Send + 'static> ResourceInner<T> {
     ///
     /// If the resource has a release action, this returns it, and the connection is open until it has run.
     pub(super) fn discard(self: &Arc<Self>, connection: Connection<T>, reason: CloseReason) -> Option<Release> {
-        let Connection { value, opened, runtime, .. } = connection;
+        let Connection { value, info } = connection;
+        let Info { opened, runtime, .. } = *info;
         if let Some(runtime) = runtime {
             return Some(Release::new(Arc::clone(self), value, opened, reason, runtime));
         }
@@ -320,7 +324,7 @@ impl<T: Send + 'static> IdleResource for ResourceInner<T> {
         if let Some(reason) = connection.check(&self.pool.settings, self.is_quiet, self.lifecycle.check.as_deref()) {
             return self.close(connection, reason, false);
         }
-        connection.readiness = Readiness::Used;
+        connection.info.readiness = Readiness::Used;
         self.put_back(connection);
         self.pass_on_through_the_table(place, false);
     }

@@ -30,6 +30,9 @@ impl fmt::Display for WaitingFor {
 }
 
 /// How often and how long callers have waited for another user or for a slot. A dial of one's own is not a wait.
+///
+/// On Linux the times come from the kernel's coarse clock, which costs next to nothing. A single time is exact to about
+/// 4 ms, and the sum of many is right on average.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Waits {
@@ -55,6 +58,39 @@ impl Waits {
         self.count += other.count;
         self.total = self.total.saturating_add(other.total);
         self.longest = self.longest.max(other.longest);
+    }
+}
+
+/// When a wait began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WaitStart(#[cfg(target_os = "linux")] Duration, #[cfg(not(target_os = "linux"))] std::time::Instant);
+
+#[cfg(target_os = "linux")]
+impl WaitStart {
+    /// A wait that begins now. Two reads of the exact clock would take a tenth of the time of a short wait.
+    #[inline]
+    pub(super) fn now() -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+        Self(now.try_into().unwrap_or(Duration::ZERO))
+    }
+
+    /// How long it has lasted.
+    #[inline]
+    pub(super) fn elapsed(self) -> Duration {
+        Self::now().0.saturating_sub(self.0)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl WaitStart {
+    /// A wait that begins now.
+    pub(super) fn now() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    /// How long it has lasted.
+    pub(super) fn elapsed(self) -> Duration {
+        self.0.elapsed()
     }
 }
 

@@ -76,8 +76,7 @@ impl<R> Lru<R> {
     /// If the entry that was the next newer one has gone meanwhile, it becomes the oldest.
     #[inline]
     pub(super) fn insert(&mut self, id: EntryId, resource: R, Place { since, newer }: Place) {
-        let newer = newer.map(|newer| if self.contains(newer) { Some(newer) } else { self.oldest });
-        let newer = newer.flatten();
+        let newer = newer.and_then(|newer| if self.contains(newer) { Some(newer) } else { self.oldest });
         let older = match newer {
             Some(newer) => self.node(newer).older.replace(id),
             None => self.newest.replace(id),
