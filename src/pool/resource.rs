@@ -223,7 +223,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Resource<T> {
             source: Arc::new(invalid.into()),
             retry_in: None,
         })?;
-        let mut acquire = Acquire::wait(self.inner()).await?;
+        let mut acquire = loop {
+            let mut acquire = Acquire::new(self.inner());
+            match acquire.acquired().await {
+                Ok(()) => break acquire,
+                // Another caller was refused a dial. That is not this one's dialer: it asks again.
+                Err(GetError::Dial { retry_in: Some(_), .. }) => {}
+                Err(error) => return Err(error),
+            }
+        };
         match acquire.reuse() {
             Ok(guard) => Ok(guard),
             Err(used) => acquire.open_with(&mut ByBorrowedDialer(dialer), used).await,

@@ -12,6 +12,7 @@ mod health;
 mod hooks;
 mod lending;
 mod panics;
+mod releases;
 mod runtimes;
 mod stats;
 mod stress;
