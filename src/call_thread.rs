@@ -113,7 +113,7 @@ struct CallQueue<C> {
 enum Item<C> {
     /// Make this call.
     Call(C),
-    /// Report that so many calls were dropped.
+    /// Report that this many calls were dropped.
     Dropped(u64),
 }
 

@@ -49,6 +49,9 @@
 //! A future of [`get`](Resource::get) that you keep without polling it keeps what it has: its turn, or its slot and its
 //! dial, even beyond the dial timeout.
 //!
+//! A caller that waits for a second connection while it holds a first one can deadlock, as with mutexes: another caller
+//! may do the same the other way round. Use [`get_timeout`](Resource::get_timeout).
+//!
 //! # Callers that are more impatient than a dial
 //!
 //! A dial belongs to its resource. If the caller leaves, because its own time limit is over or its future is dropped, the
@@ -63,9 +66,6 @@
 //! [`retry_max`](PoolBuilder::retry_max). So impatient callers do not hammer a dead server. A caller that asks meanwhile
 //! gets the last error, with the time that is left ([`GetError::Dial`]). Only
 //! [`get_timeout`](Resource::get_timeout) waits, if the next dial may begin within its limit.
-//!
-//! A caller that waits for a second connection while it holds a first one can deadlock, as with mutexes: another caller
-//! may do the same the other way round. Use [`get_timeout`](Resource::get_timeout).
 //!
 //! # What is never lent
 //!

@@ -1,4 +1,4 @@
-//! The rate of accepts: at most so many in a second, and no more than that at once. Pure, but for the clock.
+//! The rate of accepts: a number of accepts in a second, which may also come at once. Pure, but for the clock.
 //!
 //! Clients beyond it wait in the kernel's queue, so that a rush after an outage reaches the program as a stream.
 //!
@@ -17,7 +17,7 @@ pub(super) struct AcceptRate {
     paid_until: Instant,
 }
 
-/// So much of the rate can come at once.
+/// The part of the rate that can come at once.
 const BURST: Duration = Duration::from_secs(1);
 
 impl AcceptRate {

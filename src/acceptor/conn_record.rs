@@ -11,11 +11,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Wake, Waker};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 pub(super) use self::hold::Hold;
+pub(super) use self::last_call::LastCall;
 pub(super) use self::outcome::{Outcome, StreamTotals};
 use self::state::RecordState;
 pub(super) use self::state::{Activity, StopState};
@@ -25,6 +25,7 @@ use crate::sync::Mutex;
 use crate::waiters::Waiters;
 
 mod hold;
+mod last_call;
 mod outcome;
 mod state;
 
@@ -52,26 +53,6 @@ pub(super) struct ConnRecord {
     waiters: Waiters,
     /// Filled in by the handler's task and the stream, and taken by the registry at the end.
     outcome: Mutex<Outcome>,
-}
-
-/// What a stop still accepts.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LastCall {
-    /// Until then, a connection goes on with what arrives. Later, only with what it has read.
-    pub(super) until: Instant,
-    /// How long a connection that reads while it writes must have been quiet to count as idle.
-    pub(super) quiet: Duration,
-}
-
-impl LastCall {
-    /// The longest. A request that was sent before the stop has arrived by then, and its answer has begun.
-    const LONGEST: Duration = Duration::from_secs(1);
-
-    /// Of a stop that begins now and ends at this deadline: one second, but no more than half of the time.
-    pub(super) fn new(deadline: Duration) -> Self {
-        let quiet = Self::LONGEST.min(deadline / 2);
-        Self { until: Instant::now() + quiet, quiet }
-    }
 }
 
 /// A task that can wait on a record.
@@ -342,6 +323,8 @@ impl Wake for ConnRecord {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn record() -> ConnRecord {
@@ -382,15 +365,6 @@ mod tests {
             // It had arrived, and was not read yet.
             record.request_received();
             assert!(!record.was_idle());
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn last_call_takes_a_second_or_half_of_the_time() {
-        for (deadline, expected) in [(0, 0), (300, 150), (2_000, 1_000), (u64::MAX, 1_000)] {
-            let last_call = LastCall::new(Duration::from_millis(deadline));
-            assert_eq!(last_call.quiet, Duration::from_millis(expected));
-            assert_eq!(last_call.until, Instant::now() + last_call.quiet);
         }
     }
 

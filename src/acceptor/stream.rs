@@ -19,7 +19,6 @@ use super::abandoned_write::AbandonedProbe;
 use super::conn_record::{Activity, ConnRecord, StreamTotals, Waiter};
 use super::quiet_time::QuietTime;
 use super::registry::Registration;
-use super::stopping::{Busy, Stopping};
 use super::transport::{Socket, Transport};
 use super::wait_clock::WaitClock;
 
@@ -146,84 +145,6 @@ impl Stream {
     /// The other end.
     pub fn peer(&self) -> Peer {
         self.record.peer
-    }
-
-    /// Marks what was received so far as whole and handled.
-    ///
-    /// The idle limit starts over. If the acceptor is stopping, the next read ends the connection. A write has the
-    /// same effect, so this is for handlers that take data and do not answer.
-    pub fn message_done(&self) {
-        self.record.message_done();
-    }
-
-    /// Whether the acceptor is stopping, so that the connection should end.
-    pub fn is_stopping(&self) -> bool {
-        self.record.is_stopping()
-    }
-
-    /// Ready when the acceptor stops. While you keep it, you end the connection: reads go on as usual until the deadline.
-    ///
-    /// For a session that ends in its own way: a goodbye of the protocol, or `graceful_shutdown` of a hyper connection
-    /// (`interop/examples/http_server.rs` is a complete server).
-    ///
-    /// Poll `&mut stopping` in a `select!`, so that it stays yours after it is ready. Or drop it when the acceptor may end the
-    /// connection again, as here between two requests:
-    ///
-    /// ```
-    /// use perconn::acceptor::{Acceptor, Peer, Stream};
-    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    ///
-    /// async fn serve(mut stream: Stream, _: Peer) -> std::io::Result<()> {
-    ///     let mut request = [0; 16];
-    ///     loop {
-    ///         let stopping = stream.stopping();
-    ///         tokio::select! {
-    ///             outcome = stream.read_exact(&mut request) => outcome?,
-    ///             () = stopping => return stream.write_all(b"the server stops\n").await,
-    ///         };
-    ///         stream.write_all(&request).await?;
-    ///     }
-    /// }
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), perconn::acceptor::Error> {
-    /// # drop(Acceptor::builder("127.0.0.1:0").handler(serve).build()?);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe.
-    pub fn stopping(&self) -> Stopping {
-        Stopping::new(&self.record)
-    }
-
-    /// Marks the connection as busy for as long as you keep the mark: a stop waits for it, until its deadline.
-    ///
-    /// For work that the stream does not show: several requests at once, or an answer that another task sends later.
-    ///
-    /// ```
-    /// use perconn::acceptor::{Acceptor, Peer, Stream};
-    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    ///
-    /// async fn serve(mut stream: Stream, _: Peer) -> std::io::Result<()> {
-    ///     let mut order = [0; 16];
-    ///     while stream.read_exact(&mut order).await.is_ok() {
-    ///         stream.write_all(b"accepted\n").await?;
-    ///         let _busy = stream.busy();
-    ///         // What takes time, and has no answer.
-    ///         tokio::task::yield_now().await;
-    ///     }
-    ///     Ok(())
-    /// }
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), perconn::acceptor::Error> {
-    /// # drop(Acceptor::builder("127.0.0.1:0").handler(serve).build()?);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn busy(&self) -> Busy {
-        Busy::new(&self.record)
     }
 
     /// The socket, for its options; also the socket under TLS. `None` if it is a Unix socket.

@@ -42,7 +42,7 @@ impl Stream {
         self.wake(0);
     }
 
-    /// There is room for so many bytes more.
+    /// There is room for this many bytes more.
     pub(super) fn make_room(&self, bytes: u64) {
         self.0.room.fetch_add(bytes, Ordering::AcqRel);
         self.wake(1);

@@ -74,7 +74,7 @@ async fn filter_that_panics_lets_nobody_in_and_is_logged() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn each_address_has_so_many_connections_at_most() {
+async fn each_address_has_a_limit_of_connections() {
     let (hook, mut events) = recorder();
     let acceptor = local().max_per_peer(2).on_event(hook).handler(echo).build().unwrap();
     let mut first = client_from([127, 0, 0, 2], &acceptor).await;

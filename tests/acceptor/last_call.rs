@@ -279,7 +279,6 @@ async fn line_that_is_answered_later_is_waited_for() {
     let mut stream = client(&acceptor).await;
     stream.write_all(b"later\n").await.unwrap();
     figures(&acceptor, "it is served", |stats| stats.busy == 1).await;
-    sleep(Duration::from_millis(20)).await; // the line has been read
     let (stopped, text) = tokio::join!(acceptor.stop(LONG), rest(&mut stream));
     assert_eq!(text.unwrap(), "later\n");
     assert_eq!((stopped.finished, stopped.cut), (1, 0));

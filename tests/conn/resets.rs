@@ -58,7 +58,7 @@ async fn reset_is_reported_by_the_reader_and_by_the_writer() {
     resets.abort();
     for seen in both {
         // The system may stop a thread between the call that takes the error and the record of it, so not all.
-        let told = seen.get(&ErrorKind::ConnectionReset.to_string()).copied().unwrap_or_default();
-        assert!(u64::from(told) >= RESETS * 99 / 100, "{seen:?}");
+        let seen_as_reset = seen.get(&ErrorKind::ConnectionReset.to_string()).copied().unwrap_or_default();
+        assert!(u64::from(seen_as_reset) >= RESETS * 99 / 100, "{seen:?}");
     }
 }

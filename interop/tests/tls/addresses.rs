@@ -43,7 +43,7 @@ async fn certificate_for_another_address_of_the_list_is_refused() {
     let port = server.address.port();
     for (dialed, other) in [("localhost", "127.0.0.1"), ("127.0.0.1", "localhost")] {
         let acceptor = acceptor(&authority.issue(other), None, &[]);
-        // The builder's own address is not dialed, and its name counts for nothing.
+        // The builder's own address is not dialed, and its name is not looked at.
         let builder = Conn::builder((other, port)).addresses([(dialed, port), (other, port)]);
         let (logged, mut failures) = tokio::sync::mpsc::unbounded_channel();
         let builder = quick(builder).logger(move |error| _ = logged.send(error.with_causes().to_string()));

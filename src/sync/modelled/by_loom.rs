@@ -226,7 +226,7 @@ pub(crate) fn check(model: impl Fn() + Send + Sync + 'static) {
     play(Builder::new(), model);
 }
 
-/// Plays the schedules in which threads are interrupted at most so many times, for a model that has too many. The variable
+/// Plays the schedules in which threads are interrupted a limited number of times, for a model that has too many. The variable
 /// `LOOM_MAX_PREEMPTIONS` can have a greater number.
 pub(crate) fn check_up_to(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = Builder::new();
