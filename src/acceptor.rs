@@ -51,6 +51,7 @@
 //! | no slot is free, [`Overflow::Wait`] | silence, until a slot is free |
 //! | it is not [let in](AcceptorBuilder::accept_if), or its address has [too many](AcceptorBuilder::max_per_peer) connections | the end of the stream, or a reset |
 //! | the [rate](AcceptorBuilder::accept_rate) is used up | silence, until it is accepted |
+//! | its trusted [proxy](AcceptorBuilder#method.proxy_protocol) sends no PROXY header | the end of the stream |
 //! | it is silent or slow for too long | what the handler sends after the read's error, then the end of the stream |
 //! | its handler panics | the end of the stream, or a reset if data from the client was unread |
 //! | the acceptor stops | the end of the stream as soon as nothing is under way; at the deadline it is cut, which looks like a panic |
@@ -79,6 +80,9 @@ pub use self::line::LineConn;
 pub use self::listen::Listen;
 pub use self::local_addr::LocalAddr;
 pub use self::peer::Peer;
+#[cfg(feature = "proxy-protocol")]
+#[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+pub use self::proxy_protocol::ProxyHeader;
 pub use self::stats::Stats;
 pub use self::stopping::{Busy, Stopping};
 pub use self::stream::Stream;
@@ -98,6 +102,7 @@ mod conn_record;
 mod connection;
 mod error;
 mod event;
+mod handshake;
 mod hooks;
 mod limits;
 mod line;
@@ -105,6 +110,8 @@ mod listen;
 mod listener;
 mod local_addr;
 mod peer;
+#[cfg(feature = "proxy-protocol")]
+mod proxy_protocol;
 mod quiet_time;
 mod registry;
 mod run_handler;
@@ -133,7 +140,7 @@ pub struct Acceptor {
     local_addrs: Vec<LocalAddr>,
     /// For `reload_tls`. `None` without TLS.
     #[cfg(feature = "tls")]
-    tls: Option<Arc<tls::Handshaker>>,
+    tls: Option<Arc<tls::TlsServer>>,
 }
 
 /// How the connections ended that were open when an acceptor was stopped; by [`Acceptor::stop`].
@@ -200,8 +207,8 @@ impl Acceptor {
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub async fn reload_tls(&self) -> Result<(), Arc<Error>> {
-        let (registry, handshaker) = (Arc::clone(&self.registry), self.tls.clone());
-        let reload = tokio::task::spawn_blocking(move || tls::reload::reload(&registry, handshaker.as_deref()));
+        let (registry, tls) = (Arc::clone(&self.registry), self.tls.clone());
+        let reload = tokio::task::spawn_blocking(move || tls::reload::reload(&registry, tls.as_deref()));
         // The blocking task fails only if the runtime shuts down.
         reload.await.unwrap_or_else(|_| Err(Arc::new(Error::RuntimeShutdown)))
     }

@@ -17,15 +17,15 @@ use super::accept_backoff::{AcceptBackoff, AfterFailure};
 use super::accept_rate::AcceptRate;
 use super::admission::Admitted;
 use super::alive::Alive;
-#[cfg(feature = "tls")]
 use super::alive::hold;
 use super::connection;
+use super::handshake::Arrival;
 use super::listener::Listener;
 use super::registry::Registry;
 use super::service::Service;
 use super::stats::count;
 use super::transport::{Socket, Transport};
-use super::{Error, Event, Overflow, Peer};
+use super::{Error, Event, Overflow};
 use crate::io_error::SharedIoError;
 use crate::panics::{catch, ignore};
 
@@ -116,8 +116,8 @@ struct Pace {
 
 /// Accepts the next connection and starts its task, or pauses after a failure.
 ///
-/// Before that, it waits for the rate, for a permit for the handshake with TLS, and for a free slot with [`Overflow::Wait`]
-/// without TLS. Until then, clients wait in the kernel's queue.
+/// Before that, it waits for the rate, and for a permit if there are handshakes, else for a free slot with [`Overflow::Wait`].
+/// Until then, clients wait in the kernel's queue.
 async fn accept(
     listener: &Listener,
     registry: &Arc<Registry>,
@@ -128,18 +128,11 @@ async fn accept(
     if let Some(rate) = &pace.rate {
         rate.ready().await;
     }
-    #[cfg(not(feature = "tls"))]
-    let _ = alive;
-    #[cfg(feature = "tls")]
-    let permit = match &service.tls {
-        Some(handshaker) => Some((Arc::clone(handshaker), handshaker.limit.permit().await)),
+    let permit = match &service.handshaker {
+        Some(handshaker) => Some((Arc::clone(handshaker), handshaker.permit().await)),
         None => None,
     };
-    #[cfg(feature = "tls")]
-    let has_tls = permit.is_some();
-    #[cfg(not(feature = "tls"))]
-    let has_tls = false;
-    if registry.settings.overflow == Overflow::Wait && !has_tls {
+    if registry.settings.overflow == Overflow::Wait && permit.is_none() {
         registry.slot().await;
     }
     match listener.accept().await {
@@ -150,23 +143,22 @@ async fn accept(
             if let Some(rate) = &mut pace.rate {
                 rate.note_accepted();
             }
-            let admitted = match service.admission.admit(&peer, &registry.settings.hooks) {
-                Ok(admitted) => admitted,
-                Err(reason) => {
-                    count(&registry.counters.rejected);
-                    registry.settings.hooks.emit(|| Event::Rejected { peer, reason });
-                    return;
-                }
-            };
             set_options(service, &socket);
-            #[cfg(feature = "tls")]
-            if let Some((handshaker, permit)) = permit {
-                let (registry, service) = (Arc::clone(registry), Arc::clone(service));
-                let serve = connection::run_tls(registry, service, handshaker, socket, peer, admitted, permit);
-                tokio::spawn(hold(Arc::clone(alive), serve));
-                return;
+            let is_proxy = permit.as_ref().is_some_and(|(handshaker, _)| handshaker.is_proxy(&peer));
+            // A proxy speaks for a client, which is asked about when its header is here.
+            let admitted = if is_proxy { None } else { service.admission.admit(peer, registry) };
+            match (permit, admitted) {
+                (None, Some(admitted)) => serve_or_refuse(registry, service, socket, &admitted),
+                (Some((handshaker, permit)), admitted) if is_proxy || admitted.is_some() => {
+                    let client = handshaker.begin(registry, permit);
+                    let (registry, service) = (Arc::clone(registry), Arc::clone(service));
+                    let arrival = Arrival { socket, peer, admitted };
+                    let serve = connection::run_handshake(registry, service, handshaker, arrival, client);
+                    tokio::spawn(hold(Arc::clone(alive), serve));
+                }
+                // It was rejected.
+                (_, _) => {}
             }
-            serve_or_refuse(registry, service, socket, peer, &admitted);
         }
         Err(error) => {
             count(&registry.counters.accepts_failed);
@@ -198,12 +190,12 @@ fn set_options(service: &Service, socket: &Socket) {
     }
 }
 
-/// Takes a slot for a connection without TLS and starts its task, or refuses it.
-fn serve_or_refuse(registry: &Arc<Registry>, service: &Arc<Service>, socket: Socket, peer: Peer, admitted: &Admitted) {
+/// Takes a slot for a connection without a handshake and starts its task, or refuses it.
+fn serve_or_refuse(registry: &Arc<Registry>, service: &Arc<Service>, socket: Socket, admitted: &Admitted) {
     let transport = Transport::Plain(socket);
-    match registry.register(peer, admitted) {
+    match registry.register(admitted) {
         Ok(registration) => drop(tokio::spawn(connection::run(transport, registration, Arc::clone(service)))),
-        Err(_) => connection::refuse(registry, service, transport, peer),
+        Err(_) => connection::refuse(registry, service, transport, admitted.peer),
     }
 }
 
@@ -239,7 +231,7 @@ mod tests {
     async fn panic_of_the_loop_is_reported_and_its_connections_go_on() {
         let reports = Arc::default();
         let (registry, alive) = registry(&reports);
-        let open = registry.register(Peer::Tcp(([127, 0, 0, 1], 1).into()), &Admitted::default()).unwrap();
+        let open = registry.register(&Admitted::local()).unwrap();
         let panics = async { panic!("out of luck") };
         tokio::spawn(ReportedLoop::new(panics, Arc::clone(&registry), alive)).await.unwrap();
         // The open connection is waited for.
@@ -283,14 +275,13 @@ mod tests {
     async fn connection_that_comes_too_late_is_cut_or_rejected() {
         let reports = Arc::default();
         let (registry, alive) = registry(&reports);
-        let peer = Peer::Tcp(([127, 0, 0, 1], 1).into());
         registry.drain(Duration::ZERO);
         registry.cut();
         // It was accepted while the acceptor was dropped. Nothing else would ever end it.
-        assert!(registry.register(peer, &Admitted::default()).unwrap().record.is_over());
+        assert!(registry.register(&Admitted::local()).unwrap().record.is_over());
         registry.accept_loop_ended(None);
-        assert!(registry.register(peer, &Admitted::default()).is_err());
+        assert!(registry.register(&Admitted::local()).is_err());
         drop(alive);
-        assert!(registry.register(peer, &Admitted::default()).is_err());
+        assert!(registry.register(&Admitted::local()).is_err());
     }
 }

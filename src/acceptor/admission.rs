@@ -1,7 +1,7 @@
 //! Who is let in: the program's filter, and a limit of connections for each address.
 //!
-//! Both are asked when a connection is accepted, before anything is read or sent. What they reject takes no slot and no TLS
-//! handshake.
+//! Both are asked as soon as it is known who the client is: when its connection is accepted, or when the header of its proxy has
+//! arrived. What they reject takes no slot and no TLS handshake.
 //!
 //! Next: [`super::accept_rate`], which limits how many are accepted in a second.
 
@@ -10,12 +10,15 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::hooks::Hooks;
-use super::{Error, Peer};
+#[cfg(feature = "proxy-protocol")]
+use super::proxy_protocol::ProxyHeader;
+use super::registry::Registry;
+use super::stats::count;
+use super::{Error, Event, Peer};
 use crate::panics::catch;
 use crate::sync::Mutex;
 
-/// Why a connection was closed when it was accepted; by [`Event::Rejected`](super::Event::Rejected).
+/// Why a client was not let in; by [`Event::Rejected`](super::Event::Rejected).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectReason {
@@ -48,11 +51,28 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Lets a peer in, or says why not.
-    pub(super) fn admit(&self, peer: &Peer, hooks: &Hooks) -> Result<Admitted, RejectReason> {
+    /// Lets a client in. `None` if not, which is counted and reported.
+    pub(super) fn admit(&self, peer: Peer, registry: &Registry) -> Option<Admitted> {
+        match self.place(peer, registry) {
+            Ok(place) => Some(Admitted {
+                peer,
+                #[cfg(feature = "proxy-protocol")]
+                proxy_header: None,
+                _place: place,
+            }),
+            Err(reason) => {
+                count(&registry.counters.rejected);
+                registry.settings.hooks.emit(|| Event::Rejected { peer, reason });
+                None
+            }
+        }
+    }
+
+    /// Asks the filter, and takes a place where there is a limit.
+    fn place(&self, peer: Peer, registry: &Registry) -> Result<Option<Arc<PeerPlace>>, RejectReason> {
         if let Some(filter) = &self.filter {
-            let is_let_in = catch(|| filter(peer)).unwrap_or_else(|message| {
-                hooks.log(&Arc::new(Error::HookPanicked { hook: "accept_if", message }));
+            let is_let_in = catch(|| filter(&peer)).unwrap_or_else(|message| {
+                registry.settings.hooks.log(&Arc::new(Error::HookPanicked { hook: "accept_if", message }));
                 false
             });
             if !is_let_in {
@@ -60,8 +80,8 @@ impl Admission {
             }
         }
         match (&self.per_peer, peer.addr()) {
-            (Some(limit), Some(address)) => limit.take(address.ip()).ok_or(RejectReason::MaxPerPeer),
-            _ => Ok(Admitted::default()),
+            (Some(limit), Some(address)) => limit.take(address.ip()).map(Some).ok_or(RejectReason::MaxPerPeer),
+            _ => Ok(None),
         }
     }
 }
@@ -81,7 +101,7 @@ impl PeerLimit {
     }
 
     /// Counts one more connection, unless that would be one too many.
-    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Admitted> {
+    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Arc<PeerPlace>> {
         let network = network(address);
         let mut all = self.open.lock();
         let open = all.entry(network).or_default();
@@ -90,7 +110,7 @@ impl PeerLimit {
         }
         *open += 1;
         drop(all);
-        Some(Admitted(Some(Arc::new(PeerPlace { limit: Arc::clone(self), network }))))
+        Some(Arc::new(PeerPlace { limit: Arc::clone(self), network }))
     }
 }
 
@@ -106,9 +126,39 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A connection that was let in. It counts until its last clone is dropped.
-#[derive(Clone, Default)]
-pub(super) struct Admitted(#[expect(dead_code, reason = "it acts when it is dropped")] Option<Arc<PeerPlace>>);
+/// A client that was let in. It counts for its address until its last clone is dropped.
+#[derive(Clone)]
+pub(super) struct Admitted {
+    /// The client; behind a proxy, as that says.
+    pub(super) peer: Peer,
+    /// What the proxy has sent. `None` without one.
+    #[cfg(feature = "proxy-protocol")]
+    pub(super) proxy_header: Option<Arc<ProxyHeader>>,
+    /// `None` if no limit holds for it.
+    _place: Option<Arc<PeerPlace>>,
+}
+
+#[cfg(feature = "proxy-protocol")]
+impl Admitted {
+    /// Of whom a proxy has said this.
+    pub(super) fn with_proxy_header(mut self, header: Arc<ProxyHeader>) -> Self {
+        self.proxy_header = Some(header);
+        self
+    }
+}
+
+#[cfg(test)]
+impl Admitted {
+    /// A client on this machine.
+    pub(super) fn local() -> Self {
+        Self {
+            peer: Peer::Tcp(([127, 0, 0, 1], 1).into()),
+            #[cfg(feature = "proxy-protocol")]
+            proxy_header: None,
+            _place: None,
+        }
+    }
+}
 
 /// One connection of an address.
 struct PeerPlace {

@@ -48,7 +48,6 @@ impl Ended {
 }
 
 /// Runs a task that owns values of the program, and drops these before `alive`.
-#[cfg(feature = "tls")]
 pub(super) async fn hold(alive: Arc<Alive>, task: impl Future<Output = ()>) {
     task.await;
     drop(alive);

@@ -15,7 +15,10 @@ use super::service::{HandlerFuture, StartHandler};
 use super::{Error, Event, Limits, LineConn, Listen, Overflow, Peer, Stream, line};
 
 mod admission;
+mod handshake;
 mod lines;
+#[cfg(feature = "proxy-protocol")]
+mod proxy_protocol;
 mod start;
 #[cfg(feature = "tls")]
 mod tls;
@@ -77,11 +80,12 @@ pub struct AcceptorBuilder {
     /// Certificates and protocols. Defaults to `None`: plain TCP.
     #[cfg(feature = "tls")]
     tls: Option<super::ServerTls>,
+    /// Who sends a PROXY header. Defaults to `None`: nobody.
+    #[cfg(feature = "proxy-protocol")]
+    proxies: Option<Vec<String>>,
     /// How many handshakes go on at once; they take no slots. Defaults to 256; at least 1.
-    #[cfg(feature = "tls")]
     max_handshakes: usize,
     /// How long a handshake may take in all. Defaults to 10 s; `None`: no limit.
-    #[cfg(feature = "tls")]
     handshake_timeout: Option<Duration>,
     /// Must be set: `build` fails without one.
     handler: Option<HandlerKind>,
@@ -118,9 +122,9 @@ impl AcceptorBuilder {
             last_line_without_end: false,
             #[cfg(feature = "tls")]
             tls: None,
-            #[cfg(feature = "tls")]
+            #[cfg(feature = "proxy-protocol")]
+            proxies: None,
             max_handshakes: 256,
-            #[cfg(feature = "tls")]
             handshake_timeout: Some(Duration::from_secs(10)),
             handler: None,
             hooks: Hooks::default(),
@@ -254,7 +258,7 @@ impl AcceptorBuilder {
         self
     }
 
-    /// Sets all limits of a client at once: the first byte, idle times, the rate, the length of a line, the TLS handshake.
+    /// Sets all limits of a client at once: the first byte, idle times, the rate, the length of a line, the handshake.
     ///
     /// Defaults to no limit on time but for the handshake. A server that strangers can reach needs some:
     /// [`Limits::internet`]. A setter of one limit that you call later changes that one.
@@ -264,18 +268,13 @@ impl AcceptorBuilder {
         self.idle_timeout = idle_timeout;
         self.min_rate = min_rate;
         self.max_line_length = max_line_length;
-        #[cfg(feature = "tls")]
-        {
-            self.handshake_timeout = handshake_timeout;
-        }
-        #[cfg(not(feature = "tls"))]
-        let _ = handshake_timeout;
+        self.handshake_timeout = handshake_timeout;
         self
     }
 
     /// Sets how long a client may take until its first byte. Defaults to `None`: no limit. It must not be zero.
     ///
-    /// For a handler of lines, it is the time until the first whole line. With TLS, it starts after the handshake. Like
+    /// For a handler of lines, it is the time until the first whole line. It starts after the handshake, if there is one. Like
     /// [`idle_timeout`](Self::idle_timeout), it runs while a read waits.
     pub fn first_byte_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.first_byte_timeout = limit.into();

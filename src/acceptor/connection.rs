@@ -2,32 +2,19 @@
 //!
 //! Next: [`super::run_handler`], which runs the handler, and [`super::stream`], which the handler gets.
 
-#[cfg(feature = "tls")]
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-#[cfg(feature = "tls")]
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-#[cfg(feature = "tls")]
-use super::Overflow;
-#[cfg(feature = "tls")]
-use super::admission::Admitted;
-#[cfg(feature = "tls")]
-use super::registry::Rejected;
-use super::registry::{Registration, Registry};
+use super::handshake::{Arrival, Handshaker, PendingClient};
+use super::registry::{Registration, Registry, Rejected};
 use super::run_handler::{HandlerEnd, RunHandler};
 use super::service::Service;
 use super::stats::count;
-#[cfg(feature = "tls")]
-use super::tls::{Handshaker, PendingSession};
-#[cfg(feature = "tls")]
-use super::transport::Socket;
 use super::transport::Transport;
-use super::{EndReason, Error, Event, Peer, Stream};
+use super::{EndReason, Error, Event, Overflow, Peer, Stream};
 
 /// How long a lingering close waits for the client.
 const LINGER: Duration = Duration::from_secs(1);
@@ -87,59 +74,51 @@ pub(super) async fn lingering_close(stream: &mut (impl AsyncRead + AsyncWrite + 
     let _ = timeout(LINGER, close).await;
 }
 
-/// Serves a TLS connection from its acceptance on: handshake, slot, handler.
+/// Serves a connection that needs a handshake from its acceptance on: handshake, slot, handler.
 ///
-/// It has the permit until it gets a slot. While it has none, a stop closes it at once.
-#[cfg(feature = "tls")]
-pub(super) fn run_tls(
+/// It has its permit until it gets a slot. While it has none, a stop closes it at once.
+pub(super) async fn run_handshake(
     registry: Arc<Registry>,
     service: Arc<Service>,
     handshaker: Arc<Handshaker>,
-    socket: Socket,
-    peer: Peer,
-    admitted: Admitted,
-    permit: OwnedSemaphorePermit,
-) -> impl Future<Output = ()> + Send {
-    let pending = PendingSession::new(&handshaker, &registry.counters, permit);
-    async move {
-        let mut phase = registry.phase.subscribe();
-        let session = tokio::select! {
-            biased;
-            _ = phase.wait_for(|phase| !phase.is_accepting()) => return,
-            session = establish(&registry, &handshaker, socket, peer, &admitted, &pending) => session,
-        };
-        drop(pending);
-        match session {
-            Some((transport, Ok(registration))) => run(transport, registration, service).await,
-            Some((transport, Err(Rejected::Full))) => refuse(&registry, &service, transport, peer),
-            Some((_, Err(Rejected::Closed))) | None => {}
-        }
+    arrival: Arrival,
+    client: PendingClient,
+) {
+    let mut phase = registry.phase.subscribe();
+    let established = tokio::select! {
+        biased;
+        _ = phase.wait_for(|phase| !phase.is_accepting()) => return,
+        established = establish(&registry, &service, &handshaker, arrival, &client) => established,
+    };
+    drop(client);
+    match established {
+        Some((transport, _, Ok(registration))) => run(transport, registration, service).await,
+        Some((transport, peer, Err(Rejected::Full))) => refuse(&registry, &service, transport, peer),
+        Some((_, _, Err(Rejected::Closed))) | None => {}
     }
 }
 
-/// A TLS session, and its slot if it got one.
-#[cfg(feature = "tls")]
-type Established = (Transport, Result<Arc<Registration>, Rejected>);
+/// What carries a connection after its handshake, its client, and its slot if it got one.
+type Established = (Transport, Peer, Result<Arc<Registration>, Rejected>);
 
-/// Makes the TLS session and takes a slot for it. `None` if the handshake fails, which is reported here.
-#[cfg(feature = "tls")]
+/// Makes the handshake and takes a slot. `None` if the handshake fails or the client is not let in, which is reported here.
 async fn establish(
     registry: &Arc<Registry>,
+    service: &Service,
     handshaker: &Handshaker,
-    socket: Socket,
-    peer: Peer,
-    admitted: &Admitted,
-    pending: &PendingSession,
+    arrival: Arrival,
+    client: &PendingClient,
 ) -> Option<Established> {
-    match handshaker.handshake(socket, pending).await {
-        Ok(transport) => {
+    match handshaker.handshake(registry, service, arrival, client).await {
+        Ok(Some((transport, admitted))) => {
             let slot = match registry.settings.overflow {
-                Overflow::Wait => registry.register_when_free(peer, admitted).await,
-                Overflow::Refuse | Overflow::Grow { .. } => registry.register(peer, admitted),
+                Overflow::Wait => registry.register_when_free(&admitted).await,
+                Overflow::Refuse | Overflow::Grow { .. } => registry.register(&admitted),
             };
-            Some((transport, slot))
+            Some((transport, admitted.peer, slot))
         }
-        Err(error) => {
+        Ok(None) => None,
+        Err((peer, error)) => {
             count(&registry.counters.handshakes_failed);
             registry.settings.hooks.emit(|| Event::HandshakeFailed { peer, cause: Arc::new(error) });
             None

@@ -28,7 +28,7 @@ use super::{Peer, RejectReason};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A connection has got an acceptor slot, and its handler starts. With TLS, the handshake is done.
+    /// A connection has got an acceptor slot, and its handler starts. The handshake is done, if there is one.
     #[non_exhaustive]
     Accepted {
         /// The number of the connection, from 1.
@@ -58,7 +58,7 @@ pub enum Event {
         /// Its other end.
         peer: Peer,
     },
-    /// A connection was closed when it was accepted.
+    /// A client was not let in. Its connection was closed when it was accepted, or when the header of its proxy had arrived.
     #[non_exhaustive]
     Rejected {
         /// Its other end.
@@ -66,10 +66,10 @@ pub enum Event {
         /// Why.
         reason: RejectReason,
     },
-    /// A TLS handshake failed, or took too long.
+    /// A TLS handshake failed, a proxy sent no PROXY header, or either took too long.
     #[non_exhaustive]
     HandshakeFailed {
-        /// Its other end.
+        /// Its other end: the client, or the proxy if there is no header.
         peer: Peer,
         /// The cause; of the kind [`TimedOut`](io::ErrorKind::TimedOut) if it took too long.
         cause: Arc<io::Error>,

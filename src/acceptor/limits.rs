@@ -28,7 +28,7 @@ pub struct Limits {
     pub min_rate: Option<u32>,
     /// [`max_line_length`](super::AcceptorBuilder::max_line_length), in bytes; only for a handler of lines
     pub max_line_length: usize,
-    /// `handshake_timeout`; only with TLS
+    /// [`handshake_timeout`](super::AcceptorBuilder::handshake_timeout); only with TLS or the PROXY protocol
     pub handshake_timeout: Option<Duration>,
 }
 

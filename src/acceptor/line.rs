@@ -77,6 +77,9 @@ struct LineConnShared {
     close_requested: Notify,
     /// The tasks that wait for the close.
     closed: Waiters,
+    /// What the proxy has sent.
+    #[cfg(feature = "proxy-protocol")]
+    proxy_header: Option<super::ProxyHeader>,
     /// Of the session under the stream.
     #[cfg(feature = "tls")]
     session: session::Session,
@@ -93,6 +96,14 @@ impl LineConn {
     /// The other end.
     pub fn peer(&self) -> Peer {
         self.shared.record.peer
+    }
+
+    /// What the proxy has said of the connection. `None` if it comes from no
+    /// [trusted proxy](super::AcceptorBuilder::proxy_protocol).
+    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    pub fn proxy_header(&self) -> Option<&super::ProxyHeader> {
+        self.shared.proxy_header.as_ref()
     }
 
     /// Sends a line: these bytes and a line feed.
@@ -235,6 +246,8 @@ where
     Fut: Future<Output = io::Result<()>> + Send + 'static,
 {
     let record = Arc::clone(stream.record());
+    #[cfg(feature = "proxy-protocol")]
+    let proxy_header = stream.proxy_header().cloned();
     #[cfg(feature = "tls")]
     let session = session::Session::of(&stream);
     let (read_half, write_half) = tokio::io::split(stream);
@@ -246,6 +259,8 @@ where
             is_closed: AtomicBool::new(false),
             close_requested: Notify::new(),
             closed: Waiters::new(),
+            #[cfg(feature = "proxy-protocol")]
+            proxy_header,
             #[cfg(feature = "tls")]
             session,
             send_error: crate::sync::Mutex::new(None),

@@ -17,7 +17,7 @@ use super::capacity::{Capacity, Full};
 use super::conn_record::{ConnRecord, LastCall, Outcome, StopState};
 use super::settings::Settings;
 use super::stats::{Counters, Stats, count};
-use super::{EndReason, Error, Event, Peer, Stopped};
+use super::{EndReason, Error, Event, Stopped};
 use crate::panics::ignore;
 use crate::sync::Mutex;
 
@@ -30,7 +30,8 @@ pub(super) struct Registration {
     /// What the drop takes out of the registry, with the outcome for its event.
     pub(super) record: Arc<ConnRecord>,
     /// Counts for its address as long as it is open.
-    _admitted: Admitted,
+    #[cfg_attr(not(feature = "proxy-protocol"), expect(dead_code, reason = "it acts when it is dropped"))]
+    pub(super) admitted: Admitted,
     /// The last field, so that `closed` returns when the registry with its hooks is released.
     _alive: Arc<Alive>,
 }
@@ -45,9 +46,9 @@ impl Drop for Registration {
 pub(super) struct Registry {
     /// Fixed once the acceptor runs, so that they need no lock.
     pub(super) settings: Settings,
-    /// Apart from the lock, and shared with pending TLS sessions, which hold no slot.
+    /// Apart from the lock, and shared with pending clients, which hold no slot.
     pub(super) counters: Arc<Counters>,
-    /// Observed by the accept loop, by pending TLS sessions and by the certificate watcher, which all end when it
+    /// Observed by the accept loop, by pending clients and by the certificate watcher, which all end when it
     /// changes. Nothing else may wait for it: a waker of the program can panic, and would then keep the wake-up from
     /// these tasks.
     pub(super) phase: watch::Sender<Phase>,
@@ -93,7 +94,7 @@ struct RegistryState {
     last_call: Option<LastCall>,
     /// How connections have ended since the stop.
     stopped: Stopped,
-    /// The accept loop has ended. A TLS handshake that ends at the same moment is too late.
+    /// The accept loop has ended. A handshake that ends at the same moment is too late.
     is_closed: bool,
 }
 
@@ -131,7 +132,7 @@ impl Registry {
     }
 
     /// Registers a connection that was accepted, and takes a slot for it. Emits [`Event::Accepted`].
-    pub(super) fn register(self: &Arc<Self>, peer: Peer, admitted: &Admitted) -> Result<Arc<Registration>, Rejected> {
+    pub(super) fn register(self: &Arc<Self>, admitted: &Admitted) -> Result<Arc<Registration>, Rejected> {
         // The caller holds one. Before the lock, as the drop of the last one wakes tasks.
         let alive = self.alive.upgrade().ok_or(Rejected::Closed)?;
         let mut state = self.state.lock();
@@ -140,6 +141,7 @@ impl Registry {
         }
         let grown = state.capacity.acquire().map_err(|Full| Rejected::Full)?;
         state.last_id += 1;
+        let peer = admitted.peer;
         let record = Arc::new(ConnRecord::new(state.last_id, peer, state.stop, state.last_call));
         state.records.insert(record.id, Arc::downgrade(&record));
         drop(state);
@@ -148,7 +150,7 @@ impl Registry {
             self.settings.hooks.emit(|| Event::Grown { acceptors });
         }
         let registration =
-            Arc::new(Registration { registry: Arc::clone(self), record, _admitted: admitted.clone(), _alive: alive });
+            Arc::new(Registration { registry: Arc::clone(self), record, admitted: admitted.clone(), _alive: alive });
         self.settings.hooks.emit(|| Event::Accepted { id: registration.record.id, peer });
         Ok(registration)
     }
@@ -156,15 +158,13 @@ impl Registry {
     /// Registers a connection as soon as a slot is free.
     ///
     /// Cancel safe: a dropped call takes no slot.
-    #[cfg(feature = "tls")]
     pub(super) async fn register_when_free(
         self: &Arc<Self>,
-        peer: Peer,
         admitted: &Admitted,
     ) -> Result<Arc<Registration>, Rejected> {
         loop {
             self.slot().await;
-            match self.register(peer, admitted) {
+            match self.register(admitted) {
                 Err(Rejected::Full) => {}
                 outcome => {
                     // Two slots may have become free while one waiter was notified.

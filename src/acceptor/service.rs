@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::admission::Admission;
+use super::handshake::Handshaker;
 use super::{Peer, Stream};
 
 /// A handler at work on one connection.
@@ -43,13 +44,12 @@ pub(super) struct Service {
     pub(super) refusals: Arc<Semaphore>,
     /// `TCP_NODELAY` of each accepted socket. `None` keeps the system's default.
     pub(super) nodelay: Option<bool>,
-    /// Asked before anything else.
+    /// Asked as soon as it is known who the client is.
     pub(super) admission: Admission,
     /// How many connections are accepted in a second. `None`: no limit.
     pub(super) accept_rate: Option<u32>,
-    /// Shared with the certificate watcher, which replaces the certificates. `None` without TLS.
-    #[cfg(feature = "tls")]
-    pub(super) tls: Option<Arc<super::tls::Handshaker>>,
+    /// What comes before the handler. `None` if nothing does.
+    pub(super) handshaker: Option<Arc<Handshaker>>,
 }
 
 impl Service {

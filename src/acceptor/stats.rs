@@ -27,7 +27,7 @@ pub struct Stats {
     pub acceptors: usize,
     /// Connections that are being served now.
     pub busy: usize,
-    /// TLS handshakes that are going on, or have ended and wait for a slot.
+    /// Handshakes (TLS, PROXY headers) that are going on, or have ended and wait for a slot.
     pub handshaking: usize,
     /// Connections that have got a slot.
     pub accepted: u64,
@@ -46,7 +46,7 @@ pub struct Stats {
     pub panicked: u64,
     /// Connections that were [cut](super#what-a-client-gets).
     pub cut: u64,
-    /// TLS handshakes that failed, or took too long.
+    /// Handshakes that failed, or took too long.
     pub handshakes_failed: u64,
     /// Calls of accept(2) that failed, for any reason.
     pub accepts_failed: u64,
@@ -55,7 +55,7 @@ pub struct Stats {
 /// The counters behind [`Stats`], with the same names.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    /// Counted when a connection gets its slot, so after its TLS handshake.
+    /// Counted when a connection gets its slot, so after its handshake.
     pub(super) accepted: AtomicU64,
     /// Counted when a client is turned away, whether or not its refusal text arrives.
     pub(super) refused: AtomicU64,
@@ -75,7 +75,7 @@ pub(super) struct Counters {
     pub(super) handshakes_failed: AtomicU64,
     /// One for each call, so an outage of the kernel's resources adds one for each retry.
     pub(super) accepts_failed: AtomicU64,
-    /// A level and not a sum: it goes down when a session gets its slot or ends.
+    /// A level and not a sum: it goes down when a client gets its slot or has gone.
     pub(super) handshaking: AtomicUsize,
 }
 

@@ -113,7 +113,8 @@ pub struct Stream {
     /// What the handler's task and the acceptor see of this stream.
     record: Arc<ConnRecord>,
     /// Keeps the slot. The last field, so that the transport is closed before the slot is free.
-    _registration: Arc<Registration>,
+    #[cfg_attr(not(feature = "proxy-protocol"), expect(dead_code, reason = "it acts when it is dropped"))]
+    registration: Arc<Registration>,
 }
 
 impl Stream {
@@ -133,7 +134,7 @@ impl Stream {
             write_timed_out: false,
             unannounced_end: false,
             record: Arc::clone(&registration.record),
-            _registration: Arc::clone(registration),
+            registration: Arc::clone(registration),
         }
     }
 
@@ -173,6 +174,14 @@ impl Stream {
             Transport::Tls(stream) => Some(stream.get_ref().1),
             Transport::Plain(_) => None,
         }
+    }
+
+    /// What the proxy has said of the connection. `None` if it comes from no
+    /// [trusted proxy](super::AcceptorBuilder::proxy_protocol).
+    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    pub fn proxy_header(&self) -> Option<&super::ProxyHeader> {
+        self.registration.admitted.proxy_header.as_deref()
     }
 
     /// The record of the connection.

@@ -34,9 +34,16 @@ async fn settings_that_cannot_work_are_rejected_by_name() {
         (local().min_rate(0), "min_rate 0: expected at least 1 byte a second"),
         (local().max_line_length(0), "max_line_length 0: expected at least 1 byte"),
         (local().backlog(0), "backlog 0: expected at least 1"),
+        (local().max_handshakes(0), "max_handshakes 0: expected at least 1"),
+        (local().handshake_timeout(zero), "handshake_timeout 0ns: expected more than zero"),
     ] {
         let text = invalid(builder.handler(echo));
         assert!(text.contains(expected), "{text}");
+    }
+    #[cfg(feature = "proxy-protocol")]
+    {
+        let text = invalid(local().proxy_protocol(["10.0.0.0/8", "lb.example"]).handler(echo));
+        assert!(text.contains("proxy_protocol \"lb.example\": expected an IP address, a network"), "{text}");
     }
     let text = invalid(local());
     assert!(text.contains("no handler: expected one"), "{text}");

@@ -21,6 +21,8 @@ mod lines;
 mod listeners;
 mod overflow;
 mod panics;
+#[cfg(feature = "proxy-protocol")]
+mod proxy_protocol;
 mod serving;
 mod stopping;
 #[path = "../support/mod.rs"]

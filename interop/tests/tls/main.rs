@@ -36,6 +36,8 @@ mod handshakes;
 mod pooled;
 #[cfg(target_os = "linux")]
 mod postgres;
+#[cfg(target_os = "linux")]
+mod proxied;
 mod refused;
 mod rotated;
 mod sessions;

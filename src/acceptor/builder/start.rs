@@ -14,12 +14,15 @@ use crate::acceptor::alive::Alive;
 #[cfg(feature = "tls")]
 use crate::acceptor::alive::hold;
 use crate::acceptor::capacity::Capacity;
+use crate::acceptor::handshake::Handshaker;
 use crate::acceptor::line::LineSettings;
+#[cfg(feature = "proxy-protocol")]
+use crate::acceptor::proxy_protocol::TrustedProxies;
 use crate::acceptor::registry::Registry;
 use crate::acceptor::service::{Handler, Service};
 use crate::acceptor::settings::Settings;
 #[cfg(feature = "tls")]
-use crate::acceptor::tls::{Handshaker, expiry, reload::FileWatcher};
+use crate::acceptor::tls::{TlsServer, expiry, reload::FileWatcher};
 use crate::acceptor::{Acceptor, Error, accept_loop};
 use crate::panics::catch;
 use crate::runtime::has_time;
@@ -53,9 +56,7 @@ impl AcceptorBuilder {
         if self.max_line_length == 0 {
             return Error::invalid("max_line_length 0: expected at least 1 byte");
         }
-        #[cfg(feature = "tls")]
         let handshake_timeout = time_limit("handshake_timeout", self.handshake_timeout)?;
-        #[cfg(feature = "tls")]
         if self.max_handshakes == 0 {
             return Error::invalid("max_handshakes 0: expected at least 1");
         }
@@ -81,10 +82,23 @@ impl AcceptorBuilder {
         let (watcher, tls) = match self.tls {
             Some(tls) => {
                 let watcher = FileWatcher::new(&tls);
-                (Some(watcher), Some(Arc::new(Handshaker::new(tls, self.max_handshakes, handshake_timeout)?)))
+                (Some(watcher), Some(Arc::new(TlsServer::new(tls)?)))
             }
             None => (None, None),
         };
+        #[cfg_attr(
+            not(any(feature = "proxy-protocol", feature = "tls")),
+            expect(unused_mut, reason = "it stays without a step")
+        )]
+        let mut handshaker = Handshaker::new(self.max_handshakes, handshake_timeout);
+        #[cfg(feature = "proxy-protocol")]
+        {
+            handshaker.proxies = self.proxies.as_deref().map(TrustedProxies::parse).transpose()?;
+        }
+        #[cfg(feature = "tls")]
+        {
+            handshaker.tls.clone_from(&tls);
+        }
         if !has_time() {
             return Err(no_runtime());
         }
@@ -108,15 +122,14 @@ impl AcceptorBuilder {
             nodelay: self.nodelay,
             admission: Admission { filter: self.filter, per_peer: self.max_per_peer.map(PeerLimit::new) },
             accept_rate: self.accept_rate,
-            #[cfg(feature = "tls")]
-            tls: tls.clone(),
+            handshaker: handshaker.is_needed().then(|| Arc::new(handshaker)),
         });
         #[cfg(feature = "tls")]
-        if let (Some(watcher), Some(handshaker)) = (watcher, &tls) {
-            expiry::report(&registry, handshaker);
-            let daily = expiry::report_daily(Arc::downgrade(&registry), Arc::clone(handshaker));
+        if let (Some(watcher), Some(tls)) = (watcher, &tls) {
+            expiry::report(&registry, tls);
+            let daily = expiry::report_daily(Arc::downgrade(&registry), Arc::clone(tls));
             runtime.spawn(hold(Arc::clone(&alive), daily));
-            let watch = watcher.run(Arc::downgrade(&registry), Arc::clone(handshaker));
+            let watch = watcher.run(Arc::downgrade(&registry), Arc::clone(tls));
             runtime.spawn(hold(Arc::clone(&alive), watch));
         }
         runtime.spawn(accept_loop::run(listener, Arc::clone(&registry), service, alive));

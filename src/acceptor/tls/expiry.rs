@@ -14,7 +14,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{CertificateError, Error as TlsError, RootCertStore};
 
-use super::Handshaker;
+use super::TlsServer;
 use crate::acceptor::registry::Registry;
 use crate::acceptor::{Error, Event};
 
@@ -78,20 +78,20 @@ impl Validity {
 }
 
 /// Reports to the logger and the event hook if the certificate has expired, or does so soon.
-pub(in crate::acceptor) fn report(registry: &Registry, handshaker: &Handshaker) {
+pub(in crate::acceptor) fn report(registry: &Registry, tls: &TlsServer) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let in_use = *handshaker.validity.lock();
+    let in_use = *tls.validity.lock();
     let Some((validity, left)) = in_use.and_then(|validity| Some((validity, validity.worth_a_report(now)?))) else {
         return;
     };
-    let certificate = handshaker.settings.certificate_name();
+    let certificate = tls.settings.certificate_name();
     let not_after = SystemTime::UNIX_EPOCH + validity.not_after;
     registry.settings.hooks.emit(|| Event::CertificateExpires { not_after, left });
     registry.settings.hooks.log(&Arc::new(Error::CertificateExpires { certificate, not_after, left }));
 }
 
 /// Reports once a day, until the acceptor no longer accepts. It does not keep the registry alive between two reports.
-pub(in crate::acceptor) async fn report_daily(registry: Weak<Registry>, handshaker: Arc<Handshaker>) {
+pub(in crate::acceptor) async fn report_daily(registry: Weak<Registry>, tls: Arc<TlsServer>) {
     loop {
         let Some(mut phase) = registry.upgrade().map(|registry| registry.phase.subscribe()) else { return };
         tokio::select! {
@@ -101,7 +101,7 @@ pub(in crate::acceptor) async fn report_daily(registry: Weak<Registry>, handshak
             () = sleep(INTERVAL) => {}
         }
         let Some(registry) = registry.upgrade() else { return };
-        report(&registry, &handshaker);
+        report(&registry, &tls);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use tokio::time::sleep;
 
-use super::Handshaker;
+use super::TlsServer;
 use crate::acceptor::registry::Registry;
 use crate::acceptor::{Error, Event};
 
@@ -74,8 +74,8 @@ impl FileWatcher {
     }
 
     /// Runs until the acceptor no longer accepts. It does not keep the registry alive between two looks.
-    pub(in crate::acceptor) async fn run(mut self, registry: Weak<Registry>, handshaker: Arc<Handshaker>) {
-        let Some(interval) = handshaker.settings.reload_every else { return };
+    pub(in crate::acceptor) async fn run(mut self, registry: Weak<Registry>, tls: Arc<TlsServer>) {
+        let Some(interval) = tls.settings.reload_every else { return };
         if self.files.is_empty() {
             return;
         }
@@ -88,12 +88,12 @@ impl FileWatcher {
                 () = sleep(interval) => {}
             }
             let Some(registry) = registry.upgrade() else { return };
-            let handshaker = Arc::clone(&handshaker);
+            let tls = Arc::clone(&tls);
             // A disk may be slow.
             let look = tokio::task::spawn_blocking(move || {
                 if self.history.observe(stamps(&self.files)) {
                     // It reports a failure itself, and what is in use stays.
-                    let _ = reload(&registry, Some(&handshaker));
+                    let _ = reload(&registry, Some(&tls));
                 }
                 self
             });
@@ -106,15 +106,15 @@ impl FileWatcher {
 }
 
 /// Loads the files and reports the outcome, to the logger and to the event hook. It may block.
-pub(in crate::acceptor) fn reload(registry: &Registry, handshaker: Option<&Handshaker>) -> Result<(), Arc<Error>> {
-    let Some(handshaker) = handshaker else {
+pub(in crate::acceptor) fn reload(registry: &Registry, tls: Option<&TlsServer>) -> Result<(), Arc<Error>> {
+    let Some(tls) = tls else {
         return Err(Arc::new(Error::InvalidConfig("no TLS: expected it by AcceptorBuilder::tls".into())));
     };
-    handshaker.settings.check_reload().map_err(Arc::new)?;
-    match handshaker.reload() {
+    tls.settings.check_reload().map_err(Arc::new)?;
+    match tls.reload() {
         Ok(()) => {
             registry.settings.hooks.emit(|| Event::CertificatesReloaded);
-            super::expiry::report(registry, handshaker);
+            super::expiry::report(registry, tls);
             Ok(())
         }
         Err(error) => {

@@ -1,6 +1,6 @@
 //! The settings of TLS sessions.
 //!
-//! Next: [`super::Handshaker`], which uses them.
+//! Next: [`super::TlsServer`], which uses them.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! The limit of handshakes that go on at once, and which of them is evicted when it is reached.
 //!
-//! Next: [`super::super::connection`], which takes a session from its permit to its slot.
+//! Next: [`super::Handshaker`], whose permits these are.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -12,7 +12,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-use super::Handshaker;
 use crate::acceptor::stats::Counters;
 use crate::sync::Mutex;
 
@@ -23,9 +22,9 @@ const MIN_AGE: Duration = Duration::from_secs(1);
 /// The pause after an eviction. Only if no permit is free by then, another handshake is evicted.
 const EVICTION_PAUSE: Duration = Duration::from_millis(100);
 
-/// Limits how many sessions are pending: their handshake goes on, or has ended and waits for a slot.
-pub(in crate::acceptor) struct HandshakeLimit {
-    /// One permit for each pending session.
+/// Limits how many clients are pending: their handshake goes on, or has ended and waits for a slot.
+pub(super) struct HandshakeLimit {
+    /// One permit for each pending client.
     permits: Arc<Semaphore>,
     /// A leaf lock.
     ongoing: Mutex<OngoingHandshakes>,
@@ -49,15 +48,15 @@ struct OngoingHandshake {
 }
 
 impl HandshakeLimit {
-    /// Allows `max` pending sessions.
-    pub(super) fn new(max: usize) -> Self {
+    /// Allows `max` pending clients.
+    pub(super) fn new(max: usize) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
-        Self { permits, ongoing: Mutex::default() }
+        Arc::new(Self { permits, ongoing: Mutex::default() })
     }
 
-    /// Waits for the permit for one more session. Meanwhile, handshakes that have taken too long are evicted, one
+    /// Waits for the permit for one more client. Meanwhile, handshakes that have taken too long are evicted, one
     /// after the other, the oldest first.
-    pub(in crate::acceptor) async fn permit(&self) -> OwnedSemaphorePermit {
+    pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
         let mut permit = pin!(Arc::clone(&self.permits).acquire_owned());
         let mut not_before = Instant::now();
         loop {
@@ -95,9 +94,9 @@ impl HandshakeLimit {
 }
 
 /// A client with a permit and without a slot. It counts as [`handshaking`](crate::acceptor::Stats::handshaking).
-pub(in crate::acceptor) struct PendingSession {
+pub(in crate::acceptor) struct PendingClient {
     /// Where its handshake is listed until it has ended.
-    handshaker: Arc<Handshaker>,
+    limit: Arc<HandshakeLimit>,
     /// For `handshaking`, which goes down when this is dropped.
     counters: Arc<Counters>,
     /// The number of its handshake.
@@ -108,22 +107,18 @@ pub(in crate::acceptor) struct PendingSession {
     _permit: OwnedSemaphorePermit,
 }
 
-impl PendingSession {
+impl PendingClient {
     /// Counts a client that was accepted now.
-    pub(in crate::acceptor) fn new(
-        handshaker: &Arc<Handshaker>,
-        counters: &Arc<Counters>,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn new(limit: &Arc<HandshakeLimit>, counters: &Arc<Counters>, permit: OwnedSemaphorePermit) -> Self {
         counters.handshaking.fetch_add(1, Ordering::Relaxed);
         let evicted = Arc::new(Notify::new());
-        let mut ongoing = handshaker.limit.ongoing.lock();
+        let mut ongoing = limit.ongoing.lock();
         ongoing.last_id += 1;
         let id = ongoing.last_id;
         let handshake = OngoingHandshake { safe_until: Instant::now() + MIN_AGE, evicted: Arc::clone(&evicted) };
         ongoing.by_age.insert(id, handshake);
         drop(ongoing);
-        Self { handshaker: Arc::clone(handshaker), counters: Arc::clone(counters), id, evicted, _permit: permit }
+        Self { limit: Arc::clone(limit), counters: Arc::clone(counters), id, evicted, _permit: permit }
     }
 
     /// Waits until the handshake is evicted.
@@ -131,13 +126,13 @@ impl PendingSession {
         self.evicted.notified().await;
     }
 
-    /// The handshake has ended, and cannot be evicted any more. The session may still wait for a slot.
+    /// The handshake has ended, and cannot be evicted any more. The client may still wait for a slot.
     pub(super) fn handshake_ended(&self) {
-        self.handshaker.limit.ongoing.lock().by_age.remove(&self.id);
+        self.limit.ongoing.lock().by_age.remove(&self.id);
     }
 }
 
-impl Drop for PendingSession {
+impl Drop for PendingClient {
     fn drop(&mut self) {
         self.handshake_ended();
         self.counters.handshaking.fetch_sub(1, Ordering::Relaxed);

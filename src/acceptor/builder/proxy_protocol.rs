@@ -1,0 +1,44 @@
+//! The setting of the PROXY protocol.
+//!
+//! Next: [`super::super::proxy_protocol`], which follows it.
+
+use super::AcceptorBuilder;
+
+impl AcceptorBuilder {
+    /// Takes the client's address from the PROXY header of these proxies, as HAProxy, nginx, Envoy and the load balancers of clouds
+    /// send it (versions 1 and 2). Defaults to none: a header would be data like any other.
+    ///
+    /// Give the addresses (`192.0.2.7`) or networks (`10.0.0.0/8`, `2001:db8::/32`) of your proxies; `unix` stands for all peers on
+    /// Unix sockets. These have to send a header, and what it says is believed: the handler, the events,
+    /// [`accept_if`](Self::accept_if) and [`max_per_peer`](Self::max_per_peer) get the client's address. Everybody else is served
+    /// without a header, under the own address. So nobody can pretend to be another client, unless your networks let him be a proxy.
+    ///
+    /// The header comes before the TLS handshake, if there is one, and within the
+    /// [`handshake_timeout`](Self::handshake_timeout). It takes no acceptor slot. What else it says is in
+    /// [`Stream::proxy_header`](crate::acceptor::Stream::proxy_header). If the proxy speaks for itself, as in a health check, the
+    /// peer is the proxy. A proxy that sends no header, or closes before, is reported by
+    /// [`Event::HandshakeFailed`](crate::acceptor::Event::HandshakeFailed).
+    ///
+    /// ```
+    /// use perconn::acceptor::Acceptor;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), perconn::acceptor::Error> {
+    /// let acceptor = Acceptor::builder("127.0.0.1:0")
+    ///     .proxy_protocol(["10.0.0.0/8", "fd00::/8"])
+    ///     .handler(async |_stream, peer| {
+    ///         println!("a request of {peer}"); // the client, not the load balancer
+    ///         Ok(())
+    ///     })
+    ///     .build()?;
+    /// # drop(acceptor);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("haproxy", "send-proxy", "load balancer", "X-Forwarded-For", "real ip"))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    pub fn proxy_protocol<P: Into<String>>(mut self, trusted: impl IntoIterator<Item = P>) -> Self {
+        self.proxies = Some(trusted.into_iter().map(Into::into).collect());
+        self
+    }
+}
