@@ -77,6 +77,8 @@ pub struct AcceptorBuilder {
     too_long_answer: Vec<u8>,
     /// Whether bytes without a line feed at the end of the stream are a line. Defaults to `false`.
     last_line_without_end: bool,
+    /// How many lines of one connection are handled at the same time. Defaults to 1; at least 1.
+    concurrent_lines: usize,
     /// Certificates and protocols. Defaults to `None`: plain TCP.
     #[cfg(feature = "tls")]
     tls: Option<super::ServerTls>,
@@ -120,6 +122,7 @@ impl AcceptorBuilder {
             max_line_length: 8192,
             too_long_answer: Vec::new(),
             last_line_without_end: false,
+            concurrent_lines: 1,
             #[cfg(feature = "tls")]
             tls: None,
             #[cfg(feature = "proxy-protocol")]
@@ -176,8 +179,9 @@ impl AcceptorBuilder {
     /// Sets the handler of lines: an async closure or function that receives each line and its connection.
     ///
     /// A line ends with a line feed, which a carriage return may precede. The handler receives the bytes before that,
-    /// which need not be UTF-8. The lines of one connection are handled one after the other. At the end of the
-    /// stream, bytes without a line feed are dropped, unless you set [`last_line_without_end`](Self::last_line_without_end).
+    /// which need not be UTF-8. The lines of one connection are handled one after the other, unless you set
+    /// [`concurrent_lines`](Self::concurrent_lines). At the end of the stream, bytes without a line feed are dropped, unless you
+    /// set [`last_line_without_end`](Self::last_line_without_end).
     ///
     /// An error that the handler returns closes the connection; so does a [`send`](LineConn::send) that fails. When the
     /// acceptor stops, it still handles the present line and every line of which it has read something. To share

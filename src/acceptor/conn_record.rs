@@ -45,6 +45,8 @@ pub(super) struct ConnRecord {
     busy: AtomicUsize,
     /// How many [`Stopping`](super::Stopping) futures there are.
     stopping: AtomicUsize,
+    /// Lines are at work beside the reads.
+    is_handling: AtomicBool,
     /// The program is done with the connection, and only its close is under way.
     is_closing: AtomicBool,
     /// One slot for each [`Waiter`].
@@ -80,6 +82,7 @@ impl ConnRecord {
             last_call: last_call.map(OnceLock::from).unwrap_or_default(),
             busy: AtomicUsize::new(0),
             stopping: AtomicUsize::new(0),
+            is_handling: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
             wakers: Mutex::default(),
             waiters: Waiters::new(),
@@ -226,6 +229,21 @@ impl ConnRecord {
             state.message_done = true;
         });
         self.wake_if_draining(before);
+    }
+
+    /// A whole line has arrived, and others may be at work: the time limit of the next one starts over.
+    pub(super) fn line_received(&self) {
+        self.update(|state| state.message_done = true);
+    }
+
+    /// Lines are at work while the next one is waited for, or no longer.
+    pub(super) fn set_handling(&self, is_handling: bool) {
+        self.is_handling.store(is_handling, Ordering::SeqCst);
+    }
+
+    /// Whether the client may be waiting for answers, so that a read is not limited in time.
+    pub(super) fn is_handling(&self) -> bool {
+        self.is_handling.load(Ordering::SeqCst)
     }
 
     /// Whether a message was finished since the last call.

@@ -1,24 +1,23 @@
 //! A handler of lines: it reads lines from a stream and calls the program's handler for each.
 //!
-//! Next: [`reader`], which finds the lines, and [`writer`], which sends the answers.
+//! Next: [`serve`](mod@serve), which does that, [`reader`], which finds the lines, and [`writer`], which sends the answers.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Mutex, MutexGuard, Notify, TryLockError};
 
-use self::reader::LineReader;
+pub(super) use self::serve::serve;
 use self::writer::LineWriter;
 use super::conn_record::ConnRecord;
-use super::connection::lingering_close;
-use super::{Busy, EndReason, Peer, Stream};
+use super::{Busy, Peer, Stream};
 use crate::io_error::SharedIoError;
 use crate::panics::ignore;
 use crate::waiters::Waiters;
 
 mod reader;
+mod serve;
 #[cfg(feature = "tls")]
 mod session;
 mod writer;
@@ -60,6 +59,8 @@ pub(super) struct LineSettings {
     pub(super) too_long_answer: Vec<u8>,
     /// Whether bytes without an end are a line at the end of the stream.
     pub(super) last_without_end: bool,
+    /// How many lines are handled at the same time; at least 1.
+    pub(super) concurrent: usize,
 }
 
 /// What all clones of a [`LineConn`] share.
@@ -237,95 +238,6 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Serves a connection line by line, and closes it cleanly.
-///
-/// Fails with the error of the handler or of a read. If there is none, it fails with the first error of a `send`.
-pub(super) async fn serve<F, Fut>(stream: Stream, settings: Arc<LineSettings>, handler: Arc<F>) -> io::Result<()>
-where
-    F: Fn(Vec<u8>, LineConn) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = io::Result<()>> + Send + 'static,
-{
-    let record = Arc::clone(stream.record());
-    #[cfg(feature = "proxy-protocol")]
-    let proxy_header = stream.proxy_header().cloned();
-    #[cfg(feature = "tls")]
-    let session = session::Session::of(&stream);
-    let (read_half, write_half) = tokio::io::split(stream);
-    let conn = LineConn {
-        shared: Arc::new(LineConnShared {
-            record: Arc::clone(&record),
-            send_lock: Mutex::new(()),
-            writer: LineWriter::new(write_half),
-            is_closed: AtomicBool::new(false),
-            close_requested: Notify::new(),
-            closed: Waiters::new(),
-            #[cfg(feature = "proxy-protocol")]
-            proxy_header,
-            #[cfg(feature = "tls")]
-            session,
-            send_error: crate::sync::Mutex::new(None),
-        }),
-    };
-    let _end = EndOnDrop(conn.clone());
-    let mut reader = LineReader::new(read_half, &settings);
-    let outcome = handle_lines(&mut reader, &conn, &record, &*handler).await;
-    conn.shared.set_closed();
-    let unsent = conn.shared.writer.take();
-    let send_error = conn.shared.send_error.lock().take();
-    let outcome = outcome.and_then(|()| send_error.map_or(Ok(()), |error| Err(error.to_io())));
-    // `None` if a send has failed.
-    let Some((write_half, mut unsent)) = unsent else { return outcome };
-    if outcome.as_ref().is_err_and(LineTooLong::is_in) {
-        unsent.extend_from_slice(&settings.too_long_answer);
-    }
-    // If a stop cuts what follows, it has ended like this all the same.
-    record.closing(EndReason::of(outcome));
-    let mut stream = reader.into_inner().unsplit(write_half);
-    lingering_close(stream.transport(), &unsent).await;
-    Ok(())
-}
-
-/// Reads and handles lines until the connection is to end: at the end of the stream, after `close`, or at a stop.
-async fn handle_lines<F, Fut>(
-    reader: &mut LineReader,
-    conn: &LineConn,
-    record: &ConnRecord,
-    handler: &F,
-) -> io::Result<()>
-where
-    F: Fn(Vec<u8>, LineConn) -> Fut,
-    Fut: Future<Output = io::Result<()>>,
-{
-    // Once the last call of the stop is over: how many more lines to handle.
-    let mut left = None;
-    while !conn.is_closed() {
-        if record.is_draining() && record.is_last_call_over() {
-            let left = left.get_or_insert_with(|| reader.count());
-            if *left == 0 {
-                record.not_busy().await;
-                break;
-            }
-            *left -= 1;
-        }
-        let line = tokio::select! {
-            biased;
-            () = conn.shared.close_requested.notified() => continue,
-            line = reader.next() => line?,
-        };
-        let Some(line) = line else { break };
-        handler(line, conn.clone()).await?;
-        // Sends what a dropped `send` has left, unless another task is sending, which does it first.
-        if let Ok(_turn) = conn.shared.try_turn() {
-            conn.shared.writer.write_unsent().await?;
-        }
-        record.message_done();
-        if reader.has_partial() {
-            record.request_received();
-        }
-    }
-    Ok(())
-}
-
 /// The error of a connection whose client sends too long a line.
 #[derive(Debug, thiserror::Error)]
 #[error("line too long: expected at most {0} bytes")]
@@ -335,19 +247,5 @@ impl LineTooLong {
     /// Whether this is the error.
     fn is_in(error: &io::Error) -> bool {
         error.get_ref().is_some_and(|inner| inner.is::<Self>())
-    }
-}
-
-/// Ends a connection for all of its clones, however [`serve`] ends: by a return, a panic, or a drop of its future.
-struct EndOnDrop(LineConn);
-
-impl Drop for EndOnDrop {
-    fn drop(&mut self) {
-        // First, so that `send` fails for every clone.
-        self.0.close();
-        // Closes the socket, no matter how many clones are kept.
-        drop(self.0.shared.writer.take());
-        // Ends a `send` of another task that waits.
-        self.0.shared.record.end();
     }
 }

@@ -113,7 +113,6 @@ pub struct Stream {
     /// What the handler's task and the acceptor see of this stream.
     record: Arc<ConnRecord>,
     /// Keeps the slot. The last field, so that the transport is closed before the slot is free.
-    #[cfg_attr(not(feature = "proxy-protocol"), expect(dead_code, reason = "it acts when it is dropped"))]
     registration: Arc<Registration>,
 }
 
@@ -182,6 +181,11 @@ impl Stream {
     #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
     pub fn proxy_header(&self) -> Option<&super::ProxyHeader> {
         self.registration.admitted.proxy_header.as_deref()
+    }
+
+    /// Keeps the slot.
+    pub(super) fn registration(&self) -> &Arc<Registration> {
+        &self.registration
     }
 
     /// The record of the connection.
@@ -345,6 +349,9 @@ impl AsyncRead for Stream {
         // What has arrived may be unknown to the runtime. Then the task is woken when it is known.
         if all_is_sent && me.poll_drained(cx).is_ready() && !me.transport.has_arrived() {
             return poll_without_io(cx, || Ok(()));
+        }
+        if me.record.is_handling() {
+            return Poll::Pending;
         }
         ready!(me.read_clock.poll_expired(cx));
         poll_without_io(cx, || {

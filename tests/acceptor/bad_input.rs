@@ -33,6 +33,7 @@ async fn settings_that_cannot_work_are_rejected_by_name() {
         (local().first_byte_timeout(zero), "first_byte_timeout 0ns: expected more than zero"),
         (local().min_rate(0), "min_rate 0: expected at least 1 byte a second"),
         (local().max_line_length(0), "max_line_length 0: expected at least 1 byte"),
+        (local().concurrent_lines(0), "concurrent_lines 0: expected at least 1 line"),
         (local().backlog(0), "backlog 0: expected at least 1"),
         (local().max_handshakes(0), "max_handshakes 0: expected at least 1"),
         (local().handshake_timeout(zero), "handshake_timeout 0ns: expected more than zero"),

@@ -10,6 +10,7 @@ mod bad_input;
 mod chaos;
 mod closed;
 mod common;
+mod concurrent_lines;
 mod cut;
 #[cfg(target_os = "linux")]
 mod exhaustion;

@@ -40,4 +40,37 @@ impl AcceptorBuilder {
         self.last_line_without_end = is_a_line;
         self
     }
+
+    /// Sets how many lines of one connection are handled at the same time. Defaults to 1: one after the other. At least 1.
+    ///
+    /// For clients that send several requests without waiting for the answers. Each line is then a task of its own, so answers come
+    /// in the order in which the handlers send them, and your protocol has to say which is which. While `n` lines are at work,
+    /// nothing more is read.
+    ///
+    /// When the connection is to end (the end of the stream, [`close`](crate::acceptor::LineConn::close), a stop, an error of the
+    /// handler), no more lines are read, and those at work run to their end first. A panic or the deadline of a stop ends them at
+    /// once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use perconn::acceptor::{Acceptor, LineConn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), perconn::acceptor::Error> {
+    /// let acceptor = Acceptor::builder("127.0.0.1:0")
+    ///     .concurrent_lines(16)
+    ///     .line_handler(async |line, conn: LineConn| {
+    ///         tokio::time::sleep(Duration::from_millis(100)).await; // what takes time: a query, another service
+    ///         conn.send([b"done: ", &line[..]].concat()).await
+    ///     })
+    ///     .build()?;
+    /// # drop(acceptor);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("parallel", "pipelining", "goroutine"))]
+    pub fn concurrent_lines(mut self, n: usize) -> Self {
+        self.concurrent_lines = n;
+        self
+    }
 }

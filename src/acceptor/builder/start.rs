@@ -56,6 +56,9 @@ impl AcceptorBuilder {
         if self.max_line_length == 0 {
             return Error::invalid("max_line_length 0: expected at least 1 byte");
         }
+        if self.concurrent_lines == 0 {
+            return Error::invalid("concurrent_lines 0: expected at least 1 line");
+        }
         let handshake_timeout = time_limit("handshake_timeout", self.handshake_timeout)?;
         if self.max_handshakes == 0 {
             return Error::invalid("max_handshakes 0: expected at least 1");
@@ -71,6 +74,7 @@ impl AcceptorBuilder {
                     max_length: self.max_line_length,
                     too_long_answer: self.too_long_answer,
                     last_without_end: self.last_line_without_end,
+                    concurrent: self.concurrent_lines,
                 };
                 Handler { start: start(settings), writes_are_answers: false }
             }
