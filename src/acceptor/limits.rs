@@ -43,6 +43,10 @@ impl Limits {
     /// | `max_line_length` | 8192 bytes | The default of Kestrel. HTTP asks for at least 8000 (RFC 9112, section 3) |
     /// | `handshake_timeout` | 10 s | The default of Kestrel |
     ///
+    /// It limits neither the connections of an address ([`max_per_peer`](super::AcceptorBuilder::max_per_peer)) nor the rate of
+    /// new ones ([`accept_rate`](super::AcceptorBuilder::accept_rate)): a whole office may have one address, and only you know how
+    /// many clients come at once.
+    ///
     /// Raise `idle_timeout` if your clients are silent between two requests for longer.
     pub const fn internet() -> Self {
         Self {
