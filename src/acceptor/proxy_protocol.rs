@@ -14,7 +14,7 @@ use proxy_header::ParseConfig;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 pub(super) use self::trusted::TrustedProxies;
-use super::Peer;
+use super::{Peer, Stream};
 
 mod extent;
 mod trusted;
@@ -119,6 +119,15 @@ impl ProxyHeader {
             return Err(malformed());
         }
         Ok(Self { proxy, header: header.into_owned() })
+    }
+}
+
+impl Stream {
+    /// What the proxy has said of the connection. `None` if it comes from no
+    /// [trusted proxy](super::AcceptorBuilder::proxy_protocol).
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    pub fn proxy_header(&self) -> Option<&ProxyHeader> {
+        self.registration().admitted.proxy_header.as_deref()
     }
 }
 

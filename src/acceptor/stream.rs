@@ -175,14 +175,6 @@ impl Stream {
         }
     }
 
-    /// What the proxy has said of the connection. `None` if it comes from no
-    /// [trusted proxy](super::AcceptorBuilder::proxy_protocol).
-    #[cfg(feature = "proxy-protocol")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
-    pub fn proxy_header(&self) -> Option<&super::ProxyHeader> {
-        self.registration.admitted.proxy_header.as_deref()
-    }
-
     /// Keeps the slot.
     pub(super) fn registration(&self) -> &Arc<Registration> {
         &self.registration

@@ -83,8 +83,11 @@ where
 
 /// The lines of a connection, until it is to end: at the end of the stream, after `close`, or at a stop.
 struct Lines<'a> {
+    /// Has what was read and not handed out.
     reader: LineReader,
+    /// For the handler.
     conn: &'a LineConn,
+    /// Of the connection.
     record: &'a ConnRecord,
     /// Once the last call of a stop is over: how many more lines are handled.
     left: Option<usize>,
