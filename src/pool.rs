@@ -189,8 +189,8 @@ impl Pool {
     /// [`global_builder`](Self::global_builder) has made it before.
     ///
     /// Its size is the process's limit of descriptors, less 50 for other uses, or less half of the limit if that is
-    /// fewer. On Linux the limit is the soft `RLIMIT_NOFILE` at the time of the first call, so a program can raise it
-    /// before. On other systems the pool assumes a limit of 256.
+    /// fewer. On Unix the limit is the soft `RLIMIT_NOFILE` at the time of the first call, so a program can raise it
+    /// before. On Windows, which has no such limit, the pool assumes one of 16,384.
     pub fn global() -> &'static Self {
         GLOBAL.get_or_init(|| Self { inner: PoolInner::new(Self::global_builder()) })
     }

@@ -285,8 +285,8 @@ const SET_KEEPALIVE: Option<Setter<Keepalive>> = Some(|socket, keepalive| {
 const SET_KEEPALIVE: Option<Setter<Keepalive>> = None;
 
 /// For the systems that have the option.
-#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+#[cfg(any(target_os = "android", target_os = "fuchsia", all(target_os = "linux", not(perconn_portable))))]
 const SET_USER_TIMEOUT: Option<Setter<Duration>> = Some(|socket, limit| socket.set_tcp_user_timeout(Some(limit)));
 /// Elsewhere, a user timeout is an invalid setting.
-#[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
+#[cfg(not(any(target_os = "android", target_os = "fuchsia", all(target_os = "linux", not(perconn_portable)))))]
 const SET_USER_TIMEOUT: Option<Setter<Duration>> = None;

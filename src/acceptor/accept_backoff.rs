@@ -83,7 +83,7 @@ impl AcceptBackoff {
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     /// EPROTO has no kind of its own.
-    const EPROTO: Option<i32> = if cfg!(target_os = "linux") { Some(71) } else { None };
+    const EPROTO: Option<i32> = if cfg!(all(target_os = "linux", not(perconn_portable))) { Some(71) } else { None };
     let kinds = [
         ConnectionAborted,
         ConnectionReset,

@@ -314,7 +314,7 @@ fn check_socket(socket: SockRef<'_>, name: &str) -> Result<(), Error> {
 }
 
 /// Rejects a socket that does not listen, as each accept on it would fail.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
 fn check_listens(socket: SockRef<'_>, name: &str) -> Result<(), Error> {
     match socket.is_listener() {
         Ok(false) => Error::invalid(format!("{name}: expected a listening socket")),
@@ -323,7 +323,7 @@ fn check_listens(socket: SockRef<'_>, name: &str) -> Result<(), Error> {
 }
 
 /// Only Linux reports whether a socket listens.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(perconn_portable))))]
 fn check_listens(_: SockRef<'_>, _: &str) -> Result<(), Error> {
     Ok(())
 }

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-#[cfg(target_os = "linux")]
 mod lock;
 
 /// The file of a listener, which is removed on drop.
@@ -70,7 +69,6 @@ pub(super) fn bind(path: &Path, access: Access, backlog: u32) -> io::Result<(Uni
     // because the kernel takes short paths only.
     let file = std::path::absolute(path)?;
     // A socket that is bound and does not listen yet looks like a stale one.
-    #[cfg(target_os = "linux")]
     let _lock = file.parent().map(lock::FolderLock::acquire);
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let address = SockAddr::unix(path)?;

@@ -256,7 +256,7 @@ async fn connect(address: SocketAddr, options: SocketOptions) -> io::Result<TcpS
 /// Makes bind(2) take no port (`IP_BIND_ADDRESS_NO_PORT` of ip(7)).
 ///
 /// A port that bind(2) takes is taken for every destination. One that connect(2) takes is free for other destinations.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
 fn choose_port_at_connect(socket: &TcpSocket) {
     use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 
@@ -265,7 +265,7 @@ fn choose_port_at_connect(socket: &TcpSocket) {
 }
 
 /// Does nothing: here, bind(2) takes the port.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(perconn_portable))))]
 fn choose_port_at_connect(_socket: &TcpSocket) {}
 
 /// Names the local address in the error of bind(2).
@@ -362,7 +362,7 @@ mod tests {
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(perconn_portable)))]
     #[test]
     fn bind_takes_no_port() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();

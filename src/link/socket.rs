@@ -155,7 +155,7 @@ impl Socket {
     /// Why the peer has closed this socket, which the program may have shut down before. Takes the kernel's pending error,
     /// which the kernel returns only once.
     pub(crate) fn closing_cause(&self, is_shut_down: bool) -> Cause {
-        match with_stream!(self, stream => stream.take_error()) {
+        match self.take_error() {
             Ok(Some(error)) | Err(error) => error.into(),
             // Another handle has taken the error and has not recorded the break yet.
             Ok(None) if self.was_reset(is_shut_down) => io::Error::from(io::ErrorKind::ConnectionReset).into(),
@@ -163,11 +163,22 @@ impl Socket {
         }
     }
 
+    /// Takes the kernel's pending error.
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        let taken = with_stream!(self, stream => stream.take_error());
+        // Windows has no pending error of a reset: each read returns it.
+        #[cfg(not(all(target_os = "linux", not(perconn_portable))))]
+        let taken = taken.map(|error| {
+            error.or_else(|| with_stream!(self, stream => super::peer_close::pending_error(&SockRef::from(&**stream))))
+        });
+        taken
+    }
+
     /// Whether the peer has reset this socket, as far as that can be known without its error.
     fn was_reset(&self, is_shut_down: bool) -> bool {
         let has_error_flag = with_stream!(self, stream => stream.try_io(Interest::ERROR, || Ok(())).is_ok());
         // A peer that closes leaves our direction open.
-        has_error_flag || cfg!(target_os = "linux") && !is_shut_down && self.has_hung_up()
+        has_error_flag || cfg!(all(target_os = "linux", not(perconn_portable))) && !is_shut_down && self.has_hung_up()
     }
 
     /// Shuts the writing side down, as `TcpStream`'s own `shutdown` does.
@@ -182,7 +193,8 @@ impl Socket {
     /// written any more. Returns how many written bytes the peer had not acknowledged, where that is known.
     pub(crate) fn disconnect(&self, how: Disconnect) -> Option<u64> {
         // On other platforms, shutting down the reading side discards what has arrived and was not read.
-        let sides = if cfg!(target_os = "linux") { Shutdown::Both } else { Shutdown::Write };
+        let sides =
+            if cfg!(all(target_os = "linux", not(perconn_portable))) { Shutdown::Both } else { Shutdown::Write };
         // It fails if the connection is gone already. Then nothing is left to do.
         let has_ended = self.shutdown(sides).is_ok() || matches!(how, Disconnect::AfterShutdown);
         let count = match self {
@@ -198,7 +210,7 @@ impl Socket {
     }
 
     /// Makes the kernel discard what it has not delivered, even if other handles still hold the socket.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(perconn_portable)))]
     fn abort(&self) {
         if let Self::Tcp(stream) = self {
             // connect(2) with AF_UNSPEC dissolves the association; the peer gets a reset.
@@ -207,7 +219,7 @@ impl Socket {
     }
 
     /// The same, as soon as the last handle drops the socket.
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", not(perconn_portable))))]
     fn abort(&self) {
         let _ = with_stream!(self, stream => SockRef::from(&**stream).set_linger(Some(std::time::Duration::ZERO)));
     }
@@ -220,7 +232,7 @@ impl Socket {
 
 /// Reads bytes that the kernel has received on a stream, past the runtime's readiness flag. `None`: it is not a socket.
 ///
-/// "Would block" if there are none. Then the end of the stream stays for the next read and, on Linux, so does an error.
+/// "Would block" if there are none. Then the end of the stream stays for the next read and, on Unix, so does an error.
 #[cfg(feature = "tls")]
 pub(crate) fn read_queued<S: 'static>(stream: &S, buf: &mut [u8]) -> Option<io::Result<usize>> {
     let stream = stream as &dyn Any;
@@ -234,13 +246,13 @@ pub(crate) fn read_queued<S: 'static>(stream: &S, buf: &mut [u8]) -> Option<io::
 }
 
 /// Whether the kernel has received bytes that were not read. Leaves a pending error alone, as a peek would not.
-#[cfg(all(feature = "tls", target_os = "linux"))]
+#[cfg(all(feature = "tls", unix))]
 fn has_queued(socket: &SockRef<'_>) -> bool {
     rustix::io::ioctl_fionread(&**socket).is_ok_and(|count| count > 0)
 }
 
 /// The same by a peek.
-#[cfg(all(feature = "tls", not(target_os = "linux")))]
+#[cfg(all(feature = "tls", not(unix)))]
 fn has_queued(socket: &SockRef<'_>) -> bool {
     socket.peek(&mut [MaybeUninit::uninit()]).is_ok_and(|count| count > 0)
 }

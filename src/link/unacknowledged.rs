@@ -8,7 +8,11 @@ use tokio::net::TcpStream;
 ///
 /// This is `SIOCOUTQ` of tcp(7): the distance from the oldest unacknowledged byte to the end of what was written. If
 /// the end of the stream was sent or queued, it counts as one byte.
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+#[cfg(all(
+    target_os = "linux",
+    not(perconn_portable),
+    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")
+))]
 #[expect(unsafe_code, reason = "no well-kept crate wraps this ioctl")]
 pub(super) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
     use std::ffi::c_int;
@@ -26,7 +30,11 @@ pub(super) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
 }
 
 /// Not known on this platform.
-#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))))]
+#[cfg(not(all(
+    target_os = "linux",
+    not(perconn_portable),
+    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")
+)))]
 pub(super) fn unacknowledged(_stream: &TcpStream) -> Option<u64> {
     None
 }

@@ -5,15 +5,15 @@
 /// Descriptors that are left to files, pipes and listeners, but never more than half of all.
 const RESERVE: u64 = 50;
 
-/// The limit that is assumed where the program cannot ask for it: the soft limit with which macOS starts a program.
-#[cfg(not(target_os = "linux"))]
-const ASSUMED: u64 = 256;
+/// The limit that is assumed where there is none to ask for: Windows counts handles in millions.
+#[cfg(not(unix))]
+const ASSUMED: u64 = 1 << 14;
 
 /// The number of slots within the process's limit of descriptors (`RLIMIT_NOFILE`; getrlimit(2)), as it is now.
 pub(super) fn slots_of_this_process() -> usize {
-    #[cfg(target_os = "linux")]
+    #[cfg(unix)]
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(unix))]
     let descriptors = Some(ASSUMED);
     slots_within(descriptors)
 }

@@ -46,7 +46,7 @@ pub(super) fn is_quiet_stream<D: Dial>(stream: &mut D::Stream) -> bool {
 }
 
 /// Whether the kernel has neither bytes nor a close nor an error for this socket.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
 fn is_quiet_now(stream: &impl std::os::fd::AsFd) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut fds = [PollFd::new(stream, PollFlags::IN | PollFlags::PRI | PollFlags::RDHUP)];
@@ -56,20 +56,20 @@ fn is_quiet_now(stream: &impl std::os::fd::AsFd) -> bool {
 }
 
 /// Whether the peer still reads. A Unix socket knows that of its peer: then a send of no bytes succeeds.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
 fn is_writable(unix: &UnixStream) -> bool {
     use rustix::net::{SendFlags, send};
     send(unix, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok()
 }
 
 /// Elsewhere this is not known.
-#[cfg(all(unix, not(target_os = "linux")))]
+#[cfg(all(unix, not(all(target_os = "linux", not(perconn_portable)))))]
 fn is_writable(_: &UnixStream) -> bool {
     true
 }
 
 /// The same where poll(2) has no flag for the peer's close: a peek that would block.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(perconn_portable))))]
 fn is_quiet_now<'s, S>(stream: &'s S) -> bool
 where
     socket2::SockRef<'s>: From<&'s S>,

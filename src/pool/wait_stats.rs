@@ -63,9 +63,12 @@ impl Waits {
 
 /// When a wait began.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct WaitStart(#[cfg(target_os = "linux")] Duration, #[cfg(not(target_os = "linux"))] std::time::Instant);
+pub(super) struct WaitStart(
+    #[cfg(all(target_os = "linux", not(perconn_portable)))] Duration,
+    #[cfg(not(all(target_os = "linux", not(perconn_portable))))] std::time::Instant,
+);
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
 impl WaitStart {
     /// A wait that begins now. Two reads of the exact clock would take a tenth of the time of a short wait.
     #[inline]
@@ -81,7 +84,7 @@ impl WaitStart {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(perconn_portable))))]
 impl WaitStart {
     /// A wait that begins now.
     pub(super) fn now() -> Self {

@@ -223,7 +223,7 @@ fn socket_options(config: &Config) -> Result<SocketOptions, Error> {
             return invalid(format!("tcp_user_timeout {limit:?}: expected 1ms to 24 days"));
         }
         // Other systems have no such option. There the setting has no effect, as tokio-postgres documents.
-        if cfg!(any(target_os = "android", target_os = "fuchsia", target_os = "linux")) {
+        if cfg!(any(target_os = "android", target_os = "fuchsia", all(target_os = "linux", not(perconn_portable)))) {
             options = options.user_timeout(limit);
         }
     }

@@ -73,7 +73,7 @@ fn sockets_have_the_options_of_the_configuration_and_the_times_of_linux_for_the_
         ("keepalives_retries=0", of_linux),
         ("keepalives=0", SocketOptions::new().nodelay(true)),
         ("tcp_user_timeout=0", of_linux),
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(perconn_portable)))]
         ("tcp_user_timeout=7", of_linux.user_timeout(seconds(7))),
     ] {
         assert_eq!(socket_options(&text.parse().unwrap()).unwrap(), expected, "{text}");

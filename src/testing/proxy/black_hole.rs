@@ -9,10 +9,10 @@
 use socket2::SockRef;
 
 /// Whether the peers' kernels get no answer from a black hole on this platform.
-pub(super) const IS_REAL: bool = cfg!(target_os = "linux");
+pub(super) const IS_REAL: bool = cfg!(all(target_os = "linux", not(perconn_portable)));
 
 /// Sets whether this socket hears its peer.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
 pub(super) fn set_deaf(socket: &SockRef<'_>, is_deaf: bool) {
     // BPF_RET | BPF_K with 0: keep no byte of any packet.
     const DROP_ALL: [socket2::SockFilter; 1] = [socket2::SockFilter::new(0x06, 0, 0, 0)];
@@ -21,5 +21,5 @@ pub(super) fn set_deaf(socket: &SockRef<'_>, is_deaf: bool) {
 }
 
 /// Sets whether this socket hears its peer.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(perconn_portable))))]
 pub(super) fn set_deaf(_socket: &SockRef<'_>, _is_deaf: bool) {}
