@@ -12,8 +12,8 @@
 //!
 //! On other systems the same flag comes from kqueue (`EV_EOF`) or from Windows (`AFD_POLL_DISCONNECT` and `AFD_POLL_ABORT`). Tokio
 //! shows it together with "readable" only. So an idle connection with unread bytes is looked at twice a second, and before a write
-//! the flag is looked at if the socket is readable. There is no coarse clock. Once in 4 ms the kernel is asked by a peek, and by
-//! poll(2) if that finds unread bytes.
+//! the flag is looked at if the socket is readable. There is no coarse clock. Once in 4 ms the kernel is asked by poll(2), and by a
+//! peek where that does not tell a close from bytes.
 //!
 //! `--cfg perconn_portable` takes the second way on Linux, too, so that tests can run it.
 //!

@@ -11,6 +11,8 @@ use std::any::Any;
 use std::future::poll_fn;
 use std::pin::Pin;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::AsFd;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
@@ -46,14 +48,22 @@ pub(super) fn is_quiet_stream<D: Dial>(stream: &mut D::Stream) -> bool {
 }
 
 /// Whether the kernel has neither bytes nor a close nor an error for this socket.
-#[cfg(all(target_os = "linux", not(perconn_portable)))]
-fn is_quiet_now(stream: &impl std::os::fd::AsFd) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut fds = [PollFd::new(stream, PollFlags::IN | PollFlags::PRI | PollFlags::RDHUP)];
+fn is_quiet_now(stream: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(stream, ASKED)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     // It fails only when the kernel is out of memory, and then nothing is known.
     !poll(&mut fds, Some(&at_once)).is_ok_and(|n| n > 0)
 }
+
+/// Bytes, urgent bytes, and a close by the peer.
+#[cfg(target_os = "linux")]
+const ASKED: PollFlags = PollFlags::IN.union(PollFlags::PRI).union(PollFlags::RDHUP);
+/// The same: a close counts as something to read.
+#[cfg(all(unix, not(target_os = "linux")))]
+const ASKED: PollFlags = PollFlags::IN.union(PollFlags::PRI);
+/// WSAPoll does not know of urgent bytes.
+#[cfg(not(unix))]
+const ASKED: PollFlags = PollFlags::IN;
 
 /// Whether the peer still reads. A Unix socket knows that of its peer: then a send of no bytes succeeds.
 #[cfg(all(target_os = "linux", not(perconn_portable)))]
@@ -63,17 +73,7 @@ fn is_writable(unix: &UnixStream) -> bool {
 }
 
 /// Elsewhere this is not known.
-#[cfg(all(unix, not(all(target_os = "linux", not(perconn_portable)))))]
+#[cfg(all(unix, any(not(target_os = "linux"), perconn_portable)))]
 fn is_writable(_: &UnixStream) -> bool {
     true
-}
-
-/// The same where poll(2) has no flag for the peer's close: a peek that would block.
-#[cfg(not(all(target_os = "linux", not(perconn_portable))))]
-fn is_quiet_now<'s, S>(stream: &'s S) -> bool
-where
-    socket2::SockRef<'s>: From<&'s S>,
-{
-    let peeked = socket2::SockRef::from(stream).peek(&mut [std::mem::MaybeUninit::uninit()]);
-    peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }

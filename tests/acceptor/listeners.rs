@@ -148,7 +148,7 @@ async fn given_listeners_are_used_as_they_are() {
     std::fs::remove_file(&path).unwrap();
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
 #[tokio::test]
 async fn given_socket_that_does_not_listen_is_rejected() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

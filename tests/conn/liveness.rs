@@ -165,7 +165,7 @@ async fn urgent_data_hides_neither_bytes_nor_silence() {
 }
 
 /// Bytes that the peer had not received at the timeout must not reach it later, although an idle half holds the socket.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
 #[tokio::test]
 async fn link_is_aborted_at_the_timeout_although_the_other_half_holds_it() {
     let server = Server::start().await;
@@ -234,7 +234,7 @@ async fn byte_that_came_while_the_runtime_was_blocked_counts() {
     assert_eq!(conn.generation(), 1);
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
 #[tokio::test]
 async fn options_are_set_again_on_every_link() {
     let server = Server::start().await;
@@ -278,13 +278,13 @@ async fn invalid_settings_are_named() {
     ] {
         assert_eq!(error(builder), text);
     }
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(perconn_portable)))]
     for (limit, text) in [
         (Duration::from_micros(999), "user_timeout 999µs: expected 1ms to 2147483.647s"),
         (Duration::MAX, "user_timeout 18446744073709551615.999999999s: expected 1ms to 2147483.647s"),
     ] {
         assert_eq!(error(builder().user_timeout(limit)), text);
     }
-    #[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
+    #[cfg(not(any(target_os = "android", target_os = "fuchsia", all(target_os = "linux", not(perconn_portable)))))]
     assert_eq!(error(builder().user_timeout(ms(1_000))), "user_timeout 1s: this platform has no TCP_USER_TIMEOUT");
 }

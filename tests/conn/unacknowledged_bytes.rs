@@ -16,7 +16,7 @@ fn unacknowledged(error: &io::Error) -> Option<u64> {
 
 /// A receiver stops reading until both kernels' buffers are full, and resets. The bytes that its kernel held were
 /// acknowledged, and the rest were not.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
 #[tokio::test]
 async fn written_is_acknowledged_plus_unacknowledged() {
     use std::time::Duration;
@@ -75,7 +75,7 @@ async fn written_is_acknowledged_plus_unacknowledged() {
 }
 
 /// The FIN takes a sequence number, and is not counted as a byte of the program.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
 #[tokio::test]
 async fn clean_ends_leave_nothing_unacknowledged() {
     let server = Server::start().await;
@@ -108,7 +108,7 @@ async fn clean_ends_leave_nothing_unacknowledged() {
 
 /// No check can stop a write that crosses the peer's close: the close is still on its way. The write is lost, and the
 /// error counts it.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
 #[tokio::test]
 async fn write_that_crosses_the_close_is_lost_and_counted() {
     use std::io::Read;

@@ -300,7 +300,7 @@ async fn task_that_closes_many_idle_connections_yields() {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
 #[tokio::test]
 async fn unix_connection_whose_peer_has_stopped_reading_is_not_lent() {
     let (peers, mut dialed) = tokio::sync::mpsc::unbounded_channel();

@@ -144,7 +144,7 @@ async fn black_hole_is_what_the_docs_say_of_this_platform() {
     let (mut client, mut server) = link(&proxy, &listener).await;
     exchange(&mut client, &mut server).await;
     proxy.black_hole(Direction::ToServer);
-    assert_eq!(FaultProxy::IS_BLACK_HOLE_REAL, cfg!(target_os = "linux"));
+    assert_eq!(FaultProxy::IS_BLACK_HOLE_REAL, cfg!(all(target_os = "linux", not(perconn_portable))));
     let late = timeout(100 * MS, TcpStream::connect(proxy.addr())).await;
     assert_eq!(late.is_err(), FaultProxy::IS_BLACK_HOLE_REAL, "{late:?}");
     // What was swallowed is no obstacle for a cut.
@@ -154,7 +154,7 @@ async fn black_hole_is_what_the_docs_say_of_this_platform() {
 }
 
 /// The kernel of a client behind a black hole finds out by itself, as on a network that is cut.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
 #[tokio::test]
 async fn user_timeout_ends_a_connection_behind_a_black_hole() {
     let (proxy, listener) = proxy_and_listener().await;

@@ -7,6 +7,8 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::AsFd;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::time::sleep;
@@ -62,15 +64,16 @@ impl Socket {
         .unwrap_or(false)
     }
 
-    /// Whether the kernel has seen the close. One system call, and a second one if unread bytes lie before it.
+    /// Whether the kernel has seen the close. One system call, and a second one if there is something to read.
     #[cold]
     fn ask_kernel(&self) -> bool {
         with_stream!(self, stream => is_closed_now(&**stream))
     }
 
-    /// Not known here, so it is always possible.
+    /// Whether nothing can pass in either direction any more: after a reset, or a close by both sides. Where poll(2) does not
+    /// tell the difference, a close by the peer counts as well.
     pub(crate) fn has_hung_up(&self) -> bool {
-        true
+        with_stream!(self, stream => poll_events(&**stream).contains(PollFlags::HUP))
     }
 
     /// Waits until the peer's close or reset has arrived. Bytes that nobody reads wake it, too.
@@ -88,34 +91,45 @@ impl Socket {
 }
 
 /// Asks the kernel whether the peer has closed.
-pub(crate) fn is_closed_now<'s, S>(stream: &'s S) -> bool
+pub(crate) fn is_closed_now<'s, S: AsFd>(stream: &'s S) -> bool
 where
-    S: rustix::fd::AsFd,
     SockRef<'s>: From<&'s S>,
 {
-    match SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]) {
-        Ok(0) => true,
-        Ok(_) => has_hung_up_flag(stream),
-        Err(error) => !is_try_again(&error),
+    let events = poll_events(stream);
+    if events.intersects(CLOSED) {
+        return true;
+    }
+    // Some systems have no event for a close by the peer alone. A peek finds it, unless unread bytes lie before it. It is not
+    // the first question: on Linux it would take the pending error.
+    events.contains(PollFlags::IN) && is_end(SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]))
+}
+
+/// The events of poll(2) that say that the peer has closed. macOS (as `EV_EOF`) and Windows (WSAPoll) report `HUP` for a close by
+/// one side as well, and Linux has an event of its own.
+const CLOSED: PollFlags = PollFlags::HUP.union(PollFlags::ERR).union(PollFlags::NVAL).union(HALF_CLOSED);
+
+/// That event.
+#[cfg(target_os = "linux")]
+const HALF_CLOSED: PollFlags = PollFlags::RDHUP;
+/// There is none.
+#[cfg(not(target_os = "linux"))]
+const HALF_CLOSED: PollFlags = PollFlags::empty();
+
+/// What poll(2) says of a socket. Nothing if it fails.
+fn poll_events(stream: &impl AsFd) -> PollFlags {
+    let mut fds = [PollFd::new(stream, PollFlags::IN.union(HALF_CLOSED))];
+    match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        Ok(_) => fds[0].revents(),
+        Err(_) => PollFlags::empty(),
     }
 }
 
-/// Whether poll(2) knows of the close, before which unread bytes lie.
-fn has_hung_up_flag(stream: &impl rustix::fd::AsFd) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-    // Linux has a flag of its own for a close by one side. macOS (EV_EOF) and Windows (WSAPoll) report `POLLHUP` for it.
-    #[cfg(target_os = "linux")]
-    const CLOSED: PollFlags = PollFlags::RDHUP.union(PollFlags::HUP).union(PollFlags::NVAL);
-    #[cfg(not(target_os = "linux"))]
-    const CLOSED: PollFlags = PollFlags::HUP.union(PollFlags::ERR).union(PollFlags::NVAL);
-    #[cfg(target_os = "linux")]
-    let asked = PollFlags::IN | PollFlags::RDHUP;
-    #[cfg(not(target_os = "linux"))]
-    let asked = PollFlags::IN;
-    let mut fds = [PollFd::new(stream, asked)];
-    // If it fails, nothing is known.
-    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok() && fds[0].revents().intersects(CLOSED)
+/// Whether a peek has found the end of the stream, or an error.
+fn is_end(peeked: io::Result<usize>) -> bool {
+    match peeked {
+        Ok(n) => n == 0,
+        Err(error) => !is_try_again(&error),
+    }
 }
 
 /// The error of a socket that the peer has reset, as far as a look shows it.
