@@ -22,7 +22,6 @@ use tokio::time::Instant;
 
 pub(crate) use self::first_outcome::FirstOutcome;
 use self::next_dial::NextDial;
-use self::panic_as_error::PanicAsError;
 pub(crate) use self::rules::Limits;
 use self::rules::{Action, ActorState, Input, Outage, Pace};
 use crate::backoff::Backoff;
@@ -32,12 +31,12 @@ use crate::fault::{Cause, Fault};
 use crate::hooks::{Hooks, debug};
 use crate::io_error::SharedIoError;
 use crate::link::Socket;
+use crate::panic_as_error::{PanicAsError, complete};
 use crate::panics::ignore;
 use crate::{Error, Event, SocketOptions};
 
 mod first_outcome;
 mod next_dial;
-mod panic_as_error;
 mod rules;
 
 /// Everything that the task owns.
@@ -373,7 +372,7 @@ fn dial_and_set_up<D: Dial>(
     limit: Option<Duration>,
     options: Option<SocketOptions>,
 ) -> Pin<Box<impl Future<Output = io::Result<D::Stream>> + Send>> {
-    let dial = PanicAsError::new(async move { dialer.dial().await });
+    let dial = PanicAsError::new(async move { complete(dialer.dial()).await });
     Box::pin(async move {
         let stream = match limit {
             Some(limit) => tokio::time::timeout(limit, dial).await.unwrap_or_else(|_| {

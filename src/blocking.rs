@@ -114,9 +114,9 @@ mod writing;
 /// wait fail with [`Deadlock`](io::ErrorKind::Deadlock).
 ///
 /// After a `fork` the thread is missing in the new process. A connection that the new process makes has a thread of its own.
-/// One that it inherited is the first process's: it cannot wait, and fails with
-/// [`Unsupported`](io::ErrorKind::Unsupported) where it would have to, and dropping or closing it does nothing. Do not
-/// use it: both processes would read and write the same socket.
+/// Do not use one that it inherited: that is the first process's. A call that would have to wait, and a shutdown, fails with
+/// [`Unsupported`](io::ErrorKind::Unsupported). Dropping, closing, abandoning and breaking it do nothing. But a read or write
+/// that need not wait goes to the socket of the first process, as with a `TcpStream`.
 ///
 /// Names are resolved on further threads, `perconn-resolver`: one for each name that is being resolved at the same
 /// time. Each ends ten seconds after its last name.
@@ -275,8 +275,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conn<S> {
     ///
     /// # Errors
     ///
-    /// The link's, if it has broken. The shutdown holds all the same.
+    /// The link's, if it has broken. The shutdown holds all the same. [`Unsupported`](io::ErrorKind::Unsupported) in a fork of
+    /// the process that has made the connection.
     pub fn shutdown(&self) -> io::Result<()> {
+        self.shared.background.check_process()?;
         self.shared.writer.shutdown(&self.state, self.timeouts(&self.write_timeout))
     }
 

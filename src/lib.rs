@@ -27,6 +27,7 @@ mod fault;
 mod hooks;
 mod io_error;
 mod link;
+mod panic_as_error;
 mod panics;
 #[cfg(feature = "tls")]
 mod pem;

@@ -3,7 +3,7 @@
 //! A task of this crate that calls such code and has to go on afterwards calls it through [`catch`]. A value of the
 //! program that any task may drop is in a [`QuietDrop`].
 //!
-//! Next: `hooks.rs` and `actor/panic_as_error.rs`, which catch panics.
+//! Next: `hooks.rs` and `panic_as_error.rs`, which catch panics.
 
 use std::any::Any;
 use std::ops::{Deref, DerefMut};

@@ -98,12 +98,16 @@ fn fork_with_an_open_connection() {
     // Its drop and its close end, and leave the link alone.
     let mut closed = builder(address).connect_blocking().unwrap();
     let mut dropped = Some(conn);
+    // So do the calls that would end the link.
+    let mut abandoned = builder(address).connect_blocking().unwrap();
     assert!(is_well_in_a_fork(|| {
         closed.close();
         drop(dropped.take());
-        true
+        abandoned.break_link(1);
+        abandoned.abandon();
+        abandoned.shutdown().is_err_and(|error| error.kind() == io::ErrorKind::Unsupported)
     }));
-    for conn in [&mut closed, &mut dropped.unwrap()] {
+    for conn in [&mut closed, &mut dropped.unwrap(), &mut abandoned] {
         exchange(conn).unwrap();
         assert_eq!(conn.generation(), 1);
     }

@@ -199,6 +199,9 @@ impl<S> Conn<S> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn abandon(&mut self) {
+        if self.shared.background.is_in_fork() {
+            return;
+        }
         // The link that some handle uses: this one may. A link that came up meanwhile and that none uses is kept.
         let read = self.shared.reader.lock().used();
         let used = read.max(self.shared.writer.lock().half.used());
@@ -212,6 +215,9 @@ impl<S> Conn<S> {
     ///
     /// Each handle, this one included, reports the break. Does nothing if that link is gone.
     pub fn break_link(&self, generation: u64) {
+        if self.shared.background.is_in_fork() {
+            return;
+        }
         self.shared.reader.lock().break_link(generation);
     }
 

@@ -2,9 +2,7 @@
 //!
 //! Next: [`Open`], the dialer or closure behind it.
 
-use std::future::poll_fn;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +15,7 @@ use super::resource_inner::ResourceInner;
 use super::stats::increment;
 use super::{Event, GetError};
 use crate::hooks::warn;
+use crate::panic_as_error::{PanicAsError, complete};
 use crate::panics::ignore;
 use crate::runtime::has_time;
 
@@ -33,7 +32,7 @@ pub(super) async fn dial<T: Send + 'static>(
     entry.lock().begin_dial();
     let mut closed = pool.close_signal.listen().ok_or(GetError::Closed)?;
     let began = Instant::now();
-    let mut attempt = DialAttempt { resource, opener, is_own, is_polled: false, is_over: false };
+    let mut attempt = DialAttempt { resource, opener, is_own, is_over: false };
     let opened = tokio::select! {
         biased;
         () = closed.received() => None,
@@ -70,38 +69,21 @@ struct DialAttempt<'a, T: Send + 'static> {
     opener: &'a mut dyn Open<T>,
     /// The opener is that of the resource, and not of one caller.
     is_own: bool,
-    /// The opener's own code runs, so a drop now means that it panicked.
-    is_polled: bool,
     /// The outcome was reported.
     is_over: bool,
 }
 
 impl<T: Send + 'static> DialAttempt<'_, T> {
-    /// Opens the connection within a limit.
+    /// Opens the connection within a limit. A panic of the opener is an error.
     async fn run(&mut self, limit: Option<Duration>) -> io::Result<T> {
-        let Self { opener, is_polled, .. } = self;
-        *is_polled = true;
-        let mut opening = opener.open();
-        let polled = poll_fn(|cx| {
-            *is_polled = true;
-            let opened = opening.as_mut().poll(cx);
-            *is_polled = false;
-            opened
-        });
-        let opened = match limit {
-            None => polled.await,
-            Some(limit) => timeout(limit, polled).await.unwrap_or_else(|_| {
+        let Self { opener, .. } = self;
+        let opening = PanicAsError::new(async { complete(opener.open()).await });
+        match limit {
+            None => opening.await,
+            Some(limit) => timeout(limit, opening).await.unwrap_or_else(|_| {
                 Err(io::Error::new(io::ErrorKind::TimedOut, format!("the dial took longer than {limit:?}")))
             }),
-        };
-        // If the drop of the future panics, the connection has to be closed before the panic goes on.
-        *is_polled = true;
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(opening))) {
-            drop(opened);
-            resume_unwind(panic);
         }
-        *is_polled = false;
-        opened
     }
 
     /// Logs what the opener has to say about this dial. A pool has no logger of its own.
@@ -141,12 +123,8 @@ impl<T: Send + 'static> Drop for DialAttempt<'_, T> {
         if self.is_over {
             return;
         }
-        if self.is_polled {
-            self.fail(io::Error::other("the dial panicked"));
-        } else {
-            let cancelled = if self.is_own { "the dial was cancelled" } else { "the dial was cancelled by its caller" };
-            self.end(io::Error::new(io::ErrorKind::Interrupted, cancelled));
-        }
+        let cancelled = if self.is_own { "the dial was cancelled" } else { "the dial was cancelled by its caller" };
+        self.end(io::Error::new(io::ErrorKind::Interrupted, cancelled));
     }
 }
 

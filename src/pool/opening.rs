@@ -60,7 +60,7 @@ impl<T: Send + 'static> Future for Opening<T> {
     type Output = Result<Connection<T>, GetError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // Taken out meanwhile: if the program's dialer panics, the job is dropped and does not go on.
+        // Taken out meanwhile: after a panic, it is dropped and does not go on.
         let Some(mut job) = self.job.take() else { unreachable!("it is not polled again when it has ended") };
         let polled = job.as_mut().poll(cx);
         if polled.is_pending() {

@@ -69,11 +69,44 @@ async fn connection_of_a_dial_whose_drop_panics_is_closed() {
             let open = Arc::clone(&open);
             move || PanickingDrop(Some(Counted::new(&open)))
         });
-        let caller = tokio::spawn(async move { resource.get().await.map(drop) });
-        assert!(in_time("the panic", caller).await.unwrap_err().is_panic());
+        let error = in_time("get", resource.get()).await.map(drop).unwrap_err();
+        let text = error.with_causes().to_string();
+        assert!(text.ends_with("the dialer panicked: the drop of a dial"), "{text}");
         assert_all_given_back(&pool);
         assert_eq!((open.load(SeqCst), pool.stats().idle), (0, 0));
     }
+}
+
+/// A dialer that panics.
+struct PanickingDialer;
+
+impl Dial for PanickingDialer {
+    type Stream = DuplexStream;
+
+    async fn dial(&mut self) -> io::Result<DuplexStream> {
+        quiet_panic("in a dialer")
+    }
+}
+
+/// Whatever panics in a dial: its caller gets the error of a failed dial.
+#[tokio::test]
+async fn panic_of_a_dial_is_the_error_of_its_caller() {
+    let pool = Pool::new(3).unwrap();
+    let in_call = pool.resource_fn("call", || -> std::future::Ready<io::Result<u8>> { quiet_panic("in the closure") });
+    let in_future = pool.resource_fn("future", || async { quiet_panic("in the future") });
+    let own = pool.resource_with("own", PanickingDialer).unwrap();
+    let texts = [
+        in_call.get().await.map(drop).unwrap_err(),
+        in_future.get().await.map(|guard: perconn::pool::Guard<u8>| drop(guard)).unwrap_err(),
+        own.get().await.map(drop).unwrap_err(),
+        own.get_with(&mut PanickingDialer).await.map(drop).unwrap_err(),
+    ]
+    .map(|error| error.with_causes().to_string());
+    for (text, expected) in texts.iter().zip(["in the closure", "in the future", "in a dialer", "in a dialer"]) {
+        assert!(text.ends_with(&format!("the dialer panicked: {expected}")), "{text}");
+    }
+    assert_eq!(pool.stats().dials_failed, 4);
+    assert_all_given_back(&pool);
 }
 
 #[tokio::test]

@@ -183,3 +183,34 @@ async fn stream_that_takes_more_than_it_was_given_is_an_error() {
         assert!(in_time("a job", job).await.unwrap().is_err());
     }
 }
+
+/// A dial that is ready at once, and panics when it is dropped.
+struct PanickingDrop(Option<DuplexStream>);
+
+impl Future for PanickingDrop {
+    type Output = io::Result<DuplexStream>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(self.0.take().ok_or_else(|| io::ErrorKind::Other.into()))
+    }
+}
+
+impl Drop for PanickingDrop {
+    fn drop(&mut self) {
+        panic::resume_unwind(Box::new("from the dial's drop"));
+    }
+}
+
+#[tokio::test]
+async fn stream_of_a_dial_whose_drop_panics_is_closed() {
+    let (sender, mut peers) = tokio::sync::mpsc::unbounded_channel();
+    let dialer = dial_fn(move || {
+        let (ours, theirs) = duplex(64);
+        let _ = sender.send(theirs);
+        PanickingDrop(Some(ours))
+    });
+    let conn = quick(Conn::builder("drops").dialer(dialer)).build().unwrap();
+    let mut peer = in_time("a dial", peers.recv()).await.unwrap();
+    assert_eq!(in_time("the end", peer.read(&mut [0])).await.unwrap(), 0);
+    close(&conn).await;
+}

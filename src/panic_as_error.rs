@@ -1,6 +1,6 @@
 //! A dial whose panic is an error.
 //!
-//! The dialer is code of the program, and its panic must not end the actor. Next: `panics.rs`, which catches it.
+//! The dialer is code of the program, and its panic must not end the actor, or the caller of a pool. Next: `panics.rs`, which catches it.
 
 use std::future::Future;
 use std::io;
@@ -13,7 +13,7 @@ use crate::panics::{catch, ignore};
 
 pin_project! {
     /// Runs a dial. A panic makes it fail, with the message in the error. A panic in its destructor is ignored.
-    pub(super) struct PanicAsError<F> {
+    pub(crate) struct PanicAsError<F> {
         // `None` only while it is being dropped: that is how the panic of the destructor can be caught in place.
         #[pin]
         dial: Option<F>,
@@ -27,9 +27,18 @@ pin_project! {
     }
 }
 
+/// Runs a dial, and drops it before its stream is returned. If that panics, the stream is dropped: as a temporary value of an
+/// `await`, the dial would leak it.
+pub(crate) async fn complete<F: Future>(dial: F) -> F::Output {
+    let mut dial = Box::pin(dial);
+    let output = dial.as_mut().await;
+    drop(dial);
+    output
+}
+
 impl<F> PanicAsError<F> {
     /// Wraps a dial that was not polled yet.
-    pub(super) fn new(dial: F) -> Self {
+    pub(crate) fn new(dial: F) -> Self {
         Self { dial: Some(dial) }
     }
 }
