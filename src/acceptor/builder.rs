@@ -184,8 +184,8 @@ impl AcceptorBuilder {
     /// set [`last_line_without_end`](Self::last_line_without_end).
     ///
     /// An error that the handler returns closes the connection; so does a [`send`](LineConn::send) that fails. When the
-    /// acceptor stops, it still handles the present line and every line of which it has read something. To share
-    /// state between lines, see [`handler`](Self::handler).
+    /// acceptor stops, it still handles the present line and every line of which it has read something: up to 4 KiB of them, so
+    /// give slow handlers a long deadline. To share state between lines, see [`handler`](Self::handler).
     ///
     /// ```
     /// use perconn::acceptor::Acceptor;

@@ -138,9 +138,22 @@ impl Handshaker {
         tokio::select! {
             biased;
             outcome = handshake => outcome,
-            () = deadline => timed_out(format!("no handshake within {:?}", self.timeout.unwrap_or_default())),
+            () = deadline => timed_out(format!("{} within {:?}", self.missing(), self.timeout.unwrap_or_default())),
             () = client.evicted() => timed_out("the handshake was ended to make room for another".into()),
         }
+    }
+
+    /// What has not come in time.
+    fn missing(&self) -> &'static str {
+        #[cfg(all(feature = "proxy-protocol", feature = "tls"))]
+        if self.proxies.is_some() && self.tls.is_some() {
+            return "no PROXY header and TLS handshake";
+        }
+        #[cfg(feature = "proxy-protocol")]
+        if self.proxies.is_some() {
+            return "no PROXY header";
+        }
+        "no handshake"
     }
 
     /// Finds out who a client is and whether it is let in, if the accept loop could not.

@@ -195,10 +195,11 @@ impl LineConn {
         self.shared.closed.wait_until(|| self.is_closed().then_some(())).await;
     }
 
-    /// Marks the connection as busy for as long as you keep the mark: a stop of the acceptor waits for it, until its
-    /// deadline.
+    /// Marks the connection as busy for as long as you keep the mark: a stop of the acceptor waits for it, until its deadline,
+    /// and so does the end of the client's stream.
     ///
-    /// For answers that another task sends after the handler has returned. When the connection has ended, it marks nothing.
+    /// For answers that another task sends after the handler has returned. [`close`](Self::close) and an error do not wait for it,
+    /// and when the connection has ended, it marks nothing. A mark that is never dropped keeps the slot of a client that has gone.
     pub fn busy(&self) -> Busy {
         Busy::new(&self.shared.record)
     }

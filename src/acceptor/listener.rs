@@ -69,7 +69,7 @@ impl ListeningSocket {
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Peer)>> {
         match self {
             Self::Tcp(listener) => {
-                listener.poll_accept(cx).map_ok(|(stream, peer)| (Socket::Tcp(stream), Peer::Tcp(peer)))
+                listener.poll_accept(cx).map_ok(|(stream, peer)| (Socket::Tcp(stream), Peer::tcp(peer)))
             }
             #[cfg(unix)]
             Self::Unix(_, listener) => listener.poll_accept(cx).map_ok(|(stream, _)| {

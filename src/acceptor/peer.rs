@@ -3,13 +3,13 @@
 //! Next: [`super::listener`], which finds out who it is.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Peer {
-    /// A peer on the network.
+    /// A peer on the network. An IPv4 address is one, also if it comes to an IPv6 listener (as `::ffff:192.0.2.1`).
     Tcp(SocketAddr),
     /// A process on this machine, as the kernel knew it when it connected.
     #[non_exhaustive]
@@ -22,6 +22,15 @@ pub enum Peer {
 }
 
 impl Peer {
+    /// A peer on the network, with the canonical form of its address.
+    pub(super) fn tcp(address: SocketAddr) -> Self {
+        match address.ip().to_canonical() {
+            ip @ IpAddr::V4(_) => Self::Tcp(SocketAddr::new(ip, address.port())),
+            // The scope of a link-local address belongs to it.
+            IpAddr::V6(_) => Self::Tcp(address),
+        }
+    }
+
     /// The peer's address, if it is on the network.
     pub fn addr(&self) -> Option<SocketAddr> {
         match self {

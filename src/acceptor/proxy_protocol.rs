@@ -87,7 +87,7 @@ impl ProxyHeader {
 
     /// Who is at the other end: the client, or else the proxy.
     pub(super) fn peer(&self) -> Peer {
-        self.client().map_or(self.proxy, Peer::Tcp)
+        self.client().map_or(self.proxy, Peer::tcp)
     }
 
     /// Reads the header, and nothing after it.

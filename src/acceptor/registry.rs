@@ -215,6 +215,8 @@ impl Registry {
         if state.stop != StopState::Open {
             match &reason {
                 EndReason::Cut => state.stopped.cut += 1,
+                // It panicked when it was cut.
+                EndReason::Panicked if record.stop_state() == StopState::Cut => state.stopped.cut += 1,
                 _ if record.was_idle() => state.stopped.idle += 1,
                 _ => state.stopped.finished += 1,
             }

@@ -33,7 +33,7 @@ pub struct Stats {
     pub accepted: u64,
     /// Connections that were refused.
     pub refused: u64,
-    /// Connections that were closed when they were accepted: by the
+    /// Clients that were not let in: by the
     /// [filter](super::AcceptorBuilder::accept_if) or the [limit of their address](super::AcceptorBuilder::max_per_peer).
     pub rejected: u64,
     /// Connections whose handler returned `Ok`, or whose client left without a close_notify while nothing was under way.

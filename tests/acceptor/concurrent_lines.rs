@@ -188,6 +188,29 @@ async fn lines_at_work_run_to_their_end() {
     }
 }
 
+/// An error is that of the connection, also after the end of the stream or a close, which are none.
+#[tokio::test]
+async fn error_of_a_line_counts_after_the_end_of_the_lines() {
+    for (lines, closes) in [("error\n", true), ("close\nerror\n", false)] {
+        let (hook, mut events) = recorder();
+        let mut server = Gated::start(8, |builder| builder.on_event(hook));
+        let mut stream = BufStream::new(client(&server.acceptor).await);
+        send(&mut stream, lines).await;
+        for _ in lines.lines() {
+            server.begun().await;
+        }
+        if closes {
+            stream.shutdown().await.unwrap();
+            sleep(Duration::from_millis(20)).await;
+        }
+        server.end_gate.add_permits(2);
+        assert_eq!(answer(&mut stream).await, "");
+        drop(stream);
+        let reason = event(&mut events, closed).await;
+        assert!(matches!(&reason, EndReason::Failed(error) if error.to_string() == "on purpose"), "{reason}");
+    }
+}
+
 /// A panic and a cut end all lines at work, and the connection counts as open until they have ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn panic_and_cut_end_all_lines_at_work() {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use perconn::acceptor::{Acceptor, Stream};
+use perconn::acceptor::{Acceptor, LineConn, Stream};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -327,4 +327,32 @@ async fn lines_that_have_arrived_are_answered() {
     };
     let (stopped, ()) = tokio::join!(acceptor.stop(LONG), answers);
     assert_eq!((stopped.finished, stopped.cut), (20, 0));
+}
+
+/// Also beyond the end of the stream: many clients send their lines and shut their side down.
+#[tokio::test]
+async fn busy_mark_of_a_line_holds_the_connection_open_after_the_end_of_the_stream() {
+    let answer = Arc::new(Notify::new());
+    let own = Arc::clone(&answer);
+    let handler = move |line: Vec<u8>, conn: LineConn| {
+        let answer = Arc::clone(&own);
+        let busy = conn.busy();
+        tokio::spawn(async move {
+            answer.notified().await;
+            conn.send(line).await.unwrap();
+            drop(busy);
+        });
+        std::future::ready(Ok(()))
+    };
+    let acceptor = local().line_handler(handler).build().unwrap();
+    let mut stream = client(&acceptor).await;
+    stream.write_all(b"one\n").await.unwrap();
+    stream.shutdown().await.unwrap();
+    figures(&acceptor, "it is served", |stats| stats.busy == 1).await;
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(acceptor.stats().busy, 1);
+    answer.notify_one();
+    assert_eq!(rest(&mut stream).await.unwrap(), "one\n");
+    drop(stream);
+    figures(&acceptor, "it is gone", |stats| stats.finished == 1).await;
 }

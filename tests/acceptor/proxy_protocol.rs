@@ -191,14 +191,30 @@ async fn trusted_peer_has_to_send_a_header() {
         (&binary(0x21, 0x11, &[7; 11], &[]), false, InvalidData, "expected one of version 1 or 2"),
         (b"", true, UnexpectedEof, "closed before the end of its PROXY header"),
         (&TEXT[..20], true, UnexpectedEof, "closed before the end of its PROXY header"),
-        (b"", false, TimedOut, "no handshake within 200ms"),
-        (&TEXT[..TEXT.len() - 1], false, TimedOut, "no handshake within 200ms"),
+        (b"", false, TimedOut, "no PROXY header within 200ms"),
+        (&TEXT[..TEXT.len() - 1], false, TimedOut, "no PROXY header within 200ms"),
     ];
     for (bytes, closes, kind, expected) in cases {
         let error = failure(bytes, closes).await;
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.to_string().contains(expected), "{error}");
     }
+}
+
+/// An address has one form, whichever socket or header it comes by.
+#[tokio::test]
+async fn mapped_address_is_an_ipv4_address() {
+    let (_, peer, _) = seen_after(b"PROXY TCP6 ::ffff:192.0.2.66 ::ffff:192.0.2.1 5555 443\r\n").await;
+    assert_eq!(peer, Peer::Tcp(address("192.0.2.66:5555")));
+    let (sender, mut asked) = mpsc::unbounded_channel();
+    let accept_if = move |peer: &Peer| sender.send(*peer).is_ok();
+    // Without IPv6 on the machine there is nothing to see.
+    let builder = Acceptor::builder("[::]:0").logger(|_| {}).accept_if(accept_if);
+    let Ok(acceptor) = builder.proxy_protocol(["::ffff:10.0.0.0/104"]).handler(echo).build() else { return };
+    let port = acceptor.local_addr().unwrap().port();
+    let mut stream = in_time("connect", TcpStream::connect(("127.0.0.1", port))).await.unwrap();
+    exchange(&mut stream).await.unwrap();
+    assert_eq!(in_time("the filter", asked.recv()).await.unwrap(), Peer::Tcp(stream.local_addr().unwrap()));
 }
 
 /// A proxy that is silent takes no slot, and the clients behind it have their own limits.

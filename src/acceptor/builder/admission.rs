@@ -6,7 +6,8 @@ use crate::acceptor::Peer;
 impl AcceptorBuilder {
     /// Sets a filter of peers: a closure that says whether a connection may go on. Defaults to none: everybody may.
     ///
-    /// It runs when a connection is accepted, before a TLS handshake, and must not block. A connection that it rejects is
+    /// It runs when a connection is accepted, or when the header of its [proxy](Self#method.proxy_protocol) has arrived, before a
+    /// TLS handshake, and must not block. A connection that it rejects is
     /// closed silently, and reported by [`Event::Rejected`](crate::acceptor::Event::Rejected). If it panics, that is a
     /// rejection, which the [`logger`](Self::logger) receives as
     /// [`HookPanicked`](crate::acceptor::Error::HookPanicked).
@@ -39,7 +40,8 @@ impl AcceptorBuilder {
     ///
     /// One more is closed silently, and reported by [`Event::Rejected`](crate::acceptor::Event::Rejected). Of an IPv6
     /// address, the first 64 bits count, as every site has all that begin with them. Clients behind one router (NAT) have one
-    /// address; so have all that come through one proxy. Peers on Unix sockets have none, and no limit.
+    /// address. So have all that come through one proxy, unless it says who they are ([`proxy_protocol`](Self#method.proxy_protocol)).
+    /// Peers on Unix sockets have none, and no limit.
     pub fn max_per_peer(mut self, n: impl Into<Option<usize>>) -> Self {
         self.max_per_peer = n.into();
         self

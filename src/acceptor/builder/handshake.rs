@@ -8,7 +8,7 @@ use super::AcceptorBuilder;
 
 impl AcceptorBuilder {
     /// Sets how many handshakes go on at once: TLS handshakes, and PROXY headers that have not arrived. Defaults to 256; at least
-    /// 1. Further clients wait in the kernel's queue.
+    /// 1. Further clients wait in the kernel's queue, also those that need no handshake, as it is not known who they are.
     ///
     /// Each handshake takes a file descriptor. A silent client keeps its own for the whole
     /// [`handshake_timeout`](Self::handshake_timeout). But while this limit is reached, handshakes that have taken

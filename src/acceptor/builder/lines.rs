@@ -47,9 +47,10 @@ impl AcceptorBuilder {
     /// in the order in which the handlers send them, and your protocol has to say which is which. While `n` lines are at work,
     /// nothing more is read.
     ///
-    /// When the connection is to end (the end of the stream, [`close`](crate::acceptor::LineConn::close), a stop, an error of the
-    /// handler), no more lines are read, and those at work run to their end first. A panic or the deadline of a stop ends them at
-    /// once.
+    /// Before the connection ends, the lines at work run to their end: at the end of the stream, after
+    /// [`close`](crate::acceptor::LineConn::close), after an error of a handler, and at a stop, which also handles the lines that
+    /// have arrived. A panic or the deadline of a stop ends them at once. While lines are at work, no time limit of the client
+    /// runs.
     ///
     /// ```
     /// use std::time::Duration;

@@ -9,15 +9,19 @@ impl AcceptorBuilder {
     /// send it (versions 1 and 2). Defaults to none: a header would be data like any other.
     ///
     /// Give the addresses (`192.0.2.7`) or networks (`10.0.0.0/8`, `2001:db8::/32`) of your proxies; `unix` stands for all peers on
-    /// Unix sockets. These have to send a header, and what it says is believed: the handler, the events,
+    /// Unix sockets. A header has up to 4096 bytes. These peers have to send one, and what it says is believed: the handler, the events,
     /// [`accept_if`](Self::accept_if) and [`max_per_peer`](Self::max_per_peer) get the client's address. Everybody else is served
     /// without a header, under the own address. So nobody can pretend to be another client, unless your networks let him be a proxy.
     ///
     /// The header comes before the TLS handshake, if there is one, and within the
     /// [`handshake_timeout`](Self::handshake_timeout). It takes no acceptor slot. What else it says is in
     /// [`Stream::proxy_header`](crate::acceptor::Stream::proxy_header). If the proxy speaks for itself, as in a health check, the
-    /// peer is the proxy. A proxy that sends no header, or closes before, is reported by
-    /// [`Event::HandshakeFailed`](crate::acceptor::Event::HandshakeFailed).
+    /// peer is the proxy, and so it is if the proxy does not know the client (`UNKNOWN`): for
+    /// [`max_per_peer`](Self::max_per_peer), all of these are one address. A proxy that sends no header, or closes before, is
+    /// reported by [`Event::HandshakeFailed`](crate::acceptor::Event::HandshakeFailed).
+    ///
+    /// If the proxy runs on the same machine as direct clients, give it an address of its own (`source 127.0.0.9` in HAProxy) or a
+    /// Unix socket: else all clients of this machine would have to send a header.
     ///
     /// ```
     /// use perconn::acceptor::Acceptor;

@@ -42,9 +42,10 @@ impl Drop for Hold {
     fn drop(&mut self) {
         (self.count)(&self.record).fetch_sub(1, Ordering::SeqCst);
         if self.record.is_stopping() {
-            // The stop may have waited for this.
+            // A read may have waited for this.
             self.record.wake_all();
-            self.record.waiters.wake_all();
         }
+        // So may the end of a connection of lines.
+        self.record.waiters.wake_all();
     }
 }

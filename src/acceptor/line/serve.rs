@@ -131,10 +131,12 @@ impl Lines<'_> {
         Ok(())
     }
 
-    /// Waits for the marks of the program if a stop ends the connection.
+    /// Waits for the marks of the program, unless it has closed the connection, or nothing can be sent any more.
     async fn end(&self) {
-        if self.left == Some(0) {
-            self.record.not_busy().await;
+        tokio::select! {
+            biased;
+            () = self.conn.closed() => {}
+            () = self.record.not_busy() => {}
         }
     }
 
@@ -176,7 +178,9 @@ impl Lines<'_> {
                             self.all_done().await?;
                         }
                         Ok(()) => {}
-                        Err(error) => drop(end.get_or_insert(Err(error))),
+                        // Also after the end of the stream, which was no error.
+                        Err(error) if !matches!(end, Some(Err(_))) => end = Some(Err(error)),
+                        Err(_) => {}
                     }
                 }
                 line = self.next(), if end.is_none() && at_work.len() < limit => match line {

@@ -39,6 +39,12 @@ pub(super) fn missing(bytes: &[u8]) -> Result<usize, String> {
     if bytes.ends_with(b"\r\n") {
         return Ok(0);
     }
+    if bytes.contains(&b'\n') {
+        return Err(format!(
+            "PROXY header {}: expected it to end with a carriage return and a line feed",
+            shown(bytes)
+        ));
+    }
     if bytes.len() >= MAX_TEXT {
         return Err(format!("PROXY header {}: expected its end within {MAX_TEXT} bytes", shown(bytes)));
     }
@@ -102,8 +108,12 @@ mod tests {
         let cases = [
             (b"GET / HTTP/1.1".to_vec(), "received \"GET / HTTP/1\": expected a PROXY header, as from a trusted proxy"),
             (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00".to_vec(), "received \"\\x16\\x03\\x01"),
+            (
+                b"PROXY TCP4 1.1.1.1 2.2.2.2 1 22\n".to_vec(),
+                "expected it to end with a carriage return and a line feed",
+            ),
             (binary(4081), "PROXY header of 4097 bytes: expected at most 4096"),
-            (longest.replace('\r', "7").into_bytes(), "expected its end within 107 bytes"),
+            (longest.replace("\r\n", "77").into_bytes(), "expected its end within 107 bytes"),
         ];
         for (bytes, expected) in cases {
             let error = taken(&bytes).unwrap_err();

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::acceptor::{Error, Peer};
 
@@ -21,17 +21,25 @@ impl TrustedProxies {
     pub(in crate::acceptor) fn parse(proxies: &[String]) -> Result<Self, Error> {
         let mut trusted = Self { networks: Vec::new(), unix: false };
         for proxy in proxies {
-            match proxy.as_str() {
-                "unix" => trusted.unix = true,
-                address => match address.parse::<IpNet>().or_else(|_| address.parse::<IpAddr>().map(IpNet::from)) {
-                    Ok(network) => trusted.networks.push(network),
-                    Err(_) => {
-                        return Error::invalid(format!(
-                            "proxy_protocol {proxy:?}: expected an IP address, a network such as 10.0.0.0/8, or unix"
-                        ));
-                    }
-                },
+            if proxy == "unix" {
+                trusted.unix = true;
+                continue;
             }
+            let network = proxy.parse::<IpNet>().or_else(|_| proxy.parse::<IpAddr>().map(IpNet::from));
+            let Ok(network) = network.map(canonical) else {
+                return Error::invalid(format!(
+                    "proxy_protocol {proxy:?}: expected an IP address, a network such as 10.0.0.0/8, or unix"
+                ));
+            };
+            if network != network.trunc() {
+                // It may be meant to be one address.
+                return Error::invalid(format!(
+                    "proxy_protocol {proxy:?}: expected {} for the network, or {} for the address",
+                    network.trunc(),
+                    network.addr()
+                ));
+            }
+            trusted.networks.push(network);
         }
         if proxies.is_empty() {
             return Error::invalid("proxy_protocol without a proxy: expected at least one that is trusted");
@@ -39,15 +47,22 @@ impl TrustedProxies {
         Ok(trusted)
     }
 
-    /// Whether this peer is one of them.
+    /// Whether this peer is one of them. (Its address is in the canonical form.)
     pub(in crate::acceptor) fn trust(&self, peer: &Peer) -> bool {
         match peer {
-            Peer::Tcp(address) => {
-                let address = address.ip().to_canonical();
-                self.networks.iter().any(|network| network.contains(&address))
-            }
+            Peer::Tcp(address) => self.networks.iter().any(|network| network.contains(&address.ip())),
             Peer::Unix { .. } => self.unix,
         }
+    }
+}
+
+/// An IPv4 network that is given as a part of IPv6 (`::ffff:10.0.0.0/104`), as addresses of a listener for both look.
+fn canonical(network: IpNet) -> IpNet {
+    match (network.addr().to_canonical(), network.prefix_len().checked_sub(96)) {
+        (IpAddr::V4(address), Some(prefix)) if network.addr().is_ipv6() => {
+            Ipv4Net::new(address, prefix).map_or(network, IpNet::V4)
+        }
+        _ => network,
     }
 }
 
@@ -63,12 +78,19 @@ mod tests {
     #[test]
     fn addresses_networks_and_unix_sockets() {
         let trusted = parse(&["10.1.0.0/16", "192.0.2.7", "2001:db8::/32", "::1"]).unwrap();
-        let trusts = |address: &str| trusted.trust(&Peer::Tcp((address.parse::<IpAddr>().unwrap(), 7).into()));
+        let trusts = |address: &str| trusted.trust(&Peer::tcp((address.parse::<IpAddr>().unwrap(), 7).into()));
         for address in ["10.1.255.255", "::ffff:10.1.0.1", "192.0.2.7", "2001:db8:7::1", "::1"] {
             assert!(trusts(address), "{address}");
         }
         for address in ["10.2.0.0", "192.0.2.8", "2001:db9::1", "::2", "127.0.0.1"] {
             assert!(!trusts(address), "{address}");
+        }
+        let mapped = parse(&["::ffff:10.1.0.0/112", "::ffff:192.0.2.7"]).unwrap();
+        for (address, is_trusted) in
+            [("10.1.7.7", true), ("192.0.2.7", true), ("::ffff:10.1.0.1", true), ("10.2.0.0", false)]
+        {
+            let peer = Peer::tcp((address.parse::<IpAddr>().unwrap(), 7).into());
+            assert_eq!(mapped.trust(&peer), is_trusted, "{address}");
         }
         let on_unix = Peer::Unix { uid: None, pid: None };
         assert!(!trusted.trust(&on_unix));
@@ -81,6 +103,8 @@ mod tests {
             let error = parse(&["::1", bad]).err().unwrap().to_string();
             assert!(error.contains(&format!("proxy_protocol {bad:?}: expected an IP address")), "{error}");
         }
+        let error = parse(&["10.0.0.1/8"]).err().unwrap().to_string();
+        assert!(error.ends_with("expected 10.0.0.0/8 for the network, or 10.0.0.1 for the address"), "{error}");
         assert!(parse(&[]).err().unwrap().to_string().contains("at least one"));
     }
 }
