@@ -2,12 +2,15 @@
 //!
 //! Next: [`reader`], which finds the lines, and [`writer`], which sends the answers.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
-use tokio::sync::{Mutex, MutexGuard, Notify, TryLockError};
+use tokio::io::ReadHalf;
+use tokio::sync::{Mutex, MutexGuard, TryLockError};
 
 use self::reader::LineReader;
 use self::writer::LineWriter;
@@ -73,8 +76,6 @@ struct LineConnShared {
     writer: LineWriter,
     /// Set by `close`, and by the end of the connection.
     is_closed: AtomicBool,
-    /// Wakes the task that waits for a line.
-    close_requested: Notify,
     /// The tasks that wait for the close.
     closed: Waiters,
     /// Of the session under the stream.
@@ -135,7 +136,8 @@ impl LineConn {
     /// it has not read by then may be lost.
     pub fn close(&self) {
         self.shared.set_closed();
-        self.shared.close_requested.notify_one();
+        // The task that waits for a line waits on the record, as every read of the stream does.
+        self.shared.record.wake_all();
     }
 
     /// Waits until [`close`](Self::close) was called, or the connection has ended. After that, a line that is sent may be lost,
@@ -229,7 +231,13 @@ impl Drop for Turn<'_> {
 /// Serves a connection line by line, and closes it cleanly.
 ///
 /// Fails with the error of the handler or of a read. If there is none, it fails with the first error of a `send`.
-pub(super) async fn serve<F, Fut>(stream: Stream, settings: Arc<LineSettings>, handler: Arc<F>) -> io::Result<()>
+///
+/// The future does not have the stream itself: a thousand of them are smaller for that.
+pub(super) fn serve<F, Fut>(
+    stream: Stream,
+    settings: Arc<LineSettings>,
+    handler: Arc<F>,
+) -> impl Future<Output = io::Result<()>>
 where
     F: Fn(Vec<u8>, LineConn) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
@@ -240,20 +248,34 @@ where
     let (read_half, write_half) = tokio::io::split(stream);
     let conn = LineConn {
         shared: Arc::new(LineConnShared {
-            record: Arc::clone(&record),
+            record,
             send_lock: Mutex::new(()),
             writer: LineWriter::new(write_half),
             is_closed: AtomicBool::new(false),
-            close_requested: Notify::new(),
             closed: Waiters::new(),
             #[cfg(feature = "tls")]
             session,
             send_error: crate::sync::Mutex::new(None),
         }),
     };
-    let _end = EndOnDrop(conn.clone());
+    serve_halves(read_half, EndOnDrop(conn), settings, handler)
+}
+
+/// The future of [`serve`].
+async fn serve_halves<F, Fut>(
+    read_half: ReadHalf<Stream>,
+    end: EndOnDrop,
+    settings: Arc<LineSettings>,
+    handler: Arc<F>,
+) -> io::Result<()>
+where
+    F: Fn(Vec<u8>, LineConn) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let conn = &end.0;
+    let record = Arc::clone(&conn.shared.record);
     let mut reader = LineReader::new(read_half, &settings);
-    let outcome = handle_lines(&mut reader, &conn, &record, &*handler).await;
+    let outcome = handle_lines(&mut reader, conn, &record, &*handler).await;
     conn.shared.set_closed();
     let unsent = conn.shared.writer.take();
     let send_error = conn.shared.send_error.lock().take();
@@ -265,8 +287,13 @@ where
     }
     // If a stop cuts what follows, it has ended like this all the same.
     record.closing(EndReason::of(outcome));
+    let is_read_to_the_end = reader.has_ended() && !record.is_stopping();
     let mut stream = reader.into_inner().unsplit(write_half);
-    lingering_close(stream.transport(), &unsent).await;
+    // Nothing of the client can be unread then, so that a plain close sends no reset.
+    if !is_read_to_the_end || !unsent.is_empty() || stream.transport().has_unsent() {
+        // Its future is larger than all else here, and rarely needed.
+        Box::pin(lingering_close(stream.transport(), &unsent)).await;
+    }
     Ok(())
 }
 
@@ -292,16 +319,13 @@ where
             }
             *left -= 1;
         }
-        let line = tokio::select! {
-            biased;
-            () = conn.shared.close_requested.notified() => continue,
-            line = reader.next() => line?,
-        };
-        let Some(line) = line else { break };
+        let Some(line) = next_line(reader, conn).await? else { break };
         handler(line, conn.clone()).await?;
         // Sends what a dropped `send` has left, unless another task is sending, which does it first.
-        if let Ok(_turn) = conn.shared.try_turn() {
-            conn.shared.writer.write_unsent().await?;
+        if conn.shared.writer.has_unsent() {
+            if let Ok(_turn) = conn.shared.try_turn() {
+                conn.shared.writer.write_unsent().await?;
+            }
         }
         record.message_done();
         if reader.has_partial() {
@@ -309,6 +333,17 @@ where
         }
     }
     Ok(())
+}
+
+/// The next line. `None` at the end of the stream, or when the connection is closed.
+async fn next_line(reader: &mut LineReader, conn: &LineConn) -> io::Result<Option<Vec<u8>>> {
+    let mut next = pin!(reader.next());
+    poll_fn(|cx| match next.as_mut().poll(cx) {
+        // It may have been closed before the read left its waker.
+        Poll::Pending if conn.is_closed() => Poll::Ready(Ok(None)),
+        outcome => outcome,
+    })
+    .await
 }
 
 /// The error of a connection whose client sends too long a line.
