@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! cargo bench -p perconn-benches --bench acceptor
+//! cargo bench -p perconn-benches --bench acceptor -- lines    # or echo, redis: one part of it
 //! ```
 //!
 //! It counts connections a second (each is opened, sends 64 B, reads their echo, and is closed), and echoes a second on
-//! connections that stay open. Then `redis-benchmark`, a public load generator in a process of its own, loads both.
+//! connections that stay open. Then it counts connections of a thousand clients of lines, and then `redis-benchmark`, a public
+//! load generator in a process of its own, loads both.
 //! Rounds of the two alternate, and each pair of rounds reverses their order. It prints the medians of the rounds, and the median of
 //! the ratios within a pair.
 //!
-//! Next: [`load`], the load of `redis-benchmark`.
+//! Next: [`lines`], the clients of lines; then [`load`], the load of `redis-benchmark`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +24,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
+#[path = "acceptor/lines.rs"]
+mod lines;
 #[path = "acceptor/load.rs"]
 mod load;
 
@@ -33,11 +37,31 @@ fn main() {
     // `cargo test --benches` passes no `--bench`: one short pair shows that it runs.
     let pairs = if std::env::args().any(|arg| arg == "--bench") { PAIRS } else { 1 };
     let (server, clients) = (runtime(), runtime());
+    println!("{:<60} {:>8} {:>10} {:>7}  quartiles", "", "bare", "acceptor", "ratio");
+    if wants("streams") {
+        run_streams(&server, &clients, pairs);
+    }
+    if wants("lines") {
+        lines::run(&server, &clients, pairs);
+    }
+    if wants("redis") {
+        load::run(&server, pairs);
+    }
+}
+
+/// Whether the command line names this part of the benchmark, or none.
+fn wants(part: &str) -> bool {
+    let named = std::env::args().filter(|arg| ["streams", "lines", "redis"].contains(&arg.as_str()));
+    let named: Vec<_> = named.collect();
+    named.is_empty() || named.iter().any(|name| name == part)
+}
+
+/// Connections with one echo each, and echoes on connections that stay open.
+fn run_streams(server: &Runtime, clients: &Runtime, pairs: usize) {
     let _server = server.enter();
-    let bare = server.block_on(bare(echo));
+    let bare = server.block_on(async { bare(TcpListener::bind("127.0.0.1:0").await.unwrap(), echo) });
     let plain = Acceptor::builder("127.0.0.1:0").handler(|stream, _| echo(stream)).build().unwrap();
     let limited = with_limits(Acceptor::builder("127.0.0.1:0")).handler(|stream, _| echo(stream)).build().unwrap();
-    println!("{:<48} {:>8} {:>10} {:>7}  quartiles", "", "bare", "acceptor", "ratio");
     for (name, acceptor) in [("", &plain), (", with time limits and an event hook", &limited)] {
         let address = acceptor.local_addr().unwrap();
         let run = |what: &str, client: fn(SocketAddr, Instant) -> Counting| {
@@ -47,7 +71,6 @@ fn main() {
         run("connections", |address, end| Box::pin(connections(address, end)));
         run("echoes", |address, end| Box::pin(echoes(address, end)));
     }
-    load::run(&server, pairs);
 }
 
 /// Rounds of both candidates. Each pair of rounds reverses their order.
@@ -79,11 +102,10 @@ fn with_limits(builder: AcceptorBuilder) -> AcceptorBuilder {
     })
 }
 
-async fn bare<Fut>(serve: impl Fn(TcpStream) -> Fut + Send + 'static) -> SocketAddr
+fn bare<Fut>(listener: TcpListener, serve: impl Fn(TcpStream) -> Fut + Send + 'static) -> SocketAddr
 where
     Fut: Future<Output = std::io::Result<()>> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         loop {
@@ -154,7 +176,7 @@ fn report(what: &str, unit: &str, rounds: &[(f64, f64)]) {
     let ratios = sorted(&mut rounds.iter().map(|(bare, acceptor)| acceptor / bare));
     let figure = |value: f64| format!("{value:.*}{unit}", usize::from(value < 100.0) * 2);
     println!(
-        "{what:<48} {:>8} {:>10} {:>6.3}x  {:.3}-{:.3}",
+        "{what:<60} {:>8} {:>10} {:>6.3}x  {:.3}-{:.3}",
         figure(at(&bare, 2)),
         figure(at(&acceptor, 2)),
         at(&ratios, 2),

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use perconn::acceptor::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use super::{alternate, bare, report, with_limits};
@@ -23,7 +24,7 @@ pub(crate) fn run(server: &Runtime, pairs: usize) {
         return;
     }
     let _server = server.enter();
-    let bare = server.block_on(bare(pong));
+    let bare = server.block_on(async { bare(TcpListener::bind("127.0.0.1:0").await.unwrap(), pong) });
     let plain = Acceptor::builder("127.0.0.1:0").handler(|stream, _| pong(stream)).build().unwrap();
     let limited = with_limits(Acceptor::builder("127.0.0.1:0")).handler(|stream, _| pong(stream)).build().unwrap();
     for (name, acceptor) in [("", &plain), (", with limits and a hook", &limited)] {

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::{Mutex, MutexGuard, Notify, TryLockError};
+use tokio::sync::{Mutex, MutexGuard, TryLockError};
 
 pub(super) use self::serve::serve;
 use self::writer::LineWriter;
@@ -74,8 +74,6 @@ struct LineConnShared {
     writer: LineWriter,
     /// Set by `close`, and by the end of the connection.
     is_closed: AtomicBool,
-    /// Wakes the task that waits for a line.
-    close_requested: Notify,
     /// The tasks that wait for the close.
     closed: Waiters,
     /// What the proxy has sent.
@@ -147,7 +145,8 @@ impl LineConn {
     /// it has not read by then may be lost.
     pub fn close(&self) {
         self.shared.set_closed();
-        self.shared.close_requested.notify_one();
+        // The task that waits for a line waits on the record, as every read of the stream does.
+        self.shared.record.wake_all();
     }
 
     /// Waits until [`close`](Self::close) was called, or the connection has ended. After that, a line that is sent may be lost,

@@ -25,14 +25,15 @@ use crate::poll_once::poll_once;
 #[inline]
 pub(super) fn is_quiet<T: 'static>(value: &T) -> Option<bool> {
     let value: &dyn Any = value;
-    // The runtime returns an error if it is shutting down, and then the socket is of no use.
+    // The runtime returns an error if it is shutting down, and then the socket is of no use. It says so for both
+    // directions, and an idle socket is writable, so that no waker has to be stored.
     if let Some(tcp) = value.downcast_ref::<TcpStream>() {
-        return Some(is_quiet_now(tcp) && !matches!(poll_once(poll_fn(|cx| tcp.poll_read_ready(cx))), Some(Err(_))));
+        return Some(is_quiet_now(tcp) && !matches!(poll_once(poll_fn(|cx| tcp.poll_write_ready(cx))), Some(Err(_))));
     }
     #[cfg(unix)]
     if let Some(unix) = value.downcast_ref::<UnixStream>() {
         let is_quiet = is_quiet_now(unix) && is_writable(unix);
-        return Some(is_quiet && !matches!(poll_once(poll_fn(|cx| unix.poll_read_ready(cx))), Some(Err(_))));
+        return Some(is_quiet && !matches!(poll_once(poll_fn(|cx| unix.poll_write_ready(cx))), Some(Err(_))));
     }
     None
 }

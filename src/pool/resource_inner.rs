@@ -228,9 +228,13 @@ impl<T: Send + 'static> ResourceInner<T> {
             return self.release_after(release);
         }
         self.set_in_use(matches!(given_back, GivenBack::HandedOver(_)));
-        let ended_reapers = runtime.map(|runtime| reaper::start_if_needed(pool, &mut state, &runtime));
-        drop(state);
-        drop(ended_reapers);
+        if let Some(runtime) = runtime {
+            let ended = reaper::start_if_needed(pool, &mut state, &runtime);
+            drop(state);
+            drop(ended);
+        } else {
+            drop(state);
+        }
         if let GivenBack::HandedOver(next) = given_back {
             wake(next);
         }

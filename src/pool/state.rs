@@ -80,6 +80,7 @@ impl PoolInner {
     }
 
     /// Takes the lock of the pool. None of the program's own code may run until it is released.
+    #[inline]
     pub(super) fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock()
     }

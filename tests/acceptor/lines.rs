@@ -71,6 +71,18 @@ async fn close_lets_the_answer_arrive_although_the_client_has_sent_more() {
 }
 
 #[tokio::test]
+async fn client_that_has_closed_its_side_gets_every_answer_however_late_it_reads() {
+    let acceptor = echo().build().unwrap();
+    let lines: String = (0..2_000).map(|number| format!("line {number}\n")).collect();
+    let mut stream = client(&acceptor).await;
+    stream.write_all(lines.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    // The kernel has all answers, and the connection has no task and no slot any more.
+    figures(&acceptor, "it has ended", |stats| (stats.busy, stats.finished) == (0, 1)).await;
+    assert!(rest(&mut stream).await.unwrap() == lines);
+}
+
+#[tokio::test]
 async fn line_that_is_too_long_ends_the_connection_and_is_reported() {
     let (hook, mut events) = recorder();
     let acceptor = echo().max_line_length(10).on_event(hook).build().unwrap();

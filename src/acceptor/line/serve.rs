@@ -6,13 +6,16 @@
 //!
 //! Next: [`super::reader`], which finds the lines.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::resume_unwind;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::task::Poll;
 
-use tokio::sync::{Mutex, Notify};
+use tokio::io::ReadHalf;
+use tokio::sync::Mutex;
 use tokio::task::{JoinError, JoinSet};
 
 use super::reader::LineReader;
@@ -27,17 +30,19 @@ use crate::waiters::Waiters;
 /// Serves a connection line by line, and closes it cleanly.
 ///
 /// Fails with the error of the handler or of a read. If there is none, it fails with the first error of a `send`.
-pub(in crate::acceptor) async fn serve<F, Fut>(
+///
+/// The future does not have the stream itself: a thousand of them are smaller for that.
+pub(in crate::acceptor) fn serve<F, Fut>(
     stream: Stream,
     settings: Arc<LineSettings>,
     handler: Arc<F>,
-) -> io::Result<()>
+) -> impl Future<Output = io::Result<()>> + Send
 where
     F: Fn(Vec<u8>, LineConn) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
 {
-    let registration = Arc::clone(stream.registration());
-    let record = &registration.record;
+    let record = Arc::clone(stream.record());
+    let concurrent = (settings.concurrent > 1).then(|| Arc::clone(stream.registration()));
     #[cfg(feature = "proxy-protocol")]
     let proxy_header = stream.proxy_header().cloned();
     #[cfg(feature = "tls")]
@@ -45,11 +50,10 @@ where
     let (read_half, write_half) = tokio::io::split(stream);
     let conn = LineConn {
         shared: Arc::new(LineConnShared {
-            record: Arc::clone(record),
+            record,
             send_lock: Mutex::new(()),
             writer: LineWriter::new(write_half),
             is_closed: AtomicBool::new(false),
-            close_requested: Notify::new(),
             closed: Waiters::new(),
             #[cfg(feature = "proxy-protocol")]
             proxy_header,
@@ -58,11 +62,28 @@ where
             send_error: crate::sync::Mutex::new(None),
         }),
     };
-    let _end = EndOnDrop(conn.clone());
-    let mut lines = Lines { reader: LineReader::new(read_half, &settings), conn: &conn, record, left: None };
-    let outcome = match settings.concurrent {
-        1 => lines.handle_each(&*handler).await,
-        limit => lines.handle_concurrently(&*handler, limit, &registration).await,
+    serve_halves(read_half, EndOnDrop(conn), concurrent, settings, handler)
+}
+
+/// The future of [`serve`]. With a registration, lines are handled at the same time.
+async fn serve_halves<F, Fut>(
+    read_half: ReadHalf<Stream>,
+    end: EndOnDrop,
+    concurrent: Option<Arc<Registration>>,
+    settings: Arc<LineSettings>,
+    handler: Arc<F>,
+) -> io::Result<()>
+where
+    F: Fn(Vec<u8>, LineConn) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let conn = &end.0;
+    let record = &*conn.shared.record;
+    let mut lines = Lines { reader: LineReader::new(read_half, &settings), conn, record, left: None };
+    let outcome = match concurrent {
+        None => lines.handle_each(&*handler).await,
+        // On the heap, as it is larger.
+        Some(registration) => Box::pin(lines.handle_concurrently(&*handler, settings.concurrent, &registration)).await,
     };
     let reader = lines.reader;
     conn.shared.set_closed();
@@ -76,8 +97,13 @@ where
     }
     // If a stop cuts what follows, it has ended like this all the same.
     record.closing(EndReason::of(outcome));
+    let is_read_to_the_end = reader.has_ended() && !record.is_stopping();
     let mut stream = reader.into_inner().unsplit(write_half);
-    lingering_close(stream.transport(), &unsent).await;
+    // Nothing of the client can be unread then, so that a plain close sends no reset.
+    if !is_read_to_the_end || !unsent.is_empty() || stream.transport().has_unsent() {
+        // Its future is larger than all else here, and rarely needed.
+        Box::pin(lingering_close(stream.transport(), &unsent)).await;
+    }
     Ok(())
 }
 
@@ -98,31 +124,35 @@ impl Lines<'_> {
     ///
     /// Cancel safe.
     async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        while !self.conn.is_closed() {
-            if self.record.is_draining() && self.record.is_last_call_over() {
-                let left = self.left.get_or_insert_with(|| self.reader.count());
-                if *left == 0 {
-                    return Ok(None);
-                }
-            }
-            let line = tokio::select! {
-                biased;
-                () = self.conn.shared.close_requested.notified() => continue,
-                line = self.reader.next() => line?,
-            };
-            if let (Some(left), Some(_)) = (&mut self.left, &line) {
-                *left = left.saturating_sub(1);
-            }
-            return Ok(line);
+        if self.conn.is_closed() {
+            return Ok(None);
         }
-        Ok(None)
+        if self.record.is_draining() && self.record.is_last_call_over() {
+            let left = self.left.get_or_insert_with(|| self.reader.count());
+            if *left == 0 {
+                return Ok(None);
+            }
+        }
+        let mut next = pin!(self.reader.next());
+        let line = poll_fn(|cx| match next.as_mut().poll(cx) {
+            // It may have been closed before the read left its waker.
+            Poll::Pending if self.conn.is_closed() => Poll::Ready(Ok(None)),
+            outcome => outcome,
+        })
+        .await?;
+        if let (Some(left), Some(_)) = (&mut self.left, &line) {
+            *left = left.saturating_sub(1);
+        }
+        Ok(line)
     }
 
     /// What was read is handled, but for what is still in the buffer.
     async fn all_done(&self) -> io::Result<()> {
         // Sends what a dropped `send` has left, unless another task is sending, which does it first.
-        if let Ok(_turn) = self.conn.shared.try_turn() {
-            self.conn.shared.writer.write_unsent().await?;
+        if self.conn.shared.writer.has_unsent() {
+            if let Ok(_turn) = self.conn.shared.try_turn() {
+                self.conn.shared.writer.write_unsent().await?;
+            }
         }
         self.record.message_done();
         if self.reader.has_partial() {

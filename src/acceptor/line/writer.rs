@@ -28,6 +28,8 @@ struct OpenWriter {
     buffer: Vec<u8>,
     /// How much of the buffer is written.
     written: usize,
+    /// Nothing was written since the last flush. Without TLS, a flush costs as much as a small write without its system call.
+    is_flushed: bool,
 }
 
 /// How much of a buffer's capacity is kept after it was needed once.
@@ -36,32 +38,47 @@ const KEPT_CAPACITY: usize = 16 << 10;
 impl LineWriter {
     /// Nothing is buffered.
     pub(super) fn new(half: WriteHalf<Stream>) -> Self {
-        Self(Mutex::new(Some(OpenWriter { half, buffer: Vec::new(), written: 0 })))
+        Self(Mutex::new(Some(OpenWriter { half, buffer: Vec::new(), written: 0, is_flushed: true })))
     }
 
     /// Takes the half and what is left to be written. `None` if they were taken before.
     pub(super) fn take(&self) -> Option<(WriteHalf<Stream>, Vec<u8>)> {
-        let OpenWriter { half, mut buffer, written } = self.0.lock().take()?;
+        let OpenWriter { half, mut buffer, written, .. } = self.0.lock().take()?;
         buffer.drain(..written);
         Some((half, buffer))
     }
 
     /// Sends a line. Only one task may call this at a time.
     pub(super) async fn send(&self, line: &[u8]) -> io::Result<()> {
-        // Before the new line is buffered, so that the buffer never has more than one line.
-        self.write_unsent().await?;
-        if let Some(writer) = &mut *self.0.lock() {
-            writer.buffer.reserve(line.len() + 1);
-            writer.buffer.extend_from_slice(line);
-            writer.buffer.push(b'\n');
-        }
-        self.write_unsent().await
+        let mut line = Some(line);
+        self.write(|writer, cx| {
+            // Before the new line is buffered, so that the buffer never has more than one line.
+            ready!(writer.poll_write_unsent(cx))?;
+            if let Some(line) = line.take() {
+                writer.push(line);
+            }
+            writer.poll_write_unsent(cx)
+        })
+        .await
     }
 
     /// Writes what is buffered. The progress is kept, so that this future can be dropped at any await.
     pub(super) async fn write_unsent(&self) -> io::Result<()> {
+        self.write(OpenWriter::poll_write_unsent).await
+    }
+
+    /// Whether a `send` that was dropped has left something, or one is at work.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.0.lock().as_ref().is_some_and(OpenWriter::has_unsent)
+    }
+
+    /// Polls the writer under the lock.
+    async fn write(
+        &self,
+        mut poll: impl FnMut(&mut OpenWriter, &mut Context<'_>) -> Poll<io::Result<()>>,
+    ) -> io::Result<()> {
         poll_fn(|cx| match &mut *self.0.lock() {
-            Some(writer) => writer.poll_write_unsent(cx),
+            Some(writer) => poll(writer, cx),
             None => Poll::Ready(Err(io::Error::new(io::ErrorKind::NotConnected, "the connection has ended"))),
         })
         .await
@@ -69,9 +86,25 @@ impl LineWriter {
 }
 
 impl OpenWriter {
+    /// Buffers a line.
+    fn push(&mut self, line: &[u8]) {
+        self.buffer.reserve(line.len() + 1);
+        self.buffer.extend_from_slice(line);
+        self.buffer.push(b'\n');
+    }
+
+    /// Whether something is not written, or not flushed.
+    fn has_unsent(&self) -> bool {
+        !self.buffer.is_empty() || !self.is_flushed
+    }
+
     /// `Ready` when everything is written and flushed.
     fn poll_write_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.has_unsent() {
+            return Poll::Ready(Ok(()));
+        }
         while self.written < self.buffer.len() {
+            self.is_flushed = false;
             match ready!(Pin::new(&mut self.half).poll_write(cx, &self.buffer[self.written..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 n => self.written += n,
@@ -82,6 +115,8 @@ impl OpenWriter {
         if self.buffer.capacity() > KEPT_CAPACITY {
             self.buffer = Vec::new();
         }
-        Pin::new(&mut self.half).poll_flush(cx)
+        ready!(Pin::new(&mut self.half).poll_flush(cx))?;
+        self.is_flushed = true;
+        Poll::Ready(Ok(()))
     }
 }

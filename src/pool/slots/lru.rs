@@ -103,7 +103,7 @@ impl<R> Lru<R> {
     }
 
     /// The same, with its place.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_out(&mut self, id: EntryId) -> Option<(R, Place)> {
         let Node { resource, since, older, newer } = self.nodes.get_mut(id)?.take()?;
         match older {

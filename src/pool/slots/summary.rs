@@ -39,6 +39,7 @@ impl Summary {
     }
 
     /// Whether the table was closed.
+    #[inline]
     pub(in crate::pool) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
     }
