@@ -54,6 +54,7 @@
 //! | its trusted [proxy](AcceptorBuilder#method.proxy_protocol) sends no PROXY header | the end of the stream |
 //! | it is silent or slow for too long | what the handler sends after the read's error, then the end of the stream |
 //! | its handler panics | the end of the stream, or a reset if data from the client was unread |
+//! | it connects in the moment in which the acceptor closes its listener | a reset; from some kernels not before it sends something |
 //! | the acceptor stops | the end of the stream as soon as nothing is under way; at the deadline it is cut, which looks like a panic |
 //!
 //! Next: [`AcceptorBuilder`], for the settings, and [`Stream`], for what a handler gets. In the source, `accept_loop`

@@ -195,12 +195,12 @@ async fn dropped_waiters_change_nothing() {
 async fn closed_acceptor_serves_no_client_that_was_on_its_way() {
     for _ in 0..20 {
         let open = Arc::default();
-        // All of 127.0.0.0/8 is a Linux machine. A late client must not come to the acceptor of another test that has got the port.
-        let own = if cfg!(target_os = "linux") { "127.0.0.77:0" } else { "127.0.0.1:0" };
-        let acceptor = Acceptor::builder(own).logger(|_| {}).on_event(counter(&open)).handler(echo).build().unwrap();
+        let acceptor = local().on_event(counter(&open)).handler(echo).build().unwrap();
         let address = acceptor.local_addr().unwrap();
         close_among_clients(acceptor, open, || async move {
             let Ok(mut stream) = TcpStream::connect(address).await else { return };
+            // The kernel may have forgotten a client that connects in this moment without telling it. It learns so when it sends.
+            let _ = stream.write_all(b"anybody there?").await;
             let _ = rest(&mut stream).await;
         })
         .await;
