@@ -125,6 +125,7 @@ mod login;
 mod login_dialer;
 mod message;
 mod pending_queries;
+mod pooler;
 mod queue;
 mod reply;
 mod server_config;

@@ -110,16 +110,25 @@ pub enum Error {
         limit: Duration,
     },
 
-    /// The queue is full, and no task reads from it.
+    /// The reader is behind: its queue became full, and not everything that has arrived could be read since.
     ///
-    /// Either it is full of notifications, so that the server's answer cannot be read either
-    /// ([`WhenFull::Wait`](super::WhenFull::Wait)), or it holds the markers of 32 losses, so that no attempt is made.
-    #[error("the reader's queue has been full for {limit:?}: expected a reader")]
+    /// Either no task reads, or notifications keep arriving faster than the task takes them, so that the server's answer
+    /// waits behind them ([`WhenFull::Wait`](super::WhenFull::Wait)); or the queue holds the markers of 32 losses, so that no
+    /// attempt is made.
+    #[error("the reader has been behind for {limit:?}, and the server's answer with it: expected a reader that keeps up")]
     #[non_exhaustive]
     Backlog {
         /// The [`ping_timeout`](super::ListenerBuilder::ping_timeout).
         limit: Duration,
     },
+
+    /// A pooler between gives each transaction to any session of the server, as PgBouncer does with `pool_mode=transaction`
+    /// or `statement`. The server's session forgets the `LISTEN`, or notifies another client: no notification arrives.
+    ///
+    /// Only the logger gets it, once for each listener, together with
+    /// [`Event::SessionNotKept`](super::Event::SessionNotKept). Connect to the server itself, or to a pool in session mode.
+    #[error("a pooler does not keep the session, so that no notification arrives: expected session mode, or no pooler")]
+    SessionNotKept,
 
     /// The files of [`Tls`](crate::Tls) have changed and are not usable. The old certificates stay in use.
     ///

@@ -66,6 +66,13 @@ pub enum Event {
         /// The delay before the next attempt; `None` if there is no next attempt.
         retry_in: Option<Duration>,
     },
+    /// A pooler between does not keep the session of the server from one transaction to the next, so that no notification
+    /// arrives; see [`Error::SessionNotKept`]. Reported once for each listener.
+    #[non_exhaustive]
+    SessionNotKept {
+        /// The number of the connection. It stays up.
+        generation: u64,
+    },
     /// [`max_retries`](super::ListenerBuilder::max_retries) are used up. There are no more attempts.
     #[non_exhaustive]
     GaveUp {
@@ -92,6 +99,9 @@ impl fmt::Display for Event {
                     Some(delay) => write!(f, "next attempt in {delay:.1?}"),
                     None => f.write_str("no further attempt"),
                 }
+            }
+            Self::SessionNotKept { generation } => {
+                write!(f, "session not kept: generation {generation}: {}", Error::SessionNotKept)
             }
             Self::GaveUp { attempts } => write!(f, "gave up after {attempts} attempts"),
             Self::Closed => f.write_str("closed"),

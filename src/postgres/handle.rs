@@ -11,7 +11,6 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::Error;
 use super::channels::{ListenId, UnlistenOutcome};
-use super::end_reason::EndReason;
 use super::listener_shared::{ListenerShared, ListenerState};
 use super::reply::{UserQuery, Waiter, acknowledge, drop_quietly, reply};
 use crate::{Status, StatusWatch};
@@ -124,7 +123,7 @@ impl ListenerHandle {
         match tokio::time::timeout(limit, self.query("")).await {
             Ok(outcome) => outcome.map(drop),
             // The queue may have become full shortly after the query was sent.
-            Err(_) if self.shared.has_been_full_for(limit / 2) => Err(Error::Backlog { limit }),
+            Err(_) if self.shared.has_been_blocked_for(limit / 2) => Err(Error::Backlog { limit }),
             Err(_) => Err(Error::PingTimeout { limit }),
         }
     }
@@ -163,11 +162,12 @@ impl ListenerHandle {
 
     /// The status of the listener at this moment.
     pub fn status(&self) -> Status {
-        let core = self.shared.core_status.get().map_or(Status::Closed, StatusWatch::current);
-        match self.shared.lock().end_reason {
-            Some(EndReason::Closed | EndReason::RuntimeShutdown) => Status::Closed,
-            _ => core,
-        }
+        self.shared.status()
+    }
+
+    /// A watch of the status, for a task that waits for a change of it; see [`StatusWatch`].
+    pub fn watch_status(&self) -> StatusWatch {
+        self.shared.watch_status()
     }
 }
 

@@ -11,7 +11,7 @@ use futures_core::Stream;
 use super::end_reason::EndReason;
 use super::start::{start, start_and_wait};
 use super::{Error, ListenerBuilder, ListenerHandle, Message, ServerConfig};
-use crate::Status;
+use crate::{Status, StatusWatch};
 
 /// Listens to channels of a PostgreSQL server, and reconnects after a loss; see [the module](super).
 ///
@@ -211,6 +211,22 @@ impl Listener {
     /// The status of the listener at this moment.
     pub fn status(&self) -> Status {
         self.handle.status()
+    }
+
+    /// A watch of the status, for a task that waits for a change of it.
+    ///
+    /// ```no_run
+    /// # async fn example(listener: perconn::postgres::Listener) {
+    /// let mut watch = listener.watch_status();
+    /// tokio::spawn(async move {
+    ///     while let Some(status) = watch.changed().await {
+    ///         println!("listening: {}", status.is_connected());
+    ///     }
+    /// });
+    /// # }
+    /// ```
+    pub fn watch_status(&self) -> StatusWatch {
+        self.handle.watch_status()
     }
 }
 

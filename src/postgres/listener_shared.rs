@@ -5,7 +5,7 @@
 //!
 //! Next: [`receive`], where the reader takes a message.
 
-use std::sync::{Arc, MutexGuard, OnceLock};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -18,9 +18,10 @@ use super::queue::MessageQueue;
 use super::reply::{UserQueries, Waiter, drop_quietly};
 use super::task_watch::{TaskPhase, TaskWatch};
 use super::{Error, Event, Notification};
-use crate::StatusWatch;
 use crate::panics::wake;
+use crate::status::StatusCell;
 use crate::sync::Mutex;
+use crate::{Status, StatusWatch};
 
 mod attempts;
 mod receive;
@@ -34,10 +35,12 @@ pub(super) struct ListenerShared {
     hooks: Hooks,
     /// How long an answer to a heartbeat or a `ping` may take.
     pub(super) ping_timeout: Duration,
+    /// Whether there is more than one host.
+    pub(super) has_several_hosts: bool,
     /// What the task is doing; [`close`](ListenerShared::close) waits for it.
     pub(super) task_watch: Arc<TaskWatch>,
-    /// The status of the core connection.
-    pub(super) core_status: OnceLock<StatusWatch>,
+    /// The status of the listener, which changes together with the state.
+    status: Arc<StatusCell>,
 }
 
 /// The state of a listener that changes.
@@ -54,6 +57,13 @@ pub(super) struct ListenerState {
     pub(super) is_link_in_use: bool,
     /// Since when nothing is read because the queue is full, or nothing is dialed because it is full of markers.
     pub(super) full_since: Option<Instant>,
+    /// Since when the server's answers may be behind notifications that nobody has taken: the queue was full then, and not
+    /// everything that has arrived was read since.
+    pub(super) behind_since: Option<Instant>,
+    /// The host of the last connection cannot listen: the next attempt begins with another.
+    pub(super) is_host_refused: bool,
+    /// It was reported that a pooler does not keep the session.
+    pub(super) is_pooler_reported: bool,
     /// Why the last attempt failed, or why the last connection was lost.
     pub(super) last_cause: Option<Arc<Error>>,
     /// Why the current attempt, or the last one, failed.
@@ -70,7 +80,12 @@ pub(super) struct ListenerState {
 
 impl ListenerShared {
     /// The state of a listener that has not connected yet.
-    pub(super) fn new(queue: MessageQueue<Notification>, hooks: Hooks, ping_timeout: Duration) -> Self {
+    pub(super) fn new(
+        queue: MessageQueue<Notification>,
+        hooks: Hooks,
+        ping_timeout: Duration,
+        has_several_hosts: bool,
+    ) -> Self {
         let state = ListenerState {
             channels: Channels::default(),
             queue,
@@ -78,6 +93,9 @@ impl ListenerShared {
             generation: 0,
             is_link_in_use: false,
             full_since: None,
+            behind_since: None,
+            is_host_refused: false,
+            is_pooler_reported: false,
             last_cause: None,
             attempt_cause: None,
             end_reason: None,
@@ -85,7 +103,14 @@ impl ListenerShared {
             task_waker: None,
             dial_waker: None,
         };
-        Self { state: Mutex::new(state), hooks, ping_timeout, task_watch: Arc::default(), core_status: OnceLock::new() }
+        Self {
+            state: Mutex::new(state),
+            hooks,
+            ping_timeout,
+            has_several_hosts,
+            task_watch: Arc::default(),
+            status: Arc::new(StatusCell::new()),
+        }
     }
 
     /// Locks the state. No other lock is taken while it is held.
@@ -102,6 +127,11 @@ impl ListenerShared {
         if matches!(state.end_reason, Some(EndReason::Closed)) || (state.end_reason.is_some() && !is_close) {
             return;
         }
+        let status = match reason {
+            EndReason::GaveUp { .. } => Status::GaveUp,
+            EndReason::Closed | EndReason::Lost(_) | EndReason::RuntimeShutdown => Status::Closed,
+        };
+        self.status.set_status(status);
         let unread = is_close.then(|| state.queue.take_all());
         let replaced = state.end_reason.replace(reason);
         let channels = std::mem::take(&mut state.channels);
@@ -115,6 +145,30 @@ impl ListenerShared {
         unread.into_iter().flatten().for_each(drop_quietly);
         drop_quietly(replaced);
         woken.into_iter().flatten().for_each(wake);
+        self.status.wake_all();
+    }
+
+    /// Changes the state and the status together, unless the listener has ended. Returns the waker of the reader.
+    pub(super) fn change_status(&self, status: Status, change: impl FnOnce(&mut ListenerState)) -> Option<Waker> {
+        let mut state = self.lock();
+        if state.end_reason.is_none() {
+            self.status.set_status(status);
+        }
+        change(&mut state);
+        let reader = state.reader_waker.take();
+        drop(state);
+        self.status.wake_all();
+        reader
+    }
+
+    /// The status at this moment.
+    pub(super) fn status(&self) -> Status {
+        self.status.get()
+    }
+
+    /// A watch of the status.
+    pub(super) fn watch_status(&self) -> StatusWatch {
+        StatusWatch::new(Arc::clone(&self.status))
     }
 
     /// Closes the listener, and waits until the task has ended or runs a hook.
@@ -130,6 +184,17 @@ impl ListenerShared {
         self.task_watch.set(TaskPhase::InHook);
         self.report(event, error);
         self.task_watch.set(TaskPhase::Working);
+    }
+
+    /// Reports that a pooler does not keep the session. Once, as it concerns the settings of the pooler.
+    pub(super) fn report_pooler(&self) {
+        let mut state = self.lock();
+        let generation = state.generation;
+        if std::mem::replace(&mut state.is_pooler_reported, true) {
+            return;
+        }
+        drop(state);
+        self.report_from_task(&Event::SessionNotKept { generation }, Some(&Arc::new(Error::SessionNotKept)));
     }
 
     /// Calls the logger.
@@ -150,6 +215,18 @@ impl ListenerState {
     /// The error of every call once the listener has ended.
     pub(super) fn check(&self) -> Result<(), Error> {
         self.end_reason.as_ref().map_or(Ok(()), |reason| Err(reason.error()))
+    }
+
+    /// Nothing is read now, because the queue is full.
+    pub(super) fn note_full(&mut self) {
+        let since = *self.full_since.get_or_insert_with(Instant::now);
+        self.behind_since.get_or_insert(since);
+    }
+
+    /// Since when the server's answers may not be read, because the reader is behind, or since when nothing is dialed for
+    /// the same reason.
+    pub(super) fn blocked_since(&self) -> Option<Instant> {
+        self.behind_since.or(self.full_since)
     }
 
     /// Whether there is a connection.

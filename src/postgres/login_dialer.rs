@@ -10,13 +10,14 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::{SmallRng, SysRng};
 use rand::seq::SliceRandom;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_postgres::Config;
 
 use super::Error;
 use super::hosts::Host;
 use super::listener_shared::ListenerShared;
-use super::login::{BoxError, Login, PendingLogin};
+use super::login::{BoxError, Login, PendingLogin, before};
+use super::pooler;
 use crate::causes::WithCauses;
 use crate::dial::BoxedStream;
 use crate::{Address, Dial};
@@ -37,6 +38,8 @@ pub(super) struct LoginDialer {
     pub(super) next: usize,
     /// The host that the last attempt logged in to.
     pub(super) reached: Option<usize>,
+    /// The host of the last login.
+    pub(super) last_host: Option<usize>,
     /// Whether each attempt tries the hosts in a random order.
     pub(super) is_random: bool,
     /// The time limit of a whole attempt.
@@ -102,40 +105,51 @@ impl LoginDialer {
             order.shuffle(&mut random);
         }
         let mut failures = Vec::new();
+        let is_refused = std::mem::take(&mut self.shared.lock().is_host_refused);
+        if let Some(host) = self.last_host.filter(|_| is_refused) {
+            order.sort_by_key(|index| (index + count - host - 1) % count);
+        }
         self.reached = None;
         for (tried, index) in order.into_iter().enumerate() {
             // If this host fails, or if this future is dropped, the next attempt begins with the host after it.
             self.next = (index + 1) % count;
             let share = end.map(|end| equal_share(end, count - tried));
-            let host = &mut self.hosts[index];
-            let channels = || self.shared.lock().channels.acknowledged();
-            let login = async {
-                let stream = host.dial().await?;
-                Login::new(stream, &self.config, channels).await
-            };
-            let outcome = match share {
-                None => login.await,
-                Some((limit, end)) => timeout_at(end, login).await.unwrap_or_else(|_| {
-                    let text = format!("the attempt took longer than {limit:?}");
-                    Err(io::Error::new(io::ErrorKind::TimedOut, text).into())
-                }),
-            };
-            match outcome {
-                Ok((stream, mut login)) => {
+            match self.try_host(index, share).await {
+                Ok((stream, login)) => {
                     self.next = index;
                     self.reached = Some(index);
-                    login.host = host.to_string();
+                    self.last_host = Some(index);
                     return Ok((stream, login));
                 }
                 Err(error) => {
                     if count > 1 {
-                        host.dial_failed();
+                        self.hosts[index].dial_failed();
                     }
-                    failures.push((host.to_string(), error));
+                    failures.push((self.hosts[index].to_string(), error));
                 }
             }
         }
         Err(connect_error(failures))
+    }
+
+    /// Makes a stream to one host, logs in, and listens to all channels.
+    async fn try_host(
+        &mut self,
+        index: usize,
+        share: Option<(Duration, Instant)>,
+    ) -> Result<(BoxedStream, Login), BoxError> {
+        let host = &mut self.hosts[index];
+        let (limit, end) = share.unzip();
+        let mut login = before(end, limit, host.log_in(&self.config)).await?;
+        // As late as possible, because callers may change the channels at any time.
+        let channels = self.shared.lock().channels.in_login();
+        login.listen(channels, share).await?;
+        login.host = host.to_string();
+        if let Some(process_id) = login.pooled_process_id {
+            let probe = pooler::is_session_kept(host, &self.config, &mut login, process_id);
+            login.is_session_kept = before(end, limit, probe).await?;
+        }
+        Ok((login.take_stream()?, login))
     }
 }
 

@@ -51,7 +51,6 @@ impl Parts {
     /// Starts the task.
     fn spawn(self, conn: Conn<BoxedStream>) -> Arc<ListenerShared> {
         let Self { shared, pending_login, heartbeat, is_single } = self;
-        let _ = shared.core_status.set(conn.watch_status());
         let sessions = Sessions::new(conn);
         let task = ListenerTask { shared: Arc::clone(&shared), sessions, pending_login, heartbeat, is_single };
         tokio::spawn(task.run());
@@ -78,7 +77,7 @@ fn prepare(builder: ListenerBuilder, is_single: bool) -> Result<(Builder<LoginDi
     let name = hosts.iter().map(Host::name).collect::<Vec<_>>().join(",");
     let when_full = if is_single { WhenFull::Wait } else { builder.when_full };
     let queue = MessageQueue::new(builder.queue, when_full);
-    let shared = Arc::new(ListenerShared::new(queue, builder.hooks, builder.ping_timeout));
+    let shared = Arc::new(ListenerShared::new(queue, builder.hooks, builder.ping_timeout, hosts.len() > 1));
     let pending_login = PendingLogin::default();
     let dialer = LoginDialer {
         shared: Arc::clone(&shared),
@@ -87,6 +86,7 @@ fn prepare(builder: ListenerBuilder, is_single: bool) -> Result<(Builder<LoginDi
         hosts,
         next: 0,
         reached: None,
+        last_host: None,
         is_random,
         limit: builder.dial_timeout,
     };

@@ -19,6 +19,7 @@ mod lab;
 #[allow(dead_code)]
 #[path = "../partitions/net.rs"]
 mod net;
+mod pgbouncer;
 #[path = "../support/real_server.rs"]
 mod real_server;
 mod scripted_server;
@@ -37,6 +38,7 @@ mod losses;
 mod one_connection;
 mod panics;
 mod partition;
+mod poolers;
 mod queue;
 mod races;
 mod server_works;

@@ -401,7 +401,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn unprivileged(program: &Path) -> Command {
+pub fn unprivileged(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
     }
@@ -410,7 +410,7 @@ fn unprivileged(program: &Path) -> Command {
     command
 }
 
-fn give_away(folder: &Path) {
+pub fn give_away(folder: &Path) {
     if is_root() {
         run(Command::new("chown").args(["-R", ACCOUNT]).arg(folder));
     }

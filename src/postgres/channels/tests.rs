@@ -33,7 +33,7 @@ impl Simulation {
     }
 
     fn connect(&mut self) {
-        let batch = self.channels.acknowledged();
+        let batch = self.channels.in_login();
         self.connect_with(batch);
     }
 
@@ -106,10 +106,10 @@ fn listen_returns_when_the_server_has_acknowledged() {
     assert_eq!(sim.channels.listen("a", 2), None);
     sim.send();
     assert_eq!(sim.notified, []);
-    assert!(sim.channels.acknowledged().is_empty());
+    assert!(sim.channels.in_login().is_empty());
     sim.settle();
     assert_eq!(sim.notified, [1]);
-    assert_eq!(sim.channels.acknowledged().len(), 1);
+    assert_eq!(sim.channels.in_login().len(), 1);
     sim.assert_consistent();
 }
 
@@ -178,7 +178,7 @@ fn listen_without_acknowledgement_is_not_part_of_the_next_login_but_sent_after_i
     sim.channels.listen("a", 1).unwrap();
     sim.send();
     sim.disconnect();
-    assert!(sim.channels.acknowledged().is_empty());
+    assert!(sim.channels.in_login().is_empty());
     sim.connect();
     sim.settle();
     assert_eq!(sim.notified, [1]);
@@ -226,7 +226,7 @@ fn unlisten_during_the_next_login_is_sent_after_it() {
     sim.channels.listen("b", 2).unwrap();
     sim.settle();
     sim.disconnect();
-    let batch = sim.channels.acknowledged();
+    let batch = sim.channels.in_login();
     sim.channels.unlisten("a", 3);
     sim.channels.unlisten("b", 4);
     sim.channels.listen("b", 5).unwrap();
@@ -320,7 +320,7 @@ fn server_has_the_wanted_channels_after_any_history_and_each_call_is_answered_on
                 7 if sim.is_connected => sim.disconnect(),
                 8 if !sim.is_connected => match batch.take() {
                     // The LISTENs of a login are on their way for a while.
-                    None => batch = Some(sim.channels.acknowledged()),
+                    None => batch = Some(sim.channels.in_login()),
                     Some(batch) => sim.connect_with(batch),
                 },
                 9 => sim.send(),
