@@ -46,6 +46,9 @@ struct Entry<W> {
     unanswered: u32,
     /// The server has acknowledged a `LISTEN`, and no `UNLISTEN` since.
     is_acknowledged: bool,
+    /// Without a subscription: a `listen` had returned before the channel was given up. So the reader gets what was sent before
+    /// the server has given it up, too.
+    was_listened_to: bool,
     /// Calls of `unlisten` whose command is not sent yet.
     unlisten_waiters: Vec<W>,
 }
@@ -81,7 +84,14 @@ pub(super) enum Owner {
 
 impl<W> Default for Entry<W> {
     fn default() -> Self {
-        Self { subscription: None, in_force: None, unanswered: 0, is_acknowledged: false, unlisten_waiters: Vec::new() }
+        Self {
+            subscription: None,
+            in_force: None,
+            unanswered: 0,
+            is_acknowledged: false,
+            was_listened_to: false,
+            unlisten_waiters: Vec::new(),
+        }
     }
 }
 
@@ -92,6 +102,7 @@ impl<W> Entry<W> {
         let user = subscription.users.remove(subscription.users.iter().position(is_it)?);
         if subscription.users.is_empty() {
             self.subscription = None;
+            self.was_listened_to = user.waiter.is_none();
         }
         Some(user)
     }
@@ -211,6 +222,11 @@ impl<W> Channels<W> {
     pub(super) fn is_for_receivers_only(&self, channel: &str) -> bool {
         let subscription = self.entries.get(channel).and_then(|entry| entry.subscription.as_ref());
         subscription.is_some_and(|subscription| !subscription.has_listener())
+    }
+
+    /// Whether the program does not know of this channel: its `listen` was taken back before it returned.
+    pub(super) fn is_unwanted(&self, channel: &str) -> bool {
+        self.entries.get(channel).is_some_and(|entry| entry.subscription.is_none() && !entry.was_listened_to)
     }
 
     /// Whether the reader of the listener wants any channel.

@@ -232,9 +232,18 @@ impl ServerConnection {
             return;
         }
         let mut state = self.shared.lock();
-        let ListenerState { queue, reader_waker, .. } = &mut *state;
-        // Also those of a channel that is being unlistened: they were sent before the server has done so.
-        self.batch.drain(..).for_each(|notification| queue.push_notification(notification));
+        let ListenerState { channels, queue, reader_waker, .. } = &mut *state;
+        let mut batch = self.batch.drain(..).peekable();
+        // Many notifications in a row are of one channel, so the answer for the previous one is reused.
+        let mut known = None;
+        while let Some(notification) = batch.next() {
+            let is_unwanted = known.unwrap_or_else(|| channels.is_unwanted(notification.channel()));
+            known = batch.peek().filter(|next| next.channel() == notification.channel()).map(|_| is_unwanted);
+            if !is_unwanted {
+                queue.push_notification(notification);
+            }
+        }
+        drop(batch);
         let reader = reader_waker.take();
         drop(state);
         reader.into_iter().for_each(wake);

@@ -115,7 +115,9 @@ pub enum Error {
     /// Either no task reads, or notifications keep arriving faster than the task takes them, so that the server's answer
     /// waits behind them ([`WhenFull::Wait`](super::WhenFull::Wait)); or the queue holds the markers of 32 losses, so that no
     /// attempt is made.
-    #[error("the reader has been behind for {limit:?}, and the server's answer with it: expected a reader that keeps up")]
+    #[error(
+        "the reader has been behind for {limit:?}, and the server's answer with it: expected a reader that keeps up"
+    )]
     #[non_exhaustive]
     Backlog {
         /// The [`ping_timeout`](super::ListenerBuilder::ping_timeout).

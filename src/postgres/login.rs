@@ -200,10 +200,12 @@ impl Login {
         });
         match outcome.await {
             Ok(()) => Ok(found),
-            Err(error) => match error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::as_db_error) {
-                Some(refusal) if !ends_session(refusal) => Ok(None),
-                _ => Err(error),
-            },
+            Err(error) => {
+                match error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::as_db_error) {
+                    Some(refusal) if !ends_session(refusal) => Ok(None),
+                    _ => Err(error),
+                }
+            }
         }
     }
 

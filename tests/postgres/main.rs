@@ -28,6 +28,7 @@ mod server;
 mod support;
 
 // The tests.
+mod busy;
 mod custom_streams;
 mod delivery;
 mod ending;
@@ -35,6 +36,7 @@ mod example;
 mod hooks;
 mod listening;
 mod losses;
+mod names;
 mod one_connection;
 mod panics;
 mod partition;
