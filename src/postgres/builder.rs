@@ -3,8 +3,10 @@
 //! Next: [`start`](super::start), which checks and uses them.
 
 use std::fmt;
+use std::future::Future;
 use std::time::Duration;
 
+use super::attempt_config::ConfigSource;
 use super::hooks::Hooks;
 use super::{Error, Event, Listener, ListenerConn, ServerConfig, WhenFull};
 use crate::Dial;
@@ -37,6 +39,10 @@ pub struct ListenerBuilder {
     pub(super) retry_min: Duration,
     /// The longest delay. Defaults to 700 ms; not below `retry_min`.
     pub(super) retry_max: Duration,
+    /// The longest delay while time alone does not help. Defaults to 60 s; not below `retry_max`. `None`: the default.
+    pub(super) hopeless_retry_max: Option<Duration>,
+    /// Asked for the configuration of each attempt. `None`: `config` is that of all.
+    pub(super) config_source: Option<ConfigSource>,
     /// The limit of one attempt at all hosts, with login and `LISTEN`s. Defaults to 20 s; `None`: no limit.
     pub(super) dial_timeout: Option<Duration>,
     /// How long a connection must live for delays and retries to start over. Defaults to 10 s.
@@ -47,6 +53,8 @@ pub struct ListenerBuilder {
     pub(super) queue: usize,
     /// What happens to notifications when the queue is full. Defaults to waiting; `connect_once` always waits.
     pub(super) when_full: WhenFull,
+    /// Whether the reader gets [`Message::Listening`](super::Message::Listening). Defaults to no.
+    pub(super) report_listening: bool,
     /// How long the server may be silent before it is asked. Defaults to 60 s; `None`: never.
     pub(super) heartbeat: Option<Duration>,
     /// How long an answer to a heartbeat or a `ping` may take. Defaults to 10 s; not zero.
@@ -67,11 +75,14 @@ impl ListenerBuilder {
             config,
             retry_min: Duration::from_millis(30),
             retry_max: Duration::from_millis(700),
+            hopeless_retry_max: None,
+            config_source: None,
             dial_timeout: Some(Duration::from_secs(20)),
             stable_after: Duration::from_secs(10),
             max_retries: None,
             queue: 1024,
             when_full: WhenFull::Wait,
+            report_listening: false,
             heartbeat: Some(Duration::from_secs(60)),
             ping_timeout: Duration::from_secs(10),
             hooks: Hooks::default(),
@@ -102,6 +113,87 @@ impl ListenerBuilder {
     /// there are about six attempts in the first second of an outage, and two in each later second.
     pub fn retry_max(mut self, delay: Duration) -> Self {
         self.retry_max = delay;
+        self
+    }
+
+    /// The longest delay while attempts fail for a reason that time alone does not mend: a wrong password, a user that may not
+    /// log in, a database that does not exist; see [`Error::is_hopeless`].
+    ///
+    /// Defaults to 60 seconds, or to [`retry_max`](ListenerBuilder::retry_max) if that is longer. Must not be below it. The
+    /// delays grow up to this limit in about a dozen attempts. The [`logger`](ListenerBuilder::logger) gets the first such
+    /// failure in a row; [`Event::AttemptFailed`] counts them.
+    pub fn hopeless_retry_max(mut self, delay: Duration) -> Self {
+        self.hopeless_retry_max = Some(delay);
+        self
+    }
+
+    /// Asks a function for the configuration of each attempt: for passwords that expire (tokens of a cloud provider, leases of
+    /// a vault), and for hosts that are found out anew.
+    ///
+    /// It is called when an attempt begins, also for the first one, and its time counts towards the limit of the attempt. Its
+    /// error is a failed attempt, and so is a panic. The configuration that the builder was made with is checked by
+    /// [`build`](ListenerBuilder::build), and not used. With a [dialer](ListenerBuilder::dialer) of your own, only the settings
+    /// of the session apply.
+    ///
+    /// ```no_run
+    /// use perconn::postgres::Listener;
+    /// use perconn::postgres::tokio_postgres::Config;
+    ///
+    /// # async fn token() -> Result<String, std::io::Error> { Ok(String::new()) }
+    /// # async fn example() -> Result<(), perconn::postgres::Error> {
+    /// let mut config = Config::new();
+    /// config.host("db.example").user("agent").dbname("orders");
+    /// let listener = Listener::builder(&config)
+    ///     .config_for_each_attempt(move || {
+    ///         let mut config = config.clone();
+    ///         async move {
+    ///             config.password(token().await?);
+    ///             Ok::<_, std::io::Error>(config)
+    ///         }
+    ///     })
+    ///     .connect()
+    ///     .await?;
+    /// # drop(listener);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn config_for_each_attempt<F, T, C, E>(mut self, source: F) -> Self
+    where
+        F: FnMut() -> T + Send + 'static,
+        T: Future<Output = Result<C, E>> + Send + 'static,
+        C: Into<ServerConfig>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.config_source = Some(ConfigSource::new(source));
+        self
+    }
+
+    /// Whether the reader gets [`Message::Listening`](super::Message::Listening) for each channel that is listened to for the
+    /// first time.
+    ///
+    /// Defaults to no. With it, a program has one place where it looks up what notifications would have reported:
+    ///
+    /// ```no_run
+    /// use perconn::postgres::{Listener, Message};
+    ///
+    /// # async fn load_orders() {}
+    /// # async fn example() -> Result<(), perconn::postgres::Error> {
+    /// let builder = Listener::builder("postgres://agent@db.example/orders").report_listening(true);
+    /// let mut listener = builder.connect().await?;
+    /// listener.listen("orders").await?;
+    /// loop {
+    ///     match listener.recv().await? {
+    ///         Message::Notification(order) => println!("{}", order.payload()),
+    ///         Message::Listening { .. } | Message::Resynced { .. } | Message::Dropped { .. } => load_orders().await,
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// In a full queue that [drops](WhenFull::Drop), it counts as dropped.
+    pub fn report_listening(mut self, is_reported: bool) -> Self {
+        self.report_listening = is_reported;
         self
     }
 

@@ -46,7 +46,7 @@ struct Entry<W> {
     unanswered: u32,
     /// The server has acknowledged a `LISTEN`, and no `UNLISTEN` since.
     is_acknowledged: bool,
-    /// Without a subscription: a `listen` had returned before the channel was given up. So the reader gets what was sent before
+    /// Without a subscription: a `listen` of the listener had returned before the channel was given up. So the reader gets what was sent before
     /// the server has given it up, too.
     was_listened_to: bool,
     /// Calls of `unlisten` whose command is not sent yet.
@@ -102,7 +102,7 @@ impl<W> Entry<W> {
         let user = subscription.users.remove(subscription.users.iter().position(is_it)?);
         if subscription.users.is_empty() {
             self.subscription = None;
-            self.was_listened_to = user.waiter.is_none();
+            self.was_listened_to = user.owner == Owner::Listener && user.waiter.is_none();
         }
         Some(user)
     }
@@ -186,19 +186,17 @@ impl<W> Default for Channels<W> {
 impl<W> Channels<W> {
     /// Adds a channel for the reader of the listener. `None` if that wants it already.
     pub(super) fn listen(&mut self, channel: &str, waiter: W) -> Option<ListenId> {
-        self.add(channel, Owner::Listener, waiter)
+        let is_new = !self.is_listened_to(channel);
+        is_new.then(|| self.add(channel, Owner::Listener, waiter))
     }
 
     /// Adds a channel for one receiver more.
-    pub(super) fn share(&mut self, channel: &str, waiter: W) -> Option<ListenId> {
+    pub(super) fn share(&mut self, channel: &str, waiter: W) -> ListenId {
         self.add(channel, Owner::Receiver, waiter)
     }
 
     /// Adds a user of a channel.
-    fn add(&mut self, channel: &str, owner: Owner, waiter: W) -> Option<ListenId> {
-        if owner == Owner::Listener && self.is_listened_to(channel) {
-            return None;
-        }
+    fn add(&mut self, channel: &str, owner: Owner, waiter: W) -> ListenId {
         let name = match self.entries.get_key_value(channel) {
             Some((name, _)) => Arc::clone(name),
             None => Arc::from(channel),
@@ -209,24 +207,22 @@ impl<W> Channels<W> {
             entry.subscription.get_or_insert_with(|| Subscription { id, users: Vec::new(), is_in_login: false });
         subscription.users.push(User { id, owner, waiter: Some(waiter) });
         self.mark_dirty(name);
-        Some(id)
+        id
     }
 
     /// Whether the reader of the listener wants this channel.
-    pub(super) fn is_listened_to(&self, channel: &str) -> bool {
+    fn is_listened_to(&self, channel: &str) -> bool {
         let subscription = self.entries.get(channel).and_then(|entry| entry.subscription.as_ref());
-        subscription.is_some_and(|subscription| subscription.has_listener())
+        subscription.is_some_and(Subscription::has_listener)
     }
 
-    /// Whether only receivers of their own want this channel.
-    pub(super) fn is_for_receivers_only(&self, channel: &str) -> bool {
-        let subscription = self.entries.get(channel).and_then(|entry| entry.subscription.as_ref());
-        subscription.is_some_and(|subscription| !subscription.has_listener())
-    }
-
-    /// Whether the program does not know of this channel: its `listen` was taken back before it returned.
+    /// Whether the reader of the listener does not know of this channel: its `listen` was taken back before it returned, or only
+    /// receivers of their own want it.
     pub(super) fn is_unwanted(&self, channel: &str) -> bool {
-        self.entries.get(channel).is_some_and(|entry| entry.subscription.is_none() && !entry.was_listened_to)
+        self.entries.get(channel).is_some_and(|entry| match &entry.subscription {
+            Some(subscription) => !subscription.has_listener(),
+            None => !entry.was_listened_to,
+        })
     }
 
     /// Whether the reader of the listener wants any channel.

@@ -134,7 +134,10 @@ impl ServerConnection {
             return None;
         }
         register_waker(&mut state.task_waker, cx);
-        let room = state.queue.update_room();
+        let mut room = state.queue.update_room();
+        if !state.receivers.is_empty() {
+            room = room.min(state.receivers.update_room());
+        }
         if room == 0 {
             state.note_full();
             self.is_behind = true;
@@ -232,11 +235,13 @@ impl ServerConnection {
             return;
         }
         let mut state = self.shared.lock();
-        let ListenerState { channels, queue, reader_waker, .. } = &mut *state;
+        let ListenerState { channels, queue, receivers, reader_waker, .. } = &mut *state;
+        let mut woken = Vec::new();
         let mut batch = self.batch.drain(..).peekable();
         // Many notifications in a row are of one channel, so the answer for the previous one is reused.
         let mut known = None;
         while let Some(notification) = batch.next() {
+            receivers.push_notification(&notification, &mut woken);
             let is_unwanted = known.unwrap_or_else(|| channels.is_unwanted(notification.channel()));
             known = batch.peek().filter(|next| next.channel() == notification.channel()).map(|_| is_unwanted);
             if !is_unwanted {
@@ -246,7 +251,7 @@ impl ServerConnection {
         drop(batch);
         let reader = reader_waker.take();
         drop(state);
-        reader.into_iter().for_each(wake);
+        reader.into_iter().chain(woken).for_each(wake);
     }
 
     /// Ready with a cause when the server is silent, or with `None` when a heartbeat was sent.

@@ -15,6 +15,7 @@ use super::channels::Channels;
 use super::end_reason::EndReason;
 use super::hooks::Hooks;
 use super::queue::MessageQueue;
+use super::receivers::Receivers;
 use super::reply::{UserQueries, Waiter, drop_quietly};
 use super::task_watch::{TaskPhase, TaskWatch};
 use super::{Error, Event, Notification};
@@ -22,6 +23,10 @@ use crate::panics::wake;
 use crate::status::StatusCell;
 use crate::sync::Mutex;
 use crate::{Status, StatusWatch};
+
+pub(super) use self::attempts::FailedAttempt;
+pub(super) use self::receive::Inbox;
+pub(super) use self::requests::saturating_add;
 
 mod attempts;
 mod receive;
@@ -35,8 +40,8 @@ pub(super) struct ListenerShared {
     hooks: Hooks,
     /// How long an answer to a heartbeat or a `ping` may take.
     pub(super) ping_timeout: Duration,
-    /// Whether there is more than one host.
-    pub(super) has_several_hosts: bool,
+    /// Whether the reader gets a message when a channel is listened to.
+    reports_listening: bool,
     /// What the task is doing; [`close`](ListenerShared::close) waits for it.
     pub(super) task_watch: Arc<TaskWatch>,
     /// The status of the listener, which changes together with the state.
@@ -49,6 +54,10 @@ pub(super) struct ListenerState {
     pub(super) channels: Channels<Waiter>,
     /// The messages for the reader.
     pub(super) queue: MessageQueue<Notification>,
+    /// The queues of the receivers that have one channel each.
+    pub(super) receivers: Receivers,
+    /// The marker of the last loss is in the queue, and that of the end of the loss is not.
+    pub(super) is_loss_reported: bool,
     /// Queries that the task has not sent yet.
     pub(super) user_queries: UserQueries,
     /// The number of the newest connection that was used.
@@ -60,6 +69,8 @@ pub(super) struct ListenerState {
     /// Since when the server's answers may be behind notifications that nobody has taken: the queue was full then, and not
     /// everything that has arrived was read since.
     pub(super) behind_since: Option<Instant>,
+    /// Whether there is more than one host.
+    pub(super) has_several_hosts: bool,
     /// The host of the last connection cannot listen: the next attempt begins with another.
     pub(super) is_host_refused: bool,
     /// It was reported that a pooler does not keep the session.
@@ -67,7 +78,7 @@ pub(super) struct ListenerState {
     /// Why the last attempt failed, or why the last connection was lost.
     pub(super) last_cause: Option<Arc<Error>>,
     /// Why the current attempt, or the last one, failed.
-    attempt_cause: Option<Arc<Error>>,
+    attempt_cause: Option<FailedAttempt>,
     /// Why the listener has ended. `None` while it lives.
     pub(super) end_reason: Option<EndReason>,
     /// Wakes the task that waits in `recv`.
@@ -85,15 +96,19 @@ impl ListenerShared {
         hooks: Hooks,
         ping_timeout: Duration,
         has_several_hosts: bool,
+        reports_listening: bool,
     ) -> Self {
         let state = ListenerState {
             channels: Channels::default(),
             queue,
+            receivers: Receivers::default(),
+            is_loss_reported: false,
             user_queries: UserQueries::default(),
             generation: 0,
             is_link_in_use: false,
             full_since: None,
             behind_since: None,
+            has_several_hosts,
             is_host_refused: false,
             is_pooler_reported: false,
             last_cause: None,
@@ -107,7 +122,7 @@ impl ListenerShared {
             state: Mutex::new(state),
             hooks,
             ping_timeout,
-            has_several_hosts,
+            reports_listening,
             task_watch: Arc::default(),
             status: Arc::new(StatusCell::new()),
         }
@@ -132,7 +147,12 @@ impl ListenerShared {
             EndReason::Closed | EndReason::Lost(_) | EndReason::RuntimeShutdown => Status::Closed,
         };
         self.status.set_status(status);
-        let unread = is_close.then(|| state.queue.take_all());
+        let mut unread = Vec::new();
+        if is_close {
+            unread.push(state.queue.take_all());
+            unread.extend(state.receivers.all().map(|receiver| receiver.queue.take_all()));
+        }
+        let receivers: Vec<_> = state.receivers.all().filter_map(|receiver| receiver.waker.take()).collect();
         let replaced = state.end_reason.replace(reason);
         let channels = std::mem::take(&mut state.channels);
         let queries = std::mem::take(&mut state.user_queries);
@@ -144,21 +164,19 @@ impl ListenerShared {
         // An unread cause may be an error of the program's own type.
         unread.into_iter().flatten().for_each(drop_quietly);
         drop_quietly(replaced);
-        woken.into_iter().flatten().for_each(wake);
+        woken.into_iter().flatten().chain(receivers).for_each(wake);
         self.status.wake_all();
     }
 
-    /// Changes the state and the status together, unless the listener has ended. Returns the waker of the reader.
-    pub(super) fn change_status(&self, status: Status, change: impl FnOnce(&mut ListenerState)) -> Option<Waker> {
+    /// Changes the state and the status together, unless the listener has ended.
+    pub(super) fn change_status(&self, status: Status, change: impl FnOnce(&mut ListenerState)) {
         let mut state = self.lock();
         if state.end_reason.is_none() {
             self.status.set_status(status);
         }
         change(&mut state);
-        let reader = state.reader_waker.take();
         drop(state);
         self.status.wake_all();
-        reader
     }
 
     /// The status at this moment.
@@ -227,6 +245,27 @@ impl ListenerState {
     /// the same reason.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         self.behind_since.or(self.full_since)
+    }
+
+    /// Adds the markers of a loss, and notes who has to be woken. Where all channels are those of receivers, nobody may ever read
+    /// from the listener itself.
+    pub(super) fn push_lost(&mut self, generation: u64, cause: &Arc<Error>, woken: &mut Vec<Waker>) {
+        self.is_loss_reported = self.receivers.is_empty() || self.channels.has_channel_of_listener();
+        if self.is_loss_reported {
+            self.queue.push_lost(generation, Arc::clone(cause));
+            woken.extend(self.reader_waker.take());
+        }
+        self.receivers.push_lost(generation, cause, woken);
+    }
+
+    /// Adds the markers of the end of a loss, and notes who has to be woken.
+    pub(super) fn push_resynced(&mut self, generation: u64, outage: Duration, woken: &mut Vec<Waker>) {
+        if std::mem::take(&mut self.is_loss_reported) {
+            self.queue.push_resynced(generation, outage);
+        }
+        // Also for a task that waits for the first connection.
+        woken.extend(self.reader_waker.take());
+        self.receivers.push_resynced(generation, outage, woken);
     }
 
     /// Whether there is a connection.

@@ -10,12 +10,14 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::{SmallRng, SysRng};
 use rand::seq::SliceRandom;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_postgres::Config;
 
 use super::Error;
-use super::hosts::Host;
-use super::listener_shared::ListenerShared;
+use super::attempt_config::{Preparation, Prepared};
+use super::hopeless::Hopeless;
+use super::hosts::{self, Host};
+use super::listener_shared::{FailedAttempt, ListenerShared, saturating_add};
 use super::login::{BoxError, Login, PendingLogin, before};
 use super::pooler;
 use crate::causes::WithCauses;
@@ -30,6 +32,12 @@ pub(super) struct LoginDialer {
     pub(super) shared: Arc<ListenerShared>,
     /// Where a successful dial leaves its login.
     pub(super) pending_login: PendingLogin,
+    /// Asks the program for another configuration, if it has a function for that.
+    pub(super) preparation: Preparation,
+    /// Makes the delays longer while time alone does not help.
+    pub(super) hopeless: Hopeless,
+    /// The next attempt must not begin earlier.
+    pub(super) not_before: Option<Instant>,
     /// For the protocol only: this dialer deals with TLS and the hosts itself.
     pub(super) config: Config,
     /// At least one.
@@ -50,17 +58,25 @@ impl Dial for LoginDialer {
     type Stream = BoxedStream;
 
     async fn dial(&mut self) -> io::Result<BoxedStream> {
+        // The core has waited for the usual delay. This one counts from the last failure, too.
+        if let Some(until) = self.not_before {
+            sleep_until(until).await;
+        }
         self.shared.wait_until_dial_allowed().await;
         self.shared.begin_attempt();
         self.pending_login.set(None);
         match self.attempt().await {
             Ok((stream, login)) => {
+                self.hopeless.note(false);
+                self.not_before = None;
                 self.pending_login.set(Some(login));
                 Ok(stream)
             }
             Err(error) => {
+                let (delay, hopeless) = self.hopeless.note(error.is_hopeless());
+                self.not_before = (hopeless > 0).then(|| saturating_add(Instant::now(), delay));
                 let error = Arc::new(error);
-                self.shared.note_attempt_failed(Arc::clone(&error));
+                self.shared.note_attempt_failed(FailedAttempt { error: Arc::clone(&error), hopeless, delay });
                 Err(io::Error::other(error))
             }
         }
@@ -98,6 +114,10 @@ impl LoginDialer {
     /// Tries the hosts until one of them lets the listener in.
     async fn attempt(&mut self) -> Result<(BoxedStream, Login), Error> {
         let end = self.limit.and_then(|limit| Instant::now().checked_add(limit));
+        if let Err(source) = before(end, self.limit, self.ask_for_config()).await {
+            let host = self.hosts.iter().map(Host::name).collect::<Vec<_>>().join(", ");
+            return Err(Error::Connect { host, source: source.into() });
+        }
         let count = self.hosts.len();
         let mut order: Vec<usize> = (0..count).map(|index| (self.next + index) % count).collect();
         if self.is_random {
@@ -130,6 +150,19 @@ impl LoginDialer {
             }
         }
         Err(connect_error(failures))
+    }
+
+    /// Takes another configuration for this attempt, if the program has a function for that.
+    async fn ask_for_config(&mut self) -> Result<(), BoxError> {
+        let Some(Prepared { config, hosts }) = self.preparation.ask().await? else { return Ok(()) };
+        self.config = config;
+        if !hosts.is_empty() {
+            self.hosts = hosts;
+            (self.next, self.reached, self.last_host) = (0, None, None);
+            self.is_random = hosts::is_random(&self.config);
+            self.shared.lock().has_several_hosts = self.hosts.len() > 1;
+        }
+        Ok(())
     }
 
     /// Makes a stream to one host, logs in, and listens to all channels.
@@ -175,7 +208,14 @@ fn connect_error(mut failures: Vec<(String, BoxError)>) -> Error {
 
 /// The error of each of several hosts. The source is the source of the last one.
 #[derive(Debug)]
-struct HostErrors(Vec<(String, BoxError)>);
+pub(super) struct HostErrors(Vec<(String, BoxError)>);
+
+impl HostErrors {
+    /// The error of each host.
+    pub(super) fn errors(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        self.0.iter().map(|(_, error)| &**error as &(dyn std::error::Error + 'static))
+    }
+}
 
 impl fmt::Display for HostErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -118,7 +118,7 @@ impl ListenerTask {
         };
         let connection = ServerConnection::new(&self.shared, login, session, self.heartbeat);
         // The hook sees the new state.
-        let reader = self.shared.change_status(Status::Connected { generation }, |state| {
+        self.shared.change_status(Status::Connected { generation }, |state| {
             state.generation = generation;
             state.is_link_in_use = true;
             state.channels.link_up(channels);
@@ -127,14 +127,12 @@ impl ListenerTask {
         if !is_session_kept {
             self.shared.report_pooler();
         }
-        let woken = {
-            let mut state = self.shared.lock();
-            if let Some(lost_at) = lost_at {
-                state.queue.push_resynced(generation, lost_at.elapsed());
-            }
-            state.reader_waker.take()
-        };
-        reader.into_iter().chain(woken).for_each(wake);
+        let mut woken = Vec::new();
+        match lost_at {
+            Some(lost_at) => self.shared.lock().push_resynced(generation, lost_at.elapsed(), &mut woken),
+            None => woken.extend(self.shared.lock().reader_waker.take()),
+        }
+        woken.into_iter().for_each(wake);
         connection
     }
 
@@ -146,17 +144,18 @@ impl ListenerTask {
             self.shared.end(EndReason::Lost(cause.clone()));
         }
         let (mut replaced, mut done, mut user_queries) = (None, Vec::new(), UserQueries::default());
-        let reader = self.shared.change_status(Status::Disconnected { generation }, |state| {
+        let mut woken = Vec::new();
+        self.shared.change_status(Status::Disconnected { generation }, |state| {
             (state.full_since, state.behind_since) = (None, None);
             replaced = state.last_cause.replace(Arc::clone(&error));
             if !self.is_single {
-                state.queue.push_lost(generation, Arc::clone(&error));
+                state.push_lost(generation, &error, &mut woken);
             }
             done = state.channels.link_down();
             user_queries = std::mem::take(&mut state.user_queries);
         });
         drop_quietly(replaced);
-        reader.into_iter().for_each(wake);
+        woken.into_iter().for_each(wake);
         acknowledge(done);
         for query in user_queries {
             reply(query.reply, Err(cause.error()));
@@ -239,7 +238,8 @@ mod tests {
         let token = Arc::clone(&counts.0);
         let on_event: crate::hooks::Hook<Event> = Box::new(move |_| assert!(Arc::strong_count(&token) > 0));
         let hooks = Hooks { on_event: Some(on_event), ..Hooks::default() };
-        let shared = Arc::new(ListenerShared::new(MessageQueue::new(1, WhenFull::Wait), hooks, Duration::MAX, false));
+        let shared =
+            Arc::new(ListenerShared::new(MessageQueue::new(1, WhenFull::Wait), hooks, Duration::MAX, false, false));
         let task_watch = Arc::clone(&shared.task_watch);
         let guard = EndGuard { shared: Some(shared), task_watch: Arc::clone(&task_watch) };
         let mut waits = pin!(task_watch.ended_or_in_hook());

@@ -97,7 +97,8 @@ fn calls_say_backlog_in_bounded_time_when_the_reader_takes_less_than_arrives() {
             listener
         });
         let begin = Instant::now();
-        let (listened, pinged) = tokio::join!(handle.listen("b"), handle.ping());
+        let calls = async { tokio::join!(handle.listen("b"), handle.ping()) };
+        let (listened, pinged) = in_time("the calls", calls).await;
         let took = begin.elapsed();
         assert!(matches!(listened, Err(Error::Backlog { .. })), "{listened:?}");
         assert!(matches!(pinged, Err(Error::Backlog { .. })), "{pinged:?}");

@@ -29,6 +29,7 @@ mod support;
 
 // The tests.
 mod busy;
+mod credentials;
 mod custom_streams;
 mod delivery;
 mod ending;
@@ -43,6 +44,7 @@ mod partition;
 mod poolers;
 mod queue;
 mod races;
+mod receivers;
 mod server_works;
 mod silence;
 mod starting;

@@ -59,7 +59,7 @@ impl ListenerShared {
 }
 
 /// The time after `begin`, a century later at most: no clock reaches that.
-fn saturating_add(begin: Instant, time: Duration) -> Instant {
+pub(in crate::postgres) fn saturating_add(begin: Instant, time: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     begin + time.min(CENTURY)
 }
