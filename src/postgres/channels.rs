@@ -11,6 +11,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::mem::take;
 use std::sync::Arc;
 
+pub(super) use self::command::{ChannelCommand, TOO_LONG, quoted};
+use self::users::{Owner, Subscription, User};
+
+mod command;
+mod users;
+
 /// The channels of one listener. `W` is a caller that waits for an answer.
 ///
 /// The life of a channel:
@@ -53,35 +59,6 @@ struct Entry<W> {
     unlisten_waiters: Vec<W>,
 }
 
-/// A channel that the program wants.
-struct Subscription<W> {
-    /// The `listen` that the server's `LISTEN` is for: that of the first user, unless it was refused.
-    id: ListenId,
-    /// The calls that want the channel and were not taken back. Never empty.
-    users: Vec<User<W>>,
-    /// The channel is part of each login: a server has acknowledged it, or it is to be tried at another host.
-    is_in_login: bool,
-}
-
-/// A `listen` that the program has not taken back.
-struct User<W> {
-    /// The call.
-    id: ListenId,
-    /// Who made it.
-    owner: Owner,
-    /// The call that waits for the first acknowledgement. `None` after it.
-    waiter: Option<W>,
-}
-
-/// For whom a channel is listened to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
-    /// The reader of the listener: at most once for each channel.
-    Listener,
-    /// One receiver of its own, beside any number of others.
-    Receiver,
-}
-
 impl<W> Default for Entry<W> {
     fn default() -> Self {
         Self {
@@ -105,51 +82,6 @@ impl<W> Entry<W> {
             self.was_listened_to = user.owner == Owner::Listener && user.waiter.is_none();
         }
         Some(user)
-    }
-}
-
-impl<W> Subscription<W> {
-    /// Whether the reader of the listener is one of its users.
-    fn has_listener(&self) -> bool {
-        self.users.iter().any(|user| user.owner == Owner::Listener)
-    }
-
-    /// The calls that wait for the acknowledgement.
-    fn take_waiters(&mut self) -> impl Iterator<Item = W> {
-        self.users.iter_mut().filter_map(|user| user.waiter.take())
-    }
-}
-
-/// A command to send. The calls in `waiters` wait for its answer.
-pub(super) enum ChannelCommand<W> {
-    /// `LISTEN`, for the `listen` with this number.
-    Listen {
-        /// As the program spells it. [`ChannelCommand::sql`] quotes it.
-        channel: Arc<str>,
-        /// Tells this `listen` from a later one of the same channel when the answer arrives.
-        id: ListenId,
-        /// Calls of `unlisten` that this `listen` has overtaken: the answer to it is theirs, too.
-        waiters: Vec<W>,
-    },
-    /// `UNLISTEN` for each of these channels, in one query.
-    Unlisten {
-        /// Never empty.
-        channels: Vec<Arc<str>>,
-        /// The calls of `unlisten` and `unlisten_all` that end with the answer.
-        waiters: Vec<W>,
-    },
-}
-
-impl<W> ChannelCommand<W> {
-    /// The command as SQL. Without UTF-8 in the database, a name may be longer there: the server would cut it and say so
-    /// nowhere but in a notice, so the command asks for the length first.
-    pub(super) fn sql(&self, is_utf8: bool) -> String {
-        match self {
-            Self::Listen { channel, .. } => listen_sql(channel, is_utf8),
-            Self::Unlisten { channels, .. } => {
-                channels.iter().map(|channel| format!("UNLISTEN {};", quoted(channel))).collect()
-            }
-        }
     }
 }
 
@@ -467,28 +399,6 @@ impl<W> Channels<W> {
             self.dirty.remove(channel);
         }
     }
-}
-
-/// A `LISTEN`, which fails with [`TOO_LONG`] instead of cutting the name.
-fn listen_sql(channel: &str, is_utf8: bool) -> String {
-    let listen = format!("LISTEN {}", quoted(channel));
-    if is_utf8 || channel.is_ascii() {
-        return listen;
-    }
-    let text = channel.replace('\\', "\\\\").replace('\'', "''");
-    // `octet_length` counts in the encoding of the database. A cast of a constant would fail before the comparison.
-    format!(
-        "SELECT CASE WHEN octet_length(E'{text}') > current_setting('max_identifier_length')::int \
-         THEN (current_setting('server_encoding') || ': the name of the channel is too long')::int END;{listen}"
-    )
-}
-
-/// The code of the error of a `LISTEN` whose name is too long in the encoding of the database: invalid text representation.
-pub(super) const TOO_LONG: &str = "22P02";
-
-/// A name as an SQL identifier: case matters, and any character may be in it.
-pub(super) fn quoted(channel: &str) -> String {
-    format!("\"{}\"", channel.replace('"', "\"\""))
 }
 
 #[cfg(test)]
