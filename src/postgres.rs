@@ -112,6 +112,7 @@ mod builder;
 mod cause;
 mod channels;
 mod connection;
+mod connection_string;
 mod decoder;
 mod end_reason;
 mod error;

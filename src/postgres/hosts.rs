@@ -10,6 +10,9 @@ use tokio_postgres::config::Host as ConfigHost;
 use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, SslMode, SslNegotiation};
 
 use super::Error;
+use super::attempt_config::LoginConfig;
+#[cfg(feature = "tls")]
+use super::connection_string::Certificates;
 use super::login::{BoxError, Login};
 #[cfg(feature = "tls")]
 use super::tls::TlsUpgrade;
@@ -47,7 +50,7 @@ impl Host {
     }
 
     /// Connects and logs in, within the `connect_timeout`.
-    pub(super) async fn log_in(&mut self, config: &Config) -> Result<Login, BoxError> {
+    pub(super) async fn log_in(&mut self, config: &LoginConfig) -> Result<Login, BoxError> {
         let Some(limit) = self.connect_timeout else { return Login::new(self.dial().await?, config).await };
         let start = async { Login::new(self.dial().await?, config).await };
         tokio::time::timeout(limit, start).await.unwrap_or_else(|_| {
@@ -198,6 +201,22 @@ pub(super) fn from_config(
         host.dialer.check().map_err(Error::from_core)?;
     }
     Ok(all)
+}
+
+/// The settings for TLS: those of the program, with the files that a connection string names.
+#[cfg(feature = "tls")]
+pub(super) fn tls(given: Option<&crate::Tls>, certificates: &Certificates) -> Option<crate::Tls> {
+    if given.is_none() && certificates.wanted_by.is_none() {
+        return None;
+    }
+    let mut tls = given.cloned().unwrap_or_default();
+    if let Some(root) = &certificates.root {
+        tls = tls.roots_file(root);
+    }
+    if let Some((certificate, key)) = &certificates.client {
+        tls = tls.client_certificate_files(certificate, key);
+    }
+    Some(tls)
 }
 
 /// Whether the hosts are tried in a random order.

@@ -15,8 +15,9 @@ use futures_core::Stream as _;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage, SimpleQueryStream};
+use tokio_postgres::{Client, Connection, NoTls, SimpleQueryMessage, SimpleQueryStream};
 
+use super::attempt_config::LoginConfig;
 use super::channels::{ListenId, quoted};
 use super::pending_queries::ends_session;
 use super::stream::SwapStream;
@@ -95,12 +96,15 @@ impl PendingLogin {
 
 impl Login {
     /// Logs in, and checks the session against `target_session_attrs`.
-    pub(super) async fn new(stream: BoxedStream, config: &Config) -> Result<Self, BoxError> {
-        let stream = SwapStream::new(stream);
+    pub(super) async fn new(stream: BoxedStream, login: &LoginConfig) -> Result<Self, BoxError> {
+        let (stream, LoginConfig { config, needs_primary }) = (SwapStream::new(stream), login);
         let (client, protocol) = config.connect_raw(stream.clone(), NoTls).await?;
         let (channels, host, pooled_process_id) = (Vec::new(), String::new(), None);
         let mut login = Self { client, protocol, stream, channels, host, pooled_process_id, is_session_kept: true };
         login.check_attributes(config.get_target_session_attrs()).await?;
+        if *needs_primary {
+            login.check_primary().await?;
+        }
         Ok(login)
     }
 
@@ -150,6 +154,22 @@ impl Login {
                 Err("the server is read-write: expected read-only (target_session_attrs)".into())
             }
             (other, _) => Err(format!("target_session_attrs {other:?}: expected any, read-write or read-only").into()),
+        }
+    }
+
+    /// Checks that the server is no standby.
+    async fn check_primary(&mut self) -> Result<(), BoxError> {
+        let mut is_standby = None;
+        self.query("SELECT pg_catalog.pg_is_in_recovery()", |message| {
+            if let SimpleQueryMessage::Row(row) = message {
+                is_standby = row.get(0).map(|value| value == "t");
+            }
+            is_standby.is_some()
+        })
+        .await?;
+        match is_standby {
+            Some(false) => Ok(()),
+            _ => Err("the server is a standby: expected a primary (target_session_attrs)".into()),
         }
     }
 

@@ -11,10 +11,9 @@ use rand::SeedableRng;
 use rand::rngs::{SmallRng, SysRng};
 use rand::seq::SliceRandom;
 use tokio::time::{Instant, sleep_until};
-use tokio_postgres::Config;
 
 use super::Error;
-use super::attempt_config::{Preparation, Prepared};
+use super::attempt_config::{LoginConfig, Preparation, Prepared};
 use super::hopeless::Hopeless;
 use super::hosts::{self, Host};
 use super::listener_shared::{FailedAttempt, ListenerShared, saturating_add};
@@ -38,8 +37,8 @@ pub(super) struct LoginDialer {
     pub(super) hopeless: Hopeless,
     /// The next attempt must not begin earlier.
     pub(super) not_before: Option<Instant>,
-    /// For the protocol only: this dialer deals with TLS and the hosts itself.
-    pub(super) config: Config,
+    /// What to log in with.
+    pub(super) login: LoginConfig,
     /// At least one.
     pub(super) hosts: Vec<Host>,
     /// The host that the next attempt begins with.
@@ -154,12 +153,12 @@ impl LoginDialer {
 
     /// Takes another configuration for this attempt, if the program has a function for that.
     async fn ask_for_config(&mut self) -> Result<(), BoxError> {
-        let Some(Prepared { config, hosts }) = self.preparation.ask().await? else { return Ok(()) };
-        self.config = config;
+        let Some(Prepared { login, hosts }) = self.preparation.ask().await? else { return Ok(()) };
+        self.login = login;
         if !hosts.is_empty() {
             self.hosts = hosts;
             (self.next, self.reached, self.last_host) = (0, None, None);
-            self.is_random = hosts::is_random(&self.config);
+            self.is_random = hosts::is_random(&self.login.config);
             self.shared.lock().has_several_hosts = self.hosts.len() > 1;
         }
         Ok(())
@@ -173,13 +172,13 @@ impl LoginDialer {
     ) -> Result<(BoxedStream, Login), BoxError> {
         let host = &mut self.hosts[index];
         let (limit, end) = share.unzip();
-        let mut login = before(end, limit, host.log_in(&self.config)).await?;
+        let mut login = before(end, limit, host.log_in(&self.login)).await?;
         // As late as possible, because callers may change the channels at any time.
         let channels = self.shared.lock().channels.in_login();
         login.listen(channels, share).await?;
         login.host = host.to_string();
         if let Some(process_id) = login.pooled_process_id {
-            let probe = pooler::is_session_kept(host, &self.config, &mut login, process_id);
+            let probe = pooler::is_session_kept(host, &self.login, &mut login, process_id);
             login.is_session_kept = before(end, limit, probe).await?;
         }
         Ok((login.take_stream()?, login))

@@ -10,8 +10,8 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::Config;
 
+use super::attempt_config::LoginConfig;
 use super::hosts::Host;
 use super::login::{BoxError, Login};
 
@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// Whether the pooler keeps the session of this login, as far as that can be told. The session was served by this process.
 pub(super) async fn is_session_kept(
     host: &mut Host,
-    config: &Config,
+    config: &LoginConfig,
     login: &mut Login,
     process_id: i32,
 ) -> Result<bool, BoxError> {

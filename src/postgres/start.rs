@@ -61,14 +61,14 @@ impl Parts {
 /// Checks the settings, and makes the settings of the core connection and the parts of the task from them.
 fn prepare(builder: ListenerBuilder, is_single: bool) -> Result<(Builder<LoginDialer>, Parts), Error> {
     check(&builder)?;
-    let (preparation, Prepared { config, hosts }) = Preparation::new(
+    let (preparation, Prepared { login, hosts }) = Preparation::new(
         builder.config,
         builder.config_source,
         builder.dialer,
         #[cfg(feature = "tls")]
         builder.tls,
     )?;
-    let is_random = hosts::is_random(&config);
+    let is_random = hosts::is_random(&login.config);
     let name = hosts.iter().map(Host::name).collect::<Vec<_>>().join(",");
     let when_full = if is_single { WhenFull::Wait } else { builder.when_full };
     let queue = MessageQueue::new(builder.queue, when_full);
@@ -85,7 +85,7 @@ fn prepare(builder: ListenerBuilder, is_single: bool) -> Result<(Builder<LoginDi
         pending_login: pending_login.clone(),
         preparation,
         hopeless: Hopeless::new(builder.retry_min, builder.retry_max, builder.hopeless_retry_max),
-        config,
+        login,
         hosts,
         next: 0,
         reached: None,

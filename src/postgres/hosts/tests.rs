@@ -168,6 +168,7 @@ async fn dial_ends_at_the_connect_timeout_if_there_is_one() {
     for (text, expected) in [("", None), ("connect_timeout=0", None), ("connect_timeout=3", Some(3))] {
         let config: Config = format!("host=a {text}").parse().unwrap();
         let mut hosts = hosts(&config).unwrap();
+        let config = LoginConfig { config, needs_primary: false };
         hosts[0].dialer = programs_dialer();
         let began = tokio::time::Instant::now();
         let outcome = tokio::time::timeout(Duration::from_secs(3600), hosts[0].log_in(&config)).await;
