@@ -37,6 +37,7 @@ mod example;
 mod hooks;
 mod listening;
 mod losses;
+mod many_hosts;
 mod names;
 mod one_connection;
 mod panics;
