@@ -55,7 +55,7 @@ pub struct ListenerBuilder {
     pub(super) when_full: WhenFull,
     /// Whether the reader gets [`Message::Listening`](super::Message::Listening). Defaults to no.
     pub(super) report_listening: bool,
-    /// How long the server may be silent before it is asked. Defaults to 60 s; `None`: never.
+    /// How long the server may be silent, or this side, before it is asked. Defaults to 60 s; `None`: never.
     pub(super) heartbeat: Option<Duration>,
     /// How long an answer to a heartbeat or a `ping` may take. Defaults to 10 s; not zero.
     pub(super) ping_timeout: Duration,
@@ -99,9 +99,9 @@ impl ListenerBuilder {
     /// valid.
     ///
     /// The first attempt after the loss of a [stable](ListenerBuilder::stable_after) connection comes after a random
-    /// part of `retry_min`. The first three delays after failed attempts are random, between `retry_min` and twice as
-    /// long. Then both ends of that window grow 2.5-fold each time: the upper end up to
-    /// [`retry_max`](ListenerBuilder::retry_max), the lower end up to half of it.
+    /// part of `retry_min`. The first delays after failed attempts are random, between `retry_min` and twice as long: three
+    /// of them, or as many as [`retry_max`](ListenerBuilder::retry_max) fits into 0.7 seconds, fifty at most. Then both ends
+    /// of that window grow 2.5-fold each time: the upper end up to `retry_max`, the lower end up to half of it.
     pub fn retry_min(mut self, delay: Duration) -> Self {
         self.retry_min = delay;
         self
@@ -200,7 +200,8 @@ impl ListenerBuilder {
     /// The time limit of one attempt: the dial, TLS, the login, and the `LISTEN` of all channels.
     ///
     /// Defaults to 20 seconds. `None`: no limit. Zero is not valid. One attempt tries all hosts, and each host gets
-    /// an equal part of the remaining time.
+    /// an equal part of the remaining time. Of more than 1,000 channels, each further thousand has the part of its host
+    /// again: a server that goes on answering has the time that it needs.
     pub fn dial_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.dial_timeout = limit.into();
         self
@@ -240,13 +241,16 @@ impl ListenerBuilder {
         self
     }
 
-    /// Sends an empty query when nothing has arrived from the server for this long.
+    /// Sends an empty query when nothing has arrived from the server for this long, or when this side has sent nothing.
     ///
     /// If then nothing arrives within [`ping_timeout`](ListenerBuilder::ping_timeout), the connection is dropped, as
     /// [`Error::Silent`]. Defaults to 60 seconds. `None`: never. Zero is not valid.
     ///
-    /// Only *arriving* bytes count, and a part of a message is enough. While this side does not read because the
-    /// queue is full, no time runs.
+    /// Only *arriving* bytes are a sign of life, and a part of a message is enough. While this side does not read because the
+    /// queue is full, no time runs, nor while the server works on a [statement](Listener::simple_query) of the program. A
+    /// busy listener asks, too, as the server's `idle_session_timeout` counts from what it receives: keep the heartbeat
+    /// below that. Behind a pooler, the query asks whether the session is still the same; see
+    /// [`Error::SessionNotKept`].
     pub fn heartbeat(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.heartbeat = interval.into();
         self
@@ -262,7 +266,8 @@ impl ListenerBuilder {
 
     /// Sets the logger. It receives each failed attempt ([`Error::Connect`]), each loss ([`Error::Lost`],
     /// [`Error::Silent`]), the end of the retries ([`Error::GaveUp`]), new TLS files that are not usable
-    /// (`Error::CertificatesKept`), and a panic of the event hook ([`Error::HookPanicked`]).
+    /// (`Error::CertificatesKept`), a pooler in the way ([`Error::SessionNotKept`]), and a panic of the event hook
+    /// ([`Error::HookPanicked`]). Of [hopeless](Error::is_hopeless) attempts in a row, it receives the first.
     ///
     /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes, from [a
     /// thread of its own](crate::Builder::logger).
@@ -276,6 +281,9 @@ impl ListenerBuilder {
 
     /// Sets the event hook. It receives each [`Event`], in order.
     ///
+    /// When it runs, [`is_connected`](Listener::is_connected), [`generation`](Listener::generation) and
+    /// [`status`](Listener::status) show the state after the event.
+    ///
     /// Defaults to none. It runs on a thread of the runtime and must not block; a slow hook delays this listener. A
     /// panic in it is caught, and given to the [`logger`](ListenerBuilder::logger) as [`Error::HookPanicked`].
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
@@ -286,7 +294,8 @@ impl ListenerBuilder {
     /// Speaks TLS with these settings, as the `sslmode` of the configuration says.
     ///
     /// `disable` means never, `prefer` (the default of tokio-postgres) means if the server does, `require` means
-    /// always. Without these settings there is no TLS, and `require` is an error of `build()`.
+    /// always. Without these settings there is no TLS, and `require` is an error of `build()`; a connection string that asks
+    /// for a verified server (`sslmode=verify-full`, `sslrootcert`) needs none, and its files replace those of the settings.
     ///
     /// The files of the settings are read again at each attempt. The server's certificate is verified in every mode,
     /// for the name of the host or for the [`server_name`](crate::Tls::server_name) of the settings. With `prefer`, an

@@ -93,11 +93,14 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// - [`Error::InvalidChannel`] unless the name has 1 to 63 bytes, none of them zero. The server would truncate a longer name.
+    /// - [`Error::InvalidChannel`] unless the name has 1 to 63 bytes, none of them zero, in UTF-8 and in the encoding of the
+    ///   database. The server would truncate a longer name.
     /// - [`Error::AlreadyListening`] if the channel is listened to already.
-    /// - [`Error::Refused`] if the server refuses, as a standby does. Then it is not tried again.
+    /// - [`Error::Refused`] if the server refuses, as a standby does. Then it is not tried again. A standby that is one of several
+    ///   hosts is left for the next host instead, and the call goes on waiting.
     /// - [`Error::NotListening`] if the channel was unlistened in the meantime.
-    /// - [`Error::Backlog`] if no task reads.
+    /// - [`Error::Backlog`] if no task reads, or if the task takes less than arrives, for
+    ///   [`ping_timeout`](ListenerBuilder::ping_timeout).
     /// - A [final](Error::is_final) error if the listener has ended.
     ///
     /// # Cancel safety
@@ -110,7 +113,7 @@ impl Listener {
 
     /// Stops listening to a channel. Returns when the server has acknowledged it, or at once if there is no connection.
     ///
-    /// Notifications received before are still returned.
+    /// Notifications that were committed before the call are still returned.
     ///
     /// # Errors
     ///
