@@ -21,7 +21,7 @@ use super::connection_string::{Understood, understand};
 /// | `service` | `PGSERVICE` | settings from `PGSERVICEFILE`, `~/.pg_service.conf` or `PGSYSCONFDIR` |
 /// | `passfile` | `PGPASSFILE` | the password of the first host with one, from this file or `~/.pgpass`; ignored if others may read it |
 /// | `sslmode` | `PGSSLMODE` | `disable`, `prefer`, `require`: see [`tls`](super::ListenerBuilder::tls); `verify-full`: `require`, also without settings for TLS; `verify-ca`: the same, so that the name is verified, too; `allow`: `prefer` |
-/// | `sslrootcert`, `sslcert`, `sslkey` | `PGSSLROOTCERT`, `PGSSLCERT`, `PGSSLKEY` | files in PEM, in place of those in the settings for TLS; `sslrootcert=system`: the roots of the system |
+/// | `sslrootcert`, `sslcert`, `sslkey` | `PGSSLROOTCERT`, `PGSSLCERT`, `PGSSLKEY` | files in PEM, beside the roots and in place of the client's certificate in the settings for TLS; `sslrootcert=system`: the roots of the system |
 /// | `sslnegotiation`, `connect_timeout`, `tcp_user_timeout`, `keepalives`, `keepalives_idle`, `keepalives_interval`, `keepalives_count`, `load_balance_hosts` | `PGSSLNEGOTIATION`, `PGCONNECT_TIMEOUT`, `PGLOADBALANCEHOSTS` | as in libpq |
 /// | `target_session_attrs` | `PGTARGETSESSIONATTRS` | `any`, `read-write`, `read-only`, `primary` as in libpq; `prefer-standby`: `any`, because a standby refuses `LISTEN`; `standby` is an error for that reason |
 /// | `channel_binding` | `PGCHANNELBINDING` | `disable`, `prefer`; `require` is an error |

@@ -178,11 +178,13 @@ fn connection_string_that_asks_for_a_verified_server_needs_no_settings_for_tls()
             assert_eq!(sessions(&server).await, (1, 0), "{mode}");
             in_time("close", listener.close()).await;
             crate::helpers::until("gone", async || sessions(&server).await == (0, 0)).await;
-            // Its roots replace those of the settings.
-            let builder = quick(url(&other)).tls(Tls::new().roots_file(&good));
-            let error = in_time("connect", builder.connect()).await.unwrap_err();
+            let error = in_time("connect", quick(url(&other)).connect()).await.unwrap_err();
             assert!(error.with_causes().to_string().contains("certificate"), "{}", error.with_causes());
         }
+        // With settings as well, the roots of both count.
+        let url = format!("{}?sslmode=verify-full&sslrootcert={other}", server.url());
+        let listener = quick(url).tls(Tls::new().roots_file(&good)).connect();
+        in_time("close", in_time("connect", listener).await.unwrap().close()).await;
         // Without a file, the roots of the system, which do not know this server.
         let error = in_time("connect", quick(format!("{}?sslmode=verify-full", server.url())).connect()).await;
         assert!(error.unwrap_err().with_causes().to_string().contains("certificate"));
