@@ -166,7 +166,7 @@ impl Understood {
             other => Ok(other.into()),
         })?;
         if let Some(root) = pairs.take("sslrootcert") {
-            certificates.wanted_by.get_or_insert(format!("sslrootcert={root}"));
+            certificates.wanted_by.get_or_insert_with(|| format!("sslrootcert={root}"));
             if root != "system" {
                 certificates.root = Some(root.into());
             } else if !pairs.has("sslmode") {
@@ -176,7 +176,7 @@ impl Understood {
         }
         match (pairs.take("sslcert"), pairs.take("sslkey")) {
             (Some(certificate), Some(key)) => {
-                certificates.wanted_by.get_or_insert(format!("sslcert={certificate}"));
+                certificates.wanted_by.get_or_insert_with(|| format!("sslcert={certificate}"));
                 certificates.client = Some((certificate.into(), key.into()));
             }
             (None, None) => {}

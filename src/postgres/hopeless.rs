@@ -20,7 +20,7 @@ pub(super) struct Hopeless {
 impl Hopeless {
     /// For usual delays from `retry_min` to `retry_max`, and up to `longest` for such failures.
     pub(super) fn new(retry_min: Duration, retry_max: Duration, longest: Option<Duration>) -> Self {
-        let longest = longest.unwrap_or(DEFAULT_MAX.max(retry_max));
+        let longest = longest.unwrap_or_else(|| DEFAULT_MAX.max(retry_max));
         Self { backoff: Backoff::new(Jitter::Equal, retry_min, longest, None), count: 0 }
     }
 

@@ -181,7 +181,7 @@ fn refuse(shared: &ListenerShared, kind: QueryKind, source: tokio_postgres::Erro
         QueryKind::Channels(ChannelCommand::Listen { channel, id, waiters }) => {
             let waiter = shared.lock().channels.listen_refused(&channel, id);
             acknowledge(waiters);
-            let Some(waiter) = waiter else { return None };
+            let waiter = waiter?;
             let error = if source.code().is_some_and(|code| code.code() == TOO_LONG) {
                 let reason = "expected 1 to 63 bytes in the encoding of the database, it has more";
                 Error::InvalidChannel { channel: channel.to_string(), reason }
