@@ -12,6 +12,7 @@ use std::mem::take;
 use std::sync::Arc;
 
 pub(super) use self::command::{ChannelCommand, TOO_LONG, quoted};
+pub(super) use self::users::UnlistenOutcome;
 use self::users::{Owner, Subscription, User};
 
 mod command;
@@ -83,24 +84,6 @@ impl<W> Entry<W> {
         }
         Some(user)
     }
-}
-
-/// What an `unlisten` leads to. `cancelled` is the `listen` of another task that was still waiting.
-pub(super) enum UnlistenOutcome<W> {
-    /// The server will answer.
-    Pending {
-        /// `None` if the `listen` was acknowledged.
-        cancelled: Option<W>,
-    },
-    /// There is no connection, so it is done.
-    Done {
-        /// The call of `unlisten` itself, given back to be acknowledged at once.
-        waiter: W,
-        /// `None` if the `listen` was acknowledged.
-        cancelled: Option<W>,
-    },
-    /// The channel was not listened to.
-    NotListening,
 }
 
 impl<W> Default for Channels<W> {

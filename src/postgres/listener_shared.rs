@@ -5,6 +5,7 @@
 //!
 //! Next: [`receive`], where the reader takes a message.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use super::channels::Channels;
 use super::end_reason::EndReason;
 use super::hooks::Hooks;
-use super::queue::MessageQueue;
+use super::queue::{Item, MessageQueue};
 use super::receivers::Receivers;
 use super::reply::{UserQueries, Waiter, drop_quietly};
 use super::task_watch::{TaskPhase, TaskWatch};
@@ -89,6 +90,18 @@ pub(super) struct ListenerState {
     dial_waker: Option<Waker>,
 }
 
+/// What is left of a listener that has ended. It is dropped without the lock, as that wakes callers.
+pub(super) struct Ended {
+    /// The messages that nobody will read.
+    unread: Vec<VecDeque<Item<Notification>>>,
+    /// The reason that a close has replaced.
+    replaced: Option<EndReason>,
+    /// The calls that wait for an answer about a channel.
+    channels: Channels<Waiter>,
+    /// The calls that wait for an answer to a query.
+    queries: UserQueries,
+}
+
 impl ListenerShared {
     /// The state of a listener that has not connected yet.
     pub(super) fn new(
@@ -137,10 +150,17 @@ impl ListenerShared {
 
     /// Ends the listener. The first reason stays, except that a close replaces any other.
     pub(super) fn end(&self, reason: EndReason) {
+        if let Some(ended) = self.mark_ended(reason) {
+            self.tell(ended);
+        }
+    }
+
+    /// Notes the end, so that every later call knows it. [`tell`](Self::tell) has to follow, unless it has ended before.
+    pub(super) fn mark_ended(&self, reason: EndReason) -> Option<Ended> {
         let mut state = self.lock();
         let is_close = matches!(reason, EndReason::Closed);
         if matches!(state.end_reason, Some(EndReason::Closed)) || (state.end_reason.is_some() && !is_close) {
-            return;
+            return None;
         }
         let status = match reason {
             EndReason::GaveUp { .. } => Status::GaveUp,
@@ -152,10 +172,17 @@ impl ListenerShared {
             unread.push(state.queue.take_all());
             unread.extend(state.receivers.all().map(|receiver| receiver.queue.take_all()));
         }
-        let receivers: Vec<_> = state.receivers.all().filter_map(|receiver| receiver.waker.take()).collect();
         let replaced = state.end_reason.replace(reason);
         let channels = std::mem::take(&mut state.channels);
         let queries = std::mem::take(&mut state.user_queries);
+        Some(Ended { unread, replaced, channels, queries })
+    }
+
+    /// Tells everybody that waits about the end.
+    pub(super) fn tell(&self, ended: Ended) {
+        let Ended { unread, replaced, channels, queries } = ended;
+        let mut state = self.lock();
+        let receivers: Vec<_> = state.receivers.all().filter_map(|receiver| receiver.waker.take()).collect();
         let woken = [state.reader_waker.take(), state.task_waker.take(), state.dial_waker.take()];
         drop(state);
         // Dropping the senders wakes their callers.

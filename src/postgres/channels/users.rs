@@ -44,3 +44,21 @@ impl<W> Subscription<W> {
         self.users.iter_mut().filter_map(|user| user.waiter.take())
     }
 }
+
+/// What an `unlisten` leads to. `cancelled` is the `listen` of another task that was still waiting.
+pub(in crate::postgres) enum UnlistenOutcome<W> {
+    /// The server will answer.
+    Pending {
+        /// `None` if the `listen` was acknowledged.
+        cancelled: Option<W>,
+    },
+    /// There is no connection, so it is done.
+    Done {
+        /// The call of `unlisten` itself, given back to be acknowledged at once.
+        waiter: W,
+        /// `None` if the `listen` was acknowledged.
+        cancelled: Option<W>,
+    },
+    /// The channel was not listened to.
+    NotListening,
+}
