@@ -73,7 +73,7 @@ impl NotificationDecoder {
             let [kind, length @ ..] = *head;
             // The length includes itself, but not the kind.
             let length = u32::from_be_bytes(length) as usize + 1;
-            if kind == b'K' && self.key_process_id.is_none() {
+            if kind == b'K' && length >= HEAD + 4 && self.key_process_id.is_none() {
                 let Some((process_id, _)) = body.split_first_chunk::<4>() else { return DecoderStep::Read };
                 self.key_process_id = Some(i32::from_be_bytes(*process_id));
             }

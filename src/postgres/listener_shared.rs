@@ -151,11 +151,11 @@ impl ListenerShared {
     /// Ends the listener. The first reason stays, except that a close replaces any other.
     pub(super) fn end(&self, reason: EndReason) {
         if let Some(ended) = self.mark_ended(reason) {
-            self.tell(ended);
+            self.report_end(ended);
         }
     }
 
-    /// Notes the end, so that every later call knows it. [`tell`](Self::tell) has to follow, unless it has ended before.
+    /// Notes the end, so that every later call knows it. [`report_end`](Self::report_end) has to follow, unless it has ended before.
     pub(super) fn mark_ended(&self, reason: EndReason) -> Option<Ended> {
         let mut state = self.lock();
         let is_close = matches!(reason, EndReason::Closed);
@@ -178,8 +178,8 @@ impl ListenerShared {
         Some(Ended { unread, replaced, channels, queries })
     }
 
-    /// Tells everybody that waits about the end.
-    pub(super) fn tell(&self, ended: Ended) {
+    /// Ends every call that waits.
+    pub(super) fn report_end(&self, ended: Ended) {
         let Ended { unread, replaced, channels, queries } = ended;
         let mut state = self.lock();
         let receivers: Vec<_> = state.receivers.all().filter_map(|receiver| receiver.waker.take()).collect();

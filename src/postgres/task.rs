@@ -177,11 +177,11 @@ impl ListenerTask {
             Some(crate::Error::GaveUp { attempts, .. }) => {
                 let reason = EndReason::GaveUp { attempts: *attempts, cause: self.shared.lock().last_cause.clone() };
                 let error = Arc::new(reason.error());
-                // The hook sees the end, and those that wait are told after it.
+                // The hook sees the end, and runs before the calls that wait return.
                 let ended = self.shared.mark_ended(reason);
                 self.shared.report_from_task(&Event::GaveUp { attempts: *attempts }, Some(&error));
                 if let Some(ended) = ended {
-                    self.shared.tell(ended);
+                    self.shared.report_end(ended);
                 }
             }
             Some(crate::Error::ClosedConnection) => self.shared.end(EndReason::Closed),
