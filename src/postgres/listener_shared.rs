@@ -70,8 +70,8 @@ pub(super) struct ListenerState {
     /// Since when the server's answers may be behind notifications that nobody has taken: the queue was full then, and not
     /// everything that has arrived was read since.
     pub(super) behind_since: Option<Instant>,
-    /// Whether there is more than one host.
-    pub(super) has_several_hosts: bool,
+    /// Whether another host can be tried when one refuses to listen.
+    pub(super) can_leave_host: bool,
     /// The host of the last connection cannot listen: the next attempt begins with another.
     pub(super) is_host_refused: bool,
     /// It was reported that a pooler does not keep the session.
@@ -108,7 +108,7 @@ impl ListenerShared {
         queue: MessageQueue<Notification>,
         hooks: Hooks,
         ping_timeout: Duration,
-        has_several_hosts: bool,
+        can_leave_host: bool,
         reports_listening: bool,
     ) -> Self {
         let state = ListenerState {
@@ -121,7 +121,7 @@ impl ListenerShared {
             is_link_in_use: false,
             full_since: None,
             behind_since: None,
-            has_several_hosts,
+            can_leave_host,
             is_host_refused: false,
             is_pooler_reported: false,
             last_cause: None,

@@ -47,6 +47,8 @@ pub(super) struct LoginDialer {
     pub(super) reached: Option<usize>,
     /// The host of the last login.
     pub(super) last_host: Option<usize>,
+    /// It is the dialer of a [`ListenerConn`](super::ListenerConn), which has only one attempt.
+    pub(super) is_single: bool,
     /// Whether each attempt tries the hosts in a random order.
     pub(super) is_random: bool,
     /// The time limit of a whole attempt.
@@ -159,7 +161,7 @@ impl LoginDialer {
             self.hosts = hosts;
             (self.next, self.reached, self.last_host) = (0, None, None);
             self.is_random = hosts::is_random(&self.login.config);
-            self.shared.lock().has_several_hosts = self.hosts.len() > 1;
+            self.shared.lock().can_leave_host = self.hosts.len() > 1 && !self.is_single;
         }
         Ok(())
     }

@@ -168,7 +168,7 @@ fn complete(shared: &ListenerShared, kind: QueryKind, rows: Vec<SimpleQueryMessa
 fn refuse(shared: &ListenerShared, kind: QueryKind, source: tokio_postgres::Error) -> Option<Cause> {
     match kind {
         QueryKind::Channels(ChannelCommand::Listen { channel, waiters, .. })
-            if shared.lock().has_several_hosts && source.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) =>
+            if shared.lock().can_leave_host && source.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) =>
         {
             // A standby. The next attempt begins with the host after it, and listens as part of the login.
             let mut state = shared.lock();

@@ -76,7 +76,7 @@ fn prepare(builder: ListenerBuilder, is_single: bool) -> Result<(Builder<LoginDi
         queue,
         builder.hooks,
         builder.ping_timeout,
-        hosts.len() > 1,
+        hosts.len() > 1 && !is_single,
         builder.report_listening,
     ));
     let pending_login = PendingLogin::default();
@@ -90,6 +90,7 @@ fn prepare(builder: ListenerBuilder, is_single: bool) -> Result<(Builder<LoginDi
         next: 0,
         reached: None,
         last_host: None,
+        is_single,
         not_before: None,
         is_random,
         limit: builder.dial_timeout,

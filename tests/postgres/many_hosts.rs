@@ -38,6 +38,10 @@ fn standby_is_left_for_the_next_host_when_it_refuses_to_listen() {
         assert_eq!(cause.code().map(|code| code.code()), Some("25006"), "{cause:?}");
         primary.client().await.notify("a", "from the primary").await.unwrap();
         assert_eq!(payload(&mut listener).await, "from the primary");
+        // A single connection does not go elsewhere.
+        let single = in_time("connect", quick(both(&standby, &primary)).connect_once()).await.unwrap();
+        let refused = in_time("listen", single.listen("a")).await;
+        assert!(matches!(refused, Err(Error::Refused { .. })) && single.error().is_none(), "{refused:?}");
         // With one host, there is no other to try.
         let alone = in_time("connect", quick(standby.config()).connect()).await.unwrap();
         let refused = in_time("listen", alone.listen("a")).await;
