@@ -22,8 +22,9 @@ pub(crate) enum Jitter {
     ///
     /// For peers with many clients, as the delays are spread as widely as possible.
     Full,
-    /// "Equal jitter": the first three delays are uniform in `min ..= min * 2`, then both ends of the window grow
-    /// 2.5-fold.
+    /// "Equal jitter": the first delays are uniform in `min ..= min * 2`, then both ends of the window grow 2.5-fold. There are
+    /// three first delays, or as many as `max` fits into 700 ms: a peer that bears many dials for good bears them at first, too,
+    /// when most outages end.
     ///
     /// For clients that have to be back soon. An outage can end at any moment between two dials. For the same mean
     /// delay, equal delays make the wait from that moment to the next dial shorter than unequal ones. For the same
@@ -73,6 +74,13 @@ impl Backoff {
     }
 }
 
+/// How many delays of [`Jitter::Equal`] come before the window grows.
+#[cfg(feature = "postgres")]
+fn first_delays(max: Duration) -> u8 {
+    let fit = Duration::from_millis(700).as_nanos() / max.as_nanos().max(1);
+    fit.clamp(3, 50) as u8
+}
+
 /// A random generator with a seed from the operating system.
 pub(crate) fn seeded_by_system() -> SmallRng {
     // The system's generator can fail early in boot. The keys of the hasher are random enough to spread clients.
@@ -88,7 +96,7 @@ impl Iterator for Backoff {
         let upper = match (self.jitter, self.drawn) {
             (Jitter::Full, _) => self.upper.saturating_mul(2),
             #[cfg(feature = "postgres")]
-            (Jitter::Equal, ..=3) => self.min.saturating_mul(2),
+            (Jitter::Equal, drawn) if drawn <= first_delays(self.max) => self.min.saturating_mul(2),
             #[cfg(feature = "postgres")]
             (Jitter::Equal, _) => self.upper.saturating_mul(2).saturating_add(self.upper / 2),
         };
@@ -152,6 +160,22 @@ mod tests {
             }
             delays.reset();
             assert!(delays.next().unwrap() <= 200 * MS);
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn equal_jitter_has_as_many_first_delays_as_the_longest_fits_into_700_ms() {
+        for (longest, expected) in [(1, 50), (50, 14), (100, 7), (150, 4), (234, 3), (700, 3), (60_000, 3)] {
+            assert_eq!(first_delays(longest * MS), expected, "{longest} ms");
+        }
+        assert_eq!((first_delays(Duration::ZERO), first_delays(Duration::MAX)), (50, 3));
+        for seed in 0..1_000 {
+            let mut delays = equal(10 * MS, 100 * MS, seed);
+            for window in [[10, 20]; 7].into_iter().chain([[25, 50], [50, 100], [50, 100]]) {
+                let delay = delays.next().unwrap();
+                assert!(window[0] * MS <= delay && delay <= window[1] * MS, "{delay:?} is outside {window:?} ms");
+            }
         }
     }
 

@@ -35,11 +35,14 @@
 //! the markers of 32 losses unread, the next attempt waits for the reader.
 //!
 //! The first connection has no markers. If a program has to look something up at the start, it does so after `listen`
-//! has returned.
+//! has returned. Or it has [`Message::Listening`] in the queue for that, by
+//! [`report_listening`](ListenerBuilder::report_listening), and looks things up in one place.
 //!
-//! When `Resynced` arrives, all channels are in force: one query, which is one transaction, listens to all of them.
-//! Everything committed after `Resynced` arrives. So look up what may have been missed when you receive `Resynced`,
-//! not earlier.
+//! When `Resynced` arrives, all channels are in force. Up to 1,000 channels come into force together, by one query, which is
+//! one transaction. Everything committed after `Resynced` arrives. So look up what may have been missed when you receive
+//! `Resynced`, not earlier.
+//!
+//! Several tasks that want different channels have a [`Subscription`] each.
 //!
 //! # What counts as a loss
 //!
@@ -49,7 +52,10 @@
 //! Silence counts too. If nothing arrives for the [`heartbeat`](ListenerBuilder::heartbeat) interval, the listener
 //! sends an empty query. If then nothing arrives within [`ping_timeout`](ListenerBuilder::ping_timeout), it drops the
 //! connection. Bytes that this side sends are no sign of life. While this side does not read because its queue is
-//! full, silence is not counted.
+//! full, silence is not counted, nor while the server works on a [statement](Listener::simple_query) of the program.
+//!
+//! A server that crashes, or is shut down at once, ends its sessions by a warning. That is the cause then, with its
+//! [code](Error::code).
 //!
 //! # Reconnection
 //!
@@ -63,6 +69,10 @@
 //! after the last host of the configuration. `connect()` returns the error of the first attempt. Later failures are
 //! retried until [`max_retries`](ListenerBuilder::max_retries) are used up.
 //!
+//! A password that the server refuses, and the like, is [hopeless](Error::is_hopeless): the delays grow to a
+//! [longer limit](ListenerBuilder::hopeless_retry_max). For passwords that expire, a
+//! [function](ListenerBuilder::config_for_each_attempt) gives the configuration of each attempt.
+//!
 //! # Which settings of the configuration apply
 //!
 //! One attempt tries several hosts in order, each for an equal part of the remaining time. It begins with the host of
@@ -70,7 +80,9 @@
 //!
 //! These settings apply: `host` (a name, an address, or the folder of a Unix socket), `hostaddr`, `port`,
 //! `connect_timeout`, `keepalives*`, `tcp_user_timeout`, `target_session_attrs`, `sslmode`, `sslnegotiation`, and the
-//! settings of the session. `load_balance_hosts=random` shuffles the hosts for each attempt. A
+//! settings of the session. A connection string may say more, as for libpq: [`ServerConfig`] has the table. Without an
+//! `application_name`, it is `perconn`. The `connect_timeout` is for each host, up to the end of its login.
+//! `load_balance_hosts=random` shuffles the hosts for each attempt. A
 //! [`TcpDialer`](crate::TcpDialer) tries the addresses of one name. TLS is the TLS of this crate
 //! ([`tls`](ListenerBuilder::tls), feature `tls`), so channel binding is not available: `channel_binding=require` is
 //! an error.
@@ -88,9 +100,14 @@
 //!   before it. But if the reader is more than a second behind, a query (`listen`, `ping` and the like) is sent without waiting
 //!   for the reader. If the server has gone by then, what its machine has not sent yet is lost with the connection.
 //! - With [`WhenFull::Wait`], if notifications keep arriving faster than the reader takes them, each query takes a second to be
-//!   sent.
-//! - The listener speaks to PostgreSQL itself. A pooler in transaction mode, such as PgBouncer, does not keep the `LISTEN` of a
+//!   sent, and its answer waits behind all that has arrived. `listen`, `ping` and the like then end with [`Error::Backlog`]
+//!   after one or two [`ping_timeout`](ListenerBuilder::ping_timeout)s.
+//! - While a reader is paused by its full queue, this side sends nothing. A server with an `idle_session_timeout` may end such a
 //!   session.
+//! - A pooler in transaction mode, such as PgBouncer with `pool_mode=transaction`, does not keep the `LISTEN` of a session. It is
+//!   noticed by the process ids of the server, and reported once as [`Event::SessionNotKept`], with a line in the log. If other
+//!   clients keep the pool busy, that may take some heartbeats. For that, each login through a pooler makes a second, short
+//!   connection, until it knows. Pools in session mode work.
 //!
 //! Next: [`Listener`], the type that a program reads from, and [`ListenerBuilder`], its settings.
 
@@ -104,12 +121,15 @@ pub use self::listener::Listener;
 pub use self::listener_conn::ListenerConn;
 pub use self::message::{Message, Notification, WhenFull};
 pub use self::server_config::ServerConfig;
+pub use self::subscription::Subscription;
 
+mod attempt_config;
 mod attempt_observer;
 mod builder;
 mod cause;
 mod channels;
 mod connection;
+mod connection_string;
 mod decoder;
 mod end_reason;
 mod error;
@@ -117,6 +137,7 @@ mod event;
 mod handle;
 mod heartbeat;
 mod hooks;
+mod hopeless;
 mod hosts;
 mod listener;
 mod listener_conn;
@@ -125,11 +146,14 @@ mod login;
 mod login_dialer;
 mod message;
 mod pending_queries;
+mod pooler;
 mod queue;
+mod receivers;
 mod reply;
 mod server_config;
 mod start;
 mod stream;
+mod subscription;
 mod task;
 mod task_watch;
 #[cfg(feature = "tls")]

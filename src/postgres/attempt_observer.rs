@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::listener_shared::ListenerShared;
+use super::listener_shared::{FailedAttempt, ListenerShared};
 use super::login::PendingLogin;
 use super::{Error, Event};
 
@@ -48,9 +48,12 @@ impl AttemptObserver {
     }
 
     /// Calls the hooks of the program.
-    fn report(&self, attempt: u32, cause: Arc<Error>, retry_in: Option<Duration>) {
-        let event = Event::AttemptFailed { attempt, cause: Arc::clone(&cause), retry_in };
-        self.shared.report(&event, Some(&cause));
+    fn report(&self, attempt: u32, failed: FailedAttempt, retry_in: Option<Duration>) {
+        let FailedAttempt { error: cause, hopeless, delay } = failed;
+        let retry_in = retry_in.map(|usual| usual.max(delay));
+        let event = Event::AttemptFailed { attempt, cause: Arc::clone(&cause), retry_in, hopeless };
+        // Those that follow say the same.
+        self.shared.report(&event, (hopeless <= 1).then_some(&cause));
     }
 }
 

@@ -3,8 +3,10 @@
 //! Next: [`start`](super::start), which checks and uses them.
 
 use std::fmt;
+use std::future::Future;
 use std::time::Duration;
 
+use super::attempt_config::ConfigSource;
 use super::hooks::Hooks;
 use super::{Error, Event, Listener, ListenerConn, ServerConfig, WhenFull};
 use crate::Dial;
@@ -37,6 +39,10 @@ pub struct ListenerBuilder {
     pub(super) retry_min: Duration,
     /// The longest delay. Defaults to 700 ms; not below `retry_min`.
     pub(super) retry_max: Duration,
+    /// The longest delay while time alone does not help. Defaults to 60 s; not below `retry_max`. `None`: the default.
+    pub(super) hopeless_retry_max: Option<Duration>,
+    /// Asked for the configuration of each attempt. `None`: `config` is that of all.
+    pub(super) config_source: Option<ConfigSource>,
     /// The limit of one attempt at all hosts, with login and `LISTEN`s. Defaults to 20 s; `None`: no limit.
     pub(super) dial_timeout: Option<Duration>,
     /// How long a connection must live for delays and retries to start over. Defaults to 10 s.
@@ -47,7 +53,9 @@ pub struct ListenerBuilder {
     pub(super) queue: usize,
     /// What happens to notifications when the queue is full. Defaults to waiting; `connect_once` always waits.
     pub(super) when_full: WhenFull,
-    /// How long the server may be silent before it is asked. Defaults to 60 s; `None`: never.
+    /// Whether the reader gets [`Message::Listening`](super::Message::Listening). Defaults to no.
+    pub(super) report_listening: bool,
+    /// How long the server may be silent, or this side, before it is asked. Defaults to 60 s; `None`: never.
     pub(super) heartbeat: Option<Duration>,
     /// How long an answer to a heartbeat or a `ping` may take. Defaults to 10 s; not zero.
     pub(super) ping_timeout: Duration,
@@ -67,11 +75,14 @@ impl ListenerBuilder {
             config,
             retry_min: Duration::from_millis(30),
             retry_max: Duration::from_millis(700),
+            hopeless_retry_max: None,
+            config_source: None,
             dial_timeout: Some(Duration::from_secs(20)),
             stable_after: Duration::from_secs(10),
             max_retries: None,
             queue: 1024,
             when_full: WhenFull::Wait,
+            report_listening: false,
             heartbeat: Some(Duration::from_secs(60)),
             ping_timeout: Duration::from_secs(10),
             hooks: Hooks::default(),
@@ -88,9 +99,9 @@ impl ListenerBuilder {
     /// valid.
     ///
     /// The first attempt after the loss of a [stable](ListenerBuilder::stable_after) connection comes after a random
-    /// part of `retry_min`. The first three delays after failed attempts are random, between `retry_min` and twice as
-    /// long. Then both ends of that window grow 2.5-fold each time: the upper end up to
-    /// [`retry_max`](ListenerBuilder::retry_max), the lower end up to half of it.
+    /// part of `retry_min`. The first delays after failed attempts are random, between `retry_min` and twice as long: three
+    /// of them, or as many as [`retry_max`](ListenerBuilder::retry_max) fits into 0.7 seconds, fifty at most. Then both ends
+    /// of that window grow 2.5-fold each time: the upper end up to `retry_max`, the lower end up to half of it.
     pub fn retry_min(mut self, delay: Duration) -> Self {
         self.retry_min = delay;
         self
@@ -105,10 +116,92 @@ impl ListenerBuilder {
         self
     }
 
+    /// The longest delay while attempts fail for a reason that time alone does not mend: a wrong password, a user that may not
+    /// log in, a database that does not exist; see [`Error::is_hopeless`].
+    ///
+    /// Defaults to 60 seconds, or to [`retry_max`](ListenerBuilder::retry_max) if that is longer. Must not be below it. The
+    /// delays grow up to this limit in about a dozen attempts. The [`logger`](ListenerBuilder::logger) gets the first such
+    /// failure in a row; [`Event::AttemptFailed`] counts them.
+    pub fn hopeless_retry_max(mut self, delay: Duration) -> Self {
+        self.hopeless_retry_max = Some(delay);
+        self
+    }
+
+    /// Asks a function for the configuration of each attempt: for passwords that expire (tokens of a cloud provider, leases of
+    /// a vault), and for hosts that are found out anew.
+    ///
+    /// It is called when an attempt begins, also for the first one, and its time counts towards the limit of the attempt. Its
+    /// error is a failed attempt, and so is a panic. The configuration that the builder was made with is checked by
+    /// [`build`](ListenerBuilder::build), and not used. With a [dialer](ListenerBuilder::dialer) of your own, only the settings
+    /// of the session apply.
+    ///
+    /// ```no_run
+    /// use perconn::postgres::Listener;
+    /// use perconn::postgres::tokio_postgres::Config;
+    ///
+    /// # async fn token() -> Result<String, std::io::Error> { Ok(String::new()) }
+    /// # async fn example() -> Result<(), perconn::postgres::Error> {
+    /// let mut config = Config::new();
+    /// config.host("db.example").user("agent").dbname("orders");
+    /// let listener = Listener::builder(&config)
+    ///     .config_for_each_attempt(move || {
+    ///         let mut config = config.clone();
+    ///         async move {
+    ///             config.password(token().await?);
+    ///             Ok::<_, std::io::Error>(config)
+    ///         }
+    ///     })
+    ///     .connect()
+    ///     .await?;
+    /// # drop(listener);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn config_for_each_attempt<F, T, C, E>(mut self, source: F) -> Self
+    where
+        F: FnMut() -> T + Send + 'static,
+        T: Future<Output = Result<C, E>> + Send + 'static,
+        C: Into<ServerConfig>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.config_source = Some(ConfigSource::new(source));
+        self
+    }
+
+    /// Whether the reader gets [`Message::Listening`](super::Message::Listening) for each channel that is listened to for the
+    /// first time.
+    ///
+    /// Defaults to no. With it, a program has one place where it looks up what notifications would have reported:
+    ///
+    /// ```no_run
+    /// use perconn::postgres::{Listener, Message};
+    ///
+    /// # async fn load_orders() {}
+    /// # async fn example() -> Result<(), perconn::postgres::Error> {
+    /// let builder = Listener::builder("postgres://agent@db.example/orders").report_listening(true);
+    /// let mut listener = builder.connect().await?;
+    /// listener.listen("orders").await?;
+    /// loop {
+    ///     match listener.recv().await? {
+    ///         Message::Notification(order) => println!("{}", order.payload()),
+    ///         Message::Listening { .. } | Message::Resynced { .. } | Message::Dropped { .. } => load_orders().await,
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// In a full queue that [drops](WhenFull::Drop), it counts as dropped.
+    pub fn report_listening(mut self, is_reported: bool) -> Self {
+        self.report_listening = is_reported;
+        self
+    }
+
     /// The time limit of one attempt: the dial, TLS, the login, and the `LISTEN` of all channels.
     ///
     /// Defaults to 20 seconds. `None`: no limit. Zero is not valid. One attempt tries all hosts, and each host gets
-    /// an equal part of the remaining time.
+    /// an equal part of the remaining time. Of more than 1,000 channels, each further thousand has the part of its host
+    /// again: a server that goes on answering has the time that it needs.
     pub fn dial_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.dial_timeout = limit.into();
         self
@@ -148,13 +241,16 @@ impl ListenerBuilder {
         self
     }
 
-    /// Sends an empty query when nothing has arrived from the server for this long.
+    /// Sends an empty query when nothing has arrived from the server for this long, or when this side has sent nothing.
     ///
     /// If then nothing arrives within [`ping_timeout`](ListenerBuilder::ping_timeout), the connection is dropped, as
     /// [`Error::Silent`]. Defaults to 60 seconds. `None`: never. Zero is not valid.
     ///
-    /// Only *arriving* bytes count, and a part of a message is enough. While this side does not read because the
-    /// queue is full, no time runs.
+    /// Only *arriving* bytes are a sign of life, and a part of a message is enough. While this side does not read because the
+    /// queue is full, no time runs, nor while the server works on a [statement](Listener::simple_query) of the program. A
+    /// busy listener asks, too, as the server's `idle_session_timeout` counts from what it receives: keep the heartbeat
+    /// below that. Behind a pooler, the query asks whether the session is still the same; see
+    /// [`Error::SessionNotKept`].
     pub fn heartbeat(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.heartbeat = interval.into();
         self
@@ -170,7 +266,8 @@ impl ListenerBuilder {
 
     /// Sets the logger. It receives each failed attempt ([`Error::Connect`]), each loss ([`Error::Lost`],
     /// [`Error::Silent`]), the end of the retries ([`Error::GaveUp`]), new TLS files that are not usable
-    /// (`Error::CertificatesKept`), and a panic of the event hook ([`Error::HookPanicked`]).
+    /// (`Error::CertificatesKept`), a pooler in the way ([`Error::SessionNotKept`]), and a panic of the event hook
+    /// ([`Error::HookPanicked`]). Of [hopeless](Error::is_hopeless) attempts in a row, it receives the first.
     ///
     /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes, from [a
     /// thread of its own](crate::Builder::logger).
@@ -184,6 +281,9 @@ impl ListenerBuilder {
 
     /// Sets the event hook. It receives each [`Event`], in order.
     ///
+    /// When it runs, [`is_connected`](Listener::is_connected), [`generation`](Listener::generation) and
+    /// [`status`](Listener::status) show the state after the event.
+    ///
     /// Defaults to none. It runs on a thread of the runtime and must not block; a slow hook delays this listener. A
     /// panic in it is caught, and given to the [`logger`](ListenerBuilder::logger) as [`Error::HookPanicked`].
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
@@ -194,7 +294,8 @@ impl ListenerBuilder {
     /// Speaks TLS with these settings, as the `sslmode` of the configuration says.
     ///
     /// `disable` means never, `prefer` (the default of tokio-postgres) means if the server does, `require` means
-    /// always. Without these settings there is no TLS, and `require` is an error of `build()`.
+    /// always. Without these settings there is no TLS, and `require` is an error of `build()`; a connection string that asks
+    /// for a verified server (`sslmode=verify-full`, `sslrootcert`) needs none. With both, the roots of both count.
     ///
     /// The files of the settings are read again at each attempt. The server's certificate is verified in every mode,
     /// for the name of the host or for the [`server_name`](crate::Tls::server_name) of the settings. With `prefer`, an

@@ -11,12 +11,19 @@ use std::collections::{BTreeSet, HashMap};
 use std::mem::take;
 use std::sync::Arc;
 
+pub(super) use self::command::{ChannelCommand, TOO_LONG, quoted};
+pub(super) use self::users::UnlistenOutcome;
+use self::users::{Owner, Subscription, User};
+
+mod command;
+mod users;
+
 /// The channels of one listener. `W` is a caller that waits for an answer.
 ///
 /// The life of a channel:
 ///
 /// 1. [`listen`](Channels::listen) adds a subscription, and [`take_commands`](Channels::take_commands) yields a `LISTEN`.
-/// 2. [`listen_acknowledged`](Channels::listen_acknowledged) ends the wait. From now on, [`acknowledged`](Channels::acknowledged)
+/// 2. [`listen_acknowledged`](Channels::listen_acknowledged) ends the wait. From now on, [`in_login`](Channels::in_login)
 ///    includes the channel, so that each login listens to it.
 /// 3. [`unlisten`](Channels::unlisten) removes the subscription, and an `UNLISTEN` follows.
 /// 4. [`unlisten_acknowledged`](Channels::unlisten_acknowledged) removes the entry.
@@ -46,73 +53,37 @@ struct Entry<W> {
     unanswered: u32,
     /// The server has acknowledged a `LISTEN`, and no `UNLISTEN` since.
     is_acknowledged: bool,
+    /// Without a subscription: a `listen` of the listener had returned before the channel was given up. So the reader gets what was sent before
+    /// the server has given it up, too.
+    was_listened_to: bool,
     /// Calls of `unlisten` whose command is not sent yet.
     unlisten_waiters: Vec<W>,
 }
 
-/// A `listen` that the program has not taken back.
-struct Subscription<W> {
-    /// The `listen` that made it.
-    id: ListenId,
-    /// The call that waits for the first acknowledgement. `None` after it: from then on the channel is part of each
-    /// login.
-    waiter: Option<W>,
-}
-
 impl<W> Default for Entry<W> {
     fn default() -> Self {
-        Self { subscription: None, in_force: None, unanswered: 0, is_acknowledged: false, unlisten_waiters: Vec::new() }
-    }
-}
-
-/// A command to send. The calls in `waiters` wait for its answer.
-pub(super) enum ChannelCommand<W> {
-    /// `LISTEN`, for the `listen` with this number.
-    Listen {
-        /// As the program spells it. [`ChannelCommand::sql`] quotes it.
-        channel: Arc<str>,
-        /// Tells this `listen` from a later one of the same channel when the answer arrives.
-        id: ListenId,
-        /// Calls of `unlisten` that this `listen` has overtaken: the answer to it is theirs, too.
-        waiters: Vec<W>,
-    },
-    /// `UNLISTEN` for each of these channels, in one query.
-    Unlisten {
-        /// Never empty.
-        channels: Vec<Arc<str>>,
-        /// The calls of `unlisten` and `unlisten_all` that end with the answer.
-        waiters: Vec<W>,
-    },
-}
-
-impl<W> ChannelCommand<W> {
-    /// The command as SQL.
-    pub(super) fn sql(&self) -> String {
-        match self {
-            Self::Listen { channel, .. } => format!("LISTEN {}", quoted(channel)),
-            Self::Unlisten { channels, .. } => {
-                channels.iter().map(|channel| format!("UNLISTEN {};", quoted(channel))).collect()
-            }
+        Self {
+            subscription: None,
+            in_force: None,
+            unanswered: 0,
+            is_acknowledged: false,
+            was_listened_to: false,
+            unlisten_waiters: Vec::new(),
         }
     }
 }
 
-/// What an `unlisten` leads to. `cancelled` is the `listen` of another task that was still waiting.
-pub(super) enum UnlistenOutcome<W> {
-    /// The server will answer.
-    Pending {
-        /// `None` if the `listen` was acknowledged.
-        cancelled: Option<W>,
-    },
-    /// There is no connection, so it is done.
-    Done {
-        /// The call of `unlisten` itself, given back to be acknowledged at once.
-        waiter: W,
-        /// `None` if the `listen` was acknowledged.
-        cancelled: Option<W>,
-    },
-    /// The channel was not listened to.
-    NotListening,
+impl<W> Entry<W> {
+    /// Takes back the first `listen` that meets the condition. Without any, the program does not want the channel any more.
+    fn remove_user(&mut self, is_it: impl Fn(&User<W>) -> bool) -> Option<User<W>> {
+        let subscription = self.subscription.as_mut()?;
+        let user = subscription.users.remove(subscription.users.iter().position(is_it)?);
+        if subscription.users.is_empty() {
+            self.subscription = None;
+            self.was_listened_to = user.owner == Owner::Listener && user.waiter.is_none();
+        }
+        Some(user)
+    }
 }
 
 impl<W> Default for Channels<W> {
@@ -128,37 +99,71 @@ impl<W> Default for Channels<W> {
 }
 
 impl<W> Channels<W> {
-    /// Adds a channel. `None` if the program wants it already.
+    /// Adds a channel for the reader of the listener. `None` if that wants it already.
     pub(super) fn listen(&mut self, channel: &str, waiter: W) -> Option<ListenId> {
-        let name = match self.find(channel) {
-            Some((_, entry)) if entry.subscription.is_some() => return None,
-            Some((name, _)) => name,
+        let is_new = !self.is_listened_to(channel);
+        is_new.then(|| self.add(channel, Owner::Listener, waiter))
+    }
+
+    /// Adds a channel for one receiver more.
+    pub(super) fn share(&mut self, channel: &str, waiter: W) -> ListenId {
+        self.add(channel, Owner::Receiver, waiter)
+    }
+
+    /// Adds a user of a channel.
+    fn add(&mut self, channel: &str, owner: Owner, waiter: W) -> ListenId {
+        let name = match self.entries.get_key_value(channel) {
+            Some((name, _)) => Arc::clone(name),
             None => Arc::from(channel),
         };
         self.last_id += 1;
-        let entry = self.entries.entry(Arc::clone(&name)).or_default();
-        entry.subscription = Some(Subscription { id: self.last_id, waiter: Some(waiter) });
+        let (id, entry) = (self.last_id, self.entries.entry(Arc::clone(&name)).or_default());
+        let subscription =
+            entry.subscription.get_or_insert_with(|| Subscription { id, users: Vec::new(), is_in_login: false });
+        subscription.users.push(User { id, owner, waiter: Some(waiter) });
         self.mark_dirty(name);
-        Some(self.last_id)
+        id
     }
 
-    /// Takes back one `listen`, unless a later call has replaced it. Returns the call, if it was still waiting.
+    /// Whether the reader of the listener wants this channel.
+    fn is_listened_to(&self, channel: &str) -> bool {
+        let subscription = self.entries.get(channel).and_then(|entry| entry.subscription.as_ref());
+        subscription.is_some_and(Subscription::has_listener)
+    }
+
+    /// Whether the reader of the listener does not know of this channel: its `listen` was taken back before it returned, or only
+    /// receivers of their own want it.
+    pub(super) fn is_unwanted(&self, channel: &str) -> bool {
+        self.entries.get(channel).is_some_and(|entry| match &entry.subscription {
+            Some(subscription) => !subscription.has_listener(),
+            None => !entry.was_listened_to,
+        })
+    }
+
+    /// Whether the reader of the listener wants any channel.
+    pub(super) fn has_channel_of_listener(&self) -> bool {
+        self.entries.values().filter_map(|entry| entry.subscription.as_ref()).any(Subscription::has_listener)
+    }
+
+    /// Takes back one `listen`, unless it was taken back already. Returns the call, if it was still waiting.
     pub(super) fn cancel(&mut self, channel: &str, id: ListenId) -> Option<W> {
         let (name, entry) = self.find(channel)?;
-        let subscription = entry.subscription.take_if(|subscription| subscription.id == id)?;
+        let user = entry.remove_user(|user| user.id == id)?;
         self.mark_dirty(name);
         // If the server never received it, nothing of it stays.
         self.remove_if_unused(channel);
-        subscription.waiter
+        user.waiter
     }
 
-    /// Takes back the `listen` of a channel.
+    /// Takes back the `listen` of a channel for the reader of the listener.
     pub(super) fn unlisten(&mut self, channel: &str, waiter: W) -> UnlistenOutcome<W> {
         let is_connected = self.is_connected;
         let Some((name, entry)) = self.find(channel) else { return UnlistenOutcome::NotListening };
-        let Some(subscription) = entry.subscription.take() else { return UnlistenOutcome::NotListening };
-        let cancelled = subscription.waiter;
-        let outcome = if is_connected {
+        let Some(user) = entry.remove_user(|user| user.owner == Owner::Listener) else {
+            return UnlistenOutcome::NotListening;
+        };
+        let cancelled = user.waiter;
+        let outcome = if is_connected && entry.subscription.is_none() {
             entry.unlisten_waiters.push(waiter);
             UnlistenOutcome::Pending { cancelled }
         } else {
@@ -168,14 +173,14 @@ impl<W> Channels<W> {
         outcome
     }
 
-    /// Takes back every `listen`. Returns the calls of `listen` that were still waiting, and `waiter` if nothing is
+    /// Takes back every `listen` for the reader of the listener. Returns the calls of `listen` that were still waiting, and `waiter` if nothing is
     /// left to do.
     pub(super) fn unlisten_all(&mut self, waiter: W) -> (Vec<(Arc<str>, W)>, Option<W>) {
         let mut cancelled = Vec::new();
         let mut names = Vec::new();
         for (name, entry) in &mut self.entries {
-            let Some(subscription) = entry.subscription.take() else { continue };
-            cancelled.extend(subscription.waiter.map(|waiter| (Arc::clone(name), waiter)));
+            let Some(user) = entry.remove_user(|user| user.owner == Owner::Listener) else { continue };
+            cancelled.extend(user.waiter.map(|waiter| (Arc::clone(name), waiter)));
             names.push(Arc::clone(name));
         }
         let is_done = !self.is_connected || names.is_empty();
@@ -197,6 +202,10 @@ impl<W> Channels<W> {
             match wanted {
                 _ if wanted == entry.in_force => {
                     done.append(&mut entry.unlisten_waiters);
+                    if entry.is_acknowledged && entry.unanswered == 0 {
+                        // Another user, or the login, has brought it into force.
+                        done.extend(entry.subscription.iter_mut().flat_map(Subscription::take_waiters));
+                    }
                     self.remove_if_unused(&channel);
                 }
                 Some(id) => {
@@ -222,29 +231,51 @@ impl<W> Channels<W> {
         (commands, done)
     }
 
-    /// The server has acknowledged a `LISTEN`. Returns the call that waits for it.
-    pub(super) fn listen_acknowledged(&mut self, channel: &str, id: ListenId) -> Option<W> {
-        let entry = self.entries.get_mut(channel)?;
+    /// The server has acknowledged a `LISTEN`. Returns the calls that wait for it.
+    pub(super) fn listen_acknowledged(&mut self, channel: &str, id: ListenId) -> Vec<W> {
+        let Some(entry) = self.entries.get_mut(channel) else { return Vec::new() };
         entry.unanswered -= 1;
         entry.is_acknowledged = true;
-        let subscription = entry.subscription.as_mut().filter(|subscription| subscription.id == id);
-        let waiter = subscription.and_then(|subscription| subscription.waiter.take());
+        let mut waiters = Vec::new();
+        if let Some(subscription) = entry.subscription.as_mut().filter(|subscription| subscription.id == id) {
+            subscription.is_in_login = true;
+            waiters.extend(subscription.take_waiters());
+        }
         self.remove_if_unused(channel);
-        waiter
+        waiters
     }
 
-    /// The server has refused a `LISTEN`, which ends the subscription. Returns the call that waits for it.
+    /// The server has refused a `LISTEN`, which takes back the first `listen` that waits for it. Returns that call. For
+    /// further ones, another `LISTEN` follows.
     pub(super) fn listen_refused(&mut self, channel: &Arc<str>, id: ListenId) -> Option<W> {
+        let next_id = self.last_id + 1;
         let entry = self.entries.get_mut(channel)?;
         entry.unanswered -= 1;
-        let subscription = entry.subscription.take_if(|subscription| subscription.id == id);
         // If an earlier LISTEN is still in force, an UNLISTEN follows.
         if !entry.is_acknowledged && entry.in_force == Some(id) {
             entry.in_force = None;
         }
+        let mut refused = None;
+        if entry.subscription.as_ref().is_some_and(|subscription| subscription.id == id) {
+            refused = entry.remove_user(|user| user.waiter.is_some());
+            match &mut entry.subscription {
+                Some(subscription) if refused.is_some() => {
+                    subscription.id = next_id;
+                    self.last_id = next_id;
+                }
+                other => *other = None,
+            }
+        }
         self.mark_dirty(Arc::clone(channel));
         self.remove_if_unused(channel);
-        subscription?.waiter
+        refused?.waiter
+    }
+
+    /// The server cannot listen, but another host may: each login tries the channel from now on, and its calls go on waiting.
+    pub(super) fn try_at_next_login(&mut self, channel: &str) {
+        if let Some(subscription) = self.entries.get_mut(channel).and_then(|entry| entry.subscription.as_mut()) {
+            subscription.is_in_login = true;
+        }
     }
 
     /// The server has acknowledged an `UNLISTEN`.
@@ -260,9 +291,9 @@ impl<W> Channels<W> {
 
     /// The channels to listen to during the next login: all that a server has acknowledged before, in alphabetical
     /// order.
-    pub(super) fn acknowledged(&self) -> Vec<(Arc<str>, ListenId)> {
+    pub(super) fn in_login(&self) -> Vec<(Arc<str>, ListenId)> {
         let channels = self.entries.iter().filter_map(|(name, entry)| {
-            let subscription = entry.subscription.as_ref().filter(|subscription| subscription.waiter.is_none())?;
+            let subscription = entry.subscription.as_ref().filter(|subscription| subscription.is_in_login)?;
             Some((Arc::clone(name), subscription.id))
         });
         let mut channels: Vec<_> = channels.collect();
@@ -299,7 +330,8 @@ impl<W> Channels<W> {
     pub(super) fn into_waiters(self) -> Vec<W> {
         let mut waiters = self.unlisten_all_waiters;
         for entry in self.entries.into_values() {
-            waiters.extend(entry.subscription.and_then(|subscription| subscription.waiter));
+            let users = entry.subscription.into_iter().flat_map(|subscription| subscription.users);
+            waiters.extend(users.filter_map(|user| user.waiter));
             waiters.extend(entry.unlisten_waiters);
         }
         waiters
@@ -308,11 +340,6 @@ impl<W> Channels<W> {
     /// Whether there is a connection.
     pub(super) fn is_connected(&self) -> bool {
         self.is_connected
-    }
-
-    /// Whether a channel is being unlistened, so that the program does not want its notifications any more.
-    pub(super) fn is_unwanted(&self, channel: &str) -> bool {
-        self.entries.get(channel).is_some_and(|entry| entry.subscription.is_none())
     }
 
     /// The channels that the program wants, in alphabetical order.
@@ -355,11 +382,6 @@ impl<W> Channels<W> {
             self.dirty.remove(channel);
         }
     }
-}
-
-/// A name as an SQL identifier: case matters, and any character may be in it.
-pub(super) fn quoted(channel: &str) -> String {
-    format!("\"{}\"", channel.replace('"', "\"\""))
 }
 
 #[cfg(test)]

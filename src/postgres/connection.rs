@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
+use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{AsyncMessage, Client, Connection};
 
@@ -16,7 +17,7 @@ use super::Notification;
 use super::cause::Cause;
 use super::heartbeat::{Heartbeat, HeartbeatStep};
 use super::listener_shared::{ListenerShared, ListenerState, register_waker};
-use super::login::Login;
+use super::login::{Login, PROCESS_ID};
 use super::pending_queries::{PendingQueries, QueryKind};
 use super::reply::{UserQuery, acknowledge, drop_quietly};
 use super::stream::SwapStream;
@@ -53,6 +54,14 @@ pub(super) struct ServerConnection {
     batch: Vec<Notification>,
     /// When to send a heartbeat, and when to give up.
     heartbeat: Heartbeat,
+    /// The reader's queue was full, and not everything that has arrived was read since.
+    is_behind: bool,
+    /// The database has the encoding UTF-8, or takes bytes as they are.
+    is_utf8: bool,
+    /// Behind a pooler: the process that ran the first query.
+    pooled_process_id: Option<i32>,
+    /// The server's last warning, and when the bytes had arrived that it was in.
+    last_warning: Option<(DbError, Instant)>,
     /// The end of the timer, and the timer. It is set again only after it has fired: most of the time, arriving bytes
     /// move the due time to a later one.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
@@ -67,14 +76,19 @@ impl ServerConnection {
         heartbeat: Option<Duration>,
     ) -> Self {
         login.stream.resume_over(Box::new(session));
+        let encoding = login.protocol.parameter("server_encoding");
         Self {
             shared: Arc::clone(shared),
+            is_utf8: matches!(encoding, None | Some("UTF8" | "SQL_ASCII")),
+            pooled_process_id: login.pooled_process_id,
             client: Arc::new(login.client),
             protocol: login.protocol,
             stream: login.stream,
             pending: PendingQueries::default(),
             batch: Vec::new(),
-            heartbeat: Heartbeat::new(heartbeat, shared.ping_timeout),
+            heartbeat: Heartbeat::new(heartbeat, shared.ping_timeout, Instant::now()),
+            is_behind: false,
+            last_warning: None,
             timer: None,
         }
     }
@@ -92,6 +106,10 @@ impl ServerConnection {
             if let Some(cause) = self.pending.poll_answers(cx, &self.shared) {
                 return Poll::Ready(Some(cause));
             }
+            if self.pooled_process_id.zip(self.pending.process_id()).is_some_and(|(first, now)| first != now) {
+                self.pooled_process_id = None;
+                self.shared.report_pooler();
+            }
             match read {
                 Poll::Ready(Err(cause)) => return Poll::Ready(Some(cause)),
                 // More has arrived, but the reader has its turn first.
@@ -99,7 +117,7 @@ impl ServerConnection {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Poll::Pending => {}
+                Poll::Pending => self.note_all_read(),
             }
             // A heartbeat is flushed by the next round.
             if let Some(cause) = ready!(self.poll_heartbeat(cx)) {
@@ -116,9 +134,13 @@ impl ServerConnection {
             return None;
         }
         register_waker(&mut state.task_waker, cx);
-        let room = state.queue.update_room();
+        let mut room = state.queue.update_room();
+        if !state.receivers.is_empty() {
+            room = room.min(state.receivers.update_room());
+        }
         if room == 0 {
-            state.full_since.get_or_insert_with(Instant::now);
+            state.note_full();
+            self.is_behind = true;
             return Some(0);
         }
         let was_full = state.full_since.take().is_some();
@@ -130,7 +152,7 @@ impl ServerConnection {
         }
         acknowledge(done);
         for command in commands {
-            self.send(cx, command.sql(), QueryKind::Channels(command));
+            self.send(cx, command.sql(self.is_utf8), QueryKind::Channels(command));
         }
         for UserQuery { sql, reply } in user_queries {
             if reply.is_closed() {
@@ -138,15 +160,25 @@ impl ServerConnection {
                 continue;
             }
             if sql.is_empty() {
-                self.heartbeat.note_query(Instant::now());
+                self.heartbeat.note_ping(Instant::now());
+                self.send(cx, sql, QueryKind::Ping(reply));
+            } else {
+                self.send(cx, sql, QueryKind::Statement(reply));
             }
-            self.send(cx, sql, QueryKind::User(reply));
         }
         Some(room)
     }
 
+    /// Everything that has arrived was read. The answers of the server are not behind anything.
+    fn note_all_read(&mut self) {
+        if std::mem::take(&mut self.is_behind) {
+            self.shared.lock().behind_since = None;
+        }
+    }
+
     /// Sends a query, whose answer goes to [`PendingQueries`].
     fn send(&mut self, cx: &mut Context<'_>, sql: String, kind: QueryKind) {
+        self.heartbeat.note_sent(Instant::now());
         self.pending.send(cx, &self.client, sql, kind);
     }
 
@@ -169,6 +201,9 @@ impl ServerConnection {
             match ready!(self.protocol.poll_message(cx)) {
                 Some(Ok(AsyncMessage::Notice(notice))) => {
                     debug(format_args!("PostgreSQL: {}: {}", notice.severity(), notice.message()));
+                    if matches!(notice.parsed_severity(), Some(Severity::Warning)) {
+                        self.last_warning = Some((notice, self.stream.last_read()));
+                    }
                 }
                 // Only a notification that is too long for the decoder. The ones before it come first.
                 Some(Ok(AsyncMessage::Notification(long))) => {
@@ -176,11 +211,22 @@ impl ServerConnection {
                     self.batch.push(Notification::new(long.process_id(), long.channel(), long.payload()));
                 }
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(Cause::new(error))),
+                Some(Err(error)) => return Poll::Ready(Err(self.cause_of_end(error))),
                 None => return Poll::Ready(Err(Cause::new("the connection has ended"))),
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// The cause of a connection that has ended with this error.
+    ///
+    /// A server that has crashed, or is shut down at once, says so by a warning and nothing more.
+    fn cause_of_end(&mut self, error: tokio_postgres::Error) -> Cause {
+        let last_read = self.stream.last_read();
+        match self.last_warning.take().filter(|(_, at)| *at == last_read) {
+            Some((warning, _)) if error.as_db_error().is_none() => Cause::new(EndedByWarning(warning)),
+            _ => Cause::new(error),
+        }
     }
 
     /// Moves the notifications that were read to the reader's queue, and wakes the reader once.
@@ -189,11 +235,13 @@ impl ServerConnection {
             return;
         }
         let mut state = self.shared.lock();
-        let ListenerState { channels, queue, reader_waker, .. } = &mut *state;
+        let ListenerState { channels, queue, receivers, reader_waker, .. } = &mut *state;
+        let mut woken = Vec::new();
         let mut batch = self.batch.drain(..).peekable();
         // Many notifications in a row are of one channel, so the answer for the previous one is reused.
         let mut known = None;
         while let Some(notification) = batch.next() {
+            receivers.push_notification(&notification, &mut woken);
             let is_unwanted = known.unwrap_or_else(|| channels.is_unwanted(notification.channel()));
             known = batch.peek().filter(|next| next.channel() == notification.channel()).map(|_| is_unwanted);
             if !is_unwanted {
@@ -203,18 +251,20 @@ impl ServerConnection {
         drop(batch);
         let reader = reader_waker.take();
         drop(state);
-        reader.into_iter().for_each(wake);
+        reader.into_iter().chain(woken).for_each(wake);
     }
 
     /// Ready with a cause when the server is silent, or with `None` when a heartbeat was sent.
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<Option<Cause>> {
         loop {
             let now = Instant::now();
-            match self.heartbeat.step(now, self.stream.last_read()) {
+            match self.heartbeat.step(now, self.stream.last_read(), self.pending.is_statement_running()) {
                 HeartbeatStep::GiveUp => return Poll::Ready(Some(Cause::Silent(self.shared.ping_timeout))),
                 HeartbeatStep::Send => {
-                    if !self.pending.has_heartbeat() {
-                        self.send(cx, String::new(), QueryKind::Heartbeat);
+                    if self.pending.has_room_for_heartbeat() {
+                        // Behind a pooler, the question tells whether the session is kept.
+                        let sql = self.pooled_process_id.map_or("", |_| PROCESS_ID);
+                        self.send(cx, sql.to_owned(), QueryKind::Heartbeat);
                     }
                     return Poll::Ready(None);
                 }
@@ -251,3 +301,8 @@ impl ServerConnection {
         }));
     }
 }
+
+/// The cause of a connection that has ended right after a warning of the server.
+#[derive(Debug, thiserror::Error)]
+#[error("the server ended the connection after a warning")]
+struct EndedByWarning(#[source] DbError);

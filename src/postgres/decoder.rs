@@ -28,6 +28,8 @@ pub(super) struct NotificationDecoder {
     limit: usize,
     /// The notifications that the caller has not taken yet.
     decoded: Vec<Notification>,
+    /// The process id that the server has named for requests to cancel a query (BackendKeyData).
+    key_process_id: Option<i32>,
 }
 
 /// What the caller has to do next.
@@ -44,7 +46,15 @@ pub(super) enum DecoderStep {
 impl NotificationDecoder {
     /// A decoder without a limit. It allocates its buffer with the first read.
     pub(super) fn new() -> Self {
-        Self { bytes: Vec::new(), start: 0, end: 0, forwarding: 0, limit: usize::MAX, decoded: Vec::new() }
+        Self {
+            bytes: Vec::new(),
+            start: 0,
+            end: 0,
+            forwarding: 0,
+            limit: usize::MAX,
+            decoded: Vec::new(),
+            key_process_id: None,
+        }
     }
 
     /// Decodes at most this many notifications between two calls of [`take`](NotificationDecoder::take).
@@ -63,6 +73,10 @@ impl NotificationDecoder {
             let [kind, length @ ..] = *head;
             // The length includes itself, but not the kind.
             let length = u32::from_be_bytes(length) as usize + 1;
+            if kind == b'K' && length >= HEAD + 4 && self.key_process_id.is_none() {
+                let Some((process_id, _)) = body.split_first_chunk::<4>() else { return DecoderStep::Read };
+                self.key_process_id = Some(i32::from_be_bytes(*process_id));
+            }
             if kind != b'A' || !(HEAD..=SIZE).contains(&length) {
                 self.forwarding = length.max(HEAD);
                 continue;
@@ -106,6 +120,11 @@ impl NotificationDecoder {
     /// Records that this many bytes were read into the space.
     pub(super) fn filled(&mut self, length: usize) {
         self.end += length;
+    }
+
+    /// The process id that the server has named. Behind a pooler it is not that of the process that runs the queries.
+    pub(super) fn key_process_id(&self) -> Option<i32> {
+        self.key_process_id
     }
 
     /// Appends the decoded notifications to `to`.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::login_dialer::HostErrors;
 use crate::causes::{WithCauses, causes};
 
 /// An error of a [`Listener`](super::Listener) or a [`ListenerConn`](super::ListenerConn).
@@ -22,7 +23,7 @@ use crate::causes::{WithCauses, causes};
 /// /// Whether somebody has to change the settings.
 /// fn is_misconfigured(error: &Error) -> bool {
 ///     let code = error.code().map(|code| code.code());
-///     matches!(error, Error::InvalidConfig(_)) || matches!(code, Some("28P01" | "28000" | "3D000"))
+///     matches!(error, Error::InvalidConfig(_)) || error.is_hopeless() || matches!(code, Some("42501"))
 /// }
 /// # assert!(!is_misconfigured(&Error::Closed));
 /// ```
@@ -110,16 +111,27 @@ pub enum Error {
         limit: Duration,
     },
 
-    /// The queue is full, and no task reads from it.
+    /// The reader is behind: its queue became full, and not everything that has arrived could be read since.
     ///
-    /// Either it is full of notifications, so that the server's answer cannot be read either
-    /// ([`WhenFull::Wait`](super::WhenFull::Wait)), or it holds the markers of 32 losses, so that no attempt is made.
-    #[error("the reader's queue has been full for {limit:?}: expected a reader")]
+    /// Either no task reads, or notifications keep arriving faster than the task takes them, so that the server's answer
+    /// waits behind them ([`WhenFull::Wait`](super::WhenFull::Wait)); or the queue holds the markers of 32 losses, so that no
+    /// attempt is made.
+    #[error(
+        "the reader has been behind for {limit:?}, and the server's answer with it: expected a reader that keeps up"
+    )]
     #[non_exhaustive]
     Backlog {
         /// The [`ping_timeout`](super::ListenerBuilder::ping_timeout).
         limit: Duration,
     },
+
+    /// A pooler between gives each transaction to any session of the server, as PgBouncer does with `pool_mode=transaction`
+    /// or `statement`. The server's session forgets the `LISTEN`, or notifies another client: no notification arrives.
+    ///
+    /// Only the logger gets it, once for each listener, together with
+    /// [`Event::SessionNotKept`](super::Event::SessionNotKept). Connect to the server itself, or to a pool in session mode.
+    #[error("a pooler does not keep the session, so that no notification arrives: expected session mode, or no pooler")]
+    SessionNotKept,
 
     /// The files of [`Tls`](crate::Tls) have changed and are not usable. The old certificates stay in use.
     ///
@@ -162,10 +174,43 @@ pub enum Error {
     RuntimeShutdown,
 }
 
+/// Whether the server has named a reason that time alone does not mend.
+fn is_hopeless(error: &(dyn StdError + 'static)) -> bool {
+    let code = causes(error).find_map(|cause| cause.downcast_ref::<DbError>()).map(DbError::code);
+    code.is_some_and(|code| {
+        [SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION, SqlState::INVALID_CATALOG_NAME]
+            .contains(code)
+    })
+}
+
 impl Error {
     /// The server's error code (SQLSTATE), if the server sent one; of several hosts, the code of the last one.
     pub fn code(&self) -> Option<&SqlState> {
         causes(self).find_map(|cause| cause.downcast_ref::<DbError>()).map(DbError::code)
+    }
+
+    /// Whether time alone will not mend it: the server refuses the password (SQLSTATE 28P01), lets the user in from nowhere or
+    /// not like this (28000), or does not know the database (3D000). Somebody has to change something.
+    ///
+    /// Of several hosts, all have to say so. The listener goes on trying, at
+    /// [longer intervals](super::ListenerBuilder::hopeless_retry_max).
+    ///
+    /// ```
+    /// # use perconn::postgres::{Error, Event};
+    /// fn on_event(event: &Event) {
+    ///     match event {
+    ///         Event::AttemptFailed { cause, .. } if cause.is_hopeless() => eprintln!("wake somebody: {}", cause.with_causes()),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # let _ = on_event;
+    /// # assert!(!Error::Closed.is_hopeless());
+    /// ```
+    pub fn is_hopeless(&self) -> bool {
+        match causes(self).find_map(|cause| cause.downcast_ref::<HostErrors>()) {
+            Some(hosts) => hosts.errors().all(is_hopeless),
+            None => is_hopeless(self),
+        }
     }
 
     /// Displays this error and its causes in one line, for a log.

@@ -65,6 +65,17 @@ pub enum Event {
         cause: Arc<Error>,
         /// The delay before the next attempt; `None` if there is no next attempt.
         retry_in: Option<Duration>,
+        /// How many attempts in a row have failed for a reason that time alone does not mend
+        /// ([`is_hopeless`](Error::is_hopeless)), this one included. 0 if this one has another reason. The logger gets the first
+        /// of them only.
+        hopeless: u32,
+    },
+    /// A pooler between does not keep the session of the server from one transaction to the next, so that no notification
+    /// arrives; see [`Error::SessionNotKept`]. Reported once for each listener.
+    #[non_exhaustive]
+    SessionNotKept {
+        /// The number of the connection. It stays up.
+        generation: u64,
     },
     /// [`max_retries`](super::ListenerBuilder::max_retries) are used up. There are no more attempts.
     #[non_exhaustive]
@@ -86,12 +97,15 @@ impl fmt::Display for Event {
             Self::Reconnected { generation, outage, channels } => {
                 write!(f, "reconnected: generation {generation} after {outage:.1?}, channels: {channels}")
             }
-            Self::AttemptFailed { attempt, cause, retry_in } => {
+            Self::AttemptFailed { attempt, cause, retry_in, .. } => {
                 write!(f, "attempt {attempt} failed: {}, ", cause.with_causes())?;
                 match retry_in {
                     Some(delay) => write!(f, "next attempt in {delay:.1?}"),
                     None => f.write_str("no further attempt"),
                 }
+            }
+            Self::SessionNotKept { generation } => {
+                write!(f, "session not kept: generation {generation}: {}", Error::SessionNotKept)
             }
             Self::GaveUp { attempts } => write!(f, "gave up after {attempts} attempts"),
             Self::Closed => f.write_str("closed"),

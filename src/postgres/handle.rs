@@ -3,17 +3,17 @@
 //! Next: `listener_shared/requests`, which takes a request to the task and waits for its answer.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::task::coop;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::Error;
 use super::channels::{ListenId, UnlistenOutcome};
-use super::end_reason::EndReason;
-use super::listener_shared::{ListenerShared, ListenerState};
+use super::listener_shared::{Inbox, ListenerShared, ListenerState};
 use super::reply::{UserQuery, Waiter, acknowledge, drop_quietly, reply};
+use super::{Error, Subscription};
 use crate::{Status, StatusWatch};
 
 /// A handle on a [`Listener`](super::Listener) for other tasks; made by [`Listener::handle`](super::Listener::handle).
@@ -45,8 +45,90 @@ impl ListenerHandle {
         let Some(id) = id else { return Err(Error::AlreadyListening { channel: channel.into() }) };
         let mut guard = CancelGuard { handle: self, channel, id: Some(id) };
         self.shared.wait_for_answer(answer).await?;
+        self.shared.report_listening(Inbox::Listener, channel);
         guard.id = None;
         Ok(())
+    }
+
+    /// Listens to several channels; see [`Listener::listen_all`](super::Listener::listen_all).
+    ///
+    /// # Errors
+    ///
+    /// See there.
+    ///
+    /// # Cancel safety
+    ///
+    /// See there.
+    pub fn listen_all(
+        &self,
+        channels: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        // Before the first await, so that the future needs nothing of the caller's type.
+        let channels: Vec<Arc<str>> = channels.into_iter().map(|channel| Arc::from(channel.as_ref())).collect();
+        async move {
+            coop::consume_budget().await;
+            channels.iter().try_for_each(|channel| check_name(channel))?;
+            let mut answers = Vec::with_capacity(channels.len());
+            let request = |state: &mut ListenerState| {
+                let mut guards = Vec::with_capacity(channels.len());
+                for channel in &channels {
+                    let (sender, answer) = oneshot::channel();
+                    let Some(id) = state.channels.listen(channel, sender) else {
+                        // The guards would lock the state.
+                        let undone = guards.drain(..).map(|(channel, id)| state.channels.cancel(channel, id)).collect();
+                        return Err((channel, undone));
+                    };
+                    guards.push((&**channel, id));
+                    answers.push(answer);
+                }
+                Ok(guards)
+            };
+            let listened: Result<_, (&Arc<str>, Vec<Option<Waiter>>)> = self.shared.request(request)?;
+            let mut guards: Vec<_> = match listened {
+                Ok(listened) => listened
+                    .into_iter()
+                    .map(|(channel, id)| CancelGuard { handle: self, channel, id: Some(id) })
+                    .collect(),
+                Err((channel, undone)) => {
+                    drop_quietly(undone);
+                    return Err(Error::AlreadyListening { channel: channel.to_string() });
+                }
+            };
+            for answer in answers {
+                self.shared.wait_for_answer(answer).await?;
+            }
+            for guard in &mut guards {
+                self.shared.report_listening(Inbox::Listener, guard.channel);
+                guard.id = None;
+            }
+            Ok(())
+        }
+    }
+
+    /// Listens to a channel for a receiver of its own; see [`Listener::subscribe`](super::Listener::subscribe).
+    ///
+    /// # Errors
+    ///
+    /// See there.
+    ///
+    /// # Cancel safety
+    ///
+    /// See there.
+    pub async fn subscribe(&self, channel: &str) -> Result<Subscription, Error> {
+        coop::consume_budget().await;
+        check_name(channel)?;
+        let (sender, answer) = oneshot::channel();
+        let id = self.shared.request(|state| {
+            let id = state.channels.share(channel, sender);
+            let queue = state.queue.empty_copy();
+            state.receivers.add(channel, id, queue);
+            id
+        })?;
+        // Its drop takes it back.
+        let subscription = Subscription::new(Arc::clone(&self.shared), channel, id);
+        self.shared.wait_for_answer(answer).await?;
+        self.shared.report_listening(Inbox::Receiver { channel, id }, channel);
+        Ok(subscription)
     }
 
     /// Stops listening to a channel; see [`Listener::unlisten`](super::Listener::unlisten).
@@ -124,13 +206,29 @@ impl ListenerHandle {
         match tokio::time::timeout(limit, self.query("")).await {
             Ok(outcome) => outcome.map(drop),
             // The queue may have become full shortly after the query was sent.
-            Err(_) if self.shared.has_been_full_for(limit / 2) => Err(Error::Backlog { limit }),
+            Err(_) if self.shared.has_been_blocked_for(limit / 2) => Err(Error::Backlog { limit }),
             Err(_) => Err(Error::PingTimeout { limit }),
         }
     }
 
+    /// Sends statements of your own in the session that listens; see [`Listener::simple_query`](super::Listener::simple_query).
+    ///
+    /// # Errors
+    ///
+    /// See there.
+    ///
+    /// # Cancel safety
+    ///
+    /// See there.
+    pub async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
+        if sql.contains('\0') {
+            return Err(Error::InvalidConfig("simple_query: a statement with a zero byte: expected none".into()));
+        }
+        self.query(sql).await
+    }
+
     /// Sends a query to the server and waits for its answer.
-    pub(super) async fn query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
+    async fn query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
         coop::consume_budget().await;
         let (sender, answer) = oneshot::channel();
         let request = |state: &mut ListenerState| {
@@ -163,11 +261,12 @@ impl ListenerHandle {
 
     /// The status of the listener at this moment.
     pub fn status(&self) -> Status {
-        let core = self.shared.core_status.get().map_or(Status::Closed, StatusWatch::current);
-        match self.shared.lock().end_reason {
-            Some(EndReason::Closed | EndReason::RuntimeShutdown) => Status::Closed,
-            _ => core,
-        }
+        self.shared.status()
+    }
+
+    /// A watch of the status, for a task that waits for a change of it; see [`StatusWatch`].
+    pub fn watch_status(&self) -> StatusWatch {
+        self.shared.watch_status()
     }
 }
 

@@ -10,7 +10,10 @@ use tokio_postgres::config::Host as ConfigHost;
 use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, SslMode, SslNegotiation};
 
 use super::Error;
-use super::login::BoxError;
+use super::attempt_config::LoginConfig;
+#[cfg(feature = "tls")]
+use super::connection_string::Certificates;
+use super::login::{BoxError, Login};
 #[cfg(feature = "tls")]
 use super::tls::TlsUpgrade;
 #[cfg(unix)]
@@ -26,7 +29,7 @@ pub(super) struct Host {
     name: String,
     /// Makes the stream in plain text.
     dialer: BoxedDialer,
-    /// The limit of a dial, without TLS and the login.
+    /// The limit of a dial, with TLS and the login.
     connect_timeout: Option<Duration>,
     /// `None` for a Unix socket, for a dialer of the program, without settings, and if `sslmode` disables TLS.
     #[cfg(feature = "tls")]
@@ -46,14 +49,19 @@ impl Host {
         })
     }
 
+    /// Connects and logs in, within the `connect_timeout`.
+    pub(super) async fn log_in(&mut self, config: &LoginConfig) -> Result<Login, BoxError> {
+        let Some(limit) = self.connect_timeout else { return Login::new(self.dial().await?, config).await };
+        let start = async { Login::new(self.dial().await?, config).await };
+        tokio::time::timeout(limit, start).await.unwrap_or_else(|_| {
+            let text = format!("no session within {limit:?} (connect_timeout)");
+            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text).into())
+        })
+    }
+
     /// Connects, and speaks TLS if that applies.
-    pub(super) async fn dial(&mut self) -> Result<BoxedStream, BoxError> {
-        let stream = match self.connect_timeout {
-            None => self.dialer.dial().await?,
-            Some(limit) => tokio::time::timeout(limit, self.dialer.dial()).await.map_err(|_| {
-                std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no connection within {limit:?}"))
-            })??,
-        };
+    async fn dial(&mut self) -> Result<BoxedStream, BoxError> {
+        let stream = self.dialer.dial().await?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
             return Ok(tls.upgrade(stream).await?);
@@ -193,6 +201,22 @@ pub(super) fn from_config(
         host.dialer.check().map_err(Error::from_core)?;
     }
     Ok(all)
+}
+
+/// The settings for TLS: those of the program, with the files that a connection string names.
+#[cfg(feature = "tls")]
+pub(super) fn tls(given: Option<&crate::Tls>, certificates: &Certificates) -> Option<crate::Tls> {
+    if given.is_none() && certificates.wanted_by.is_none() {
+        return None;
+    }
+    let mut tls = given.cloned().unwrap_or_default();
+    if let Some(root) = &certificates.root {
+        tls = tls.roots_file(root);
+    }
+    if let Some((certificate, key)) = &certificates.client {
+        tls = tls.client_certificate_files(certificate, key);
+    }
+    Some(tls)
 }
 
 /// Whether the hosts are tried in a random order.

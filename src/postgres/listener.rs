@@ -7,11 +7,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
+use tokio_postgres::SimpleQueryMessage;
 
 use super::end_reason::EndReason;
+use super::listener_shared::Inbox;
 use super::start::{start, start_and_wait};
-use super::{Error, ListenerBuilder, ListenerHandle, Message, ServerConfig};
-use crate::Status;
+use super::{Error, ListenerBuilder, ListenerHandle, Message, ServerConfig, Subscription};
+use crate::{Status, StatusWatch};
 
 /// Listens to channels of a PostgreSQL server, and reconnects after a loss; see [the module](super).
 ///
@@ -91,11 +93,14 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// - [`Error::InvalidChannel`] unless the name has 1 to 63 bytes, none of them zero. The server would truncate a longer name.
+    /// - [`Error::InvalidChannel`] unless the name has 1 to 63 bytes, none of them zero, in UTF-8 and in the encoding of the
+    ///   database. The server would truncate a longer name.
     /// - [`Error::AlreadyListening`] if the channel is listened to already.
-    /// - [`Error::Refused`] if the server refuses, as a standby does. Then it is not tried again.
+    /// - [`Error::Refused`] if the server refuses, as a standby does. Then it is not tried again. A standby that is one of several
+    ///   hosts is left for the next host instead, and the call goes on waiting.
     /// - [`Error::NotListening`] if the channel was unlistened in the meantime.
-    /// - [`Error::Backlog`] if no task reads.
+    /// - [`Error::Backlog`] if no task reads, or if the task takes less than arrives, for
+    ///   [`ping_timeout`](ListenerBuilder::ping_timeout).
     /// - A [final](Error::is_final) error if the listener has ended.
     ///
     /// # Cancel safety
@@ -108,7 +113,7 @@ impl Listener {
 
     /// Stops listening to a channel. Returns when the server has acknowledged it, or at once if there is no connection.
     ///
-    /// Notifications received before are still returned.
+    /// Notifications that were committed before the call are still returned.
     ///
     /// # Errors
     ///
@@ -136,6 +141,71 @@ impl Listener {
     /// Cancel safe: once polled, it will be done. Dropping the future only ends the wait.
     pub async fn unlisten_all(&self) -> Result<(), Error> {
         self.handle.unlisten_all().await
+    }
+
+    /// Listens to several channels, as [`listen`](Listener::listen) does to one. Returns when the server has acknowledged all of
+    /// them.
+    ///
+    /// ```no_run
+    /// # async fn example(listener: perconn::postgres::Listener) -> Result<(), perconn::postgres::Error> {
+    /// listener.listen_all(["orders", "users"]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`listen`](Listener::listen). Then none of them is listened to by this call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future takes all of them back.
+    pub async fn listen_all(&self, channels: impl IntoIterator<Item = impl AsRef<str>>) -> Result<(), Error> {
+        self.handle.listen_all(channels).await
+    }
+
+    /// Listens to a channel for a receiver of its own; see [`Subscription`]. Returns when the server has acknowledged it, and
+    /// waits for that through outages.
+    ///
+    /// Any number of them may be for the same channel, also beside a [`listen`](Listener::listen) of that channel. What is
+    /// notified for receivers only is not returned by [`recv`](Listener::recv). While all channels of a listener are those of
+    /// receivers, `recv` returns no markers of losses either, so that nobody has to call it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`listen`](Listener::listen), except [`Error::AlreadyListening`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future takes it back.
+    pub async fn subscribe(&self, channel: &str) -> Result<Subscription, Error> {
+        self.handle.subscribe(channel).await
+    }
+
+    /// Sends statements of your own in the session that listens, by the simple query protocol, and returns the server's answers.
+    ///
+    /// It is meant for short statements that belong to the session: a `SET`, an advisory lock, a `NOTIFY`. While a statement
+    /// runs, PostgreSQL sends no notification. Silence is not counted meanwhile: wrap the call in a timeout if the server may
+    /// never answer, and set `tcp_user_timeout` or `keepalives` for a network that fails.
+    ///
+    /// What a statement leaves in the session is gone after a loss. A `LISTEN` or `UNLISTEN` among the statements is executed,
+    /// but [`listen`](Listener::listen) and [`unlisten`](Listener::unlisten) do not know of it. While a transaction is open,
+    /// `listen` and `unlisten` take effect only when it commits. A `COPY` from or to the client ends the connection.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidConfig`] for a statement with a zero byte.
+    /// - [`Error::Down`] if there is no connection.
+    /// - [`Error::Refused`] with the server's error.
+    /// - [`Error::Backlog`] if no task reads.
+    /// - [`Error::Lost`] or [`Error::Silent`] if the connection is lost before the answer. The statements may have been executed.
+    /// - A [final](Error::is_final) error if the listener has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future only ends the wait. The statements may have been executed.
+    pub async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
+        self.handle.simple_query(sql).await
     }
 
     /// The channels that are listened to, in alphabetical order. They include the ones that the server has not
@@ -175,7 +245,7 @@ impl Listener {
     ///
     /// Cancel safe: no message is lost.
     pub async fn recv(&mut self) -> Result<Message, Error> {
-        poll_fn(|cx| self.handle.shared.poll_recv(&mut self.recv_calls, cx)).await
+        poll_fn(|cx| self.handle.shared.poll_recv(Inbox::Listener, &mut self.recv_calls, cx)).await
     }
 
     /// Closes the listener, at any moment. Waiting calls and all later calls end with [`Error::Closed`].
@@ -212,6 +282,22 @@ impl Listener {
     pub fn status(&self) -> Status {
         self.handle.status()
     }
+
+    /// A watch of the status, for a task that waits for a change of it.
+    ///
+    /// ```no_run
+    /// # async fn example(listener: perconn::postgres::Listener) {
+    /// let mut watch = listener.watch_status();
+    /// tokio::spawn(async move {
+    ///     while let Some(status) = watch.changed().await {
+    ///         println!("listening: {}", status.is_connected());
+    ///     }
+    /// });
+    /// # }
+    /// ```
+    pub fn watch_status(&self) -> StatusWatch {
+        self.handle.watch_status()
+    }
 }
 
 /// The messages of [`recv`](Listener::recv). After the listener has ended, the stream returns the error once and then
@@ -224,7 +310,7 @@ impl Stream for Listener {
             return Poll::Ready(None);
         }
         let me = &mut *self;
-        let item = ready!(me.handle.shared.poll_recv(&mut me.recv_calls, cx));
+        let item = ready!(me.handle.shared.poll_recv(Inbox::Listener, &mut me.recv_calls, cx));
         self.is_stream_done = item.is_err();
         Poll::Ready(Some(item))
     }

@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::end_reason::EndReason;
+use super::listener_shared::Inbox;
 use super::start::start_and_wait;
 use super::{Error, ListenerBuilder, ListenerHandle, Message, Notification, ServerConfig};
 
@@ -116,6 +117,9 @@ impl ListenerConn {
     /// [`unlisten`](ListenerConn::unlisten) do not know of it. While a transaction is open, `listen` and `unlisten`
     /// take effect only when it commits. A `COPY` from or to the client ends the connection.
     ///
+    /// A statement may take any time. While the server works on it, silence is not counted: wrap the call in a timeout if the
+    /// server may never answer, and set `tcp_user_timeout` or `keepalives` for a network that fails.
+    ///
     /// # Errors
     ///
     /// - [`Error::InvalidConfig`] for a statement with a zero byte.
@@ -127,10 +131,7 @@ impl ListenerConn {
     ///
     /// Cancel safe: dropping the future only ends the wait. The statements may have been executed.
     pub async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
-        if sql.contains('\0') {
-            return Err(Error::InvalidConfig("simple_query: a statement with a zero byte: expected none".into()));
-        }
-        self.handle.query(sql).await
+        self.handle.simple_query(sql).await
     }
 
     /// Receives the next notification.
@@ -147,7 +148,7 @@ impl ListenerConn {
         loop {
             // There are no other messages: a full queue always waits, and there is only one connection.
             if let Message::Notification(notification) =
-                poll_fn(|cx| self.handle.shared.poll_recv(&mut self.recv_calls, cx)).await?
+                poll_fn(|cx| self.handle.shared.poll_recv(Inbox::Listener, &mut self.recv_calls, cx)).await?
             {
                 return Ok(notification);
             }

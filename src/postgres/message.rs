@@ -30,11 +30,11 @@ use super::Error;
 ///     match message {
 ///         Message::Notification(notification) => Task::LoadRow(notification.payload().to_owned()),
 ///         // Notifications are missing: during an outage, or because the queue was full.
-///         Message::Resynced { .. } | Message::Dropped { .. } => Task::LoadTable,
+///         Message::Resynced { .. } | Message::Listening { .. } | Message::Dropped { .. } => Task::LoadTable,
 ///         _ => Task::Nothing,
 ///     }
 /// }
-/// # let _ = task;
+/// assert!(matches!(task(&Message::dropped(1)), Task::LoadTable));
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -60,12 +60,51 @@ pub enum Message {
         /// The time since the loss of the old connection.
         outage: Duration,
     },
+    /// A channel is listened to from now on, by the first `LISTEN` for this reader. Look up now what its notifications report:
+    /// everything committed later is notified.
+    ///
+    /// Only with [`report_listening`](super::ListenerBuilder::report_listening). After a loss, `Resynced` says the same of all
+    /// channels.
+    #[non_exhaustive]
+    Listening {
+        /// The channel.
+        channel: String,
+    },
     /// The queue was full, and notifications were dropped at this position ([`WhenFull::Drop`]).
     #[non_exhaustive]
     Dropped {
         /// How many notifications were dropped.
         count: u64,
     },
+}
+
+/// Messages for tests of the program's own code. A listener makes its own.
+impl Message {
+    /// The marker of a lost connection.
+    pub fn lost(generation: u64, cause: impl Into<Arc<Error>>) -> Self {
+        Self::Lost { generation, cause: cause.into() }
+    }
+
+    /// The marker of the end of a loss.
+    pub fn resynced(generation: u64, outage: Duration) -> Self {
+        Self::Resynced { generation, outage }
+    }
+
+    /// The marker of a channel that is listened to.
+    pub fn listening(channel: impl Into<String>) -> Self {
+        Self::Listening { channel: channel.into() }
+    }
+
+    /// The marker of a gap.
+    pub fn dropped(count: u64) -> Self {
+        Self::Dropped { count }
+    }
+}
+
+impl From<Notification> for Message {
+    fn from(notification: Notification) -> Self {
+        Self::Notification(notification)
+    }
 }
 
 /// A notification, as the server sent it.
@@ -83,8 +122,15 @@ pub struct Notification {
 }
 
 impl Notification {
-    /// A notification as the decoder found it.
-    pub(super) fn new(process_id: i32, channel: &str, payload: &str) -> Self {
+    /// A notification, for tests of the program's own code. A listener makes its own.
+    ///
+    /// ```
+    /// use perconn::postgres::{Message, Notification};
+    ///
+    /// let message = Message::from(Notification::new(4711, "orders", "one"));
+    /// assert!(matches!(message, Message::Notification(order) if order.payload() == "one"));
+    /// ```
+    pub fn new(process_id: i32, channel: &str, payload: &str) -> Self {
         // One allocation for both.
         let mut text = String::with_capacity(channel.len() + payload.len());
         text.push_str(channel);

@@ -45,6 +45,11 @@ impl<N> MessageQueue<N> {
         Self { items: VecDeque::new(), notifications: 0, markers: 0, limit, when_full, is_paused: false }
     }
 
+    /// An empty queue with the same limits.
+    pub(super) fn empty_copy(&self) -> Self {
+        Self::new(self.limit, self.when_full)
+    }
+
     /// Pauses or resumes reading, and returns how many notifications may be read from the socket now.
     pub(super) fn update_room(&mut self) -> usize {
         if self.when_full == WhenFull::Drop {
@@ -69,10 +74,8 @@ impl<N> MessageQueue<N> {
         if self.notifications < self.limit || self.when_full == WhenFull::Wait {
             self.notifications += 1;
             self.items.push_back(Item::Notification(notification));
-        } else if let Some(Item::Marker(Message::Dropped { count })) = self.items.back_mut() {
-            *count += 1;
         } else {
-            self.items.push_back(Item::Marker(Message::Dropped { count: 1 }));
+            self.push_dropped();
         }
     }
 
@@ -88,6 +91,26 @@ impl<N> MessageQueue<N> {
         self.items.push_back(Item::Marker(Message::Resynced { generation, outage }));
     }
 
+    /// Adds the marker of a channel that is listened to from now on. It takes the place of a notification, or counts as one
+    /// that was dropped: both say that it is time to look.
+    pub(super) fn push_listening(&mut self, channel: &str) {
+        if self.notifications < self.limit || self.when_full == WhenFull::Wait {
+            self.notifications += 1;
+            self.items.push_back(Item::Marker(Message::Listening { channel: channel.to_owned() }));
+        } else {
+            self.push_dropped();
+        }
+    }
+
+    /// Counts a message as dropped.
+    fn push_dropped(&mut self) {
+        if let Some(Item::Marker(Message::Dropped { count })) = self.items.back_mut() {
+            *count += 1;
+        } else {
+            self.items.push_back(Item::Marker(Message::Dropped { count: 1 }));
+        }
+    }
+
     /// Whether there is room for the markers of one more connection.
     pub(super) fn has_room_for_markers(&self) -> bool {
         self.markers + 2 <= MAX_MARKERS
@@ -97,7 +120,7 @@ impl<N> MessageQueue<N> {
     pub(super) fn pop(&mut self) -> Option<Item<N>> {
         let item = self.items.pop_front()?;
         match &item {
-            Item::Notification(_) => self.notifications -= 1,
+            Item::Notification(_) | Item::Marker(Message::Listening { .. }) => self.notifications -= 1,
             Item::Marker(Message::Dropped { .. }) => {}
             Item::Marker(_) => self.markers -= 1,
         }

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_postgres::config::SslMode;
-
+use super::attempt_config::{Preparation, Prepared};
 use super::attempt_observer::AttemptObserver;
+use super::hopeless::Hopeless;
 use super::hosts::{self, Host};
 use super::listener_shared::ListenerShared;
 use super::login::PendingLogin;
@@ -51,7 +51,6 @@ impl Parts {
     /// Starts the task.
     fn spawn(self, conn: Conn<BoxedStream>) -> Arc<ListenerShared> {
         let Self { shared, pending_login, heartbeat, is_single } = self;
-        let _ = shared.core_status.set(conn.watch_status());
         let sessions = Sessions::new(conn);
         let task = ListenerTask { shared: Arc::clone(&shared), sessions, pending_login, heartbeat, is_single };
         tokio::spawn(task.run());
@@ -62,31 +61,37 @@ impl Parts {
 /// Checks the settings, and makes the settings of the core connection and the parts of the task from them.
 fn prepare(builder: ListenerBuilder, is_single: bool) -> Result<(Builder<LoginDialer>, Parts), Error> {
     check(&builder)?;
-    let mut config = builder.config.into_config()?;
-    hosts::check(&config)?;
-    let hosts = match builder.dialer {
-        Some(dialer) => vec![Host::from_dialer(dialer)?],
-        None => hosts::from_config(
-            &config,
-            #[cfg(feature = "tls")]
-            builder.tls.as_ref(),
-        )?,
-    };
-    let is_random = hosts::is_random(&config);
-    // TLS is below the protocol here, so tokio-postgres has nothing to negotiate.
-    config.ssl_mode(SslMode::Disable);
+    let (preparation, Prepared { login, hosts }) = Preparation::new(
+        builder.config,
+        builder.config_source,
+        builder.dialer,
+        #[cfg(feature = "tls")]
+        builder.tls,
+    )?;
+    let is_random = hosts::is_random(&login.config);
     let name = hosts.iter().map(Host::name).collect::<Vec<_>>().join(",");
     let when_full = if is_single { WhenFull::Wait } else { builder.when_full };
     let queue = MessageQueue::new(builder.queue, when_full);
-    let shared = Arc::new(ListenerShared::new(queue, builder.hooks, builder.ping_timeout));
+    let shared = Arc::new(ListenerShared::new(
+        queue,
+        builder.hooks,
+        builder.ping_timeout,
+        hosts.len() > 1 && !is_single,
+        builder.report_listening,
+    ));
     let pending_login = PendingLogin::default();
     let dialer = LoginDialer {
         shared: Arc::clone(&shared),
         pending_login: pending_login.clone(),
-        config,
+        preparation,
+        hopeless: Hopeless::new(builder.retry_min, builder.retry_max, builder.hopeless_retry_max),
+        login,
         hosts,
         next: 0,
         reached: None,
+        last_host: None,
+        is_single,
+        not_before: None,
         is_random,
         limit: builder.dial_timeout,
     };
@@ -117,6 +122,9 @@ fn check(builder: &ListenerBuilder) -> Result<(), Error> {
     if max < min {
         let defaults = "unless set, they are 30ms and 700ms";
         return invalid(&format!("retry_max {max:?}: expected at least retry_min, which is {min:?} ({defaults})"));
+    }
+    if let Some(limit) = builder.hopeless_retry_max.filter(|limit| *limit < max) {
+        return invalid(&format!("hopeless_retry_max {limit:?}: expected at least retry_max, which is {max:?}"));
     }
     if builder.queue == 0 {
         return invalid("queue 0: expected at least 1");

@@ -86,6 +86,11 @@ impl SwapStream {
         self.lock().last_read
     }
 
+    /// The process id that the server has named for requests to cancel a query.
+    pub(super) fn key_process_id(&self) -> Option<i32> {
+        self.lock().decoder.key_process_id()
+    }
+
     /// Keeps at most this many notifications from now on. Then nothing more is read until they are taken.
     pub(super) fn set_limit(&self, limit: usize) {
         self.lock().decoder.set_limit(limit);

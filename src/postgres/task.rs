@@ -16,11 +16,11 @@ use super::connection::ServerConnection;
 use super::end_reason::EndReason;
 use super::listener_shared::{ListenerShared, register_waker};
 use super::login::{Login, PendingLogin};
-use super::reply::{acknowledge, drop_quietly, reply};
+use super::reply::{UserQueries, acknowledge, drop_quietly, reply};
 use super::task_watch::{TaskPhase, TaskWatch};
 use crate::dial::BoxedStream;
 use crate::panics::{catch, ignore, wake};
-use crate::{Session, Sessions};
+use crate::{Session, Sessions, Status};
 
 /// The task of a listener, and everything it owns.
 ///
@@ -111,50 +111,57 @@ impl ListenerTask {
         lost_at: Option<Instant>,
     ) -> ServerConnection {
         let channels = login.channels.clone();
+        let is_session_kept = login.is_session_kept;
         let event = match lost_at {
             None => Event::Connected { generation },
             Some(lost_at) => Event::Reconnected { generation, outage: lost_at.elapsed(), channels: channels.len() },
         };
-        self.shared.report_from_task(&event, None);
         let connection = ServerConnection::new(&self.shared, login, session, self.heartbeat);
-        let reader = {
-            let mut state = self.shared.lock();
+        // The hook sees the new state.
+        self.shared.change_status(Status::Connected { generation }, |state| {
             state.generation = generation;
             state.is_link_in_use = true;
             state.channels.link_up(channels);
-            if let Some(lost_at) = lost_at {
-                state.queue.push_resynced(generation, lost_at.elapsed());
-            }
-            state.reader_waker.take()
-        };
-        reader.into_iter().for_each(wake);
+        });
+        self.shared.report_from_task(&event, None);
+        if !is_session_kept {
+            self.shared.report_pooler();
+        }
+        let mut woken = Vec::new();
+        match lost_at {
+            Some(lost_at) => self.shared.lock().push_resynced(generation, lost_at.elapsed(), &mut woken),
+            None => woken.extend(self.shared.lock().reader_waker.take()),
+        }
+        woken.into_iter().for_each(wake);
         connection
     }
 
     /// Reports a loss to the reader, to the callers that wait for the server, and to the hooks.
     fn handle_loss(&self, connection: ServerConnection, generation: u64, cause: &Cause) {
         let error = Arc::new(cause.error());
-        let mut state = self.shared.lock();
-        state.full_since = None;
-        let replaced = state.last_cause.replace(Arc::clone(&error));
-        if !self.is_single {
-            state.queue.push_lost(generation, Arc::clone(&error));
+        if self.is_single {
+            // Before anybody is told: then every call knows it.
+            self.shared.end(EndReason::Lost(cause.clone()));
         }
-        let done = state.channels.link_down();
-        let user_queries = std::mem::take(&mut state.user_queries);
-        let reader = state.reader_waker.take();
-        drop(state);
+        let (mut replaced, mut done, mut user_queries) = (None, Vec::new(), UserQueries::default());
+        let mut woken = Vec::new();
+        self.shared.change_status(Status::Disconnected { generation }, |state| {
+            (state.full_since, state.behind_since) = (None, None);
+            replaced = state.last_cause.replace(Arc::clone(&error));
+            if !self.is_single {
+                state.push_lost(generation, &error, &mut woken);
+            }
+            done = state.channels.link_down();
+            user_queries = std::mem::take(&mut state.user_queries);
+        });
         drop_quietly(replaced);
-        reader.into_iter().for_each(wake);
+        woken.into_iter().for_each(wake);
         acknowledge(done);
         for query in user_queries {
             reply(query.reply, Err(cause.error()));
         }
         // A stream of the program may panic when it is dropped.
         ignore(|| connection.fail_pending(cause));
-        if self.is_single {
-            self.shared.end(EndReason::Lost(cause.clone()));
-        }
         self.shared.report_from_task(&Event::Disconnected { generation, cause: Arc::clone(&error) }, Some(&error));
     }
 
@@ -170,8 +177,12 @@ impl ListenerTask {
             Some(crate::Error::GaveUp { attempts, .. }) => {
                 let reason = EndReason::GaveUp { attempts: *attempts, cause: self.shared.lock().last_cause.clone() };
                 let error = Arc::new(reason.error());
+                // The hook sees the end, and runs before the calls that wait return.
+                let ended = self.shared.mark_ended(reason);
                 self.shared.report_from_task(&Event::GaveUp { attempts: *attempts }, Some(&error));
-                self.shared.end(reason);
+                if let Some(ended) = ended {
+                    self.shared.report_end(ended);
+                }
             }
             Some(crate::Error::ClosedConnection) => self.shared.end(EndReason::Closed),
             _ => self.shared.end(EndReason::RuntimeShutdown),
@@ -231,7 +242,8 @@ mod tests {
         let token = Arc::clone(&counts.0);
         let on_event: crate::hooks::Hook<Event> = Box::new(move |_| assert!(Arc::strong_count(&token) > 0));
         let hooks = Hooks { on_event: Some(on_event), ..Hooks::default() };
-        let shared = Arc::new(ListenerShared::new(MessageQueue::new(1, WhenFull::Wait), hooks, Duration::MAX));
+        let shared =
+            Arc::new(ListenerShared::new(MessageQueue::new(1, WhenFull::Wait), hooks, Duration::MAX, false, false));
         let task_watch = Arc::clone(&shared.task_watch);
         let guard = EndGuard { shared: Some(shared), task_watch: Arc::clone(&task_watch) };
         let mut waits = pin!(task_watch.ended_or_in_hook());

@@ -13,13 +13,17 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
+use tokio_postgres::Config;
 
 use crate::delivery_check::{Entry, ReceivedLog, Sent, check_delivery, mutants};
-use crate::server::{Plain, Postgres};
+use crate::pgbouncer::PgBouncer;
+use crate::server::{Plain, Postgres, Setup};
 use crate::support::in_time;
 
-/// The failures of the server in each run.
+/// The failures of the server in a run with the server of the system.
 const FAILURES: usize = 25;
+/// The failures in each of the other runs.
+const FEWER: usize = 10;
 const WRITERS: usize = 4;
 /// The number of the probe: an extra writer that finds out whether the reader receives again.
 const PROBE: usize = WRITERS;
@@ -46,17 +50,46 @@ fn nothing_is_missing_doubled_or_out_of_order_outside_of_the_outages_on_two_thre
     on_threads(2);
 }
 
-fn on_threads(threads: usize) {
+#[test]
+fn nothing_is_missing_doubled_or_out_of_order_behind_a_pooler() {
     let Some(server) = Postgres::start("delivery") else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
-    runtime.block_on(run(&Arc::new(server), threads));
+    behind_a_pooler(server);
 }
 
-async fn run(server: &Arc<Postgres>, threads: usize) {
+#[test]
+fn nothing_is_missing_doubled_or_out_of_order_with_a_newer_server() {
+    let Some(server) = Setup::of("delivery").newer().start() else { return };
+    let config = server.config();
+    run_on(2, server, config, FEWER);
+}
+
+#[test]
+fn nothing_is_missing_doubled_or_out_of_order_behind_a_pooler_with_a_newer_server() {
+    let Some(server) = Setup::of("delivery").newer().start() else { return };
+    behind_a_pooler(server);
+}
+
+/// A run whose listener is behind a pooler. The writers are not.
+fn behind_a_pooler(server: Postgres) {
+    let Some(pooler) = PgBouncer::start("delivery", &server, "session", "query_wait_timeout = 0.2") else { return };
+    run_on(2, server, pooler.config(), FEWER);
+}
+
+fn on_threads(threads: usize) {
+    let Some(server) = Postgres::start("delivery") else { return };
+    let config = server.config();
+    run_on(threads, server, config, FAILURES);
+}
+
+fn run_on(threads: usize, server: Postgres, config: Config, failures: usize) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
+    runtime.block_on(run(&Arc::new(server), threads, config, failures));
+}
+
+async fn run(server: &Arc<Postgres>, threads: usize, mut config: Config, failures: usize) {
     let began = Instant::now();
     drop(server.client().await);
     let events = Arc::new(EventCounts::default());
-    let mut config = server.config();
     config.application_name(NAME);
     let counts = Arc::clone(&events);
     let listener = Listener::builder(config)
@@ -83,7 +116,7 @@ async fn run(server: &Arc<Postgres>, threads: usize) {
         writers.spawn(write(Arc::clone(server), number, Arc::clone(log), Arc::clone(&is_done)));
     }
     let mut random = SmallRng::seed_from_u64(7);
-    for number in 0..FAILURES {
+    for number in 0..failures {
         let outages = seen.borrow().outages;
         fail_server(server, number, Duration::from_millis(random.random_range(0..20))).await;
         // Sometimes the next failure comes before the listener has recovered.
@@ -116,7 +149,7 @@ async fn run(server: &Arc<Postgres>, threads: usize) {
     let summary = check_delivery(&sent, &received).unwrap();
     println!("delivery, {threads} threads: {summary:?}, {:.1} s; {events:?}", began.elapsed().as_secs_f64());
     // Two failures in a row may be one loss.
-    assert!((FAILURES - FAILURES.div_ceil(10)..=FAILURES).contains(&summary.outages), "{summary:?}");
+    assert!((failures - failures.div_ceil(10)..=failures).contains(&summary.outages), "{summary:?}");
     let counted = [&events.disconnected, &events.reconnected].map(|count| count.load(Ordering::Relaxed));
     assert_eq!(counted, [summary.outages; 2]);
     // The check finds every fault.

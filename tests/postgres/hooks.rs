@@ -3,9 +3,9 @@
 //! Next: `custom_streams`, for streams of the program that do.
 
 use std::io::Read;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
-use perconn::postgres::{Error, Event, Message};
+use perconn::postgres::{Error, Event, ListenerHandle, Message};
 
 use crate::helpers::{EventLog, on_one_and_two_threads, outage, payload, quick, until};
 use crate::scripted_server::{ScriptedServer, notification};
@@ -49,6 +49,42 @@ fn panic_of_the_event_hook_goes_to_the_logger_and_the_listener_continues() {
             "event: at closed",
         ];
         assert_eq!(*logged.lock().unwrap(), expected);
+    });
+}
+
+#[test]
+fn event_hook_sees_the_state_after_the_change() {
+    on_one_and_two_threads(async || {
+        let scripted = ScriptedServer::start().await;
+        let (handle, seen) = (Arc::new(OnceLock::<ListenerHandle>::new()), Arc::new(Mutex::new(Vec::new())));
+        let (of_hook, log) = (Arc::clone(&handle), Arc::clone(&seen));
+        let listener = quick(scripted.config()).max_retries(1).on_event(move |event| {
+            let handle = of_hook.get().expect("it is set before the first connection");
+            let state = (handle.is_connected(), handle.generation(), handle.status());
+            log.lock().unwrap().push((event.to_string().split([':', ' ']).next().unwrap().to_owned(), state));
+        });
+        let mut listener = listener.build().unwrap();
+        handle.set(listener.handle()).unwrap();
+        drop(scripted.accept_login().await);
+        let peer = scripted.accept_login().await;
+        outage(&mut listener).await;
+        drop((peer, scripted));
+        while in_time("the end", listener.recv()).await.is_ok() {}
+        until("the end is reported", async || seen.lock().unwrap().iter().any(|(kind, _)| kind == "gave")).await;
+        let seen = seen.lock().unwrap().clone();
+        let states: Vec<_> = seen
+            .iter()
+            .filter(|(kind, _)| kind != "attempt")
+            .map(|(kind, (is_connected, generation, status))| format!("{kind} {is_connected} {generation} {status:?}"))
+            .collect();
+        let expected = [
+            "connected true 1 Connected { generation: 1 }",
+            "disconnected false 1 Disconnected { generation: 1 }",
+            "reconnected true 2 Connected { generation: 2 }",
+            "disconnected false 2 Disconnected { generation: 2 }",
+            "gave false 2 GaveUp",
+        ];
+        assert_eq!(states, expected);
     });
 }
 

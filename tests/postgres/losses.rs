@@ -36,11 +36,29 @@ fn listener_survives_every_kind_of_server_failure() {
                 }
             }
             assert_eq!(payload(&mut listener).await, failure);
-            outage(&mut listener).await;
+            let cause = outage(&mut listener).await;
+            if failure == "cut off" {
+                // The server says it by a warning, and ends the session without an error.
+                assert_eq!(cause.code().map(|code| code.code()), Some("57P01"), "{}", cause.with_causes());
+            }
             assert_eq!(listener.generation(), number as u64 + 2);
             server.client().await.notify("orders", "again").await.unwrap();
             assert_eq!(payload(&mut listener).await, "again", "{failure}");
         }
+    });
+}
+
+#[test]
+fn crash_of_another_process_of_the_server_is_named_as_the_cause() {
+    let Some(server) = Postgres::start("crash_of_another_process_of_the_server_is_named_as_the_cause") else { return };
+    on_one_and_two_threads(async || {
+        let mut listener = connected(named(&server, "bystander")).await;
+        let client = server.client().await;
+        let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        let cause = outage(&mut listener).await;
+        assert_eq!(cause.code().map(|code| code.code()), Some("57P02"), "{}", cause.with_causes());
     });
 }
 

@@ -19,6 +19,7 @@ mod lab;
 #[allow(dead_code)]
 #[path = "../partitions/net.rs"]
 mod net;
+mod pgbouncer;
 #[path = "../support/real_server.rs"]
 mod real_server;
 mod scripted_server;
@@ -27,6 +28,8 @@ mod server;
 mod support;
 
 // The tests.
+mod busy;
+mod credentials;
 mod custom_streams;
 mod delivery;
 mod ending;
@@ -34,11 +37,15 @@ mod example;
 mod hooks;
 mod listening;
 mod losses;
+mod many_hosts;
+mod names;
 mod one_connection;
 mod panics;
 mod partition;
+mod poolers;
 mod queue;
 mod races;
+mod receivers;
 mod server_works;
 mod silence;
 mod starting;

@@ -78,6 +78,23 @@ fn lost_connection_returns_what_it_has_received_and_stays_lost() {
 }
 
 #[test]
+fn call_that_reports_the_loss_is_the_last_before_every_other_knows_it() {
+    let Some(server) = Postgres::start("call_that_reports_the_loss_is_the_last_before_every_other_knows_it") else {
+        return;
+    };
+    on_one_and_two_threads(async || {
+        drop(server.client().await);
+        for round in 0..100 {
+            let conn = in_time("connect", ListenerConn::connect(server.config())).await.unwrap();
+            let end = in_time("the end", conn.simple_query("SELECT pg_terminate_backend(pg_backend_pid())")).await;
+            assert!(matches!(end, Err(Error::Lost { .. })), "{end:?}");
+            let next = if round % 2 == 0 { conn.error() } else { conn.ping().await.err() };
+            assert!(matches!(next, Some(Error::Lost { .. })), "round {round}: {next:?}");
+        }
+    });
+}
+
+#[test]
 fn lost_connection_is_not_dialed_again() {
     on_one_and_two_threads(async || {
         let scripted = ScriptedServer::start().await;

@@ -139,6 +139,11 @@ pub fn error_response(severity: &str, code: &str) -> Vec<u8> {
     message(b'E', format!("S{severity}\0V{severity}\0C{code}\0Mscripted error\0\0").as_bytes())
 }
 
+/// ErrorResponse as PgBouncer makes it: without the field V.
+pub fn error_response_without_v(severity: &str, code: &str) -> Vec<u8> {
+    message(b'E', format!("S{severity}\0C{code}\0Mscripted error\0\0").as_bytes())
+}
+
 /// NotificationResponse, from process 7.
 pub fn notification(channel: &str, payload: &str) -> Vec<u8> {
     let mut body = 7_u32.to_be_bytes().to_vec();

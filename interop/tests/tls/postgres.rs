@@ -157,3 +157,38 @@ fn server_name_that_is_malformed_is_refused_when_the_listener_is_built() {
     assert!(matches!(error, Error::InvalidConfig(_)), "{error:?}");
     assert!(error.to_string().contains("not a name!"), "{error}");
 }
+
+#[test]
+fn connection_string_that_asks_for_a_verified_server_needs_no_settings_for_tls() {
+    let test = "connection_string_that_asks_for_a_verified_server_needs_no_settings_for_tls";
+    let (good, key) = certificate("127.0.0.1");
+    let Some(server) = Setup::of(test).tls(good.clone(), key).start() else { return };
+    let (other, _) = certificate("127.0.0.1");
+    let file = |name: &str, pem: &str| {
+        let path = server.folder().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path.display().to_string()
+    };
+    let (good, other) = (file("good.pem", &good), file("other.pem", &other));
+    on_one_and_two_threads(async || {
+        drop(server.client().await);
+        for mode in ["verify-full", "verify-ca", "require", "prefer", "allow"] {
+            let url = |root: &str| format!("{}?sslmode={mode}&sslrootcert={root}&application_name=tls", server.url());
+            let listener = in_time("connect", quick(url(&good)).connect()).await.unwrap();
+            assert_eq!(sessions(&server).await, (1, 0), "{mode}");
+            in_time("close", listener.close()).await;
+            crate::helpers::until("gone", async || sessions(&server).await == (0, 0)).await;
+            let error = in_time("connect", quick(url(&other)).connect()).await.unwrap_err();
+            assert!(error.with_causes().to_string().contains("certificate"), "{}", error.with_causes());
+        }
+        // With settings as well, the roots of both count.
+        let url = format!("{}?sslmode=verify-full&sslrootcert={other}", server.url());
+        let listener = quick(url).tls(Tls::new().roots_file(&good)).connect();
+        in_time("close", in_time("connect", listener).await.unwrap().close()).await;
+        // Without a file, the roots of the system, which do not know this server.
+        let error = in_time("connect", quick(format!("{}?sslmode=verify-full", server.url())).connect()).await;
+        assert!(error.unwrap_err().with_causes().to_string().contains("certificate"));
+        let error = quick(format!("{}?sslrootcert=/nowhere/ca.pem", server.url())).build().unwrap_err();
+        assert!(error.to_string().contains("/nowhere/ca.pem"), "{error}");
+    });
+}

@@ -7,6 +7,8 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 
+mod shared;
+
 /// A waiter: a number, so that the tests can see which calls were answered.
 type Number = u32;
 
@@ -33,7 +35,7 @@ impl Simulation {
     }
 
     fn connect(&mut self) {
-        let batch = self.channels.acknowledged();
+        let batch = self.channels.in_login();
         self.connect_with(batch);
     }
 
@@ -106,10 +108,10 @@ fn listen_returns_when_the_server_has_acknowledged() {
     assert_eq!(sim.channels.listen("a", 2), None);
     sim.send();
     assert_eq!(sim.notified, []);
-    assert!(sim.channels.acknowledged().is_empty());
+    assert!(sim.channels.in_login().is_empty());
     sim.settle();
     assert_eq!(sim.notified, [1]);
-    assert_eq!(sim.channels.acknowledged().len(), 1);
+    assert_eq!(sim.channels.in_login().len(), 1);
     sim.assert_consistent();
 }
 
@@ -178,7 +180,7 @@ fn listen_without_acknowledgement_is_not_part_of_the_next_login_but_sent_after_i
     sim.channels.listen("a", 1).unwrap();
     sim.send();
     sim.disconnect();
-    assert!(sim.channels.acknowledged().is_empty());
+    assert!(sim.channels.in_login().is_empty());
     sim.connect();
     sim.settle();
     assert_eq!(sim.notified, [1]);
@@ -200,7 +202,7 @@ fn nothing_is_sent_that_the_server_knows() {
     sim.channels.unlisten("a", 3);
     sim.channels.listen("a", 4).unwrap();
     sim.send();
-    assert_eq!(sim.sent.iter().map(ChannelCommand::sql).collect::<Vec<_>>(), [r#"LISTEN "a""#]);
+    assert_eq!(sim.sent.iter().map(|command| command.sql(true)).collect::<Vec<_>>(), [r#"LISTEN "a""#]);
     sim.settle();
     sim.assert_consistent();
 }
@@ -226,7 +228,7 @@ fn unlisten_during_the_next_login_is_sent_after_it() {
     sim.channels.listen("b", 2).unwrap();
     sim.settle();
     sim.disconnect();
-    let batch = sim.channels.acknowledged();
+    let batch = sim.channels.in_login();
     sim.channels.unlisten("a", 3);
     sim.channels.unlisten("b", 4);
     sim.channels.listen("b", 5).unwrap();
@@ -247,7 +249,7 @@ fn unlisten_all_is_one_command() {
     sim.settle();
     assert_eq!(sim.channels.unlisten_all(100), (vec![], None));
     sim.send();
-    let sql: String = sim.sent.iter().map(ChannelCommand::sql).collect();
+    let sql: String = sim.sent.iter().map(|command| command.sql(true)).collect();
     assert_eq!((sim.sent.len(), sql.matches(r#"UNLISTEN "7";"#).count(), sql.matches(';').count()), (1, 1, 100));
     assert!(!sim.notified.contains(&100));
     sim.settle();
@@ -281,13 +283,18 @@ fn server_has_the_wanted_channels_after_any_history_and_each_call_is_answered_on
         let mut batch = None;
         for _ in 0..random.random_range(1..60) {
             let name = ["a", "b", "c"][random.random_range(0..3)];
-            match random.random_range(0..12) {
+            match random.random_range(0..13) {
                 0..3 => {
                     number += 1;
                     if let Some(id) = sim.channels.listen(name, number) {
                         called.push(number);
                         listens.push((name, id, number));
                     }
+                }
+                10 => {
+                    number += 1;
+                    called.push(number);
+                    listens.push((name, sim.channels.share(name, number), number));
                 }
                 3 if !listens.is_empty() => {
                     let (name, id, waiter) = listens.swap_remove(random.random_range(0..listens.len()));
@@ -320,7 +327,7 @@ fn server_has_the_wanted_channels_after_any_history_and_each_call_is_answered_on
                 7 if sim.is_connected => sim.disconnect(),
                 8 if !sim.is_connected => match batch.take() {
                     // The LISTENs of a login are on their way for a while.
-                    None => batch = Some(sim.channels.acknowledged()),
+                    None => batch = Some(sim.channels.in_login()),
                     Some(batch) => sim.connect_with(batch),
                 },
                 9 => sim.send(),
@@ -361,18 +368,5 @@ fn cancelled_listens_leave_nothing_behind_with_or_without_a_connection() {
             sim.channels.cancel(&channel, id);
         }
         assert_eq!((sim.channels.entries.len(), sim.channels.dirty.len()), (0, 0));
-    }
-}
-
-#[test]
-fn name_becomes_one_identifier_whatever_it_contains() {
-    for (name, identifier) in [
-        ("orders", r#""orders""#),
-        ("Orders new", r#""Orders new""#),
-        (r#"a"; DROP TABLE b; --"#, r#""a""; DROP TABLE b; --""#),
-        (r#"""#, r#""""""#),
-        (r"\", r#""\""#),
-    ] {
-        assert_eq!(quoted(name), identifier);
     }
 }

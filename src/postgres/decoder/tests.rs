@@ -136,3 +136,19 @@ fn malformed_notifications_are_forwarded_unchanged() {
         assert_eq!(output.notifications, ["1 channel payload"]);
     }
 }
+
+#[test]
+fn process_id_of_the_login_is_noted_and_forwarded() {
+    let key = message(b'K', &[&4711_i32.to_be_bytes()[..], b"the key"].concat());
+    let other = message(b'K', &[&1_i32.to_be_bytes()[..], b"again"].concat());
+    let short = message(b'K', b"");
+    let all = [&short[..], &key, &other, &notification(7, "a", "b")].concat();
+    for cut in 0..all.len() {
+        let mut decoder = NotificationDecoder::new();
+        assert_eq!(decoder.key_process_id(), None);
+        let output = decode(&mut decoder, &[&all[..cut], &all[cut..]], usize::MAX);
+        assert_eq!(decoder.key_process_id(), Some(4711), "cut at {cut}");
+        assert_eq!(output.forwarded, [&short[..], &key, &other].concat());
+        assert_eq!(output.notifications.len(), 1);
+    }
+}

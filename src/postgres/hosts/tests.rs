@@ -166,15 +166,17 @@ fn dialer_of_the_program_says_which_address_it_has_dialed_and_learns_which_was_o
 #[tokio::test(start_paused = true)]
 async fn dial_ends_at_the_connect_timeout_if_there_is_one() {
     for (text, expected) in [("", None), ("connect_timeout=0", None), ("connect_timeout=3", Some(3))] {
-        let mut hosts = hosts(&format!("host=a {text}").parse().unwrap()).unwrap();
+        let config: Config = format!("host=a {text}").parse().unwrap();
+        let mut hosts = hosts(&config).unwrap();
+        let config = LoginConfig { config, needs_primary: false };
         hosts[0].dialer = programs_dialer();
         let began = tokio::time::Instant::now();
-        let outcome = tokio::time::timeout(Duration::from_secs(3600), hosts[0].dial()).await;
+        let outcome = tokio::time::timeout(Duration::from_secs(3600), hosts[0].log_in(&config)).await;
         let error = outcome.ok().map(|dialed| dialed.err().expect("the dial never ends").to_string());
         assert_eq!(error.is_some(), expected.is_some(), "{text}");
         if let Some(seconds) = expected {
             assert_eq!(began.elapsed().as_secs(), seconds);
-            assert_eq!(error.as_deref(), Some("no connection within 3s"));
+            assert_eq!(error.as_deref(), Some("no session within 3s (connect_timeout)"));
         }
     }
 }

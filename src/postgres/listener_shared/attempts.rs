@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -14,6 +15,23 @@ use super::{ListenerShared, register_waker};
 use crate::panics::wake;
 use crate::postgres::Error;
 use crate::postgres::reply::drop_quietly;
+
+/// Why an attempt has failed, and what follows from that.
+pub(in crate::postgres) struct FailedAttempt {
+    /// Why.
+    pub(in crate::postgres) error: Arc<Error>,
+    /// How many attempts in a row have failed for a reason that time alone does not mend, this one included.
+    pub(in crate::postgres) hopeless: u32,
+    /// The next attempt begins no earlier than this after it.
+    pub(in crate::postgres) delay: Duration,
+}
+
+impl FailedAttempt {
+    /// One that adds nothing.
+    fn new(error: Error) -> Self {
+        Self { error: Arc::new(error), hopeless: 0, delay: Duration::ZERO }
+    }
+}
 
 impl ListenerShared {
     /// Waits until the task has finished with the last connection, and until the queue has room for two more markers.
@@ -51,18 +69,18 @@ impl ListenerShared {
     }
 
     /// The dialer, or the observer of an early end, says why the attempt failed.
-    pub(in crate::postgres) fn note_attempt_failed(&self, error: Arc<Error>) {
-        let replaced = self.lock().attempt_cause.replace(error);
+    pub(in crate::postgres) fn note_attempt_failed(&self, failed: FailedAttempt) {
+        let replaced = self.lock().attempt_cause.replace(failed);
         drop_quietly(replaced);
     }
 
     /// Takes the reason why the last attempt failed. A dialer that panicked has left none; then it is `otherwise`.
-    pub(in crate::postgres) fn take_attempt_cause(&self, otherwise: impl FnOnce() -> Error) -> Arc<Error> {
-        let cause = self.lock().attempt_cause.take();
-        let cause = cause.unwrap_or_else(|| Arc::new(otherwise()));
-        let replaced = self.lock().last_cause.replace(Arc::clone(&cause));
+    pub(in crate::postgres) fn take_attempt_cause(&self, otherwise: impl FnOnce() -> Error) -> FailedAttempt {
+        let failed = self.lock().attempt_cause.take();
+        let failed = failed.unwrap_or_else(|| FailedAttempt::new(otherwise()));
+        let replaced = self.lock().last_cause.replace(Arc::clone(&failed.error));
         drop_quietly(replaced);
-        cause
+        failed
     }
 
     /// The error of `connect()`, whose only attempt has failed.

@@ -24,7 +24,8 @@ impl ListenerShared {
         Ok(outcome)
     }
 
-    /// Waits for an answer from the task. Ends with [`Error::Backlog`] when the queue has been full for `ping_timeout`.
+    /// Waits for an answer from the task. Ends with [`Error::Backlog`] when the reader has been behind for
+    /// `ping_timeout`: since then, not everything that has arrived could be read.
     pub(in crate::postgres) async fn wait_for_answer<T>(
         &self,
         mut answer: oneshot::Receiver<Result<T, Error>>,
@@ -32,13 +33,13 @@ impl ListenerShared {
         let begin = Instant::now();
         loop {
             let now = Instant::now();
-            let since = self.lock().full_since.map_or(now, |since| since.max(begin));
+            let since = self.lock().blocked_since().map_or(now, |since| since.max(begin));
             tokio::select! {
                 biased;
                 outcome = &mut answer => return outcome.unwrap_or_else(|_| Err(self.end_error())),
                 () = sleep_until(saturating_add(since, self.ping_timeout)) => {}
             }
-            if let Some(since) = self.lock().full_since {
+            if let Some(since) = self.lock().blocked_since() {
                 if since.max(begin).elapsed() >= self.ping_timeout {
                     return Err(Error::Backlog { limit: self.ping_timeout });
                 }
@@ -46,9 +47,9 @@ impl ListenerShared {
         }
     }
 
-    /// Whether nothing has been read for this long because the queue is full.
-    pub(in crate::postgres) fn has_been_full_for(&self, time: Duration) -> bool {
-        self.lock().full_since.is_some_and(|since| since.elapsed() >= time)
+    /// Whether the reader has been behind for this long.
+    pub(in crate::postgres) fn has_been_blocked_for(&self, time: Duration) -> bool {
+        self.lock().blocked_since().is_some_and(|since| since.elapsed() >= time)
     }
 
     /// The error of a call whose answer will not come because the listener has ended.
@@ -58,7 +59,7 @@ impl ListenerShared {
 }
 
 /// The time after `begin`, a century later at most: no clock reaches that.
-fn saturating_add(begin: Instant, time: Duration) -> Instant {
+pub(in crate::postgres) fn saturating_add(begin: Instant, time: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     begin + time.min(CENTURY)
 }

@@ -11,6 +11,7 @@ fn take_all(queue: &mut MessageQueue<u32>) -> String {
         Item::Marker(Message::Lost { generation, .. }) => format!("L{generation}"),
         Item::Marker(Message::Resynced { generation, .. }) => format!("R{generation}"),
         Item::Marker(Message::Dropped { count, .. }) => format!("D{count}"),
+        Item::Marker(Message::Listening { channel, .. }) => channel,
         Item::Marker(Message::Notification(_)) => unreachable!(),
     });
     items.collect::<Vec<_>>().join(" ")
@@ -95,4 +96,24 @@ fn memory_of_a_long_backlog_is_given_back_when_it_is_read() {
         assert!(queue.pop().is_some());
     }
     assert!(queue.items.capacity() <= KEPT_CAPACITY, "{}", queue.items.capacity());
+}
+
+#[test]
+fn marker_of_a_channel_takes_the_place_of_a_notification_or_counts_as_dropped() {
+    let mut queue = MessageQueue::new(2, WhenFull::Drop);
+    queue.push_notification(1);
+    queue.push_listening("a");
+    queue.push_listening("b");
+    queue.push_notification(2);
+    assert_eq!(take_all(&mut queue), "1 a D2");
+    let mut queue = MessageQueue::new(2, WhenFull::Wait);
+    queue.push_listening("a");
+    assert_eq!(queue.update_room(), 1);
+    queue.push_notification(1);
+    queue.push_listening("b");
+    assert_eq!(queue.update_room(), 0);
+    assert!(queue.has_room_for_markers());
+    assert_eq!(take_all(&mut queue), "a 1 b");
+    assert_eq!(queue.update_room(), 2);
+    assert_eq!(queue.empty_copy().update_room(), 2);
 }
