@@ -3,7 +3,9 @@
 
 use std::io;
 
-use crate::support::{Recorder, Server, in_time, next_event, perconn_error, pipes, quick, reset, wait_for_break};
+use crate::support::{Recorder, Server, in_time, next_event, perconn_error, pipes};
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
+use crate::support::{quick, reset, wait_for_break};
 use perconn::{Error, Event};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
