@@ -109,6 +109,8 @@ mod inbound;
 mod outbound;
 mod terminated;
 
+pub use tokio_util;
+
 pub use self::error::FramedError;
 pub use self::framed::Framed;
 pub use self::framed_read::FramedRead;

@@ -69,8 +69,9 @@ mod timer;
 ///
 /// Each socket that was up is a *link*, numbered by its [`generation`](Conn::generation). A *break* ends a link: any
 /// I/O error on it, the peer's close or reset, an idle timeout, [`abandon`](Conn::abandon) or
-/// [`break_link`](Conn::break_link). From then until the next link is up there is an *outage*. On Linux the actor notices the peer's close at once, even if no task
-/// reads or writes. On other platforms the next operation notices it.
+/// [`break_link`](Conn::break_link). From then until the next link is up there is an *outage*. The actor notices the
+/// peer's close at once, even if no task reads or writes; on platforms other than Linux within half a second if unread
+/// bytes lie before it.
 ///
 /// The connection reports each break once, before it touches the next link. As long as you get no error, you talk to
 /// the same peer as before. If several links broke while no operation ran, it reports one break after the other, up to
@@ -134,8 +135,9 @@ mod timer;
 ///
 /// Once the peer's close or reset has reached this machine, the next write fails instead of losing its bytes. Each
 /// write checks what the kernel has reported to the runtime. On Linux, the first write in each tick of the kernel's
-/// coarse clock (1 to 10 ms) also asks the kernel itself, so a busy runtime hides a close for no longer than that. A
-/// peer that closes only its sending side and goes on reading counts as closed, too.
+/// coarse clock (1 to 10 ms) also asks the kernel itself, and on other platforms the first write in 4 ms does. So a busy
+/// runtime hides a close for no longer than that. A peer that closes only its sending side and goes on reading counts as
+/// closed, too.
 ///
 /// Data in flight when the peer closes is lost, and the next operation reports the break. On Linux,
 /// `unacknowledged` of [`Error::IoError`] says how many bytes the peer's *kernel* had not acknowledged. All bytes before

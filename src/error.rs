@@ -64,7 +64,8 @@ pub enum Error {
         /// The bytes counted here may have arrived with only the acknowledgement lost, so bytes that you send again can
         /// arrive twice. Bytes of the session set-up are counted, too.
         ///
-        /// Known for TCP on Linux. `None` elsewhere, and for streams that are not a `TcpStream`.
+        /// Known for TCP on Linux (x86_64, aarch64, riscv64). `None` elsewhere, and for streams that are not a
+        /// `TcpStream`.
         unacknowledged: Option<u64>,
         /// The address as given to the builder.
         address: String,

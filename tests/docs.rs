@@ -1,4 +1,5 @@
-//! The Markdown pages: every relative link leads to a file, and every test that a table names exists.
+//! The Markdown pages: every relative link leads to a file, every test that a table names exists, and the manifest has what the
+//! README promises.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -92,4 +93,38 @@ fn tests_that_are_named_exist() {
         }
     }
     assert!(checked > 20, "only {checked} names were found");
+}
+
+fn manifest() -> String {
+    fs::read_to_string(root().join("Cargo.toml")).unwrap()
+}
+
+#[test]
+fn feature_full_has_all_features() {
+    let manifest = manifest();
+    let section = manifest.split("\n[features]\n").nth(1).unwrap().split("\n[").next().unwrap();
+    let features: BTreeSet<_> = section
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, _)| name)
+        .filter(|name| !matches!(*name, "default" | "full"))
+        .collect();
+    let full = section.lines().find_map(|line| line.strip_prefix("full = ")).unwrap();
+    let in_full: BTreeSet<_> = full.split('"').skip(1).step_by(2).collect();
+    assert!(features.len() > 5, "only {features:?}");
+    assert_eq!(in_full, features);
+}
+
+/// The README on crates.io links to pages of the package.
+#[test]
+fn pages_that_the_readme_links_to_are_published() {
+    let (manifest, readme) = (manifest(), fs::read_to_string(root().join("README.md")).unwrap());
+    let inline = readme.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+    let pages: BTreeSet<_> = inline.filter(|target| target.ends_with(".md") && !target.contains("://")).collect();
+    assert!(pages.len() > 5, "only {pages:?}");
+    for page in pages {
+        let is_published = manifest.contains(&format!("\"/{page}\"")) || page.starts_with("examples/");
+        assert!(is_published, "{page} is not in `include` of Cargo.toml");
+    }
 }

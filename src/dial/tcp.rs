@@ -231,7 +231,7 @@ impl Dial for TcpDialer {
         }
     }
 
-    /// Asks the kernel, with one system call. Elsewhere than on Linux, unread bytes hide the close.
+    /// Asks the kernel, with one or two system calls. On the BSDs, unread bytes may hide the close.
     fn is_closed(stream: &TcpStream) -> bool {
         is_closed_now(stream)
     }

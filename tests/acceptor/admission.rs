@@ -1,21 +1,21 @@
 //! Who is let in: the filter, the limit for each address, and the rate of accepts.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use perconn::acceptor::{Acceptor, Error, Event, RejectReason};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::common::{LONG, client, echo, event, exchange, figures, local, recorder, rest, served};
 use crate::support::in_time;
 
 /// A client from an address of its own: on Linux, all of 127.0.0.0/8 is this machine.
+#[cfg(target_os = "linux")]
 async fn client_from(address: [u8; 4], acceptor: &Acceptor) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(SocketAddr::from((address, 0))).unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((address, 0).into()).unwrap();
     in_time("connect", socket.connect(acceptor.local_addr().unwrap())).await.unwrap()
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::mpsc;
 
-use crate::support::{HANG, Server, alone, fill, in_time, is_closed, spawn, spawn_waiting, until};
+use crate::support::{HANG, Server, alone, fill, in_time, is_closed, spawn, spawn_waiting};
 
 #[test]
 fn close_wakes_every_waiting_reader_and_writer() {
@@ -98,6 +98,8 @@ fn waiting_read_reports_a_break_on_purpose() {
 #[cfg(target_os = "linux")]
 #[test]
 fn background_thread_and_descriptors_are_gone_with_the_last_connection() {
+    use crate::support::until;
+
     // The thread of the hooks ends ten seconds after its last call, which may be another test's.
     fn names() -> Vec<String> {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();

@@ -1,7 +1,7 @@
 //! The dialers that need no feature: several addresses, socket options, Unix sockets.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::support::{
 };
 use perconn::{Conn, Dial, Error, Event, SocketOptions, TcpDialer, dial_fn};
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 fn invalid(outcome: Result<Conn<impl Sized>, Error>) -> String {
@@ -266,7 +266,7 @@ async fn name_with_addresses_of_both_versions_is_reached_on_the_one_that_answers
 #[tokio::test]
 async fn local_address_is_dialed_from_on_every_link() {
     let server = Server::start().await;
-    let from = Ipv4Addr::new(127, 0, 0, 77);
+    let from = IpAddr::from([127, 0, 0, 77]);
     let builder = server.client().socket_options(SocketOptions::new().local_address(from));
     let (conn, peer) = tokio::join!(builder.connect(), server.accept());
     let mut conn = conn.unwrap();
@@ -357,6 +357,7 @@ async fn buffer_sizes_out_of_range_are_refused_when_built() {
 #[cfg(unix)]
 mod unix {
     use super::*;
+    use tokio::io::AsyncWriteExt;
     use tokio::net::UnixListener;
 
     /// A folder that is deleted when it is dropped.

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::support::{Server, in_time, perconn_error, quick, reported_generation};
 use perconn::{Conn, Error, Keepalive, dial_fn};
-use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
@@ -156,7 +155,7 @@ async fn urgent_data_hides_neither_bytes_nor_silence() {
     let (conn, mut peer) = tokio::join!(server.client().idle_timeout(limit).connect(), server.accept());
     let mut conn = conn.unwrap();
     peer.write_all(b"abc").await.unwrap();
-    SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+    socket2::SockRef::from(&peer).send_out_of_band(b"!").unwrap();
     peer.write_all(b"def").await.unwrap();
     let mut text = [0; 6];
     in_time("read", conn.read_exact(&mut text)).await.unwrap();
@@ -243,7 +242,7 @@ async fn options_are_set_again_on_every_link() {
     let (conn, mut peer) = tokio::join!(builder.connect(), server.accept());
     let mut conn = conn.unwrap();
     for generation in 1..4 {
-        let socket = SockRef::from(conn.get_ref().unwrap());
+        let socket = socket2::SockRef::from(conn.get_ref().unwrap());
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(42), "rounded up");
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(7));

@@ -45,6 +45,7 @@ pub(super) fn open_tcp(listen: SocketAddr, server: &Address) -> io::Result<Opene
         .map_err(|error| about(error, &format!("the server's address {server} cannot be resolved")))?
         .collect();
     let port = Port::bind(listen).map_err(|error| about(error, &format!("a fault proxy cannot listen at {listen}")))?;
+    #[cfg_attr(not(unix), expect(irrefutable_let_patterns, reason = "only Unix has ports of another kind"))]
     let Port::Tcp { address, .. } = &port else { unreachable!("it is a TCP port") };
     Ok((*address, port, Upstream::Tcp(addresses)))
 }
