@@ -146,6 +146,8 @@ fn services_and_passwords_are_read_from_files() {
     let set_mode = |mode: u32| {
         #[cfg(unix)]
         std::fs::set_permissions(&passwords, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        #[cfg(not(unix))]
+        let _ = mode;
     };
     set_mode(0o600);
     for text in ["service=mine dbname=sd", "postgres:///sd?service=mine"] {
