@@ -177,7 +177,7 @@ fn failed_dials(configure: impl Fn(Builder<TcpDialer>) -> Builder<TcpDialer>) ->
                 .unwrap()
         })
         .collect();
-    until("so many dials", || dials.load(Ordering::SeqCst) > 1100);
+    until("more dials than the queue holds", || dials.load(Ordering::SeqCst) > 1100);
     drop(conns);
     // The actor drops the dialer after its last report.
     until("the connections end", || Arc::strong_count(&dials) == 1);

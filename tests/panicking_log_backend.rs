@@ -45,7 +45,7 @@ async fn backend() -> MutexGuard<'static, ()> {
     guard
 }
 
-/// Waits until so many warnings have reached the backend, on the thread that logs them.
+/// Waits until this many warnings have reached the backend, on the thread that logs them.
 async fn wait_for_lines(count: usize) {
     let wait = async {
         while LINES.load(Ordering::SeqCst) < count {

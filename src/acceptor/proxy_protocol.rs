@@ -111,8 +111,7 @@ impl ProxyHeader {
                 _ => error,
             })?;
         }
-        let malformed =
-            || invalid(format!("PROXY header {}: {}", extent::shown(&bytes), "expected one of version 1 or 2"));
+        let malformed = || invalid(format!("PROXY header {}: expected one of version 1 or 2", extent::shown(&bytes)));
         let (header, length) =
             proxy_header::ProxyHeader::parse(&bytes, ParseConfig::default()).map_err(|_| malformed())?;
         if length != bytes.len() {

@@ -19,6 +19,9 @@
 //!
 //! Next: [`Socket::closing_cause`](super::Socket::closing_cause), which finds out why a closed socket is closed.
 
+use super::Socket;
+use super::socket::with_stream;
+
 #[cfg(not(all(target_os = "linux", not(perconn_portable))))]
 pub(crate) use self::elsewhere::{LastCheck, is_closed_now, pending_error};
 #[cfg(all(target_os = "linux", not(perconn_portable)))]
@@ -28,3 +31,17 @@ pub(crate) use self::linux::{LastCheck, is_closed_now};
 mod elsewhere;
 #[cfg(all(target_os = "linux", not(perconn_portable)))]
 mod linux;
+
+impl Socket {
+    /// Checks whether the peer's close or reset is known. Asks the kernel if it was not asked for a while.
+    #[inline]
+    pub(crate) fn check_closed(&self, last: &mut LastCheck) -> bool {
+        self.has_close_flag() || (last.advance() && self.ask_kernel())
+    }
+
+    /// Whether the kernel has seen the close. A system call; elsewhere two, if there is something to read.
+    #[cold]
+    fn ask_kernel(&self) -> bool {
+        with_stream!(self, stream => is_closed_now(&**stream))
+    }
+}

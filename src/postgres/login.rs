@@ -137,14 +137,7 @@ impl Login {
         if wanted == TargetSessionAttrs::Any {
             return Ok(());
         }
-        let mut is_read_only = None;
-        self.query("SHOW transaction_read_only", |message| {
-            if let SimpleQueryMessage::Row(row) = message {
-                is_read_only = row.get(0).map(|value| value == "on");
-            }
-            is_read_only.is_some()
-        })
-        .await?;
+        let is_read_only = self.ask("SHOW transaction_read_only").await?.map(|value| value == "on");
         match (wanted, is_read_only) {
             (TargetSessionAttrs::ReadWrite, Some(false)) | (TargetSessionAttrs::ReadOnly, Some(true)) => Ok(()),
             (TargetSessionAttrs::ReadWrite, _) => {
@@ -159,16 +152,8 @@ impl Login {
 
     /// Checks that the server is no standby.
     async fn check_primary(&mut self) -> Result<(), BoxError> {
-        let mut is_standby = None;
-        self.query("SELECT pg_catalog.pg_is_in_recovery()", |message| {
-            if let SimpleQueryMessage::Row(row) = message {
-                is_standby = row.get(0).map(|value| value == "t");
-            }
-            is_standby.is_some()
-        })
-        .await?;
-        match is_standby {
-            Some(false) => Ok(()),
+        match self.ask("SELECT pg_catalog.pg_is_in_recovery()").await?.as_deref() {
+            Some("f") => Ok(()),
             _ => Err("the server is a standby: expected a primary (target_session_attrs)".into()),
         }
     }
@@ -229,10 +214,18 @@ impl Login {
         }
     }
 
-    /// Sends a query and reads its answers up to the one that `is_last` accepts.
-    async fn query(&mut self, sql: &str, is_last: impl FnMut(&SimpleQueryMessage) -> bool) -> Result<(), BoxError> {
+    /// Sends a query, and returns the value that it selects.
+    async fn ask(&mut self, sql: &str) -> Result<Option<String>, BoxError> {
         let answers = self.client.simple_query_raw(sql).await?;
-        self.read(answers, is_last).await
+        let mut value = None;
+        self.read(answers, |message| {
+            if let SimpleQueryMessage::Row(row) = message {
+                value = row.get(0).map(ToOwned::to_owned);
+            }
+            value.is_some()
+        })
+        .await?;
+        Ok(value)
     }
 
     /// Reads the answers of a query up to the one that `is_last` accepts.

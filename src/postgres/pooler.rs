@@ -18,7 +18,7 @@ use super::login::{BoxError, Login};
 /// How long the second client may take. A pooler in session mode may have no session left for it, and then it would wait.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// Whether the pooler keeps the session of this login, as far as that can be told. The session was served by this process.
+/// Whether the pooler keeps the session of this login, as far as that can be found out. The session was served by this process.
 pub(super) async fn is_session_kept(
     host: &mut Host,
     config: &LoginConfig,

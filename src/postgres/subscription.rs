@@ -17,7 +17,7 @@ use super::{Error, Message};
 /// Receives the notifications of one channel; made by [`Listener::subscribe`](super::Listener::subscribe).
 ///
 /// A listener has any number of them, on the same channels or on others, each with a queue of its own. They share its one
-/// connection. The server is told to listen when the first of a channel begins, and to stop after the last was dropped.
+/// connection. The listener sends `LISTEN` when the first of a channel begins, and `UNLISTEN` after the last was dropped.
 ///
 /// It receives what a [`Listener`](super::Listener) would: the notifications of its channel, and the markers of each loss. It
 /// does not keep the listener alive.

@@ -140,7 +140,7 @@ impl ListenerTask {
     fn handle_loss(&self, connection: ServerConnection, generation: u64, cause: &Cause) {
         let error = Arc::new(cause.error());
         if self.is_single {
-            // Before anybody is told: then every call knows it.
+            // Before the reports, so that every call already returns it.
             self.shared.end(EndReason::Lost(cause.clone()));
         }
         let (mut replaced, mut done, mut user_queries) = (None, Vec::new(), UserQueries::default());

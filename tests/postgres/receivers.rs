@@ -62,7 +62,7 @@ fn receivers_of_one_listener_have_channels_of_their_own_and_share_the_connection
             markers(receiver).await;
         }
         assert_eq!(listener.channels(), ["a", "b"]);
-        // The server is told to stop after the last user of a channel has gone, and not before.
+        // The listener sends `UNLISTEN` after the last user of a channel has gone, and not before.
         drop(other);
         until("b is given up", async || listening(&listener).await == 1).await;
         in_time("unlisten", listener.unlisten("a")).await.unwrap();

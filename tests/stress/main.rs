@@ -56,7 +56,7 @@ const CLIENTS: u32 = 24;
 /// How long the servers break links in each round.
 const STORM: Duration = Duration::from_millis(700);
 
-/// What the runtimes and the harness allocate once is there after so many rounds.
+/// What the runtimes and the harness allocate once is there after this number of rounds.
 const WARM_UP: u64 = 2;
 
 /// How long the heap may take to find its size after a round of the warm-up.

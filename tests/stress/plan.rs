@@ -204,7 +204,7 @@ pub(crate) fn length(random: &mut SmallRng) -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
     Endless,
-    /// It drops the future after so many other turns of the runtime.
+    /// It drops the future after this many other turns of the runtime.
     Turns(u32),
     /// It drops the future after this time.
     Time(Duration),

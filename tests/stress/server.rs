@@ -160,7 +160,7 @@ impl Link {
         }
     }
 
-    /// Reads and answers until so many bytes were read or so many frames answered. Fails if the client ends the link.
+    /// Reads and answers until this many bytes were read or frames answered. Fails if the client ends the link.
     async fn read(&mut self, bytes: usize, answers: u64) -> io::Result<()> {
         let mut left = bytes;
         while left > 0 && self.answered < answers {

@@ -45,7 +45,7 @@ enum Stage {
     Seek {
         since: Instant,
     },
-    /// It has so many jobs left.
+    /// The number of jobs that are left.
     Calm {
         left: u32,
     },

@@ -45,7 +45,7 @@ impl Authority {
         self.issue_with(|_| {})
     }
 
-    /// The same for a certificate that is valid from so many days ago and for so many days from now.
+    /// The same for a certificate that is valid from `since` days ago and for `days` days from now.
     pub fn issue_valid(&self, since: u64, days: i64) -> (String, String) {
         const DAY: Duration = Duration::from_secs(86_400);
         let (now, span) = (SystemTime::now(), DAY * u32::try_from(days.abs()).unwrap());

@@ -15,7 +15,7 @@ fn logged(builder: AcceptorBuilder) -> (AcceptorBuilder, mpsc::UnboundedReceiver
     (builder.logger(move |error| drop(sender.send(error.with_causes().to_string()))), lines)
 }
 
-/// Files with a certificate that is valid for so many days from now, of 90.
+/// Files with a certificate that is valid for this number of days from now, of 90.
 fn files(authority: &Authority, days: i64) -> ServerTls {
     let (certificate, key) = authority.issue_valid(90 - days.unsigned_abs(), days);
     ServerTls::from_files(authority.file("chain.pem", &certificate), authority.file("key.pem", &key)).reload_every(None)

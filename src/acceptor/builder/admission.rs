@@ -7,10 +7,9 @@ impl AcceptorBuilder {
     /// Sets a filter of peers: a closure that says whether a connection may go on. Defaults to none: everybody may.
     ///
     /// It runs when a connection is accepted, or when the header of its [proxy](Self#method.proxy_protocol) has arrived, before a
-    /// TLS handshake, and must not block. A connection that it rejects is
-    /// closed silently, and reported by [`Event::Rejected`](crate::acceptor::Event::Rejected). If it panics, that is a
-    /// rejection, which the [`logger`](Self::logger) receives as
-    /// [`HookPanicked`](crate::acceptor::Error::HookPanicked).
+    /// TLS handshake, and must not block. A connection that it rejects is closed silently, and reported by
+    /// [`Event::Rejected`](crate::acceptor::Event::Rejected). If it panics, that is a rejection, which the
+    /// [`logger`](Self::logger) receives as [`HookPanicked`](crate::acceptor::Error::HookPanicked).
     ///
     /// ```
     /// use std::net::IpAddr;

@@ -9,9 +9,9 @@ impl AcceptorBuilder {
     /// send it (versions 1 and 2). Defaults to none: a header would be data like any other.
     ///
     /// Give the addresses (`192.0.2.7`) or networks (`10.0.0.0/8`, `2001:db8::/32`) of your proxies; `unix` stands for all peers on
-    /// Unix sockets. A header has up to 4096 bytes. These peers have to send one, and what it says is believed: the handler, the events,
+    /// Unix sockets. These peers have to send a header, of up to 4096 bytes. The acceptor believes it: the handler, the events,
     /// [`accept_if`](Self::accept_if) and [`max_per_peer`](Self::max_per_peer) get the client's address. Everybody else is served
-    /// without a header, under the own address. So nobody can pretend to be another client, unless your networks let him be a proxy.
+    /// without a header, under their own address. So only your proxies can say that they speak for another client.
     ///
     /// The header comes before the TLS handshake, if there is one, and within the
     /// [`handshake_timeout`](Self::handshake_timeout). It takes no acceptor slot. What else it says is in

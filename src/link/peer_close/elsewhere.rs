@@ -33,7 +33,7 @@ pub(crate) struct LastCheck {
 impl LastCheck {
     /// Whether it is time to ask again. Then it counts as done.
     #[inline]
-    fn advance(&mut self) -> bool {
+    pub(super) fn advance(&mut self) -> bool {
         let now = Instant::now();
         let is_due = self.at.is_none_or(|at| now.duration_since(at) >= ASK_EVERY);
         if is_due {
@@ -44,15 +44,9 @@ impl LastCheck {
 }
 
 impl Socket {
-    /// Checks whether the peer's close or reset is known. Asks the kernel if it has not been asked for a while.
-    #[inline]
-    pub(crate) fn check_closed(&self, last: &mut LastCheck) -> bool {
-        self.has_close_flag() || (last.advance() && self.ask_kernel())
-    }
-
     /// Whether the runtime has seen the close. One atomic load as long as nothing has arrived.
     #[inline]
-    fn has_close_flag(&self) -> bool {
+    pub(super) fn has_close_flag(&self) -> bool {
         // The closure is called only if the socket is readable. It does not return "would block", which would clear that.
         with_stream!(self, stream => stream.try_io(Interest::READABLE, || {
             let ready = pin!(stream.ready(Interest::READABLE));
@@ -62,12 +56,6 @@ impl Socket {
             }
         }))
         .unwrap_or(false)
-    }
-
-    /// Whether the kernel has seen the close. One system call, and a second one if there is something to read.
-    #[cold]
-    fn ask_kernel(&self) -> bool {
-        with_stream!(self, stream => is_closed_now(&**stream))
     }
 
     /// Whether nothing can pass in either direction any more: after a reset, or a close by both sides. Where poll(2) does not

@@ -16,22 +16,10 @@ pub(crate) struct LastCheck {
 }
 
 impl Socket {
-    /// Checks whether the peer's close or reset is known. Asks the kernel if this is the first check in its tick.
-    #[inline]
-    pub(crate) fn check_closed(&self, last: &mut LastCheck) -> bool {
-        self.has_close_flag() || (last.advance() && self.ask_kernel())
-    }
-
     /// Whether the runtime has seen the close.
     #[inline]
-    fn has_close_flag(&self) -> bool {
+    pub(super) fn has_close_flag(&self) -> bool {
         with_stream!(self, stream => stream.try_io(Interest::PRIORITY, || Ok(())).is_ok())
-    }
-
-    /// Whether the kernel has seen the close. A system call.
-    #[cold]
-    fn ask_kernel(&self) -> bool {
-        with_stream!(self, stream => is_closed_now(&**stream))
     }
 
     /// Whether nothing can pass in either direction any more: after a reset, or a close by both sides. A system call.
@@ -56,7 +44,7 @@ impl Socket {
 impl LastCheck {
     /// Moves to the current tick. Returns whether it is another one than before.
     #[inline]
-    fn advance(&mut self) -> bool {
+    pub(super) fn advance(&mut self) -> bool {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
         let tick = now.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec);
         std::mem::replace(&mut self.tick, tick) != tick

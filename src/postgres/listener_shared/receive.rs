@@ -48,7 +48,7 @@ impl ListenerState {
 }
 
 impl ListenerShared {
-    /// Says in a queue that a channel is listened to from now on, if the program wants to be told.
+    /// Says in a queue that a channel is listened to from now on, if the program has asked for it.
     pub(in crate::postgres) fn report_listening(&self, inbox: Inbox<'_>, channel: &str) {
         if !self.reports_listening {
             return;

@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-/// Begins a job of so many bytes in a task of its own, which panics elsewhere while the job waits.
+/// Begins a job of this many bytes in a task of its own, which panics elsewhere while the job waits.
 async fn panic_beside_a_job(conn: &SharedConn, length: usize) {
     let conn = conn.clone();
     let task = tokio::spawn(async move {

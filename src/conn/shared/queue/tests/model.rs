@@ -46,7 +46,7 @@ struct Model {
     capacity: usize,
     /// How many callers there are at most.
     crowd: usize,
-    /// One job of so many is large.
+    /// One job of this number is large.
     small_per_large: u32,
     /// Whether the kernel has every byte that the stream has taken.
     is_socket: bool,
