@@ -9,7 +9,7 @@
 //! the compiler, so the file names the version that built what it counted; with another version nothing is compared.
 //!
 //! Each count is the difference of a [`LONG`] and a [`SHORT`] run, so the start of the program is not in it. Client and
-//! server are one thread, and everything a call waits for has arrived before the call.
+//! server are one thread, and everything a call waits for has arrived before the call; but for the lines, where each is waited for.
 //!
 //! Next: [`run`], the paths; then [`compare`], what fails.
 
@@ -20,14 +20,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use perconn::acceptor::{Acceptor, LineConn};
 use perconn::pool::Pool;
 use perconn::{Conn, SharedConn};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 
 /// The counted paths. `TcpStream` is what the others stand beside.
-const PATHS: [&str; 8] = [
+const PATHS: [&str; 10] = [
     "TcpStream write",
     "TcpStream read",
     "Conn write",
@@ -36,6 +38,8 @@ const PATHS: [&str; 8] = [
     "half read",
     "SharedConn write",
     "pool get and put",
+    "bare line",
+    "acceptor line",
 ];
 
 /// How much a count may grow.
@@ -166,6 +170,8 @@ fn run(path: &str, batches: u64) {
             }
             "SharedConn write" => write_shared(conn(address).await.into_shared(), &server, batches).await,
             "pool get and put" => get_and_put(address, batches).await,
+            "bare line" => answer_lines(&server, batches).await,
+            "acceptor line" => accept_lines(batches).await,
             _ => panic!("{path:?}: no such path; expected one of {PATHS:?}"),
         }
     });
@@ -226,6 +232,50 @@ async fn get_and_put(server: SocketAddr, batches: u64) {
             drop(resource.get().await.expect("the link holds"));
         }
     }
+}
+
+/// The answer to a line, by a loop as people write it.
+async fn answer_lines(server: &TcpListener, batches: u64) {
+    let address = server.local_addr().expect("a bound socket has an address");
+    let done = exchange_lines(address, batches);
+    let (stream, _) = server.accept().expect("the client connects");
+    stream.set_nonblocking(true).expect("a socket can be set");
+    let mut stream = TcpStream::from_std(stream).expect("there is a runtime");
+    let (reader, mut writer) = stream.split();
+    let mut lines = BufReader::new(reader).lines();
+    while let Some(mut line) = lines.next_line().await.expect("the link holds") {
+        line.push('\n');
+        writer.write_all(line.as_bytes()).await.expect("the link holds");
+    }
+    done.await.expect("the client came to its end");
+}
+
+/// The same by an acceptor.
+async fn accept_lines(batches: u64) {
+    let builder = Acceptor::builder("127.0.0.1:0");
+    let acceptor =
+        builder.line_handler(async |line, conn: LineConn| conn.send(line).await).build().expect("a port is free");
+    exchange_lines(acceptor.local_addr().expect("a TCP listener has one"), batches)
+        .await
+        .expect("the client came to its end");
+}
+
+/// A client in a thread of its own, which sends a line when the last one is answered. Its part of the count is two system calls.
+fn exchange_lines(server: SocketAddr, batches: u64) -> oneshot::Receiver<()> {
+    let (done, all_done) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut stream = std::net::TcpStream::connect(server).expect("the server is there");
+        let line = b"measure channel 7 in millivolts\n";
+        let mut answer = [0; 32];
+        for _ in 0..batches * BATCH as u64 {
+            stream.write_all(line).expect("the link holds");
+            stream.read_exact(&mut answer).expect("the link holds");
+        }
+        assert_eq!(&answer, line);
+        drop(stream);
+        let _ = done.send(());
+    });
+    all_done
 }
 
 /// What the counts depend on besides the source: the compiler and the processor's architecture.
