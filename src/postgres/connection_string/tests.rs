@@ -53,6 +53,8 @@ fn settings_of_libpq_that_tokio_postgres_lacks_are_understood() {
         ("sslrootcert=ca.pem", SslMode::Prefer, Some("sslrootcert=ca.pem")),
         ("sslmode=verify-full&sslrootcert=ca.pem", SslMode::Require, Some("sslmode=verify-full")),
         ("sslcert=c.pem&sslkey=k.pem", SslMode::Prefer, Some("sslcert=c.pem")),
+        ("channel_binding=require", SslMode::Prefer, Some("channel_binding=require")),
+        ("channel_binding=prefer", SslMode::Prefer, None),
     ] {
         let understood = alone(&format!("postgres://u@h/db?{text}")).unwrap();
         assert_eq!(understood.config.get_ssl_mode(), mode, "{text}");
