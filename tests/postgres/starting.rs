@@ -4,7 +4,6 @@
 
 use std::time::{Duration, Instant};
 
-use perconn::TcpDialer;
 use perconn::postgres::{Error, Event, Listener, ListenerBuilder, Message};
 use tokio_postgres::config::TargetSessionAttrs;
 
@@ -33,7 +32,7 @@ async fn invalid_settings_are_named_by_build() {
         (Listener::builder("no pairs, hidden"), "expected"),
         (Listener::builder("host=h user=u sslmode=require"), "sslmode=require"),
         (
-            Listener::builder("user=u channel_binding=require").dialer(TcpDialer::new("127.0.0.1:1")),
+            Listener::builder("user=u channel_binding=require").dialer(perconn::TcpDialer::new("127.0.0.1:1")),
             "channel_binding=require: expected ListenerBuilder::tls",
         ),
         (Listener::builder("host=h user=u port=0"), "port 0"),

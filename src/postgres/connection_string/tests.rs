@@ -160,6 +160,17 @@ fn services_and_passwords_are_read_from_files() {
     // The text comes first, then the service, then the variables.
     let config = with("service=mine dbname=sd host=t", &variables).unwrap().config;
     assert_eq!((hosts(&config), config.get_password()), (vec!["t".to_owned()], Some(&b"any"[..])));
+    // Without variables of their own, they are in the home of the user.
+    std::fs::copy(&services, folder.join(".pg_service.conf")).unwrap();
+    std::fs::copy(&passwords, folder.join(".pgpass")).unwrap();
+    let home = [(if cfg!(windows) { "APPDATA" } else { "HOME" }, folder.to_str().unwrap())];
+    let config = with("service=mine dbname=sd", &home).unwrap().config;
+    assert_eq!((hosts(&config), config.get_password()), (vec!["s".to_owned()], Some(&b"a:b\\c"[..])));
+    // A variable may name the service, or none.
+    for (service, expected) in [("mine", &["s".to_owned()][..]), ("", &[])] {
+        let variables = [variables[0], ("PGSERVICE", service)];
+        assert_eq!(hosts(&with("user=u", &variables).unwrap().config), expected, "{service}");
+    }
     let named = with(&format!("host=o user=u passfile={}", passwords.display()), &[]).unwrap().config;
     assert_eq!(named.get_password(), Some(&b"no"[..]));
     assert_eq!(with("host=x", &variables).unwrap().config.get_password(), None);

@@ -10,45 +10,19 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 ///
 /// `None` if its signature has no hash function of its own (Ed25519), or one that its name does not tell (RSASSA-PSS).
 pub(super) fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
-    let signature = signature_algorithm(certificate).ok()?;
-    let (_, hash) = HASHES.iter().find(|(signatures, _)| signatures.contains(&signature))?;
-    Some(hash(certificate))
-}
-
-/// A hash function.
-type Hash = fn(&[u8]) -> Vec<u8>;
-
-/// The hash functions and the signature algorithms whose certificates they are for.
-const HASHES: [(&[ObjectIdentifier], Hash); 3] = [
-    (
-        &[
-            ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.4"), // RSA with MD5
-            ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.5"), // RSA with SHA-1
-            ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11"), // RSA with SHA-256
-            ObjectIdentifier::new_unwrap("1.2.840.10045.4.1"),    // ECDSA with SHA-1
-            ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2"),  // ECDSA with SHA-256
-        ],
-        hash::<Sha256>,
-    ),
-    (
-        &[
-            ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12"), // RSA with SHA-384
-            ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3"),   // ECDSA with SHA-384
-        ],
-        hash::<Sha384>,
-    ),
-    (
-        &[
-            ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.13"), // RSA with SHA-512
-            ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.4"),   // ECDSA with SHA-512
-        ],
-        hash::<Sha512>,
-    ),
-];
-
-/// Hashes bytes.
-fn hash<D: Digest>(bytes: &[u8]) -> Vec<u8> {
-    D::digest(bytes).to_vec()
+    match signature_algorithm(certificate).ok()?.to_string().as_str() {
+        // RSA with MD5, SHA-1 and SHA-256; ECDSA with SHA-1 and SHA-256.
+        "1.2.840.113549.1.1.4"
+        | "1.2.840.113549.1.1.5"
+        | "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.1"
+        | "1.2.840.10045.4.3.2" => Some(Sha256::digest(certificate).to_vec()),
+        // RSA and ECDSA with SHA-384.
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => Some(Sha384::digest(certificate).to_vec()),
+        // RSA and ECDSA with SHA-512.
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => Some(Sha512::digest(certificate).to_vec()),
+        _ => None,
+    }
 }
 
 /// The algorithm that a certificate is signed with: the second of its three parts.
