@@ -54,10 +54,8 @@ fn main() {
             if is_wanted("notifications") {
                 throughput(&server, &with, rounds, 100_000 / scale).await;
             }
-            if is_wanted("one") && std::env::var("WORKERS").map_or(true, |w| w == workers.to_string()) {
-                for place in [Place::Main, Place::Task] {
-                    latency(&server, &with, rounds, 2_000 / scale, place).await;
-                }
+            if is_wanted("one") {
+                latency(&server, &with, rounds, 2_000 / scale).await;
             }
             if is_wanted("outages") {
                 // It is chance where between two dials an outage ends. Short outages leave time for more rounds.
@@ -121,19 +119,10 @@ async fn throughput(server: &Postgres, with: &str, rounds: usize, count: usize) 
     print_row(&format!("notifications a second, {with}"), " million", &figures, |sqlx, ours| ours / sqlx);
 }
 
-/// Where a program reads.
-#[derive(Clone, Copy)]
-enum Place {
-    /// In the future of `main`, which is no task: no worker of the runtime polls it, but a thread of its own.
-    Main,
-    /// In a task.
-    Task,
-}
-
 /// The time from the NOTIFY call to the notification, one at a time.
-async fn latency(server: &Postgres, with: &str, rounds: usize, count: usize, place: Place) {
-    async fn round<C: Candidate>(writer: Plain, url: String, count: usize) -> f64 {
-        let mut candidate = C::connect(url).await;
+async fn latency(server: &Postgres, with: &str, rounds: usize, count: usize) {
+    async fn round<C: Candidate>(server: &Postgres, writer: &Plain, count: usize) -> f64 {
+        let mut candidate = C::connect(format!("{}?sslmode=disable", server.url())).await;
         let began = Instant::now();
         for _ in 0..count {
             let (outcome, _) = tokio::join!(writer.batch("NOTIFY bench, 'x'"), candidate.next(str::len));
@@ -141,32 +130,13 @@ async fn latency(server: &Postgres, with: &str, rounds: usize, count: usize, pla
         }
         began.elapsed().as_secs_f64() * 1e6 / count as f64
     }
-    async fn round_in<C: Candidate>(server: &Postgres, count: usize, place: Place) -> f64 {
-        let round = round::<C>(server.client().await, format!("{}?sslmode=disable", server.url()), count);
-        match place {
-            Place::Main => round.await,
-            Place::Task => tokio::spawn(round).await.unwrap(),
-        }
-    }
+    let writer = server.client().await;
     let mut figures = [const { Vec::new() }; 2];
     for _ in 0..rounds {
-        if std::env::var("ONLY").as_deref() != Ok("ours") {
-            figures[0].push(round_in::<PgListener>(server, count, place).await);
-        }
-        if std::env::var("ONLY").as_deref() != Ok("sqlx") {
-            figures[1].push(round_in::<Listener>(server, count, place).await);
-        }
+        figures[0].push(round::<PgListener>(server, &writer, count).await);
+        figures[1].push(round::<Listener>(server, &writer, count).await);
     }
-    if std::env::var("ONLY").is_ok() {
-        return;
-    }
-    let place = match place {
-        Place::Main => "main",
-        Place::Task => "a task",
-    };
-    print_row(&format!("one notification, there and back, in {place}, {with}"), " us", &figures, |sqlx, ours| {
-        sqlx / ours
-    });
+    print_row(&format!("one notification, there and back, {with}"), " us", &figures, |sqlx, ours| sqlx / ours);
 }
 
 /// The time from the server's return to the first notification.

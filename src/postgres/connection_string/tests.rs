@@ -35,6 +35,7 @@ fn what_tokio_postgres_understands_is_understood_as_before() {
         "host=h port=5433 user=u password=p dbname=db",
         "host = a,b user='it\\'s me' password='' keepalives=0 target_session_attrs=read-write",
         r"host=h user=u password=a\ b\\c",
+        "host=h password=a'b user=u",
         "host=/run/postgresql user=u sslmode=disable load_balance_hosts=random",
         "user=u",
         "",
