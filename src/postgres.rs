@@ -79,13 +79,16 @@
 //! the last connection, or with the host after the one that was being tried when the time ran out.
 //!
 //! These settings apply: `host` (a name, an address, or the folder of a Unix socket), `hostaddr`, `port`,
-//! `connect_timeout`, `keepalives*`, `tcp_user_timeout`, `target_session_attrs`, `sslmode`, `sslnegotiation`, and the
-//! settings of the session. A connection string may say more, as for libpq: [`ServerConfig`] has the table. Without an
-//! `application_name`, it is `perconn`. The `connect_timeout` is for each host, up to the end of its login.
-//! `load_balance_hosts=random` shuffles the hosts for each attempt. A
-//! [`TcpDialer`](crate::TcpDialer) tries the addresses of one name. TLS is the TLS of this crate
-//! ([`tls`](ListenerBuilder::tls), feature `tls`), so channel binding is not available: `channel_binding=require` is
-//! an error.
+//! `connect_timeout`, `keepalives*`, `tcp_user_timeout`, `target_session_attrs`, `sslmode`, `sslnegotiation`,
+//! `channel_binding`, and the settings of the session. A connection string may say more, as for libpq: [`ServerConfig`]
+//! has the table. Without an `application_name`, it is `perconn`. The `connect_timeout` is for each host, up to the end of
+//! its login. `load_balance_hosts=random` shuffles the hosts for each attempt. A [`TcpDialer`](crate::TcpDialer) tries the
+//! addresses of one name. TLS is the TLS of this crate ([`tls`](ListenerBuilder::tls), feature `tls`).
+//!
+//! Over TLS, a login with a password is bound to the server's certificate, if the server offers that
+//! (SCRAM-SHA-256-PLUS): through a man in the middle with another certificate, it fails. With
+//! `channel_binding=require`, a login that is not bound fails, too; `disable` binds none. A certificate whose signature is
+//! Ed25519 or RSASSA-PSS cannot be bound to.
 //!
 //! # Limits
 //!

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation};
 
 use super::connection_string::{Certificates, Understood};
 use super::hosts::{self, Host};
@@ -80,7 +80,6 @@ impl Preparation {
         #[cfg(feature = "tls")] tls: Option<crate::Tls>,
     ) -> Result<(Self, Prepared), Error> {
         let understood = config.understand()?;
-        hosts::check(&understood.config)?;
         let preparation = Self {
             source,
             place: place(&understood),
@@ -89,7 +88,10 @@ impl Preparation {
             tls,
         };
         let hosts = match dialer {
-            Some(dialer) => vec![Host::from_dialer(dialer)?],
+            Some(dialer) => {
+                check_binding(&understood.config)?;
+                vec![Host::from_dialer(dialer)?]
+            }
             None => preparation.hosts(&understood)?,
         };
         Ok((preparation, Prepared { login: for_protocol(understood), hosts }))
@@ -100,10 +102,11 @@ impl Preparation {
     pub(super) async fn ask(&mut self) -> Result<Option<Prepared>, BoxError> {
         let Some(source) = &mut self.source else { return Ok(None) };
         let understood = (source.0)().await.map_err(NotConfigured)?.understand()?;
-        hosts::check(&understood.config)?;
         let place = place(&understood);
         let mut hosts = Vec::new();
-        if self.has_own_hosts && place != self.place {
+        if !self.has_own_hosts {
+            check_binding(&understood.config)?;
+        } else if place != self.place {
             hosts = self.hosts(&understood)?;
             self.place = place;
         }
@@ -133,10 +136,21 @@ fn place(understood: &Understood) -> (Config, Certificates) {
     (place, understood.certificates.clone())
 }
 
-/// What the protocol gets. TLS is below it here, so that it has nothing to negotiate.
+/// Checks that a dialer of the program does not have to serve channel binding: its certificate is not known here.
+fn check_binding(config: &Config) -> Result<(), Error> {
+    match config.get_channel_binding() {
+        ChannelBinding::Require => Err(Error::InvalidConfig(
+            "channel_binding=require: expected ListenerBuilder::tls in place of a dialer of your own".into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What the protocol gets. TLS is below it here, if there is any, so that it has nothing to negotiate: it takes the stream as it
+/// is from [`TlsBelow`](super::stream::TlsBelow).
 fn for_protocol(understood: Understood) -> LoginConfig {
     let Understood { mut config, needs_primary, .. } = understood;
-    config.ssl_mode(SslMode::Disable);
+    config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
     if config.get_application_name().is_none() {
         config.application_name(APPLICATION_NAME);
     }

@@ -295,7 +295,8 @@ impl ListenerBuilder {
     ///
     /// `disable` means never, `prefer` (the default of tokio-postgres) means if the server does, `require` means
     /// always. Without these settings there is no TLS, and `require` is an error of `build()`; a connection string that asks
-    /// for a verified server (`sslmode=verify-full`, `sslrootcert`) needs none. With both, the roots of both count.
+    /// for a verified server (`sslmode=verify-full`, `sslrootcert`, `channel_binding=require`) needs none. With both, the roots
+    /// of both count.
     ///
     /// The files of the settings are read again at each attempt. The server's certificate is verified in every mode,
     /// for the name of the host or for the [`server_name`](crate::Tls::server_name) of the settings. With `prefer`, an

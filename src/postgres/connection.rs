@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 use tokio_postgres::error::{DbError, Severity};
-use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{AsyncMessage, Client, Connection};
 
 use super::Notification;
@@ -45,7 +44,7 @@ pub(super) struct ServerConnection {
     /// Sends queries to `protocol`.
     client: Arc<Client>,
     /// Reads and writes messages; must be polled for the queries to proceed.
-    protocol: Connection<SwapStream, NoTlsStream>,
+    protocol: Connection<SwapStream, SwapStream>,
     /// The stream under `protocol`.
     stream: SwapStream,
     /// Queries that were sent and are not answered.

@@ -8,6 +8,7 @@ use std::error::Error as _;
 use std::path::PathBuf;
 
 use tokio_postgres::Config;
+use tokio_postgres::config::ChannelBinding;
 
 use self::pairs::{Pairs, split};
 
@@ -96,6 +97,10 @@ pub(super) fn understand(text: &str, variables: Variables<'_>) -> Result<Underst
         Some(url) => parse(&pairs.appended_to(&url))?,
         None => parse(&pairs.to_string())?,
     };
+    if understood.config.get_channel_binding() == ChannelBinding::Require {
+        // There is nothing to bind to without TLS.
+        understood.certificates.wanted_by.get_or_insert_with(|| "channel_binding=require".into());
+    }
     if understood.config.get_password().is_none() {
         if let Some(password) = files::password(&understood.config, passfile, variables) {
             understood.config.password(password);

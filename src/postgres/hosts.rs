@@ -21,6 +21,14 @@ use crate::UnixDialer;
 use crate::dial::{BoxedDialer, BoxedStream, address_if_several};
 use crate::{Address, Dial, Keepalive, SocketOptions, TcpDialer};
 
+/// A stream to a server, before the login.
+pub(super) struct HostStream {
+    /// In plain text or in TLS.
+    pub(super) stream: BoxedStream,
+    /// With TLS: what the login can be bound to, the channel binding `tls-server-end-point`.
+    pub(super) end_point: Option<Vec<u8>>,
+}
+
 /// One server, and how it is reached.
 ///
 /// Each host has its own dialer, which keeps its choice of addresses from one attempt to the next.
@@ -60,13 +68,13 @@ impl Host {
     }
 
     /// Connects, and speaks TLS if that applies.
-    async fn dial(&mut self) -> Result<BoxedStream, BoxError> {
+    async fn dial(&mut self) -> Result<HostStream, BoxError> {
         let stream = self.dialer.dial().await?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
             return Ok(tls.upgrade(stream).await?);
         }
-        Ok(stream)
+        Ok(HostStream { stream, end_point: None })
     }
 
     /// The name, whatever its dialer does.
@@ -109,16 +117,6 @@ impl fmt::Display for Host {
     }
 }
 
-/// Checks the settings that apply with any dialer.
-pub(super) fn check(config: &Config) -> Result<(), Error> {
-    if config.get_channel_binding() == ChannelBinding::Require {
-        return invalid(
-            "channel_binding=require: expected prefer or disable, because TLS is below tokio-postgres here",
-        );
-    }
-    Ok(())
-}
-
 /// All hosts of a configuration, each with its dialer.
 ///
 /// The pairs of hosts, addresses and ports follow the rules of libpq: one port for all of them or one for each, and
@@ -146,6 +144,12 @@ pub(super) fn from_config(
     let is_tls_possible = tls.is_some();
     #[cfg(not(feature = "tls"))]
     let is_tls_possible = false;
+    let needs_binding = config.get_channel_binding() == ChannelBinding::Require;
+    if needs_binding && (config.get_ssl_mode() == SslMode::Disable || !is_tls_possible) {
+        return invalid(
+            "channel_binding=require: expected TLS, by ListenerBuilder::tls (feature tls) and no sslmode=disable",
+        );
+    }
     if config.get_ssl_mode() == SslMode::Require && !is_tls_possible {
         return invalid("sslmode=require: expected TLS settings by ListenerBuilder::tls (feature tls)");
     }
@@ -164,6 +168,12 @@ pub(super) fn from_config(
             #[cfg(unix)]
             (Some(ConfigHost::Unix(folder)), None) => {
                 let path = folder.join(format!(".s.PGSQL.{port}"));
+                if needs_binding {
+                    return invalid(format!(
+                        "channel_binding=require: {} is a Unix socket, without TLS",
+                        path.display()
+                    ));
+                }
                 all.push(Host {
                     name: path.display().to_string(),
                     dialer: BoxedDialer::new(UnixDialer::new(path)),

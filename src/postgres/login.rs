@@ -14,13 +14,13 @@ use std::time::Duration;
 use futures_core::Stream as _;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Connection, NoTls, SimpleQueryMessage, SimpleQueryStream};
+use tokio_postgres::{Client, Connection, SimpleQueryMessage, SimpleQueryStream};
 
 use super::attempt_config::LoginConfig;
 use super::channels::{ListenId, quoted};
+use super::hosts::HostStream;
 use super::pending_queries::ends_session;
-use super::stream::SwapStream;
+use super::stream::{SwapStream, TlsBelow};
 use crate::dial::BoxedStream;
 use crate::sync::Mutex;
 
@@ -32,7 +32,7 @@ pub(super) struct Login {
     /// Sends queries.
     pub(super) client: Client,
     /// Reads and writes messages.
-    pub(super) protocol: Connection<SwapStream, NoTlsStream>,
+    pub(super) protocol: Connection<SwapStream, SwapStream>,
     /// The stream under `protocol`. It has no inner stream until the login is used.
     pub(super) stream: SwapStream,
     /// The channels that are listened to.
@@ -96,9 +96,9 @@ impl PendingLogin {
 
 impl Login {
     /// Logs in, and checks the session against `target_session_attrs`.
-    pub(super) async fn new(stream: BoxedStream, login: &LoginConfig) -> Result<Self, BoxError> {
+    pub(super) async fn new(stream: HostStream, login: &LoginConfig) -> Result<Self, BoxError> {
         let (stream, LoginConfig { config, needs_primary }) = (SwapStream::new(stream), login);
-        let (client, protocol) = config.connect_raw(stream.clone(), NoTls).await?;
+        let (client, protocol) = config.connect_raw(stream.clone(), TlsBelow).await?;
         let (channels, host, pooled_process_id) = (Vec::new(), String::new(), None);
         let mut login = Self { client, protocol, stream, channels, host, pooled_process_id, is_session_kept: true };
         login.check_attributes(config.get_target_session_attrs()).await?;

@@ -24,7 +24,7 @@ use super::connection_string::{Understood, understand};
 /// | `sslrootcert`, `sslcert`, `sslkey` | `PGSSLROOTCERT`, `PGSSLCERT`, `PGSSLKEY` | files in PEM, beside the roots and in place of the client's certificate in the settings for TLS; `sslrootcert=system`: the roots of the system |
 /// | `sslnegotiation`, `connect_timeout`, `tcp_user_timeout`, `keepalives`, `keepalives_idle`, `keepalives_interval`, `keepalives_count`, `load_balance_hosts` | `PGSSLNEGOTIATION`, `PGCONNECT_TIMEOUT`, `PGLOADBALANCEHOSTS` | as in libpq |
 /// | `target_session_attrs` | `PGTARGETSESSIONATTRS` | `any`, `read-write`, `read-only`, `primary` as in libpq; `prefer-standby`: `any`, because a standby refuses `LISTEN`; `standby` is an error for that reason |
-/// | `channel_binding` | `PGCHANNELBINDING` | `disable`, `prefer`; `require` is an error |
+/// | `channel_binding` | `PGCHANNELBINDING` | as in libpq; `require` needs TLS, also without settings for it |
 /// | `fallback_application_name`, `client_encoding` | | the first as in libpq; the second has to be UTF8 |
 /// | `gssencmode`, `sslsni`, `sslcompression`, `krbsrvname`, `gsslib`, `gssdelegation`, `sslcertmode` | | nothing; `gssencmode=require` is an error |
 ///

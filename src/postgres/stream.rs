@@ -2,6 +2,8 @@
 //!
 //! Next: [`Login`](super::login::Login), which begins the protocol on it.
 
+use std::convert::Infallible;
+use std::future::{self, Ready};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, MutexGuard};
@@ -10,9 +12,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 use super::Notification;
 use super::decoder::{DecoderStep, NotificationDecoder};
+use super::hosts::HostStream;
 use crate::dial::BoxedStream;
 use crate::io_error::{check_written, is_try_again};
 use crate::sync::Mutex;
@@ -29,6 +33,8 @@ pub(super) struct SwapStream(Arc<Mutex<StreamState>>);
 struct StreamState {
     /// The bare stream during the login, then the session. `None` in between.
     inner: Option<BoxedStream>,
+    /// What the login can be bound to.
+    end_point: Option<Vec<u8>>,
     /// When the last byte arrived.
     last_read: Instant,
     /// Takes the notifications out of what arrives.
@@ -51,9 +57,10 @@ const MAX_WRITE_DELAY: Duration = Duration::from_secs(1);
 
 impl SwapStream {
     /// A stream over the one that a dial has made.
-    pub(super) fn new(stream: BoxedStream) -> Self {
+    pub(super) fn new(HostStream { stream, end_point }: HostStream) -> Self {
         let state = StreamState {
             inner: Some(stream),
+            end_point,
             last_read: Instant::now(),
             decoder: NotificationDecoder::new(),
             unread_since: None,
@@ -220,5 +227,25 @@ impl AsyncWrite for SwapStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.lock().inner()?.poll_shutdown(cx)
+    }
+}
+
+/// Tells the protocol that TLS, if there is any, is below the stream and needs no handshake of its own.
+pub(super) struct TlsBelow;
+
+impl TlsConnect<SwapStream> for TlsBelow {
+    type Stream = SwapStream;
+    type Error = Infallible;
+    type Future = Ready<Result<SwapStream, Infallible>>;
+
+    fn connect(self, stream: SwapStream) -> Self::Future {
+        future::ready(Ok(stream))
+    }
+}
+
+/// The login asks for the binding.
+impl TlsStream for SwapStream {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.lock().end_point.clone().map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
     }
 }

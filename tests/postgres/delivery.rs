@@ -1,5 +1,9 @@
 //! Delivery through many failures: writers number their notifications, a reader records them, and the server is killed again
-//! and again.
+//! and again. The environment can say how often:
+//!
+//! ```text
+//! PERCONN_POSTGRES_FAILURES=40 cargo test --features postgres --test postgres -- --nocapture nothing_is_missing
+//! ```
 //!
 //! Next: `delivery_check`, which compares the two records.
 
@@ -20,10 +24,8 @@ use crate::pgbouncer::PgBouncer;
 use crate::server::{Plain, Postgres, Setup};
 use crate::support::in_time;
 
-/// The failures of the server in a run with the server of the system.
-const FAILURES: usize = 25;
-/// The failures in each of the other runs.
-const FEWER: usize = 10;
+/// The failures of the server in a run, unless `PERCONN_POSTGRES_FAILURES` is set: each kind of failure, and two in a row.
+const FAILURES: usize = 10;
 const WRITERS: usize = 4;
 /// The number of the probe: an extra writer that finds out whether the reader receives again.
 const PROBE: usize = WRITERS;
@@ -60,7 +62,7 @@ fn nothing_is_missing_doubled_or_out_of_order_behind_a_pooler() {
 fn nothing_is_missing_doubled_or_out_of_order_with_a_newer_server() {
     let Some(server) = Setup::of("delivery").newer().start() else { return };
     let config = server.config();
-    run_on(2, server, config, FEWER);
+    run_on(2, server, config);
 }
 
 #[test]
@@ -72,16 +74,18 @@ fn nothing_is_missing_doubled_or_out_of_order_behind_a_pooler_with_a_newer_serve
 /// A run whose listener is behind a pooler. The writers are not.
 fn behind_a_pooler(server: Postgres) {
     let Some(pooler) = PgBouncer::start("delivery", &server, "session", "query_wait_timeout = 0.2") else { return };
-    run_on(2, server, pooler.config(), FEWER);
+    run_on(2, server, pooler.config());
 }
 
 fn on_threads(threads: usize) {
     let Some(server) = Postgres::start("delivery") else { return };
     let config = server.config();
-    run_on(threads, server, config, FAILURES);
+    run_on(threads, server, config);
 }
 
-fn run_on(threads: usize, server: Postgres, config: Config, failures: usize) {
+fn run_on(threads: usize, server: Postgres, config: Config) {
+    let setting = std::env::var("PERCONN_POSTGRES_FAILURES").ok();
+    let failures = setting.map_or(FAILURES, |text| text.parse().expect("PERCONN_POSTGRES_FAILURES is a number"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
     runtime.block_on(run(&Arc::new(server), threads, config, failures));
 }

@@ -134,11 +134,17 @@ pub fn mutants(sent: &[Vec<Sent>], received: &ReceivedLog) -> Vec<(&'static str,
         (Entry::Notification { writer: one, .. }, Entry::Notification { writer: two, .. }) => one == two,
         _ => false,
     };
-    // An acknowledged notification in the middle of a connection, with many others before and after it.
+    let sent_as = |index: usize| match entries[index].1 {
+        Entry::Notification { writer, number } => Some(sent[writer][number]),
+        _ => None,
+    };
+    // One in the middle of a connection that a listener must deliver: begun after others were received, and acknowledged before
+    // others were begun. On a busy machine, that is not so of all.
     let middle = (200..entries.len() - 200).find(|&index| {
+        let (Some(this), Some(later)) = (sent_as(index), sent_as(index + 200)) else { return false };
         (index - 200..index + 200).all(is_notification)
-            && matches!(entries[index].1, Entry::Notification { writer, number }
-                if sent[writer][number].acknowledged.is_some())
+            && this.begin > entries[index - 200].0
+            && this.acknowledged.is_some_and(|acknowledged| acknowledged < later.begin)
     });
     let middle = middle.expect("400 notifications in a row");
     let same_writer = (middle + 1..).find(|&index| of_one_writer(middle, index)).expect("another of this writer");

@@ -31,7 +31,10 @@ async fn invalid_settings_are_named_by_build() {
         (Listener::builder("host=h user=u password=hidden colour=red"), "colour"),
         (Listener::builder("no pairs, hidden"), "expected"),
         (Listener::builder("host=h user=u sslmode=require"), "sslmode=require"),
-        (Listener::builder("host=h user=u channel_binding=require"), "channel_binding=require"),
+        (
+            Listener::builder("user=u channel_binding=require").dialer(perconn::TcpDialer::new("127.0.0.1:1")),
+            "channel_binding=require: expected ListenerBuilder::tls",
+        ),
         (Listener::builder("host=h user=u port=0"), "port 0"),
         (Listener::builder("host=a,b port=1,2,3 user=u"), "port: 3"),
     ];

@@ -29,6 +29,8 @@ mod support;
 mod abort;
 mod addresses;
 mod certificates;
+#[cfg(target_os = "linux")]
+mod channel_binding;
 mod client;
 mod closed;
 mod expiry;

@@ -35,6 +35,7 @@ fn what_tokio_postgres_understands_is_understood_as_before() {
         "host=h port=5433 user=u password=p dbname=db",
         "host = a,b user='it\\'s me' password='' keepalives=0 target_session_attrs=read-write",
         r"host=h user=u password=a\ b\\c",
+        "host=h password=a'b user=u",
         "host=/run/postgresql user=u sslmode=disable load_balance_hosts=random",
         "user=u",
         "",
@@ -53,6 +54,8 @@ fn settings_of_libpq_that_tokio_postgres_lacks_are_understood() {
         ("sslrootcert=ca.pem", SslMode::Prefer, Some("sslrootcert=ca.pem")),
         ("sslmode=verify-full&sslrootcert=ca.pem", SslMode::Require, Some("sslmode=verify-full")),
         ("sslcert=c.pem&sslkey=k.pem", SslMode::Prefer, Some("sslcert=c.pem")),
+        ("channel_binding=require", SslMode::Prefer, Some("channel_binding=require")),
+        ("channel_binding=prefer", SslMode::Prefer, None),
     ] {
         let understood = alone(&format!("postgres://u@h/db?{text}")).unwrap();
         assert_eq!(understood.config.get_ssl_mode(), mode, "{text}");
@@ -158,6 +161,17 @@ fn services_and_passwords_are_read_from_files() {
     // The text comes first, then the service, then the variables.
     let config = with("service=mine dbname=sd host=t", &variables).unwrap().config;
     assert_eq!((hosts(&config), config.get_password()), (vec!["t".to_owned()], Some(&b"any"[..])));
+    // Without variables of their own, they are in the home of the user.
+    std::fs::copy(&services, folder.join(".pg_service.conf")).unwrap();
+    std::fs::copy(&passwords, folder.join(".pgpass")).unwrap();
+    let home = [(if cfg!(windows) { "APPDATA" } else { "HOME" }, folder.to_str().unwrap())];
+    let config = with("service=mine dbname=sd", &home).unwrap().config;
+    assert_eq!((hosts(&config), config.get_password()), (vec!["s".to_owned()], Some(&b"a:b\\c"[..])));
+    // A variable may name the service, or none.
+    for (service, expected) in [("mine", &["s".to_owned()][..]), ("", &[])] {
+        let variables = [variables[0], ("PGSERVICE", service)];
+        assert_eq!(hosts(&with("user=u", &variables).unwrap().config), expected, "{service}");
+    }
     let named = with(&format!("host=o user=u passfile={}", passwords.display()), &[]).unwrap().config;
     assert_eq!(named.get_password(), Some(&b"no"[..]));
     assert_eq!(with("host=x", &variables).unwrap().config.get_password(), None);

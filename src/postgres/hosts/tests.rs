@@ -8,7 +8,6 @@ fn names(text: &str) -> Vec<String> {
 }
 
 fn hosts(config: &Config) -> Result<Vec<Host>, Error> {
-    check(config)?;
     from_config(
         config,
         #[cfg(feature = "tls")]
@@ -43,7 +42,7 @@ fn settings_that_cannot_apply_are_named() {
         ("host=a,b hostaddr=192.0.2.1", "hostaddr: 1 of them"),
         ("host=a,b port=1,2,3", "port: 3 of them"),
         ("host=a sslmode=require", "sslmode=require"),
-        ("host=a channel_binding=require", "channel_binding=require"),
+        ("host=a channel_binding=require", "channel_binding=require: expected TLS"),
         ("host=a keepalives_idle=40000", "keepalives_idle 40000s"),
         ("host=a keepalives_interval=40000", "keepalives_interval 40000s"),
         ("host=a keepalives_retries=128", "keepalives_retries 128"),
@@ -179,4 +178,25 @@ async fn dial_ends_at_the_connect_timeout_if_there_is_one() {
             assert_eq!(error.as_deref(), Some("no session within 3s (connect_timeout)"));
         }
     }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn channel_binding_is_required_only_where_there_is_tls() {
+    let root = rustls_native_certs::load_native_certs().certs.pop();
+    let with_tls = |text: &str| from_config(&text.parse().unwrap(), Some(&crate::Tls::new())).map(drop);
+    if root.is_some() {
+        for text in ["host=a channel_binding=require", "host=a channel_binding=require sslmode=require"] {
+            assert!(with_tls(text).is_ok(), "{text}");
+        }
+    }
+    for (text, reason) in [
+        ("host=a channel_binding=require sslmode=disable", "no sslmode=disable"),
+        #[cfg(unix)]
+        ("host=/run/pg channel_binding=require", "/run/pg/.s.PGSQL.5432 is a Unix socket"),
+    ] {
+        let error = with_tls(text).unwrap_err();
+        assert!(matches!(&error, Error::InvalidConfig(text) if text.contains(reason)), "{text}: {error:?}");
+    }
+    assert!(with_tls("host=a channel_binding=prefer sslmode=disable").is_ok());
 }

@@ -58,3 +58,69 @@ fn channel_to_be_tried_at_another_host_is_part_of_the_next_login_which_answers_i
     assert_eq!((sim.sent.len(), &sim.notified[..]), (0, &[1][..]));
     sim.assert_consistent();
 }
+
+#[test]
+fn until_the_unlisten_is_answered_only_a_channel_that_the_reader_had_is_wanted() {
+    let mut sim = Simulation::connected();
+    sim.channels.listen("had", 1).unwrap();
+    let of_receiver = sim.channels.share("of a receiver", 2);
+    sim.settle();
+    let waiting = sim.channels.listen("waiting", 3).unwrap();
+    sim.send();
+    sim.channels.unlisten("had", 4);
+    assert_eq!(sim.channels.cancel("of a receiver", of_receiver), None);
+    assert_eq!(sim.channels.cancel("waiting", waiting), Some(3));
+    for (channel, is_unwanted) in [("had", false), ("of a receiver", true), ("waiting", true)] {
+        assert_eq!(sim.channels.is_unwanted(channel), is_unwanted, "{channel}");
+    }
+    sim.settle();
+    sim.assert_consistent();
+}
+
+#[test]
+fn further_user_is_not_answered_by_a_listen_that_an_unlisten_on_its_way_takes_back() {
+    let mut sim = Simulation::connected();
+    sim.channels.listen("a", 1).unwrap();
+    sim.settle();
+    sim.channels.unlisten("a", 2);
+    sim.send();
+    sim.channels.listen("a", 3).unwrap();
+    sim.send();
+    sim.channels.share("a", 4);
+    sim.send();
+    assert_eq!((sim.sent.len(), &sim.notified[..]), (2, &[1][..]));
+    sim.settle();
+    assert_eq!(sim.notified, [1, 2, 3, 4]);
+    sim.assert_consistent();
+}
+
+#[test]
+fn each_user_asks_anew_although_an_earlier_listen_is_still_in_force() {
+    let mut sim = Simulation::connected();
+    let first = sim.channels.share("a", 1);
+    sim.settle();
+    sim.channels.cancel("a", first);
+    let numbers = [2, 3, 4];
+    numbers.map(|number| sim.channels.share("a", number));
+    for number in numbers {
+        sim.send();
+        assert!(sim.serve(true), "{number}");
+        assert_eq!(sim.notified.last(), Some(&number));
+    }
+    sim.settle();
+    sim.assert_consistent();
+}
+
+#[test]
+fn refusal_that_no_call_waits_for_gives_the_channel_up() {
+    let mut sim = Simulation::connected();
+    sim.channels.listen("a", 1).unwrap();
+    sim.settle();
+    sim.disconnect();
+    sim.connect_with(Vec::new());
+    sim.send();
+    sim.serve(true);
+    assert!(sim.channels.names().is_empty());
+    sim.settle();
+    sim.assert_consistent();
+}
