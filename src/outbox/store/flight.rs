@@ -1,0 +1,260 @@
+//! The messages that are on their way on the present link, and where in its bytes each of them ends.
+//!
+//! Positions count the bytes of one link, from 0. Three of them say how far the link is:
+//!
+//! ```text
+//! 0 ... acknowledged ... handed ... begun ... encoded
+//!       the peer's       the        the       the batch that
+//!       kernel has it    kernel     stream    is being written
+//! ```
+//!
+//! Next: [`answers`](super::answers), what the peer says.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Keep;
+use super::counts::Counts;
+use super::queue::Message;
+use crate::outbox::Fate;
+
+/// The messages of the present link.
+#[derive(Debug)]
+pub(super) struct Flight {
+    /// What is kept.
+    keep: Keep,
+    /// Whether the link tells what the peer's kernel has acknowledged.
+    counts: bool,
+    /// The messages whose bytes are kept, in order.
+    pub(super) kept: VecDeque<Sent>,
+    /// How many of the last of them are not encoded yet.
+    unencoded: usize,
+    /// How many of the first of them the kernel has whole.
+    pub(super) kept_handed: usize,
+    /// How many bytes the kept messages have.
+    bytes: usize,
+    /// The messages before those: the kernel has them, their bytes are gone, and the peer has not acknowledged them.
+    handed_over: VecDeque<Handed>,
+    /// Bytes that were encoded.
+    encoded: u64,
+    /// Bytes that the stream has taken.
+    pub(super) begun: u64,
+    /// Bytes that the kernel has, or a flush has confirmed.
+    handed: u64,
+    /// Bytes that the peer's kernel has acknowledged.
+    acknowledged: u64,
+    /// The highest number that the kernel has got whole on this link.
+    last_handed: u64,
+}
+
+/// A message that was taken for this link, with its bytes.
+#[derive(Debug)]
+pub(super) struct Sent {
+    /// The message.
+    pub(super) message: Message,
+    /// Where it begins; `u64::MAX` until it is encoded.
+    start: u64,
+    /// Where it ends; `u64::MAX` until it is encoded.
+    pub(super) end: u64,
+    /// When the kernel had it whole.
+    handed_at: Duration,
+}
+
+/// A message that is not sent again.
+#[derive(Debug)]
+struct Handed {
+    /// Its number.
+    number: u64,
+    /// Where it ends.
+    end: u64,
+}
+
+/// Room for this many messages is kept.
+const KEPT_CAPACITY: usize = 1024;
+
+/// What becomes of a message when its link ends.
+#[derive(Debug)]
+pub(super) enum Leftover {
+    /// It is sent on the next link.
+    Again(Message),
+    /// It is not sent again.
+    InDoubt(u64, Bytes),
+}
+
+impl Flight {
+    /// Nothing is on its way.
+    pub(super) fn new(keep: Keep) -> Self {
+        Self {
+            keep,
+            counts: false,
+            kept: VecDeque::new(),
+            unencoded: 0,
+            kept_handed: 0,
+            bytes: 0,
+            handed_over: VecDeque::new(),
+            encoded: 0,
+            begun: 0,
+            handed: 0,
+            acknowledged: 0,
+            last_handed: 0,
+        }
+    }
+
+    /// A new link begins.
+    pub(super) fn begin(&mut self, counts: bool) {
+        debug_assert!(self.is_empty());
+        *self = Self { counts, ..Self::new(self.keep) };
+    }
+
+    /// How many messages are kept.
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// How many bytes they have.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether no message is on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.kept.is_empty() && self.handed_over.is_empty()
+    }
+
+    /// The lowest number.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let kept = || self.kept.front().map(|sent| sent.message.number);
+        self.handed_over.front().map(|handed| handed.number).or_else(kept)
+    }
+
+    /// The highest number that the kernel has got whole on this link; 0: none.
+    pub(super) fn last_handed(&self) -> u64 {
+        self.last_handed
+    }
+
+    /// The highest number among the messages that the stream has taken whole; 0: none of them is kept.
+    pub(super) fn last_begun(&self) -> u64 {
+        let whole = self.kept.partition_point(|sent| sent.end <= self.begun);
+        whole.checked_sub(1).map_or(0, |last| self.kept[last].message.number)
+    }
+
+    /// Takes a message, to be encoded.
+    pub(super) fn push(&mut self, message: Message) {
+        self.unencoded += 1;
+        self.bytes += message.bytes.len();
+        self.kept.push_back(Sent { message, start: u64::MAX, end: u64::MAX, handed_at: Duration::ZERO });
+    }
+
+    /// The first message that is not encoded has this many bytes.
+    pub(super) fn encoded(&mut self, len: usize) {
+        debug_assert!(len > 0 && self.unencoded > 0);
+        let index = self.kept.len() - self.unencoded;
+        self.unencoded -= 1;
+        let sent = &mut self.kept[index];
+        sent.start = self.encoded;
+        self.encoded += len as u64;
+        sent.end = self.encoded;
+    }
+
+    /// Takes the first message out that is not encoded.
+    pub(super) fn refused(&mut self) -> Option<Message> {
+        let index = self.kept.len() - self.unencoded;
+        self.unencoded = self.unencoded.checked_sub(1)?;
+        self.remove(index)
+    }
+
+    /// Takes a kept message out.
+    pub(super) fn remove(&mut self, index: usize) -> Option<Message> {
+        let message = self.kept.remove(index)?.message;
+        self.bytes -= message.bytes.len();
+        self.kept_handed -= usize::from(index < self.kept_handed);
+        Some(message)
+    }
+
+    /// The stream has taken this many bytes more.
+    pub(super) fn wrote(&mut self, len: usize) {
+        self.begun += len as u64;
+        debug_assert!(self.begun <= self.encoded);
+    }
+
+    /// The kernel has all that the stream has taken.
+    pub(super) fn flushed(&mut self, now: Duration, counts: &mut Counts) {
+        self.handed = self.begun;
+        while let Some(sent) = self.kept.get_mut(self.kept_handed).filter(|sent| sent.end <= self.begun) {
+            sent.handed_at = now;
+            self.last_handed = sent.message.number;
+            self.kept_handed += 1;
+            if matches!(self.keep, Keep::Never | Keep::Interrupted) {
+                self.let_go(counts);
+            }
+        }
+    }
+
+    /// The oldest message is with the kernel, and its bytes are not needed any more.
+    fn let_go(&mut self, counts: &mut Counts) {
+        let Some(Sent { end, .. }) = self.kept.front() else { return };
+        let end = *end;
+        let Some(message) = self.remove(0) else { return };
+        if self.counts {
+            self.handed_over.push_back(Handed { number: message.number, end });
+        } else {
+            counts.settle(message.number, Fate::Written);
+        }
+        counts.released.push(message.bytes);
+    }
+
+    /// The peer's kernel has acknowledged all but this many bytes.
+    pub(super) fn acknowledged(&mut self, missing: u64, counts: &mut Counts) {
+        self.acknowledged = self.acknowledged.max(self.handed.saturating_sub(missing));
+        // rule: acknowledged-is-written
+        while let Some(handed) = self.handed_over.front().filter(|handed| handed.end <= self.acknowledged) {
+            counts.settle(handed.number, Fate::Written);
+            self.handed_over.pop_front();
+        }
+        let capacity = self.handed_over.capacity();
+        if capacity > KEPT_CAPACITY && self.handed_over.len() < capacity / 4 {
+            self.handed_over.shrink_to(capacity / 2);
+        }
+        if self.keep == Keep::Unacknowledged {
+            while self.kept.front().is_some_and(|sent| sent.end <= self.acknowledged) {
+                let Some(message) = self.remove(0) else { break };
+                counts.settle(message.number, Fate::Written);
+                counts.released.push(message.bytes);
+            }
+        }
+    }
+
+    /// Whether a fate depends on the peer's acknowledgement of bytes.
+    pub(super) fn awaits_acknowledgement(&self) -> bool {
+        !self.handed_over.is_empty() || self.keep == Keep::Unacknowledged && self.kept_handed > 0
+    }
+
+    /// Since when the oldest message waits for an answer.
+    pub(super) fn oldest_unanswered(&self) -> Option<Duration> {
+        if self.keep != Keep::Unanswered || self.kept_handed == 0 {
+            return None;
+        }
+        Some(self.kept.front()?.handed_at)
+    }
+
+    /// Takes out the newest message when the link has ended, and says what becomes of it.
+    pub(super) fn pop_leftover(&mut self) -> Option<Leftover> {
+        let Some(Sent { mut message, start, end, .. }) = self.kept.pop_back() else {
+            self.handed_over.shrink_to(0);
+            let handed = self.handed_over.pop_back()?;
+            return Some(Leftover::InDoubt(handed.number, Bytes::new()));
+        };
+        self.unencoded = self.unencoded.saturating_sub(1);
+        self.kept_handed = self.kept_handed.min(self.kept.len());
+        self.bytes -= message.bytes.len();
+        message.was_handed |= end <= self.handed;
+        let was_begun = start < self.begun;
+        Some(match self.keep {
+            // rule: never-sends-nothing-twice
+            Keep::Never if was_begun => Leftover::InDoubt(message.number, message.bytes),
+            _ => Leftover::Again(message),
+        })
+    }
+}

@@ -1,0 +1,6 @@
+//! The outbox: what becomes of every accepted message.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod first;
