@@ -26,6 +26,8 @@ mod ages;
 mod answers;
 mod counts;
 mod flight;
+#[cfg(test)]
+mod judge;
 mod pace;
 mod queue;
 
@@ -280,6 +282,7 @@ impl Store {
         }
         self.is_up = false;
         self.pace = None;
+        self.highest_handed = self.highest_handed.max(self.flight.last_begun());
         while let Some(leftover) = self.flight.pop_leftover() {
             match leftover {
                 Leftover::Again(message) => self.queue.push_front(message), // rule: resend-in-order

@@ -79,7 +79,7 @@ impl Store {
         let found = self.flight.kept.binary_search_by_key(&number, |sent| sent.message.number);
         // rule: answered-once
         let index = found.ok().and_then(|index| self.check_sent(index));
-        index.ok_or_else(|| match number > self.highest_handed {
+        index.ok_or(match number > self.highest_handed {
             true => AnswerError::NotSent { number, highest: self.highest_handed },
             false => AnswerError::NotUnanswered { number },
         })
@@ -94,6 +94,8 @@ impl Store {
     /// Ends a message of this link by an answer.
     fn end_answered(&mut self, index: usize, rejected: Option<String>) {
         let Some(message) = self.flight.remove(index) else { return };
+        // It has arrived, whatever a flush says.
+        self.highest_handed = self.highest_handed.max(message.number);
         match rejected {
             None => self.counts.settle(message.number, Fate::Answered),
             Some(reason) => self.counts.reject(message.number, reason),

@@ -249,7 +249,8 @@ impl Flight {
         self.unencoded = self.unencoded.saturating_sub(1);
         self.kept_handed = self.kept_handed.min(self.kept.len());
         self.bytes -= message.bytes.len();
-        message.was_handed |= end <= self.handed;
+        // Even without a flush: the stream may have passed it on.
+        message.was_handed |= end <= self.begun;
         let was_begun = start < self.begun;
         Some(match self.keep {
             // rule: never-sends-nothing-twice
