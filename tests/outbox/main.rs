@@ -6,6 +6,7 @@ mod support;
 mod bad_input;
 mod closing;
 mod first;
+mod mutants;
 #[cfg(all(target_os = "linux", not(perconn_portable)))]
 mod numbered_lines;
 mod queue;

@@ -68,7 +68,7 @@ impl Store {
         }
         while self.queue.front().is_some_and(|message| message.number <= number) {
             let Some(message) = self.queue.pop_front() else { break };
-            self.counts.settle(message.number, Fate::Answered);
+            self.counts.settle(message.number, Fate::Answered); // rule: answer-of-an-earlier-link
             self.counts.released.push(message.bytes);
         }
         Ok(())
@@ -88,7 +88,7 @@ impl Store {
     /// This index, if the stream has taken that message whole.
     fn check_sent(&self, index: usize) -> Option<usize> {
         let sent = self.flight.kept.get(index)?;
-        (sent.end <= self.flight.begun).then_some(index)
+        (sent.end <= self.flight.begun).then_some(index) // rule: answer-to-a-whole-message
     }
 
     /// Ends a message of this link by an answer.
