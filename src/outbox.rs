@@ -115,6 +115,7 @@ mod event;
 mod hooks;
 mod link_run;
 mod protocol;
+mod question;
 mod report;
 mod resend;
 mod room;
