@@ -114,6 +114,7 @@ mod error;
 mod event;
 mod hooks;
 mod link_run;
+mod look;
 mod protocol;
 mod question;
 mod report;
