@@ -215,11 +215,12 @@ impl Shared {
         });
     }
 
-    /// Ends the outbox: everything gets its last fate, and all who wait are woken. Returns the final tally.
+    /// Ends the outbox: everything gets its last fate, and all who wait are woken, but for those at `ended`. Returns the
+    /// final tally.
     ///
     /// Does nothing but return the tally if it has ended before.
     pub(super) fn end(&self, cause: impl FnOnce() -> Arc<Error>) -> Tally {
-        let tally = self.change(|state| {
+        self.change(|state| {
             if !matches!(state.phase, Phase::Ended(_)) {
                 let closed = matches!(state.phase, Phase::Closing(_));
                 state.phase = Phase::Ended(if closed { Arc::new(Error::ClosedConnection) } else { cause() });
@@ -227,9 +228,7 @@ impl Shared {
                 state.store.end();
             }
             state.store.tally()
-        });
-        self.ended.wake_all();
-        tally
+        })
     }
 
     /// The final tally, once the outbox has ended.
