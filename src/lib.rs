@@ -27,6 +27,9 @@ mod fault;
 mod hooks;
 mod io_error;
 mod link;
+#[cfg(feature = "outbox")]
+#[cfg_attr(docsrs, doc(cfg(feature = "outbox")))]
+pub mod outbox;
 mod panic_as_error;
 mod panics;
 #[cfg(feature = "tls")]

@@ -19,6 +19,8 @@ pub(crate) use self::peer_close::{LastCheck, is_closed_now};
 #[cfg(feature = "tls")]
 pub(crate) use self::socket::read_queued;
 pub(crate) use self::socket::{Disconnect, Socket};
+#[cfg(feature = "outbox")]
+pub(crate) use self::unacknowledged::COUNTS_UNACKNOWLEDGED;
 use crate::byte_count::ByteCount;
 use crate::io_error::check_written;
 use crate::panics::QuietDrop;

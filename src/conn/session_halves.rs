@@ -44,6 +44,32 @@ impl<S> WriteHalf<S> {
     }
 }
 
+#[cfg(feature = "outbox")]
+impl<S> WriteHalf<S> {
+    /// How many bytes written on this link the peer's kernel has not acknowledged: so far, or when it broke.
+    ///
+    /// `None` where that is not known.
+    pub(crate) fn unacknowledged(&mut self, generation: u64) -> Option<u64> {
+        let handle = &mut self.handle;
+        handle.take_link(self.dir.direction);
+        if !handle.conn_state.is_live(generation) {
+            return handle.conn_state.fault(generation, Op::Write).unacknowledged;
+        }
+        let link = handle.link.get().filter(|link| link.generation == generation)?;
+        link.stream.socket()?.unacknowledged()
+    }
+
+    /// Breaks a link with this error as the cause. Gives it back if the link has broken already.
+    #[must_use]
+    pub(crate) fn fail_link(&self, generation: u64, error: io::Error) -> Option<io::Error> {
+        let mut error = Some(error);
+        let cause = || error.take().unwrap_or_else(|| io::ErrorKind::Other.into()).into();
+        // It is an error if an end of the connection has taken the link away. Then the cause does not matter.
+        let _ = self.handle.conn_state.record_break(generation, Op::Read, cause);
+        error
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WriteHalf<S> {
     /// Shuts down the stream of a live link if it is not a socket: it may have a closing message of its own.
     ///

@@ -209,6 +209,16 @@ impl Socket {
         count
     }
 
+    /// How many written bytes the peer's kernel has not acknowledged so far, where that is known.
+    #[cfg(feature = "outbox")]
+    pub(crate) fn unacknowledged(&self) -> Option<u64> {
+        match self {
+            Self::Tcp(stream) => unacknowledged(stream),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Makes the kernel discard what it has not delivered, even if other handles still hold the socket.
     #[cfg(all(target_os = "linux", not(perconn_portable)))]
     fn abort(&self) {

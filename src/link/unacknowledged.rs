@@ -4,6 +4,14 @@
 
 use tokio::net::TcpStream;
 
+/// Whether this platform knows the count of a TCP socket.
+#[cfg(feature = "outbox")]
+pub(crate) const COUNTS_UNACKNOWLEDGED: bool = cfg!(all(
+    target_os = "linux",
+    not(perconn_portable),
+    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")
+));
+
 /// Asks the kernel for the count, which it knows even after a reset.
 ///
 /// This is `SIOCOUTQ` of tcp(7): the distance from the oldest unacknowledged byte to the end of what was written. If

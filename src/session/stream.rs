@@ -99,6 +99,21 @@ impl<S> Session<S> {
         self.generation
     }
 
+    /// How many bytes of the link the peer's kernel has not acknowledged: so far, or when it broke; see
+    /// [`WriteHalf::unacknowledged`].
+    #[cfg(feature = "outbox")]
+    pub(crate) fn unacknowledged(&self) -> Option<u64> {
+        self.conn.lock().write.unacknowledged(self.generation)
+    }
+
+    /// Breaks the session's link with this error as the cause, which goes to the connection's logger. Gives it back if
+    /// the link has broken already.
+    #[cfg(feature = "outbox")]
+    #[must_use]
+    pub(crate) fn fail(&self, error: io::Error) -> Option<io::Error> {
+        self.conn.lock().write.fail_link(self.generation, error)
+    }
+
     /// Whether no write can succeed any more.
     fn is_write_ended(&self) -> bool {
         self.end.is_some() || self.write_failed.is_some()

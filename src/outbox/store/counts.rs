@@ -1,0 +1,75 @@
+//! The count of messages by fate: the only place where a message is accepted and where it ends.
+//!
+//! Next: [`Tally`], the public face.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use crate::outbox::{Fate, Tally};
+
+/// The tally, and what the messages that end leave to do.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Each accepted message in exactly one field.
+    pub(super) tally: Tally,
+    /// The messages without a fate that somebody waits for.
+    watched: BTreeSet<u64>,
+    /// The fates of those that somebody waits for.
+    pub(super) settled: Vec<(u64, Fate)>,
+    /// Rejected messages, with the reason.
+    pub(super) rejections: Vec<(u64, String)>,
+    /// Bytes to drop without a lock.
+    pub(super) released: Vec<Bytes>,
+}
+
+impl Counts {
+    /// Counts a message that waits from now on.
+    pub(super) fn accept(&mut self, number: u64, watched: bool) {
+        self.tally.accepted += 1;
+        self.tally.waiting += 1;
+        if watched {
+            self.watched.insert(number);
+        }
+    }
+
+    /// Gives a message that waits the fate that most messages have where no answers are asked for.
+    #[inline]
+    pub(super) fn settle_written(&mut self, number: u64) {
+        if self.watched.is_empty() {
+            self.tally.waiting -= 1;
+            self.tally.written += 1;
+        } else {
+            self.settle(number, Fate::Written);
+        }
+    }
+
+    /// Gives a message that waits its fate.
+    pub(super) fn settle(&mut self, number: u64, fate: Fate) {
+        let Tally { answered, rejected, written, in_doubt, dropped, expired, unsent, waiting, .. } = &mut self.tally;
+        *waiting -= 1;
+        *match fate {
+            Fate::Answered => answered,
+            Fate::Rejected(_) => rejected,
+            Fate::Written => written,
+            Fate::InDoubt => in_doubt,
+            Fate::Dropped => dropped,
+            Fate::Expired => expired,
+            Fate::Unsent => unsent,
+        } += 1;
+        if !self.watched.is_empty() && self.watched.remove(&number) {
+            self.settled.push((number, fate));
+        }
+    }
+
+    /// Gives a message that the peer or the protocol does not want its fate, and reports it.
+    pub(super) fn reject(&mut self, number: u64, reason: String) {
+        self.rejections.push((number, reason.clone()));
+        self.settle(number, Fate::Rejected(reason));
+    }
+
+    /// Nobody waits for this message any more.
+    pub(super) fn unwatch(&mut self, number: u64) {
+        self.watched.remove(&number);
+    }
+}

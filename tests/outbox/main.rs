@@ -1,0 +1,16 @@
+//! The outbox: what becomes of every accepted message.
+
+#![allow(unreachable_pub, reason = "a test has no public items")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod closing;
+mod first;
+mod mutants;
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
+mod numbered_lines;
+mod queue;
+mod races;
+mod through_cuts;
