@@ -115,6 +115,7 @@ mod event;
 mod hooks;
 mod link_run;
 mod protocol;
+pub mod protocols;
 mod report;
 mod resend;
 mod room;

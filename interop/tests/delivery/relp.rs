@@ -1,0 +1,47 @@
+//! RELP, to rsyslog's `imrelp`.
+
+use std::time::Duration;
+
+use perconn::Conn;
+use perconn::outbox::Fate;
+use perconn::outbox::protocols::Relp;
+
+use crate::numbered::{Plan, ship};
+use crate::real_server::RealServer;
+use crate::rsyslog::{arrived, message, rsyslog};
+use crate::support::{in_time, quick};
+
+fn server(test: &str) -> Option<RealServer> {
+    rsyslog(test, &["imrelp"], |_, port| {
+        format!(
+            "module(load=\"imrelp\")
+            input(type=\"imrelp\" address=\"127.0.0.1\" port=\"{port}\" ruleset=\"file\" maxDataSize=\"128k\")"
+        )
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relp_loses_nothing_through_kills_of_rsyslog() {
+    let Some(server) = server("relp") else { return };
+    let plan = Plan::from_env(20_000, 5);
+    let outbox = Relp::new().outbox(quick(Conn::builder(server.address))).window(1024).start().unwrap();
+    let tally = ship(outbox, &server, plan, message).await;
+    arrived(&server, plan.messages).assert_at_least_once(&tally, plan, 1024);
+}
+
+#[tokio::test]
+async fn relp_closes_cleanly_and_takes_long_messages_and_newlines() {
+    let Some(server) = server("relp, closing") else { return };
+    let outbox = Relp::new().outbox(Conn::builder(server.address)).start().unwrap();
+    let long = format!("<13>1 - - - - - - {}", "x".repeat(100_000));
+    assert_eq!(in_time("a long message", outbox.send_and_wait(long.clone())).await.unwrap(), Fate::Answered);
+    let lines = "<13>1 - - - - - - one\ntwo";
+    assert_eq!(in_time("two lines", outbox.send_and_wait(lines)).await.unwrap(), Fate::Answered);
+    let longer = outbox.send(vec![b'x'; 128 * 1024 + 1]).await.unwrap_err();
+    assert!(longer.to_string().contains("131072"), "{longer}");
+    assert_eq!(in_time("close", outbox.close(Duration::from_secs(5))).await.to_string(), "2 accepted: 2 answered");
+    let text = std::fs::read_to_string(server.folder.join("arrived")).unwrap();
+    assert!(text.contains(&long), "{}", text.len());
+    // rsyslog complains of a session that ends without a `close`.
+    assert_eq!(server.log(), "");
+}
