@@ -259,6 +259,15 @@ impl Outbox {
         shared.ended.wait_until(|| shared.final_tally()).await
     }
 
+    /// The number of the oldest message that has no fate yet. `None`: each accepted message has one.
+    ///
+    /// For a program that reads its messages from somewhere else (a file, a queue on disk): everything before this message need
+    /// not be read again after a restart.
+    #[doc(alias("checkpoint", "offset", "watermark"))]
+    pub fn oldest_waiting(&self) -> Option<u64> {
+        self.handle.shared.look().store.oldest_waiting()
+    }
+
     /// The status of the connection at this moment.
     pub fn status(&self) -> Status {
         self.handle.status.current()

@@ -22,5 +22,6 @@ mod support;
 mod forward;
 mod redis;
 mod relp;
+mod ship;
 mod syslog;
 mod tls;

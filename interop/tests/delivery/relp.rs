@@ -11,7 +11,8 @@ use crate::real_server::RealServer;
 use crate::rsyslog::{arrived, message, rsyslog};
 use crate::support::{in_time, quick};
 
-fn server(test: &str) -> Option<RealServer> {
+/// An rsyslog with `imrelp`.
+pub fn server(test: &str) -> Option<RealServer> {
     rsyslog(test, &["imrelp"], |_, port| {
         format!(
             "module(load=\"imrelp\")
