@@ -7,40 +7,46 @@ use std::time::Duration;
 use perconn::outbox::WhenFull;
 
 pub(crate) const USAGE: &str = "\
-Ships lines to a log server: those of standard input, or of a file that grows. It lives through restarts of the server, and
-accounts for every line.
+Ships lines to a log server: those of standard input, or of a file that grows. It lives
+through restarts of the server, and accounts for every line.
 
 Usage: ship [OPTION]... SERVER
 
 SERVER is one of
   relp://HOST:PORT      rsyslog's imrelp: each line is answered, and sent again until it is
-  syslog://HOST:PORT    syslog over TCP (RFC 5424 in RFC 6587): what the server's kernel had and its program had not read is lost
+  syslog://HOST:PORT    syslog over TCP (RFC 5424 in RFC 6587): lines that the server's kernel
+                        had and its program had not read are lost with a killed server
   tcp://HOST:PORT       the lines as they are, with the same loss
 
 Options:
-  --file PATH           follow this file, through rotation and truncation, as `tail -F` does
+  --file PATH           follow this file as `tail -F` does, through rotation and truncation
   --once                with --file: end at the end of the file
-  --position PATH       where the position in the file is kept over restarts (the file's path and `.position` unless given)
+  --position PATH       where the position in the file is kept over restarts
+                        (the file's path and `.position` unless given)
   --capacity LINES      how many lines wait at most (10000)
-  --when-full POLICY    what happens to a line for which there is no room: wait, drop-oldest or drop-newest (wait, which
-                        holds standard input back)
+  --when-full POLICY    what happens to a line without room: wait, drop-oldest, drop-newest
+                        (wait: then the lines stay where they come from)
   --drain TIME          how long the end may take (5s)
   --tag NAME            the name of the program in syslog lines (ship)
   -h, --help            print this text
 
-What was sent and not answered when it ends is sent again by its next run. If a file is rotated twice while nobody follows it,
-the lines between are not found.
+Lines that were sent and not answered at the end are sent again by the next run, if they
+come from a file. If a file is rotated twice while nobody follows it, the lines between
+are not found.
 
-It ends at the end of standard input, at SIGTERM and at Ctrl-C. The exit status is 0 if each line has arrived as far as the
-server says, 1 if not, and 2 if the arguments are wrong.
+It ends at the end of standard input, at SIGTERM and at Ctrl-C. The exit status is 0 if
+each line has arrived as far as the server says, 1 if not, and 2 if the arguments are wrong.
 
 A complete session:
   $ cat relp.conf
   module(load=\"imrelp\")
-  ruleset(name=\"relp\" queue.type=\"Direct\") { action(type=\"omfile\" file=\"/tmp/shipped.log\") }
+  ruleset(name=\"relp\" queue.type=\"Direct\") {
+    action(type=\"omfile\" file=\"/tmp/shipped.log\")
+  }
   input(type=\"imrelp\" port=\"2514\" ruleset=\"relp\")
   $ rsyslogd -f $PWD/relp.conf -i /tmp/rsyslogd.pid
   $ seq 100000 | ship relp://127.0.0.1:2514
+  ship: connected: generation 1, dial 1
   ship: 100000 accepted: 100000 answered";
 
 pub(crate) enum Server {
