@@ -59,10 +59,14 @@ impl<S> WriteHalf<S> {
         link.stream.socket()?.unacknowledged()
     }
 
-    /// Breaks a link with this error as the cause. Does nothing to a link that has broken already.
-    pub(crate) fn fail_link(&self, generation: u64, error: io::Error) {
-        // An end of the connection has taken the link away.
-        let _ = self.handle.conn_state.record_break(generation, Op::Read, || error.into());
+    /// Breaks a link with this error as the cause. Gives it back if the link has broken already.
+    #[must_use]
+    pub(crate) fn fail_link(&self, generation: u64, error: io::Error) -> Option<io::Error> {
+        let mut error = Some(error);
+        let cause = || error.take().unwrap_or_else(|| io::ErrorKind::Other.into()).into();
+        // It is an error if an end of the connection has taken the link away. Then the cause does not matter.
+        let _ = self.handle.conn_state.record_break(generation, Op::Read, cause);
+        error
     }
 }
 

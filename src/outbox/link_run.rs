@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::coop;
 use tokio::time::Instant;
 use tokio_util::bytes::BytesMut;
 use tokio_util::io::poll_read_buf;
@@ -23,6 +24,7 @@ use super::shared::{Phase, State};
 use super::store::BATCH_BYTES;
 use super::task::Tools;
 use crate::Session;
+use crate::hooks::warn;
 use crate::io_error::is_try_again;
 
 /// How many bytes are read at once.
@@ -30,6 +32,9 @@ const READ_BYTES: usize = 16 * 1024;
 
 /// How many reads one poll makes before it writes. A stream of the program may always have more.
 const READS_PER_POLL: usize = 16;
+
+/// How many batches one poll writes before it reads.
+const BATCHES_PER_POLL: usize = 16;
 
 /// The first and the longest pause between two questions to the kernel, what the peer's kernel has acknowledged. There is
 /// no event for it.
@@ -100,7 +105,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
         let now = tools.shared.now();
         tools.shared.change(|state| state.store.begin_link(counts, now));
         if let Err(error) = tools.codec.begin() {
-            session.fail(error); // The first poll finds it.
+            fail(&session, error); // The first poll finds it.
         }
         Self {
             tools,
@@ -135,21 +140,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
     /// Works until the link ends.
     fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
         loop {
+            // A stream of the program may take and give without end.
+            ready!(coop::poll_proceed(cx)).made_progress();
             for step in [Self::read, Self::write] {
                 match step(self, cx) {
                     Ok(Step::Wait) => {}
                     Ok(Step::End(end)) => return Poll::Ready(end),
-                    Err(error) => {
-                        self.session.fail(error);
-                        return Poll::Ready(LinkEnd::Broken);
-                    }
+                    Err(error) => return Poll::Ready(fail(&self.session, error)),
                 }
             }
             match self.prepare_to_sleep(cx) {
-                Err(error) => {
-                    self.session.fail(error);
-                    return Poll::Ready(LinkEnd::Broken);
-                }
+                Err(error) => return Poll::Ready(fail(&self.session, error)),
                 Ok(Sleep::Until(deadline)) => ready!(self.tools.alarm.poll(cx, deadline)),
                 Ok(Sleep::No) => {}
                 Ok(Sleep::End(end)) => return Poll::Ready(end),
@@ -171,6 +172,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
                 Poll::Ready(Err(_)) => return Ok(Step::End(LinkEnd::Broken)),
             }
         }
+        // There may be more, which wakes nobody.
         cx.waker().wake_by_ref();
         Ok(Step::Wait)
     }
@@ -195,6 +197,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
 
     /// Writes batch after batch, until the stream takes no more or there is nothing to write.
     fn write(&mut self, cx: &mut Context<'_>) -> io::Result<Step> {
+        let mut batches = 0;
         while self.stage != Stage::ReadingOn {
             if self.written < self.wire.len() {
                 let outcome = Pin::new(&mut self.session).poll_write(cx, &self.wire[self.written..]);
@@ -214,7 +217,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
             } else {
                 match self.stage {
                     Stage::Sending => {
-                        if !self.next_batch()? {
+                        batches += 1;
+                        if batches > BATCHES_PER_POLL || !self.next_batch()? {
                             break;
                         }
                     }
@@ -359,6 +363,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
             self.pause = if before > 0 { first } else { (self.pause * 2).min(longest) };
         }
     }
+}
+
+/// Breaks a link for this reason, which is the peer's fault or that of the program's code.
+fn fail<S>(session: &Session<S>, error: io::Error) -> LinkEnd {
+    // The connection's logger reports the first cause of a break. If the peer has closed meanwhile, this is the second.
+    if let Some(error) = session.fail(error) {
+        warn(format_args!("the link of an outbox would have been broken, and has ended: {error}"));
+    }
+    LinkEnd::Broken
 }
 
 /// What the look before the sleep has found.

@@ -71,7 +71,6 @@ impl RoomQueue {
 
     /// Promises the room that there is, in order.
     pub(super) fn grant(&mut self, store: &mut Store, wakers: &mut Vec<Waker>) {
-        // rule: room-in-order
         while let Some(first) = self.waiting.front().filter(|first| store.has_room(first.len)) {
             store.reserve(first.len);
             self.granted.insert(first.ticket, first.len);

@@ -266,7 +266,7 @@ impl State {
             self.fates.insert(number, FateWait::Waiting(None));
         }
         // The task sets its timer by the first message of the queue.
-        self.wake_task |= self.wants_messages || expires && self.store.is_first_queued(); // rule: message-wakes-the-task
+        self.wake_task |= self.wants_messages || expires && self.store.is_first_queued();
         number
     }
 

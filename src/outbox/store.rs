@@ -26,6 +26,8 @@ mod ages;
 mod answers;
 mod counts;
 mod flight;
+#[cfg(test)]
+mod judge;
 mod pace;
 mod queue;
 
@@ -160,11 +162,11 @@ impl Store {
         if self.rules.when_full == WhenFull::DropOldest {
             while !self.has_room(bytes.len()) {
                 let Some(oldest) = self.queue.pop_front() else { break };
-                self.give_up(oldest, Fate::Dropped);
+                self.give_up(oldest, Fate::Dropped); // rule: oldest-message-is-counted
             }
         }
         if self.rules.when_full != WhenFull::Wait && !self.has_room(bytes.len()) {
-            self.counts.settle(number, Fate::Dropped);
+            self.counts.settle(number, Fate::Dropped); // rule: dropped-message-is-counted
             self.counts.released.push(bytes);
             return number;
         }
@@ -200,6 +202,7 @@ impl Store {
         let mut taken = 0;
         while batch.len() < BATCH_MESSAGES && self.may_take(now) {
             let Some(len) = self.queue.front().map(|message| message.bytes.len()) else { break };
+            // rule: batch-is-bounded
             if taken > 0 && taken + len > BATCH_BYTES {
                 break;
             }
@@ -218,9 +221,9 @@ impl Store {
 
     /// Whether the next message may go out, if there is one.
     fn may_take(&self, now: Duration) -> bool {
-        self.is_up
-            && (self.rules.keep != Keep::Unanswered || self.flight.len() < self.rules.window) // rule: window
-            && self.pace.as_ref().is_none_or(|pace| pace.allows(now)) // rule: catch-up-rate
+        let in_window = self.rules.keep != Keep::Unanswered || self.flight.len() < self.rules.window; // rule: window
+        let in_pace = self.pace.as_ref().is_none_or(|pace| pace.allows(now)); // rule: catch-up-rate
+        self.is_up && in_window && in_pace
     }
 
     /// Whether a single message waits in the queue.
@@ -247,7 +250,7 @@ impl Store {
     pub(super) fn refused(&mut self, reason: String) {
         if let Some(message) = self.flight.refused() {
             self.counts.released.push(message.bytes);
-            self.counts.reject(message.number, reason);
+            self.counts.reject(message.number, reason); // rule: refused-message-is-rejected
         }
     }
 
@@ -280,12 +283,13 @@ impl Store {
         }
         self.is_up = false;
         self.pace = None;
+        self.highest_handed = self.highest_handed.max(self.flight.last_begun()); // rule: sent-on-an-earlier-link
         while let Some(leftover) = self.flight.pop_leftover() {
             match leftover {
                 Leftover::Again(message) => self.queue.push_front(message), // rule: resend-in-order
                 Leftover::InDoubt(number, bytes) => {
                     self.counts.released.push(bytes);
-                    self.counts.settle(number, Fate::InDoubt);
+                    self.counts.settle(number, Fate::InDoubt); // rule: doubt-is-counted
                 }
             }
         }
@@ -322,7 +326,7 @@ impl Store {
     pub(super) fn end(&mut self) {
         debug_assert!(!self.is_up);
         while let Some(message) = self.queue.pop_front() {
-            self.give_up(message, Fate::Unsent);
+            self.give_up(message, Fate::Unsent); // rule: unsent-is-counted
         }
         self.ages.forget_before(self.next_number);
     }

@@ -106,10 +106,12 @@ impl<S> Session<S> {
         self.conn.lock().write.unacknowledged(self.generation)
     }
 
-    /// Breaks the session's link with this error as the cause, which goes to the connection's logger.
+    /// Breaks the session's link with this error as the cause, which goes to the connection's logger. Gives it back if
+    /// the link has broken already.
     #[cfg(feature = "outbox")]
-    pub(crate) fn fail(&self, error: io::Error) {
-        self.conn.lock().write.fail_link(self.generation, error);
+    #[must_use]
+    pub(crate) fn fail(&self, error: io::Error) -> Option<io::Error> {
+        self.conn.lock().write.fail_link(self.generation, error)
     }
 
     /// Whether no write can succeed any more.

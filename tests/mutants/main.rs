@@ -1,7 +1,7 @@
 //! The mutants: versions of the crate with one rule of its source broken.
 //!
-//! The [simulation] and the [models] have to find theirs. `tests/simulation/mutants.rs` and `tests/models.rs` build and
-//! run them, which takes minutes. The tests here only read the source, to see that each mutant has a line to break.
+//! The [simulation], the [models] and the judge of the [outbox] have to find theirs. `tests/simulation/mutants.rs`,
+//! `tests/models.rs` and `tests/outbox/mutants.rs` build and run them, which takes minutes. The tests here only read the source, to see that each mutant has a line to break.
 //!
 //! Next: [marks].
 
@@ -13,18 +13,21 @@ use marks::{marked_lines, mutated_lines, replaced_part};
 
 mod marks;
 mod models;
+mod outbox;
 mod simulation;
 
 #[test]
 fn every_mutant_has_a_marked_line_to_break() {
     mutated_lines(simulation::MUTANTS);
     mutated_lines(&models::mutants());
+    mutated_lines(outbox::MUTANTS);
 }
 
 #[test]
 fn every_mark_has_a_mutant() {
     let models = models::mutants();
-    let broken: BTreeSet<&str> = simulation::MUTANTS.iter().chain(&models).map(|mutant| mutant.rule).collect();
+    let broken: BTreeSet<&str> =
+        simulation::MUTANTS.iter().chain(&models).chain(outbox::MUTANTS).map(|mutant| mutant.rule).collect();
     for rule in marked_lines().keys() {
         assert!(broken.contains(rule.as_str()), "src has the mark `// rule: {rule}`, and no mutant breaks that rule");
     }

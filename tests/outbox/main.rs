@@ -3,4 +3,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
+mod closing;
 mod first;
+mod mutants;
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
+mod numbered_lines;
+mod queue;
+mod races;
+mod through_cuts;

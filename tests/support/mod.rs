@@ -26,6 +26,12 @@ pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
+/// Polls a future once.
+pub async fn look<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
+    let mut future = std::pin::Pin::new(future);
+    std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await
+}
+
 /// A server on the loopback that accepts when the test says so.
 pub struct Server {
     listener: Option<TcpListener>,
@@ -44,6 +50,11 @@ impl Server {
     pub async fn accept(&self) -> TcpStream {
         let listener = self.listener.as_ref().expect("the server is stopped");
         in_time("accept", listener.accept()).await.unwrap().0
+    }
+
+    /// The same, without a limit: for a server in the background.
+    pub async fn accept_for_ever(&self) -> TcpStream {
+        self.listener.as_ref().expect("the server is stopped").accept().await.unwrap().0
     }
 
     /// From now on, dials are refused.

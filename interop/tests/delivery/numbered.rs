@@ -31,14 +31,14 @@ impl Plan {
 /// How long a stop of all progress may take: the server starts again, and loads its data.
 const STALL_LIMIT: Duration = HANG_LIMIT.saturating_mul(6);
 
-/// Sends all messages of the plan, and kills the server each time that another part of them has met its fate. Closes the
-/// outbox and returns its tally.
+/// Sends all messages of the plan, and kills the server each time that another part of them has met its fate. The last
+/// message is sent after the last kill, so that it arrives in any case. Closes the outbox and returns its tally.
 pub async fn ship(outbox: Outbox, server: &RealServer, plan: Plan, message: fn(u64) -> Bytes) -> Tally {
     let begin = Instant::now();
     let sender = tokio::spawn({
         let outbox = outbox.clone();
         async move {
-            for number in 1..=plan.messages {
+            for number in 1..plan.messages {
                 outbox.send(message(number)).await.unwrap();
             }
         }
@@ -47,8 +47,9 @@ pub async fn ship(outbox: Outbox, server: &RealServer, plan: Plan, message: fn(u
         settled(&outbox, kill * plan.messages / (plan.kills + 1)).await;
         server.kill_and_restart();
     }
-    settled(&outbox, plan.messages).await;
     sender.await.unwrap();
+    outbox.send(message(plan.messages)).await.unwrap();
+    settled(&outbox, plan.messages).await;
     let tally = outbox.close(HANG_LIMIT).await;
     println!("{} kills in {:.0} s: {tally}", plan.kills, begin.elapsed().as_secs_f64());
     assert_eq!(tally.accepted, plan.messages);

@@ -7,6 +7,7 @@ use perconn::Conn;
 use perconn::codec::tokio_util::bytes::Bytes;
 use perconn::outbox::Fate;
 use perconn::outbox::protocols::RedisStream;
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 
 use crate::numbered::{Arrived, Plan, ship, tag, tags_in};
@@ -34,8 +35,13 @@ fn message(number: u64) -> Bytes {
 
 async fn client(server: &RealServer, login: &str) -> MultiplexedConnection {
     let client = redis::Client::open(format!("redis://{login}{}/", server.address)).unwrap();
-    in_time("redis", client.get_multiplexed_async_connection()).await.unwrap()
+    // A page may take longer than the limit that it has.
+    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+    in_time("redis", client.get_multiplexed_async_connection_with_config(&config)).await.unwrap()
 }
+
+/// How many entries one command reads.
+const PAGE: usize = 10_000;
 
 /// The entries of the stream, each with its id.
 async fn entries(client: &mut MultiplexedConnection) -> Vec<(String, Vec<String>)> {
@@ -43,12 +49,13 @@ async fn entries(client: &mut MultiplexedConnection) -> Vec<(String, Vec<String>
     loop {
         let from = all.last().map_or_else(|| "-".to_owned(), |(id, _)| format!("({id}"));
         let mut range = redis::cmd("XRANGE");
-        range.arg("logs").arg(from).arg("+").arg("COUNT").arg(10_000);
+        range.arg("logs").arg(from).arg("+").arg("COUNT").arg(PAGE);
         let mut page: Vec<(String, Vec<String>)> = range.query_async(client).await.unwrap();
-        if page.is_empty() {
+        let is_last = page.len() < PAGE;
+        all.append(&mut page);
+        if is_last {
             return all;
         }
-        all.append(&mut page);
     }
 }
 

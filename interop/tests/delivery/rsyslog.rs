@@ -3,11 +3,14 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use perconn::codec::tokio_util::bytes::Bytes;
+use tokio::time::sleep;
 
 use crate::numbered::{Arrived, tag, tags_in};
 use crate::real_server::{RealServer, program};
+use crate::support::in_time;
 
 /// Where the package has the modules, on Debian.
 const MODULES: &str = "/usr/lib/x86_64-linux-gnu/rsyslog:/usr/lib/aarch64-linux-gnu/rsyslog:/usr/lib/rsyslog";
@@ -26,7 +29,7 @@ pub fn rsyslog(test: &str, modules: &[&str], input: impl FnOnce(&Path, u16) -> S
     Some(RealServer::start("rsyslog", |folder, port| {
         let (root, input) = (folder.display(), input(folder, port));
         let config = format!(
-            "global(workDirectory=\"{root}\")
+            "global(workDirectory=\"{root}\" maxMessageSize=\"128k\")
             template(name=\"raw\" type=\"string\" string=\"%rawmsg%\\n\")
             ruleset(name=\"file\" queue.type=\"Direct\") {{
                 action(type=\"omfile\" file=\"{root}/arrived\" template=\"raw\")
@@ -51,8 +54,14 @@ pub fn message(number: u64) -> Bytes {
     format!("<13>1 2026-11-30T19:00:00Z host app - - - {}", tag(number)).into()
 }
 
-/// What rsyslog has written.
-pub fn arrived(server: &RealServer, messages: u64) -> Arrived {
-    let text = fs::read(server.folder.join("arrived")).unwrap_or_default();
-    Arrived::count(messages, tags_in(&text))
+/// What rsyslog has written, once the last message is in its file.
+pub async fn arrived(server: &RealServer, messages: u64) -> Arrived {
+    let read = || fs::read(server.folder.join("arrived")).unwrap_or_default();
+    in_time("the last message", async {
+        while !read().ends_with(format!("{}\n", tag(messages)).as_bytes()) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    Arrived::count(messages, tags_in(&read()))
 }

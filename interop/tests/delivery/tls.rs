@@ -41,7 +41,7 @@ async fn relp_over_tls_loses_nothing_through_kills_of_rsyslog() {
     let plan = Plan::from_env(20_000, 3);
     let outbox = Relp::new().outbox(trusting(&server)).window(1024).start().unwrap();
     let tally = ship(outbox, &server, plan, message).await;
-    arrived(&server, plan.messages).assert_at_least_once(&tally, plan, 1024);
+    arrived(&server, plan.messages).await.assert_at_least_once(&tally, plan, 1024);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,8 +60,7 @@ async fn syslog_over_tls_accounts_for_every_message_through_kills_of_rsyslog() {
     let outbox = Syslog::octet_counting().outbox(trusting(&server)).start().unwrap();
     let tally = ship(outbox, &server, plan, message).await;
     assert_eq!(tally.written + tally.in_doubt, plan.messages, "{tally}");
-    server.end_by(rustix::process::Signal::TERM);
-    let arrived = arrived(&server, plan.messages);
+    let arrived = arrived(&server, plan.messages).await;
     println!("{} of {} written messages were lost", arrived.lost.saturating_sub(tally.in_doubt), tally.written);
     assert!(arrived.in_order && arrived.twice == 0, "{arrived}");
 }

@@ -53,7 +53,7 @@ pub(super) fn value_len(bytes: &[u8]) -> Result<Option<usize>, NoValue> {
         let Some(head) = bytes.get(at..).and_then(<[u8]>::split_first) else { return Ok(None) };
         let Some(shape) = shape(head)? else { return Ok(None) };
         at = at.saturating_add(shape.bytes);
-        values += shape.values - 1;
+        values = values - 1 + shape.values;
     }
     Ok((at <= bytes.len()).then_some(at))
 }
@@ -92,7 +92,7 @@ pub(super) fn as_map(value: &[u8]) -> Option<&[u8]> {
 struct Shape {
     /// How many bytes it has, without the values in it.
     bytes: usize,
-    /// How many values are in it, and itself.
+    /// How many values are in it.
     values: u64,
 }
 
@@ -101,15 +101,15 @@ fn shape((first, rest): (&u8, &[u8])) -> Result<Option<Shape>, NoValue> {
     let number = |len: usize| {
         rest.get(..len).map(|bytes| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)))
     };
-    let plain = |bytes: usize| Some(Shape { bytes: 1 + bytes, values: 1 });
+    let plain = |bytes: usize| Some(Shape { bytes: 1 + bytes, values: 0 });
     // A length of `len` bytes, and that many bytes and `more`.
     let sized =
         |len: usize, more: usize| plain(len.saturating_add(more).saturating_add(usize::try_from(number(len)?).ok()?));
-    let nested = |len: usize, each: u64| Some(Shape { bytes: 1 + len, values: 1 + each * number(len)? });
+    let nested = |len: usize, each: u64| Some(Shape { bytes: 1 + len, values: each * number(len)? });
     Ok(match *first {
         0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => plain(0),
-        0x80..=0x8f => Some(Shape { bytes: 1, values: 1 + 2 * u64::from(first & 0x0f) }),
-        0x90..=0x9f => Some(Shape { bytes: 1, values: 1 + u64::from(first & 0x0f) }),
+        0x80..=0x8f => Some(Shape { bytes: 1, values: 2 * u64::from(first & 0x0f) }),
+        0x90..=0x9f => Some(Shape { bytes: 1, values: u64::from(first & 0x0f) }),
         0xa0..=0xbf => plain(usize::from(first & 0x1f)),
         0xc1 => return Err(NoValue),
         0xc4 | 0xd9 => sized(1, 0),

@@ -48,9 +48,10 @@ mod frame;
 /// leaves, and survives a kill of rsyslog:
 ///
 /// ```text
+/// global(maxMessageSize="128k")
 /// module(load="imrelp")
 /// ruleset(name="relp" queue.type="Direct") { action(type="omfile" file="/var/log/relp.log") }
-/// input(type="imrelp" port="2514" ruleset="relp" maxDataSize="128k")
+/// input(type="imrelp" port="2514" ruleset="relp")
 /// ```
 ///
 /// A crash of the machine is another matter: the file is with the kernel then, not on the disk. `sync="on"` of the action
@@ -59,8 +60,8 @@ mod frame;
 /// # Limits
 ///
 /// A message has at most 128 KiB, the limit of the protocol; [`max_message`](OutboxBuilder::max_message) of the returned
-/// builder changes that. The server has a limit of its own: rsyslog cuts a message that is longer than its `maxDataSize`, by
-/// default 8 KiB, and answers that all is well.
+/// builder changes that. The server has a limit of its own: rsyslog cuts a message that is longer than its `maxMessageSize`,
+/// by default 8 KiB, and answers that all is well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use = "a protocol does nothing by itself, use `.outbox(..)`"]
 #[doc(alias("rsyslog", "imrelp", "omrelp", "librelp"))]

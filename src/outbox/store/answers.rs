@@ -68,7 +68,7 @@ impl Store {
         }
         while self.queue.front().is_some_and(|message| message.number <= number) {
             let Some(message) = self.queue.pop_front() else { break };
-            self.counts.settle(message.number, Fate::Answered);
+            self.counts.settle(message.number, Fate::Answered); // rule: answer-of-an-earlier-link
             self.counts.released.push(message.bytes);
         }
         Ok(())
@@ -79,7 +79,7 @@ impl Store {
         let found = self.flight.kept.binary_search_by_key(&number, |sent| sent.message.number);
         // rule: answered-once
         let index = found.ok().and_then(|index| self.check_sent(index));
-        index.ok_or_else(|| match number > self.highest_handed {
+        index.ok_or(match number > self.highest_handed {
             true => AnswerError::NotSent { number, highest: self.highest_handed },
             false => AnswerError::NotUnanswered { number },
         })
@@ -88,12 +88,14 @@ impl Store {
     /// This index, if the stream has taken that message whole.
     fn check_sent(&self, index: usize) -> Option<usize> {
         let sent = self.flight.kept.get(index)?;
-        (sent.end <= self.flight.begun).then_some(index)
+        (sent.end <= self.flight.begun).then_some(index) // rule: answer-to-a-whole-message
     }
 
     /// Ends a message of this link by an answer.
     fn end_answered(&mut self, index: usize, rejected: Option<String>) {
         let Some(message) = self.flight.remove(index) else { return };
+        // It has arrived, whatever a flush says.
+        self.highest_handed = self.highest_handed.max(message.number);
         match rejected {
             None => self.counts.settle(message.number, Fate::Answered),
             Some(reason) => self.counts.reject(message.number, reason),

@@ -168,8 +168,8 @@ impl Flight {
     /// Takes a kept message out.
     pub(super) fn remove(&mut self, index: usize) -> Option<Message> {
         let message = self.kept.remove(index)?.message;
-        self.bytes -= message.bytes.len();
-        self.kept_handed -= usize::from(index < self.kept_handed);
+        self.bytes -= message.bytes.len(); // rule: bytes-are-given-back
+        self.kept_handed -= usize::from(index < self.kept_handed); // rule: oldest-unanswered
         Some(message)
     }
 
@@ -197,6 +197,7 @@ impl Flight {
         let Some(Sent { end, .. }) = self.kept.front() else { return };
         let end = *end;
         let Some(message) = self.remove(0) else { return };
+        // rule: handed-over-is-not-written
         if self.counts {
             self.handed_over.push_back(Handed { number: message.number, end });
         } else {
@@ -207,9 +208,12 @@ impl Flight {
 
     /// The peer's kernel has acknowledged all but this many bytes.
     pub(super) fn acknowledged(&mut self, missing: u64, counts: &mut Counts) {
-        self.acknowledged = self.acknowledged.max(self.handed.saturating_sub(missing));
-        // rule: acknowledged-is-written
-        while let Some(handed) = self.handed_over.front().filter(|handed| handed.end <= self.acknowledged) {
+        self.acknowledged = self.acknowledged.max(self.handed.saturating_sub(missing)); // rule: acknowledged-to-the-byte
+        while let Some(handed) = self.handed_over.front() {
+            // rule: written-is-acknowledged
+            if handed.end > self.acknowledged {
+                break;
+            }
             counts.settle(handed.number, Fate::Written);
             self.handed_over.pop_front();
         }
@@ -218,7 +222,11 @@ impl Flight {
             self.handed_over.shrink_to(capacity / 2);
         }
         if self.keep == Keep::Unacknowledged {
-            while self.kept.front().is_some_and(|sent| sent.end <= self.acknowledged) {
+            while let Some(sent) = self.kept.front() {
+                // rule: unacknowledged-is-kept
+                if sent.end > self.acknowledged {
+                    break;
+                }
                 let Some(message) = self.remove(0) else { break };
                 counts.settle(message.number, Fate::Written);
                 counts.released.push(message.bytes);
@@ -249,10 +257,11 @@ impl Flight {
         self.unencoded = self.unencoded.saturating_sub(1);
         self.kept_handed = self.kept_handed.min(self.kept.len());
         self.bytes -= message.bytes.len();
-        message.was_handed |= end <= self.handed;
+        // Even without a flush: the stream may have passed it on.
+        message.was_handed |= end <= self.begun; // rule: handed-message-is-marked
         let was_begun = start < self.begun;
         Some(match self.keep {
-            // rule: never-sends-nothing-twice
+            // rule: never-sends-again
             Keep::Never if was_begun => Leftover::InDoubt(message.number, message.bytes),
             _ => Leftover::Again(message),
         })

@@ -49,16 +49,18 @@ impl Pace {
         if self.allows(now) {
             return now;
         }
-        let of_backlog = self.sent + 1 - self.accepted.min(self.sent);
-        let due = self.since + Duration::from_secs_f64((of_backlog - 1) as f64 / f64::from(self.rate));
+        // Not allowed, so more were sent than were accepted.
+        let of_backlog = u128::from(self.sent - self.accepted);
+        let micros = (of_backlog * 1_000_000).div_ceil(u128::from(self.rate));
+        let due = self.since + Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
         due.max(now + TICK)
     }
 
     /// How many messages may have gone out by now. The first may at once.
     fn allowed(&self, now: Duration) -> u64 {
-        let elapsed = now.saturating_sub(self.since).as_secs_f64();
-        // Saturates, and loses nothing below 2^53 messages.
-        1 + (elapsed * f64::from(self.rate)) as u64 + self.accepted
+        let elapsed = now.saturating_sub(self.since).as_micros();
+        let of_backlog = elapsed * u128::from(self.rate) / 1_000_000;
+        (1 + self.accepted).saturating_add(u64::try_from(of_backlog).unwrap_or(u64::MAX))
     }
 }
 

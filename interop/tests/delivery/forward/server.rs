@@ -44,7 +44,7 @@ fn serve(mut stream: TcpStream, file: &Mutex<File>) -> io::Result<()> {
     loop {
         let event = Value::read(&mut inbound)?;
         let Value::Array(parts) = event else { return Err(io::Error::other("no array")) };
-        let [Value::Text(tag), Value::Time(seconds, _), Value::Map(record), Value::Map(option)] = &parts[..] else {
+        let [Value::Text(tag), Value::Time(seconds), Value::Map(record), Value::Map(option)] = &parts[..] else {
             return Err(io::Error::other("not an event of the message mode"));
         };
         assert!(tag == "app" && *seconds > 1_700_000_000, "{tag} {seconds}");
@@ -60,7 +60,7 @@ fn serve(mut stream: TcpStream, file: &Mutex<File>) -> io::Result<()> {
 /// The values of MessagePack that an event of this test has.
 enum Value {
     Text(String),
-    Time(u32, u32),
+    Time(u64),
     Array(Vec<Value>),
     Map(Vec<(Value, Value)>),
 }
@@ -82,8 +82,7 @@ impl Value {
             0xd7 => {
                 let [kind, time @ ..] = bytes::<9>(inbound)?;
                 assert_eq!(kind, 0, "EventTime has the type 0");
-                let time = u64::from_be_bytes(time);
-                Self::Time((time >> 32) as u32, time as u32)
+                Self::Time(u64::from_be_bytes(time) >> 32)
             }
             other => return Err(io::Error::other(format!("{other:#x}"))),
         })

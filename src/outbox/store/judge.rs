@@ -1,0 +1,440 @@
+//! The judge: random schedules over the store, beside a [model] that is written in the simplest way.
+//!
+//! After each step, both have to agree on the fate of every message, on the tally, on the room and on the deadlines. And
+//! whatever the two say, the [peer](Peer)'s own record must not contradict a fate: what it has got whole was not dropped.
+//!
+//! ```text
+//! cargo test --features outbox --lib outbox::store::judge                       # 10,000 schedules
+//! PERCONN_OUTBOX_SEED=4711 cargo test --features outbox --lib outbox::store::judge  # one of them
+//! ```
+//!
+//! `tests/mutants/outbox.rs` breaks each rule of the store; the judge has to notice. Next: [`model`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::model::{Item, Model, Place};
+use super::{Keep, Rules, Store};
+use crate::outbox::{Answer, Fate, WhenFull};
+
+mod model;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Random numbers, the same for the same seed (SplitMix64).
+struct Choices(u64);
+
+impl Choices {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to `most`.
+    fn upto(&mut self, most: u64) -> u64 {
+        self.next() % (most + 1)
+    }
+
+    /// True once in `times`.
+    fn once_in(&mut self, times: u64) -> bool {
+        self.upto(times - 1) == 0
+    }
+
+    fn pick<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.upto(all.len() as u64 - 1) as usize]
+    }
+}
+
+/// What the peer has seen of one message, on all links.
+#[derive(Clone, Copy, Debug, Default)]
+struct Peer {
+    /// On how many links it got a first byte.
+    begun: u32,
+    /// On how many links it got all bytes.
+    whole: u32,
+    /// Whether its kernel has acknowledged all bytes on some link.
+    acknowledged: bool,
+    /// How often it has answered.
+    answered: u32,
+}
+
+/// One schedule.
+struct Judge {
+    choices: Choices,
+    store: Store,
+    model: Model,
+    peer: BTreeMap<u64, Peer>,
+    reserved: Vec<usize>,
+    /// The messages that are done with, in bytes.
+    released: usize,
+}
+
+fn rules(choices: &mut Choices) -> Rules {
+    let keep =
+        choices.pick(&[Keep::Never, Keep::Interrupted, Keep::Unacknowledged, Keep::Unanswered, Keep::Unanswered]);
+    let capacity = 1 + choices.upto(30) as usize;
+    Rules {
+        capacity,
+        capacity_bytes: if choices.once_in(3) { 60 + choices.upto(200) as usize } else { 200_000 },
+        when_full: choices.pick(&[WhenFull::Wait, WhenFull::DropOldest, WhenFull::DropNewest]),
+        expire_after: if choices.once_in(2) { Some(MS * (1 + choices.upto(30) as u32)) } else { None },
+        catch_up_rate: if choices.once_in(4) { Some(1 + choices.upto(400) as u32) } else { None },
+        keep,
+        window: 1 + choices.upto(8) as usize,
+        answer_timeout: if choices.once_in(2) { Some(MS * 20) } else { None },
+        first_number: 1 + choices.upto(1) * 1_000_000,
+    }
+}
+
+impl Judge {
+    fn new(seed: u64) -> Self {
+        let mut choices = Choices(seed);
+        let rules = rules(&mut choices);
+        Self {
+            store: Store::new(rules.clone()),
+            model: Model::new(rules),
+            choices,
+            peer: BTreeMap::new(),
+            reserved: Vec::new(),
+            released: 0,
+        }
+    }
+
+    /// One random step.
+    fn step(&mut self) {
+        let is_up = self.model.link.is_some();
+        match self.choices.upto(19) {
+            0..=5 => self.accept(),
+            6 => self.reserve(),
+            7..=8 if !is_up => self.begin_link(),
+            7..=10 if is_up => self.batch(),
+            11..=12 if is_up => self.write(),
+            13 if is_up => self.flush(),
+            14 if is_up => self.acknowledge(),
+            15..=16 if is_up => self.answer(),
+            17 if is_up && self.choices.once_in(3) => self.end_link(),
+            18 => self.pass_time(),
+            _ => {}
+        }
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..=self.choices.upto(3) {
+            let len = if self.choices.once_in(20) { 30_000 } else { 1 + self.choices.upto(40) as usize };
+            let len = len.min(self.model.rules.capacity_bytes);
+            assert_eq!(self.store.has_room(len), self.model.has_room(len), "room for {len}");
+            if self.model.rules.when_full == WhenFull::Wait && !self.model.has_room(len) {
+                return;
+            }
+            let bytes = Bytes::from(vec![b'x'; len]);
+            let number = self.store.accept(bytes, self.model.now, true);
+            self.model.accept(number, len);
+            self.peer.insert(number, Peer::default());
+            self.check();
+        }
+    }
+
+    /// A sender that waits gets room, and takes it later or never.
+    fn reserve(&mut self) {
+        let len = 1 + self.choices.upto(40) as usize;
+        if self.model.rules.when_full != WhenFull::Wait {
+            return;
+        }
+        if self.model.has_room(len) {
+            self.store.reserve(len);
+            self.model.reserved.push(len);
+            self.reserved.push(len);
+        } else if let Some(len) = self.reserved.pop() {
+            self.store.unreserve(len);
+            self.model.reserved.pop();
+        }
+    }
+
+    fn begin_link(&mut self) {
+        let counts = self.model.rules.keep == Keep::Unacknowledged || self.choices.once_in(2);
+        self.store.begin_link(counts, self.model.now);
+        self.model.begin_link(counts, self.choices.once_in(2));
+    }
+
+    /// Takes a batch and encodes it.
+    fn batch(&mut self) {
+        let link = self.model.link.as_ref().expect("up");
+        if link.begun < link.encoded {
+            return; // The task writes one batch before it takes the next.
+        }
+        let mut batch = Vec::new();
+        self.store.take(self.model.now, &mut batch);
+        let expected = self.model.take();
+        assert_eq!(batch.iter().map(|(number, _)| *number).collect::<Vec<_>>(), expected, "what is taken, in order");
+        for (number, bytes) in batch {
+            if self.choices.once_in(40) {
+                self.store.refused("no".into());
+                self.model.settle(number, Fate::Rejected("no".into()));
+            } else {
+                let len = bytes.len() + self.choices.upto(3) as usize;
+                self.store.encoded(len);
+                self.model.encoded(number, len as u64);
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        let link = self.model.link.as_ref().expect("up");
+        let rest = link.encoded - link.begun;
+        let len = if self.choices.once_in(3) { rest } else { self.choices.upto(rest) };
+        self.store.wrote(len as usize);
+        let link = self.model.link.as_mut().expect("up");
+        let before = link.begun;
+        link.begun += len;
+        let (after, is_socket) = (link.begun, link.is_socket);
+        for item in &self.model.items {
+            if let Some((start, end)) = item.position {
+                let peer = self.peer.get_mut(&item.number).expect("accepted");
+                peer.begun += u32::from(before <= start && start < after);
+                peer.whole += u32::from(before < end && end <= after);
+            }
+        }
+        if is_socket {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.store.flushed(self.model.now);
+        self.model.flushed();
+    }
+
+    /// The peer's kernel has acknowledged a part of what it was sent.
+    fn acknowledge(&mut self) {
+        if self.model.link.as_ref().is_some_and(|link| link.counts) {
+            let missing = self.missing();
+            self.store.acknowledged(missing);
+            self.model.acknowledged(missing);
+        }
+    }
+
+    /// A truthful count of unacknowledged bytes.
+    fn missing(&mut self) -> u64 {
+        let link = self.model.link.as_mut().expect("up");
+        let most = link.handed - link.truly_acknowledged;
+        let missing = if self.choices.once_in(2) { 0 } else { self.choices.upto(most) };
+        link.truly_acknowledged = link.handed - missing;
+        let upto = link.truly_acknowledged;
+        for item in &self.model.items {
+            if item.position.is_some_and(|(_, end)| end <= upto) {
+                self.peer.get_mut(&item.number).expect("accepted").acknowledged = true;
+            }
+        }
+        missing
+    }
+
+    /// The peer answers something; one answer in five cannot be.
+    fn answer(&mut self) {
+        if self.model.rules.keep != Keep::Unanswered {
+            return;
+        }
+        let sent: Vec<u64> = self.model.sent();
+        let all: Vec<u64> = self.model.items.iter().map(|item| item.number).collect();
+        let any = all.get(self.choices.upto(all.len() as u64) as usize).copied();
+        let any = any.unwrap_or(self.model.next_number() + self.choices.upto(2));
+        let highest = sent.last().copied().unwrap_or(0);
+        let (lowest, mid) = (sent.first().copied(), sent.get(self.choices.upto(5) as usize).copied());
+        let answer = match self.choices.upto(6) {
+            0 => Answer::Next,
+            1 => mid.map_or(Answer::Next, Answer::One),
+            2 => Answer::One(any),
+            3 => Answer::UpTo(any),
+            4 => mid.map_or(Answer::UpTo(0), Answer::UpTo),
+            5 => Answer::Rejected(mid.unwrap_or(any), "no".into()),
+            _ => Answer::NextRejected("no".into()),
+        };
+        let expected: Option<Vec<(u64, Fate)>> = match &answer {
+            Answer::Next => lowest.map(|number| vec![(number, Fate::Answered)]),
+            Answer::NextRejected(reason) => lowest.map(|number| vec![(number, Fate::Rejected(reason.clone()))]),
+            Answer::One(number) => sent.contains(number).then(|| vec![(*number, Fate::Answered)]),
+            Answer::Rejected(number, reason) => {
+                sent.contains(number).then(|| vec![(*number, Fate::Rejected(reason.clone()))])
+            }
+            Answer::UpTo(number) => (*number <= self.model.highest_whole.max(highest)).then(|| {
+                let waiting = self.model.waiting().filter(|item| item.number <= *number);
+                waiting.map(|item| (item.number, Fate::Answered)).collect()
+            }),
+        };
+        let outcome = self.store.answer(answer.clone());
+        assert_eq!(outcome.is_ok(), expected.is_some(), "{answer:?} with {sent:?} unanswered: {outcome:?}");
+        for (number, fate) in expected.unwrap_or_default() {
+            self.peer.get_mut(&number).expect("accepted").answered += 1;
+            self.model.highest_whole = self.model.highest_whole.max(number);
+            self.model.settle(number, fate);
+        }
+    }
+
+    fn end_link(&mut self) {
+        let link = self.model.link.as_ref().expect("up");
+        let missing = (link.counts && !self.choices.once_in(4)).then(|| self.missing());
+        self.store.end_link(missing);
+        self.model.end_link(missing);
+    }
+
+    fn pass_time(&mut self) {
+        self.model.now += MS * (1 + self.choices.upto(12) as u32);
+        self.store.expire(self.model.now);
+        self.model.expire();
+    }
+
+    /// Compares the store with the model, and both with the peer.
+    fn check(&mut self) {
+        let settled = self.store.take_settled();
+        let expected = std::mem::take(&mut self.model.settled);
+        let fates = |mut fates: Vec<(u64, Fate)>| {
+            fates.sort_by_key(|(number, _)| *number);
+            fates
+        };
+        assert_eq!(fates(settled.clone()), fates(expected), "the fates of this step");
+        for (number, fate) in &settled {
+            self.check_with_peer(*number, fate);
+        }
+        let rejections = self.store.take_rejections();
+        let rejected = settled.iter().filter(|(_, fate)| matches!(fate, Fate::Rejected(_))).count();
+        assert_eq!(rejections.len(), rejected);
+        let tally = self.store.tally();
+        assert_eq!(tally, self.model.tally());
+        assert_eq!(tally.accepted, tally.settled() + tally.waiting, "the identity");
+        assert_eq!(self.store.oldest_waiting(), self.model.waiting().map(|item| item.number).next());
+        self.released += self.store.released().drain(..).map(|bytes| bytes.len()).sum::<usize>();
+        assert_eq!(self.released, self.model.released(), "what is done with is released, and nothing else");
+        let (messages, bytes) = self.model.used();
+        assert!(
+            messages <= self.model.rules.capacity && bytes <= self.model.rules.capacity_bytes,
+            "{messages} {bytes}"
+        );
+        assert_eq!(self.store.awaits_acknowledgement(), self.model.awaits_acknowledgement());
+        let deadlines = self.store.deadlines(self.model.now);
+        assert_eq!(deadlines.expiry, self.model.expiry_deadline());
+        assert_eq!(deadlines.answer, self.model.answer_deadline());
+        self.check_pace(deadlines.pace);
+        if self.choices.once_in(8) {
+            assert_eq!(self.store.can_take(self.model.now), !self.model.clone_and_take().is_empty());
+        }
+    }
+
+    /// What a fate promises about the peer.
+    fn check_with_peer(&self, number: u64, fate: &Fate) {
+        let (peer, keep) = (self.peer[&number], self.model.rules.keep);
+        match fate {
+            Fate::Answered => assert_eq!((peer.answered, keep), (1, Keep::Unanswered), "{number}"),
+            // By an answer, or by the encoder, and that at any time.
+            Fate::Rejected(_) => {}
+            Fate::Written if self.model.has_counted => assert!(peer.whole > 0, "{number}"),
+            Fate::Written => assert!(peer.whole > 0 && peer.acknowledged, "{number}"),
+            Fate::InDoubt => assert!(peer.begun > 0 && peer.answered == 0, "{number}"),
+            Fate::Dropped | Fate::Expired | Fate::Unsent => assert_eq!(peer.whole, 0, "{number} {fate}"),
+        }
+        match keep {
+            Keep::Never => assert!(peer.begun <= 1, "{number} was begun {} times", peer.begun),
+            Keep::Interrupted => {
+                assert!(peer.whole <= 1 || self.model.has_streams, "{number} came {} times", peer.whole)
+            }
+            Keep::Unacknowledged | Keep::Unanswered => {}
+        }
+    }
+
+    /// A backlog goes out at its rate, and does go out.
+    fn check_pace(&self, next: Option<Duration>) {
+        let Some(link) = &self.model.link else { return assert_eq!(next, None) };
+        let is_paced = link.pace.is_some() && self.model.queued().next().is_some();
+        assert_eq!(next.is_some(), is_paced);
+        if let (Some(next), Some(pace)) = (next, &link.pace) {
+            let allows = |now| pace.allowance(now) > 0;
+            assert_eq!(next == self.model.now, allows(self.model.now));
+            assert!(allows(next) && next <= self.model.now + Duration::from_secs(1) + MS, "{next:?}");
+        }
+    }
+}
+
+/// Plays one schedule.
+fn play(seed: u64) {
+    let mut judge = Judge::new(seed);
+    for _ in 0..20 + judge.choices.upto(60) {
+        judge.step();
+        judge.check();
+    }
+    let is_kept = judge.model.rules.expire_after.is_none() && judge.model.rules.catch_up_rate.is_none();
+    if is_kept && judge.choices.once_in(2) {
+        // The peer is well again: all that waits arrives.
+        if judge.model.link.is_some() {
+            judge.end_link();
+            judge.check();
+        }
+        let waiting: Vec<u64> = judge.model.waiting().map(|item| item.number).collect();
+        judge.store.begin_link(true, judge.model.now);
+        judge.model.begin_link(true, true);
+        for _ in 0..=waiting.len() {
+            judge.batch();
+            while link_rest(&judge.model) > 0 {
+                judge.write();
+                judge.check();
+            }
+            judge.store.acknowledged(0);
+            judge.model.link.as_mut().expect("up").truly_acknowledged = judge.model.link.as_ref().expect("up").handed;
+            for item in &judge.model.items {
+                if item.position.is_some() {
+                    judge.peer.get_mut(&item.number).expect("accepted").acknowledged = true;
+                }
+            }
+            judge.model.acknowledged(0);
+            judge.check();
+            for number in judge.model.sent() {
+                judge.store.answer(Answer::One(number)).expect("it was sent");
+                judge.peer.get_mut(&number).expect("accepted").answered += 1;
+                judge.model.settle(number, Fate::Answered);
+                judge.check();
+            }
+        }
+        assert_eq!(judge.store.tally().waiting, 0, "all that waits arrives at a peer that is well");
+        for number in waiting {
+            assert!(judge.peer[&number].whole > 0 || judge.fate(number) == Some(Fate::Rejected("no".into())));
+        }
+    }
+    if judge.model.link.is_some() {
+        judge.end_link();
+        judge.check();
+    }
+    judge.store.end();
+    judge.model.end();
+    judge.check();
+    assert_eq!(judge.store.tally().waiting, 0);
+}
+
+/// How many encoded bytes were not written.
+fn link_rest(model: &Model) -> u64 {
+    model.link.as_ref().map_or(0, |link| link.encoded - link.begun)
+}
+
+impl Judge {
+    fn fate(&self, number: u64) -> Option<Fate> {
+        let item: &Item = self.model.items.iter().find(|item| item.number == number)?;
+        match &item.place {
+            Place::Gone(fate) => Some(fate.clone()),
+            _ => None,
+        }
+    }
+}
+
+#[test]
+fn every_rule_holds() {
+    if let Some(seed) = std::env::var("PERCONN_OUTBOX_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        return play(seed);
+    }
+    for seed in 0..10_000 {
+        if let Err(panic) = std::panic::catch_unwind(|| play(seed)) {
+            eprintln!("schedule {seed} broke a rule");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
