@@ -108,6 +108,9 @@ use crate::{Builder, Error, Status, StatusWatch};
 
 mod alarm;
 mod answer;
+#[cfg(feature = "blocking")]
+#[cfg_attr(docsrs, doc(cfg(feature = "blocking")))]
+pub mod blocking;
 mod builder;
 mod codec;
 mod error;
@@ -257,6 +260,13 @@ impl Outbox {
         let shared = &self.handle.shared;
         shared.begin_close(Instant::now().checked_add(limit));
         shared.ended.wait_until(|| shared.final_tally()).await
+    }
+
+    /// Waits for the end.
+    #[cfg(feature = "blocking")]
+    fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let shared = Arc::clone(&self.handle.shared);
+        async move { shared.ended.wait_until(|| shared.final_tally().map(drop)).await }
     }
 
     /// The number of the oldest message that has no fate yet. `None`: each accepted message has one.

@@ -4,6 +4,8 @@
 mod support;
 
 mod bad_input;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod closing;
 mod first;
 mod mutants;

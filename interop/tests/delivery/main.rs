@@ -20,6 +20,7 @@ mod support;
 
 // The tests.
 mod forward;
+mod logging;
 mod redis;
 mod relp;
 mod ship;
