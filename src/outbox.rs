@@ -117,6 +117,7 @@ mod hooks;
 mod link_run;
 mod protocol;
 pub mod protocols;
+mod question;
 mod report;
 mod resend;
 mod room;
