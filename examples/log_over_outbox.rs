@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).ok_or("expected the address of a server of lines, such as 127.0.0.1:7777")?;
     let builder = outbox::Outbox::builder(Conn::builder(address)).when_full(WhenFull::DropOldest);
     let outbox = builder.start_blocking()?;
-    log::set_logger(Box::leak(Box::new(Backend(outbox.clone()))))?;
+    log::set_logger(Box::leak(Box::new(Backend(outbox.clone())))).expect("no other backend is set");
     log::set_max_level(LevelFilter::Info);
     for number in 1..=100 {
         log::info!("reading {number}");

@@ -78,6 +78,7 @@
 //!
 //! | you want | use |
 //! |---|---|
+//! | syslog, RELP, Redis streams, Fluentd | [`protocols`] |
 //! | frames instead of raw bytes | [`OutboxBuilder::framing`], [`Protocol`] |
 //! | a login on each link | [`Builder::and_then`](crate::Builder::and_then) of the connection |
 //! | TLS | [`Builder::tls`](crate::Builder#method.tls) of the connection |
@@ -119,6 +120,7 @@ mod hooks;
 mod link_run;
 mod protocol;
 pub mod protocols;
+mod question;
 mod report;
 mod resend;
 mod room;

@@ -55,17 +55,14 @@ impl Codec {
     /// messages after the one that caused it are not in `encoded`.
     pub(super) fn encode(
         &mut self,
-        batch: &mut Vec<(u64, Bytes)>,
+        batch: &[(u64, Bytes)],
         wire: &mut BytesMut,
         encoded: &mut Vec<Encoded>,
     ) -> io::Result<()> {
-        for (number, message) in batch.drain(..) {
+        for (number, message) in batch {
             let before = wire.len();
-            let outcome = catch(|| {
-                let outcome = self.protocol.encode(number, &message, wire);
-                drop(message);
-                outcome.map_err(|error| error.to_string())
-            });
+            let encode = || self.protocol.encode(*number, message, wire).map_err(|error| error.to_string());
+            let outcome = catch(encode);
             let refused = match outcome {
                 Ok(Ok(())) if wire.len() > before => {
                     encoded.push(Encoded::Bytes(wire.len() - before));

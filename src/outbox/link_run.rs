@@ -20,6 +20,7 @@ use tokio_util::io::poll_read_buf;
 use super::Answer;
 use super::alarm::earlier;
 use super::codec::Encoded;
+use super::question::Question;
 use super::shared::{Phase, State};
 use super::store::BATCH_BYTES;
 use super::task::Tools;
@@ -33,12 +34,11 @@ const READ_BYTES: usize = 16 * 1024;
 /// How many reads one poll makes before it writes. A stream of the program may always have more.
 const READS_PER_POLL: usize = 16;
 
+/// Room for this many messages of a batch is kept for the next one.
+pub(super) const KEPT_MESSAGES: usize = 1024;
+
 /// How many batches one poll writes before it reads.
 const BATCHES_PER_POLL: usize = 16;
-
-/// The first and the longest pause between two questions to the kernel, what the peer's kernel has acknowledged. There is
-/// no event for it.
-const ACKNOWLEDGEMENT_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
 /// One link.
 pub(super) struct LinkRun<'a, S> {
@@ -63,9 +63,8 @@ pub(super) struct LinkRun<'a, S> {
     encoded: Vec<Encoded>,
     /// Answers that the store does not know of.
     answers: Vec<Answer>,
-    /// When to ask the kernel, and the pause after that.
-    ask_at: Option<Instant>,
-    pause: Duration,
+    /// When to ask the kernel what is acknowledged.
+    question: Question,
 }
 
 /// The life of a link.
@@ -119,8 +118,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
             batch: Vec::new(),
             encoded: Vec::new(),
             answers: Vec::new(),
-            ask_at: None,
-            pause: ACKNOWLEDGEMENT_PAUSES.0,
+            question: Question::new(),
         }
     }
 
@@ -240,7 +238,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
         self.is_unflushed = !self.tools.is_socket;
         if self.stage == Stage::Sending {
             self.unreported += len;
-            (self.pause, self.ask_at) = (ACKNOWLEDGEMENT_PAUSES.0, None);
+            self.question = Question::new();
         }
         if self.written == self.wire.len() {
             self.written = 0;
@@ -260,17 +258,21 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
         if self.batch.is_empty() {
             return Ok(false);
         }
-        let outcome = self.tools.codec.encode(&mut self.batch, &mut self.wire, &mut self.encoded);
-        let mut encoded = std::mem::take(&mut self.encoded);
+        let outcome = self.tools.codec.encode(&self.batch, &mut self.wire, &mut self.encoded);
+        let (mut batch, mut encoded) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.encoded));
         self.change(|state| {
-            for outcome in encoded.drain(..) {
+            let mut messages = batch.drain(..).map(|(_, bytes)| bytes);
+            for (outcome, bytes) in encoded.drain(..).zip(messages.by_ref()) {
                 match outcome {
-                    Encoded::Bytes(len) => state.store.encoded(len),
-                    Encoded::Refused(reason) => state.store.refused(reason),
+                    Encoded::Bytes(len) => state.store.encoded(len, bytes),
+                    Encoded::Refused(reason) => state.store.refused(bytes, reason),
                 }
             }
+            state.store.give_back(messages);
         });
-        self.encoded = encoded;
+        batch.shrink_to(KEPT_MESSAGES);
+        encoded.shrink_to(KEPT_MESSAGES);
+        (self.batch, self.encoded) = (batch, encoded);
         outcome.map(|()| true)
     }
 
@@ -336,31 +338,27 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
                 "the peer has not answered the oldest message within the answer timeout",
             ));
         }
-        if look.awaits && self.ask_at.is_none() {
-            self.ask_at = Some(now + self.pause);
-        }
+        let ask_at = if look.awaits { Some(self.question.due(now)) } else { None };
         let shared = &self.tools.shared;
         let moment = |time: Option<Duration>| time.and_then(|time| shared.moment(time));
         let pace = if is_idle { moment(look.deadlines.pace) } else { None };
         let answer = if self.stage == Stage::Sending { moment(look.deadlines.answer) } else { None };
-        let deadlines = [report, close, self.ask_at, moment(look.deadlines.expiry), answer, pace];
+        let deadlines = [report, close, ask_at, moment(look.deadlines.expiry), answer, pace];
         Ok(Sleep::Until(deadlines.into_iter().fold(None, earlier)))
     }
 
     /// Asks the kernel what the peer's kernel has acknowledged, if it is time to.
     fn ask_kernel(&mut self, now: Instant) {
-        if self.ask_at.is_none_or(|at| now < at) {
+        if !self.question.take(now) {
             return;
         }
-        self.ask_at = None;
         if let Some(missing) = self.session.unacknowledged() {
-            let before = self.change(|state| {
+            let written = self.change(|state| {
                 let before = state.store.tally().written;
                 state.store.acknowledged(missing);
                 state.store.tally().written - before
             });
-            let (first, longest) = ACKNOWLEDGEMENT_PAUSES;
-            self.pause = if before > 0 { first } else { (self.pause * 2).min(longest) };
+            self.question.answered(written > 0);
         }
     }
 }

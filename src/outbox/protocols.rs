@@ -1,7 +1,7 @@
 //! Protocols of well-known servers: syslog, RELP, Redis streams, and Fluentd's forward protocol.
 //!
-//! Each type here takes the builder of a connection and returns the builder of an outbox: it adds what each link needs before
-//! its first message, and encodes and decodes.
+//! Each type here takes the builder of a connection and returns the builder of an outbox: it adds what each link needs
+//! before its first message, and encodes and decodes.
 //!
 //! ```no_run
 //! use std::time::Duration;

@@ -45,7 +45,8 @@ pub enum WhenFull {
     /// [`send`](Outbox::send) waits for room, and [`try_send`](Outbox::try_send) fails. The default.
     #[default]
     Wait,
-    /// The oldest message that is not on its way makes room. If all of them are, the new one is dropped.
+    /// The oldest message that is not on its way makes room. If all of them are, the new one is dropped. A message that a
+    /// break has brought back after it had been handed over whole is then in doubt, and not dropped.
     DropOldest,
     /// The new message is dropped. It has a number all the same, and counts as accepted.
     DropNewest,

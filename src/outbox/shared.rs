@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::link_run::KEPT_MESSAGES;
 use super::room::RoomQueue;
 use super::store::{Rules, Store};
 use super::{Fate, Tally, WhenFull};
@@ -157,9 +158,7 @@ impl Shared {
         drop(state);
         effects.run();
         garbage.drain(..).for_each(|bytes| ignore(|| drop(bytes)));
-        if garbage.capacity() > super::store::BATCH_BYTES {
-            *garbage = Vec::new();
-        }
+        garbage.shrink_to(KEPT_MESSAGES);
         outcome
     }
 

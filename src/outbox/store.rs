@@ -195,8 +195,9 @@ impl Store {
         self.pace = self.rules.catch_up_rate.filter(|_| !self.queue.is_empty()).map(|rate| Pace::new(rate, now));
     }
 
-    /// Takes the messages of the next write, in order, and appends them to `batch`. Report each of them by
-    /// [`encoded`](Self::encoded) or [`refused`](Self::refused), in this order.
+    /// Takes the messages of the next write, in order, and appends them to `batch`. Give each of them back by
+    /// [`encoded`](Self::encoded) or [`refused`](Self::refused), in this order, and the rest by
+    /// [`give_back`](Self::give_back).
     pub(super) fn take(&mut self, now: Duration, batch: &mut Vec<(u64, Bytes)>) {
         self.expire(now);
         let mut taken = 0;
@@ -208,8 +209,7 @@ impl Store {
             }
             let Some(message) = self.queue.pop_front() else { break };
             taken += len;
-            batch.push((message.number, message.bytes.clone()));
-            self.flight.push(message);
+            batch.push((message.number, self.flight.push(message)));
             if let Some(pace) = &mut self.pace {
                 pace.send();
             }
@@ -242,16 +242,21 @@ impl Store {
     }
 
     /// The first message that was taken and not encoded has this many bytes on the wire; more than zero.
-    pub(super) fn encoded(&mut self, len: usize) {
-        self.flight.encoded(len);
+    pub(super) fn encoded(&mut self, len: usize, bytes: Bytes) {
+        self.flight.encoded(len, bytes);
     }
 
     /// The first message that was taken and not encoded cannot be encoded.
-    pub(super) fn refused(&mut self, reason: String) {
-        if let Some(message) = self.flight.refused() {
+    pub(super) fn refused(&mut self, bytes: Bytes, reason: String) {
+        if let Some(message) = self.flight.refused(bytes) {
             self.counts.released.push(message.bytes);
             self.counts.reject(message.number, reason); // rule: refused-message-is-rejected
         }
+    }
+
+    /// What was taken and cannot be encoded now, as the link has to go.
+    pub(super) fn give_back(&mut self, messages: impl Iterator<Item = Bytes>) {
+        self.flight.give_back(messages);
     }
 
     /// The stream has taken this many bytes more.

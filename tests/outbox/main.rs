@@ -1,5 +1,7 @@
 //! The outbox: what becomes of every accepted message.
 
+#![allow(unreachable_pub, reason = "a test has no public items")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -74,7 +74,7 @@ async fn round(number: usize) {
     } else {
         in_time("the senders", async {
             while outbox.tally().accepted < 300 {
-                tokio::task::yield_now().await
+                tokio::task::yield_now().await;
             }
         })
         .await;

@@ -1,8 +1,8 @@
 //! The forward protocol, to a server of our own and to that of npm's `@fluent-org/logger`.
 //!
-//! The proof that nothing is lost runs against our own server, which writes an event to its file before it acknowledges it. That
-//! of npm acknowledges an event before it hands it on, so it loses some at a kill, and shows only that the two understand each
-//! other.
+//! The proof that nothing is lost runs against our own server, which writes an event to its file before it acknowledges
+//! it. That of npm acknowledges an event before it hands it on, so it loses some at a kill, and shows only that the two
+//! understand each other.
 //!
 //! Next: [`server`], our own.
 
@@ -70,7 +70,8 @@ server.on('entry', (tag, time, record) =>
 server.listen();
 ";
 
-/// The server of `@fluent-org/logger`, which npm installs beside the build. Prints a line and returns `None` if it cannot.
+/// The server of `@fluent-org/logger`, which npm installs beside the build. Prints a line and returns `None` if it
+/// cannot.
 fn npm_server() -> Option<RealServer> {
     let test = "delivery: forward to @fluent-org/logger";
     let (node, npm) = (program(test, "node", &[])?, program(test, "npm", &[])?);

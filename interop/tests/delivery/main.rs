@@ -1,8 +1,13 @@
-//! The protocols of `perconn::outbox` against real servers that are killed with SIGKILL in mid-stream, and started again.
+//! The protocols of `perconn::outbox` against real servers that are killed with SIGKILL in mid-stream, and started
+//! again.
 //!
-//! Every message has a number, and every test counts what has arrived. `PERCONN_DELIVERY_MESSAGES` and
-//! `PERCONN_DELIVERY_KILLS` set how many messages are sent and how often the server is killed:
-//! `PERCONN_DELIVERY_MESSAGES=1000000 PERCONN_DELIVERY_KILLS=200 cargo test --release -p perconn-interop --test delivery relp -- --nocapture`.
+//! Every message has a number, and every test counts what has arrived. Two variables set how many messages are sent and
+//! how often the server is killed:
+//!
+//! ```text
+//! PERCONN_DELIVERY_MESSAGES=1000000 PERCONN_DELIVERY_KILLS=200 \
+//!   cargo test --release -p perconn-interop --test delivery -- --nocapture relp::relp_loses
+//! ```
 //!
 //! Where a server is not installed, its test prints `skipped: ...` and passes; `scripts/test` installs the servers.
 //!

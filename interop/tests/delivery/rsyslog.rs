@@ -15,10 +15,11 @@ use crate::support::in_time;
 /// Where the package has the modules, on Debian.
 const MODULES: &str = "/usr/lib/x86_64-linux-gnu/rsyslog:/usr/lib/aarch64-linux-gnu/rsyslog:/usr/lib/rsyslog";
 
-/// Starts rsyslog. `input` are the lines of its configuration that load and configure the input, which has the ruleset `file`.
-/// Prints a line and returns `None` if it is not installed, or not with these modules.
+/// Starts rsyslog. `input` are the lines of its configuration that load and configure the input, which has the ruleset
+/// `file`. Prints a line and returns `None` if it is not installed, or not with these modules.
 ///
-/// The ruleset has no queue, and the file is not synced: what rsyslog answers is with the kernel.
+/// The ruleset has no queue, and the file is not synced: what rsyslog answers is with the kernel. While it cannot write
+/// the file, it waits.
 pub fn rsyslog(test: &str, modules: &[&str], input: impl FnOnce(&Path, u16) -> String) -> Option<RealServer> {
     let test = format!("delivery: {test}");
     let program = program(&test, "rsyslogd", &["/usr/sbin"])?;
@@ -32,7 +33,8 @@ pub fn rsyslog(test: &str, modules: &[&str], input: impl FnOnce(&Path, u16) -> S
             "global(workDirectory=\"{root}\" maxMessageSize=\"128k\")
             template(name=\"raw\" type=\"string\" string=\"%rawmsg%\\n\")
             ruleset(name=\"file\" queue.type=\"Direct\") {{
-                action(type=\"omfile\" file=\"{root}/arrived\" template=\"raw\")
+                action(type=\"omfile\" file=\"{root}/arrived\" template=\"raw\"
+                    action.resumeRetryCount=\"-1\" action.resumeInterval=\"1\")
             }}
             {input}"
         );

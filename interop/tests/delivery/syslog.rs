@@ -1,8 +1,8 @@
 //! Syslog over TCP, to rsyslog's `imtcp`.
 //!
-//! It answers nothing, so a kill may cost messages. What the tally says is checked against what arrived: nothing arrives twice,
-//! nothing out of order, and each message is written or in doubt. How many of the written ones a killed rsyslog loses is
-//! printed.
+//! It answers nothing, so a kill may cost messages. What the tally says is checked against what arrived: nothing
+//! arrives twice, nothing out of order, and each message is written or in doubt. How many of the written ones a killed
+//! rsyslog loses is printed.
 
 use perconn::Conn;
 use perconn::outbox::protocols::Syslog;

@@ -1,7 +1,8 @@
 //! The forward protocol of Fluentd and Fluent Bit, with an acknowledgement of each event.
 //!
-//! The specification is the Fluentd Forward Protocol Specification v1, to which v1.5 adds nothing that matters here. Each
-//! message is one event in the message mode, `[tag, time, record, {"chunk": id}]`, and the answer to it is `{"ack": id}`.
+//! The specification is the Fluentd Forward Protocol Specification v1, to which v1.5 adds nothing that matters here.
+//! Each message is one event in the message mode, `[tag, time, record, {"chunk": id}]`, and the answer to it is
+//! `{"ack": id}`.
 //!
 //! Next: `msgpack.rs`, the encoding.
 
@@ -40,12 +41,13 @@ const MAX_ACK: usize = 64 * 1024;
 /// # }
 /// ```
 ///
-/// A message is an event: its time and its record, which [`event`](Self::event) and [`event_of`](Self::event_of) encode. Anything
-/// else is [rejected](crate::outbox::Fate::Rejected), before it can confuse the server. All events of an outbox have the same
-/// tag.
+/// A message is an event: its time and its record, which [`event`](Self::event) and [`event_of`](Self::event_of)
+/// encode. Anything else is [rejected](crate::outbox::Fate::Rejected), before it can confuse the server. All events of
+/// an outbox have the same tag.
 ///
-/// Each event asks for an acknowledgement of its own (`require_ack_response` of Fluentd's own client). Its chunk id is the same
-/// whenever it goes again, and no other event has it: a receiver can tell by it what it has seen. Fluentd itself does not.
+/// Each event asks for an acknowledgement of its own (`require_ack_response` of Fluentd's own client). Its chunk id is
+/// the same whenever it goes again, and no other event has it: a receiver can tell by it what it has seen. Fluentd
+/// itself does not.
 ///
 /// # What the server has to do
 ///
@@ -66,10 +68,13 @@ const MAX_ACK: usize = 64 * 1024;
 /// </match>
 /// ```
 ///
+/// Fluent Bit answers an event when its input has it: give the input `storage.type filesystem`. Both are what their
+/// documentation says. The tests kill a server that was written for them from the specification.
+///
 /// # Limits
 ///
-/// A server with a shared key (`<security>`, which begins with `HELO`) is not supported: the link breaks, and the error says so.
-/// TLS with certificates of clients is. Events are not compressed.
+/// A server with a shared key (`<security>`, which begins with `HELO`) is not supported: the link breaks, and the error
+/// says so. TLS with certificates of clients is. Events are not compressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a protocol does nothing by itself, use `.outbox(..)`"]
 #[doc(alias("fluentd", "fluent-bit", "fluent_bit", "fluent"))]

@@ -1,7 +1,7 @@
 //! What the forward protocol needs of MessagePack: a handful of kinds out, and the length of any value.
 //!
-//! By hand, as a dependency would be larger than this file. Lengths beyond 32 bits have no encoding; a message of that size is
-//! too long for an outbox.
+//! By hand, as a dependency would be larger than this file. Lengths beyond 32 bits have no encoding; a message of that
+//! size is too long for an outbox.
 //!
 //! Next: `forward.rs`, which uses it.
 

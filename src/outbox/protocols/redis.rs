@@ -36,9 +36,9 @@ mod reply;
 /// ```
 ///
 /// A message is the value of one field of one entry: any bytes. Many commands are on their way at once, at most
-/// [`window`](OutboxBuilder::window) of them, and each reply answers the next. Each link begins with the login, the choice
-/// of the database and a `PING`, as a part of the dial: a server that is loading its data refuses the `PING`, and is dialed again
-/// later.
+/// [`window`](OutboxBuilder::window) of them, and each reply answers the next. Each link begins with the login, the
+/// choice of the database and a `PING`, as a part of the dial: a server that is loading its data refuses the `PING`,
+/// and is dialed again later.
 ///
 /// # What the server has to do
 ///
@@ -47,17 +47,18 @@ mod reply;
 /// appendfsync always
 /// ```
 ///
-/// Then what is answered survives a kill of Redis and a crash of the machine. With `appendfsync everysec` it survives the
-/// kill, and a crash may cost a second. Without the append-only file, a kill costs everything since the last snapshot.
-/// A failover to a replica can cost what the replica did not have yet; see `WAIT` and `min-replicas-to-write` of Redis.
+/// Then what is answered survives a kill of Redis and a crash of the machine. With `appendfsync everysec` it survives
+/// the kill, and a crash may cost a second. Without the append-only file, a kill costs everything since the last
+/// snapshot. A failover to a replica can cost what the replica did not have yet; see `WAIT` and `min-replicas-to-write`
+/// of Redis.
 ///
 /// # Errors of the server
 ///
-/// A reply `-ERR ...` is about the command: its message is [rejected](crate::outbox::Fate::Rejected), with that text. Any other
-/// code is about the server, the stream or the user, and every message would meet it: `LOADING`, `READONLY`, `OOM`, `MISCONF`,
-/// `MASTERDOWN`, `NOREPLICAS`, `BUSY`, `NOAUTH`, `NOPERM`, `MOVED`, `WRONGTYPE`. It breaks the link, is reported as the
-/// cause of that, and the messages go again on the next one. So no message is lost, and the queue fills until somebody
-/// mends the server.
+/// A reply `-ERR ...` is about the command: its message is [rejected](crate::outbox::Fate::Rejected), with that text.
+/// Any other code is about the server, the stream or the user, and every message would meet it: `LOADING`, `READONLY`,
+/// `OOM`, `MISCONF`, `MASTERDOWN`, `NOREPLICAS`, `BUSY`, `NOAUTH`, `NOPERM`, `MOVED`, `WRONGTYPE`. It breaks the link,
+/// is reported as the cause of that, and the messages go again on the next one. So no message is lost, and the queue
+/// fills until somebody mends the server.
 #[derive(Clone)]
 #[must_use = "a protocol does nothing by itself, use `.outbox(..)`"]
 #[doc(alias("xadd", "valkey", "keydb", "dragonfly"))]
@@ -70,10 +71,8 @@ pub struct RedisStream {
     number_field: Option<String>,
     /// About how many entries the server keeps.
     max_len: Option<u64>,
-    /// The user; `None` is the default user.
-    username: Option<String>,
-    /// The password.
-    password: Option<String>,
+    /// The words after `AUTH`; none without a login.
+    login: Vec<String>,
     /// The number of the database.
     database: u32,
 }
@@ -86,8 +85,7 @@ impl RedisStream {
             field: "message".into(),
             number_field: None,
             max_len: None,
-            username: None,
-            password: None,
+            login: Vec::new(),
             database: 0,
         }
     }
@@ -116,18 +114,18 @@ impl RedisStream {
         self
     }
 
-    /// The user that logs in, for a server with users (ACL). Defaults to the default user. Needs a
-    /// [`password`](Self::password).
-    ///
-    /// It needs the commands `PING` and `XADD`, and `SELECT` if there is a [`database`](Self::database).
-    pub fn username(mut self, name: impl Into<String>) -> Self {
-        self.username = Some(name.into());
+    /// The password of the default user. Defaults to none: no login.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.login = vec![password.into()];
         self
     }
 
-    /// The password. Defaults to none: no login.
-    pub fn password(mut self, password: impl Into<String>) -> Self {
-        self.password = Some(password.into());
+    /// The user that logs in, for a server with users (ACL). Defaults to none.
+    ///
+    /// It needs the commands `PING` and `XADD`, and `SELECT` if there is a [`database`](Self::database).
+    #[doc(alias("acl", "username", "auth"))]
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        self.login = vec![name.into(), password.into()];
         self
     }
 
@@ -148,19 +146,14 @@ impl RedisStream {
     /// The commands with which each link begins.
     fn set_up(&self) -> Vec<Vec<String>> {
         let mut commands = Vec::new();
-        if let Some(password) = &self.password {
-            commands.push(
-                [Some("AUTH"), self.username.as_deref(), Some(password)]
-                    .into_iter()
-                    .flatten()
-                    .map(str::to_owned)
-                    .collect(),
-            );
+        if !self.login.is_empty() {
+            commands.push([&["AUTH".to_owned()], &self.login[..]].concat());
         }
         if self.database > 0 {
             commands.push(vec!["SELECT".into(), self.database.to_string()]);
         }
-        // A server that is not ready refuses this: the dial fails, and the next one comes with the delays of the connection.
+        // A server that is not ready refuses this: the dial fails, and the next one comes with the delays of the
+        // connection.
         commands.push(vec!["PING".into()]);
         commands
     }
@@ -286,7 +279,7 @@ mod tests {
         assert_eq!(stream.set_up(), [["PING"]]);
         let stream = stream.password("secret").database(3);
         assert_eq!(stream.set_up(), [vec!["AUTH", "secret"], vec!["SELECT", "3"], vec!["PING"]]);
-        assert_eq!(stream.clone().username("me").set_up()[0], ["AUTH", "me", "secret"]);
+        assert_eq!(stream.clone().user("me", "secret").set_up()[0], ["AUTH", "me", "secret"]);
         assert!(!format!("{stream:?}").contains("secret"));
     }
 

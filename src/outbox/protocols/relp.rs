@@ -1,7 +1,7 @@
 //! RELP, the Reliable Event Logging Protocol of rsyslog: syslog with answers.
 //!
-//! The specification is `doc/relp.html` of librelp. Where it and librelp differ, this does as librelp does: the version that
-//! it offers is 0.
+//! The specification is `doc/relp.html` of librelp. Where it and librelp differ, this does as librelp does: the version
+//! that it offers is 0.
 //!
 //! Next: `relp/frame.rs`, the frames.
 
@@ -37,31 +37,37 @@ mod frame;
 /// # }
 /// ```
 ///
-/// A message is one whole syslog message, newlines included. Each link begins with the protocol's `open`, as a part of the
-/// dial, and a close ends it with `close`. What the server answers with an error is
+/// A message is one whole syslog message, newlines included. Each link begins with the protocol's `open`, as a part of
+/// the dial, and a close ends it with `close`. What the server answers with an error is
 /// [rejected](crate::outbox::Fate::Rejected), with its text. The server's `serverclose` breaks the link.
 ///
 /// # What the server has to do
 ///
-/// rsyslog answers a message when it is in the queue of its ruleset, and its default queue is in memory: it **loses what it has
-/// answered** if it is killed. Give the input a ruleset without a queue. Then the message is in the file before the answer
-/// leaves, and survives a kill of rsyslog:
+/// rsyslog as it is configured by default answers what it then loses. Two settings change that:
+///
+/// - The ruleset of the input has no queue, `queue.type="Direct"`. The default is a queue in memory: rsyslog answers a
+///   message that is in it, and loses the queue if it is killed. Without it, the message is in the file before the
+///   answer leaves.
+/// - The action waits while it cannot write, `action.resumeRetryCount="-1"`. By default rsyslog drops the message (the
+///   disk is full, the folder is missing) and answers that all is well.
 ///
 /// ```text
 /// global(maxMessageSize="128k")
 /// module(load="imrelp")
-/// ruleset(name="relp" queue.type="Direct") { action(type="omfile" file="/var/log/relp.log") }
+/// ruleset(name="relp" queue.type="Direct") {
+///     action(type="omfile" file="/var/log/relp.log" action.resumeRetryCount="-1")
+/// }
 /// input(type="imrelp" port="2514" ruleset="relp")
 /// ```
 ///
-/// A crash of the machine is another matter: the file is with the kernel then, not on the disk. `sync="on"` of the action
-/// writes each message to the disk, some hundreds a second.
+/// So what is answered survives a kill of rsyslog. A crash of the machine is another matter: the file is with the
+/// kernel then, not on the disk. `sync="on"` of the action writes each message to the disk, some hundreds a second.
 ///
 /// # Limits
 ///
-/// A message has at most 128 KiB, the limit of the protocol; [`max_message`](OutboxBuilder::max_message) of the returned
-/// builder changes that. The server has a limit of its own: rsyslog cuts a message that is longer than its `maxMessageSize`,
-/// by default 8 KiB, and answers that all is well.
+/// A message has at most 128 KiB, the limit of the protocol; [`max_message`](OutboxBuilder::max_message) of the
+/// returned builder changes that. The server has a limit of its own: rsyslog cuts a message that is longer than its
+/// `maxMessageSize`, by default 8 KiB, and answers that all is well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use = "a protocol does nothing by itself, use `.outbox(..)`"]
 #[doc(alias("rsyslog", "imrelp", "omrelp", "librelp"))]

@@ -10,8 +10,8 @@ use tokio_util::bytes::{BufMut, BytesMut};
 /// How long a reply may be. More than any server sends.
 const MAX_REPLY: usize = 64 * 1024;
 
-/// Reads until `decode` has found a reply, and not a byte more: what follows belongs to the outbox. So it reads byte by byte, once
-/// for each link.
+/// Reads until `decode` has found a reply, and not a byte more: what follows belongs to the outbox. So it reads byte by
+/// byte, once for each link.
 ///
 /// # Errors
 ///

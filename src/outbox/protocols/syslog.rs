@@ -30,17 +30,17 @@ use crate::outbox::{Outbox, OutboxBuilder, Protocol};
 /// A message is one whole syslog message: RFC 5424 as here, or RFC 3164 (`<13>Nov 30 19:00:00 host app: a line`). The
 /// program makes it, and this type only frames it.
 ///
-/// **The server answers nothing.** [Written](crate::outbox::Fate::Written) says that its kernel has the message. A server
-/// that is killed loses what its kernel had, and that can be many thousands of messages; no client can see it. Use
-/// [`Relp`](super::Relp) where they must arrive.
+/// **The server answers nothing.** [Written](crate::outbox::Fate::Written) says that its kernel has the message. A
+/// server that is killed loses what its kernel had, and that can be many thousands of messages; no client can see it.
+/// Use [`Relp`](super::Relp) where they must arrive.
 ///
 /// | framing | on the wire | a message may have newlines |
 /// |---|---|---|
-/// | [`octet_counting`](Self::octet_counting) | `12 <13>1 - ...` | yes |
-/// | [`lines`](Self::lines) | `<13>1 - ...` and a newline | no |
+/// | [`octet_counting`](Self::octet_counting) | `17 <13>1 - - - - - -` | yes |
+/// | [`lines`](Self::lines) | `<13>1 - - - - - -` and a newline | no |
 ///
-/// Prefer octet counting: TLS needs it (RFC 5425), and both rsyslog and syslog-ng understand it. A server cuts what is longer
-/// than its own limit: rsyslog's is `maxMessageSize`, by default 8 KiB.
+/// Prefer octet counting: TLS needs it (RFC 5425), and both rsyslog and syslog-ng understand it. A server cuts what is
+/// longer than its own limit: rsyslog's is `maxMessageSize`, by default 8 KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a protocol does nothing by itself, use `.outbox(..)`"]
 #[doc(alias("rfc5424", "rfc3164", "rfc6587", "rsyslog", "syslog-ng"))]
@@ -68,9 +68,9 @@ impl Syslog {
 
     /// A newline follows each message.
     ///
-    /// A message may end with its newline, and is sent with one. Two kinds of messages would arrive as something else, and
-    /// are [rejected](crate::outbox::Fate::Rejected): one with another newline in it, of which the server would make two,
-    /// and one that begins with a digit, which it would take for a length.
+    /// A message may end with its newline, and is sent with one. Two kinds of messages would arrive as something else,
+    /// and are [rejected](crate::outbox::Fate::Rejected): one with another newline in it, of which the server would
+    /// make two, and one that begins with a digit, which it would take for a length.
     #[doc(alias("newline", "lf", "non_transparent"))]
     pub const fn lines() -> Self {
         Self { framing: Framing::Lines }

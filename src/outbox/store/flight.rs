@@ -140,29 +140,41 @@ impl Flight {
         whole.checked_sub(1).map_or(0, |last| self.kept[last].message.number)
     }
 
-    /// Takes a message, to be encoded.
-    pub(super) fn push(&mut self, message: Message) {
+    /// Takes a message, and gives its bytes away to be encoded. They come back with what became of it.
+    pub(super) fn push(&mut self, mut message: Message) -> Bytes {
         self.unencoded += 1;
         self.bytes += message.bytes.len();
+        let bytes = std::mem::take(&mut message.bytes);
         self.kept.push_back(Sent { message, start: u64::MAX, end: u64::MAX, handed_at: Duration::ZERO });
+        bytes
     }
 
-    /// The first message that is not encoded has this many bytes.
-    pub(super) fn encoded(&mut self, len: usize) {
+    /// The first message that is not encoded has this many bytes on the wire.
+    pub(super) fn encoded(&mut self, len: usize, bytes: Bytes) {
         debug_assert!(len > 0 && self.unencoded > 0);
         let index = self.kept.len() - self.unencoded;
         self.unencoded -= 1;
         let sent = &mut self.kept[index];
+        sent.message.bytes = bytes;
         sent.start = self.encoded;
         self.encoded += len as u64;
         sent.end = self.encoded;
     }
 
     /// Takes the first message out that is not encoded.
-    pub(super) fn refused(&mut self) -> Option<Message> {
+    pub(super) fn refused(&mut self, bytes: Bytes) -> Option<Message> {
         let index = self.kept.len() - self.unencoded;
         self.unencoded = self.unencoded.checked_sub(1)?;
+        self.kept.get_mut(index)?.message.bytes = bytes;
         self.remove(index)
+    }
+
+    /// The messages that are not encoded stay so, as the link has to go. Takes their bytes back.
+    pub(super) fn give_back(&mut self, messages: impl Iterator<Item = Bytes>) {
+        let first = self.kept.len() - self.unencoded;
+        for (sent, bytes) in self.kept.range_mut(first..).zip(messages) {
+            sent.message.bytes = bytes;
+        }
     }
 
     /// Takes a kept message out.

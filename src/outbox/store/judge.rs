@@ -15,40 +15,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::choices::Choices;
 use self::model::{Item, Model, Place};
 use super::{Keep, Rules, Store};
 use crate::outbox::{Answer, Fate, WhenFull};
 
+mod choices;
 mod model;
 
 const MS: Duration = Duration::from_millis(1);
-
-/// Random numbers, the same for the same seed (SplitMix64).
-struct Choices(u64);
-
-impl Choices {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to `most`.
-    fn upto(&mut self, most: u64) -> u64 {
-        self.next() % (most + 1)
-    }
-
-    /// True once in `times`.
-    fn once_in(&mut self, times: u64) -> bool {
-        self.upto(times - 1) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.upto(all.len() as u64 - 1) as usize]
-    }
-}
 
 /// What the peer has seen of one message, on all links.
 #[derive(Clone, Copy, Debug, Default)]
@@ -173,11 +148,11 @@ impl Judge {
         assert_eq!(batch.iter().map(|(number, _)| *number).collect::<Vec<_>>(), expected, "what is taken, in order");
         for (number, bytes) in batch {
             if self.choices.once_in(40) {
-                self.store.refused("no".into());
+                self.store.refused(bytes, "no".into());
                 self.model.settle(number, Fate::Rejected("no".into()));
             } else {
                 let len = bytes.len() + self.choices.upto(3) as usize;
-                self.store.encoded(len);
+                self.store.encoded(len, bytes);
                 self.model.encoded(number, len as u64);
             }
         }
@@ -241,7 +216,7 @@ impl Judge {
         let sent: Vec<u64> = self.model.sent();
         let all: Vec<u64> = self.model.items.iter().map(|item| item.number).collect();
         let any = all.get(self.choices.upto(all.len() as u64) as usize).copied();
-        let any = any.unwrap_or(self.model.next_number() + self.choices.upto(2));
+        let any = any.unwrap_or_else(|| self.model.next_number() + self.choices.upto(2));
         let highest = sent.last().copied().unwrap_or(0);
         let (lowest, mid) = (sent.first().copied(), sent.get(self.choices.upto(5) as usize).copied());
         let answer = match self.choices.upto(6) {
@@ -338,7 +313,7 @@ impl Judge {
         match keep {
             Keep::Never => assert!(peer.begun <= 1, "{number} was begun {} times", peer.begun),
             Keep::Interrupted => {
-                assert!(peer.whole <= 1 || self.model.has_streams, "{number} came {} times", peer.whole)
+                assert!(peer.whole <= 1 || self.model.has_streams, "{number} came {} times", peer.whole);
             }
             Keep::Unacknowledged | Keep::Unanswered => {}
         }

@@ -1,5 +1,5 @@
-//! A server of the forward protocol, written from the specification: it writes each event to its file, and acknowledges it
-//! then. It is a process of its own, this test program once more, so that it can be killed with SIGKILL.
+//! A server of the forward protocol, written from the specification: it writes each event to its file, and acknowledges
+//! it then. It is a process of its own, this test program once more, so that it can be killed with SIGKILL.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};

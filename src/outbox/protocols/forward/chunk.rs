@@ -1,7 +1,7 @@
 //! The ids of chunks: the Base64 of 128 bits, as the specification wants them.
 //!
-//! The first half is random, and one for each outbox; the second is the number of the message. So an id is the same whenever
-//! a message goes again, and no two messages have the same, not even of two programs.
+//! The first half is random, and one for each outbox; the second is the number of the message. So an id is the same
+//! whenever a message goes again, and no two messages have the same, not even of two programs.
 //!
 //! Next: [`Forward`](super::Forward), which uses them.
 

@@ -8,7 +8,8 @@ use tokio_util::bytes::{Buf, BufMut, BytesMut};
 
 use crate::outbox::protocols::set_up::{invalid, start_of};
 
-/// How long a line of a reply may be, and a string in it. The id of an entry has at most 41 bytes; texts of errors are longer.
+/// How long a line of a reply may be, and a string in it. The id of an entry has at most 41 bytes; texts of errors are
+/// longer.
 const MAX_REPLY: usize = 16 * 1024;
 
 /// One reply.

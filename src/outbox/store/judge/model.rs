@@ -117,7 +117,7 @@ impl Model {
 
     pub(super) fn has_room(&self, len: usize) -> bool {
         let (messages, bytes) = self.used();
-        messages + 1 <= self.rules.capacity && bytes + len <= self.rules.capacity_bytes
+        messages < self.rules.capacity && bytes + len <= self.rules.capacity_bytes
     }
 
     pub(super) fn released(&self) -> usize {
