@@ -118,6 +118,7 @@ mod error;
 mod event;
 mod hooks;
 mod link_run;
+mod look;
 mod protocol;
 pub mod protocols;
 mod question;
