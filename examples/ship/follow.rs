@@ -16,7 +16,7 @@ const POLL: Duration = Duration::from_millis(250);
 
 pub(crate) struct Follow {
     path: PathBuf,
-    /// End at the end of the file.
+    /// End at the end of the file that has the name then.
     once: bool,
     /// The file that is being read; `None` while there is none.
     file: Option<File>,
@@ -57,7 +57,7 @@ impl Follow {
             if file.read_buf(self.lines.buffer()).await? > 0 {
                 continue;
             }
-            if self.once {
+            if self.once && self.is_last().await {
                 let rest = self.lines.rest();
                 return Ok(rest.map(|(line, taken)| self.account(line, taken)));
             }
@@ -97,6 +97,11 @@ impl Follow {
             }
         }
         Ok(None)
+    }
+
+    /// Whether no other file has taken the name of the one that is being read.
+    async fn is_last(&self) -> bool {
+        fs::metadata(&self.path).await.map_or(true, |present| FileId::of(&present) == self.id)
     }
 
     async fn open_the_present_one(&mut self) -> io::Result<()> {

@@ -9,6 +9,7 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bytes::Bytes;
 use perconn::outbox::protocols::{Relp, Syslog};
@@ -30,6 +31,9 @@ mod follow;
 mod lines;
 mod position;
 mod status;
+
+/// How often the position is saved, and the status may be shown.
+const TICK: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
@@ -77,7 +81,7 @@ async fn ship(args: Args) -> Result<Tally, Box<dyn std::error::Error>> {
     let mut input = Input::open(args.source).await?;
     let mut stop = Box::pin(stop_signal()?);
     let mut status = StatusLine::new();
-    let mut ticks = interval_at(Instant::now() + status.period(), status.period());
+    let mut ticks = interval_at(Instant::now() + TICK, TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // A line that was read and has no room yet.
     let mut line: Option<(Bytes, Option<Position>)> = None;
@@ -85,7 +89,7 @@ async fn ship(args: Args) -> Result<Tally, Box<dyn std::error::Error>> {
         tokio::select! {
             () = &mut stop => break,
             _ = ticks.tick() => {
-                status.show(&outbox);
+                status.tick(&outbox);
                 input.advance(&outbox)?;
             }
             next = input.next(), if line.is_none() => match next? {

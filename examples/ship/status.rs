@@ -7,6 +7,8 @@ use perconn::outbox::Outbox;
 
 pub(crate) struct StatusLine {
     is_terminal: bool,
+    /// The time between two lines.
+    period: Duration,
     /// When the last line was written, and how many messages had their fate then.
     last: (Instant, u64),
     is_on_screen: bool,
@@ -14,15 +16,17 @@ pub(crate) struct StatusLine {
 
 impl StatusLine {
     pub(crate) fn new() -> Self {
-        Self { is_terminal: stderr().is_terminal(), last: (Instant::now(), 0), is_on_screen: false }
+        let is_terminal = stderr().is_terminal();
+        let period = Duration::from_secs(if is_terminal { 1 } else { 10 });
+        Self { is_terminal, period, last: (Instant::now(), 0), is_on_screen: false }
     }
 
-    /// How often it is to be written.
-    pub(crate) fn period(&self) -> Duration {
-        Duration::from_secs(if self.is_terminal { 1 } else { 10 })
-    }
-
-    pub(crate) fn show(&mut self, outbox: &Outbox) {
+    /// Writes the line if it is time. To be called each second.
+    pub(crate) fn tick(&mut self, outbox: &Outbox) {
+        // A tick that is a little early is in time.
+        if self.last.0.elapsed() + Duration::from_millis(500) < self.period {
+            return;
+        }
         let tally = outbox.tally();
         let link = if outbox.status().is_connected() { "link up" } else { "no link" };
         let (since, before) = std::mem::replace(&mut self.last, (Instant::now(), tally.settled()));

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
-use crate::numbered::{Arrived, tag};
+use crate::numbered::tag;
 use crate::real_server::RealServer;
 use crate::relp::server;
 use crate::rsyslog::arrived;
@@ -67,7 +67,7 @@ async fn lines_of_standard_input_arrive_through_kills_of_the_server() {
     drop(stdin);
     let (last, code) = ended(child).await;
     assert_eq!((last, code), (format!("ship: {LINES} accepted: {LINES} answered"), Some(0)));
-    let arrived = arrived(&server, LINES);
+    let arrived = arrived(&server, LINES).await;
     assert_eq!((arrived.lost, arrived.in_order), (0, true), "{arrived}");
 }
 
@@ -160,7 +160,7 @@ async fn followed_file_arrives_through_rotations_kills_and_restarts_of_both() {
     has_arrived(&server, log.lines).await;
     terminate(&child);
     assert_eq!(ended(child).await, ("ship: 3000 accepted: 3000 answered".to_owned(), Some(0)));
-    let arrived: Arrived = arrived(&server, log.lines);
+    let arrived = arrived(&server, log.lines).await;
     assert_eq!((arrived.lost, arrived.in_order), (0, true), "{arrived}");
 }
 
