@@ -30,13 +30,18 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use self::background::BackgroundRef;
+pub(crate) use self::background::BackgroundRef;
 use self::call_timeouts::{CallTimeouts, LinkTimeout};
 use self::handle_state::HandleState;
 use self::handle_timeout::HandleTimeout;
 use self::shared_half::SharedHalf;
 use self::write_claim::WriteState;
 use crate::{Address, Builder, ReadHalf, TcpDialer};
+
+#[cfg(feature = "outbox")]
+pub(crate) use self::hook_thread::{hook_on_thread, on_hook_thread};
+#[cfg(feature = "outbox")]
+pub(crate) use self::wait::block_on;
 
 mod background;
 mod builder;

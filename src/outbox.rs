@@ -78,6 +78,7 @@
 //!
 //! | you want | use |
 //! |---|---|
+//! | syslog, RELP, Redis streams, Fluentd | [`protocols`] |
 //! | frames instead of raw bytes | [`OutboxBuilder::framing`], [`Protocol`] |
 //! | a login on each link | [`Builder::and_then`](crate::Builder::and_then) of the connection |
 //! | TLS | [`Builder::tls`](crate::Builder#method.tls) of the connection |
@@ -108,6 +109,9 @@ use crate::{Builder, Error, Status, StatusWatch};
 
 mod alarm;
 mod answer;
+#[cfg(feature = "blocking")]
+#[cfg_attr(docsrs, doc(cfg(feature = "blocking")))]
+pub mod blocking;
 mod builder;
 mod codec;
 mod error;
@@ -116,6 +120,7 @@ mod hooks;
 mod link_run;
 mod look;
 mod protocol;
+pub mod protocols;
 mod question;
 mod report;
 mod resend;
@@ -258,6 +263,22 @@ impl Outbox {
         let shared = &self.handle.shared;
         shared.begin_close(Instant::now().checked_add(limit));
         shared.ended.wait_until(|| shared.final_tally()).await
+    }
+
+    /// Waits for the end.
+    #[cfg(feature = "blocking")]
+    fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let shared = Arc::clone(&self.handle.shared);
+        async move { shared.ended.wait_until(|| shared.final_tally().map(drop)).await }
+    }
+
+    /// The number of the oldest message that has no fate yet. `None`: each accepted message has one.
+    ///
+    /// For a program that reads its messages from somewhere else (a file, a queue on disk): everything before this message need
+    /// not be read again after a restart.
+    #[doc(alias("checkpoint", "offset", "watermark"))]
+    pub fn oldest_waiting(&self) -> Option<u64> {
+        self.handle.shared.look().store.oldest_waiting()
     }
 
     /// The status of the connection at this moment.

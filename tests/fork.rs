@@ -111,4 +111,21 @@ fn fork_with_an_open_connection() {
         exchange(conn).unwrap();
         assert_eq!(conn.generation(), 1);
     }
+
+    #[cfg(feature = "outbox")]
+    fork_with_an_outbox(address);
+}
+
+/// In the same test, as no other thread may run a test during a fork.
+#[cfg(feature = "outbox")]
+fn fork_with_an_outbox(address: SocketAddr) {
+    use perconn::outbox::{Fate, Outbox};
+    let outbox = Outbox::builder(builder(address)).start_blocking().unwrap();
+    assert_eq!(outbox.send_and_wait("before").unwrap(), Fate::Written);
+    assert!(is_well_in_a_fork(|| {
+        let errors = [outbox.send("a").unwrap_err(), outbox.flush(HANG).unwrap_err(), outbox.close(HANG).unwrap_err()];
+        errors.iter().all(|error| error.kind() == io::ErrorKind::Unsupported)
+            && outbox.try_send("a").unwrap_err().is_final()
+    }));
+    assert_eq!(outbox.send_and_wait("after").unwrap(), Fate::Written);
 }

@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-const EXAMPLES: [&str; 16] = [
+const EXAMPLES: [&str; 17] = [
     "blocking_client",
     "echo_client",
     "echo_server",
@@ -31,6 +31,7 @@ const EXAMPLES: [&str; 16] = [
     "proxy_client",
     "redis_client",
     "resubscribe",
+    "ship",
     "soak",
     "tls_client",
     "websocket_client",

@@ -42,7 +42,7 @@ thread_local! {
 type LastFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A connection's reference to the thread, which lives as long as there is one.
-pub(super) struct BackgroundRef {
+pub(crate) struct BackgroundRef {
     /// Usable as long as this reference exists: the thread does not end before. Not in a fork.
     runtime: Handle,
     /// The process of the thread.
@@ -53,7 +53,7 @@ pub(super) struct BackgroundRef {
 
 impl BackgroundRef {
     /// Takes a reference to the thread, and starts the thread if it does not run.
-    pub(super) fn acquire() -> io::Result<Self> {
+    pub(crate) fn acquire() -> io::Result<Self> {
         let mut current = CURRENT.get().lock();
         if let Some(background) = &mut *current {
             background.refs += 1;
@@ -70,22 +70,22 @@ impl BackgroundRef {
     }
 
     /// The runtime of the thread.
-    pub(super) fn runtime(&self) -> &Handle {
+    pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
     /// Whether this is a fork of the process that has made the connection: its background thread is not here.
-    pub(super) fn is_in_fork(&self) -> bool {
+    pub(crate) fn is_in_fork(&self) -> bool {
         self.process != process::id()
     }
 
     /// Fails in a fork.
-    pub(super) fn check_process(&self) -> io::Result<()> {
+    pub(crate) fn check_process(&self) -> io::Result<()> {
         check_process(self.process)
     }
 
     /// Sets a future that runs when this reference is dropped. The thread lives until it is done.
-    pub(super) fn set_last_future(&mut self, future: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn set_last_future(&mut self, future: impl Future<Output = ()> + Send + 'static) {
         self.last_future = Mutex::new(Some(Box::pin(future)));
     }
 }
@@ -157,7 +157,7 @@ pub(super) fn check_process(process: u32) -> io::Result<()> {
 }
 
 /// Fails on the background thread itself, which would wait for itself.
-pub(super) fn check_may_wait() -> io::Result<()> {
+pub(crate) fn check_may_wait() -> io::Result<()> {
     if IS_BACKGROUND.get() {
         let text = "a dialer of a blocking connection cannot wait for one: it runs on the thread that serves them all";
         return Err(io::Error::new(io::ErrorKind::Deadlock, text));

@@ -21,10 +21,10 @@ static HOOKS: PerProcess<CallThread> = PerProcess::new(|| {
 });
 
 /// Makes hooks that hand each call over to the thread. The default logger has a thread already.
-pub(super) fn on_hook_thread(hooks: Hooks<Error, Event>) -> Hooks<Error, Event> {
+pub(crate) fn on_hook_thread(hooks: Hooks<Error, Event>) -> Hooks<Error, Event> {
     let hooks = Arc::new(hooks);
     let logger = hooks.logger.is_some().then(|| {
-        let hooks = HooksOnThread::new(&hooks);
+        let hooks = OnThread::new(&hooks);
         let logger = move |error: &Arc<Error>| {
             let error = Arc::clone(error);
             hooks.post(move |hooks| hooks.log(&error));
@@ -32,7 +32,7 @@ pub(super) fn on_hook_thread(hooks: Hooks<Error, Event>) -> Hooks<Error, Event> 
         Box::new(logger) as Hook<Arc<Error>>
     });
     let on_event = hooks.on_event.is_some().then(|| {
-        let hooks = HooksOnThread::new(&hooks);
+        let hooks = OnThread::new(&hooks);
         let on_event = move |event: &Event| {
             let event = event.clone();
             hooks.post(move |hooks| hooks.emit(|| event));
@@ -42,24 +42,34 @@ pub(super) fn on_hook_thread(hooks: Hooks<Error, Event>) -> Hooks<Error, Event> 
     Hooks { logger, on_event }
 }
 
-/// Hooks that are called, and in the end dropped, on the thread.
-struct HooksOnThread(Option<Arc<Hooks<Error, Event>>>);
+/// The same for a single hook.
+#[cfg(feature = "outbox")]
+pub(crate) fn hook_on_thread<T: Clone + Send + 'static>(hook: Hook<T>) -> Hook<T> {
+    let hook = OnThread(Some(Arc::new(hook)));
+    Box::new(move |value: &T| {
+        let value = value.clone();
+        hook.post(move |hook| hook(&value));
+    })
+}
 
-impl HooksOnThread {
+/// Hooks that are called, and in the end dropped, on the thread.
+struct OnThread<H: Send + Sync + 'static>(Option<Arc<H>>);
+
+impl<H: Send + Sync + 'static> OnThread<H> {
     /// One more reference to the hooks.
-    fn new(hooks: &Arc<Hooks<Error, Event>>) -> Self {
+    fn new(hooks: &Arc<H>) -> Self {
         Self(Some(Arc::clone(hooks)))
     }
 
     /// Has the thread make a call.
-    fn post(&self, call: impl FnOnce(&Hooks<Error, Event>) + Send + 'static) {
+    fn post(&self, call: impl FnOnce(&H) + Send + 'static) {
         let Some(hooks) = self.0.clone() else { return };
         HOOKS.get().post(move || call(&hooks));
     }
 }
 
 /// What the hooks own may log or wait when it is dropped, just as they may.
-impl Drop for HooksOnThread {
+impl<H: Send + Sync + 'static> Drop for OnThread<H> {
     fn drop(&mut self) {
         let hooks = self.0.take();
         HOOKS.get().post(move || drop(hooks));

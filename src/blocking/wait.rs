@@ -125,7 +125,7 @@ impl Drop for Sleeper<'_> {
 }
 
 /// Runs a future on this thread until it is ready or `limit` has passed.
-pub(super) fn block_on<F: Future>(mut future: Pin<&mut F>, limit: Option<Duration>) -> io::Result<F::Output> {
+pub(crate) fn block_on<F: Future>(mut future: Pin<&mut F>, limit: Option<Duration>) -> io::Result<F::Output> {
     let (wakes, waker) = WakeCounter::new();
     let mut timeouts = CallTimeouts::new(limit, None);
     loop {

@@ -249,6 +249,20 @@ impl<D> OutboxBuilder<D> {
     }
 }
 
+#[cfg(feature = "blocking")]
+impl<D> OutboxBuilder<D> {
+    /// Replaces the hooks of the connection and of the outbox by those made from them.
+    pub(super) fn map_hooks(
+        mut self,
+        of_conn: impl FnOnce(crate::hooks::Hooks<Error, crate::Event>) -> crate::hooks::Hooks<Error, crate::Event>,
+        of_outbox: impl FnOnce(crate::hooks::Hook<Event>) -> crate::hooks::Hook<Event>,
+    ) -> Self {
+        self.conn = self.conn.map_hooks(of_conn);
+        self.hooks.on_event = self.hooks.on_event.map(of_outbox);
+        self
+    }
+}
+
 impl<D: Dial> OutboxBuilder<D> {
     /// Checks the settings and returns at once. The connection is dialed in the background.
     ///

@@ -6,6 +6,8 @@
 mod support;
 
 mod bad_input;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod closing;
 mod first;
 mod mutants;
