@@ -158,7 +158,9 @@ fn services_and_passwords_are_read_from_files() {
     // The text comes first, then the service, then the variables.
     let config = with("service=mine dbname=sd host=t", &variables).unwrap().config;
     assert_eq!((hosts(&config), config.get_password()), (vec!["t".to_owned()], Some(&b"any"[..])));
-    let named = with(&format!("host=o user=u passfile={}", passwords.display()), &[]).unwrap().config;
+    // In this form, a backslash of a path on Windows has to be escaped.
+    let passfile = passwords.display().to_string().replace('\\', r"\\");
+    let named = with(&format!("host=o user=u passfile={passfile}"), &[]).unwrap().config;
     assert_eq!(named.get_password(), Some(&b"no"[..]));
     assert_eq!(with("host=x", &variables).unwrap().config.get_password(), None);
     assert!(with("service=last", &variables).unwrap_err().contains("expected key=value"));
