@@ -1,10 +1,8 @@
 //! Clones of a `LineConn` that other tasks keep and use: they keep nothing open.
 
-use std::future::{pending, poll_fn, ready};
+use std::future::{pending, ready};
 use std::io;
-use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 
 use perconn::acceptor::LineConn;
