@@ -64,7 +64,7 @@ pub enum Error {
         /// The bytes counted here may have arrived with only the acknowledgement lost, so bytes that you send again can
         /// arrive twice. Bytes of the session set-up are counted, too.
         ///
-        /// Known for TCP on Linux (x86_64, aarch64, riscv64). `None` elsewhere, and for streams that are not a
+        /// Known for TCP on Linux (x86, ARM, riscv64, s390x). `None` elsewhere, and for streams that are not a
         /// `TcpStream`.
         unacknowledged: Option<u64>,
         /// The address as given to the builder.

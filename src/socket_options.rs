@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use self::user_timeout::SET_USER_TIMEOUT;
 use crate::Error;
+
+mod user_timeout;
 
 /// Options that are set on the TCP socket of every link before it connects.
 ///
@@ -32,7 +35,7 @@ pub struct SocketOptions {
     nodelay: Option<bool>,
     /// `SO_KEEPALIVE` and its times: how a dead peer of an idle link is found.
     keepalive: Option<Keepalive>,
-    /// `TCP_USER_TIMEOUT`, from 1 ms to 24 days: how long written bytes may stay unacknowledged.
+    /// `TCP_USER_TIMEOUT` or its like, from 1 ms to 24 days: how long written bytes may stay unacknowledged.
     user_timeout: Option<Duration>,
     /// The address to bind to before the connect; the kernel chooses the port.
     local_address: Option<IpAddr>,
@@ -283,10 +286,3 @@ const SET_KEEPALIVE: Option<Setter<Keepalive>> = Some(|socket, keepalive| {
     windows,
 )))]
 const SET_KEEPALIVE: Option<Setter<Keepalive>> = None;
-
-/// For the systems that have the option.
-#[cfg(any(target_os = "android", target_os = "fuchsia", all(target_os = "linux", not(perconn_portable))))]
-const SET_USER_TIMEOUT: Option<Setter<Duration>> = Some(|socket, limit| socket.set_tcp_user_timeout(Some(limit)));
-/// Elsewhere, a user timeout is an invalid setting.
-#[cfg(not(any(target_os = "android", target_os = "fuchsia", all(target_os = "linux", not(perconn_portable)))))]
-const SET_USER_TIMEOUT: Option<Setter<Duration>> = None;

@@ -50,9 +50,10 @@ impl<D> Builder<D> {
         self.socket_options(SocketOptions::new().keepalive(keepalive))
     }
 
-    /// Sets `TCP_USER_TIMEOUT` on every link (RFC 5482; tcp(7)): how long written bytes may stay unacknowledged.
+    /// Limits how long written bytes may stay unacknowledged, on every link: `TCP_USER_TIMEOUT` of Linux (RFC 5482;
+    /// tcp(7)) and its like elsewhere.
     ///
-    /// The link breaks within twice `limit` after the first unacknowledged byte. The error is
+    /// On Linux the link breaks within twice `limit` after the first unacknowledged byte. The error is
     /// [`TimedOut`](io::ErrorKind::TimedOut), or what a router reported about the peer, such as
     /// [`HostUnreachable`](io::ErrorKind::HostUnreachable). While nothing is written, this option detects nothing; add
     /// [`keepalive`](Builder::keepalive) for idle links. From 1 ms to 24 days. Defaults to the setting of the operating
@@ -62,8 +63,12 @@ impl<D> Builder<D> {
     /// reads slowly: when its receive buffer is full, Linux asks for more only after a good part of it has been read.
     /// That must not take longer than `limit`.
     ///
-    /// Only valid where [`nodelay`](Builder::nodelay) is, and on Linux, Android and Fuchsia.
-    #[doc(alias("TCP_USER_TIMEOUT", "write_timeout"))]
+    /// On macOS and iOS it is `TCP_RXT_CONNDROPTIME`: whole seconds, rounded up, which count from the first
+    /// retransmission. On Windows it is `TCP_MAXRTMS`, which Windows 10 has from version 1607 on; without it, each dial
+    /// fails. When exactly these two systems break the link has not been measured.
+    ///
+    /// Only valid where [`nodelay`](Builder::nodelay) is, and on Linux, Android, Fuchsia, macOS, iOS and Windows.
+    #[doc(alias("TCP_USER_TIMEOUT", "TCP_RXT_CONNDROPTIME", "TCP_MAXRTMS", "write_timeout"))]
     pub fn user_timeout(self, limit: Duration) -> Self {
         self.socket_options(SocketOptions::new().user_timeout(limit))
     }

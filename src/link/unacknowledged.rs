@@ -9,7 +9,14 @@ use tokio::net::TcpStream;
 pub(crate) const COUNTS_UNACKNOWLEDGED: bool = cfg!(all(
     target_os = "linux",
     not(perconn_portable),
-    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")
+    any(
+        target_arch = "aarch64",
+        target_arch = "arm",
+        target_arch = "riscv64",
+        target_arch = "s390x",
+        target_arch = "x86",
+        target_arch = "x86_64",
+    )
 ));
 
 /// Asks the kernel for the count, which it knows even after a reset.
@@ -19,7 +26,14 @@ pub(crate) const COUNTS_UNACKNOWLEDGED: bool = cfg!(all(
 #[cfg(all(
     target_os = "linux",
     not(perconn_portable),
-    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")
+    any(
+        target_arch = "aarch64",
+        target_arch = "arm",
+        target_arch = "riscv64",
+        target_arch = "s390x",
+        target_arch = "x86",
+        target_arch = "x86_64",
+    )
 ))]
 #[expect(unsafe_code, reason = "no well-kept crate wraps this ioctl")]
 pub(super) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
@@ -41,7 +55,14 @@ pub(super) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
 #[cfg(not(all(
     target_os = "linux",
     not(perconn_portable),
-    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")
+    any(
+        target_arch = "aarch64",
+        target_arch = "arm",
+        target_arch = "riscv64",
+        target_arch = "s390x",
+        target_arch = "x86",
+        target_arch = "x86_64",
+    )
 )))]
 pub(super) fn unacknowledged(_stream: &TcpStream) -> Option<u64> {
     None

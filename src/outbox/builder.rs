@@ -346,7 +346,7 @@ impl<D: Dial> OutboxBuilder<D> {
         }
         if keep == Keep::Unacknowledged && !(COUNTS_UNACKNOWLEDGED && is_type::<D::Stream, TcpStream>()) {
             return Err(Error::InvalidConfig(format!(
-                "resend Unacknowledged: expected a TcpStream on Linux (x86_64, aarch64 or riscv64), where the kernel tells \
+                "resend Unacknowledged: expected a TcpStream on Linux (x86, ARM, riscv64 or s390x), where the kernel tells \
                  what is unacknowledged, but the stream is {} on {} ({})",
                 std::any::type_name::<D::Stream>(),
                 std::env::consts::OS,

@@ -28,7 +28,7 @@ pub enum Resend {
     Interrupted,
     /// Also what the peer's kernel had not acknowledged.
     ///
-    /// For TCP on Linux (x86_64, aarch64, riscv64), as only there the count is known; an
+    /// For TCP on Linux (x86, ARM, riscv64, s390x), as only there the count is known; an
     /// [`InvalidConfig`](crate::Error::InvalidConfig) for anything else.
     Unacknowledged,
     /// All that the peer's program has not answered: in order, and before anything new.

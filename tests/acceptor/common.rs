@@ -2,13 +2,13 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use perconn::acceptor::{Acceptor, AcceptorBuilder, Event, Peer, Stats, Stream};
+use perconn::acceptor::{Acceptor, AcceptorBuilder, Event, LineConn, Peer, Stats, Stream};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -148,3 +148,19 @@ where
     assert_eq!(acceptor.stats().accepted, stats.accepted);
     in_time("the clients", clients.join_all()).await;
 }
+
+/// Sends lines of a megabyte until one of them waits, which is returned with the number of those that were sent. (One long line is
+/// not enough: Windows takes a write whole if it takes anything.)
+pub async fn send_that_waits(conn: &LineConn) -> (usize, Pin<Box<dyn Future<Output = io::Result<()>> + '_>>) {
+    for sent in 0..100 {
+        let mut send = Box::pin(conn.send(vec![b'x'; MEGABYTE]));
+        match poll_once(send.as_mut()).await {
+            Poll::Pending => return (sent, send),
+            Poll::Ready(outcome) => outcome.unwrap(),
+        }
+    }
+    panic!("the system takes whatever is sent");
+}
+
+/// The length of each of these lines, without its end.
+pub const MEGABYTE: usize = 1 << 20;

@@ -1,10 +1,8 @@
 //! Clones of a `LineConn` that other tasks keep and use: they keep nothing open.
 
-use std::future::{pending, poll_fn, ready};
+use std::future::{pending, ready};
 use std::io;
-use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 
 use perconn::acceptor::LineConn;
@@ -12,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::common::{client, figures, local, poll_once, rest};
+use crate::common::{client, figures, local, poll_once, rest, send_that_waits};
 use crate::support::{in_time, reset};
 
 #[tokio::test]
@@ -178,9 +176,7 @@ async fn send_that_is_never_polled_again_keeps_nothing_open() {
         stream.write_all(b"hello\n").await.unwrap();
         in_time("the answer", stream.read_exact(&mut [0; 3])).await.unwrap();
         let conn = kept.lock().unwrap().take().unwrap();
-        let mut held = pin!(conn.send(vec![b'x'; 50_000_000]));
-        let poll = poll_fn(|cx| Poll::Ready(held.as_mut().poll(cx)));
-        assert!(poll.await.is_pending());
+        let (_, held) = send_that_waits(&conn).await;
         match stops {
             true => assert_eq!(in_time("stop", acceptor.stop(Duration::from_millis(1))).await.cut, 1),
             false => reset(stream),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use perconn::acceptor::{EndReason, Event, LineConn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::common::{LONG, client, echo, event, figures, local, poll_once, recorder, served};
+use crate::common::{LONG, MEGABYTE, client, echo, event, figures, local, recorder, send_that_waits, served};
 use crate::support::in_time;
 
 /// Panics without a message on the terminal.
@@ -144,13 +144,11 @@ async fn panic_of_a_waker_that_waits_to_send_does_not_reach_the_task_that_sends(
     stream.write_all(b"hello\n").await.unwrap();
     in_time("the welcome", stream.read_exact(&mut [0; 8])).await.unwrap();
     let conn = kept.lock().unwrap().take().unwrap();
-    let long = vec![b'x'; 32 << 20];
-    let mut sends = pin!(conn.send(&long));
-    assert!(poll_once(sends.as_mut()).await.is_pending());
+    let (sent_before, sends) = send_that_waits(&conn).await;
     {
         let mut waits = pin!(conn.send("next"));
         assert!(waits.as_mut().poll(&mut Context::from_waker(&panicking_waker())).is_pending());
-        let mut received = vec![0; long.len() + 1];
+        let mut received = vec![0; (sent_before + 1) * (MEGABYTE + 1)];
         let (sent, read) = in_time("the line", async { tokio::join!(sends, stream.read_exact(&mut received)) }).await;
         assert_eq!((sent.is_ok(), read.is_ok()), (true, true));
     }

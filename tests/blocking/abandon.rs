@@ -96,6 +96,7 @@ fn every_answer_after_an_abandon_belongs_to_its_request() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows takes a write whole, however long it is")]
 fn abandon_gives_up_the_rest_of_a_write() {
     let _alone = alone();
     let server = Server::start();

@@ -121,12 +121,14 @@ where
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "Windows takes a write whole, however long it is")]
 async fn their_sink_begins_a_link_with_the_rest_of_a_frame() {
     let begin = second_link_after_a_cut(|conn| codec::Framed::new(conn, LengthDelimitedCodec::new())).await;
     assert_eq!(begin, "xxxxxx");
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "Windows takes a write whole, however long it is")]
 async fn our_sink_begins_a_link_with_a_frame() {
     let begin = second_link_after_a_cut(|conn| perconn::codec::Framed::new(conn, LengthDelimitedCodec::new())).await;
     assert_eq!(begin, "\0\0\0\x02hi");

@@ -163,7 +163,7 @@ async fn name_is_resolved_to_every_address() {
     // Where "localhost" is both ::1 and 127.0.0.1, only the second one answers.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (conn, peer) = tokio::join!(Conn::connect(("localhost", port)), listener.accept());
+    let (conn, peer) = tokio::join!(Conn::connect(("localhost", port)), in_time("accept", listener.accept()));
     let (mut conn, (mut peer, _)) = (conn.unwrap(), peer.unwrap());
     in_time("write", conn.write_all(b"A")).await.unwrap();
     assert_eq!(in_time("peer", peer.read_u8()).await.unwrap(), b'A');

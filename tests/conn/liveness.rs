@@ -256,6 +256,16 @@ async fn options_are_set_again_on_every_link() {
     drop(peer);
 }
 
+// On Linux, the test above reads it back.
+#[cfg(any(target_os = "macos", windows))]
+#[tokio::test]
+async fn user_timeout_is_an_option_of_the_systems_sockets() {
+    let server = Server::start().await;
+    let builder = server.client().user_timeout(Duration::from_millis(12_345));
+    let (conn, _peer) = tokio::join!(in_time("connect", builder.connect()), server.accept());
+    conn.unwrap();
+}
+
 #[tokio::test]
 async fn invalid_settings_are_named() {
     let error = |builder: perconn::Builder| match builder.build() {
@@ -277,13 +287,13 @@ async fn invalid_settings_are_named() {
     ] {
         assert_eq!(error(builder), text);
     }
-    #[cfg(all(target_os = "linux", not(perconn_portable)))]
+    #[cfg(any(all(target_os = "linux", not(perconn_portable)), target_os = "macos", windows))]
     for (limit, text) in [
         (Duration::from_micros(999), "user_timeout 999µs: expected 1ms to 2147483.647s"),
         (Duration::MAX, "user_timeout 18446744073709551615.999999999s: expected 1ms to 2147483.647s"),
     ] {
         assert_eq!(error(builder().user_timeout(limit)), text);
     }
-    #[cfg(not(any(target_os = "android", target_os = "fuchsia", all(target_os = "linux", not(perconn_portable)))))]
+    #[cfg(any(perconn_portable, target_os = "freebsd"))]
     assert_eq!(error(builder().user_timeout(ms(1_000))), "user_timeout 1s: this platform has no TCP_USER_TIMEOUT");
 }

@@ -172,7 +172,9 @@ fn services_and_passwords_are_read_from_files() {
         let variables = [variables[0], ("PGSERVICE", service)];
         assert_eq!(hosts(&with("user=u", &variables).unwrap().config), expected, "{service}");
     }
-    let named = with(&format!("host=o user=u passfile={}", passwords.display()), &[]).unwrap().config;
+    // In this form, a backslash of a path on Windows has to be escaped.
+    let passfile = passwords.display().to_string().replace('\\', r"\\");
+    let named = with(&format!("host=o user=u passfile={passfile}"), &[]).unwrap().config;
     assert_eq!(named.get_password(), Some(&b"no"[..]));
     assert_eq!(with("host=x", &variables).unwrap().config.get_password(), None);
     assert!(with("service=last", &variables).unwrap_err().contains("expected key=value"));

@@ -97,6 +97,7 @@ async fn read_fills_uninitialised_memory_and_keeps_earlier_bytes() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "the errors of a TcpStream that has ended are others on Windows")]
 async fn empty_write_is_ready_and_sends_nothing() {
     let log = compare(async |stream, mut peer, log| {
         log.outcome("write", stream.write(b"").await);

@@ -91,6 +91,7 @@ async fn shutdown_after_a_reset_reports_it() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "the errors of a TcpStream that has ended are others on Windows")]
 async fn drop_with_bytes_unread_ends_the_stream_before_it_resets() {
     let server = Server::start().await;
     let ((bare, mut bare_peer), (conn, mut peer)) = both(&server).await;

@@ -71,6 +71,10 @@ async fn only_the_last_waker_of_a_read_is_woken() {
 }
 
 #[tokio::test]
+#[cfg_attr(
+    not(target_os = "linux"),
+    ignore = "poll(2) hangs up at a close, too, so a read half yields once before it reports it"
+)]
 async fn waiting_read_is_woken_by_the_peers_close_and_by_its_reset() {
     for is_reset in [false, true] {
         let log = compare(async |stream, peer, log| {

@@ -6,6 +6,7 @@ use super::comparison::{Endpoint, compare, yield_times};
 use crate::support::{Server, in_time, reset};
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "the errors of a TcpStream that has ended are others on Windows")]
 async fn shutdown_may_be_repeated_and_ends_writing_only() {
     let log = compare(async |stream, mut peer, log| {
         log.outcome("write", stream.write_all(b"last").await);
@@ -83,6 +84,7 @@ async fn shutdown_delivers_everything_that_was_written_before_it() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "Windows takes a write whole, however long it is")]
 async fn shutdown_behind_a_full_send_buffer_does_not_wait() {
     let log = compare(async |stream, mut peer, log| {
         let large = vec![7; 32 << 20];
@@ -238,6 +240,7 @@ async fn peer_that_closes_with_unread_bytes_resets() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "Windows takes a write whole, however long it is")]
 async fn waiting_write_reports_a_reset() {
     let log = compare(async |stream, peer, log| {
         let large = vec![7; 32 << 20];

@@ -20,6 +20,7 @@ async fn poll_once<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Poll<T>
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "Windows takes a write whole, however long it is")]
 async fn large_job_whose_future_is_not_polled_delays_no_other() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
@@ -43,6 +44,7 @@ async fn large_job_whose_future_is_not_polled_delays_no_other() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "Windows takes a write whole, however long it is")]
 async fn large_job_that_was_sent_whole_is_done_after_a_close() {
     let server = Server::start().await;
     let (conn, mut peer) = server.pair().await;
@@ -94,6 +96,7 @@ async fn write_bytes_sends_jobs_of_any_size_in_an_outage_and_in_order() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "Windows takes a write whole, however long it is")]
 async fn owner_of_bytes_is_dropped_without_a_lock() {
     /// Bytes whose drop uses the connection.
     struct Owner(Vec<u8>, perconn::SharedConn);
