@@ -3,14 +3,14 @@
 //! Next: `src/pem.rs`.
 
 use perconn::acceptor::{Acceptor, ServerTls};
-use perconn::{Conn, Tls};
+use perconn::{Builder, Conn, Tls};
 
 pub(crate) fn check(text: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _guard = runtime.enter();
     // The runtime does not run, so nothing is dialed or accepted.
     let tls = Tls::new().roots_pem(text).client_certificate_pem(text, text);
-    match Conn::builder("localhost:1").logger(|_| {}).tls(tls).build() {
+    match Conn::builder("localhost:1").logger(|_| {}).tls(tls).and_then(Builder::build) {
         Ok(_) => {}
         Err(perconn::Error::InvalidConfig(error)) => assert_hides(&error, text),
         Err(other) => panic!("{other}"),
