@@ -37,6 +37,40 @@ fn targets(page: &str) -> Vec<&str> {
     inline.chain(defined.map(|(_, target)| target.trim())).collect()
 }
 
+/// The anchors of a page's headings, as GitHub and crates.io make them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let mut is_code = false;
+    let headings = page.lines().filter(|line| {
+        is_code ^= line.starts_with("```");
+        !is_code && line.starts_with('#')
+    });
+    headings
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn links_lead_to_headings() {
+    let mut checked = 0;
+    for (path, page) in &pages() {
+        for target in targets(page).into_iter().filter(|target| !target.contains("://")) {
+            let Some((file, anchor)) = target.split_once('#') else { continue };
+            let linked = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            // Anchors of other files are lines of a source.
+            if linked.extension().is_some_and(|extension| extension == "md") {
+                let page = fs::read_to_string(linked).unwrap();
+                assert!(anchors(&page).contains(anchor), "{}: the link {target:?} leads nowhere", path.display());
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 5, "only {checked} links were found");
+}
+
 #[test]
 fn links_lead_to_files() {
     let pages = pages();
@@ -116,7 +150,7 @@ fn feature_full_has_all_features() {
     assert_eq!(in_full, features);
 }
 
-/// The README on crates.io links to pages of the package.
+/// The README on crates.io links to pages of the package. What else it links to needs `repository` in Cargo.toml.
 #[test]
 fn pages_that_the_readme_links_to_are_published() {
     let (manifest, readme) = (manifest(), fs::read_to_string(root().join("README.md")).unwrap());

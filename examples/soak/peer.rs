@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -114,7 +115,7 @@ impl Peer {
     pub(crate) fn close(mut self, is_orderly: bool) -> Served {
         if !is_orderly {
             // The kernel does not refuse it.
-            let _ = self.stream.set_zero_linger();
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
         drop(self.stream);
         self.receiving.served.closed = Some(Instant::now());

@@ -1,16 +1,30 @@
-//! The corpus of the fuzzers, checked again. `simulation` does the same for the schedules.
+//! The corpora of the fuzzers, checked again. `simulation` does the same for the schedules.
 //!
-//! The checks are those of the fuzz targets: `fuzz/fuzz_targets` includes these files. To fuzz:
+//! The checks are those of the fuzz targets: `fuzz/fuzz_targets` includes these files. To fuzz one of them:
 //!
 //! ```text
 //! cargo install cargo-fuzz
-//! RUSTC_BOOTSTRAP=1 cargo fuzz run address -s none     # or backoff, schedule
+//! cargo +nightly fuzz run address      # with `RUSTC_BOOTSTRAP=1 cargo fuzz run address -s none`, without a nightly Rust
 //! ```
 //!
-//! Next: `address.rs` and `backoff.rs`, the checks.
+//! A corpus has at most 50 files, the smallest that reach what can be reached: `cargo +nightly fuzz cmin`.
+//!
+//! Next: `address.rs`, the first check.
 
+#[cfg(all(target_os = "linux", feature = "activation"))]
+mod activation;
 mod address;
 mod backoff;
+#[cfg(feature = "codec")]
+mod codec;
+#[cfg(feature = "postgres")]
+mod connection_string;
+#[cfg(feature = "tls")]
+mod pem;
+#[cfg(feature = "postgres")]
+mod postgres_frames;
+#[cfg(all(target_os = "linux", feature = "proxy-protocol"))]
+mod proxy_protocol;
 
 /// Runs a check on each input of its corpus.
 fn replay(target: &str, check: impl Fn(&[u8])) {
@@ -22,6 +36,7 @@ fn replay(target: &str, check: impl Fn(&[u8])) {
     let inputs: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     assert!(!inputs.is_empty());
     for input in inputs {
+        println!("{}", input.display());
         check(&std::fs::read(&input).unwrap());
     }
 }
@@ -34,4 +49,40 @@ fn addresses() {
 #[test]
 fn backoffs() {
     replay("backoff", backoff::check);
+}
+
+#[cfg(feature = "codec")]
+#[test]
+fn codecs() {
+    replay("codec", codec::check);
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn connection_strings() {
+    replay("connection_string", connection_string::check);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn pems() {
+    replay("pem", pem::check);
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn frames_of_postgres() {
+    replay("postgres_frames", postgres_frames::check);
+}
+
+#[cfg(all(target_os = "linux", feature = "proxy-protocol"))]
+#[test]
+fn proxy_headers() {
+    replay("proxy_protocol", proxy_protocol::check);
+}
+
+#[cfg(all(target_os = "linux", feature = "activation"))]
+#[test]
+fn variables_of_a_service_manager() {
+    replay("activation", activation::check);
 }

@@ -74,8 +74,9 @@ impl Acks {
             _ => ack.index == 0 && ack.link > last_reported.max(newest.map_or(0, |newest| newest.link)),
         };
         if !is_next {
-            let reported = format_args!("the break of link {last_reported} was the last reported");
-            self.play.fail(format_args!("read {ack:?} after {newest:?}; {reported}"));
+            self.play.fail(format_args!(
+                "read {ack:?} after {newest:?}; the break of link {last_reported} was the last reported"
+            ));
         }
         self.is_begun = true;
     }

@@ -5,7 +5,7 @@
 //! through a socket pair (`SCM_RIGHTS`), which every sandbox of a server allows, as it has to send and receive
 //! (`RestrictAddressFamilies` of systemd does not concern socketpair(2)). The original stays open.
 //!
-//! Next: [`super::Listen`], which they become.
+//! Next: [`variables`], which say what there is, and [`super::Listen`], which the sockets become.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -19,47 +19,15 @@ use socket2::{Domain, SockRef};
 
 use super::{Error, Listen};
 
-/// The highest number to accept in either variable: Linux has no higher process ID (`PID_MAX_LIMIT`), and no process
-/// has more descriptors to pass on.
-const MAX_NUMBER: u32 = 1 << 22;
+mod variables;
 
 /// All of them, in the order of their numbers, with their names.
 pub(super) fn listeners() -> Result<Vec<Listen>, Error> {
-    let (pid, count) = (number("LISTEN_PID")?, number("LISTEN_FDS")?);
-    let own = std::process::id();
-    if pid != own {
-        return Error::invalid(format!("LISTEN_PID {pid}: expected {own}, this process"));
-    }
-    if count == 0 {
-        return Error::invalid("LISTEN_FDS 0: expected at least 1 socket");
-    }
-    let names = names(count)?;
+    let names = variables::names(std::process::id(), |name| std::env::var_os(name)).map_err(Error::InvalidConfig)?;
+    let count = names.len();
     let numbers = sd_notify::listen_fds()
         .map_err(|source| Error::Listen { address: format!("the {count} descriptors of LISTEN_FDS"), source })?;
     numbers.zip(names).map(|(number, name)| listener(number, name)).collect()
-}
-
-/// A variable that has a number.
-fn number(variable: &str) -> Result<u32, Error> {
-    let value = std::env::var_os(variable)
-        .ok_or_else(|| Error::InvalidConfig(format!("{variable} is not set: expected it from a service manager")))?;
-    let number = value.to_str().and_then(|value| value.parse().ok()).filter(|number| *number <= MAX_NUMBER);
-    number.ok_or_else(|| Error::InvalidConfig(format!("{variable} {value:?}: expected a number")))
-}
-
-/// The names of this many descriptors. systemd calls a socket that has none "unknown".
-fn names(count: u32) -> Result<Vec<Option<String>>, Error> {
-    let count = count as usize;
-    let Some(value) = std::env::var_os("LISTEN_FDNAMES") else { return Ok(vec![None; count]) };
-    let names: Option<Vec<_>> = value.to_str().map(|value| value.split(':').map(str::to_owned).collect());
-    match names.filter(|names| names.len() == count) {
-        Some(names) => {
-            Ok(names.into_iter().map(|name| Some(name).filter(|name| !matches!(&name[..], "" | "unknown"))).collect())
-        }
-        None => Error::invalid(format!(
-            "LISTEN_FDNAMES {value:?}: expected {count} names, one for each descriptor, separated by colons"
-        )),
-    }
 }
 
 /// Duplicates one descriptor.

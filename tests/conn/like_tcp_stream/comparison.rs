@@ -16,8 +16,19 @@ pub trait Reader: AsyncRead + Send + Unpin {}
 impl<T: AsyncRead + Send + Unpin> Reader for T {}
 pub trait Writer: AsyncWrite + Send + Unpin {}
 impl<T: AsyncWrite + Send + Unpin> Writer for T {}
-pub trait Stream: Reader + Writer {}
-impl<T: Reader + Writer> Stream for T {}
+/// Its methods are for Rust 1.85, in which one trait object does not become another by itself.
+pub trait Stream: Reader + Writer {
+    fn as_reader(&mut self) -> &mut dyn Reader;
+    fn as_writer(&mut self) -> &mut dyn Writer;
+}
+impl<T: Reader + Writer> Stream for T {
+    fn as_reader(&mut self) -> &mut dyn Reader {
+        self
+    }
+    fn as_writer(&mut self) -> &mut dyn Writer {
+        self
+    }
+}
 
 /// How the test holds the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,14 +83,14 @@ impl Endpoint {
 
     fn reader(&mut self) -> Pin<&mut dyn Reader> {
         match self {
-            Self::Whole(stream) => Pin::new(&mut **stream),
+            Self::Whole(stream) => Pin::new(stream.as_reader()),
             Self::Halves(read, _) => Pin::new(&mut **read),
         }
     }
 
     fn writer(&mut self) -> Pin<&mut dyn Writer> {
         match self {
-            Self::Whole(stream) => Pin::new(&mut **stream),
+            Self::Whole(stream) => Pin::new(stream.as_writer()),
             Self::Halves(_, write) => Pin::new(&mut **write),
         }
     }

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use perconn::{Conn, ReadHalf, WriteHalf, dial_fn};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -149,12 +150,12 @@ async fn stream_made_in_another_way_comes_from_a_dialer() {
 async fn zero_linger_does_not_make_a_dropped_conn_reset() {
     let server = Server::start().await;
     let (bare, mut bare_peer) = bare_pair(&server).await;
-    bare.set_zero_linger().unwrap();
+    SockRef::from(&bare).set_linger(Some(Duration::ZERO)).unwrap();
     drop(bare);
     let error = in_time("the peer", bare_peer.read(&mut [0; 4])).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     let (conn, mut peer) = server.pair().await;
-    conn.get_ref().unwrap().set_zero_linger().unwrap();
+    SockRef::from(conn.get_ref().unwrap()).set_linger(Some(Duration::ZERO)).unwrap();
     assert_eq!(conn.get_ref().unwrap().linger().unwrap(), Some(Duration::ZERO));
     drop(conn);
     assert_eq!(in_time("the peer", peer.read(&mut [0; 4])).await.unwrap(), 0);
