@@ -115,6 +115,7 @@ mod error;
 mod event;
 mod hooks;
 mod link_run;
+mod look;
 mod protocol;
 pub mod protocols;
 mod question;

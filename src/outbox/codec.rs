@@ -59,30 +59,30 @@ impl Codec {
         wire: &mut BytesMut,
         encoded: &mut Vec<Encoded>,
     ) -> io::Result<()> {
-        for (number, message) in batch {
-            let before = wire.len();
-            let encode = || self.protocol.encode(*number, message, wire).map_err(|error| error.to_string());
-            let outcome = catch(encode);
-            let refused = match outcome {
-                Ok(Ok(())) if wire.len() > before => {
-                    encoded.push(Encoded::Bytes(wire.len() - before));
-                    continue;
+        // One call for all of them: `encoded` says which message a panic belongs to.
+        let outcome = catch(|| {
+            for (number, message) in batch {
+                let before = wire.len();
+                let outcome = self.protocol.encode(*number, message, wire);
+                if wire.len() < before {
+                    encoded.push(Encoded::Refused("the protocol took bytes of other messages away".to_owned()));
+                    return Err(io::Error::other("the protocol's `encode` has taken bytes of other messages away"));
                 }
-                Ok(Ok(())) => "the protocol made no bytes of it".to_owned(),
-                Ok(Err(reason)) => reason,
-                Err(message) => {
-                    encoded.push(Encoded::Refused(format!("the encoder panicked: {message}")));
-                    return Err(panicked("encode", &message));
-                }
-            };
-            if wire.len() < before {
-                encoded.push(Encoded::Refused(refused));
-                return Err(io::Error::other("the protocol's `encode` has taken bytes of other messages away"));
+                encoded.push(match outcome {
+                    Ok(()) if wire.len() > before => Encoded::Bytes(wire.len() - before),
+                    Ok(()) => Encoded::Refused("the protocol made no bytes of it".to_owned()),
+                    Err(error) => {
+                        wire.truncate(before);
+                        Encoded::Refused(error.to_string())
+                    }
+                });
             }
-            wire.truncate(before);
-            encoded.push(Encoded::Refused(refused));
-        }
-        Ok(())
+            Ok(())
+        });
+        outcome.unwrap_or_else(|message| {
+            encoded.push(Encoded::Refused(format!("the encoder panicked: {message}")));
+            Err(panicked("encode", &message))
+        })
     }
 
     /// Takes all answers out of what has arrived. Those before an error are in `answers`.

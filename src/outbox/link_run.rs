@@ -20,6 +20,7 @@ use tokio_util::io::poll_read_buf;
 use super::Answer;
 use super::alarm::earlier;
 use super::codec::Encoded;
+use super::look::{Look, Sleep};
 use super::question::Question;
 use super::shared::{Phase, State};
 use super::store::BATCH_BYTES;
@@ -36,6 +37,9 @@ const READS_PER_POLL: usize = 16;
 
 /// Room for this many messages of a batch is kept for the next one.
 pub(super) const KEPT_MESSAGES: usize = 1024;
+
+/// How long memory is kept that is not used.
+const TRIM_AFTER: Duration = Duration::from_secs(1);
 
 /// How many batches one poll writes before it reads.
 const BATCHES_PER_POLL: usize = 16;
@@ -65,6 +69,8 @@ pub(super) struct LinkRun<'a, S> {
     answers: Vec<Answer>,
     /// When to ask the kernel what is acknowledged.
     question: Question,
+    /// When to give the memory of a burst back, if it is not used until then.
+    trim_at: Option<Instant>,
 }
 
 /// The life of a link.
@@ -119,6 +125,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
             encoded: Vec::new(),
             answers: Vec::new(),
             question: Question::new(),
+            trim_at: None,
         }
     }
 
@@ -304,8 +311,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
         self.ask_kernel(now);
         let is_idle = self.stage == Stage::Sending && self.wire.is_empty() && !self.is_unflushed;
         let waker = cx.waker().clone();
+        let trims = self.trim_at.is_some_and(|at| at <= now);
         let look = self.change(|state| {
             state.store.expire(time);
+            if trims {
+                state.store.trim();
+            }
             state.wants_messages = is_idle && state.store.wants_messages(time);
             state.task = Some(waker);
             Look {
@@ -313,6 +324,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
                 is_empty: state.store.oldest_waiting().is_none(),
                 can_take: is_idle && state.store.can_take(time),
                 awaits: state.store.awaits_acknowledgement(),
+                has_excess: state.store.has_excess(),
                 deadlines: state.store.deadlines(time),
                 report: (state.store.tally(), state.store.take_rejections()),
             }
@@ -338,12 +350,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
                 "the peer has not answered the oldest message within the answer timeout",
             ));
         }
+        let trim_at = if look.has_excess { self.trim_at.filter(|_| !trims).or(Some(now + TRIM_AFTER)) } else { None };
+        self.trim_at = trim_at;
         let ask_at = if look.awaits { Some(self.question.due(now)) } else { None };
         let shared = &self.tools.shared;
         let moment = |time: Option<Duration>| time.and_then(|time| shared.moment(time));
         let pace = if is_idle { moment(look.deadlines.pace) } else { None };
         let answer = if self.stage == Stage::Sending { moment(look.deadlines.answer) } else { None };
-        let deadlines = [report, close, ask_at, moment(look.deadlines.expiry), answer, pace];
+        let deadlines = [report, close, ask_at, trim_at, moment(look.deadlines.expiry), answer, pace];
         Ok(Sleep::Until(deadlines.into_iter().fold(None, earlier)))
     }
 
@@ -370,30 +384,4 @@ fn fail<S>(session: &Session<S>, error: io::Error) -> LinkEnd {
         warn(format_args!("the link of an outbox would have been broken, and has ended: {error}"));
     }
     LinkEnd::Broken
-}
-
-/// What the look before the sleep has found.
-struct Look {
-    /// Whether the outbox closes.
-    phase: Phase,
-    /// Whether all messages have their fate.
-    is_empty: bool,
-    /// Whether there is a message to write.
-    can_take: bool,
-    /// Whether a fate depends on an acknowledgement.
-    awaits: bool,
-    /// When time matters.
-    deadlines: super::store::Deadlines,
-    /// What to report.
-    report: (super::Tally, Vec<(u64, String)>),
-}
-
-/// Whether the task sleeps.
-enum Sleep {
-    /// There is more to do.
-    No,
-    /// Until it is woken, or then.
-    Until(Option<Instant>),
-    /// The link has ended.
-    End(LinkEnd),
 }

@@ -93,16 +93,22 @@ struct Effects {
 impl Effects {
     /// Does it.
     fn run(self) {
-        let Self { wakers, released } = self;
+        let Self { wakers, mut released } = self;
         wakers.into_iter().for_each(wake);
-        drop_quietly(released);
+        drop_quietly(&mut released);
     }
 }
 
 /// Drops the bytes of messages, which may run code of the program.
-fn drop_quietly(released: Vec<Bytes>) {
-    // One by one, as a vector whose element panics drops the others and panics on.
-    released.into_iter().for_each(|bytes| ignore(|| drop(bytes)));
+fn drop_quietly(released: &mut Vec<Bytes>) {
+    // One call for all of them, and one more for each that panics.
+    while !released.is_empty() {
+        ignore(|| {
+            while let Some(bytes) = released.pop() {
+                drop(bytes);
+            }
+        });
+    }
 }
 
 impl Shared {
@@ -139,12 +145,16 @@ impl Shared {
     }
 
     /// Changes the state, and does afterwards what the change leaves to do.
+    #[inline]
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
         let outcome = change(&mut state);
-        let effects = state.effects();
-        drop(state);
-        effects.run();
+        // Most messages leave nothing to do.
+        if state.has_effects() {
+            let effects = state.effects();
+            drop(state);
+            effects.run();
+        }
         outcome
     }
 
@@ -157,7 +167,7 @@ impl Shared {
         let effects = state.effects();
         drop(state);
         effects.run();
-        garbage.drain(..).for_each(|bytes| ignore(|| drop(bytes)));
+        drop_quietly(garbage);
         garbage.shrink_to(KEPT_MESSAGES);
         outcome
     }
@@ -205,11 +215,12 @@ impl Shared {
         });
     }
 
-    /// Ends the outbox: everything gets its last fate, and all who wait are woken. Returns the final tally.
+    /// Ends the outbox: everything gets its last fate, and all who wait are woken, but for those at `ended`. Returns the
+    /// final tally.
     ///
     /// Does nothing but return the tally if it has ended before.
     pub(super) fn end(&self, cause: impl FnOnce() -> Arc<Error>) -> Tally {
-        let tally = self.change(|state| {
+        self.change(|state| {
             if !matches!(state.phase, Phase::Ended(_)) {
                 let closed = matches!(state.phase, Phase::Closing(_));
                 state.phase = Phase::Ended(if closed { Arc::new(Error::ClosedConnection) } else { cause() });
@@ -217,9 +228,7 @@ impl Shared {
                 state.store.end();
             }
             state.store.tally()
-        });
-        self.ended.wake_all();
-        tally
+        })
     }
 
     /// The final tally, once the outbox has ended.
@@ -302,6 +311,14 @@ impl State {
     /// Nobody waits for this flush any more.
     pub(super) fn forget_flush(&mut self, upto: u64, wait: u64) -> Option<Waker> {
         self.flushes.remove(&(upto, wait))
+    }
+
+    /// Whether the change may leave something to do.
+    #[inline]
+    fn has_effects(&mut self) -> bool {
+        let is_open = matches!(self.phase, Phase::Open);
+        let is_quiet = self.room.is_empty() && self.flushes.is_empty() && self.store.is_quiet();
+        self.wake_task || !is_open || !is_quiet
     }
 
     /// What the change leaves to do.

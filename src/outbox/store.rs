@@ -202,7 +202,8 @@ impl Store {
         self.expire(now);
         let mut taken = 0;
         while batch.len() < BATCH_MESSAGES && self.may_take(now) {
-            let Some(len) = self.queue.front().map(|message| message.bytes.len()) else { break };
+            let Some(message) = self.queue.front() else { break };
+            let len = message.bytes.len();
             // rule: batch-is-bounded
             if taken > 0 && taken + len > BATCH_BYTES {
                 break;
@@ -220,6 +221,7 @@ impl Store {
     }
 
     /// Whether the next message may go out, if there is one.
+    #[inline]
     fn may_take(&self, now: Duration) -> bool {
         let in_window = self.rules.keep != Keep::Unanswered || self.flight.len() < self.rules.window; // rule: window
         let in_pace = self.pace.as_ref().is_none_or(|pace| pace.allows(now)); // rule: catch-up-rate
@@ -344,6 +346,17 @@ impl Store {
         self.counts.released.push(message.bytes);
     }
 
+    /// Whether most of the memory is not used.
+    pub(super) fn has_excess(&self) -> bool {
+        self.queue.has_excess() || self.flight.has_excess()
+    }
+
+    /// Gives the memory of a burst back.
+    pub(super) fn trim(&mut self) {
+        self.queue.trim();
+        self.flight.trim();
+    }
+
     // ===== what there is =====
 
     /// How many messages have met which fate.
@@ -359,6 +372,12 @@ impl Store {
     /// The number of the next message.
     pub(super) fn next_number(&self) -> u64 {
         self.next_number
+    }
+
+    /// Whether no fate has to be reported, and no bytes are released.
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.counts.settled.is_empty() && self.counts.released.is_empty()
     }
 
     /// The bytes of messages that are done with; drop them without a lock.

@@ -138,6 +138,8 @@ impl Tools {
         let tally = self.shared.end(|| Arc::new(cause));
         let rejections = self.shared.change(|state| state.store.take_rejections());
         self.reporter.report_end(tally, rejections);
+        // After the last event: a program that has closed the outbox has seen it all.
+        self.shared.ended.wake_all();
     }
 }
 

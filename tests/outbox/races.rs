@@ -93,14 +93,14 @@ async fn round(number: usize) {
 
 #[tokio::test]
 async fn senders_closes_and_cancels_race_on_one_worker() {
-    for number in 0..50 {
+    for number in 0..200 {
         round(number).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn senders_closes_and_cancels_race_on_two_workers() {
-    for number in 0..50 {
+    for number in 0..200 {
         round(number).await;
     }
 }

@@ -33,6 +33,17 @@ impl Counts {
         }
     }
 
+    /// Gives a message that waits the fate that most messages have where no answers are asked for.
+    #[inline]
+    pub(super) fn settle_written(&mut self, number: u64) {
+        if self.watched.is_empty() {
+            self.tally.waiting -= 1;
+            self.tally.written += 1;
+        } else {
+            self.settle(number, Fate::Written);
+        }
+    }
+
     /// Gives a message that waits its fate.
     pub(super) fn settle(&mut self, number: u64, fate: Fate) {
         let Tally { answered, rejected, written, in_doubt, dropped, expired, unsent, waiting, .. } = &mut self.tally;

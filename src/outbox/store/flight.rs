@@ -18,7 +18,6 @@ use bytes::Bytes;
 use super::Keep;
 use super::counts::Counts;
 use super::queue::Message;
-use crate::outbox::Fate;
 
 /// The messages of the present link.
 #[derive(Debug)]
@@ -179,7 +178,9 @@ impl Flight {
 
     /// Takes a kept message out.
     pub(super) fn remove(&mut self, index: usize) -> Option<Message> {
-        let message = self.kept.remove(index)?.message;
+        // Nearly always the first.
+        let sent = if index == 0 { self.kept.pop_front() } else { self.kept.remove(index) };
+        let message = sent?.message;
         self.bytes -= message.bytes.len(); // rule: bytes-are-given-back
         self.kept_handed -= usize::from(index < self.kept_handed); // rule: oldest-unanswered
         Some(message)
@@ -194,28 +195,30 @@ impl Flight {
     /// The kernel has all that the stream has taken.
     pub(super) fn flushed(&mut self, now: Duration, counts: &mut Counts) {
         self.handed = self.begun;
+        if matches!(self.keep, Keep::Never | Keep::Interrupted) {
+            return self.let_go(counts);
+        }
         while let Some(sent) = self.kept.get_mut(self.kept_handed).filter(|sent| sent.end <= self.begun) {
             sent.handed_at = now;
             self.last_handed = sent.message.number;
             self.kept_handed += 1;
-            if matches!(self.keep, Keep::Never | Keep::Interrupted) {
-                self.let_go(counts);
-            }
         }
     }
 
-    /// The oldest message is with the kernel, and its bytes are not needed any more.
+    /// Gives the bytes of the messages away that are with the kernel, as they are not sent again.
     fn let_go(&mut self, counts: &mut Counts) {
-        let Some(Sent { end, .. }) = self.kept.front() else { return };
-        let end = *end;
-        let Some(message) = self.remove(0) else { return };
-        // rule: handed-over-is-not-written
-        if self.counts {
-            self.handed_over.push_back(Handed { number: message.number, end });
-        } else {
-            counts.settle(message.number, Fate::Written);
+        while self.kept.front().is_some_and(|sent| sent.end <= self.handed) {
+            let Some(Sent { message, end, .. }) = self.kept.pop_front() else { break };
+            self.bytes -= message.bytes.len();
+            self.last_handed = message.number;
+            // rule: handed-over-is-not-written
+            if self.counts {
+                self.handed_over.push_back(Handed { number: message.number, end });
+            } else {
+                counts.settle_written(message.number);
+            }
+            counts.released.push(message.bytes);
         }
-        counts.released.push(message.bytes);
     }
 
     /// The peer's kernel has acknowledged all but this many bytes.
@@ -226,12 +229,8 @@ impl Flight {
             if handed.end > self.acknowledged {
                 break;
             }
-            counts.settle(handed.number, Fate::Written);
+            counts.settle_written(handed.number);
             self.handed_over.pop_front();
-        }
-        let capacity = self.handed_over.capacity();
-        if capacity > KEPT_CAPACITY && self.handed_over.len() < capacity / 4 {
-            self.handed_over.shrink_to(capacity / 2);
         }
         if self.keep == Keep::Unacknowledged {
             while let Some(sent) = self.kept.front() {
@@ -240,10 +239,21 @@ impl Flight {
                     break;
                 }
                 let Some(message) = self.remove(0) else { break };
-                counts.settle(message.number, Fate::Written);
+                counts.settle_written(message.number);
                 counts.released.push(message.bytes);
             }
         }
+    }
+
+    /// Whether most of the memory for messages without bytes is not used.
+    pub(super) fn has_excess(&self) -> bool {
+        let capacity = self.handed_over.capacity();
+        capacity > KEPT_CAPACITY && self.handed_over.len() < capacity / 4
+    }
+
+    /// Gives that memory back.
+    pub(super) fn trim(&mut self) {
+        self.handed_over.shrink_to((self.handed_over.len() * 2).max(KEPT_CAPACITY));
     }
 
     /// Whether a fate depends on the peer's acknowledgement of bytes.
@@ -262,7 +272,6 @@ impl Flight {
     /// Takes out the newest message when the link has ended, and says what becomes of it.
     pub(super) fn pop_leftover(&mut self) -> Option<Leftover> {
         let Some(Sent { mut message, start, end, .. }) = self.kept.pop_back() else {
-            self.handed_over.shrink_to(0);
             let handed = self.handed_over.pop_back()?;
             return Some(Leftover::InDoubt(handed.number, Bytes::new()));
         };

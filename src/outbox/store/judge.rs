@@ -17,26 +17,15 @@ use bytes::Bytes;
 
 use self::choices::Choices;
 use self::model::{Item, Model, Place};
+use self::peer::Peer;
 use super::{Keep, Rules, Store};
 use crate::outbox::{Answer, Fate, WhenFull};
 
 mod choices;
 mod model;
+mod peer;
 
 const MS: Duration = Duration::from_millis(1);
-
-/// What the peer has seen of one message, on all links.
-#[derive(Clone, Copy, Debug, Default)]
-struct Peer {
-    /// On how many links it got a first byte.
-    begun: u32,
-    /// On how many links it got all bytes.
-    whole: u32,
-    /// Whether its kernel has acknowledged all bytes on some link.
-    acknowledged: bool,
-    /// How often it has answered.
-    answered: u32,
-}
 
 /// One schedule.
 struct Judge {
@@ -295,27 +284,6 @@ impl Judge {
         self.check_pace(deadlines.pace);
         if self.choices.once_in(8) {
             assert_eq!(self.store.can_take(self.model.now), !self.model.clone_and_take().is_empty());
-        }
-    }
-
-    /// What a fate promises about the peer.
-    fn check_with_peer(&self, number: u64, fate: &Fate) {
-        let (peer, keep) = (self.peer[&number], self.model.rules.keep);
-        match fate {
-            Fate::Answered => assert_eq!((peer.answered, keep), (1, Keep::Unanswered), "{number}"),
-            // By an answer, or by the encoder, and that at any time.
-            Fate::Rejected(_) => {}
-            Fate::Written if self.model.has_counted => assert!(peer.whole > 0, "{number}"),
-            Fate::Written => assert!(peer.whole > 0 && peer.acknowledged, "{number}"),
-            Fate::InDoubt => assert!(peer.begun > 0 && peer.answered == 0, "{number}"),
-            Fate::Dropped | Fate::Expired | Fate::Unsent => assert_eq!(peer.whole, 0, "{number} {fate}"),
-        }
-        match keep {
-            Keep::Never => assert!(peer.begun <= 1, "{number} was begun {} times", peer.begun),
-            Keep::Interrupted => {
-                assert!(peer.whole <= 1 || self.model.has_streams, "{number} came {} times", peer.whole);
-            }
-            Keep::Unacknowledged | Keep::Unanswered => {}
         }
     }
 

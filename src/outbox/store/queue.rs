@@ -17,7 +17,7 @@ pub(super) struct Message {
     pub(super) was_handed: bool,
 }
 
-/// A queue that knows how many bytes it holds, and gives its memory back.
+/// A queue that knows how many bytes it holds.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     /// In ascending order of the numbers.
@@ -26,7 +26,7 @@ pub(super) struct Queue {
     bytes: usize,
 }
 
-/// A queue that has had room for more messages than this is given back in steps.
+/// Room for this many messages is kept.
 const KEPT_CAPACITY: usize = 1024;
 
 impl Queue {
@@ -43,15 +43,23 @@ impl Queue {
     }
 
     /// Takes the oldest message.
+    #[inline]
     pub(super) fn pop_front(&mut self) -> Option<Message> {
         let message = self.messages.pop_front()?;
         self.bytes -= message.bytes.len();
-        // At a quarter, so that the moves are paid for by the messages that have gone.
-        let capacity = self.messages.capacity();
-        if capacity > KEPT_CAPACITY && self.messages.len() < capacity / 4 {
-            self.messages.shrink_to((capacity / 2).max(KEPT_CAPACITY));
-        }
         Some(message)
+    }
+
+    /// Whether most of the memory is not used. While messages pass, a queue goes up and down: to give the memory back at
+    /// once would mean to ask for it again.
+    pub(super) fn has_excess(&self) -> bool {
+        let capacity = self.messages.capacity();
+        capacity > KEPT_CAPACITY && self.messages.len() < capacity / 4
+    }
+
+    /// Gives the memory back that is not used.
+    pub(super) fn trim(&mut self) {
+        self.messages.shrink_to((self.messages.len() * 2).max(KEPT_CAPACITY));
     }
 
     /// The oldest message.
@@ -88,6 +96,9 @@ mod tests {
         assert_eq!((queue.len(), queue.bytes()), (100_000, 100_000));
         while queue.pop_front().is_some() {}
         assert_eq!(queue.bytes(), 0);
+        assert!(queue.has_excess());
+        queue.trim();
+        assert!(!queue.has_excess());
         assert!(queue.messages.capacity() <= 2 * KEPT_CAPACITY, "{}", queue.messages.capacity());
     }
 }
