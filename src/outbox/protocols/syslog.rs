@@ -32,7 +32,8 @@ use crate::outbox::{Outbox, OutboxBuilder, Protocol};
 ///
 /// **The server answers nothing.** [Written](crate::outbox::Fate::Written) says that its kernel has the message. A
 /// server that is killed loses what its kernel had, and that can be many thousands of messages; no client can see it.
-/// Use [`Relp`](super::Relp) where they must arrive.
+/// Use [`Relp`](super::Relp) where they must arrive. [`Resend::Unacknowledged`](crate::outbox::Resend::Unacknowledged),
+/// for plain TCP on Linux, sends again what that kernel had not acknowledged; the default counts it as in doubt.
 ///
 /// | framing | on the wire | a message may have newlines |
 /// |---|---|---|

@@ -61,8 +61,8 @@ fn serve(mut stream: TcpStream, file: &Mutex<File>) -> io::Result<()> {
 enum Value {
     Text(String),
     Time(u64),
-    Array(Vec<Value>),
-    Map(Vec<(Value, Value)>),
+    Array(Vec<Self>),
+    Map(Vec<(Self, Self)>),
 }
 
 impl Value {
