@@ -72,13 +72,18 @@ impl NotificationDecoder {
             let Some((head, body)) = unread.split_first_chunk::<HEAD>() else { return DecoderStep::Read };
             let [kind, length @ ..] = *head;
             // The length includes itself, but not the kind.
-            let length = u32::from_be_bytes(length) as usize + 1;
+            let length = (u32::from_be_bytes(length) as usize).saturating_add(1);
+            if length < HEAD {
+                // Nobody knows where the next message begins. `tokio-postgres` reports it.
+                self.forwarding = usize::MAX;
+                continue;
+            }
             if kind == b'K' && length >= HEAD + 4 && self.key_process_id.is_none() {
                 let Some((process_id, _)) = body.split_first_chunk::<4>() else { return DecoderStep::Read };
                 self.key_process_id = Some(i32::from_be_bytes(*process_id));
             }
-            if kind != b'A' || !(HEAD..=SIZE).contains(&length) {
-                self.forwarding = length.max(HEAD);
+            if kind != b'A' || length > SIZE {
+                self.forwarding = length;
                 continue;
             }
             if self.decoded.len() >= self.limit {

@@ -125,15 +125,21 @@ fn malformed_notifications_are_forwarded_unchanged() {
         message(b'A', b"\0\0\0\x01channel\0pay\0load\0"),
         message(b'A', b"\0\0\0\x01channel\0\xff\0"),
         notification(1, "channel", &long),
-        // Impossible lengths.
-        b"A\0\0\0\0".to_vec(),
-        b"A\0\0\0\x03".to_vec(),
-        b"Z\0\0\0\0".to_vec(),
     ] {
         let stream = [&malformed[..], &notification(1, "channel", "payload")].concat();
         let output = decode(&mut NotificationDecoder::new(), &[&stream], usize::MAX);
         assert!(output.forwarded == malformed, "{:?}", String::from_utf8_lossy(&malformed));
         assert_eq!(output.notifications, ["1 channel payload"]);
+    }
+}
+
+#[test]
+fn after_an_impossible_length_nothing_is_taken_for_a_notification() {
+    for malformed in [b"A\0\0\0\0", b"A\0\0\0\x03", b"Z\0\0\0\0", b"K\0\0\0\x03", b"A\xff\xff\xff\xff"] {
+        let stream = [malformed, &notification(1, "channel", "payload")[..]].concat();
+        let output = decode(&mut NotificationDecoder::new(), &[&stream], usize::MAX);
+        assert!(output.forwarded == stream, "{}", malformed.escape_ascii());
+        assert!(output.notifications.is_empty(), "{:?}", output.notifications);
     }
 }
 
