@@ -101,7 +101,7 @@ fn each_user_asks_anew_although_an_earlier_listen_is_still_in_force() {
     sim.settle();
     sim.channels.cancel("a", first);
     let numbers = [2, 3, 4];
-    numbers.map(|number| sim.channels.share("a", number));
+    let _ = numbers.map(|number| sim.channels.share("a", number));
     for number in numbers {
         sim.send();
         assert!(sim.serve(true), "{number}");
