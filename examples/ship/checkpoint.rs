@@ -41,7 +41,7 @@ impl Checkpoint {
     }
 
     fn settle(&mut self, count: usize) -> io::Result<()> {
-        self.reached = self.waiting.drain(..count).last().map(|(_, position)| position).or(self.reached);
+        self.reached = self.waiting.drain(..count).next_back().map(|(_, position)| position).or(self.reached);
         let Some(reached) = self.reached.take() else { return Ok(()) };
         reached.save(&self.path)
     }

@@ -132,7 +132,7 @@ async fn find(path: &Path, id: FileId) -> io::Result<Option<PathBuf>> {
     if fs::metadata(path).await.is_ok_and(|metadata| FileId::of(&metadata) == id) {
         return Ok(Some(path.to_owned()));
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let mut entries = fs::read_dir(folder).await?;
     while let Some(entry) = entries.next_entry().await? {
         if entry.metadata().await.is_ok_and(|metadata| metadata.is_file() && FileId::of(&metadata) == id) {

@@ -43,7 +43,7 @@ pub(crate) fn check(bytes: &[u8]) {
         let _ = stream.read_to_end(&mut Vec::new()).await;
         let Ok((peer, header, rest)) = served.try_recv() else { return };
         let header = header.expect("a trusted proxy has sent it");
-        assert_eq!(header.client().or(peer.addr()), peer.addr());
+        assert_eq!(header.client().or_else(|| peer.addr()), peer.addr());
         let whole = bytes.strip_suffix(&rest[..]).expect("the rest is what was sent");
         if let Some([_, _, high, low, tail @ ..]) = whole.strip_prefix(b"\r\n\r\n\0\r\nQUIT\n") {
             assert_eq!(usize::from(u16::from_be_bytes([*high, *low])), tail.len());
