@@ -46,6 +46,9 @@ const PATTERNS: [(&str, &str); 5] = [
     ("shared_writers", "is alive"),
 ];
 
+/// What logs over an outbox: `tests/delivery/logging.rs`.
+const LOGGING: [&str; 2] = ["log_over_outbox", "tracing_over_outbox"];
+
 /// The examples that start their own server and end by themselves, with arguments that keep them short.
 const DEMOS: [(&str, &[&str]); 6] = [
     ("blocking_client", &[]),
@@ -112,7 +115,7 @@ fn every_example_is_tested_and_in_the_readme() {
         }
     }
     let patterns = PATTERNS.map(|(name, _)| name);
-    assert_eq!(names, EXAMPLES.into_iter().chain(patterns).map(str::to_owned).collect());
+    assert_eq!(names, EXAMPLES.into_iter().chain(patterns).chain(LOGGING).map(str::to_owned).collect());
     for name in patterns {
         let source = std::fs::read_to_string(here.join(format!("../examples/{name}.rs"))).unwrap();
         assert!(source.lines().count() <= 40, "{name} is no longer short");
