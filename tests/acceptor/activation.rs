@@ -156,11 +156,14 @@ fn descriptors_that_are_no_listening_streams_are_refused_by_name() {
     seqpacket.bind(&SockAddr::unix(&unix.0).unwrap()).unwrap();
     seqpacket.listen(1).unwrap();
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    #[cfg(not(perconn_portable))]
     let connected = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let file = std::fs::File::open("/dev/null").unwrap();
-    let cases: [(OwnedFd, &str); 4] = [
+    let cases: Vec<(OwnedFd, &str)> = vec![
         (seqpacket.into(), "descriptor 4 (\"b\"): a seqpacket socket: expected a stream socket that listens"),
         (datagrams.into(), "descriptor 4 (\"b\"): a datagram socket: expected a stream socket that listens"),
+        // The other systems do not say whether a socket listens.
+        #[cfg(not(perconn_portable))]
         (connected.into(), "descriptor 4 (\"b\"): expected a listening socket"),
         (file.into(), "descriptor 4 (\"b\"): not a socket"),
     ];
