@@ -92,6 +92,7 @@ fn reader_with_its_own_handle_reads_what_arrived_before_the_break() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows takes a write whole, however long it is")]
 fn rest_of_a_write_is_never_sent_on_the_next_link() {
     let _alone = alone();
     let server = Server::start();
