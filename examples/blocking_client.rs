@@ -72,7 +72,7 @@ fn run(address: impl Into<Address>) -> io::Result<()> {
             }
             // A late answer must not pass for the next one. After a break, there is nothing to abandon.
             conn.get_mut().abandon();
-            // Nor must the bytes of the old link that are left in the buffer.
+            // The same is true of bytes of the old link that are left in the buffer.
             conn = BufReader::new(conn.into_inner());
         };
         say(format_args!("link {}: {}", conn.get_ref().generation(), answer.trim_end()))?;

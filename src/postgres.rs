@@ -51,8 +51,8 @@
 //!
 //! Silence counts too. If nothing arrives for the [`heartbeat`](ListenerBuilder::heartbeat) interval, the listener
 //! sends an empty query. If then nothing arrives within [`ping_timeout`](ListenerBuilder::ping_timeout), it drops the
-//! connection. Bytes that this side sends are no sign of life. While this side does not read because its queue is
-//! full, silence is not counted, nor while the server works on a [statement](Listener::simple_query) of the program.
+//! connection. Bytes that this side sends are no sign of life. Silence is not counted while this side does not read
+//! because its queue is full, or while the server works on a [statement](Listener::simple_query) of the program.
 //!
 //! A server that crashes, or is shut down at once, ends its sessions by a warning. That is the cause then, with its
 //! [code](Error::code).

@@ -5,10 +5,11 @@
 use tokio::net::TcpStream;
 
 /// Whether this platform knows the count of a TCP socket.
-#[cfg(feature = "outbox")]
+#[cfg(any(target_os = "linux", feature = "outbox"))]
 pub(crate) const COUNTS_UNACKNOWLEDGED: bool = cfg!(all(
     target_os = "linux",
     not(perconn_portable),
+    // Where the number of the ioctl below is the usual one.
     any(
         target_arch = "aarch64",
         target_arch = "arm",
@@ -23,18 +24,7 @@ pub(crate) const COUNTS_UNACKNOWLEDGED: bool = cfg!(all(
 ///
 /// This is `SIOCOUTQ` of tcp(7): the distance from the oldest unacknowledged byte to the end of what was written. If
 /// the end of the stream was sent or queued, it counts as one byte.
-#[cfg(all(
-    target_os = "linux",
-    not(perconn_portable),
-    any(
-        target_arch = "aarch64",
-        target_arch = "arm",
-        target_arch = "riscv64",
-        target_arch = "s390x",
-        target_arch = "x86",
-        target_arch = "x86_64",
-    )
-))]
+#[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "no well-kept crate wraps this ioctl")]
 pub(super) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
     use std::ffi::c_int;
@@ -45,6 +35,9 @@ pub(super) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
     /// one.
     const SIOCOUTQ: Opcode = 0x5411;
 
+    if !COUNTS_UNACKNOWLEDGED {
+        return None;
+    }
     // SAFETY: on a TCP socket, `SIOCOUTQ` reads nothing and writes one C `int` to its argument. `Getter` provides room
     // for that `int`, and the descriptor is borrowed from an open stream.
     let count = unsafe { ioctl(stream, Getter::<SIOCOUTQ, c_int>::new()) };
@@ -52,18 +45,7 @@ pub(super) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
 }
 
 /// Not known on this platform.
-#[cfg(not(all(
-    target_os = "linux",
-    not(perconn_portable),
-    any(
-        target_arch = "aarch64",
-        target_arch = "arm",
-        target_arch = "riscv64",
-        target_arch = "s390x",
-        target_arch = "x86",
-        target_arch = "x86_64",
-    )
-)))]
+#[cfg(not(target_os = "linux"))]
 pub(super) fn unacknowledged(_stream: &TcpStream) -> Option<u64> {
     None
 }

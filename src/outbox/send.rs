@@ -41,7 +41,7 @@ impl Shared {
                 TryAccept::Accepted(number) => return Ok(number),
                 TryAccept::Ended(message, cause) => return Err(SendError::Ended { message, cause }),
                 TryAccept::Full(given_back) => return self.send_in_turn(given_back, watched).await,
-                // Before it is accepted: whoever drops this future at an await has not sent the message.
+                // Before it is accepted: a future that is dropped at an await has not sent its message.
                 TryAccept::Pause(given_back) => {
                     poll_fn(|cx| coop::poll_proceed(cx).map(|budget| budget.made_progress())).await;
                     (message, has_paused) = (given_back, true);

@@ -251,7 +251,7 @@ pub(super) enum TryAccept {
     Ended(Bytes, Arc<Error>),
 }
 
-/// A sender takes a unit from its task's cooperative budget once for so many messages.
+/// A sender takes one unit of its task's cooperative budget for this many messages.
 ///
 /// With one for each, a task that only sends would yield after 128 messages, and on one thread the outbox would write
 /// that little at once. With 16 it is some 2,000.

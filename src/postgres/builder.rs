@@ -246,8 +246,8 @@ impl ListenerBuilder {
     /// If then nothing arrives within [`ping_timeout`](ListenerBuilder::ping_timeout), the connection is dropped, as
     /// [`Error::Silent`]. Defaults to 60 seconds. `None`: never. Zero is not valid.
     ///
-    /// Only *arriving* bytes are a sign of life, and a part of a message is enough. While this side does not read because the
-    /// queue is full, no time runs, nor while the server works on a [statement](Listener::simple_query) of the program. A
+    /// Only *arriving* bytes are a sign of life, and a part of a message is enough. No time runs while this side does not read
+    /// because the queue is full, or while the server works on a [statement](Listener::simple_query) of the program. A
     /// busy listener asks, too, as the server's `idle_session_timeout` counts from what it receives: keep the heartbeat
     /// below that. Behind a pooler, the query asks whether the session is still the same; see
     /// [`Error::SessionNotKept`].

@@ -208,7 +208,7 @@ async fn mapped_address_is_an_ipv4_address() {
     assert_eq!(peer, Peer::Tcp(address("192.0.2.66:5555")));
     let (sender, mut asked) = mpsc::unbounded_channel();
     let accept_if = move |peer: &Peer| sender.send(*peer).is_ok();
-    // Without IPv6 on the machine there is nothing to see. Nor is there on Windows, where a listener of IPv6 is for IPv6 alone.
+    // Without IPv6 on the machine there is nothing to see, and on Windows there is not either: a listener of IPv6 is for IPv6 alone.
     if cfg!(windows) {
         return;
     }

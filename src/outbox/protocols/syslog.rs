@@ -46,7 +46,7 @@ use crate::outbox::{Outbox, OutboxBuilder, Protocol};
 #[must_use = "a protocol does nothing by itself, use `.outbox(..)`"]
 #[doc(alias("rfc5424", "rfc3164", "rfc6587", "rsyslog", "syslog-ng"))]
 pub struct Syslog {
-    /// How messages are told apart.
+    /// Where a message ends.
     framing: Framing,
 }
 

@@ -36,7 +36,7 @@ pub(super) struct ModelLink {
     pub(super) encoded: u64,
     pub(super) begun: u64,
     pub(super) handed: u64,
-    /// What the store was told.
+    /// What the store has heard of.
     pub(super) acknowledged: u64,
     /// What is true.
     pub(super) truly_acknowledged: u64,
