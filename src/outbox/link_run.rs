@@ -132,9 +132,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
     /// Works until the link ends. Call it no more after that.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
         let end = ready!(self.poll_work(cx));
-        // A socket is closed by this, and a TLS session says goodbye. Nobody waits for it: what it cannot send at once
-        // is not worth it.
-        if end == LinkEnd::Closed {
+        // A TLS session says goodbye. Nobody waits for it: what it cannot send at once is not worth it. A socket is closed with
+        // the connection: its shutdown would be a break, with an event and a redial.
+        if end == LinkEnd::Closed && !self.tools.is_socket {
             let _ = Pin::new(&mut self.session).poll_shutdown(cx);
         }
         let missing = self.session.unacknowledged();
@@ -229,6 +229,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
                     }
                     Stage::ReadingOn => break,
                     Stage::Finishing => self.stage = Stage::ShuttingDown,
+                    Stage::ShuttingDown if self.tools.is_socket => return Ok(Step::End(LinkEnd::Closed)),
                     Stage::ShuttingDown => match Pin::new(&mut self.session).poll_shutdown(cx) {
                         Poll::Pending => break,
                         Poll::Ready(_) => return Ok(Step::End(LinkEnd::Closed)),

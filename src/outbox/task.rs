@@ -87,7 +87,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Task<S> {
             let mut link = LinkRun::new(tools, session);
             match poll_fn(|cx| link.poll(cx)).await {
                 LinkEnd::Broken => {}
-                LinkEnd::Closed => break Error::ClosedConnection,
+                LinkEnd::Closed => {
+                    // Before the link is dropped, which would break it.
+                    let _ = tokio::time::timeout(CLOSE_TIMEOUT, sessions.close()).await;
+                    break Error::ClosedConnection;
+                }
             }
         };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, sessions.close()).await;

@@ -38,6 +38,23 @@ async fn close_delivers_what_waits_and_then_everything_fails() {
 }
 
 #[tokio::test]
+async fn close_is_no_break_of_the_connection() {
+    let server = Server::start().await;
+    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let conn = server.client().on_event(move |event| drop(sender.send(event.clone())));
+    let outbox = Outbox::builder(conn).start().unwrap();
+    outbox.send("one").await.unwrap();
+    let mut peer = server.accept().await;
+    assert_eq!(in_time("close", outbox.close(LIMIT)).await.written, 1);
+    let mut all = Vec::new();
+    in_time("the server", peer.read_to_end(&mut all)).await.unwrap();
+    assert_eq!(all, b"one");
+    assert!(matches!(in_time("an event", events.recv()).await, Some(perconn::Event::Connected { .. })));
+    let last = in_time("an event", events.recv()).await;
+    assert!(matches!(last, Some(perconn::Event::Closed)), "{last:?}");
+}
+
+#[tokio::test]
 async fn close_without_a_peer_ends_at_its_limit_and_says_what_is_unsent() {
     let outbox = Outbox::builder(quick(Conn::builder(refused_address().await))).capacity(2).start().unwrap();
     let mut fate = Box::pin(outbox.send_and_wait("a"));
