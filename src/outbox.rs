@@ -107,6 +107,7 @@ use self::shared::Shared;
 pub use self::tally::{Fate, Tally};
 use crate::{Builder, Error, Status, StatusWatch};
 
+mod ack_poll;
 mod alarm;
 mod answer;
 #[cfg(feature = "blocking")]
@@ -121,7 +122,6 @@ mod link_run;
 mod look;
 mod protocol;
 pub mod protocols;
-mod question;
 mod report;
 mod resend;
 mod room;

@@ -18,10 +18,10 @@ use tokio_util::bytes::BytesMut;
 use tokio_util::io::poll_read_buf;
 
 use super::Answer;
+use super::ack_poll::AckPoll;
 use super::alarm::earlier;
 use super::codec::Encoded;
 use super::look::{Look, Sleep};
-use super::question::Question;
 use super::shared::{Phase, State};
 use super::store::BATCH_BYTES;
 use super::task::Tools;
@@ -68,7 +68,7 @@ pub(super) struct LinkRun<'a, S> {
     /// Answers that the store does not know of.
     answers: Vec<Answer>,
     /// When to ask the kernel what is acknowledged.
-    question: Question,
+    ack_poll: AckPoll,
     /// When to give the memory of a burst back, if it is not used until then.
     trim_at: Option<Instant>,
 }
@@ -124,7 +124,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
             batch: Vec::new(),
             encoded: Vec::new(),
             answers: Vec::new(),
-            question: Question::new(),
+            ack_poll: AckPoll::new(),
             trim_at: None,
         }
     }
@@ -246,7 +246,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
         self.is_unflushed = !self.tools.is_socket;
         if self.stage == Stage::Sending {
             self.unreported += len;
-            self.question = Question::new();
+            self.ack_poll = AckPoll::new();
         }
         if self.written == self.wire.len() {
             self.written = 0;
@@ -353,7 +353,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
         }
         let trim_at = if look.has_excess { self.trim_at.filter(|_| !trims).or(Some(now + TRIM_AFTER)) } else { None };
         self.trim_at = trim_at;
-        let ask_at = if look.awaits { Some(self.question.due(now)) } else { None };
+        let ask_at = if look.awaits { Some(self.ack_poll.due(now)) } else { None };
         let shared = &self.tools.shared;
         let moment = |time: Option<Duration>| time.and_then(|time| shared.moment(time));
         let pace = if is_idle { moment(look.deadlines.pace) } else { None };
@@ -364,7 +364,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
 
     /// Asks the kernel what the peer's kernel has acknowledged, if it is time to.
     fn ask_kernel(&mut self, now: Instant) {
-        if !self.question.take(now) {
+        if !self.ack_poll.take(now) {
             return;
         }
         if let Some(missing) = self.session.unacknowledged() {
@@ -373,7 +373,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
                 state.store.acknowledged(missing);
                 state.store.tally().written - before
             });
-            self.question.answered(written > 0);
+            self.ack_poll.answered(written > 0);
         }
     }
 }

@@ -14,14 +14,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The next question, with a pause before it that doubles while there is no news.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct AckPoll {
     /// When it is due, once it is known to be needed.
     at: Option<Instant>,
     /// The pause before it.
     pause: Duration,
 }
 
-impl Question {
+impl AckPoll {
     /// Bytes were written.
     pub(super) fn new() -> Self {
         Self { at: None, pause: FIRST_PAUSE }
