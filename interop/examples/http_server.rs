@@ -64,6 +64,8 @@ async fn serve(stream: Stream, _: Peer) -> io::Result<()> {
     let mut stopping = stream.stopping();
     let mut session = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)));
     tokio::select! {
+        // The session first, so that it has read what has arrived before it is asked to end.
+        biased;
         outcome = &mut session => return outcome.map_err(io::Error::other),
         () = &mut stopping => session.as_mut().graceful_shutdown(),
     }

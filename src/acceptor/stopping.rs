@@ -34,8 +34,9 @@ impl Stream {
     /// For a session that ends in its own way: a goodbye of the protocol, or `graceful_shutdown` of a hyper connection
     /// (`interop/examples/http_server.rs` is a complete server).
     ///
-    /// Poll `&mut stopping` in a `select!`, so that it stays yours after it is ready. Or drop it when the acceptor may end the
-    /// connection again, as here between two requests:
+    /// Poll what reads first. Without `biased`, the order of a `select!` is random, and a stop could lose a request that arrived
+    /// before the first poll. Poll `&mut stopping`, so that it stays yours after it is ready. Or drop it when the acceptor may
+    /// end the connection again, as here between two requests:
     ///
     /// ```
     /// use perconn::acceptor::{Acceptor, Peer, Stream};
@@ -46,6 +47,7 @@ impl Stream {
     ///     loop {
     ///         let stopping = stream.stopping();
     ///         tokio::select! {
+    ///             biased; // what has arrived comes first
     ///             outcome = stream.read_exact(&mut request) => outcome?,
     ///             () = stopping => return stream.write_all(b"the server stops\n").await,
     ///         };

@@ -18,6 +18,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::graceful::GracefulShutdown;
 use perconn::acceptor::{Acceptor, Stream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
@@ -95,6 +96,7 @@ impl App {
             ($session:expr) => {{
                 let mut session = pin!($session);
                 tokio::select! {
+                    biased;
                     outcome = &mut session => return outcome,
                     () = &mut stopping => session.as_mut().graceful_shutdown(),
                 }
@@ -263,5 +265,37 @@ async fn hyper_serves_the_same_clients_as_with_its_own_graceful_shutdown() {
                 assert_eq!(served, CLIENTS, "{version:?} {paths:?} {server:?}");
             }
         }
+    }
+}
+
+/// The first poll of each session comes after the stop has begun, as on a busy machine.
+#[tokio::test]
+async fn requests_that_arrived_before_the_first_poll_of_their_session_are_answered() {
+    let app = App::new();
+    let (reached, mut handlers) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |stream: Stream, _| {
+        let (app, reached) = (app.clone(), reached.clone());
+        async move {
+            let stopping = stream.stopping();
+            let _ = reached.send(());
+            stopping.clone().await;
+            app.serve(stream, Version::One, stopping).await.map_err(io::Error::other)
+        }
+    };
+    let acceptor = Acceptor::builder("127.0.0.1:0").handler(handler).logger(|_| {}).build().unwrap();
+    let mut clients = JoinSet::new();
+    for _ in 0..4 * CLIENTS {
+        let mut client = TcpStream::connect(acceptor.local_addr().unwrap()).await.unwrap();
+        client.write_all(b"GET /quick HTTP/1.1\r\nhost: server\r\n\r\n").await.unwrap();
+        in_time("a handler", handlers.recv()).await.unwrap();
+        clients.spawn(async move {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.map(|_| answer)
+        });
+    }
+    in_time("stop", acceptor.stop(DEADLINE)).await;
+    for answer in in_time("the clients", clients.join_all()).await {
+        let answer = answer.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("quick"), "{answer:?}");
     }
 }
