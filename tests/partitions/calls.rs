@@ -1,5 +1,6 @@
 //! What the tests write, and the breaks that operations report.
 
+use std::convert::Infallible;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,13 @@ pub async fn call_until_break(stream: &mut (impl AsyncWrite + Unpin), next: &mut
         if let Err(error) = stream.write_all(&bytes).await {
             return BreakReport::by(error);
         }
+    }
+}
+
+/// Writes one call after the other, and goes on after a break.
+pub async fn call_for_ever(stream: &mut (impl AsyncWrite + Unpin), next: &mut u32) -> Infallible {
+    loop {
+        call_until_break(stream, next).await;
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use perconn::Conn;
 
-use crate::calls::{BreakReport, call_once, call_until_break, head};
+use crate::calls::{BreakReport, call_for_ever, call_once, call_until_break, head};
 use crate::in_a_lab::in_a_lab;
 use crate::net::{LATE, Net, T};
 use crate::server::Mode;
@@ -61,9 +61,17 @@ fn killed_server_ends_a_write_at_once_and_the_next_link_begins_with_a_whole_call
             assert!(after < LATE, "{after}");
             let mut server = Server::start(net, Mode::Silent).await;
             let first = next;
-            call_once(&mut conn, &mut next).await;
-            assert_eq!(server.began(1).await, head(first));
-            assert_eq!(conn.generation(), 2);
+            // A process that is killed closes its links before its listener, so that the kernel may accept links meanwhile, and
+            // reset them: calls go on until one has arrived.
+            let began = tokio::select! {
+                began = server.began(1) => began,
+                never = call_for_ever(&mut conn, &mut next) => match never {},
+            };
+            assert!(
+                (head(first)..head(next)).contains(&began),
+                "the link began with {began:#x}, expected {first} to {next}"
+            );
+            assert!(conn.generation() >= 2);
             server.kill().await;
         }
     });
