@@ -94,7 +94,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 pub use self::answer::{Answer, Answers, IntoAnswer};
@@ -130,6 +129,7 @@ mod shared;
 mod store;
 mod tally;
 mod task;
+mod wire;
 
 /// A queue of messages for one peer; see the [module](self).
 ///
@@ -171,19 +171,22 @@ impl Outbox {
 
     /// Accepts a message and returns its number. It is sent in the background.
     ///
+    /// The bytes are copied: send a reference (`&line`, `&buf[..n]`) and use the memory again.
+    ///
     /// If there is no room, this waits for it, and senders get their room in the order in which they came; with another
     /// [`WhenFull`], it returns at once. Messages go out in the order of their numbers.
     ///
     /// # Errors
     ///
-    /// The message was not accepted, and is in the error: it is too long or empty, or the outbox has ended or is being
-    /// closed. See [`SendError`].
+    /// The message was not accepted: it is too long or empty, or the outbox has ended or is being closed. See
+    /// [`SendError`].
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: the message is accepted if this returns `Ok`, and only then.
-    pub async fn send(&self, message: impl Into<Bytes>) -> Result<u64, SendError> {
-        self.handle.shared.send(message.into(), false).await
+    #[inline]
+    pub async fn send(&self, message: impl AsRef<[u8]>) -> Result<u64, SendError> {
+        self.handle.shared.send(message.as_ref(), false).await
     }
 
     /// Accepts a message and returns its number, without waiting.
@@ -193,8 +196,9 @@ impl Outbox {
     /// # Errors
     ///
     /// As [`send`](Self::send), and [`TrySendError::Full`] where `send` would wait.
-    pub fn try_send(&self, message: impl Into<Bytes>) -> Result<u64, TrySendError> {
-        self.handle.shared.try_send(message.into())
+    #[inline]
+    pub fn try_send(&self, message: impl AsRef<[u8]>) -> Result<u64, TrySendError> {
+        self.handle.shared.try_send(message.as_ref())
     }
 
     /// Sends a message and waits for its fate.
@@ -224,9 +228,9 @@ impl Outbox {
     ///
     /// If this is dropped before the message is accepted, it is not sent. Later, dropping this changes nothing for the
     /// message. You cannot tell which; use [`send`](Self::send) where that matters.
-    pub async fn send_and_wait(&self, message: impl Into<Bytes>) -> Result<Fate, SendError> {
+    pub async fn send_and_wait(&self, message: impl AsRef<[u8]>) -> Result<Fate, SendError> {
         let shared = &self.handle.shared;
-        let number = shared.send(message.into(), true).await?;
+        let number = shared.send(message.as_ref(), true).await?;
         Ok(shared.wait_for_fate(number).await)
     }
 
@@ -293,7 +297,7 @@ impl Outbox {
 
     /// Why the outbox takes no messages: it has ended or is being closed. `None` while it takes them.
     pub fn end_cause(&self) -> Option<Arc<Error>> {
-        self.handle.shared.look().refusal()
+        self.handle.shared.end_cause()
     }
 }
 

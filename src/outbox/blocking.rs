@@ -33,7 +33,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 
 use super::{Fate, OutboxBuilder, SendError, Tally, TrySendError};
 use crate::blocking::{BackgroundRef, block_on, hook_on_thread, on_hook_thread};
@@ -82,9 +81,9 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// A [`SendError`] is in the error, and the message in that. [`Deadlock`](io::ErrorKind::Deadlock) if it would wait in a
+    /// A [`SendError`] is in the error. [`Deadlock`](io::ErrorKind::Deadlock) if it would wait in a
     /// dialer of a blocking connection; [`Unsupported`](io::ErrorKind::Unsupported) in a fork.
-    pub fn send(&self, message: impl Into<Bytes>) -> io::Result<u64> {
+    pub fn send(&self, message: impl AsRef<[u8]>) -> io::Result<u64> {
         self.background.check_process()?;
         Ok(block_on(pin!(self.outbox.send(message)), None)??)
     }
@@ -95,10 +94,10 @@ impl Outbox {
     /// # Errors
     ///
     /// As [`send`](Self::send), and [`TrySendError::Full`] where `send` would wait. In a fork, the outbox has ended.
-    pub fn try_send(&self, message: impl Into<Bytes>) -> Result<u64, TrySendError> {
+    pub fn try_send(&self, message: impl AsRef<[u8]>) -> Result<u64, TrySendError> {
         if self.background.is_in_fork() {
             let cause = Arc::new(Error::RuntimeShutdown);
-            return Err(SendError::Ended { message: message.into(), cause }.into());
+            return Err(SendError::Ended { cause }.into());
         }
         self.outbox.try_send(message)
     }
@@ -109,7 +108,7 @@ impl Outbox {
     /// # Errors
     ///
     /// As [`send`](Self::send).
-    pub fn send_and_wait(&self, message: impl Into<Bytes>) -> io::Result<Fate> {
+    pub fn send_and_wait(&self, message: impl AsRef<[u8]>) -> io::Result<Fate> {
         self.background.check_process()?;
         Ok(block_on(pin!(self.outbox.send_and_wait(message)), None)??)
     }

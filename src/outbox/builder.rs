@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_util::codec::Encoder;
 
 use super::hooks::Hooks;
-use super::protocol::{Framing, Protocol, Raw};
+use super::protocol::{Framing, Protocol};
 use super::shared::Shared;
 use super::store::{Keep, Rules};
 use super::task::Task;
@@ -68,13 +68,16 @@ pub struct OutboxBuilder<D = TcpDialer> {
     /// The number of the first message. Defaults to 1.
     first_number: u64,
     /// How messages become bytes.
-    protocol: Box<dyn Protocol>,
+    protocol: Option<Box<dyn Protocol>>,
     /// The event hook.
     hooks: Hooks,
 }
 
 /// The largest capacity, in messages or bytes: a larger number is a slip.
 const LARGEST: usize = u32::MAX as usize;
+
+/// The longest message: where it ends in its chunk has 31 bits.
+const LONGEST: usize = i32::MAX as usize;
 
 /// The largest window. An answer out of order costs a search and a move within the window.
 const LARGEST_WINDOW: usize = 1 << 20;
@@ -95,7 +98,7 @@ impl<D> OutboxBuilder<D> {
             answer_timeout: Some(Duration::from_secs(30)),
             close_timeout: Duration::from_secs(5),
             first_number: 1,
-            protocol: Box::new(Raw),
+            protocol: None,
             hooks: Hooks::default(),
         }
     }
@@ -122,7 +125,7 @@ impl<D> OutboxBuilder<D> {
 
     /// How long one message may be, in bytes.
     ///
-    /// Defaults to 1 MiB; at least 1. A longer one is a [`SendError::TooLong`].
+    /// Defaults to 1 MiB; from 1 to 2^31 - 1. A longer one is a [`SendError::TooLong`].
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
         self
@@ -207,7 +210,7 @@ impl<D> OutboxBuilder<D> {
 
     /// Speaks a protocol of its own with the peer, instead of sending the bytes of each message as they are.
     pub fn protocol(mut self, protocol: impl Protocol) -> Self {
-        self.protocol = Box::new(protocol);
+        self.protocol = Some(Box::new(protocol));
         self
     }
 
@@ -275,7 +278,7 @@ impl<D: Dial> OutboxBuilder<D> {
         let rules = self.check()?;
         let (answers, has_answers) = match self.resend.take() {
             Some(Resend::Unanswered(answers)) => (Some(answers), true),
-            _ => (None, self.protocol.has_answers()),
+            _ => (None, self.protocol_has_answers()),
         };
         debug_assert_eq!(has_answers, rules.keep == Keep::Unanswered);
         let conn = self.conn.when_down(WhenDown::Wait).build()?;
@@ -304,7 +307,7 @@ impl<D: Dial> OutboxBuilder<D> {
                 .ok_or_else(|| Error::InvalidConfig(format!("{name} {value}: expected {least} to {most}")))
         };
         within("capacity", self.capacity, 1, LARGEST)?;
-        within("max_message", self.max_message, 1, LARGEST)?;
+        within("max_message", self.max_message, 1, LONGEST)?;
         within("capacity_bytes", self.capacity_bytes, self.max_message, LARGEST)?;
         within("window", self.window, 1, LARGEST_WINDOW)?;
         if self.expire_after == Some(Duration::ZERO) {
@@ -332,16 +335,21 @@ impl<D: Dial> OutboxBuilder<D> {
         })
     }
 
+    /// Whether the program's protocol has answers.
+    fn protocol_has_answers(&self) -> bool {
+        self.protocol.as_ref().is_some_and(|protocol| protocol.has_answers())
+    }
+
     /// What is kept for another sending.
     fn keep(&self) -> Result<Keep, Error> {
         let keep = match &self.resend {
-            None if self.protocol.has_answers() => return Ok(Keep::Unanswered),
+            None if self.protocol_has_answers() => return Ok(Keep::Unanswered),
             None | Some(Resend::Interrupted) => Keep::Interrupted,
             Some(Resend::Never) => Keep::Never,
             Some(Resend::Unacknowledged) => Keep::Unacknowledged,
             Some(Resend::Unanswered(_)) => Keep::Unanswered,
         };
-        if self.protocol.has_answers() {
+        if self.protocol_has_answers() {
             return Err(Error::InvalidConfig("resend: the protocol has answers, so expected no other policy".into()));
         }
         if keep == Keep::Unacknowledged && !(COUNTS_UNACKNOWLEDGED && is_type::<D::Stream, TcpStream>()) {

@@ -4,10 +4,11 @@
 
 use std::io;
 
-use bytes::Bytes;
 use tokio_util::bytes::BytesMut;
 
 use super::protocol::Protocol;
+use super::store::Run;
+use super::wire::Wire;
 use super::{Answer, Answers};
 use crate::panics::catch;
 
@@ -17,33 +18,29 @@ const MAX_INBOUND: usize = 16 << 20;
 
 /// How messages become bytes, and bytes answers.
 pub(super) struct Codec {
-    /// Encodes. Decodes, too, if it has answers.
-    protocol: Box<dyn Protocol>,
+    /// Encodes. Decodes, too, if it has answers. `None`: the bytes of a message go out as they are.
+    protocol: Option<Box<dyn Protocol>>,
     /// Decodes, if they were given apart.
     answers: Option<Answers>,
     /// Whether anybody decodes.
     has_answers: bool,
 }
 
-/// What became of a message.
-#[derive(Debug)]
-pub(super) enum Encoded {
-    /// It has this many bytes.
-    Bytes(usize),
-    /// The protocol cannot encode it.
-    Refused(String),
-}
+/// A message that the protocol cannot encode, and why.
+pub(super) type Refused = (u64, String);
 
 impl Codec {
-    /// Asks the protocol whether it has answers.
-    pub(super) fn new(protocol: Box<dyn Protocol>, answers: Option<Answers>, has_answers: bool) -> Self {
+    /// A protocol, and answers if they are not its business.
+    pub(super) fn new(protocol: Option<Box<dyn Protocol>>, answers: Option<Answers>, has_answers: bool) -> Self {
         Self { protocol, answers, has_answers }
     }
 
     /// Begins with a new link.
     pub(super) fn begin(&mut self) -> io::Result<()> {
         let begun = catch(|| {
-            self.protocol.begin();
+            if let Some(protocol) = &mut self.protocol {
+                protocol.begin();
+            }
             if let Some(answers) = &mut self.answers {
                 answers.begin();
             }
@@ -51,38 +48,41 @@ impl Codec {
         begun.map_err(|message| panicked("begin", &message))
     }
 
-    /// Encodes messages, and says for each of them what became of it. An error is a panic: the link has to go, and the
-    /// messages after the one that caused it are not in `encoded`.
-    pub(super) fn encode(
-        &mut self,
-        batch: &[(u64, Bytes)],
-        wire: &mut BytesMut,
-        encoded: &mut Vec<Encoded>,
-    ) -> io::Result<()> {
-        // One call for all of them: `encoded` says which message a panic belongs to.
-        let outcome = catch(|| {
-            for (number, message) in batch {
+    /// Encodes messages. An error is a fault of the protocol: the link has to go, and the message that caused it is refused;
+    /// the runs end before it.
+    pub(super) fn encode(&mut self, batch: &mut Vec<Run>, wire: &mut Wire, refused: &mut Vec<Refused>) -> io::Result<()> {
+        let Some(protocol) = &mut self.protocol else {
+            batch.iter().for_each(|run| wire.push(run.bytes()));
+            return Ok(());
+        };
+        let wire = &mut wire.encoded;
+        let mut outcome = Ok(());
+        let mut encoded = 0;
+        for run in batch.iter_mut() {
+            let start = wire.len();
+            run.encode(|number, message| {
                 let before = wire.len();
-                let outcome = self.protocol.encode(*number, message, wire);
-                if wire.len() < before {
-                    encoded.push(Encoded::Refused("the protocol took bytes of other messages away".to_owned()));
-                    return Err(io::Error::other("the protocol's `encode` has taken bytes of other messages away"));
-                }
-                encoded.push(match outcome {
-                    Ok(()) if wire.len() > before => Encoded::Bytes(wire.len() - before),
-                    Ok(()) => Encoded::Refused("the protocol made no bytes of it".to_owned()),
-                    Err(error) => {
+                match encode(&mut **protocol, number, message, wire, start) {
+                    Ok(end) => return Some(end),
+                    Err(NotEncoded::Refused(reason)) => {
                         wire.truncate(before);
-                        Encoded::Refused(error.to_string())
+                        refused.push((number, reason));
+                        return Some((before - start) as u32);
                     }
-                });
+                    Err(NotEncoded::Broken(reason)) => {
+                        refused.push((number, reason.clone()));
+                        outcome = Err(io::Error::other(reason));
+                    }
+                }
+                None
+            });
+            encoded += 1;
+            if outcome.is_err() {
+                break;
             }
-            Ok(())
-        });
-        outcome.unwrap_or_else(|message| {
-            encoded.push(Encoded::Refused(format!("the encoder panicked: {message}")));
-            Err(panicked("encode", &message))
-        })
+        }
+        batch.truncate(encoded);
+        outcome
     }
 
     /// Takes all answers out of what has arrived. Those before an error are in `answers`.
@@ -93,9 +93,10 @@ impl Codec {
         }
         let decoded = catch(|| {
             loop {
-                let answer = match &mut self.answers {
-                    Some(decoder) => decoder.decode(inbound)?,
-                    None => self.protocol.decode(inbound)?,
+                let answer = match (&mut self.answers, &mut self.protocol) {
+                    (Some(answers), _) => answers.decode(inbound)?,
+                    (None, Some(protocol)) => protocol.decode(inbound)?,
+                    (None, None) => None,
                 };
                 match answer {
                     Some(answer) => answers.push(answer),
@@ -114,10 +115,42 @@ impl Codec {
     }
 
     /// The last bytes of a link.
-    pub(super) fn finish(&mut self, wire: &mut BytesMut) {
-        if catch(|| self.protocol.finish(wire)).is_err() {
+    pub(super) fn finish(&mut self, wire: &mut Wire) {
+        let Some(protocol) = &mut self.protocol else { return };
+        if catch(|| protocol.finish(&mut wire.encoded)).is_err() {
             wire.clear();
         }
+    }
+}
+
+/// Why a message was not encoded.
+enum NotEncoded {
+    /// The protocol cannot.
+    Refused(String),
+    /// The protocol has a fault.
+    Broken(String),
+}
+
+/// Encodes one message. Returns where it ends, from `start` on.
+fn encode(
+    protocol: &mut dyn Protocol,
+    number: u64,
+    message: &[u8],
+    wire: &mut BytesMut,
+    start: usize,
+) -> Result<u32, NotEncoded> {
+    let before = wire.len();
+    let outcome = catch(|| protocol.encode(number, message, wire));
+    let outcome = outcome.map_err(|panic| NotEncoded::Broken(format!("the protocol's `encode` panicked: {panic}")))?;
+    if wire.len() < before {
+        let fault = "the protocol's `encode` has taken bytes of other messages away";
+        return Err(NotEncoded::Broken(fault.to_owned()));
+    }
+    outcome.map_err(|error| NotEncoded::Refused(error.to_string()))?;
+    match u32::try_from(wire.len() - start) {
+        Ok(_) if wire.len() == before => Err(NotEncoded::Refused("the protocol made no bytes of it".to_owned())),
+        Ok(end) => Ok(end),
+        Err(_) => Err(NotEncoded::Refused("the protocol made more than 4 GiB of it".to_owned())),
     }
 }
 

@@ -5,8 +5,6 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 #[cfg(doc)]
 use super::{Outbox, OutboxBuilder, WhenFull};
 use crate::Error;
@@ -19,19 +17,17 @@ pub enum SendError {
     #[error("the outbox takes no more messages")]
     #[non_exhaustive]
     Ended {
-        /// The message, given back.
-        message: Bytes,
         /// Why: [`Error::ClosedConnection`] if the program has closed the outbox, otherwise the end of its connection
         /// ([`Error::GaveUp`], [`Error::RuntimeShutdown`]).
         #[source]
         cause: Arc<Error>,
     },
     /// The message is longer than [`max_message`](OutboxBuilder::max_message).
-    #[error("a message of {} bytes: expected at most {limit}", message.len())]
+    #[error("a message of {len} bytes: expected at most {limit}")]
     #[non_exhaustive]
     TooLong {
-        /// The message, given back.
-        message: Bytes,
+        /// Its length, in bytes.
+        len: usize,
         /// The limit, in bytes.
         limit: usize,
     },
@@ -41,14 +37,6 @@ pub enum SendError {
 }
 
 impl SendError {
-    /// The message, given back.
-    pub fn into_message(self) -> Bytes {
-        match self {
-            Self::Ended { message, .. } | Self::TooLong { message, .. } => message,
-            Self::Empty => Bytes::new(),
-        }
-    }
-
     /// Whether no later message can be accepted either.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Ended { .. })
@@ -70,21 +58,13 @@ impl From<SendError> for io::Error {
 pub enum TrySendError {
     /// There is no room at the moment, and [`WhenFull::Wait`] is set. Also while other senders wait for room.
     #[error("the outbox is full")]
-    Full(Bytes),
+    Full,
     /// The message was refused, as a [`send`](Outbox::send) would have refused it.
     #[error(transparent)]
     Refused(#[from] SendError),
 }
 
 impl TrySendError {
-    /// The message, given back.
-    pub fn into_message(self) -> Bytes {
-        match self {
-            Self::Full(message) => message,
-            Self::Refused(error) => error.into_message(),
-        }
-    }
-
     /// Whether no later message can be accepted either.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Refused(error) if error.is_final())
@@ -95,7 +75,7 @@ impl TrySendError {
 impl From<TrySendError> for io::Error {
     fn from(error: TrySendError) -> Self {
         match error {
-            TrySendError::Full(_) => Self::new(io::ErrorKind::WouldBlock, error),
+            TrySendError::Full => Self::new(io::ErrorKind::WouldBlock, error),
             TrySendError::Refused(error) => error.into(),
         }
     }

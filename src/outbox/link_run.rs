@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop;
 use tokio::time::Instant;
@@ -20,11 +19,12 @@ use tokio_util::io::poll_read_buf;
 use super::Answer;
 use super::ack_poll::AckPoll;
 use super::alarm::earlier;
-use super::codec::Encoded;
+use super::codec::Refused;
 use super::look::{Look, Sleep};
 use super::shared::{Phase, State};
-use super::store::BATCH_BYTES;
+use super::store::Run;
 use super::task::Tools;
+use super::wire::Wire;
 use crate::Session;
 use crate::hooks::warn;
 use crate::io_error::is_try_again;
@@ -35,11 +35,8 @@ const READ_BYTES: usize = 16 * 1024;
 /// How many reads one poll makes before it writes. A stream of the program may always have more.
 const READS_PER_POLL: usize = 16;
 
-/// Room for this many messages of a batch is kept for the next one.
-pub(super) const KEPT_MESSAGES: usize = 1024;
-
-/// How long memory is kept that is not used.
-const TRIM_AFTER: Duration = Duration::from_secs(1);
+/// Room for this many runs of a batch is kept for the next one.
+const KEPT_RUNS: usize = 64;
 
 /// How many batches one poll writes before it reads.
 const BATCHES_PER_POLL: usize = 16;
@@ -52,25 +49,21 @@ pub(super) struct LinkRun<'a, S> {
     session: Session<S>,
     /// Where the link is in its life.
     stage: Stage,
-    /// The bytes of the present batch.
-    wire: BytesMut,
-    /// How many of them the stream has taken.
-    written: usize,
+    /// The bytes of the present batch that the stream has not taken.
+    wire: Wire,
     /// How many bytes the stream has taken that the store does not know of.
     unreported: usize,
     /// Whether the stream has bytes that a flush has not confirmed.
     is_unflushed: bool,
     /// What has arrived and is no whole answer.
     inbound: BytesMut,
-    /// The messages to encode, and what became of them. Empty between two polls.
-    batch: Vec<(u64, Bytes)>,
-    encoded: Vec<Encoded>,
+    /// The messages to encode, and those that cannot be. Empty between two polls.
+    batch: Vec<Run>,
+    refused: Vec<Refused>,
     /// Answers that the store does not know of.
     answers: Vec<Answer>,
     /// When to ask the kernel what is acknowledged.
     ack_poll: AckPoll,
-    /// When to give the memory of a burst back, if it is not used until then.
-    trim_at: Option<Instant>,
 }
 
 /// The life of a link.
@@ -116,16 +109,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
             tools,
             session,
             stage: Stage::Sending,
-            wire: BytesMut::new(),
-            written: 0,
+            wire: Wire::default(),
             unreported: 0,
             is_unflushed: false,
             inbound: BytesMut::new(),
             batch: Vec::new(),
-            encoded: Vec::new(),
+            refused: Vec::new(),
             answers: Vec::new(),
             ack_poll: AckPoll::new(),
-            trim_at: None,
         }
     }
 
@@ -204,8 +195,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
     fn write(&mut self, cx: &mut Context<'_>) -> io::Result<Step> {
         let mut batches = 0;
         while self.stage != Stage::ReadingOn {
-            if self.written < self.wire.len() {
-                let outcome = Pin::new(&mut self.session).poll_write(cx, &self.wire[self.written..]);
+            if !self.wire.is_empty() {
+                let outcome = Pin::new(&mut self.session).poll_write(cx, self.wire.next());
                 match outcome {
                     Poll::Pending => break,
                     Poll::Ready(Err(error)) if is_try_again(&error) => {}
@@ -242,18 +233,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
 
     /// The stream has taken bytes.
     fn wrote(&mut self, len: usize) {
-        self.written += len;
+        self.wire.advance(len);
         self.is_unflushed = !self.tools.is_socket;
         if self.stage == Stage::Sending {
             self.unreported += len;
             self.ack_poll = AckPoll::new();
-        }
-        if self.written == self.wire.len() {
-            self.written = 0;
-            self.wire.clear();
-            if self.wire.capacity() > 2 * BATCH_BYTES {
-                self.wire = BytesMut::new();
-            }
         }
     }
 
@@ -262,25 +246,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
         let now = self.tools.shared.now();
         let mut batch = std::mem::take(&mut self.batch);
         self.change(|state| state.store.take(now, &mut batch));
-        self.batch = batch;
-        if self.batch.is_empty() {
+        if batch.is_empty() {
             return Ok(false);
         }
-        let outcome = self.tools.codec.encode(&self.batch, &mut self.wire, &mut self.encoded);
-        let (mut batch, mut encoded) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.encoded));
+        let outcome = self.tools.codec.encode(&mut batch, &mut self.wire, &mut self.refused);
+        let mut refused = std::mem::take(&mut self.refused);
         self.change(|state| {
-            let mut messages = batch.drain(..).map(|(_, bytes)| bytes);
-            for (outcome, bytes) in encoded.drain(..).zip(messages.by_ref()) {
-                match outcome {
-                    Encoded::Bytes(len) => state.store.encoded(len, bytes),
-                    Encoded::Refused(reason) => state.store.refused(bytes, reason),
-                }
-            }
-            state.store.give_back(messages);
+            batch.drain(..).for_each(|run| state.store.encoded(run));
+            refused.drain(..).for_each(|(number, reason)| state.store.refused(number, reason));
         });
-        batch.shrink_to(KEPT_MESSAGES);
-        encoded.shrink_to(KEPT_MESSAGES);
-        (self.batch, self.encoded) = (batch, encoded);
+        batch.shrink_to(KEPT_RUNS);
+        (self.batch, self.refused) = (batch, refused);
         outcome.map(|()| true)
     }
 
@@ -291,7 +267,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
         let now = self.tools.shared.now();
         // Asked before the lock is taken: a system call.
         let missing = if unreported > 0 { self.session.unacknowledged() } else { None };
-        self.tools.shared.change_by_task(&mut self.tools.garbage, |state| {
+        self.tools.shared.change(|state| {
             state.store.wrote(unreported);
             if is_flushed {
                 state.store.flushed(now);
@@ -312,12 +288,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
         self.ask_kernel(now);
         let is_idle = self.stage == Stage::Sending && self.wire.is_empty() && !self.is_unflushed;
         let waker = cx.waker().clone();
-        let trims = self.trim_at.is_some_and(|at| at <= now);
         let look = self.change(|state| {
             state.store.expire(time);
-            if trims {
-                state.store.trim();
-            }
             state.wants_messages = is_idle && state.store.wants_messages(time);
             state.task = Some(waker);
             Look {
@@ -325,7 +297,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
                 is_empty: state.store.oldest_waiting().is_none(),
                 can_take: is_idle && state.store.can_take(time),
                 awaits: state.store.awaits_acknowledgement(),
-                has_excess: state.store.has_excess(),
                 deadlines: state.store.deadlines(time),
                 report: (state.store.tally(), state.store.take_rejections()),
             }
@@ -351,14 +322,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
                 "the peer has not answered the oldest message within the answer timeout",
             ));
         }
-        let trim_at = if look.has_excess { self.trim_at.filter(|_| !trims).or(Some(now + TRIM_AFTER)) } else { None };
-        self.trim_at = trim_at;
         let ask_at = if look.awaits { Some(self.ack_poll.due(now)) } else { None };
         let shared = &self.tools.shared;
         let moment = |time: Option<Duration>| time.and_then(|time| shared.moment(time));
         let pace = if is_idle { moment(look.deadlines.pace) } else { None };
         let answer = if self.stage == Stage::Sending { moment(look.deadlines.answer) } else { None };
-        let deadlines = [report, close, ask_at, trim_at, moment(look.deadlines.expiry), answer, pace];
+        let deadlines = [report, close, ask_at, moment(look.deadlines.expiry), answer, pace];
         Ok(Sleep::Until(deadlines.into_iter().fold(None, earlier)))
     }
 

@@ -19,8 +19,6 @@ pub(super) struct Look {
     pub(super) can_take: bool,
     /// Whether a fate depends on an acknowledgement.
     pub(super) awaits: bool,
-    /// Whether the store has more memory than it needs.
-    pub(super) has_excess: bool,
     /// When time matters.
     pub(super) deadlines: Deadlines,
     /// What to report.

@@ -27,7 +27,7 @@ use super::{Answers, OutboxBuilder, Resend};
 ///
 /// ```
 /// use std::io;
-/// use bytes::{Buf, Bytes, BytesMut};
+/// use bytes::{Buf, BytesMut};
 /// use perconn::outbox::{Answer, Protocol};
 ///
 /// /// Sends `3:abc`, with numbers from 1 on each link, and reads one byte for each message: `+` or `-`.
@@ -40,7 +40,7 @@ use super::{Answers, OutboxBuilder, Resend};
 ///         self.next = 1;
 ///     }
 ///
-///     fn encode(&mut self, _number: u64, message: &Bytes, wire: &mut BytesMut) -> io::Result<()> {
+///     fn encode(&mut self, _number: u64, message: &[u8], wire: &mut BytesMut) -> io::Result<()> {
 ///         wire.extend_from_slice(format!("{}:", self.next).as_bytes());
 ///         wire.extend_from_slice(message);
 ///         self.next += 1;
@@ -77,7 +77,7 @@ pub trait Protocol: Send + 'static {
     /// The message cannot be sent with this protocol, on any link. Then its fate is
     /// [`Rejected`](super::Fate::Rejected) with this error's text; what was appended is taken off again, and the link
     /// goes on. So it is, too, if nothing was appended.
-    fn encode(&mut self, number: u64, message: &Bytes, wire: &mut BytesMut) -> io::Result<()>;
+    fn encode(&mut self, number: u64, message: &[u8], wire: &mut BytesMut) -> io::Result<()>;
 
     /// Whether the peer answers each message.
     ///
@@ -108,16 +108,8 @@ pub trait Protocol: Send + 'static {
     }
 }
 
-/// The default protocol: the bytes of a message as they are.
-#[derive(Debug)]
-pub(super) struct Raw;
-
-impl Protocol for Raw {
-    fn encode(&mut self, _number: u64, message: &Bytes, wire: &mut BytesMut) -> io::Result<()> {
-        wire.extend_from_slice(message);
-        Ok(())
-    }
-}
+/// How much memory is asked for at once.
+const SCRATCH_BYTES: usize = 16 * 1024;
 
 /// The frames of an encoder of tokio-util.
 pub(super) struct Framing<F, E> {
@@ -125,12 +117,14 @@ pub(super) struct Framing<F, E> {
     make: F,
     /// The encoder of this link.
     encoder: Option<E>,
+    /// Memory for the messages that it takes.
+    scratch: BytesMut,
 }
 
 impl<F, E> Framing<F, E> {
     /// Makes frames with what `make` returns for each link.
     pub(super) fn new(make: F) -> Self {
-        Self { make, encoder: None }
+        Self { make, encoder: None, scratch: BytesMut::new() }
     }
 }
 
@@ -144,9 +138,14 @@ where
         self.encoder = None;
     }
 
-    fn encode(&mut self, _number: u64, message: &Bytes, wire: &mut BytesMut) -> io::Result<()> {
+    fn encode(&mut self, _number: u64, message: &[u8], wire: &mut BytesMut) -> io::Result<()> {
         let encoder = self.encoder.get_or_insert_with(&mut self.make);
-        let encoded = encoder.encode(message.clone(), wire);
+        // The encoder takes a `Bytes`: several messages share a piece of memory.
+        if self.scratch.capacity() < message.len() {
+            self.scratch.reserve(message.len().max(SCRATCH_BYTES));
+        }
+        self.scratch.extend_from_slice(message);
+        let encoded = encoder.encode(self.scratch.split().freeze(), wire);
         encoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
     }
 }

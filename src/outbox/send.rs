@@ -6,54 +6,65 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use tokio::task::coop;
 
-use super::shared::{Shared, TryAccept};
+use super::shared::{Phase, Shared, TryAccept};
 use super::{Fate, SendError, TrySendError};
+use crate::Error;
 
 impl Shared {
     /// Checks a message before it is accepted.
-    fn check(&self, message: Bytes) -> Result<Bytes, SendError> {
+    #[inline]
+    fn check(&self, message: &[u8]) -> Result<(), SendError> {
         match message.len() {
             0 => Err(SendError::Empty),
-            len if len > self.max_message => Err(SendError::TooLong { message, limit: self.max_message }),
-            _ => Ok(message),
+            len if len > self.max_message => Err(SendError::TooLong { len, limit: self.max_message }),
+            _ => Ok(()),
         }
     }
 
+    /// The error of a message that comes after the end.
+    #[cold]
+    fn ended(&self) -> SendError {
+        SendError::Ended { cause: self.end_cause().unwrap_or_else(|| Arc::new(Error::ClosedConnection)) }
+    }
+
     /// See [`Outbox::try_send`](super::Outbox::try_send).
-    pub(super) fn try_send(&self, message: Bytes) -> Result<u64, TrySendError> {
-        match self.try_accept(self.check(message)?, false, true) {
+    #[inline]
+    pub(super) fn try_send(&self, message: &[u8]) -> Result<u64, TrySendError> {
+        self.check(message)?;
+        match self.try_accept(message, false, true) {
             TryAccept::Accepted(number) => Ok(number),
-            TryAccept::Full(message) | TryAccept::Pause(message) => Err(TrySendError::Full(message)),
-            TryAccept::Ended(message, cause) => Err(SendError::Ended { message, cause }.into()),
+            TryAccept::Full | TryAccept::Pause => Err(TrySendError::Full),
+            TryAccept::Ended => Err(self.ended().into()),
         }
     }
 
     /// See [`Outbox::send`](super::Outbox::send). `watched`: a [`wait_for_fate`](Self::wait_for_fate) has to follow
     /// before the next await.
-    pub(super) async fn send(&self, message: Bytes, watched: bool) -> Result<u64, SendError> {
-        let mut message = self.check(message)?;
-        let mut has_paused = false;
-        loop {
-            match self.try_accept(message, watched, has_paused) {
-                TryAccept::Accepted(number) => return Ok(number),
-                TryAccept::Ended(message, cause) => return Err(SendError::Ended { message, cause }),
-                TryAccept::Full(given_back) => return self.send_in_turn(given_back, watched).await,
-                // Before it is accepted: a future that is dropped at an await has not sent its message.
-                TryAccept::Pause(given_back) => {
-                    poll_fn(|cx| coop::poll_proceed(cx).map(|budget| budget.made_progress())).await;
-                    (message, has_paused) = (given_back, true);
-                }
-            }
+    #[inline]
+    pub(super) async fn send(&self, message: &[u8], watched: bool) -> Result<u64, SendError> {
+        self.check(message)?;
+        match self.try_accept(message, watched, false) {
+            TryAccept::Accepted(number) => Ok(number),
+            _ => self.send_later(message, watched).await,
         }
     }
 
-    /// Waits for room, and accepts the message.
-    async fn send_in_turn(&self, message: Bytes, watched: bool) -> Result<u64, SendError> {
-        let mut turn = Turn { shared: self, ticket: None, message: Some(message), watched };
-        poll_fn(|cx| turn.poll(cx)).await
+    /// Sends a message that could not be accepted at once.
+    async fn send_later(&self, message: &[u8], watched: bool) -> Result<u64, SendError> {
+        // Before it is accepted: a future that is dropped at an await has not sent its message.
+        poll_fn(|cx| coop::poll_proceed(cx).map(|budget| budget.made_progress())).await;
+        match self.try_accept(message, watched, true) {
+            TryAccept::Accepted(number) => return Ok(number),
+            TryAccept::Ended => return Err(self.ended()),
+            TryAccept::Full | TryAccept::Pause => {}
+        }
+        let mut turn = Turn { shared: self, ticket: None, message, watched };
+        match poll_fn(|cx| turn.poll(cx)).await {
+            Some(number) => Ok(number),
+            None => Err(self.ended()),
+        }
     }
 
     /// Waits for the fate of a message that was accepted as watched.
@@ -74,35 +85,32 @@ impl Shared {
 struct Turn<'a> {
     /// Where it waits.
     shared: &'a Shared,
-    /// Its place, once it waits.
+    /// Its place, while it waits.
     ticket: Option<u64>,
-    /// What it sends; `None` when it has.
-    message: Option<Bytes>,
+    /// What it sends.
+    message: &'a [u8],
     /// Whether it waits for the fate afterwards.
     watched: bool,
 }
 
 impl Turn<'_> {
-    /// Takes the room when it comes.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<u64, SendError>> {
+    /// Takes the room when it comes, and returns the number of the message. `None`: the outbox has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<u64>> {
         // Cloned before the lock is taken, and a replaced one is dropped after it.
         let mut waker = Some(cx.waker().clone());
         let Self { shared, ticket, message, watched } = self;
         shared.change(|state| {
-            let Some(sent) = message.as_ref() else { unreachable!("polled after the message was sent") };
-            if let Some(cause) = state.refusal() {
-                let message = message.take().unwrap_or_default();
-                return Poll::Ready(Err(SendError::Ended { message, cause }));
+            if !matches!(state.phase, Phase::Open) {
+                return Poll::Ready(None);
             }
             match *ticket {
                 None => {
-                    *ticket = waker.take().map(|waker| state.room.join(sent.len(), waker));
+                    *ticket = waker.take().map(|waker| state.room.join(message.len(), waker));
                     Poll::Pending
                 }
                 Some(number) if state.room.take(number, &mut state.store, &mut waker) => {
                     *ticket = None;
-                    let message = message.take().unwrap_or_default();
-                    Poll::Ready(Ok(shared.accept_reserved(state, message, *watched)))
+                    Poll::Ready(Some(shared.accept_reserved(state, message, *watched)))
                 }
                 Some(_) => Poll::Pending,
             }

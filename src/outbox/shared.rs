@@ -1,7 +1,7 @@
 //! What the handles of an outbox and its task share: the store behind a lock, and who waits for what.
 //!
-//! No code of the program runs under the lock. Wakers and the bytes of messages are code of the program: they are
-//! collected under the lock ([`Effects`]), and woken and dropped after it.
+//! No code of the program runs under the lock. Wakers are such code: they are collected under the lock, and woken after
+//! it.
 //!
 //! Next: [`Store`], the rules.
 
@@ -10,15 +10,13 @@ use std::sync::{Arc, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::link_run::KEPT_MESSAGES;
 use super::room::RoomQueue;
 use super::store::{Rules, Store};
 use super::{Fate, Tally, WhenFull};
 use crate::Error;
-use crate::panics::{ignore, wake};
+use crate::panics::wake;
 use crate::sync::Mutex;
 use crate::waiters::Waiters;
 
@@ -80,37 +78,6 @@ enum FateWait {
     Settled(Fate),
 }
 
-/// What a change leaves to do without the lock.
-#[derive(Debug, Default)]
-#[must_use]
-struct Effects {
-    /// Tasks to wake.
-    wakers: Vec<Waker>,
-    /// Bytes to drop.
-    released: Vec<Bytes>,
-}
-
-impl Effects {
-    /// Does it.
-    fn run(self) {
-        let Self { wakers, mut released } = self;
-        wakers.into_iter().for_each(wake);
-        drop_quietly(&mut released);
-    }
-}
-
-/// Drops the bytes of messages, which may run code of the program.
-fn drop_quietly(released: &mut Vec<Bytes>) {
-    // One call for all of them, and one more for each that panics.
-    while !released.is_empty() {
-        ignore(|| {
-            while let Some(bytes) = released.pop() {
-                drop(bytes);
-            }
-        });
-    }
-}
-
 impl Shared {
     /// An empty outbox without a link.
     pub(super) fn new(rules: Rules, max_message: usize) -> Arc<Self> {
@@ -144,31 +111,17 @@ impl Shared {
         self.started.checked_add(time)
     }
 
-    /// Changes the state, and does afterwards what the change leaves to do.
+    /// Changes the state, and wakes afterwards whom the change concerns.
     #[inline]
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
         let outcome = change(&mut state);
-        // Most messages leave nothing to do.
-        if state.has_effects() {
-            let effects = state.effects();
+        // Most messages wake nobody.
+        if state.concerns_somebody() {
+            let wakers = state.take_wakers();
             drop(state);
-            effects.run();
+            wakers.into_iter().for_each(wake);
         }
-        outcome
-    }
-
-    /// The same for the task, which keeps the memory of the released bytes: pass an empty vector.
-    pub(super) fn change_by_task<T>(&self, garbage: &mut Vec<Bytes>, change: impl FnOnce(&mut State) -> T) -> T {
-        debug_assert!(garbage.is_empty());
-        let mut state = self.state.lock();
-        let outcome = change(&mut state);
-        std::mem::swap(garbage, state.store.released());
-        let effects = state.effects();
-        drop(state);
-        effects.run();
-        drop_quietly(garbage);
-        garbage.shrink_to(KEPT_MESSAGES);
         outcome
     }
 
@@ -178,26 +131,36 @@ impl Shared {
     }
 
     /// Accepts a message if it can be at once.
-    pub(super) fn try_accept(&self, message: Bytes, watched: bool, has_paused: bool) -> TryAccept {
+    #[inline]
+    pub(super) fn try_accept(&self, message: &[u8], watched: bool, has_paused: bool) -> TryAccept {
         let now = if self.expires { self.now() } else { Duration::ZERO };
         self.change(|state| {
-            if let Some(cause) = state.refusal() {
-                return TryAccept::Ended(message, cause);
+            if !matches!(state.phase, Phase::Open) {
+                return TryAccept::Ended;
             }
             if state.store.when_full() == WhenFull::Wait
                 && !(state.room.is_empty() && state.store.has_room(message.len()))
             {
-                return TryAccept::Full(message);
+                return TryAccept::Full;
             }
             if !has_paused && state.store.next_number() % SENDS_PER_BUDGET == 0 {
-                return TryAccept::Pause(message);
+                return TryAccept::Pause;
             }
             TryAccept::Accepted(state.accept(message, now, watched, self.expires))
         })
     }
 
+    /// Why the outbox takes no messages.
+    pub(super) fn end_cause(&self) -> Option<Arc<Error>> {
+        match &self.look().phase {
+            Phase::Open => None,
+            Phase::Closing(_) => Some(Arc::new(Error::ClosedConnection)),
+            Phase::Ended(cause) => Some(Arc::clone(cause)),
+        }
+    }
+
     /// Accepts a message of a sender that waits for room. Its room is reserved, and given to it.
-    pub(super) fn accept_reserved(&self, state: &mut State, message: Bytes, watched: bool) -> u64 {
+    pub(super) fn accept_reserved(&self, state: &mut State, message: &[u8], watched: bool) -> u64 {
         let now = if self.expires { self.now() } else { Duration::ZERO };
         state.accept(message, now, watched, self.expires)
     }
@@ -244,11 +207,11 @@ pub(super) enum TryAccept {
     /// It has this number.
     Accepted(u64),
     /// There is no room, or others wait for it.
-    Full(Bytes),
+    Full,
     /// The caller has to take from its budget first.
-    Pause(Bytes),
+    Pause,
     /// The outbox takes no messages.
-    Ended(Bytes, Arc<Error>),
+    Ended,
 }
 
 /// A sender takes one unit of its task's cooperative budget for this many messages.
@@ -258,17 +221,8 @@ pub(super) enum TryAccept {
 const SENDS_PER_BUDGET: u64 = 16;
 
 impl State {
-    /// Why no message is accepted. `None`: messages are.
-    pub(super) fn refusal(&self) -> Option<Arc<Error>> {
-        match &self.phase {
-            Phase::Open => None,
-            Phase::Closing(_) => Some(Arc::new(Error::ClosedConnection)),
-            Phase::Ended(cause) => Some(Arc::clone(cause)),
-        }
-    }
-
     /// Accepts a message that has room, or needs none.
-    fn accept(&mut self, message: Bytes, now: Duration, watched: bool, expires: bool) -> u64 {
+    fn accept(&mut self, message: &[u8], now: Duration, watched: bool, expires: bool) -> u64 {
         let number = self.store.accept(message, now, watched);
         if watched {
             self.fates.insert(number, FateWait::Waiting(None));
@@ -313,42 +267,39 @@ impl State {
         self.flushes.remove(&(upto, wait))
     }
 
-    /// Whether the change may leave something to do.
+    /// Whether the change may concern somebody who waits.
     #[inline]
-    fn has_effects(&mut self) -> bool {
+    fn concerns_somebody(&self) -> bool {
         let is_open = matches!(self.phase, Phase::Open);
         let is_quiet = self.room.is_empty() && self.flushes.is_empty() && self.store.is_quiet();
         self.wake_task || !is_open || !is_quiet
     }
 
-    /// What the change leaves to do.
-    fn effects(&mut self) -> Effects {
-        let mut effects = Effects::default();
+    /// Those who are to be woken after the change.
+    fn take_wakers(&mut self) -> Vec<Waker> {
+        let mut wakers = Vec::new();
         if self.wake_task {
             self.wake_task = false;
             self.wants_messages = false;
-            effects.wakers.extend(self.task.take());
+            wakers.extend(self.task.take());
         }
         if !matches!(self.phase, Phase::Open) {
-            self.room.wake_all(&mut effects.wakers);
+            self.room.wake_all(&mut wakers);
         }
         if !self.room.is_empty() {
-            self.room.grant(&mut self.store, &mut effects.wakers);
+            self.room.grant(&mut self.store, &mut wakers);
         }
         for (number, fate) in self.store.take_settled() {
             if let Some(FateWait::Waiting(waker)) = self.fates.insert(number, FateWait::Settled(fate)) {
-                effects.wakers.extend(waker);
+                wakers.extend(waker);
             }
         }
         if !self.flushes.is_empty() {
             let oldest = self.store.oldest_waiting().unwrap_or(u64::MAX);
             while let Some(flush) = self.flushes.first_entry().filter(|flush| flush.key().0 < oldest) {
-                effects.wakers.push(flush.remove());
+                wakers.push(flush.remove());
             }
         }
-        if !self.store.released().is_empty() {
-            effects.released = std::mem::take(self.store.released());
-        }
-        effects
+        wakers
     }
 }

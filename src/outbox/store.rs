@@ -1,35 +1,38 @@
 //! The rules of an outbox, pure: no socket, no clock, no waker. Every accepted message is in exactly one place here.
 //!
+//! All messages without a fate are in one [`Log`], in the order of their numbers. Two numbers divide it:
+//!
 //! ```text
-//! accept -> queue -> take -> flight -> (written | answered | ..)
-//!             ^                 |
-//!             +---- break ------+        what goes again is put back in front, in order
+//! oldest ......... next_to_take ......... next_number
+//!   on their way on      |    in the queue    |
+//!   the present link     |                    |
 //! ```
 //!
-//! Time is passed in, as the time since the start of the outbox. Messages that are done with are collected in
-//! [`released`](Store::released), because dropping their bytes can run code of the program and the caller holds a lock.
+//! To send all of it again after a break, `next_to_take` goes back to the oldest. Time is passed in, as the time since the
+//! start of the outbox.
 //!
-//! Next: [`flight`], the messages of the present link.
+//! Next: [`flight`], which knows where on the link each message ends.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use self::ages::Ages;
 use self::counts::Counts;
-use self::flight::{Flight, Leftover};
+use self::flight::Flight;
+use self::log::Log;
 use self::pace::Pace;
-use self::queue::{Message, Queue};
+pub(super) use self::run::Run;
 use super::{Fate, Tally, WhenFull};
 
 mod ages;
 mod answers;
+mod chunk;
 mod counts;
 mod flight;
 #[cfg(test)]
 mod judge;
+mod log;
 mod pace;
-mod queue;
+mod run;
 
 /// How many bytes of messages are taken for one write, if there is more than one.
 pub(super) const BATCH_BYTES: usize = 64 * 1024;
@@ -78,24 +81,30 @@ pub(super) enum Keep {
 pub(super) struct Store {
     /// The settings.
     rules: Rules,
-    /// Not on its way on this link.
-    queue: Queue,
-    /// On its way on the present link.
+    /// The messages.
+    log: Log,
+    /// The first message that is not on its way on this link; the next number if all are.
+    next_to_take: u64,
+    /// How many messages there are from that one on.
+    queued: usize,
+    /// The present link, or the last one.
     flight: Flight,
+    /// Whether a link is up.
+    is_up: bool,
+    /// Whether it tells what the peer's kernel has acknowledged.
+    counts_bytes: bool,
     /// When the messages were accepted, if they can expire.
     ages: Ages,
     /// The fates.
     counts: Counts,
     /// The number of the next message.
     next_number: u64,
-    /// The highest number that a stream has ever taken whole; the one before the first at the beginning.
+    /// The highest number that the peer may have got whole. All before it, too, as messages go out in order.
     highest_handed: u64,
     /// Room that is promised to senders: messages and bytes.
     reserved: (usize, usize),
     /// Limits the rate of a backlog, until it is sent.
     pace: Option<Pace>,
-    /// Whether a link is up.
-    is_up: bool,
 }
 
 /// When the store wants to be called again; `None`: not because of the time.
@@ -113,15 +122,18 @@ impl Store {
     /// An empty store, without a link.
     pub(super) fn new(rules: Rules) -> Self {
         Self {
-            queue: Queue::default(),
-            flight: Flight::new(rules.keep),
+            log: Log::default(),
+            next_to_take: rules.first_number,
+            queued: 0,
+            flight: Flight::default(),
+            is_up: false,
+            counts_bytes: false,
             ages: Ages::default(),
             counts: Counts::default(),
             next_number: rules.first_number,
             highest_handed: rules.first_number - 1,
             reserved: (0, 0),
             pace: None,
-            is_up: false,
             rules,
         }
     }
@@ -129,9 +141,10 @@ impl Store {
     // ===== the senders' side =====
 
     /// Whether a message of this length has room beside what is promised.
+    #[inline]
     pub(super) fn has_room(&self, len: usize) -> bool {
-        let messages = self.queue.len() + self.flight.len() + self.reserved.0;
-        let bytes = self.queue.bytes() + self.flight.bytes() + self.reserved.1;
+        let (messages, bytes) = self.log.kept();
+        let (messages, bytes) = (messages + self.reserved.0, bytes + self.reserved.1);
         messages < self.rules.capacity && bytes + len <= self.rules.capacity_bytes // rule: outbox-is-bounded
     }
 
@@ -155,19 +168,12 @@ impl Store {
     /// Accepts a message and returns its number. With [`WhenFull::Wait`], check for room before.
     ///
     /// `watched`: its fate is to be among the [settled](Self::take_settled) ones.
-    pub(super) fn accept(&mut self, bytes: Bytes, now: Duration, watched: bool) -> u64 {
+    #[inline]
+    pub(super) fn accept(&mut self, message: &[u8], now: Duration, watched: bool) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
         self.counts.accept(number, watched);
-        if self.rules.when_full == WhenFull::DropOldest {
-            while !self.has_room(bytes.len()) {
-                let Some(oldest) = self.queue.pop_front() else { break };
-                self.give_up(oldest, Fate::Dropped); // rule: oldest-message-is-counted
-            }
-        }
-        if self.rules.when_full != WhenFull::Wait && !self.has_room(bytes.len()) {
-            self.counts.settle(number, Fate::Dropped); // rule: dropped-message-is-counted
-            self.counts.released.push(bytes);
+        if self.rules.when_full != WhenFull::Wait && !self.make_room(number, message.len()) {
             return number;
         }
         if self.rules.expire_after.is_some() {
@@ -176,8 +182,25 @@ impl Store {
         if let Some(pace) = &mut self.pace {
             pace.accept();
         }
-        self.queue.push_back(Message { number, bytes, was_handed: false });
+        if self.queued == 0 {
+            self.next_to_take = number;
+        }
+        self.queued += 1;
+        self.log.push(number, message);
         number
+    }
+
+    /// Drops messages so that a new one has room. Returns whether it has; otherwise it has its fate.
+    fn make_room(&mut self, number: u64, len: usize) -> bool {
+        while self.rules.when_full == WhenFull::DropOldest && self.queued > 0 && !self.has_room(len) {
+            self.give_up_first(Fate::Dropped); // rule: oldest-message-is-counted
+        }
+        let has_room = self.has_room(len);
+        if !has_room {
+            self.counts.settle(number, Fate::Dropped); // rule: dropped-message-is-counted
+            self.skip_to_queue(); // `number` may have been the next to take.
+        }
+        has_room
     }
 
     /// Watches the fate of a message no more.
@@ -187,119 +210,159 @@ impl Store {
 
     // ===== a link =====
 
-    /// A link is up. `counts`: whether it tells what the peer's kernel has acknowledged.
-    pub(super) fn begin_link(&mut self, counts: bool, now: Duration) {
-        debug_assert!(!self.is_up && self.flight.is_empty());
+    /// A link is up. `counts_bytes`: whether it tells what the peer's kernel has acknowledged.
+    pub(super) fn begin_link(&mut self, counts_bytes: bool, now: Duration) {
+        debug_assert!(!self.is_up && self.queued == self.log.waiting());
         self.is_up = true;
-        self.flight.begin(counts);
-        self.pace = self.rules.catch_up_rate.filter(|_| !self.queue.is_empty()).map(|rate| Pace::new(rate, now));
+        self.counts_bytes = counts_bytes;
+        self.flight = Flight::default();
+        self.pace = self.rules.catch_up_rate.filter(|_| self.queued > 0).map(|rate| Pace::new(rate, now));
     }
 
-    /// Takes the messages of the next write, in order, and appends them to `batch`. Give each of them back by
-    /// [`encoded`](Self::encoded) or [`refused`](Self::refused), in this order, and the rest by
-    /// [`give_back`](Self::give_back).
-    pub(super) fn take(&mut self, now: Duration, batch: &mut Vec<(u64, Bytes)>) {
+    /// Takes the messages of the next write, in order, and appends them to `batch`. Give them back by
+    /// [`encoded`](Self::encoded), all or those before a failure, and name those that cannot be encoded by
+    /// [`refused`](Self::refused).
+    pub(super) fn take(&mut self, now: Duration, batch: &mut Vec<Run>) {
         self.expire(now);
-        let mut taken = 0;
-        while batch.len() < BATCH_MESSAGES && self.may_take(now) {
-            let Some(message) = self.queue.front() else { break };
-            let len = message.bytes.len();
+        let (mut messages, mut bytes) = (BATCH_MESSAGES, BATCH_BYTES);
+        while self.queued > 0 && messages > 0 {
+            let most = messages.min(self.may_take(now));
             // rule: batch-is-bounded
-            if taken > 0 && taken + len > BATCH_BYTES {
+            if most == 0 || !batch.is_empty() && self.log.len_of(self.next_to_take).is_some_and(|len| len > bytes) {
                 break;
             }
-            let Some(message) = self.queue.pop_front() else { break };
-            taken += len;
-            batch.push((message.number, self.flight.push(message)));
+            let Some(run) = self.log.run(self.next_to_take, most, bytes) else { break };
+            messages -= run.len();
+            bytes = bytes.saturating_sub(run.bytes().len());
+            self.queued -= run.len();
+            self.next_to_take = run.first() + run.len() as u64;
+            self.skip_to_queue();
             if let Some(pace) = &mut self.pace {
-                pace.send();
+                pace.send(run.len() as u64);
             }
+            batch.push(run);
         }
-        if self.queue.is_empty() {
+        if self.queued == 0 {
             self.pace = None;
         }
     }
 
-    /// Whether the next message may go out, if there is one.
+    /// How many of the next messages may go out, if there are so many.
     #[inline]
-    fn may_take(&self, now: Duration) -> bool {
-        let in_window = self.rules.keep != Keep::Unanswered || self.flight.len() < self.rules.window; // rule: window
-        let in_pace = self.pace.as_ref().is_none_or(|pace| pace.allows(now)); // rule: catch-up-rate
-        self.is_up && in_window && in_pace
+    fn may_take(&self, now: Duration) -> usize {
+        if !self.is_up {
+            return 0;
+        }
+        let in_flight = self.log.waiting() - self.queued;
+        let in_window = match self.rules.keep {
+            Keep::Unanswered => self.rules.window.saturating_sub(in_flight), // rule: window
+            _ => usize::MAX,
+        };
+        let in_pace = self.pace.as_ref().map_or(usize::MAX, |pace| pace.allowance(now)); // rule: catch-up-rate
+        in_window.min(in_pace)
     }
 
     /// Whether a single message waits in the queue.
     pub(super) fn is_first_queued(&self) -> bool {
-        self.queue.len() == 1
+        self.queued == 1
     }
 
     /// Whether a message can be taken.
     pub(super) fn can_take(&self, now: Duration) -> bool {
-        !self.queue.is_empty() && self.may_take(now)
+        self.queued > 0 && self.may_take(now) > 0
     }
 
     /// Whether a message that is accepted now could be taken at once.
     pub(super) fn wants_messages(&self, now: Duration) -> bool {
-        self.queue.is_empty() && self.may_take(now)
+        self.queued == 0 && self.may_take(now) > 0
     }
 
-    /// The first message that was taken and not encoded has this many bytes on the wire; more than zero.
-    pub(super) fn encoded(&mut self, len: usize, bytes: Bytes) {
-        self.flight.encoded(len, bytes);
+    /// These messages were taken, and are on the wire now.
+    pub(super) fn encoded(&mut self, run: Run) {
+        self.flight.encoded(run);
     }
 
-    /// The first message that was taken and not encoded cannot be encoded.
-    pub(super) fn refused(&mut self, bytes: Bytes, reason: String) {
-        if let Some(message) = self.flight.refused(bytes) {
-            self.counts.released.push(message.bytes);
-            self.counts.reject(message.number, reason); // rule: refused-message-is-rejected
+    /// A message that was taken cannot be encoded.
+    pub(super) fn refused(&mut self, number: u64, reason: String) {
+        if self.log.settle(number) {
+            self.counts.reject(number, reason); // rule: refused-message-is-rejected
         }
-    }
-
-    /// What was taken and cannot be encoded now, as the link has to go.
-    pub(super) fn give_back(&mut self, messages: impl Iterator<Item = Bytes>) {
-        self.flight.give_back(messages);
     }
 
     /// The stream has taken this many bytes more.
     pub(super) fn wrote(&mut self, len: usize) {
-        self.flight.wrote(len);
+        if len > 0 {
+            self.flight.wrote(len);
+        }
     }
 
     /// All that the stream has taken is with the kernel.
     pub(super) fn flushed(&mut self, now: Duration) {
-        self.flight.flushed(now, &mut self.counts);
-        self.highest_handed = self.highest_handed.max(self.flight.last_handed());
+        let before = self.flight.handed();
+        self.flight.flushed(now);
+        let handed = self.flight.handed();
+        if handed == before {
+            return;
+        }
+        self.highest_handed = self.highest_handed.max(handed);
+        if matches!(self.rules.keep, Keep::Never | Keep::Interrupted) {
+            self.log.let_go(handed);
+            // rule: handed-over-is-not-written
+            if !self.counts_bytes {
+                self.settle_through(handed, Fate::Written);
+            }
+        }
+        self.forget_positions();
     }
 
     /// The peer's kernel has acknowledged all but this many bytes.
     pub(super) fn acknowledged(&mut self, missing: u64) {
-        self.flight.acknowledged(missing, &mut self.counts);
+        let before = self.flight.acknowledged_number();
+        self.flight.acknowledged(missing);
+        let acknowledged = self.flight.acknowledged_number();
+        if acknowledged == before {
+            return;
+        }
+        if self.rules.keep != Keep::Unanswered {
+            self.settle_through(acknowledged, Fate::Written); // rule: written-is-acknowledged
+        }
+        self.forget_positions();
+    }
+
+    /// Forgets what nobody asks for any more.
+    fn forget_positions(&mut self) {
+        let until_acknowledged = self.counts_bytes && self.rules.keep != Keep::Unanswered;
+        let oldest = self.oldest_waiting().unwrap_or(u64::MAX);
+        self.flight.forget(until_acknowledged, oldest);
     }
 
     /// Whether a fate depends on the peer's acknowledgement of bytes.
     pub(super) fn awaits_acknowledgement(&self) -> bool {
-        self.flight.awaits_acknowledgement()
+        self.is_up
+            && self.rules.keep != Keep::Unanswered
+            && self.oldest_waiting().is_some_and(|oldest| oldest <= self.flight.handed())
     }
 
     /// The link has broken, or is given up. `missing` is how many bytes the peer's kernel had not acknowledged, if that
     /// is known.
     pub(super) fn end_link(&mut self, missing: Option<u64>) {
+        if !self.is_up {
+            return;
+        }
         if let Some(missing) = missing {
             self.acknowledged(missing);
         }
         self.is_up = false;
         self.pace = None;
-        self.highest_handed = self.highest_handed.max(self.flight.last_begun()); // rule: sent-on-an-earlier-link
-        while let Some(leftover) = self.flight.pop_leftover() {
-            match leftover {
-                Leftover::Again(message) => self.queue.push_front(message), // rule: resend-in-order
-                Leftover::InDoubt(number, bytes) => {
-                    self.counts.released.push(bytes);
-                    self.counts.settle(number, Fate::InDoubt); // rule: doubt-is-counted
-                }
-            }
-        }
+        self.highest_handed = self.highest_handed.max(self.flight.begun()); // rule: sent-on-an-earlier-link
+        let not_again = match self.rules.keep {
+            Keep::Never => self.flight.cut().unwrap_or(self.flight.begun()), // rule: never-sends-again
+            Keep::Interrupted => self.flight.handed(), // rule: interrupted-is-sent-again
+            Keep::Unacknowledged | Keep::Unanswered => 0,
+        };
+        self.settle_through(not_again, Fate::InDoubt); // rule: doubt-is-counted
+        self.queued = self.log.waiting();
+        self.next_to_take = self.log.oldest().unwrap_or(self.next_number); // rule: resend-in-order
     }
 
     // ===== time and the end =====
@@ -307,54 +370,70 @@ impl Store {
     /// Ends the messages that are too old.
     pub(super) fn expire(&mut self, now: Duration) {
         let Some(limit) = self.rules.expire_after else { return };
-        while let Some(number) = self.queue.front().map(|message| message.number) {
+        while self.queued > 0 {
             // rule: expiry
-            if self.ages.accepted_at(number).is_none_or(|accepted| now < accepted + limit) {
+            if self.ages.accepted_at(self.next_to_take).is_none_or(|accepted| now < accepted + limit) {
                 break;
             }
-            let Some(message) = self.queue.pop_front() else { break };
-            self.give_up(message, Fate::Expired);
+            self.give_up_first(Fate::Expired);
         }
         self.ages.forget_before(self.oldest_waiting().unwrap_or(self.next_number));
     }
 
     /// When the store wants to be called again.
     pub(super) fn deadlines(&self, now: Duration) -> Deadlines {
-        let oldest = self.queue.front().and_then(|message| self.ages.accepted_at(message.number));
-        let is_paced = self.is_up && !self.queue.is_empty();
+        let has_queue = self.queued > 0;
+        let oldest = if has_queue { self.ages.accepted_at(self.next_to_take) } else { None };
         Deadlines {
             expiry: self.rules.expire_after.and_then(|limit| Some(oldest? + limit)),
-            answer: self.rules.answer_timeout.and_then(|limit| Some(self.flight.oldest_unanswered()? + limit)),
-            pace: self.pace.as_ref().filter(|_| is_paced).map(|pace| pace.next(now)),
+            answer: self.rules.answer_timeout.and_then(|limit| Some(self.oldest_unanswered()? + limit)),
+            pace: self.pace.as_ref().filter(|_| self.is_up && has_queue).map(|pace| pace.next(now)),
         }
+    }
+
+    /// Since when the oldest message waits for an answer.
+    fn oldest_unanswered(&self) -> Option<Duration> {
+        if !self.is_up || self.rules.keep != Keep::Unanswered {
+            return None;
+        }
+        self.flight.handed_at(self.oldest_waiting()?) // rule: oldest-unanswered
     }
 
     /// Gives everything that still waits its last fate. Call [`end_link`](Self::end_link) before.
     pub(super) fn end(&mut self) {
         debug_assert!(!self.is_up);
-        while let Some(message) = self.queue.pop_front() {
-            self.give_up(message, Fate::Unsent); // rule: unsent-is-counted
-        }
+        self.settle_through(self.highest_handed, Fate::InDoubt);
+        self.settle_through(self.next_number - 1, Fate::Unsent); // rule: unsent-is-counted
         self.ages.forget_before(self.next_number);
     }
 
-    /// Ends a message that is not on its way, and not answered.
-    fn give_up(&mut self, message: Message, fate: Fate) {
+    // ===== fates =====
+
+    /// Gives all messages up to this number their fate.
+    fn settle_through(&mut self, number: u64, fate: Fate) {
+        let settled = self.log.settle_through(number);
+        self.counts.settle_through(number, settled, fate);
+        if self.next_to_take <= number {
+            self.queued = self.log.waiting();
+            self.skip_to_queue();
+        }
+    }
+
+    /// Ends the first message of the queue, which is not on its way, and not answered.
+    fn give_up_first(&mut self, fate: Fate) {
+        let number = self.next_to_take;
         // rule: handed-message-is-in-doubt
-        let fate = if message.was_handed { Fate::InDoubt } else { fate };
-        self.counts.settle(message.number, fate);
-        self.counts.released.push(message.bytes);
+        let fate = if number <= self.highest_handed { Fate::InDoubt } else { fate };
+        if self.log.settle(number) {
+            self.counts.settle(number, fate);
+            self.queued -= 1;
+        }
+        self.skip_to_queue();
     }
 
-    /// Whether most of the memory is not used.
-    pub(super) fn has_excess(&self) -> bool {
-        self.queue.has_excess() || self.flight.has_excess()
-    }
-
-    /// Gives the memory of a burst back.
-    pub(super) fn trim(&mut self) {
-        self.queue.trim();
-        self.flight.trim();
+    /// Steps over the messages that have their fate.
+    fn skip_to_queue(&mut self) {
+        self.next_to_take = self.log.oldest_from(self.next_to_take).unwrap_or(self.next_number);
     }
 
     // ===== what there is =====
@@ -366,7 +445,7 @@ impl Store {
 
     /// The lowest number without a fate.
     pub(super) fn oldest_waiting(&self) -> Option<u64> {
-        self.flight.oldest().or_else(|| self.queue.front().map(|message| message.number))
+        self.log.oldest()
     }
 
     /// The number of the next message.
@@ -374,15 +453,10 @@ impl Store {
         self.next_number
     }
 
-    /// Whether no fate has to be reported, and no bytes are released.
+    /// Whether no fate has to be reported.
     #[inline]
     pub(super) fn is_quiet(&self) -> bool {
-        self.counts.settled.is_empty() && self.counts.released.is_empty()
-    }
-
-    /// The bytes of messages that are done with; drop them without a lock.
-    pub(super) fn released(&mut self) -> &mut Vec<Bytes> {
-        &mut self.counts.released
+        self.counts.settled.is_empty()
     }
 
     /// The fates of watched messages since the last call.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
@@ -31,7 +30,7 @@ pub(super) struct Task<S> {
     /// Makes a stream for each link.
     pub(super) sessions: Sessions<S>,
     /// Makes bytes of messages.
-    pub(super) protocol: Box<dyn Protocol>,
+    pub(super) protocol: Option<Box<dyn Protocol>>,
     /// Makes answers of bytes, if that is not the protocol's business.
     pub(super) answers: Option<Answers>,
     /// Whether one of them does.
@@ -54,8 +53,6 @@ pub(super) struct Tools {
     pub(super) reporter: Reporter,
     /// The one timer.
     pub(super) alarm: Alarm,
-    /// The memory for messages that are done with.
-    pub(super) garbage: Vec<Bytes>,
     /// Whether what a stream has taken is with the kernel.
     pub(super) is_socket: bool,
 }
@@ -74,7 +71,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Task<S> {
             codec: Codec::new(protocol, answers, has_answers),
             reporter: Reporter::new(hooks),
             alarm: Alarm::default(),
-            garbage: Vec::new(),
             is_socket,
         });
         let tools = &mut end.0;
@@ -112,8 +108,7 @@ impl Tools {
             }
             loop {
                 let now = self.shared.now();
-                let (phase, deadlines, is_empty, tally, rejections) =
-                    self.shared.change_by_task(&mut self.garbage, |state| {
+                let (phase, deadlines, is_empty, tally, rejections) = self.shared.change(|state| {
                         state.task = Some(cx.waker().clone());
                         state.wants_messages = false;
                         state.store.expire(now);

@@ -86,7 +86,7 @@ fn start_without_a_runtime_is_refused() {
 struct Silent;
 
 impl Protocol for Silent {
-    fn encode(&mut self, _: u64, message: &Bytes, wire: &mut BytesMut) -> io::Result<()> {
+    fn encode(&mut self, _: u64, message: &[u8], wire: &mut BytesMut) -> io::Result<()> {
         wire.extend_from_slice(message);
         Ok(())
     }
@@ -97,12 +97,11 @@ impl Protocol for Silent {
 }
 
 #[tokio::test]
-async fn message_that_is_too_long_or_empty_is_given_back() {
+async fn message_that_is_too_long_or_empty_is_refused() {
     let server = Server::start().await;
     let outbox = Outbox::builder(server.client()).max_message(10).start().unwrap();
     let error = outbox.send("hello world").await.unwrap_err();
     assert_eq!(error.to_string(), "a message of 11 bytes: expected at most 10");
-    assert_eq!(error.into_message(), "hello world");
     assert!(matches!(outbox.send("").await, Err(SendError::Empty)));
     assert!(matches!(outbox.try_send(""), Err(TrySendError::Refused(SendError::Empty))));
     assert_eq!(outbox.send("0123456789").await.unwrap(), 1);
@@ -249,9 +248,9 @@ async fn peer_that_does_not_answer_in_time_loses_its_link() {
 struct Picky;
 
 impl Protocol for Picky {
-    fn encode(&mut self, _: u64, message: &Bytes, wire: &mut BytesMut) -> io::Result<()> {
+    fn encode(&mut self, _: u64, message: &[u8], wire: &mut BytesMut) -> io::Result<()> {
         wire.extend_from_slice(message);
-        match &message[..] {
+        match message {
             b"refused\n" => Err(io::Error::other("this one not")),
             b"panics\n" => panic!("on purpose"),
             b"nothing\n" => {
@@ -284,7 +283,7 @@ async fn message_that_cannot_be_encoded_is_rejected_and_poisons_no_link() {
     for (message, expected) in [
         ("first\n", Fate::Written),
         ("refused\n", Fate::Rejected("this one not".into())),
-        ("panics\n", Fate::Rejected("the encoder panicked: on purpose".into())),
+        ("panics\n", Fate::Rejected("the protocol's `encode` panicked: on purpose".into())),
         ("second\n", Fate::Written),
         ("nothing\n", Fate::Rejected("the protocol made no bytes of it".into())),
     ] {

@@ -24,8 +24,7 @@ async fn full_outbox_makes_senders_wait_in_order_and_a_sender_that_leaves_gives_
     let outbox = Outbox::builder(server.client()).capacity_bytes(4).max_message(4).start().unwrap();
     // Nothing is taken before the first await.
     assert_eq!(outbox.try_send("1234").unwrap(), 1);
-    let TrySendError::Full(given_back) = outbox.try_send("5").unwrap_err() else { panic!("there is room") };
-    assert_eq!(given_back, "5");
+    assert!(matches!(outbox.try_send("5").unwrap_err(), TrySendError::Full));
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut senders = tokio::task::JoinSet::new();
     for name in ["aaaa", "b", "cccc"] {
@@ -58,7 +57,7 @@ async fn sender_that_is_dropped_while_it_waits_has_sent_nothing() {
         assert!(look(&mut *wait).await.is_pending());
     }
     drop(waits);
-    assert!(matches!(outbox.try_send("later"), Err(TrySendError::Full(_))));
+    assert!(matches!(outbox.try_send("later"), Err(TrySendError::Full)));
     let tally = in_time("close", outbox.close(Duration::ZERO)).await;
     assert_eq!(tally.to_string(), "1 accepted: 1 unsent");
 }

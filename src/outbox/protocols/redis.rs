@@ -5,7 +5,6 @@
 use std::fmt;
 use std::io;
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::bytes::{BufMut, BytesMut};
 
@@ -214,7 +213,7 @@ impl Entries {
 }
 
 impl Protocol for Entries {
-    fn encode(&mut self, number: u64, message: &Bytes, wire: &mut BytesMut) -> io::Result<()> {
+    fn encode(&mut self, number: u64, message: &[u8], wire: &mut BytesMut) -> io::Result<()> {
         wire.put_slice(&self.start);
         put_word(message, wire);
         if let Some(field) = &self.number_field {
@@ -242,6 +241,8 @@ impl Protocol for Entries {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn encode(stream: &RedisStream, number: u64, message: &'static str) -> String {

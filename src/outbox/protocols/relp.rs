@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::io;
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::bytes::BytesMut;
 
@@ -139,7 +138,7 @@ impl Protocol for Transactions {
         *self = Self { last: 1, ..Self::default() }; // 1 was the `open`.
     }
 
-    fn encode(&mut self, number: u64, message: &Bytes, wire: &mut BytesMut) -> io::Result<()> {
+    fn encode(&mut self, number: u64, message: &[u8], wire: &mut BytesMut) -> io::Result<()> {
         if message.len() > 999_999_999 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "RELP has no frames of a gigabyte"));
         }
@@ -186,13 +185,15 @@ impl Protocol for Transactions {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn sent(count: u64) -> Transactions {
         let mut transactions = Transactions::default();
         transactions.begin();
         for number in 1..=count {
-            transactions.encode(number, &Bytes::from_static(b"x"), &mut BytesMut::new()).unwrap();
+            transactions.encode(number, b"x", &mut BytesMut::new()).unwrap();
         }
         transactions
     }
@@ -205,11 +206,11 @@ mod tests {
     fn transactions_begin_with_2_on_each_link_and_start_over_after_nine_digits() {
         let mut transactions = sent(0);
         let mut wire = BytesMut::new();
-        transactions.encode(7, &Bytes::from_static(b"<13>a\nb"), &mut wire).unwrap();
+        transactions.encode(7, b"<13>a\nb", &mut wire).unwrap();
         assert_eq!(&wire[..], b"2 syslog 7 <13>a\nb\n");
         transactions.begin();
         wire.clear();
-        transactions.encode(7, &Bytes::from_static(b"a"), &mut wire).unwrap();
+        transactions.encode(7, b"a", &mut wire).unwrap();
         assert_eq!(&wire[..], b"2 syslog 1 a\n");
         transactions.last = 999_999_998;
         assert_eq!((transactions.next(), transactions.next()), (999_999_999, 1));

@@ -4,7 +4,6 @@
 
 use std::io;
 
-use bytes::Bytes;
 use tokio_util::bytes::{BufMut, BytesMut};
 
 use crate::Builder;
@@ -85,7 +84,7 @@ impl Syslog {
 }
 
 impl Protocol for Framing {
-    fn encode(&mut self, _number: u64, message: &Bytes, wire: &mut BytesMut) -> io::Result<()> {
+    fn encode(&mut self, _number: u64, message: &[u8], wire: &mut BytesMut) -> io::Result<()> {
         match self {
             Self::OctetCounting => {
                 wire.put_slice(message.len().to_string().as_bytes());
@@ -119,7 +118,7 @@ mod tests {
 
     fn encode(syslog: Syslog, message: &str) -> Result<String, String> {
         let mut wire = BytesMut::new();
-        let encoded = { syslog.framing }.encode(1, &Bytes::copy_from_slice(message.as_bytes()), &mut wire);
+        let encoded = { syslog.framing }.encode(1, message.as_bytes(), &mut wire);
         encoded.map_err(|error| error.to_string())?;
         Ok(String::from_utf8(wire.to_vec()).unwrap())
     }

@@ -36,20 +36,20 @@ impl Store {
     pub(in crate::outbox) fn answer(&mut self, answer: Answer) -> Result<(), AnswerError> {
         match answer {
             Answer::Next => {
-                self.check_sent(0).ok_or(AnswerError::NoneUnanswered)?;
-                self.end_answered(0, None);
+                let number = self.next_unanswered().ok_or(AnswerError::NoneUnanswered)?;
+                self.end_answered(number, None);
             }
             Answer::NextRejected(reason) => {
-                self.check_sent(0).ok_or(AnswerError::NoneUnanswered)?;
-                self.end_answered(0, Some(reason));
+                let number = self.next_unanswered().ok_or(AnswerError::NoneUnanswered)?;
+                self.end_answered(number, Some(reason));
             }
             Answer::One(number) => {
-                let index = self.find_sent(number)?;
-                self.end_answered(index, None);
+                self.check_unanswered(number)?;
+                self.end_answered(number, None);
             }
             Answer::Rejected(number, reason) => {
-                let index = self.find_sent(number)?;
-                self.end_answered(index, Some(reason));
+                self.check_unanswered(number)?;
+                self.end_answered(number, Some(reason));
             }
             Answer::UpTo(number) => self.answer_up_to(number)?,
         }
@@ -58,48 +58,45 @@ impl Store {
 
     /// Answers everything up to this number. What a break has brought back is answered, too.
     fn answer_up_to(&mut self, number: u64) -> Result<(), AnswerError> {
-        let highest = self.flight.last_begun().max(self.highest_handed);
+        let highest = self.highest_sent();
         // rule: answer-to-what-was-not-sent
         if number > highest {
             return Err(AnswerError::NotSent { number, highest });
         }
-        while self.flight.kept.front().is_some_and(|sent| sent.message.number <= number) {
-            self.end_answered(0, None);
-        }
-        while self.queue.front().is_some_and(|message| message.number <= number) {
-            let Some(message) = self.queue.pop_front() else { break };
-            self.counts.settle(message.number, Fate::Answered); // rule: answer-of-an-earlier-link
-            self.counts.released.push(message.bytes);
-        }
+        self.settle_through(number, Fate::Answered); // rule: answer-of-an-earlier-link
+        self.forget_positions();
         Ok(())
     }
 
-    /// The place of a message that this link has sent whole and that is unanswered.
-    fn find_sent(&self, number: u64) -> Result<usize, AnswerError> {
-        let found = self.flight.kept.binary_search_by_key(&number, |sent| sent.message.number);
-        // rule: answered-once
-        let index = found.ok().and_then(|index| self.check_sent(index));
-        index.ok_or(match number > self.highest_handed {
-            true => AnswerError::NotSent { number, highest: self.highest_handed },
-            false => AnswerError::NotUnanswered { number },
-        })
+    /// The oldest message without an answer, if this link has sent it whole.
+    fn next_unanswered(&self) -> Option<u64> {
+        self.oldest_waiting().filter(|number| *number <= self.flight.begun()) // rule: answer-to-a-whole-message
     }
 
-    /// This index, if the stream has taken that message whole.
-    fn check_sent(&self, index: usize) -> Option<usize> {
-        let sent = self.flight.kept.get(index)?;
-        (sent.end <= self.flight.begun).then_some(index) // rule: answer-to-a-whole-message
+    /// Checks that this link has sent this message whole, and that it has no fate.
+    fn check_unanswered(&self, number: u64) -> Result<(), AnswerError> {
+        let highest = self.highest_sent();
+        // rule: answered-once
+        if number <= self.flight.begun() && self.log.len_of(number).is_some() {
+            Ok(())
+        } else if number > highest {
+            Err(AnswerError::NotSent { number, highest })
+        } else {
+            Err(AnswerError::NotUnanswered { number })
+        }
+    }
+
+    /// The highest number that was ever sent whole.
+    fn highest_sent(&self) -> u64 {
+        self.highest_handed.max(self.flight.begun())
     }
 
     /// Ends a message of this link by an answer.
-    fn end_answered(&mut self, index: usize, rejected: Option<String>) {
-        let Some(message) = self.flight.remove(index) else { return };
-        // It has arrived, whatever a flush says.
-        self.highest_handed = self.highest_handed.max(message.number);
+    fn end_answered(&mut self, number: u64, rejected: Option<String>) {
+        self.log.settle(number);
         match rejected {
-            None => self.counts.settle(message.number, Fate::Answered),
-            Some(reason) => self.counts.reject(message.number, reason),
+            None => self.counts.settle(number, Fate::Answered),
+            Some(reason) => self.counts.reject(number, reason),
         }
-        self.counts.released.push(message.bytes);
     }
 }

@@ -4,8 +4,6 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-
 use crate::outbox::{Fate, Tally};
 
 /// The tally, and what the messages that end leave to do.
@@ -19,8 +17,6 @@ pub(super) struct Counts {
     pub(super) settled: Vec<(u64, Fate)>,
     /// Rejected messages, with the reason.
     pub(super) rejections: Vec<(u64, String)>,
-    /// Bytes to drop without a lock.
-    pub(super) released: Vec<Bytes>,
 }
 
 impl Counts {
@@ -33,22 +29,32 @@ impl Counts {
         }
     }
 
-    /// Gives a message that waits the fate that most messages have where no answers are asked for.
-    #[inline]
-    pub(super) fn settle_written(&mut self, number: u64) {
-        if self.watched.is_empty() {
-            self.tally.waiting -= 1;
-            self.tally.written += 1;
-        } else {
-            self.settle(number, Fate::Written);
+    /// Gives the messages up to this number that still wait, as many as `count`, their fate.
+    pub(super) fn settle_through(&mut self, number: u64, count: usize, fate: Fate) {
+        if count == 0 {
+            return;
+        }
+        self.tally.waiting -= count as u64;
+        *self.of(&fate) += count as u64;
+        while let Some(first) = self.watched.first().copied().filter(|first| *first <= number) {
+            self.watched.remove(&first);
+            self.settled.push((first, fate.clone()));
         }
     }
 
     /// Gives a message that waits its fate.
     pub(super) fn settle(&mut self, number: u64, fate: Fate) {
-        let Tally { answered, rejected, written, in_doubt, dropped, expired, unsent, waiting, .. } = &mut self.tally;
-        *waiting -= 1;
-        *match fate {
+        self.tally.waiting -= 1;
+        *self.of(&fate) += 1;
+        if !self.watched.is_empty() && self.watched.remove(&number) {
+            self.settled.push((number, fate));
+        }
+    }
+
+    /// The count of a fate.
+    fn of(&mut self, fate: &Fate) -> &mut u64 {
+        let Tally { answered, rejected, written, in_doubt, dropped, expired, unsent, .. } = &mut self.tally;
+        match fate {
             Fate::Answered => answered,
             Fate::Rejected(_) => rejected,
             Fate::Written => written,
@@ -56,9 +62,6 @@ impl Counts {
             Fate::Dropped => dropped,
             Fate::Expired => expired,
             Fate::Unsent => unsent,
-        } += 1;
-        if !self.watched.is_empty() && self.watched.remove(&number) {
-            self.settled.push((number, fate));
         }
     }
 

@@ -13,8 +13,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use self::choices::Choices;
 use self::model::{Item, Model, Place};
 use self::peer::Peer;
@@ -34,8 +32,6 @@ struct Judge {
     model: Model,
     peer: BTreeMap<u64, Peer>,
     reserved: Vec<usize>,
-    /// The messages that are done with, in bytes.
-    released: usize,
 }
 
 fn rules(choices: &mut Choices) -> Rules {
@@ -65,7 +61,6 @@ impl Judge {
             choices,
             peer: BTreeMap::new(),
             reserved: Vec::new(),
-            released: 0,
         }
     }
 
@@ -95,8 +90,8 @@ impl Judge {
             if self.model.rules.when_full == WhenFull::Wait && !self.model.has_room(len) {
                 return;
             }
-            let bytes = Bytes::from(vec![b'x'; len]);
-            let number = self.store.accept(bytes, self.model.now, true);
+            let message = message(self.model.next_number(), len);
+            let number = self.store.accept(&message, self.model.now, true);
             self.model.accept(number, len);
             self.peer.insert(number, Peer::default());
             self.check();
@@ -133,18 +128,30 @@ impl Judge {
         }
         let mut batch = Vec::new();
         self.store.take(self.model.now, &mut batch);
-        let expected = self.model.take();
-        assert_eq!(batch.iter().map(|(number, _)| *number).collect::<Vec<_>>(), expected, "what is taken, in order");
-        for (number, bytes) in batch {
-            if self.choices.once_in(40) {
-                self.store.refused(bytes, "no".into());
-                self.model.settle(number, Fate::Rejected("no".into()));
-            } else {
-                let len = bytes.len() + self.choices.upto(3) as usize;
-                self.store.encoded(len, bytes);
-                self.model.encoded(number, len as u64);
+        let mut expected = self.model.take().into_iter();
+        for mut run in batch {
+            let Self { choices, model, store, .. } = self;
+            let mut end = 0;
+            let mut refused = Vec::new();
+            run.encode(|number, bytes| {
+                assert_eq!(Some(number), expected.next(), "what is taken, in order");
+                assert_eq!(bytes, message(number, bytes.len()), "the bytes of {number}");
+                if choices.once_in(40) {
+                    refused.push(number);
+                } else {
+                    let len = bytes.len() + choices.upto(3) as usize;
+                    model.encoded(number, len as u64);
+                    end += len as u32;
+                }
+                Some(end)
+            });
+            store.encoded(run);
+            for number in refused {
+                store.refused(number, "no".into());
+                model.settle(number, Fate::Rejected("no".into()));
             }
         }
+        assert_eq!(expected.next(), None, "more is taken");
     }
 
     fn write(&mut self) {
@@ -270,9 +277,10 @@ impl Judge {
         assert_eq!(tally, self.model.tally());
         assert_eq!(tally.accepted, tally.settled() + tally.waiting, "the identity");
         assert_eq!(self.store.oldest_waiting(), self.model.waiting().map(|item| item.number).next());
-        self.released += self.store.released().drain(..).map(|bytes| bytes.len()).sum::<usize>();
-        assert_eq!(self.released, self.model.released(), "what is done with is released, and nothing else");
         let (messages, bytes) = self.model.used();
+        let (kept, kept_bytes) = self.store.log.kept();
+        let used = (kept + self.reserved.len(), kept_bytes + self.reserved.iter().sum::<usize>());
+        assert_eq!(used, (messages, bytes), "what is kept");
         assert!(
             messages <= self.model.rules.capacity && bytes <= self.model.rules.capacity_bytes,
             "{messages} {bytes}"
@@ -298,6 +306,11 @@ impl Judge {
             assert!(allows(next) && next <= self.model.now + Duration::from_secs(1) + MS, "{next:?}");
         }
     }
+}
+
+/// The bytes of a message: they say which one it is.
+fn message(number: u64, len: usize) -> Vec<u8> {
+    vec![number as u8; len]
 }
 
 /// Plays one schedule.

@@ -34,19 +34,19 @@ impl Pace {
         self.accepted += 1;
     }
 
-    /// A message goes out.
-    pub(super) fn send(&mut self) {
-        self.sent += 1;
+    /// So many messages go out.
+    pub(super) fn send(&mut self, messages: u64) {
+        self.sent += messages;
     }
 
-    /// Whether one more message may go out.
-    pub(super) fn allows(&self, now: Duration) -> bool {
-        self.sent < self.allowed(now)
+    /// How many more messages may go out.
+    pub(super) fn allowance(&self, now: Duration) -> usize {
+        usize::try_from(self.allowed(now).saturating_sub(self.sent)).unwrap_or(usize::MAX)
     }
 
     /// When the next batch may go out: at the next tick, or later if one message takes longer.
     pub(super) fn next(&self, now: Duration) -> Duration {
-        if self.allows(now) {
+        if self.allowance(now) > 0 {
             return now;
         }
         // Not allowed, so more were sent than were accepted.
@@ -77,8 +77,8 @@ mod tests {
         while now < start + Duration::from_secs(2) {
             (0..7).for_each(|_| pace.accept());
             backlog += 7;
-            while pace.allows(now) {
-                pace.send();
+            while pace.allowance(now) > 0 {
+                pace.send(1);
                 backlog -= 1;
             }
             let next = pace.next(now);
@@ -91,10 +91,10 @@ mod tests {
     #[test]
     fn slow_rate_waits_for_one_message() {
         let mut pace = Pace::new(2, Duration::ZERO);
-        assert!(pace.allows(Duration::ZERO));
-        pace.send();
-        assert!(!pace.allows(Duration::from_millis(499)));
+        assert!(pace.allowance(Duration::ZERO) > 0);
+        pace.send(1);
+        assert_eq!(pace.allowance(Duration::from_millis(499)), 0);
         assert_eq!(pace.next(Duration::from_millis(20)), Duration::from_millis(500));
-        assert!(pace.allows(Duration::from_millis(500)));
+        assert!(pace.allowance(Duration::from_millis(500)) > 0);
     }
 }

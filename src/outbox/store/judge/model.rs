@@ -120,10 +120,6 @@ impl Model {
         messages < self.rules.capacity && bytes + len <= self.rules.capacity_bytes
     }
 
-    pub(super) fn released(&self) -> usize {
-        self.items.iter().filter(|item| item.is_released).map(|item| item.len).sum()
-    }
-
     pub(super) fn tally(&self) -> Tally {
         let mut tally = Tally { accepted: self.items.len() as u64, ..Tally::default() };
         for item in &self.items {

@@ -1,0 +1,162 @@
+//! Messages with consecutive numbers, one behind the other in one piece of memory.
+//!
+//! Next: [`Log`](super::log::Log), which holds the chunks.
+
+use bytes::Bytes;
+
+use super::run::Run;
+
+/// How many bytes a chunk has at most, unless a single message has more: those of one write.
+pub(super) const CHUNK_BYTES: usize = super::BATCH_BYTES;
+
+/// The mark in `ends` of a message that has its fate. No message is as long as this.
+const SETTLED: u32 = 1 << 31;
+
+/// Some messages. Some of them may have their fate.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    /// The number of the first.
+    first: u64,
+    /// Their bytes.
+    body: Body,
+    /// Where each of them ends in the body; with the mark once it has its fate.
+    ends: Vec<u32>,
+    /// How many of the first have their fate.
+    settled_prefix: usize,
+    /// How many have no fate.
+    waiting: usize,
+    /// How many bytes those have.
+    waiting_bytes: usize,
+}
+
+/// The bytes of a chunk.
+#[derive(Debug)]
+enum Body {
+    /// Messages can be added.
+    Open(Vec<u8>),
+    /// A writer may have a part of it.
+    Sealed(Bytes),
+    /// They are not needed any more.
+    Gone,
+}
+
+impl Chunk {
+    /// An empty chunk, with room for as much as another one has needed.
+    pub(super) fn new(first: u64, like: (usize, usize)) -> Self {
+        Self {
+            first,
+            body: Body::Open(Vec::with_capacity(like.0)),
+            ends: Vec::with_capacity(like.1),
+            settled_prefix: 0,
+            waiting: 0,
+            waiting_bytes: 0,
+        }
+    }
+
+    /// How many bytes and messages it has.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.ends.last().map_or(0, |end| position(*end)), self.ends.len())
+    }
+
+    /// Adds a message if it has room for it and this number is the next. Returns whether it has.
+    #[inline]
+    pub(super) fn push(&mut self, number: u64, message: &[u8]) -> bool {
+        let Body::Open(body) = &mut self.body else { return false };
+        let end = body.len() + message.len();
+        if number != self.first + self.ends.len() as u64 || end > CHUNK_BYTES && !body.is_empty() {
+            return false;
+        }
+        body.extend_from_slice(message);
+        self.ends.push(end as u32);
+        self.waiting += 1;
+        self.waiting_bytes += message.len();
+        true
+    }
+
+    /// The number of the first message.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The number of the last message.
+    pub(super) fn last(&self) -> u64 {
+        self.first + self.ends.len() as u64 - 1
+    }
+
+    /// How many messages have no fate, and how many bytes they have.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.waiting, self.waiting_bytes)
+    }
+
+    /// The first message without a fate from this number on.
+    pub(super) fn next_waiting(&self, from: u64) -> Option<u64> {
+        let from = (from.saturating_sub(self.first) as usize).max(self.settled_prefix);
+        let index = from + self.ends.get(from..)?.iter().position(|end| end & SETTLED == 0)?;
+        Some(self.first + index as u64)
+    }
+
+    /// The number of bytes of this message, if it has no fate.
+    pub(super) fn len_of(&self, number: u64) -> Option<usize> {
+        let index = number.checked_sub(self.first)? as usize;
+        let end = *self.ends.get(index)?;
+        (end & SETTLED == 0).then(|| end as usize - self.start(index))
+    }
+
+    /// This message has its fate. Returns how many bytes it has, if it had none before.
+    pub(super) fn settle(&mut self, number: u64) -> Option<usize> {
+        let len = self.len_of(number)?;
+        let index = (number - self.first) as usize;
+        self.ends[index] |= SETTLED;
+        self.waiting -= 1;
+        self.waiting_bytes -= len;
+        if index == self.settled_prefix {
+            let more = self.ends[index..].iter().take_while(|end| *end & SETTLED != 0).count();
+            self.settled_prefix += more;
+        }
+        Some(len)
+    }
+
+    /// All messages up to this number have their fate. Returns how many had none before.
+    pub(super) fn settle_through(&mut self, number: u64) -> usize {
+        let before = self.waiting;
+        if self.last() <= number {
+            (self.waiting, self.waiting_bytes) = (0, 0);
+            return before;
+        }
+        while let Some(oldest) = self.next_waiting(0).filter(|oldest| *oldest <= number) {
+            self.settle(oldest);
+        }
+        before - self.waiting
+    }
+
+    /// Its messages from `from` on, as far as they follow each other without a fate between them, up to these bounds.
+    /// `from` has no fate, and is taken whatever its length.
+    pub(super) fn run(&mut self, from: u64, most: usize, most_bytes: usize) -> Run {
+        if let Body::Open(open) = &mut self.body {
+            self.body = Body::Sealed(Bytes::from(std::mem::take(open)));
+        }
+        let Body::Sealed(body) = &self.body else { unreachable!("taken after it was let go of") };
+        let index = (from - self.first) as usize;
+        let start = self.start(index);
+        let is_in = |end: &&u32| **end & SETTLED == 0 && **end as usize <= start + most_bytes;
+        let count = self.ends[index..].iter().take(most).take_while(is_in).count().max(1);
+        let ends = &self.ends[index..index + count];
+        let bytes = body.slice(start..position(ends[count - 1]));
+        Run::new(from, bytes, ends.iter().map(|end| end - start as u32).collect())
+    }
+
+    /// Drops the bytes. No message is taken any more.
+    pub(super) fn let_go(&mut self) {
+        self.body = Body::Gone;
+    }
+
+    /// Where the message at this index begins.
+    fn start(&self, index: usize) -> usize {
+        index.checked_sub(1).map_or(0, |before| position(self.ends[before]))
+    }
+}
+
+/// The position in an entry of `ends`.
+fn position(end: u32) -> usize {
+    (end & !SETTLED) as usize
+}
