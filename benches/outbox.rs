@@ -10,12 +10,12 @@
 //!
 //! Next: [`speed`], messages without answers.
 
-#[path = "outbox/speed.rs"]
-mod speed;
 #[path = "outbox/rounds.rs"]
 mod rounds;
 #[path = "outbox/sink.rs"]
 mod sink;
+#[path = "outbox/speed.rs"]
+mod speed;
 
 /// How many rounds.
 const ROUNDS: usize = 15;

@@ -98,8 +98,7 @@ async fn written(address: SocketAddr, messages: usize) -> usize {
 }
 
 async fn sent(address: SocketAddr, messages: usize) -> usize {
-    let cap: usize = std::env::var("CAP").map_or(100_000, |c| c.parse().unwrap());
-    let outbox = Outbox::builder(Conn::builder(address)).capacity(cap).start().unwrap();
+    let outbox = Outbox::builder(Conn::builder(address)).start().unwrap();
     let mut message = [b'x'; MESSAGE];
     for number in 0..messages {
         fill(&mut message, number);

@@ -33,7 +33,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-
 use super::{Fate, OutboxBuilder, SendError, Tally, TrySendError};
 use crate::blocking::{BackgroundRef, block_on, hook_on_thread, on_hook_thread};
 use crate::{Dial, Error, Status};

@@ -50,7 +50,12 @@ impl Codec {
 
     /// Encodes messages. An error is a fault of the protocol: the link has to go, and the message that caused it is refused;
     /// the runs end before it.
-    pub(super) fn encode(&mut self, batch: &mut Vec<Run>, wire: &mut Wire, refused: &mut Vec<Refused>) -> io::Result<()> {
+    pub(super) fn encode(
+        &mut self,
+        batch: &mut Vec<Run>,
+        wire: &mut Wire,
+        refused: &mut Vec<Refused>,
+    ) -> io::Result<()> {
         let Some(protocol) = &mut self.protocol else {
             batch.iter().for_each(|run| wire.push(run.bytes()));
             return Ok(());

@@ -78,6 +78,14 @@ enum FateWait {
     Settled(Fate),
 }
 
+/// Wakes those whom the last changes concern, without the lock.
+#[cold]
+fn wake_all(mut state: MutexGuard<'_, State>) {
+    let wakers = state.take_wakers();
+    drop(state);
+    wakers.into_iter().for_each(wake);
+}
+
 impl Shared {
     /// An empty outbox without a link.
     pub(super) fn new(rules: Rules, max_message: usize) -> Arc<Self> {
@@ -118,9 +126,7 @@ impl Shared {
         let outcome = change(&mut state);
         // Most messages wake nobody.
         if state.concerns_somebody() {
-            let wakers = state.take_wakers();
-            drop(state);
-            wakers.into_iter().for_each(wake);
+            wake_all(state);
         }
         outcome
     }
@@ -134,20 +140,24 @@ impl Shared {
     #[inline]
     pub(super) fn try_accept(&self, message: &[u8], watched: bool, has_paused: bool) -> TryAccept {
         let now = if self.expires { self.now() } else { Duration::ZERO };
-        self.change(|state| {
-            if !matches!(state.phase, Phase::Open) {
-                return TryAccept::Ended;
-            }
-            if state.store.when_full() == WhenFull::Wait
-                && !(state.room.is_empty() && state.store.has_room(message.len()))
-            {
+        let mut state = self.state.lock();
+        if !matches!(state.phase, Phase::Open) {
+            return TryAccept::Ended;
+        }
+        if !state.store.has_room(message.len()) || !state.room.is_empty() {
+            if state.store.when_full() == WhenFull::Wait {
                 return TryAccept::Full;
             }
-            if !has_paused && state.store.next_number() % SENDS_PER_BUDGET == 0 {
-                return TryAccept::Pause;
-            }
-            TryAccept::Accepted(state.accept(message, now, watched, self.expires))
-        })
+        }
+        if !has_paused && state.store.next_number() % SENDS_PER_BUDGET == 0 {
+            return TryAccept::Pause;
+        }
+        let number = state.accept(message, now, watched, self.expires);
+        // Most messages wake nobody.
+        if state.wake_task || !state.store.is_quiet() {
+            wake_all(state);
+        }
+        TryAccept::Accepted(number)
     }
 
     /// Why the outbox takes no messages.
@@ -222,6 +232,7 @@ const SENDS_PER_BUDGET: u64 = 16;
 
 impl State {
     /// Accepts a message that has room, or needs none.
+    #[inline]
     fn accept(&mut self, message: &[u8], now: Duration, watched: bool, expires: bool) -> u64 {
         let number = self.store.accept(message, now, watched);
         if watched {

@@ -85,8 +85,8 @@ pub(super) struct Store {
     log: Log,
     /// The first message that is not on its way on this link; the next number if all are.
     next_to_take: u64,
-    /// How many messages there are from that one on.
-    queued: usize,
+    /// How many messages without a fate there are before that one.
+    in_flight: usize,
     /// The present link, or the last one.
     flight: Flight,
     /// Whether a link is up.
@@ -124,7 +124,7 @@ impl Store {
         Self {
             log: Log::default(),
             next_to_take: rules.first_number,
-            queued: 0,
+            in_flight: 0,
             flight: Flight::default(),
             is_up: false,
             counts_bytes: false,
@@ -172,7 +172,9 @@ impl Store {
     pub(super) fn accept(&mut self, message: &[u8], now: Duration, watched: bool) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
-        self.counts.accept(number, watched);
+        if watched {
+            self.counts.watch(number);
+        }
         if self.rules.when_full != WhenFull::Wait && !self.make_room(number, message.len()) {
             return number;
         }
@@ -182,17 +184,16 @@ impl Store {
         if let Some(pace) = &mut self.pace {
             pace.accept();
         }
-        if self.queued == 0 {
+        if self.queued() == 0 {
             self.next_to_take = number;
         }
-        self.queued += 1;
         self.log.push(number, message);
         number
     }
 
     /// Drops messages so that a new one has room. Returns whether it has; otherwise it has its fate.
     fn make_room(&mut self, number: u64, len: usize) -> bool {
-        while self.rules.when_full == WhenFull::DropOldest && self.queued > 0 && !self.has_room(len) {
+        while self.rules.when_full == WhenFull::DropOldest && self.queued() > 0 && !self.has_room(len) {
             self.give_up_first(Fate::Dropped); // rule: oldest-message-is-counted
         }
         let has_room = self.has_room(len);
@@ -212,11 +213,11 @@ impl Store {
 
     /// A link is up. `counts_bytes`: whether it tells what the peer's kernel has acknowledged.
     pub(super) fn begin_link(&mut self, counts_bytes: bool, now: Duration) {
-        debug_assert!(!self.is_up && self.queued == self.log.waiting());
+        debug_assert!(!self.is_up && self.in_flight == 0);
         self.is_up = true;
         self.counts_bytes = counts_bytes;
         self.flight = Flight::default();
-        self.pace = self.rules.catch_up_rate.filter(|_| self.queued > 0).map(|rate| Pace::new(rate, now));
+        self.pace = self.rules.catch_up_rate.filter(|_| self.queued() > 0).map(|rate| Pace::new(rate, now));
     }
 
     /// Takes the messages of the next write, in order, and appends them to `batch`. Give them back by
@@ -225,7 +226,7 @@ impl Store {
     pub(super) fn take(&mut self, now: Duration, batch: &mut Vec<Run>) {
         self.expire(now);
         let (mut messages, mut bytes) = (BATCH_MESSAGES, BATCH_BYTES);
-        while self.queued > 0 && messages > 0 {
+        while self.queued() > 0 && messages > 0 {
             let most = messages.min(self.may_take(now));
             // rule: batch-is-bounded
             if most == 0 || !batch.is_empty() && self.log.len_of(self.next_to_take).is_some_and(|len| len > bytes) {
@@ -234,7 +235,7 @@ impl Store {
             let Some(run) = self.log.run(self.next_to_take, most, bytes) else { break };
             messages -= run.len();
             bytes = bytes.saturating_sub(run.bytes().len());
-            self.queued -= run.len();
+            self.in_flight += run.len();
             self.next_to_take = run.first() + run.len() as u64;
             self.skip_to_queue();
             if let Some(pace) = &mut self.pace {
@@ -242,7 +243,7 @@ impl Store {
             }
             batch.push(run);
         }
-        if self.queued == 0 {
+        if self.queued() == 0 {
             self.pace = None;
         }
     }
@@ -253,9 +254,8 @@ impl Store {
         if !self.is_up {
             return 0;
         }
-        let in_flight = self.log.waiting() - self.queued;
         let in_window = match self.rules.keep {
-            Keep::Unanswered => self.rules.window.saturating_sub(in_flight), // rule: window
+            Keep::Unanswered => self.rules.window.saturating_sub(self.in_flight), // rule: window
             _ => usize::MAX,
         };
         let in_pace = self.pace.as_ref().map_or(usize::MAX, |pace| pace.allowance(now)); // rule: catch-up-rate
@@ -264,17 +264,17 @@ impl Store {
 
     /// Whether a single message waits in the queue.
     pub(super) fn is_first_queued(&self) -> bool {
-        self.queued == 1
+        self.queued() == 1
     }
 
     /// Whether a message can be taken.
     pub(super) fn can_take(&self, now: Duration) -> bool {
-        self.queued > 0 && self.may_take(now) > 0
+        self.queued() > 0 && self.may_take(now) > 0
     }
 
     /// Whether a message that is accepted now could be taken at once.
     pub(super) fn wants_messages(&self, now: Duration) -> bool {
-        self.queued == 0 && self.may_take(now) > 0
+        self.queued() == 0 && self.may_take(now) > 0
     }
 
     /// These messages were taken, and are on the wire now.
@@ -285,6 +285,7 @@ impl Store {
     /// A message that was taken cannot be encoded.
     pub(super) fn refused(&mut self, number: u64, reason: String) {
         if self.log.settle(number) {
+            self.in_flight -= 1;
             self.counts.reject(number, reason); // rule: refused-message-is-rejected
         }
     }
@@ -357,11 +358,11 @@ impl Store {
         self.highest_handed = self.highest_handed.max(self.flight.begun()); // rule: sent-on-an-earlier-link
         let not_again = match self.rules.keep {
             Keep::Never => self.flight.cut().unwrap_or(self.flight.begun()), // rule: never-sends-again
-            Keep::Interrupted => self.flight.handed(), // rule: interrupted-is-sent-again
+            Keep::Interrupted => self.flight.handed(),                       // rule: interrupted-is-sent-again
             Keep::Unacknowledged | Keep::Unanswered => 0,
         };
         self.settle_through(not_again, Fate::InDoubt); // rule: doubt-is-counted
-        self.queued = self.log.waiting();
+        self.in_flight = 0;
         self.next_to_take = self.log.oldest().unwrap_or(self.next_number); // rule: resend-in-order
     }
 
@@ -370,7 +371,7 @@ impl Store {
     /// Ends the messages that are too old.
     pub(super) fn expire(&mut self, now: Duration) {
         let Some(limit) = self.rules.expire_after else { return };
-        while self.queued > 0 {
+        while self.queued() > 0 {
             // rule: expiry
             if self.ages.accepted_at(self.next_to_take).is_none_or(|accepted| now < accepted + limit) {
                 break;
@@ -382,7 +383,7 @@ impl Store {
 
     /// When the store wants to be called again.
     pub(super) fn deadlines(&self, now: Duration) -> Deadlines {
-        let has_queue = self.queued > 0;
+        let has_queue = self.queued() > 0;
         let oldest = if has_queue { self.ages.accepted_at(self.next_to_take) } else { None };
         Deadlines {
             expiry: self.rules.expire_after.and_then(|limit| Some(oldest? + limit)),
@@ -414,8 +415,10 @@ impl Store {
         let settled = self.log.settle_through(number);
         self.counts.settle_through(number, settled, fate);
         if self.next_to_take <= number {
-            self.queued = self.log.waiting();
+            self.in_flight = 0;
             self.skip_to_queue();
+        } else {
+            self.in_flight -= settled;
         }
     }
 
@@ -426,7 +429,6 @@ impl Store {
         let fate = if number <= self.highest_handed { Fate::InDoubt } else { fate };
         if self.log.settle(number) {
             self.counts.settle(number, fate);
-            self.queued -= 1;
         }
         self.skip_to_queue();
     }
@@ -440,12 +442,19 @@ impl Store {
 
     /// How many messages have met which fate.
     pub(super) fn tally(&self) -> Tally {
-        self.counts.tally
+        let accepted = self.next_number - self.rules.first_number;
+        Tally { accepted, waiting: self.log.waiting() as u64, ..self.counts.tally }
     }
 
     /// The lowest number without a fate.
     pub(super) fn oldest_waiting(&self) -> Option<u64> {
         self.log.oldest()
+    }
+
+    /// How many messages are not on their way.
+    #[inline]
+    fn queued(&self) -> usize {
+        self.log.waiting() - self.in_flight
     }
 
     /// The number of the next message.

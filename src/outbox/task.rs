@@ -109,13 +109,13 @@ impl Tools {
             loop {
                 let now = self.shared.now();
                 let (phase, deadlines, is_empty, tally, rejections) = self.shared.change(|state| {
-                        state.task = Some(cx.waker().clone());
-                        state.wants_messages = false;
-                        state.store.expire(now);
-                        let is_empty = state.store.oldest_waiting().is_none();
-                        let rejections = state.store.take_rejections();
-                        (state.phase.clone(), state.store.deadlines(now), is_empty, state.store.tally(), rejections)
-                    });
+                    state.task = Some(cx.waker().clone());
+                    state.wants_messages = false;
+                    state.store.expire(now);
+                    let is_empty = state.store.oldest_waiting().is_none();
+                    let rejections = state.store.take_rejections();
+                    (state.phase.clone(), state.store.deadlines(now), is_empty, state.store.tally(), rejections)
+                });
                 let report = self.reporter.report(tally, rejections);
                 let close = match phase {
                     Phase::Open => None,

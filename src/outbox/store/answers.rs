@@ -93,7 +93,7 @@ impl Store {
 
     /// Ends a message of this link by an answer.
     fn end_answered(&mut self, number: u64, rejected: Option<String>) {
-        self.log.settle(number);
+        self.in_flight -= usize::from(self.log.settle(number));
         match rejected {
             None => self.counts.settle(number, Fate::Answered),
             Some(reason) => self.counts.reject(number, reason),

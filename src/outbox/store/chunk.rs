@@ -23,10 +23,8 @@ pub(super) struct Chunk {
     ends: Vec<u32>,
     /// How many of the first have their fate.
     settled_prefix: usize,
-    /// How many have no fate.
-    waiting: usize,
-    /// How many bytes those have.
-    waiting_bytes: usize,
+    /// How many have their fate, and how many bytes those have.
+    settled: (usize, usize),
 }
 
 /// The bytes of a chunk.
@@ -48,8 +46,7 @@ impl Chunk {
             body: Body::Open(Vec::with_capacity(like.0)),
             ends: Vec::with_capacity(like.1),
             settled_prefix: 0,
-            waiting: 0,
-            waiting_bytes: 0,
+            settled: (0, 0),
         }
     }
 
@@ -68,8 +65,6 @@ impl Chunk {
         }
         body.extend_from_slice(message);
         self.ends.push(end as u32);
-        self.waiting += 1;
-        self.waiting_bytes += message.len();
         true
     }
 
@@ -85,7 +80,8 @@ impl Chunk {
 
     /// How many messages have no fate, and how many bytes they have.
     pub(super) fn waiting(&self) -> (usize, usize) {
-        (self.waiting, self.waiting_bytes)
+        let (bytes, messages) = self.size();
+        (messages - self.settled.0, bytes - self.settled.1)
     }
 
     /// The first message without a fate from this number on.
@@ -107,8 +103,8 @@ impl Chunk {
         let len = self.len_of(number)?;
         let index = (number - self.first) as usize;
         self.ends[index] |= SETTLED;
-        self.waiting -= 1;
-        self.waiting_bytes -= len;
+        self.settled.0 += 1;
+        self.settled.1 += len;
         if index == self.settled_prefix {
             let more = self.ends[index..].iter().take_while(|end| *end & SETTLED != 0).count();
             self.settled_prefix += more;
@@ -118,15 +114,16 @@ impl Chunk {
 
     /// All messages up to this number have their fate. Returns how many had none before.
     pub(super) fn settle_through(&mut self, number: u64) -> usize {
-        let before = self.waiting;
+        let (before, _) = self.waiting();
         if self.last() <= number {
-            (self.waiting, self.waiting_bytes) = (0, 0);
+            let (bytes, messages) = self.size();
+            self.settled = (messages, bytes);
             return before;
         }
         while let Some(oldest) = self.next_waiting(0).filter(|oldest| *oldest <= number) {
             self.settle(oldest);
         }
-        before - self.waiting
+        before - self.waiting().0
     }
 
     /// Its messages from `from` on, as far as they follow each other without a fate between them, up to these bounds.

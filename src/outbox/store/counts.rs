@@ -1,4 +1,4 @@
-//! The count of messages by fate: the only place where a message is accepted and where it ends.
+//! The count of messages by fate: the only place where a message ends.
 //!
 //! Next: [`Tally`], the public face.
 
@@ -9,7 +9,7 @@ use crate::outbox::{Fate, Tally};
 /// The tally, and what the messages that end leave to do.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    /// Each accepted message in exactly one field.
+    /// The fates. What was accepted and what waits is not counted here.
     pub(super) tally: Tally,
     /// The messages without a fate that somebody waits for.
     watched: BTreeSet<u64>,
@@ -20,13 +20,9 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Counts a message that waits from now on.
-    pub(super) fn accept(&mut self, number: u64, watched: bool) {
-        self.tally.accepted += 1;
-        self.tally.waiting += 1;
-        if watched {
-            self.watched.insert(number);
-        }
+    /// The fate of this message is to be [settled](Self::settled).
+    pub(super) fn watch(&mut self, number: u64) {
+        self.watched.insert(number);
     }
 
     /// Gives the messages up to this number that still wait, as many as `count`, their fate.
@@ -34,7 +30,6 @@ impl Counts {
         if count == 0 {
             return;
         }
-        self.tally.waiting -= count as u64;
         *self.of(&fate) += count as u64;
         while let Some(first) = self.watched.first().copied().filter(|first| *first <= number) {
             self.watched.remove(&first);
@@ -44,7 +39,6 @@ impl Counts {
 
     /// Gives a message that waits its fate.
     pub(super) fn settle(&mut self, number: u64, fate: Fate) {
-        self.tally.waiting -= 1;
         *self.of(&fate) += 1;
         if !self.watched.is_empty() && self.watched.remove(&number) {
             self.settled.push((number, fate));

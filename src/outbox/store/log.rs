@@ -17,9 +17,9 @@ pub(super) struct Log {
     chunks: VecDeque<Chunk>,
     /// How many messages have no fate.
     waiting: usize,
-    /// How many of them have bytes.
-    kept: usize,
-    /// How many bytes those have.
+    /// How many of them have no bytes any more.
+    bare: usize,
+    /// How many bytes the others have.
     kept_bytes: usize,
     /// The bytes of the messages up to this number are gone.
     gone: u64,
@@ -36,14 +36,13 @@ impl Log {
     /// How many messages are kept with their bytes, and how many bytes they have.
     #[inline]
     pub(super) fn kept(&self) -> (usize, usize) {
-        (self.kept, self.kept_bytes)
+        (self.waiting - self.bare, self.kept_bytes)
     }
 
     /// Adds a message with a higher number than all before.
     #[inline]
     pub(super) fn push(&mut self, number: u64, message: &[u8]) {
         self.waiting += 1;
-        self.kept += 1;
         self.kept_bytes += message.len();
         if !self.chunks.back_mut().is_some_and(|chunk| chunk.push(number, message)) {
             self.push_chunk(number, message);
@@ -92,8 +91,9 @@ impl Log {
         let Some(len) = chunk.settle(number) else { return false };
         self.waiting -= 1;
         if number > self.gone {
-            self.kept -= 1;
             self.kept_bytes -= len; // rule: bytes-are-given-back
+        } else {
+            self.bare -= 1;
         }
         if chunk.waiting().0 == 0 {
             self.remove(index);
@@ -108,6 +108,7 @@ impl Log {
         while let Some(chunk) = self.chunks.front_mut() {
             let settled = chunk.settle_through(number);
             self.waiting -= settled;
+            self.bare -= settled;
             if chunk.waiting().0 > 0 {
                 break;
             }
@@ -133,7 +134,7 @@ impl Log {
                 let lengths = some.filter_map(|number| chunk.len_of(number));
                 lengths.fold((0, 0), |(messages, bytes), len| (messages + 1, bytes + len))
             };
-            self.kept -= messages;
+            self.bare += messages;
             self.kept_bytes -= bytes;
             if chunk.last() <= number {
                 chunk.let_go();
