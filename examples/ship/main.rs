@@ -11,7 +11,6 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bytes::Bytes;
 use perconn::outbox::protocols::{Relp, Syslog};
 use perconn::outbox::{Event, Outbox, OutboxBuilder, SendError, Tally};
 use perconn::{Builder, Conn, Dial};
@@ -84,7 +83,7 @@ async fn ship(args: Args) -> Result<Tally, Box<dyn std::error::Error>> {
     let mut ticks = interval_at(Instant::now() + TICK, TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // A line that was read and has no room yet.
-    let mut line: Option<(Bytes, Option<Position>)> = None;
+    let mut line: Option<(Vec<u8>, Option<Position>)> = None;
     loop {
         tokio::select! {
             () = &mut stop => break,
@@ -94,12 +93,12 @@ async fn ship(args: Args) -> Result<Tally, Box<dyn std::error::Error>> {
             }
             next = input.next(), if line.is_none() => match next? {
                 Some((text, position)) => {
-                    line = Some(([before.as_bytes(), &text, after.as_bytes()].concat().into(), position));
+                    line = Some(([before.as_bytes(), &text, after.as_bytes()].concat(), position));
                 }
                 None => break,
             },
             // Held back while there is no room; the line is still here if this is dropped.
-            sent = outbox.send(line.as_ref().map_or_else(Bytes::new, |(message, _)| message.clone())), if line.is_some() => {
+            sent = outbox.send(line.as_ref().map_or(&[][..], |(message, _)| message)), if line.is_some() => {
                 let position = line.take().and_then(|(_, position)| position);
                 match sent {
                     Ok(number) => input.accepted(number, position),

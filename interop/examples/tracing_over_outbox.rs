@@ -21,7 +21,7 @@ struct Lines(Outbox);
 impl io::Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // Never waits: without room, the oldest line is dropped, and counted.
-        self.0.try_send(line.to_vec())?;
+        self.0.try_send(line)?;
         Ok(line.len())
     }
 

@@ -144,10 +144,9 @@ impl Shared {
         if !matches!(state.phase, Phase::Open) {
             return TryAccept::Ended;
         }
-        if !state.store.has_room(message.len()) || !state.room.is_empty() {
-            if state.store.when_full() == WhenFull::Wait {
-                return TryAccept::Full;
-            }
+        let has_room = state.store.has_room(message.len()) && state.room.is_empty();
+        if !has_room && state.store.when_full() == WhenFull::Wait {
+            return TryAccept::Full;
         }
         if !has_paused && state.store.next_number() % SENDS_PER_BUDGET == 0 {
             return TryAccept::Pause;

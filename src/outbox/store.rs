@@ -357,8 +357,8 @@ impl Store {
         self.pace = None;
         self.highest_handed = self.highest_handed.max(self.flight.begun()); // rule: sent-on-an-earlier-link
         let not_again = match self.rules.keep {
-            Keep::Never => self.flight.cut().unwrap_or(self.flight.begun()), // rule: never-sends-again
-            Keep::Interrupted => self.flight.handed(),                       // rule: interrupted-is-sent-again
+            Keep::Never => self.flight.cut().unwrap_or_else(|| self.flight.begun()), // rule: never-sends-again
+            Keep::Interrupted => self.flight.handed(),                               // rule: interrupted-is-sent-again
             Keep::Unacknowledged | Keep::Unanswered => 0,
         };
         self.settle_through(not_again, Fate::InDoubt); // rule: doubt-is-counted

@@ -74,12 +74,12 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a message that was not begun and is not sent",
         rule: "never-sends-again",
-        broken: "self.flight.cut().unwrap_or(self.flight.begun()) + 1",
+        broken: "self.flight.cut().unwrap_or_else(|| self.flight.begun()) + 1",
     },
     Mutant {
         name: "a message that a break cut and that is not sent again",
         rule: "interrupted-is-sent-again",
-        broken: "self.flight.cut().unwrap_or(self.flight.handed())",
+        broken: "self.flight.cut().unwrap_or_else(|| self.flight.handed())",
     },
     Mutant {
         name: "a message that the kernel has and that is sent again",
