@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 /// The length of a message.
@@ -12,55 +12,72 @@ pub(crate) const MESSAGE: usize = 100;
 pub(crate) struct Sink {
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    /// How many bytes each connection has had at its end.
-    received: Receiver<usize>,
+    /// How many messages it has read.
+    read: Arc<Progress>,
+}
+
+/// How many bytes were read on all connections.
+#[derive(Default)]
+struct Progress {
+    bytes: Mutex<usize>,
+    more: Condvar,
+}
+
+impl Progress {
+    fn add(&self, bytes: usize) {
+        *self.bytes.lock().unwrap() += bytes;
+        self.more.notify_all();
+    }
 }
 
 impl Sink {
     /// Reads and says nothing.
     pub(crate) fn silent() -> Self {
-        Self::start(|stream, total| {
+        Self::start(|stream, progress| {
             let mut buffer = vec![0; 256 * 1024];
             while let Ok(len @ 1..) = stream.read(&mut buffer) {
-                *total += len;
+                progress.add(len);
             }
         })
     }
 
     /// Answers each message with one byte, those of one read at once.
     pub(crate) fn answering() -> Self {
-        Self::start(|stream, total| {
+        Self::start(|stream, progress| {
             let mut buffer = vec![0; 256 * 1024];
             let answers = vec![b'+'; 256 * 1024 / MESSAGE + 1];
+            let mut total = 0;
             while let Ok(len @ 1..) = stream.read(&mut buffer) {
-                let before = *total / MESSAGE;
-                *total += len;
-                if stream.write_all(&answers[..*total / MESSAGE - before]).is_err() {
+                let before = total / MESSAGE;
+                total += len;
+                progress.add(len);
+                if stream.write_all(&answers[..total / MESSAGE - before]).is_err() {
                     return;
                 }
             }
         })
     }
 
-    fn start(serve: fn(&mut TcpStream, &mut usize)) -> Self {
+    fn start(serve: fn(&mut TcpStream, &Progress)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (sender, received): (Sender<usize>, _) = channel();
+        let read = Arc::new(Progress::default());
+        let progress = Arc::clone(&read);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (mut stream, sender) = (stream.unwrap(), sender.clone());
-                thread::spawn(move || {
-                    let mut total = 0;
-                    serve(&mut stream, &mut total);
-                    let _ = sender.send(total);
-                });
+                let (mut stream, progress) = (stream.unwrap(), Arc::clone(&progress));
+                thread::spawn(move || serve(&mut stream, &progress));
             }
         });
-        Self { address, received }
+        Self { address, read }
     }
 
-    /// Waits until a connection has ended, and checks what it has brought.
-    pub(crate) fn check(&self, messages: usize) {
-        assert_eq!(self.received.recv().unwrap(), messages * MESSAGE);
+    /// Waits until this many messages were read, and begins to count anew.
+    pub(crate) fn wait_for(&self, messages: usize) {
+        let mut bytes = self.read.bytes.lock().unwrap();
+        while *bytes < messages * MESSAGE {
+            bytes = self.read.more.wait(bytes).unwrap();
+        }
+        assert_eq!(std::mem::take(&mut *bytes), messages * MESSAGE);
     }
 }

@@ -23,6 +23,7 @@ pub(crate) fn run(rounds: usize, messages: usize) {
     let two = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for (name, runtime) in [("one thread", &one), ("two workers", &two)] {
         let few = messages / 10;
+        let by_many = messages / PRODUCERS * PRODUCERS;
         compare(
             &format!("100-byte messages of one task, {name}, beside a BufWriter of 64 KiB"),
             rounds,
@@ -45,17 +46,17 @@ pub(crate) fn run(rounds: usize, messages: usize) {
         compare(
             &format!("100-byte messages of 64 tasks, {name}"),
             rounds,
-            messages / PRODUCERS * PRODUCERS,
+            by_many,
             vec![
-                ("a BufWriter behind a Mutex", Box::new(|| time(runtime, &sink, messages, buffered_by_many))),
-                ("Outbox::send", Box::new(|| time(runtime, &sink, messages, sent_by_many))),
+                ("a BufWriter behind a Mutex", Box::new(|| time(runtime, &sink, by_many, buffered_by_many))),
+                ("Outbox::send", Box::new(|| time(runtime, &sink, by_many, sent_by_many))),
             ],
         );
     }
 }
 
 /// One round: from the first message until the last has been read.
-fn time<F: Future<Output = usize> + Send + 'static>(
+pub(crate) fn time<F: Future<Output = ()> + Send + 'static>(
     runtime: &Runtime,
     sink: &Sink,
     messages: usize,
@@ -64,17 +65,24 @@ fn time<F: Future<Output = usize> + Send + 'static>(
     let address = sink.address;
     let start = Instant::now();
     // On a worker, where there are any.
-    let sent = runtime.block_on(async move { tokio::spawn(client(address, messages)).await.unwrap() });
-    sink.check(sent);
-    start.elapsed()
+    let client = runtime.spawn(client(address, messages));
+    let time = std::thread::scope(|threads| {
+        let read = threads.spawn(|| {
+            sink.wait_for(messages);
+            start.elapsed()
+        });
+        runtime.block_on(client).unwrap();
+        read.join().unwrap()
+    });
+    time
 }
 
 /// A message that differs from the one before it.
-fn fill(message: &mut [u8; MESSAGE], number: usize) {
+pub(crate) fn fill(message: &mut [u8; MESSAGE], number: usize) {
     message[..8].copy_from_slice(&number.to_le_bytes());
 }
 
-async fn buffered(address: SocketAddr, messages: usize) -> usize {
+async fn buffered(address: SocketAddr, messages: usize) {
     let mut stream = BufWriter::with_capacity(64 * 1024, TcpStream::connect(address).await.unwrap());
     let mut message = [b'x'; MESSAGE];
     for number in 0..messages {
@@ -82,10 +90,9 @@ async fn buffered(address: SocketAddr, messages: usize) -> usize {
         stream.write_all(&message).await.unwrap();
     }
     stream.shutdown().await.unwrap();
-    messages
 }
 
-async fn written(address: SocketAddr, messages: usize) -> usize {
+async fn written(address: SocketAddr, messages: usize) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let mut message = [b'x'; MESSAGE];
@@ -94,20 +101,19 @@ async fn written(address: SocketAddr, messages: usize) -> usize {
         stream.write_all(&message).await.unwrap();
     }
     stream.shutdown().await.unwrap();
-    messages
 }
 
-async fn sent(address: SocketAddr, messages: usize) -> usize {
+async fn sent(address: SocketAddr, messages: usize) {
     let outbox = Outbox::builder(Conn::builder(address)).start().unwrap();
     let mut message = [b'x'; MESSAGE];
     for number in 0..messages {
         fill(&mut message, number);
         outbox.send(&message).await.unwrap();
     }
-    close(outbox, messages).await
+    close(outbox, messages).await;
 }
 
-async fn tried(address: SocketAddr, messages: usize) -> usize {
+async fn tried(address: SocketAddr, messages: usize) {
     let outbox = Outbox::builder(Conn::builder(address)).start().unwrap();
     let mut message = [b'x'; MESSAGE];
     for number in 0..messages {
@@ -116,10 +122,10 @@ async fn tried(address: SocketAddr, messages: usize) -> usize {
             outbox.send(&message).await.unwrap();
         }
     }
-    close(outbox, messages).await
+    close(outbox, messages).await;
 }
 
-async fn buffered_by_many(address: SocketAddr, messages: usize) -> usize {
+async fn buffered_by_many(address: SocketAddr, messages: usize) {
     let stream = BufWriter::with_capacity(64 * 1024, TcpStream::connect(address).await.unwrap());
     let stream = Arc::new(Mutex::new(stream));
     let each = messages / PRODUCERS;
@@ -137,10 +143,9 @@ async fn buffered_by_many(address: SocketAddr, messages: usize) -> usize {
         .collect();
     producers.join_all().await;
     stream.lock().await.shutdown().await.unwrap();
-    each * PRODUCERS
 }
 
-async fn sent_by_many(address: SocketAddr, messages: usize) -> usize {
+async fn sent_by_many(address: SocketAddr, messages: usize) {
     let outbox = Outbox::builder(Conn::builder(address)).start().unwrap();
     let each = messages / PRODUCERS;
     let producers: tokio::task::JoinSet<()> = (0..PRODUCERS)
@@ -156,11 +161,10 @@ async fn sent_by_many(address: SocketAddr, messages: usize) -> usize {
         })
         .collect();
     producers.join_all().await;
-    close(outbox, each * PRODUCERS).await
+    close(outbox, each * PRODUCERS).await;
 }
 
-async fn close(outbox: Outbox, messages: usize) -> usize {
+async fn close(outbox: Outbox, messages: usize) {
     let tally = outbox.close(Duration::from_secs(60)).await;
     assert_eq!(tally.written, messages as u64, "{tally}");
-    messages
 }
