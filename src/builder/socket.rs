@@ -24,6 +24,19 @@ impl<D> Builder<D> {
         self.socket_options(SocketOptions::new().nodelay(nodelay))
     }
 
+    /// Sets `TCP_NODELAY` unless the program has set [`nodelay`](Self::nodelay), where that is valid.
+    #[cfg(feature = "outbox")]
+    pub(crate) fn prefer_nodelay(mut self) -> Self
+    where
+        D: crate::Dial,
+    {
+        let options = self.options.or(SocketOptions::new().nodelay(true));
+        if crate::link::is_type::<D::Stream, tokio::net::TcpStream>() || self.dialer.take_socket_options(&options) {
+            self.options = options;
+        }
+        self
+    }
+
     /// Sets these [`SocketOptions`] on every link before it connects. Options that were set earlier and are not in
     /// `options` stay.
     ///

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use perconn::outbox::{Answer, Answers, Fate, Outbox, OutboxBuilder, Protocol, Resend, SendError, TrySendError};
 use perconn::{Conn, Error, TcpDialer};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};

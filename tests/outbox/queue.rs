@@ -196,3 +196,23 @@ async fn large_and_small_messages_share_batches_in_order_over_any_stream() {
     assert!(all == expected);
     assert_eq!(in_time("close", outbox.close(LIMIT)).await.to_string(), "200 accepted: 200 written");
 }
+
+#[tokio::test]
+async fn sockets_send_a_small_batch_at_once_unless_the_builder_says_otherwise() {
+    use tokio::sync::mpsc;
+
+    for (set, expected) in [(None, true), (Some(false), false)] {
+        let server = Server::start().await;
+        let (sender, mut links) = mpsc::unbounded_channel();
+        let mut conn = server.client();
+        if let Some(nodelay) = set {
+            conn = conn.nodelay(nodelay);
+        }
+        let conn = conn.and_then(move |stream: tokio::net::TcpStream| {
+            sender.send(stream.nodelay().unwrap()).unwrap();
+            std::future::ready(Ok(stream))
+        });
+        let _outbox = Outbox::builder(conn).start().unwrap();
+        assert_eq!(in_time("a link", links.recv()).await, Some(expected));
+    }
+}
