@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use perconn::Conn;
 use perconn::codec::tokio_util::codec::LinesCodec;
 use perconn::outbox::{Answer, Answers, Outbox, Resend};
+use perconn::{Conn, SocketOptions};
 use sdre_stubborn_io::StubbornTcpStream;
 use tokio::io::AsyncWriteExt;
 
@@ -38,17 +38,20 @@ const TORN: u64 = u64::MAX;
 /// What a client does: sends the lines with these numbers, and returns when it believes that it is done.
 type Client = fn(SocketAddr, u64) -> Pin<Box<dyn Future<Output = String> + Send>>;
 
-const CLIENTS: [(&str, Client); 6] = [
+const CLIENTS: [(&str, Client); 7] = [
     ("a loop: connect again, and send the line again that failed", |address, lines| Box::pin(by_hand(address, lines))),
     ("sdre-stubborn-io 0.7, which holds a write until it is connected", |address, lines| {
         Box::pin(stubborn(address, lines))
     }),
     ("perconn's `Conn`, and send the line again that failed", |address, lines| Box::pin(conn(address, lines))),
-    ("`Outbox`", |address, lines| Box::pin(outbox(address, lines, Resend::Interrupted))),
-    ("`Outbox` with `Unacknowledged`", |address, lines| Box::pin(outbox(address, lines, Resend::Unacknowledged))),
+    ("`Outbox`", |address, lines| Box::pin(outbox(address, lines, Resend::Interrupted, None))),
+    ("`Outbox` with a send buffer of 32 KiB", |address, lines| {
+        Box::pin(outbox(address, lines, Resend::Interrupted, Some(32 * 1024)))
+    }),
+    ("`Outbox` with `Unacknowledged`", |address, lines| Box::pin(outbox(address, lines, Resend::Unacknowledged, None))),
     ("`Outbox` with `Unanswered`", |address, lines| {
         let answers = Answers::new(|| LinesCodec::new_with_max_length(16), |_ok| Answer::Next);
-        Box::pin(outbox(address, lines, Resend::Unanswered(answers)))
+        Box::pin(outbox(address, lines, Resend::Unanswered(answers), None))
     }),
 ];
 
@@ -282,9 +285,13 @@ async fn conn(address: SocketAddr, lines: u64) -> String {
     format!("{failed} failed writes")
 }
 
-async fn outbox(address: SocketAddr, lines: u64, resend: Resend) -> String {
+async fn outbox(address: SocketAddr, lines: u64, resend: Resend, send_buffer: Option<usize>) -> String {
     let is_answered = matches!(resend, Resend::Unanswered(_));
-    let conn = quick(Conn::builder(address)).and_then(move |mut stream| async move {
+    let mut options = SocketOptions::new();
+    if let Some(bytes) = send_buffer {
+        options = options.send_buffer_size(bytes);
+    }
+    let conn = quick(Conn::builder(address)).socket_options(options).and_then(move |mut stream| async move {
         if is_answered {
             stream.write_all(ANSWER_ME).await?;
         }
