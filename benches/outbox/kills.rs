@@ -30,7 +30,7 @@ const LINE: usize = 100;
 const ANSWER_ME: &[u8] = b"answer me\n";
 
 /// After this time without a line, no more are expected.
-const QUIET: Duration = Duration::from_secs(2);
+const QUIET: Duration = Duration::from_millis(500);
 
 /// Stands for a line that is not one of those that were sent.
 const TORN: u64 = u64::MAX;
