@@ -1,6 +1,6 @@
 //! The rules of an outbox, pure: no socket, no clock, no waker. Every accepted message is in exactly one place here.
 //!
-//! All messages without a fate are in one [`Log`], in the order of their numbers. Two numbers divide it:
+//! All messages without a fate are in a [`Log`], in the order of their numbers. Two numbers divide it:
 //!
 //! ```text
 //! oldest ......... next_to_take ......... next_number
@@ -19,6 +19,7 @@ use self::ages::Ages;
 use self::counts::Counts;
 use self::flight::Flight;
 use self::log::Log;
+use self::memory::MemoryLog;
 use self::pace::Pace;
 pub(super) use self::run::Run;
 use super::{Fate, Tally, WhenFull};
@@ -31,6 +32,7 @@ mod flight;
 #[cfg(test)]
 mod judge;
 mod log;
+mod memory;
 mod pace;
 mod run;
 
@@ -78,11 +80,11 @@ pub(super) enum Keep {
 
 /// All messages of an outbox that have no fate yet, and the count of those that have one.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct Store<L = MemoryLog> {
     /// The settings.
     rules: Rules,
     /// The messages.
-    log: Log,
+    log: L,
     /// The first message that is not on its way on this link; the next number if all are.
     next_to_take: u64,
     /// How many messages without a fate there are before that one.
@@ -119,10 +121,17 @@ pub(super) struct Deadlines {
 }
 
 impl Store {
-    /// An empty store, without a link.
+    /// An empty store in memory, without a link.
     pub(super) fn new(rules: Rules) -> Self {
+        Self::with_log(rules, MemoryLog::default())
+    }
+}
+
+impl<L: Log> Store<L> {
+    /// A store over an empty log, without a link.
+    fn with_log(rules: Rules, log: L) -> Self {
         Self {
-            log: Log::default(),
+            log,
             next_to_take: rules.first_number,
             in_flight: 0,
             flight: Flight::default(),

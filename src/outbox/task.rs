@@ -60,19 +60,20 @@ pub(super) struct Tools {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Task<S> {
     /// Starts it on the present runtime.
     pub(super) fn spawn(self) {
-        tokio::spawn(self.run());
-    }
-
-    /// Runs links until the outbox ends.
-    async fn run(self) {
-        let Self { mut sessions, protocol, answers, has_answers, hooks, is_socket, shared } = self;
-        let mut end = EndGuard(Tools {
+        let Self { sessions, protocol, answers, has_answers, hooks, is_socket, shared } = self;
+        // Made here, so that it ends the outbox even if the runtime shuts down before the first poll.
+        let end = EndGuard(Tools {
             shared,
             codec: Codec::new(protocol, answers, has_answers),
             reporter: Reporter::new(hooks),
             alarm: Alarm::default(),
             is_socket,
         });
+        tokio::spawn(Self::run(sessions, end));
+    }
+
+    /// Runs links until the outbox ends.
+    async fn run(mut sessions: Sessions<S>, mut end: EndGuard) {
         let tools = &mut end.0;
         let cause = loop {
             let session = match tools.next_session(&mut sessions).await {

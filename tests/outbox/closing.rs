@@ -140,13 +140,30 @@ fn shutdown_of_the_runtime_ends_everything_at_any_moment() {
             outbox
         });
         drop(runtime);
-        let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        other.block_on(async {
-            in_time("flush", outbox.flush()).await;
-            let error = in_time("send", outbox.send("y")).await.unwrap_err();
-            assert!(matches!(&error, SendError::Ended { cause, .. } if matches!(**cause, Error::RuntimeShutdown)));
-            let tally: Tally = in_time("close", outbox.close(LIMIT)).await;
-            assert_eq!((tally.accepted, tally.waiting), (1, 0), "{tally}");
-        });
+        assert_ended_with_the_runtime(&outbox);
     }
+}
+
+#[test]
+fn shutdown_of_the_runtime_before_the_first_poll_ends_everything_too() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let outbox = {
+        let _context = runtime.enter();
+        Outbox::builder(quick(Conn::builder("127.0.0.1:1"))).start().unwrap()
+    };
+    outbox.try_send("x").unwrap();
+    drop(runtime);
+    assert_ended_with_the_runtime(&outbox);
+}
+
+/// Of an outbox with one message.
+fn assert_ended_with_the_runtime(outbox: &Outbox) {
+    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    other.block_on(async {
+        in_time("flush", outbox.flush()).await;
+        let error = in_time("send", outbox.send("y")).await.unwrap_err();
+        assert!(matches!(&error, SendError::Ended { cause, .. } if matches!(**cause, Error::RuntimeShutdown)));
+        let tally: Tally = in_time("close", outbox.close(LIMIT)).await;
+        assert_eq!((tally.accepted, tally.waiting), (1, 0), "{tally}");
+    });
 }

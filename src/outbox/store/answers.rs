@@ -3,6 +3,7 @@
 //! Next: [`Answer`], the public face.
 
 use super::Store;
+use super::log::Log;
 use crate::outbox::{Answer, Fate};
 
 /// An answer that no honest peer gives: the link has to go.
@@ -27,7 +28,7 @@ pub(in crate::outbox) enum AnswerError {
     },
 }
 
-impl Store {
+impl<L: Log> Store<L> {
     /// Takes an answer.
     ///
     /// # Errors

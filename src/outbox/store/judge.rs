@@ -16,19 +16,23 @@ use std::time::Duration;
 use self::choices::Choices;
 use self::model::{Item, Model, Place};
 use self::peer::Peer;
+use self::simple_log::SimpleLog;
+use super::log::Log;
+use super::memory::MemoryLog;
 use super::{Keep, Rules, Store};
 use crate::outbox::{Answer, Fate, WhenFull};
 
 mod choices;
 mod model;
 mod peer;
+mod simple_log;
 
 const MS: Duration = Duration::from_millis(1);
 
 /// One schedule.
-struct Judge {
+struct Judge<L> {
     choices: Choices,
-    store: Store,
+    store: Store<L>,
     model: Model,
     peer: BTreeMap<u64, Peer>,
     reserved: Vec<usize>,
@@ -51,12 +55,12 @@ fn rules(choices: &mut Choices) -> Rules {
     }
 }
 
-impl Judge {
+impl<L: Log + Default> Judge<L> {
     fn new(seed: u64) -> Self {
         let mut choices = Choices(seed);
         let rules = rules(&mut choices);
         Self {
-            store: Store::new(rules.clone()),
+            store: Store::with_log(rules.clone(), L::default()),
             model: Model::new(rules),
             choices,
             peer: BTreeMap::new(),
@@ -314,8 +318,8 @@ fn message(number: u64, len: usize) -> Vec<u8> {
 }
 
 /// Plays one schedule.
-fn play(seed: u64) {
-    let mut judge = Judge::new(seed);
+fn play<L: Log + Default>(seed: u64) {
+    let mut judge = Judge::<L>::new(seed);
     for _ in 0..20 + judge.choices.upto(60) {
         judge.step();
         judge.check();
@@ -372,7 +376,7 @@ fn link_rest(model: &Model) -> u64 {
     model.link.as_ref().map_or(0, |link| link.encoded - link.begun)
 }
 
-impl Judge {
+impl<L: Log + Default> Judge<L> {
     fn fate(&self, number: u64) -> Option<Fate> {
         let item: &Item = self.model.items.iter().find(|item| item.number == number)?;
         match &item.place {
@@ -385,12 +389,17 @@ impl Judge {
 #[test]
 fn every_rule_holds() {
     if let Some(seed) = std::env::var("PERCONN_OUTBOX_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        return play(seed);
+        return play::<MemoryLog>(seed);
     }
     for seed in 0..10_000 {
-        if let Err(panic) = std::panic::catch_unwind(|| play(seed)) {
+        if let Err(panic) = std::panic::catch_unwind(|| play::<MemoryLog>(seed)) {
             eprintln!("schedule {seed} broke a rule");
             std::panic::resume_unwind(panic);
         }
     }
+}
+
+#[test]
+fn rules_hold_over_any_log() {
+    (0..1_000).for_each(play::<SimpleLog>);
 }

@@ -17,7 +17,7 @@ pub(super) struct Peer {
     pub(super) answered: u32,
 }
 
-impl Judge {
+impl<L> Judge<L> {
     /// What a fate promises about the peer.
     pub(super) fn check_with_peer(&self, number: u64, fate: &Fate) {
         let (peer, keep) = (self.peer[&number], self.model.rules.keep);
