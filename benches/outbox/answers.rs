@@ -83,7 +83,7 @@ async fn answered(address: SocketAddr, messages: usize) {
     let mut message = [b'x'; MESSAGE];
     for number in 0..messages {
         fill(&mut message, number);
-        outbox.send(&message).await.unwrap();
+        outbox.send(message).await.unwrap();
     }
     outbox.flush().await;
     let tally = outbox.close(std::time::Duration::from_secs(60)).await;

@@ -24,7 +24,7 @@ pub(crate) fn run() {
         let conn = Conn::builder("127.0.0.1:1").retry_min(Duration::from_secs(60));
         let outbox = Outbox::builder(conn).capacity(MESSAGES).capacity_bytes(MESSAGES * MESSAGE).start().unwrap();
         for _ in 0..MESSAGES {
-            outbox.send(&message).await.unwrap();
+            outbox.send(message).await.unwrap();
         }
         outbox
     });

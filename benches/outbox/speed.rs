@@ -66,15 +66,14 @@ pub(crate) fn time<F: Future<Output = ()> + Send + 'static>(
     let start = Instant::now();
     // On a worker, where there are any.
     let client = runtime.spawn(client(address, messages));
-    let time = std::thread::scope(|threads| {
+    std::thread::scope(|threads| {
         let read = threads.spawn(|| {
             sink.wait_for(messages);
             start.elapsed()
         });
         runtime.block_on(client).unwrap();
         read.join().unwrap()
-    });
-    time
+    })
 }
 
 /// A message that differs from the one before it.
@@ -108,7 +107,7 @@ async fn sent(address: SocketAddr, messages: usize) {
     let mut message = [b'x'; MESSAGE];
     for number in 0..messages {
         fill(&mut message, number);
-        outbox.send(&message).await.unwrap();
+        outbox.send(message).await.unwrap();
     }
     close(outbox, messages).await;
 }
@@ -118,8 +117,8 @@ async fn tried(address: SocketAddr, messages: usize) {
     let mut message = [b'x'; MESSAGE];
     for number in 0..messages {
         fill(&mut message, number);
-        if outbox.try_send(&message).is_err() {
-            outbox.send(&message).await.unwrap();
+        if outbox.try_send(message).is_err() {
+            outbox.send(message).await.unwrap();
         }
     }
     close(outbox, messages).await;
@@ -155,7 +154,7 @@ async fn sent_by_many(address: SocketAddr, messages: usize) {
                 let mut message = [b'x'; MESSAGE];
                 for number in 0..each {
                     fill(&mut message, number);
-                    outbox.send(&message).await.unwrap();
+                    outbox.send(message).await.unwrap();
                 }
             }
         })
