@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bytes::Bytes;
 use perconn::outbox::protocols::{Relp, Syslog};
 use perconn::outbox::{Event, Outbox, OutboxBuilder, SendError, Tally};
 use perconn::{Builder, Conn, Dial};
