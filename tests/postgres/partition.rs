@@ -176,12 +176,15 @@ fn listener_without_notifications_keeps_its_connection() {
 async fn frozen_server_is_a_loss_and_is_back_when_it_continues() {
     let Some(server) = Postgres::start("frozen server") else { return };
     drop(server.client().await);
+    // The last that this side sends before the silence is sent after this moment.
+    let before = Instant::now();
     let mut listener = listening(&server).await;
     server.freeze();
     let since = Instant::now();
     let cause = lost(&mut listener).await;
     println!("frozen: lost after {:.2} T: {cause}", limits_since(since));
-    assert!(since.elapsed() > T);
+    // A heartbeat after `T`, and half of that for its answer. On a busy machine, the server may have frozen late.
+    assert!(before.elapsed() > T + T / 2);
     server.thaw();
     resynced(&mut listener).await;
     server.client().await.notify("news", "two").await.unwrap();

@@ -109,6 +109,25 @@ fn direct_tls_is_refused_only_where_plain_text_is_allowed_as_well() {
     assert!(from_config(&config, None).is_ok(), "without settings there is no TLS");
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn tls_is_what_the_program_sets_and_what_the_connection_string_asks_for() {
+    let named = crate::Tls::new().server_name("db.example");
+    let is_named = |tls: Option<crate::Tls>| format!("{tls:?}").contains("db.example");
+    let silent = Certificates::default();
+    assert!(tls(None, &silent).is_none());
+    assert!(is_named(tls(Some(&named), &silent)));
+    let root = std::env::temp_dir().join("perconn-no-such-root.pem");
+    let verifying =
+        Certificates { wanted_by: Some("sslmode=verify-full".into()), root: Some(root), ..Certificates::default() };
+    for given in [None, Some(&named)] {
+        let made = tls(given, &verifying);
+        let error = from_config(&"host=a sslmode=require".parse().unwrap(), made.as_ref()).err().unwrap();
+        assert!(error.to_string().contains("perconn-no-such-root.pem"), "{error}");
+        assert_eq!(is_named(made), given.is_some());
+    }
+}
+
 #[test]
 fn hosts_are_shuffled_only_on_request() {
     for (text, expected) in [("", false), ("load_balance_hosts=disable", false), ("load_balance_hosts=random", true)] {
