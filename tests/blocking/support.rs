@@ -87,8 +87,10 @@ impl Server {
         Self { listener: Some(listener), address }
     }
 
+    /// The next link. Fails the test if none comes: the wait is on a thread of its own, as std's has no time limit.
     pub fn accept(&self) -> TcpStream {
-        let stream = self.listener.as_ref().expect("the server is stopped").accept().unwrap().0;
+        let listener = self.listener.as_ref().expect("the server is stopped").try_clone().unwrap();
+        let (stream, _) = in_time("accept", &spawn(move || listener.accept().unwrap()));
         stream.set_read_timeout(Some(HANG)).unwrap();
         stream
     }
