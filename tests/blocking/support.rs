@@ -14,8 +14,13 @@ use perconn::{Builder, Error, TcpDialer};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+use self::slowness::SLOWNESS;
+
+#[path = "../support/slowness.rs"]
+mod slowness;
+
 /// A wait of this length means that something hangs. No wait of a test should take long.
-pub const HANG: Duration = Duration::from_secs(20);
+pub const HANG: Duration = Duration::from_secs(20 * SLOWNESS as u64);
 
 /// A short timeout.
 pub const SHORT: Duration = Duration::from_millis(30);

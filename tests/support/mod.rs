@@ -12,11 +12,15 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
+mod slowness;
+
+pub use self::slowness::SLOWNESS;
+
 /// How long a close of a `SharedConn` may go on sending queued jobs.
 pub const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A wait that takes this long hangs: no wait in a test is meant to take nearly as long.
-pub const HANG_LIMIT: Duration = Duration::from_secs(20);
+pub const HANG_LIMIT: Duration = Duration::from_secs(20 * SLOWNESS as u64);
 
 /// Awaits `future`, and panics instead of hanging when it takes longer than [`HANG_LIMIT`].
 pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
