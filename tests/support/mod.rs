@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use perconn::acceptor::{Acceptor, Stream};
 use perconn::{Builder, Conn, Error, Event, StatusWatch, TcpDialer, dial_fn};
@@ -68,7 +68,12 @@ impl Server {
         // The links of this server still use the port.
         #[cfg(unix)]
         socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
+        // Wine closes a listener a moment after the program has.
+        let start = Instant::now();
+        while let Err(error) = socket.bind(self.address) {
+            assert!(cfg!(windows) && start.elapsed() < HANG_LIMIT, "{error}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.reserved = Some(socket);
     }
 
