@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::common::{figures, local};
-use crate::support::{in_time, reset};
+use crate::support::{SLOWNESS, in_time, reset};
 
 const CLIENTS: u64 = 100;
 const REFUSAL: &str = "no acceptor is free";
@@ -36,8 +36,9 @@ fn acceptor(overflow: Overflow, open: Arc<AtomicU64>) -> Acceptor {
         .overflow(overflow)
         .refusal(format!("{REFUSAL}\n"))
         .max_line_length(1000)
-        .first_byte_timeout(Duration::from_secs(1))
-        .idle_timeout(Duration::from_secs(1))
+        // Ends the clients that keep silent. It is long for those that behave.
+        .first_byte_timeout(Duration::from_secs(1) * SLOWNESS)
+        .idle_timeout(Duration::from_secs(1) * SLOWNESS)
         .on_event(move |event| {
             match event {
                 Event::Accepted { .. } => open.fetch_add(1, Ordering::SeqCst),

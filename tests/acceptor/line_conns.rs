@@ -204,6 +204,6 @@ async fn send_that_failed_is_how_the_connection_ended() {
         }
     };
     let gone = figures(&acceptor, "it is gone", |stats| stats.accepted == 1 && stats.busy == 0);
-    let (stats, ()) = tokio::join!(gone, sending);
+    let (stats, ()) = in_time("the end", async { tokio::join!(gone, sending) }).await;
     assert_eq!((stats.timed_out, stats.finished, stats.failed), (1, 0, 0));
 }

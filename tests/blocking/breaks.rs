@@ -115,6 +115,7 @@ fn rest_of_a_write_is_never_sent_on_the_next_link() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows takes a write whole, however long it is")]
 fn rest_of_a_write_stays_tied_to_its_link_even_if_a_read_reported_the_break_first() {
     let _alone = alone();
     let server = Server::start();

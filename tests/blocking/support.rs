@@ -14,8 +14,13 @@ use perconn::{Builder, Error, TcpDialer};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+use self::slowness::SLOWNESS;
+
+#[path = "../support/slowness.rs"]
+mod slowness;
+
 /// A wait of this length means that something hangs. No wait of a test should take long.
-pub const HANG: Duration = Duration::from_secs(20);
+pub const HANG: Duration = Duration::from_secs(20 * SLOWNESS as u64);
 
 /// A short timeout.
 pub const SHORT: Duration = Duration::from_millis(30);
@@ -87,8 +92,10 @@ impl Server {
         Self { listener: Some(listener), address }
     }
 
+    /// The next link. Fails the test if none comes: the wait is on a thread of its own, as std's has no time limit.
     pub fn accept(&self) -> TcpStream {
-        let stream = self.listener.as_ref().expect("the server is stopped").accept().unwrap().0;
+        let listener = self.listener.as_ref().expect("the server is stopped").try_clone().unwrap();
+        let (stream, _) = in_time("accept", &spawn(move || listener.accept().unwrap()));
         stream.set_read_timeout(Some(HANG)).unwrap();
         stream
     }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::{
-    Server, in_time, perconn_error, quick, refused_address, reported_generation, reset, server_that_hangs_once,
-    wait_for_break, wait_for_generation,
+    SLOWNESS, Server, in_time, perconn_error, quick, refused_address, reported_generation, reset,
+    server_that_hangs_once, wait_for_break, wait_for_generation,
 };
 use perconn::{Conn, Error, Event, ReadHalf, WriteHalf};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
@@ -22,7 +22,7 @@ mod heartbeat_select;
 mod request_timeout;
 
 const SOON: Duration = Duration::from_millis(20);
-const REQUEST_LIMIT: Duration = Duration::from_millis(150);
+const REQUEST_LIMIT: Duration = Duration::from_millis(150 * SLOWNESS as u64);
 
 /// One request and its answer.
 async fn ask(

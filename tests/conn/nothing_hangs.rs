@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use perconn::{Conn, Error, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{in_time, perconn_error};
+use crate::support::{SLOWNESS, in_time, perconn_error};
 
 /// Long enough for a loaded machine, and far below every delay and timeout that `close` must not wait for.
-const PROMPT: Duration = Duration::from_secs(2);
+const PROMPT: Duration = Duration::from_secs(2 * SLOWNESS as u64);
 
 /// Every operation fails at once with `ClosedConnection`.
 async fn assert_closed(conn: &mut Conn<impl Stream>) {

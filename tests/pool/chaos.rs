@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::fixtures::EchoServer;
-use crate::support::HANG_LIMIT;
+use crate::support::{HANG_LIMIT, SLOWNESS};
 
 const SLOTS: usize = 6;
 const TASKS: usize = 12;
@@ -118,7 +118,7 @@ async fn caller(pool: Pool, resources: Vec<Resource<Counted>>, seed: u64) {
             }
             // A handle and a resource of its own.
             8 => drop_resource(&pool, limit).await,
-            _ => timeout(Duration::from_secs(5), resource.get()).await.expect("no caller waits for so long"),
+            _ => timeout(Duration::from_secs(5) * SLOWNESS, resource.get()).await.expect("no caller waits for so long"),
         };
         let mut conn = match outcome {
             Ok(conn) => conn,

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use perconn::acceptor::{Acceptor, Stream};
 use perconn::{Builder, Conn, Error, Event, StatusWatch, TcpDialer, dial_fn};
@@ -12,11 +12,15 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
+mod slowness;
+
+pub use self::slowness::SLOWNESS;
+
 /// How long a close of a `SharedConn` may go on sending queued jobs.
 pub const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A wait that takes this long hangs: no wait in a test is meant to take nearly as long.
-pub const HANG_LIMIT: Duration = Duration::from_secs(20);
+pub const HANG_LIMIT: Duration = Duration::from_secs(20 * SLOWNESS as u64);
 
 /// Awaits `future`, and panics instead of hanging when it takes longer than [`HANG_LIMIT`].
 pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -64,7 +68,12 @@ impl Server {
         // The links of this server still use the port.
         #[cfg(unix)]
         socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
+        // Wine closes a listener a moment after the program has.
+        let start = Instant::now();
+        while let Err(error) = socket.bind(self.address) {
+            assert!(cfg!(windows) && start.elapsed() < HANG_LIMIT, "{error}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.reserved = Some(socket);
     }
 
