@@ -153,7 +153,7 @@ impl Shared {
         }
         let number = state.accept(message, now, watched, self.expires);
         // Most messages wake nobody.
-        if state.wake_task || !state.store.is_quiet() {
+        if state.wake_task || !state.flushes.is_empty() || !state.store.is_quiet() {
             wake_all(state);
         }
         TryAccept::Accepted(number)

@@ -216,3 +216,20 @@ async fn sockets_send_a_small_batch_at_once_unless_the_builder_says_otherwise() 
         assert_eq!(in_time("a link", links.recv()).await, Some(expected));
     }
 }
+
+#[tokio::test]
+async fn message_that_makes_room_for_another_ends_a_flush_that_waits_for_it() {
+    let outbox = Outbox::builder(down().await).capacity(1).when_full(WhenFull::DropOldest).start().unwrap();
+    outbox.send("a").await.unwrap();
+    let mut flush = Box::pin({
+        let outbox = outbox.clone();
+        async move { outbox.flush().await }
+    });
+    assert!(look(&mut flush).await.is_pending());
+    // It is polled again only when it is woken.
+    let flush = tokio::spawn(flush);
+    tokio::task::yield_now().await;
+    outbox.send("b").await.unwrap();
+    in_time("flush", flush).await.unwrap();
+    assert_eq!(outbox.tally().to_string(), "2 accepted: 1 dropped, 1 waiting");
+}
