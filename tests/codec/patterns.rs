@@ -7,13 +7,13 @@ use perconn::codec::{Framed, Terminated};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::codec::LinesCodec;
 
-use crate::support::{Server, in_time, quick, server_that_hangs_once};
+use crate::support::{SLOWNESS, Server, in_time, quick, server_that_hangs_once};
 
 #[path = "../../examples/request_framed.rs"]
 #[expect(dead_code, unreachable_pub, reason = "it is a program with a `main` of its own")]
 mod request_framed;
 
-const LIMIT: Duration = Duration::from_millis(150);
+const LIMIT: Duration = Duration::from_millis(150 * SLOWNESS as u64);
 
 fn lines(conn: Conn) -> Framed<Terminated<LinesCodec>> {
     Framed::new(conn, Terminated(LinesCodec::new_with_max_length(1024)))
