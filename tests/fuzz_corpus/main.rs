@@ -19,6 +19,8 @@ mod backoff;
 mod codec;
 #[cfg(feature = "postgres")]
 mod connection_string;
+#[cfg(feature = "outbox")]
+mod outbox_answers;
 #[cfg(feature = "tls")]
 mod pem;
 #[cfg(feature = "postgres")]
@@ -61,6 +63,12 @@ fn codecs() {
 #[test]
 fn connection_strings() {
     replay("connection_string", connection_string::check);
+}
+
+#[cfg(feature = "outbox")]
+#[test]
+fn answers_to_an_outbox() {
+    replay("outbox_answers", outbox_answers::check);
 }
 
 #[cfg(feature = "tls")]
