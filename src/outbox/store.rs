@@ -11,7 +11,7 @@
 //! To send all of it again after a break, `next_to_take` goes back to the oldest. Time is passed in, as the time since the
 //! start of the outbox.
 //!
-//! Next: [`flight`], which knows where on the link each message ends.
+//! Next: [`link`], what a link does to them; then [`flight`], where on the link each of them ends.
 
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ mod counts;
 mod flight;
 #[cfg(test)]
 mod judge;
+mod link;
 mod log;
 mod memory;
 mod pace;
@@ -38,9 +39,6 @@ mod run;
 
 /// How many bytes of messages are taken for one write, if there is more than one.
 pub(super) const BATCH_BYTES: usize = 64 * 1024;
-
-/// How many messages are taken for one write. Bounds what a protocol adds to short messages.
-const BATCH_MESSAGES: usize = 8 * 1024;
 
 /// The settings that the rules need; checked.
 #[derive(Clone, Debug)]
@@ -216,163 +214,6 @@ impl<L: Log> Store<L> {
     /// Watches the fate of a message no more.
     pub(super) fn unwatch(&mut self, number: u64) {
         self.counts.unwatch(number);
-    }
-
-    // ===== a link =====
-
-    /// A link is up. `counts_bytes`: whether it tells what the peer's kernel has acknowledged.
-    pub(super) fn begin_link(&mut self, counts_bytes: bool, now: Duration) {
-        debug_assert!(!self.is_up && self.in_flight == 0);
-        self.is_up = true;
-        self.counts_bytes = counts_bytes;
-        self.flight = Flight::default();
-        self.pace = self.rules.catch_up_rate.filter(|_| self.queued() > 0).map(|rate| Pace::new(rate, now));
-    }
-
-    /// Takes the messages of the next write, in order, and appends them to `batch`. Give them back by
-    /// [`encoded`](Self::encoded), all or those before a failure, and name those that cannot be encoded by
-    /// [`refused`](Self::refused).
-    pub(super) fn take(&mut self, now: Duration, batch: &mut Vec<Run>) {
-        self.expire(now);
-        let (mut messages, mut bytes) = (BATCH_MESSAGES, BATCH_BYTES);
-        while self.queued() > 0 && messages > 0 {
-            let most = messages.min(self.may_take(now));
-            // rule: batch-is-bounded
-            if most == 0 || !batch.is_empty() && self.log.len_of(self.next_to_take).is_some_and(|len| len > bytes) {
-                break;
-            }
-            let Some(run) = self.log.run(self.next_to_take, most, bytes) else { break };
-            messages -= run.len();
-            bytes = bytes.saturating_sub(run.bytes().len());
-            self.in_flight += run.len();
-            self.next_to_take = run.first() + run.len() as u64;
-            self.skip_to_queue();
-            if let Some(pace) = &mut self.pace {
-                pace.send(run.len() as u64);
-            }
-            batch.push(run);
-        }
-        if self.queued() == 0 {
-            self.pace = None;
-        }
-    }
-
-    /// How many of the next messages may go out, if there are so many.
-    #[inline]
-    fn may_take(&self, now: Duration) -> usize {
-        if !self.is_up {
-            return 0;
-        }
-        let in_window = match self.rules.keep {
-            Keep::Unanswered => self.rules.window.saturating_sub(self.in_flight), // rule: window
-            _ => usize::MAX,
-        };
-        let in_pace = self.pace.as_ref().map_or(usize::MAX, |pace| pace.allowance(now)); // rule: catch-up-rate
-        in_window.min(in_pace)
-    }
-
-    /// Whether a single message waits in the queue.
-    pub(super) fn is_first_queued(&self) -> bool {
-        self.queued() == 1
-    }
-
-    /// Whether a message can be taken.
-    pub(super) fn can_take(&self, now: Duration) -> bool {
-        self.queued() > 0 && self.may_take(now) > 0
-    }
-
-    /// Whether a message that is accepted now could be taken at once.
-    pub(super) fn wants_messages(&self, now: Duration) -> bool {
-        self.queued() == 0 && self.may_take(now) > 0
-    }
-
-    /// These messages were taken, and are on the wire now.
-    pub(super) fn encoded(&mut self, run: Run) {
-        self.flight.encoded(run);
-    }
-
-    /// A message that was taken cannot be encoded.
-    pub(super) fn refused(&mut self, number: u64, reason: String) {
-        if self.log.settle(number) {
-            self.in_flight -= 1;
-            self.counts.reject(number, reason); // rule: refused-message-is-rejected
-        }
-    }
-
-    /// The stream has taken this many bytes more.
-    pub(super) fn wrote(&mut self, len: usize) {
-        if len > 0 {
-            self.flight.wrote(len);
-        }
-    }
-
-    /// All that the stream has taken is with the kernel.
-    pub(super) fn flushed(&mut self, now: Duration) {
-        let before = self.flight.handed();
-        self.flight.flushed(now);
-        let handed = self.flight.handed();
-        if handed == before {
-            return;
-        }
-        self.highest_handed = self.highest_handed.max(handed);
-        if matches!(self.rules.keep, Keep::Never | Keep::Interrupted) {
-            self.log.let_go(handed);
-            // rule: handed-over-is-not-written
-            if !self.counts_bytes {
-                self.settle_through(handed, Fate::Written);
-            }
-        }
-        self.forget_positions();
-    }
-
-    /// The peer's kernel has acknowledged all but this many bytes.
-    pub(super) fn acknowledged(&mut self, missing: u64) {
-        let before = self.flight.acknowledged_number();
-        self.flight.acknowledged(missing);
-        let acknowledged = self.flight.acknowledged_number();
-        if acknowledged == before {
-            return;
-        }
-        if self.rules.keep != Keep::Unanswered {
-            self.settle_through(acknowledged, Fate::Written); // rule: written-is-acknowledged
-        }
-        self.forget_positions();
-    }
-
-    /// Forgets what nobody asks for any more.
-    fn forget_positions(&mut self) {
-        let until_acknowledged = self.counts_bytes && self.rules.keep != Keep::Unanswered;
-        let oldest = self.oldest_waiting().unwrap_or(u64::MAX);
-        self.flight.forget(until_acknowledged, oldest);
-    }
-
-    /// Whether a fate depends on the peer's acknowledgement of bytes.
-    pub(super) fn awaits_acknowledgement(&self) -> bool {
-        self.is_up
-            && self.rules.keep != Keep::Unanswered
-            && self.oldest_waiting().is_some_and(|oldest| oldest <= self.flight.handed())
-    }
-
-    /// The link has broken, or is given up. `missing` is how many bytes the peer's kernel had not acknowledged, if that
-    /// is known.
-    pub(super) fn end_link(&mut self, missing: Option<u64>) {
-        if !self.is_up {
-            return;
-        }
-        if let Some(missing) = missing {
-            self.acknowledged(missing);
-        }
-        self.is_up = false;
-        self.pace = None;
-        self.highest_handed = self.highest_handed.max(self.flight.begun()); // rule: sent-on-an-earlier-link
-        let not_again = match self.rules.keep {
-            Keep::Never => self.flight.cut().unwrap_or_else(|| self.flight.begun()), // rule: never-sends-again
-            Keep::Interrupted => self.flight.handed(),                               // rule: interrupted-is-sent-again
-            Keep::Unacknowledged | Keep::Unanswered => 0,
-        };
-        self.settle_through(not_again, Fate::InDoubt); // rule: doubt-is-counted
-        self.in_flight = 0;
-        self.next_to_take = self.log.oldest().unwrap_or(self.next_number); // rule: resend-in-order
     }
 
     // ===== time and the end =====
