@@ -71,7 +71,7 @@ async fn peer_of_a_unix_socket_is_a_process() {
 async fn stale_socket_is_replaced_and_nothing_else_is() {
     let path = path("stale");
     // A killed process leaves such a file.
-    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    crate::unix::leave_stale_file(&path);
     let acceptor = build(Listen::unix(&path)).unwrap();
     let mut stream = ask(&path).await.unwrap();
     let error = build(Listen::unix(&path)).unwrap_err();
