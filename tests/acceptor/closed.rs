@@ -12,7 +12,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc};
 
-use crate::common::{LONG, client, close_among_clients, counter, echo, figures, local, poll_once, rest, served};
+use crate::common::{
+    LONG, client, close_among_clients, counter, echo, figures, local, poll_once, rest, served, until_refused,
+};
 use crate::support::in_time;
 
 /// A runtime with this many workers; 0 for one that runs on the calling thread.
@@ -137,8 +139,7 @@ fn runtime_that_shuts_down_is_reported_once_and_wakes_waiters() {
                 }
                 let again = in_time("a later call", acceptor.closed()).await.unwrap_err();
                 assert!(matches!(*again, Error::RuntimeShutdown));
-                let refused = TcpStream::connect(acceptor.local_addr().unwrap()).await.unwrap_err();
-                assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+                until_refused(acceptor.local_addr().unwrap()).await;
                 // A stop has nothing to do, and does not change the cause.
                 assert_eq!(in_time("stop", acceptor.stop(LONG)).await, Default::default());
                 in_time("after the stop", acceptor.closed()).await.unwrap_err();

@@ -23,6 +23,21 @@ pub fn local() -> AcceptorBuilder {
     Acceptor::builder("127.0.0.1:0").logger(|_| {})
 }
 
+/// Waits until nobody listens at this address. A process that another test starts has the listener, too, until it runs its
+/// program.
+pub async fn until_refused(address: std::net::SocketAddr) {
+    let is_refused = async || {
+        let outcome = TcpStream::connect(address).await;
+        outcome.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    in_time("a refusal", async {
+        while !is_refused().await {
+            yield_now().await;
+        }
+    })
+    .await;
+}
+
 /// Sends back what arrives.
 pub async fn echo(mut stream: Stream, _: Peer) -> io::Result<()> {
     let mut buffer = [0; 1024];

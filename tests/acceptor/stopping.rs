@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 
-use crate::common::{LONG, client, echo, event, exchange, figures, local, recorder, rest, served};
+use crate::common::{LONG, client, echo, event, exchange, figures, local, recorder, rest, served, until_refused};
 use crate::support::in_time;
 
 #[tokio::test]
@@ -51,8 +51,7 @@ async fn busy_connections_finish_idle_ones_end_at_once_and_late_ones_are_cut() {
         // Long before the deadline.
         assert_eq!(rest(&mut silent).await.unwrap(), "");
         assert_eq!(rest(&mut idle).await.unwrap(), "");
-        let refused = TcpStream::connect(address).await.unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        until_refused(address).await;
         assert_eq!(acceptor.stats().busy, 2);
         release.notify_one();
         assert_eq!(rest(&mut busy).await.unwrap(), "ok");
