@@ -133,6 +133,40 @@ impl<T: IntoAnswer> IntoAnswer for io::Result<T> {
     }
 }
 
+/// Counts calls of a decoder that return something and take no bytes. Some are in order: one frame can answer many messages.
+pub(super) struct IdleCalls {
+    /// How many bytes there were before them.
+    bytes: usize,
+    /// How many calls there were since.
+    calls: usize,
+}
+
+impl IdleCalls {
+    /// So many answers one frame may have at most: the largest window.
+    const LIMIT: usize = 1 << 20;
+
+    /// Before the first call.
+    pub(super) fn new(inbound: &BytesMut) -> Self {
+        Self { bytes: inbound.len(), calls: 0 }
+    }
+
+    /// After a call that has returned something.
+    ///
+    /// # Errors
+    ///
+    /// The decoder would go on for ever.
+    pub(super) fn check(&mut self, inbound: &BytesMut) -> io::Result<()> {
+        self.calls = if inbound.len() == self.bytes { self.calls + 1 } else { 0 };
+        self.bytes = inbound.len();
+        if self.calls > Self::LIMIT {
+            return Err(io::Error::other(
+                "the decoder of answers returns something again and again, and takes no bytes",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Any kind of decoder behind one type.
 trait ReadAnswers: Send {
     /// See [`Answers::begin`].
@@ -165,6 +199,7 @@ where
 
     fn decode(&mut self, inbound: &mut BytesMut) -> io::Result<Option<Answer>> {
         let decoder = self.decoder.get_or_insert_with(&mut self.make);
+        let mut idle = IdleCalls::new(inbound);
         loop {
             // The decoder's error may not be `Send`, and may not be an error type: its text is what is left of it.
             let failed = |error: D::Error| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
@@ -172,6 +207,7 @@ where
             if let Some(answer) = (self.answer)(frame).into_answer()? {
                 return Ok(Some(answer));
             }
+            idle.check(inbound)?;
         }
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 
 use tokio_util::bytes::BytesMut;
 
+use super::answer::IdleCalls;
 use super::protocol::Protocol;
 use super::store::Run;
 use super::wire::Wire;
@@ -96,6 +97,7 @@ impl Codec {
             inbound.clear();
             return Ok(());
         }
+        let mut idle = IdleCalls::new(inbound);
         let decoded = catch(|| {
             loop {
                 let answer = match (&mut self.answers, &mut self.protocol) {
@@ -103,10 +105,9 @@ impl Codec {
                     (None, Some(protocol)) => protocol.decode(inbound)?,
                     (None, None) => None,
                 };
-                match answer {
-                    Some(answer) => answers.push(answer),
-                    None => return Ok(()),
-                }
+                let Some(answer) = answer else { return Ok(()) };
+                answers.push(answer);
+                idle.check(inbound)?;
             }
         });
         decoded.unwrap_or_else(|message| Err(panicked("decode", &message)))?;

@@ -223,7 +223,7 @@ impl<L: Log> Store<L> {
         let Some(limit) = self.rules.expire_after else { return };
         while self.queued() > 0 {
             // rule: expiry
-            if self.ages.accepted_at(self.next_to_take).is_none_or(|accepted| now < accepted + limit) {
+            if self.ages.accepted_at(self.next_to_take).is_none_or(|accepted| now < accepted.saturating_add(limit)) {
                 break;
             }
             self.give_up_first(Fate::Expired);
@@ -236,8 +236,8 @@ impl<L: Log> Store<L> {
         let has_queue = self.queued() > 0;
         let oldest = if has_queue { self.ages.accepted_at(self.next_to_take) } else { None };
         Deadlines {
-            expiry: self.rules.expire_after.and_then(|limit| Some(oldest? + limit)),
-            answer: self.rules.answer_timeout.and_then(|limit| Some(self.oldest_unanswered()? + limit)),
+            expiry: self.rules.expire_after.and_then(|limit| Some(oldest?.saturating_add(limit))),
+            answer: self.rules.answer_timeout.and_then(|limit| Some(self.oldest_unanswered()?.saturating_add(limit))),
             pace: self.pace.as_ref().filter(|_| self.is_up && has_queue).map(|pace| pace.next(now)),
         }
     }

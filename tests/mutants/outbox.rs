@@ -126,6 +126,11 @@ pub const MUTANTS: &[Mutant] = &[
         broken: "self.settle_through(not_again, Fate::Written);",
     },
     Mutant { name: "an unsent message that is not counted", rule: "unsent-is-counted", broken: "" },
+    Mutant {
+        name: "a late message with the bytes of its neighbours",
+        rule: "late-message-keeps-its-bytes",
+        broken: "kept_bytes.extend_from_slice(&body[..position(end) - self.start(index)]);",
+    },
     Mutant { name: "room that is not given back", rule: "bytes-are-given-back", broken: "" },
     Mutant {
         name: "an answer timeout of another message",

@@ -9,7 +9,7 @@ use perconn::outbox::{Answer, Answers, Fate, Outbox, OutboxBuilder, Protocol, Re
 use perconn::{Conn, Error, TcpDialer};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio_util::codec::LinesCodec;
+use tokio_util::codec::{Decoder, LinesCodec};
 
 use crate::support::{Server, in_time, quick};
 
@@ -299,4 +299,52 @@ async fn message_that_cannot_be_encoded_is_rejected_and_poisons_no_link() {
     assert_eq!(in_time("the server", reader).await.unwrap(), b"first\nsecond\nthird\nlast\n");
     let log = log.lock().unwrap();
     assert!(log.iter().any(|line| line.contains("the protocol's `encode` panicked: on purpose")), "{log:?}");
+}
+
+/// The longest times are no limits. An outbox has an age, so that the sum of the two has to be looked after.
+#[tokio::test]
+async fn longest_times_are_no_limits() {
+    for slack in [Duration::ZERO, Duration::from_millis(1)] {
+        let (server, longest) = (Server::start().await, Duration::MAX - slack);
+        let builder = Outbox::builder(server.client()).expire_after(longest).answer_timeout(longest).protocol(Silent);
+        let outbox = builder.close_timeout(longest).start().unwrap();
+        tokio::time::sleep(2 * slack).await;
+        outbox.send("unanswered").await.unwrap();
+        let mut stream = server.accept().await;
+        in_time("the message", stream.read_exact(&mut [0; 10])).await.unwrap();
+        // The task has gone on to wait for the answer.
+        outbox.send("another").await.unwrap();
+        in_time("the next message", stream.read_exact(&mut [0; 7])).await.unwrap();
+        assert!(outbox.end_cause().is_none(), "{:?}", outbox.end_cause());
+        assert_eq!(outbox.tally().waiting, 2);
+    }
+}
+
+/// Returns an answer, or a frame that is none, again and again, and takes no bytes.
+struct Greedy(Option<Answer>);
+
+impl Decoder for Greedy {
+    type Item = Option<Answer>;
+    type Error = io::Error;
+
+    fn decode(&mut self, inbound: &mut BytesMut) -> io::Result<Option<Self::Item>> {
+        Ok((!inbound.is_empty()).then(|| self.0.clone()))
+    }
+}
+
+#[tokio::test]
+async fn decoder_that_takes_no_bytes_breaks_the_link() {
+    for answer in [Some(Answer::UpTo(0)), None] {
+        let server = Server::start().await;
+        let (conn, log) = logged(&server);
+        let answers = Answers::new(move || Greedy(answer.clone()), |answer| answer);
+        let outbox = Outbox::builder(conn).resend(Resend::Unanswered(answers)).start().unwrap();
+        outbox.send("x").await.unwrap();
+        let mut stream = server.accept().await;
+        stream.write_all(b"?").await.unwrap();
+        let _next_link = in_time("a break, and the next link", server.accept()).await;
+        in_time("close", outbox.close(Duration::ZERO)).await;
+        let log = log.lock().unwrap();
+        assert!(log.iter().any(|line| line.contains("takes no bytes")), "{log:?}");
+    }
 }

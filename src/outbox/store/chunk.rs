@@ -9,6 +9,9 @@ use super::run::Run;
 /// How many bytes a chunk has at most, unless a single message has more: those of one write.
 pub(super) const CHUNK_BYTES: usize = super::BATCH_BYTES;
 
+/// A chunk with less memory than this is left as it is. (Less in tests, so that small schedules get there.)
+const SMALL: usize = if cfg!(test) { 64 } else { 4 * 1024 };
+
 /// The mark in `ends` of a message that has its fate. No message is as long as this.
 const SETTLED: u32 = 1 << 31;
 
@@ -142,9 +145,44 @@ impl Chunk {
         Run::new(from, bytes, ends.iter().map(|end| end - start as u32).collect())
     }
 
+    /// Gives the memory of the messages with a fate back, if that is most of it.
+    pub(super) fn compact(&mut self) {
+        let Body::Sealed(body) = &self.body else { return };
+        let (waiting, bytes) = self.waiting();
+        let is_sparse = 4 * bytes <= body.len() && 4 * waiting <= self.ends.len();
+        if !is_sparse || self.memory() < SMALL {
+            return;
+        }
+        let is_waiting = |end: &u32| end & SETTLED == 0;
+        let past_last = self.ends.iter().rposition(is_waiting).map_or(0, |last| last + 1);
+        let kept = self.settled_prefix..past_last;
+        let mut compacted = Self::new(self.first + kept.start as u64, (0, kept.len()));
+        compacted.settled.0 = kept.len() - waiting;
+        let mut kept_bytes = Vec::with_capacity(bytes);
+        for index in kept {
+            let end = self.ends[index];
+            if is_waiting(&end) {
+                kept_bytes.extend_from_slice(&body[self.start(index)..position(end)]); // rule: late-message-keeps-its-bytes
+            }
+            compacted.ends.push(kept_bytes.len() as u32 | end & SETTLED);
+        }
+        compacted.body = Body::Sealed(Bytes::from(kept_bytes));
+        *self = compacted;
+    }
+
     /// Drops the bytes. No message is taken any more.
     pub(super) fn let_go(&mut self) {
         self.body = Body::Gone;
+    }
+
+    /// How much memory it takes, but for itself.
+    pub(super) fn memory(&self) -> usize {
+        let body = match &self.body {
+            Body::Open(body) => body.capacity(),
+            Body::Sealed(body) => body.len(),
+            Body::Gone => 0,
+        };
+        body + 4 * self.ends.capacity()
     }
 
     /// Where the message at this index begins.

@@ -78,6 +78,9 @@ impl Log for MemoryLog {
         }
         if chunk.waiting().0 == 0 {
             self.remove(index);
+        } else if index > 0 {
+            // The first is on its way out, message by message.
+            chunk.compact();
         }
         true
     }
@@ -202,6 +205,32 @@ mod tests {
         assert_eq!((run.first(), run.len(), run.bytes().len()), (900, 100, 10_000));
         assert_eq!(log.settle_through(2_500), 1_500);
         assert_eq!((log.oldest(), log.waiting()), (Some(2_501), 500));
+    }
+
+    #[test]
+    fn messages_that_are_answered_late_keep_no_memory_of_others() {
+        const MESSAGES: u64 = 100_000;
+        let mut log = log(MESSAGES);
+        // All but a few of each chunk, in any order.
+        let is_late = |number: &u64| number % 250 == 0;
+        let mut next = 1;
+        while let Some(run) = log.run(next, usize::MAX, CHUNK_BYTES).filter(|run| run.first() == next) {
+            next += run.len() as u64;
+            if next > MESSAGES {
+                break;
+            }
+        }
+        (1..=MESSAGES).rev().filter(|number| !is_late(number)).for_each(|number| assert!(log.settle(number)));
+        let late: Vec<u64> = (1..=MESSAGES).filter(is_late).collect();
+        assert_eq!((log.waiting(), log.kept()), (late.len(), (late.len(), 100 * late.len())));
+        let memory: usize = log.chunks.iter().map(Chunk::memory).sum();
+        // Two chunks as they were; four bytes for each message between those that are late; and four times what these have.
+        let limit = 2 * CHUNK_BYTES + 4 * (MESSAGES as usize + 100 * late.len());
+        assert!(memory < limit, "{memory} for {} messages", late.len());
+        for number in late {
+            let run = log.run(number, usize::MAX, CHUNK_BYTES).expect("waits");
+            assert_eq!((run.first(), run.len(), &run.bytes()[..]), (number, 1, &[b'x'; 100][..]));
+        }
     }
 
     use super::super::chunk::CHUNK_BYTES;
