@@ -46,7 +46,7 @@
 //! use std::time::Duration;
 //! use perconn::Conn;
 //! use perconn::outbox::{Answer, Answers, Outbox, Resend};
-//! use tokio_util::codec::LinesCodec;
+//! use perconn::codec::tokio_util::codec::LinesCodec;
 //! # use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -183,7 +183,8 @@ impl Outbox {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: the message is accepted if this returns `Ok`, and only then.
+    /// Cancel safe: the message is accepted if this returns `Ok`, and only then. A future that waits for room, and is kept
+    /// without being polled, holds up all senders behind it.
     #[inline]
     pub async fn send(&self, message: impl AsRef<[u8]>) -> Result<u64, SendError> {
         self.handle.shared.send(message.as_ref(), false).await

@@ -19,7 +19,8 @@ SERVER is one of
   tcp://HOST:PORT       the lines as they are, with the same loss
 
 Options:
-  --file PATH           follow this file as `tail -F` does, through rotation and truncation
+  --file PATH           follow this file as `tail -F` does, through rotation and truncation;
+                        it has to be there at the start
   --once                with --file: end at the end of the file
   --position PATH       where the position in the file is kept over restarts
                         (the file's path and `.position` unless given)
@@ -31,8 +32,9 @@ Options:
   -h, --help            print this text
 
 Lines that were sent and not answered at the end are sent again by the next run, if they
-come from a file. If a file is rotated twice while nobody follows it, the lines between
-are not found.
+come from a file. The position is saved once a second and at the end, so that a ship that
+is killed sends again what was answered since. If a file is rotated twice while nobody
+follows it, the lines between are not found.
 
 It ends at the end of standard input, at SIGTERM and at Ctrl-C. The exit status is 0 if
 each line has arrived as far as the server says, 1 if not, and 2 if the arguments are wrong.

@@ -119,6 +119,9 @@ impl Follow {
     async fn open(&mut self, path: &Path, offset: u64) -> io::Result<()> {
         let mut file = File::open(path).await?;
         let metadata = file.metadata().await?;
+        if metadata.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "a folder: expected a file"));
+        }
         self.offset = if metadata.len() < offset { 0 } else { offset };
         self.id = FileId::of(&metadata);
         file.seek(SeekFrom::Start(self.offset)).await?;

@@ -38,15 +38,11 @@ const TICK: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        let _ = writeln!(io::stdout(), "{USAGE}");
-        return ExitCode::SUCCESS;
+        return if writeln!(io::stdout(), "{USAGE}").is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let args = match args::parse(args) {
         Ok(args) => args,
-        Err(text) => {
-            complain(format_args!("{text}\nTry --help."));
-            return ExitCode::from(2);
-        }
+        Err(text) => return wrong_arguments(&text),
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be started");
     let outcome = runtime.block_on(ship(args));
@@ -57,10 +53,13 @@ fn main() -> ExitCode {
             complain(format_args!("{tally}"));
             if tally.missing() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        Err(error) => {
-            complain(format_args!("{error}"));
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref() {
+            Some(perconn::Error::InvalidConfig(text)) => wrong_arguments(text),
+            _ => {
+                complain(format_args!("{error}"));
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 
@@ -213,6 +212,12 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 }
 
 /// On standard error; nobody has to read it.
+/// Says what is wrong, and returns the exit status for it.
+fn wrong_arguments(text: &str) -> ExitCode {
+    complain(format_args!("{text}\nTry --help."));
+    ExitCode::from(2)
+}
+
 fn complain(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "ship: {text}");
 }

@@ -40,7 +40,7 @@ pub enum Answer {
 ///
 /// ```
 /// use perconn::outbox::{Answer, Answers, Resend};
-/// use tokio_util::codec::LinesCodec;
+/// use perconn::codec::tokio_util::codec::LinesCodec;
 ///
 /// // "ok" for each line, in order; other lines are no answers.
 /// let in_order = Answers::new(

@@ -116,7 +116,8 @@ impl<D> OutboxBuilder<D> {
     /// How many bytes the messages that the outbox keeps may have together.
     ///
     /// Defaults to 64 MiB; at least [`max_message`](Self::max_message), at most 2^32 - 1. Counted like
-    /// [`capacity`](Self::capacity), and without what the queue needs for itself: some 50 bytes a message.
+    /// [`capacity`](Self::capacity), and without what the queue needs for itself: four bytes a message. Where answers come out of
+    /// order, that is four bytes for each message from the oldest without an answer on, and up to four times the bytes of those.
     #[doc(alias("memory", "buffer_size", "limit"))]
     pub fn capacity_bytes(mut self, bytes: usize) -> Self {
         self.capacity_bytes = bytes;
@@ -155,7 +156,8 @@ impl<D> OutboxBuilder<D> {
     ///
     /// Defaults to `None`: as fast as the link takes them. Zero is not valid. When a link comes up and messages wait,
     /// those go out at most at this rate, and each message that is accepted meanwhile adds one to it: the backlog
-    /// shrinks at this rate, whatever is added. Once the queue is empty, nothing is limited until the next outage.
+    /// shrinks at this rate, whatever is added. Once the queue is empty, nothing is limited until the next outage. It holds
+    /// for the first link and for [`close`](Outbox::close), too: what the rate does not let out in time is unsent.
     #[doc(alias("rate_limit", "throttle", "pace"))]
     pub fn catch_up_rate(mut self, messages_per_second: impl Into<Option<u32>>) -> Self {
         self.catch_up_rate = messages_per_second.into();
@@ -165,7 +167,7 @@ impl<D> OutboxBuilder<D> {
     /// What is sent again after a break.
     ///
     /// Defaults to [`Resend::Interrupted`]; with a [`protocol`](Self::protocol) that has answers, to what it has not
-    /// answered.
+    /// answered. Then no other policy is valid.
     #[doc(alias("at_least_once", "acknowledgement", "delivery", "qos", "retry"))]
     pub fn resend(mut self, policy: Resend) -> Self {
         self.resend = Some(policy);
@@ -174,7 +176,8 @@ impl<D> OutboxBuilder<D> {
 
     /// How many messages may wait for an answer at once, with [`Resend::Unanswered`].
     ///
-    /// Defaults to 1,024; from 1 to 2^20. This is also how many messages can arrive twice for one break.
+    /// Defaults to 1,024; from 1 to 2^20. This is also how many messages can arrive twice for one break. Without answers it
+    /// has no effect.
     #[doc(alias("in_flight", "pipeline"))]
     pub fn window(mut self, messages: usize) -> Self {
         self.window = messages;

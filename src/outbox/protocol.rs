@@ -23,7 +23,8 @@ use super::{Answers, OutboxBuilder, Resend};
 /// [`OutboxBuilder`].
 ///
 /// All methods are called by the outbox's task, one at a time. They must not block. A panic breaks the link, and the next
-/// one starts over with [`begin`](Protocol::begin).
+/// one starts over with [`begin`](Protocol::begin). A message whose `encode` panics is rejected, so that it breaks one link and
+/// no more.
 ///
 /// ```
 /// use std::io;

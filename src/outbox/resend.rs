@@ -1,6 +1,6 @@
 //! What is sent again after a break, and what happens when the queue is full.
 //!
-//! Next: `store/flight.rs`, the rules behind it.
+//! Next: `store/link.rs`, the rules behind it.
 
 use super::Answers;
 #[cfg(doc)]
@@ -13,7 +13,7 @@ use super::{Fate, Outbox, OutboxBuilder};
 /// | `Never` | nothing | the message that the break cut, and what the peer's kernel had not acknowledged | nothing |
 /// | `Interrupted` | the message that the break cut | what the peer's kernel had not acknowledged | nothing: the peer got a part |
 /// | `Unacknowledged` | also what the peer's kernel had not acknowledged | nothing that is counted | what had arrived without its acknowledgement |
-/// | `Unanswered` | all that the peer has not answered | nothing | what had arrived without its answer |
+/// | `Unanswered` | all that the peer has not answered | nothing, unless messages expire or make room | what had arrived without its answer |
 ///
 /// With the first three, a message counts as [written](Fate::Written) once the peer's *kernel* has it. A server that is
 /// killed or crashes loses what its kernel had and its program had not read, and no client can see that. **Only

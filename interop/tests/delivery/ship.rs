@@ -170,19 +170,25 @@ async fn wrong_arguments_are_named() {
         (&[][..], "expected a server"),
         (&["host:514"], "\"host:514\": expected relp://HOST:PORT"),
         (&["relp://127.0.0.1"], "127.0.0.1"),
+        (&["tcp://127.0.0.1:99999"], "127.0.0.1:99999"),
         (&["tcp://127.0.0.1:9", "--capacity", "0"], "capacity 0"),
         (&["tcp://127.0.0.1:9", "--capacity", "many"], "\"many\": expected a number of lines"),
         (&["tcp://127.0.0.1:9", "--drain", "5"], "\"5\": expected a time such as"),
         (&["tcp://127.0.0.1:9", "--when-full", "explode"], "\"explode\": expected wait"),
         (&["tcp://127.0.0.1:9", "--tag", "two words"], "\"two words\": expected 1 to 48"),
         (&["tcp://127.0.0.1:9", "--once"], "are for a --file"),
-        (&["tcp://127.0.0.1:9", "--file", "/nowhere/app.log"], "/nowhere/app.log"),
         (&["tcp://127.0.0.1:9", "tcp://127.0.0.1:10"], "unexpected \"tcp://127.0.0.1:10\""),
         (&["--fast"], "unknown option \"--fast\""),
     ] {
         let output = in_time("the end", ship(args).output()).await.unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && text.contains(expected), "{args:?}: {text}");
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
+        assert!(text.contains(expected) && text.ends_with("Try --help.\n"), "{args:?}: {text}");
+    }
+    for path in ["/nowhere/app.log", "/proc"] {
+        let output = in_time("the end", ship(&["tcp://127.0.0.1:9", "--file", path]).output()).await.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && text.contains(path), "{text}");
     }
     let help = ship(&["--help"]).output().await.unwrap();
     assert!(help.status.success() && String::from_utf8(help.stdout).unwrap().contains("Usage: ship"));
