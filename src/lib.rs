@@ -75,3 +75,8 @@ pub use self::when_down::WhenDown;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use tokio_rustls;
+
+/// The example of the page runs with the doc tests.
+#[cfg(all(doctest, feature = "outbox"))]
+#[doc = include_str!("../docs/delivery.md")]
+struct DeliveryPage;

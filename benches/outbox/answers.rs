@@ -9,9 +9,8 @@ use perconn::codec::tokio_util::bytes::BytesMut;
 use perconn::outbox::{Answer, Outbox, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::runtime::Builder;
 
-use crate::rounds::compare;
+use crate::rounds::{compare, on_each_runtime};
 use crate::sink::{MESSAGE, Sink};
 use crate::speed::{fill, time};
 
@@ -20,9 +19,7 @@ const WINDOW: usize = 1024;
 
 pub(crate) fn run(rounds: usize, messages: usize) {
     let sink = Sink::answering();
-    let one = Builder::new_current_thread().enable_all().build().unwrap();
-    let two = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    for (name, runtime) in [("one thread", &one), ("two workers", &two)] {
+    on_each_runtime(|name, runtime| {
         compare(
             &format!("100-byte messages, each answered by a byte, at most {WINDOW} unanswered, {name}"),
             rounds,
@@ -32,7 +29,7 @@ pub(crate) fn run(rounds: usize, messages: usize) {
                 ("Outbox with answers", Box::new(|| time(runtime, &sink, messages, answered))),
             ],
         );
-    }
+    });
 }
 
 /// Fills the window, writes what is new in it, and reads answers. Keeps a copy of each message, to send it again; that part

@@ -18,7 +18,7 @@ use perconn::codec::tokio_util::codec::LinesCodec;
 use perconn::outbox::{Answer, Answers, Outbox, Resend};
 use perconn::{Conn, SocketOptions};
 use sdre_stubborn_io::StubbornTcpStream;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// The argument with which this program is the server. The address follows.
 pub(crate) const SERVER: &str = "--server-of-kills";
@@ -254,11 +254,8 @@ async fn by_hand(address: SocketAddr, lines: u64) -> String {
     format!("{failed} failed writes")
 }
 
-async fn stubborn(address: SocketAddr, lines: u64) -> String {
-    let options = sdre_stubborn_io::ReconnectOptions::new()
-        .with_retries_generator(|| std::iter::repeat(Duration::from_millis(10)))
-        .with_exit_if_first_connect_fails(false);
-    let mut writer = StubbornTcpStream::connect_with_options(address, options).await.unwrap();
+/// Sends each line until a write of it succeeds.
+async fn send_again(mut writer: impl AsyncWrite + Unpin, lines: u64) -> String {
     let mut failed = 0;
     for number in 0..lines {
         while writer.write_all(&line(number)).await.is_err() {
@@ -267,6 +264,13 @@ async fn stubborn(address: SocketAddr, lines: u64) -> String {
     }
     let _ = writer.shutdown().await;
     format!("{failed} failed writes")
+}
+
+async fn stubborn(address: SocketAddr, lines: u64) -> String {
+    let options = sdre_stubborn_io::ReconnectOptions::new()
+        .with_retries_generator(|| std::iter::repeat(Duration::from_millis(10)))
+        .with_exit_if_first_connect_fails(false);
+    send_again(StubbornTcpStream::connect_with_options(address, options).await.unwrap(), lines).await
 }
 
 fn quick<D>(builder: perconn::Builder<D>) -> perconn::Builder<D> {
@@ -274,15 +278,7 @@ fn quick<D>(builder: perconn::Builder<D>) -> perconn::Builder<D> {
 }
 
 async fn conn(address: SocketAddr, lines: u64) -> String {
-    let mut writer = quick(Conn::builder(address)).build().unwrap();
-    let mut failed = 0;
-    for number in 0..lines {
-        while writer.write_all(&line(number)).await.is_err() {
-            failed += 1;
-        }
-    }
-    let _ = writer.shutdown().await;
-    format!("{failed} failed writes")
+    send_again(quick(Conn::builder(address)).build().unwrap(), lines).await
 }
 
 async fn outbox(address: SocketAddr, lines: u64, resend: Resend, send_buffer: Option<usize>) -> String {

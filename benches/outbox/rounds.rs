@@ -2,6 +2,14 @@
 
 use std::time::Duration;
 
+use tokio::runtime::{Builder, Runtime};
+
+/// Runs a table on one thread, and on two workers.
+pub(crate) fn on_each_runtime(run: impl Fn(&str, &Runtime)) {
+    run("one thread", &Builder::new_current_thread().enable_all().build().unwrap());
+    run("two workers", &Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+}
+
 /// A candidate: its name, and a round of it.
 pub(crate) type Candidate<'a> = (&'a str, Box<dyn FnMut() -> Duration + 'a>);
 

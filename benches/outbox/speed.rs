@@ -8,10 +8,10 @@ use perconn::Conn;
 use perconn::outbox::Outbox;
 use tokio::io::{AsyncWriteExt, BufWriter};
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
-use crate::rounds::compare;
+use crate::rounds::{compare, on_each_runtime};
 use crate::sink::{MESSAGE, Sink};
 
 /// How many tasks send in the second table.
@@ -19,9 +19,7 @@ const PRODUCERS: usize = 64;
 
 pub(crate) fn run(rounds: usize, messages: usize) {
     let sink = Sink::silent();
-    let one = Builder::new_current_thread().enable_all().build().unwrap();
-    let two = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    for (name, runtime) in [("one thread", &one), ("two workers", &two)] {
+    on_each_runtime(|name, runtime| {
         let few = messages / 10;
         let by_many = messages / PRODUCERS * PRODUCERS;
         compare(
@@ -52,7 +50,7 @@ pub(crate) fn run(rounds: usize, messages: usize) {
                 ("Outbox::send", Box::new(|| time(runtime, &sink, by_many, sent_by_many))),
             ],
         );
-    }
+    });
 }
 
 /// One round: from the first message until the last has been read.

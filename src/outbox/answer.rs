@@ -142,7 +142,7 @@ pub(super) struct IdleCalls {
 }
 
 impl IdleCalls {
-    /// So many answers one frame may have at most: the largest window.
+    /// How many answers one frame may have: the largest window.
     const LIMIT: usize = 1 << 20;
 
     /// Before the first call.

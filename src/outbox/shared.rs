@@ -78,7 +78,7 @@ enum FateWait {
     Settled(Fate),
 }
 
-/// Wakes those whom the last changes concern, without the lock.
+/// Wakes the tasks that the last changes concern, without the lock.
 #[cold]
 fn wake_all(mut state: MutexGuard<'_, State>) {
     let wakers = state.take_wakers();
@@ -119,7 +119,7 @@ impl Shared {
         self.started.checked_add(time)
     }
 
-    /// Changes the state, and wakes afterwards whom the change concerns.
+    /// Changes the state, and then wakes the tasks that the change concerns.
     #[inline]
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();

@@ -32,7 +32,7 @@ impl Wire {
         self.pieces.front().map_or(&self.encoded, |piece| piece)
     }
 
-    /// So many of the next bytes were written.
+    /// The next `len` bytes were written.
     pub(super) fn advance(&mut self, len: usize) {
         match self.pieces.front_mut() {
             Some(piece) if piece.len() > len => piece.advance(len),

@@ -51,7 +51,7 @@ impl<L: Log> Store<L> {
         }
     }
 
-    /// How many of the next messages may go out, if there are so many.
+    /// How many messages may go out now.
     #[inline]
     fn may_take(&self, now: Duration) -> usize {
         if !self.is_up {

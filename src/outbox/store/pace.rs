@@ -34,7 +34,7 @@ impl Pace {
         self.accepted += 1;
     }
 
-    /// So many messages go out.
+    /// These messages go out.
     pub(super) fn send(&mut self, messages: u64) {
         self.sent += messages;
     }

@@ -38,7 +38,7 @@ impl Run {
     }
 
     /// Encodes them one by one: `encode` gets the number and the bytes of each, and returns where it ends on the wire. It
-    /// ends where the one before it ends if it is not sent. With `None`, neither this nor those after it are on the wire.
+    /// ends where the one before it ends if it is not sent. With `None`, this one and those after it are not on the wire.
     pub(in crate::outbox) fn encode(&mut self, mut encode: impl FnMut(u64, &[u8]) -> Option<u32>) {
         let mut start = 0;
         for index in 0..self.ends.len() {

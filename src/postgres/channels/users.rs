@@ -24,7 +24,7 @@ pub(super) struct User<W> {
     pub(super) waiter: Option<W>,
 }
 
-/// For whom a channel is listened to.
+/// The users of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     /// The reader of the listener: at most once for each channel.
