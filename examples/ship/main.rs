@@ -38,7 +38,11 @@ const TICK: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        return if writeln!(io::stdout(), "{USAGE}").is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return match writeln!(io::stdout(), "{USAGE}") {
+            // Nobody has to read all of it.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+            _ => ExitCode::SUCCESS,
+        };
     }
     let args = match args::parse(args) {
         Ok(args) => args,
