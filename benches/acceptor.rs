@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench -p perconn-benches --bench acceptor
-//! cargo bench -p perconn-benches --bench acceptor -- lines    # or echo, redis: one part of it
+//! cargo bench -p perconn-benches --bench acceptor -- lines    # or streams, redis: one part of it
 //! ```
 //!
 //! It counts connections a second (each is opened, sends 64 B, reads their echo, and is closed), and echoes a second on

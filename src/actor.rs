@@ -11,33 +11,40 @@
 //! set-up or a delay. While a link is up, the actor also waits for the peer's close. So it notices a break and
 //! redials while nothing reads or writes. Next: [`rules`], then [`Dial`].
 
+use std::future;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{future, io};
 
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use self::attempt::dial_and_set_up;
+pub(crate) use self::delays::{Delays, Schedule};
 pub(crate) use self::first_outcome::FirstOutcome;
 use self::next_dial::NextDial;
+pub(crate) use self::outage_log::OutageLog;
 pub(crate) use self::rules::Limits;
 use self::rules::{Action, ActorState, Input, Outage, Pace};
-use crate::backoff::Backoff;
+pub(crate) use self::verdict::RetryIf;
 use crate::conn_state::{Command, ConnState, End};
 use crate::dial::{Dial, name_address};
-use crate::fault::{Cause, Fault};
+use crate::fault::Fault;
 use crate::hooks::{Hooks, debug};
 use crate::io_error::SharedIoError;
 use crate::link::Socket;
-use crate::panic_as_error::{PanicAsError, complete};
 use crate::panics::ignore;
-use crate::{Error, Event, SocketOptions};
+use crate::retry::is_fatal;
+use crate::{Error, Event, Retry, SocketOptions};
 
+mod attempt;
+mod delays;
 mod first_outcome;
 mod next_dial;
+mod outage_log;
+mod report;
 mod rules;
+mod verdict;
 
 /// Everything that the task owns.
 pub(crate) struct Actor<D: Dial> {
@@ -50,7 +57,11 @@ pub(crate) struct Actor<D: Dial> {
     /// The settings of the rules.
     pub(crate) limits: Limits,
     /// Draws the delays between dials.
-    pub(crate) backoff: Backoff,
+    pub(crate) delays: Delays,
+    /// The program's verdict on failures.
+    pub(crate) retry_if: Option<RetryIf>,
+    /// Thins out the default log of an outage, once there was a failure. On the heap, as most connections have none.
+    pub(crate) outage_log: Option<Box<OutageLog>>,
     /// The logger and the event hook of the program.
     pub(crate) hooks: Hooks<Error, Event>,
     /// The state that the actor shares with the handles.
@@ -73,6 +84,8 @@ enum ActorEvent<S> {
         error: SharedIoError,
         /// `dial_now` was called during the dial. It counts for the delay that follows.
         is_dial_wanted: bool,
+        /// The error is marked as [`fatal`](crate::fatal).
+        is_fatal: bool,
     },
     /// The delay before the next dial has passed.
     DelayElapsed,
@@ -81,16 +94,17 @@ enum ActorEvent<S> {
 }
 
 impl<S> ActorEvent<S> {
-    /// The event as the rules see it.
-    fn input(&self) -> Input {
+    /// The event as the rules see it, after the verdict on it.
+    fn input(&self, verdict: Retry) -> Input {
+        let is_final = verdict == Retry::Stop;
         match self {
             Self::Command(Command::Redial(fault)) | Self::Broken(fault) => {
-                Input::Broken { generation: fault.generation, lived: fault.lived, is_last: fault.is_last }
+                Input::Broken { generation: fault.generation, lived: fault.lived, is_last: fault.is_last, is_final }
             }
             Self::Command(Command::DialNow) => Input::DialNow,
             Self::Command(Command::Close) => Input::Close,
             Self::Dialed(_) => Input::Dialed,
-            Self::DialFailed { .. } => Input::DialFailed,
+            Self::DialFailed { .. } => Input::DialFailed { is_final },
             Self::DelayElapsed => Input::DelayElapsed,
         }
     }
@@ -119,42 +133,49 @@ impl<D: Dial> Actor<D> {
             if matches!(event, ActorEvent::Dialed(_) | ActorEvent::DialFailed { .. }) {
                 next_dial.dial_ended(); // rule: dial-now-counts-from-the-last-dial
             }
-            let (next, action) = state.step(event.input(), &self.limits);
+            let failure = self.failure(state, &event);
+            let verdict = self.verdict(state, &event, failure.as_deref());
+            let (next, action) = state.step(event.input(verdict), &self.limits);
             let before = std::mem::replace(&mut state, next);
             match action {
                 Action::Continue => {}
                 // Without a delay: after a failure, this is the next of the first dials.
-                Action::Dial => self.report_failure(before, event, Some(Duration::ZERO)),
+                Action::Dial => self.report_failure(event, failure, Some(Duration::ZERO)),
                 Action::BackOff(pace) | Action::MoveOn(pace) => {
                     socket = None;
                     // rule: short-link-counts-against-its-address
                     if matches!(action, Action::MoveOn(_)) {
                         self.count_against_address();
                     }
-                    let mut delay = self.next_delay(pace);
+                    if state.attempts() == 1 {
+                        self.outage_log = None;
+                    }
+                    let Some(mut delay) = self.next_delay(pace, verdict) else {
+                        (state, _) = state.step(Input::NoDelayLeft, &self.limits);
+                        self.give_up(before.attempts(), event, failure);
+                        continue;
+                    };
                     if matches!(event, ActorEvent::DialFailed { is_dial_wanted: true, .. }) {
-                        delay = delay.min(self.backoff.shortest()); // rule: dial-now-outlives-the-dial
+                        delay = delay.min(self.delays.shortest()); // rule: dial-now-outlives-the-dial
                     }
                     next_dial.delay(delay);
-                    self.report_failure(before, event, Some(delay));
+                    self.report_failure(event, failure, Some(delay));
                 }
-                Action::ShortenDelay => next_dial.shorten(self.backoff.shortest()), // rule: dial-now-keeps-the-backoff
+                Action::ShortenDelay => next_dial.shorten(self.delays.shortest()), // rule: dial-now-keeps-the-backoff
                 Action::HandOver { generation } => socket = self.hand_over(before, generation, event),
-                Action::GiveUp => {
-                    self.report_failure(before, event, None);
-                    self.give_up(before.attempts());
-                }
+                Action::GiveUp => self.give_up(before.attempts(), event, failure),
                 Action::FailConnect => {
                     self.conn_state.end(End::Closed);
-                    self.report_failure(before, event, None);
+                    self.report_failure(event, failure, None);
                     if let Some(outcome) = self.first_outcome.take() {
-                        outcome.fail(self.conn_state.address.clone(), before.attempts());
+                        let is_final = verdict == Retry::Stop;
+                        outcome.fail(self.conn_state.address.clone(), before.attempts(), is_final);
                     }
                     self.emit_closed();
                 }
                 // The end is in the `ConnState` already: the command or the break comes from there.
                 Action::Stop => {
-                    self.report_failure(before, event, None);
+                    self.report_failure(event, failure, None);
                     self.emit_closed();
                 }
             }
@@ -173,9 +194,10 @@ impl<D: Dial> Actor<D> {
         let event = event.unwrap_or_else(|outcome| match outcome {
             Ok(stream) => ActorEvent::Dialed(stream),
             Err(error) => {
+                let is_fatal = is_fatal(&error);
                 let error = name_address(&self.dialer, error);
                 self.count_against_address(); // rule: failed-dial-counts-against-its-address
-                ActorEvent::DialFailed { error: SharedIoError::new(error), is_dial_wanted }
+                ActorEvent::DialFailed { error: SharedIoError::new(error), is_dial_wanted, is_fatal }
             }
         });
         self.log_warning();
@@ -230,21 +252,38 @@ impl<D: Dial> Actor<D> {
         ignore(|| self.dialer.dial_failed());
     }
 
-    /// Draws the delay before the next dial. After a stable link, the backoff starts over.
-    fn next_delay(&mut self, pace: Pace) -> Duration {
-        match pace {
-            Pace::Jitter => {
-                self.backoff.reset();
-                self.backoff.first_delay()
-            }
-            Pace::Backoff => self.backoff.next().unwrap_or_default(),
+    /// Whether and when a dial follows: what the error says, and then what the program says.
+    fn verdict(&mut self, state: ActorState, event: &ActorEvent<D::Stream>, failure: Option<&Error>) -> Retry {
+        match event {
+            ActorEvent::DialFailed { is_fatal: true, .. } => Retry::Stop,
+            ActorEvent::Command(Command::Redial(fault)) | ActorEvent::Broken(fault) if fault.is_last => Retry::Backoff,
+            _ => failure.map_or(Retry::Backoff, |failure| {
+                self.conn_state.actor_runs_hook();
+                let verdict = verdict::ask(&mut self.retry_if, &self.hooks, failure, state.attempts());
+                self.conn_state.actor_is_back();
+                verdict
+            }),
         }
+    }
+
+    /// Draws the delay before the next dial. After a stable link, the backoff starts over. `None`: there is none.
+    fn next_delay(&mut self, pace: Pace, verdict: Retry) -> Option<Duration> {
+        let delay = match (verdict, pace) {
+            (Retry::After(delay), _) => Ok(Some(self.delays.after(delay))),
+            (_, Pace::Jitter) => self.delays.start_over(),
+            (_, Pace::Backoff) => self.delays.next(),
+        };
+        delay.unwrap_or_else(|message| {
+            self.log(&Arc::new(Error::HookPanicked { hook: "backoff", message }));
+            Some(self.delays.longest())
+        })
     }
 
     /// Emits the event of a new link and gives the link to the handles. Returns its socket, to be watched.
     fn hand_over(&mut self, before: ActorState, generation: u64, event: ActorEvent<D::Stream>) -> Option<Socket> {
         let ActorEvent::Dialed(stream) = event else { return None };
         let attempt = before.attempts();
+        self.log_link(generation, attempt);
         self.emit(&match generation {
             1 => Event::Connected { generation, attempt },
             _ => Event::Reconnected { generation, attempt },
@@ -257,72 +296,20 @@ impl<D: Dial> Actor<D> {
         socket
     }
 
-    /// Ends the connection, as the retries are used up. Every operation then returns [`Error::GaveUp`].
-    fn give_up(&self, attempts: u32) {
+    /// Ends the connection with this failure. Every operation then returns [`Error::GaveUp`].
+    fn give_up(&mut self, attempts: u32, event: ActorEvent<D::Stream>, failure: Option<Arc<Error>>) {
+        self.outage_log = None;
+        self.report_failure(event, failure.clone(), None);
+        let Some(cause) = failure else { return };
+        self.conn_state.set_last_failure(&cause);
         let end = End::GaveUp { attempts };
         // The connection can have been closed while the hooks ran.
         if self.conn_state.end(end) {
             self.log(&Arc::new(self.conn_state.end_error(end)));
-            self.emit(&Event::GaveUp { attempts });
+            self.emit(&Event::GaveUp { attempts, cause });
         } else {
             self.emit_closed();
         }
-    }
-
-    /// Reports a break or a failed dial to the logger and the event hook, and a failed first dial to its outcome. Does
-    /// nothing for other events.
-    fn report_failure(&mut self, before: ActorState, event: ActorEvent<D::Stream>, retry_in: Option<Duration>) {
-        let address = &self.conn_state.address;
-        match event {
-            ActorEvent::DialFailed { error: source, .. } => {
-                let attempt = before.attempts();
-                let address = address.clone();
-                let cause = Arc::new(Error::DialFailure { address, attempt, source: source.to_io() });
-                self.log(&cause);
-                self.emit(&Event::DialFailed { attempt, cause, retry_in });
-                if let Some(outcome) = &mut self.first_outcome {
-                    outcome.add_failure(source);
-                }
-            }
-            // A clean end of the last link is no failure: the program has asked for it.
-            ActorEvent::Command(Command::Redial(fault)) | ActorEvent::Broken(fault)
-                if fault.is_last && matches!(fault.cause, Cause::PeerClosed) => {}
-            ActorEvent::Command(Command::Redial(fault)) | ActorEvent::Broken(fault) => {
-                let cause = Arc::new(fault.error(fault.op, address));
-                self.log(&cause);
-                self.emit(&Event::Disconnected {
-                    generation: fault.generation,
-                    cause,
-                    lived: fault.lived,
-                    bytes_read: fault.byte_count.read(),
-                    bytes_written: fault.byte_count.written(),
-                    retry_in,
-                });
-            }
-            ActorEvent::Command(_) | ActorEvent::Dialed(_) | ActorEvent::DelayElapsed => {}
-        }
-    }
-
-    /// Calls the logger.
-    fn log(&self, error: &Arc<Error>) {
-        self.run_hook(|| self.hooks.log(error));
-    }
-
-    /// Calls the event hook.
-    fn emit(&self, event: &Event) {
-        self.run_hook(|| self.hooks.emit(|| event));
-    }
-
-    /// Calls the event hook for the last time. A close waits for that, and for the drop of the hook.
-    fn emit_closed(&self) {
-        self.hooks.emit(|| &Event::Closed);
-    }
-
-    /// Runs a hook of the program, which can take any time. A close does not wait for it.
-    fn run_hook(&self, hook: impl FnOnce()) {
-        self.conn_state.actor_runs_hook();
-        hook();
-        self.conn_state.actor_is_back();
     }
 }
 
@@ -352,7 +339,7 @@ async fn until_command<S, T, L>(
             biased;
             command = poll_fn(|cx| conn_state.poll_command(cx)) => {
                 let event = ActorEvent::Command(command);
-                if state.step(event.input(), limits) != (state, Action::Continue) {
+                if state.step(event.input(Retry::Backoff), limits) != (state, Action::Continue) {
                     return Ok(event);
                 }
                 if let ActorEvent::Command(command) = event {
@@ -362,37 +349,6 @@ async fn until_command<S, T, L>(
             outcome = &mut other => return Err(outcome),
         }
     }
-}
-
-/// One dial within the dial timeout, with the socket options set afterwards.
-///
-/// It is on the heap, like the delay: so an idle connection does not hold the memory that a dial or a timer needs.
-fn dial_and_set_up<D: Dial>(
-    dialer: &mut D,
-    limit: Option<Duration>,
-    options: Option<SocketOptions>,
-) -> Pin<Box<impl Future<Output = io::Result<D::Stream>> + Send>> {
-    let dial = PanicAsError::new(async move { complete(dialer.dial()).await });
-    Box::pin(async move {
-        let stream = match limit {
-            Some(limit) => tokio::time::timeout(limit, dial).await.unwrap_or_else(|_| {
-                let text = format!("the dial took longer than {limit:?}");
-                Err(io::Error::new(io::ErrorKind::TimedOut, text))
-            }),
-            None => dial.await,
-        };
-        stream.and_then(|stream| set_options(stream, options))
-    })
-}
-
-/// Sets the options that the dialer has not taken. If there are any, the builder has checked that the stream is a
-/// `TcpStream`.
-fn set_options<S: 'static>(stream: S, options: Option<SocketOptions>) -> io::Result<S> {
-    let tcp = (&stream as &dyn std::any::Any).downcast_ref::<TcpStream>();
-    if let (Some(options), Some(tcp)) = (options, tcp) {
-        options.apply(tcp)?;
-    }
-    Ok(stream)
 }
 
 /// Records the end of the task, however it ends: a runtime that shuts down drops it.

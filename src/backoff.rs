@@ -5,10 +5,11 @@
 //! exceed the longest delay.
 //!
 //! The redial after a *stable* link uses [`Backoff::first_delay`] instead. Nothing suggests yet that the peer is in
-//! trouble, so a random part of the shortest delay is enough to spread a crowd of clients. Next: `actor/rules.rs`,
-//! which decides between the two.
+//! trouble, so a random part of the shortest delay is enough to spread a crowd of clients. Next: `actor/delays.rs`,
+//! which has the delays of the program beside these, and `actor/rules.rs`, which decides between the two.
 
 use std::hash::{BuildHasher, RandomState};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rand::rngs::{SmallRng, SysRng};
@@ -16,11 +17,12 @@ use rand::{RngExt, SeedableRng};
 
 /// How the window of the delays grows, by the terms of the AWS Architecture Blog ("Exponential Backoff And Jitter",
 /// 2015).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Jitter {
     /// "Full jitter" with a minimum: the n-th delay is uniform in `min ..= min(max, min * 2^n)`.
     ///
     /// For peers with many clients, as the delays are spread as widely as possible.
+    #[default]
     Full,
     /// "Equal jitter": the first delays are uniform in `min ..= min * 2`, then both ends of the window grow 2.5-fold. There are
     /// three first delays, or as many as `max` fits into 700 ms: a peer that bears many dials for good bears them at first, too,
@@ -63,9 +65,19 @@ impl Backoff {
         self.min
     }
 
+    /// The longest delay.
+    pub(crate) fn longest(&self) -> Duration {
+        self.max
+    }
+
     /// Starts over: the next delay is drawn from the first window.
     pub(crate) fn reset(&mut self) {
         (self.drawn, self.upper) = (0, self.min);
+    }
+
+    /// A random delay in this range, with the same seed.
+    pub(crate) fn random(&mut self, range: RangeInclusive<Duration>) -> Duration {
+        self.random.random_range(range)
     }
 
     /// The delay before the first redial after a stable link: a random part of the shortest delay.

@@ -1,6 +1,6 @@
 //! The settings of a connection.
 //!
-//! `socket` has the settings of the sockets, `build` checks all of them and starts the connection. Next:
+//! `retry` has the settings of the redials, `socket` those of the sockets; `build` checks all of them and starts the connection. Next:
 //! [`Builder::build`], in `builder/build.rs`.
 
 use std::future::Future;
@@ -12,11 +12,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 #[cfg(doc)]
 use crate::Conn;
 use crate::actor::Limits;
-use crate::backoff::Jitter;
 use crate::hooks::Hooks;
 use crate::{Address, AndThen, Dial, Error, Event, SocketOptions, TcpDialer, WhenDown};
 
+use self::retry::RetrySettings;
+
 mod build;
+mod retry;
 mod socket;
 
 /// The settings of a [`Conn`]; made by [`Conn::builder`].
@@ -47,10 +49,8 @@ pub struct Builder<D = TcpDialer> {
     dialer: D,
     /// The limit of one dial, with its session set-up. Defaults to 20 s; `None`: no limit.
     dial_timeout: Option<Duration>,
-    /// The shortest delay after a failed dial. Defaults to 1 s; not zero.
-    retry_min: Duration,
-    /// The longest delay. Defaults to 60 s; not below `retry_min`.
-    retry_max: Duration,
+    /// Whether a dial follows a failure, and after which delay.
+    retries: RetrySettings,
     /// When links count as stable, and when to give up. `connect` limits the first dials.
     limits: Limits,
     /// The logger and the event hook; moved to the actor, which calls them.
@@ -67,10 +67,6 @@ pub struct Builder<D = TcpDialer> {
     idle_timeout: Option<Duration>,
     /// For the dialer to set; or for the actor, if the dialer takes none and makes `TcpStream`s.
     options: SocketOptions,
-    /// Makes delays repeatable in tests. `None`: a seed from the operating system.
-    jitter_seed: Option<u64>,
-    /// How the delays grow. Only the `postgres` listener uses another kind than `Full`.
-    jitter: Jitter,
 }
 
 impl Builder {
@@ -80,8 +76,7 @@ impl Builder {
             dialer: TcpDialer::new(address.clone()),
             address,
             dial_timeout: Some(Duration::from_secs(20)),
-            retry_min: Duration::from_secs(1),
-            retry_max: Duration::from_secs(60),
+            retries: RetrySettings::default(),
             limits: Limits { stable_after: Duration::from_secs(10), max_retries: None, first_dials: None },
             hooks: Hooks::default(),
             job_queue_size: 10,
@@ -90,8 +85,6 @@ impl Builder {
             close_as_error: false,
             idle_timeout: None,
             options: SocketOptions::default(),
-            jitter_seed: None,
-            jitter: Jitter::Full,
         }
     }
 }
@@ -138,41 +131,6 @@ impl<D> Builder<D> {
         self
     }
 
-    /// The shortest delay before a dial, once a dial has failed.
-    ///
-    /// Defaults to 1 second. Zero is not valid. The n-th delay in a row is random, between `retry_min` and
-    /// `retry_min * 2^n`, and at most [`retry_max`](Builder::retry_max). If the two are equal, the delays are not
-    /// random, and clients that lost their links together dial together.
-    ///
-    /// The first redial after a [stable](Builder::stable_after) link comes sooner: after a random part of
-    /// `retry_min`. So does the first redial of a connection without a failed dial before.
-    #[doc(alias("backoff", "retry", "reconnect", "auto_reconnect", "exponential_backoff", "jitter", "delay"))]
-    pub fn retry_min(mut self, delay: Duration) -> Self {
-        self.retry_min = delay;
-        self
-    }
-
-    /// The longest delay before a dial.
-    ///
-    /// Defaults to 60 seconds. Must not be below [`retry_min`](Builder::retry_min). In a long outage, delays stay
-    /// random between `retry_min` and `retry_max`.
-    #[doc(alias("backoff", "retry", "reconnect", "auto_reconnect", "exponential_backoff", "max_delay"))]
-    pub fn retry_max(mut self, delay: Duration) -> Self {
-        self.retry_max = delay;
-        self
-    }
-
-    /// How long a link must live before the delays and [`max_retries`](Builder::max_retries) start over.
-    ///
-    /// Defaults to 10 seconds. A server that accepts and closes at once is thus dialed with the same backoff as one
-    /// that refuses. With several [addresses](Builder::addresses), the next dial goes to the next one, as after a failed
-    /// dial. With zero, every link counts as stable.
-    #[doc(alias("reset_after", "backoff_reset"))]
-    pub fn stable_after(mut self, life: Duration) -> Self {
-        self.limits.stable_after = life;
-        self
-    }
-
     /// After a link that broke before it was [stable](Builder::stable_after): how long the next one must have been up
     /// before a [`SharedConn`](crate::SharedConn) sends jobs on it.
     ///
@@ -198,22 +156,14 @@ impl<D> Builder<D> {
         self
     }
 
-    /// How many redials in a row, without a [stable](Builder::stable_after) link between them, the actor makes before
-    /// it gives up.
-    ///
-    /// Defaults to `None`: it never gives up. The first dial of a connection does not count; with `Some(0)` there is no
-    /// other dial. After the last redial has failed, every operation fails with [`Error::GaveUp`].
-    #[doc(alias("max_attempts", "retry", "give_up"))]
-    pub fn max_retries(mut self, retries: impl Into<Option<u32>>) -> Self {
-        self.limits.max_retries = retries.into();
-        self
-    }
-
     /// Calls `logger` for each failed dial ([`Error::DialFailure`]), once for each break ([`Error::IoError`]), when the
     /// actor gives up ([`Error::GaveUp`]), and for the warnings of the dialer ([`Dial::take_warning`]), such as TLS
     /// files that are not usable any more.
     ///
-    /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes.
+    /// Defaults to a warning through the [`log`] crate, on the target `perconn`, with the chain of causes. In a long outage
+    /// it writes fewer lines: one for each of the first five failures, then at most one a minute, and the pause doubles up
+    /// to an hour. A line says how many failures before it have none. Once the link is back, a line at the level `info` says so.
+    /// Your own logger gets every failure.
     ///
     /// One thread of the process, `perconn-log`, writes these warnings and all other lines of this crate. So the
     /// program can send its log over this connection: a line that waits for a link, or for a lock of the program, delays
@@ -303,21 +253,6 @@ impl<D> Builder<D> {
         self
     }
 
-    /// Makes the random delays repeatable, for tests: equal seeds give equal delays.
-    ///
-    /// Defaults to a seed from the operating system. Clients with the same seed redial at the same time.
-    pub fn jitter_seed(mut self, seed: u64) -> Self {
-        self.jitter_seed = Some(seed);
-        self
-    }
-
-    /// Sets the delays of a client that has to be back soon after an outage; see [`Jitter::Equal`].
-    #[cfg(feature = "postgres")]
-    pub(crate) fn equal_jitter(mut self) -> Self {
-        self.jitter = Jitter::Equal;
-        self
-    }
-
     /// Makes the links with your own dialer.
     ///
     /// The address given to the builder then only names the connection in errors, and may be any text. (With
@@ -359,8 +294,7 @@ impl<D> Builder<D> {
             address: self.address,
             dialer: map(self.dialer)?,
             dial_timeout: self.dial_timeout,
-            retry_min: self.retry_min,
-            retry_max: self.retry_max,
+            retries: self.retries,
             limits: self.limits,
             hooks: self.hooks,
             job_queue_size: self.job_queue_size,
@@ -369,8 +303,6 @@ impl<D> Builder<D> {
             close_as_error: self.close_as_error,
             idle_timeout: self.idle_timeout,
             options: self.options,
-            jitter_seed: self.jitter_seed,
-            jitter: self.jitter,
         })
     }
 }
@@ -414,15 +346,13 @@ impl<D> fmt::Debug for Builder<D> {
         f.debug_struct("Builder")
             .field("address", &self.address.as_str())
             .field("dial_timeout", &self.dial_timeout)
-            .field("retry_min", &self.retry_min)
-            .field("retry_max", &self.retry_max)
+            .field("retries", &self.retries)
             .field("limits", &self.limits)
             .field("job_queue_size", &self.job_queue_size)
             .field("when_down", &self.when_down)
             .field("close_as_error", &self.close_as_error)
             .field("idle_timeout", &self.idle_timeout)
             .field("options", &self.options)
-            .field("jitter_seed", &self.jitter_seed)
             .finish_non_exhaustive()
     }
 }

@@ -32,8 +32,8 @@
 //!
 //! Next: [`inner`], the part behind the lock.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ pub(crate) struct ConnState<S> {
     inner: Mutex<ConnStateInner<S>>,
     /// The status, and the tasks that wait for it. Set under the lock of `inner`.
     status: Arc<StatusCell>,
+    /// Why the actor has given up. Set before that end is recorded.
+    last_failure: OnceLock<Arc<Error>>,
 }
 
 /// What a handle without a live link does next.
@@ -83,6 +85,7 @@ impl<S> ConnState<S> {
             broken: AtomicU64::new(0),
             inner: Mutex::new(ConnStateInner::new(stable_after, settle_time)),
             status: Arc::new(StatusCell::new()),
+            last_failure: OnceLock::new(),
         }
     }
 
@@ -381,6 +384,11 @@ impl<S> ConnState<S> {
         })
     }
 
+    /// Notes why the actor is about to give up.
+    pub(crate) fn set_last_failure(&self, failure: &Arc<Error>) {
+        let _ = self.last_failure.set(Arc::clone(failure));
+    }
+
     /// Why there will be no further link, if that is so.
     pub(crate) fn ended(&self) -> Option<End> {
         self.lock().end
@@ -395,7 +403,10 @@ impl<S> ConnState<S> {
     pub(crate) fn end_error(&self, end: End) -> Error {
         match end {
             End::Closed | End::Finished => Error::ClosedConnection,
-            End::GaveUp { attempts } => Error::GaveUp { address: self.address.clone(), attempts },
+            End::GaveUp { attempts } => {
+                let source = self.last_failure.get().map_or_else(|| Arc::new(Error::ClosedConnection), Arc::clone);
+                Error::GaveUp { address: self.address.clone(), attempts, source }
+            }
             End::RuntimeShutdown => Error::RuntimeShutdown,
         }
     }

@@ -9,6 +9,12 @@ use std::{fmt, io};
 use crate::causes::WithCauses;
 use crate::hooks::Logged;
 
+#[cfg(feature = "tls")]
+pub use self::refused_certificate::RefusedCertificate;
+
+#[cfg(feature = "tls")]
+mod refused_certificate;
+
 /// An error of a [`Conn`](crate::Conn) or of one of its other handles.
 ///
 /// A read or a write returns an [`io::Error`] with the kernel's own [`ErrorKind`](io::ErrorKind) and this type inside.
@@ -32,8 +38,8 @@ pub enum Error {
     /// A dial failed: the name did not resolve, the peer refused or did not answer in time, or the session set-up
     /// failed.
     ///
-    /// The actor dials again, unless this was the last of the first dials of a `connect()` or the last of
-    /// [`max_retries`](crate::Builder::max_retries).
+    /// The actor dials again, unless this was the last of the first dials of a `connect()`, or it gives up
+    /// ([`Error::GaveUp`]).
     #[error("dial {attempt} to {address} failed")]
     #[non_exhaustive]
     DialFailure {
@@ -95,7 +101,12 @@ pub enum Error {
     #[error("the connection is closed")]
     ClosedConnection,
 
-    /// The actor stopped dialing: [`max_retries`](crate::Builder::max_retries) are used up.
+    /// The actor stopped dialing, for one of these reasons:
+    ///
+    /// - [`max_retries`](crate::Builder::max_retries) are used up.
+    /// - [`retry_if`](crate::Builder::retry_if) said [`Stop`](crate::Retry::Stop).
+    /// - A dialer or a session set-up returned a [`fatal`](crate::fatal) error.
+    /// - The [`backoff`](crate::Builder::backoff) has no further delay.
     #[error("gave up on {address} after {attempts} dials")]
     #[non_exhaustive]
     GaveUp {
@@ -103,6 +114,8 @@ pub enum Error {
         address: String,
         /// How many dials were made since the last stable link.
         attempts: u32,
+        /// The last failure: an [`Error::DialFailure`], or an [`Error::IoError`] for a link that broke.
+        source: std::sync::Arc<Self>,
     },
 
     /// There is no link at the moment, and [`WhenDown::Fail`](crate::WhenDown::Fail) is set.
@@ -139,11 +152,12 @@ pub enum Error {
     #[error("invalid configuration: {0}")]
     InvalidConfig(String),
 
-    /// The program's own logger or event hook panicked. The connection goes on unharmed.
+    /// A function of the program panicked: its logger, its event hook, its [`retry_if`](crate::Builder::retry_if) or its
+    /// [`backoff`](crate::Builder::backoff). The connection goes on unharmed.
     #[error("the {hook} hook panicked: {message}")]
     #[non_exhaustive]
     HookPanicked {
-        /// `"logger"` or `"event"`.
+        /// `"logger"`, `"event"`, `"retry_if"` or `"backoff"`.
         hook: &'static str,
         /// The panic's message, if it was text.
         message: String,

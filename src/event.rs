@@ -67,11 +67,13 @@ pub enum Event {
         /// [`connect`](crate::Builder::connect) to several addresses.
         retry_in: Option<Duration>,
     },
-    /// [`max_retries`](crate::Builder::max_retries) are used up; there are no more dials.
+    /// There are no more dials; [`Error::GaveUp`] says for which reasons.
     #[non_exhaustive]
     GaveUp {
         /// How many dials were made since the last stable link.
         attempts: u32,
+        /// The last failure: an [`Error::DialFailure`], or an [`Error::IoError`] for a link that broke.
+        cause: Arc<Error>,
     },
     /// The program closed the connection or dropped its last handle.
     Closed,
@@ -94,7 +96,7 @@ impl fmt::Display for Event {
             Self::DialFailed { attempt, retry_in, cause } => {
                 write!(f, "dial {attempt} failed: {}, {}", Reason(cause), Next(*retry_in))
             }
-            Self::GaveUp { attempts } => write!(f, "gave up after {attempts} dials"),
+            Self::GaveUp { attempts, cause } => write!(f, "gave up after {attempts} dials: {}", Reason(cause)),
             Self::Closed => f.write_str("closed"),
         }
     }

@@ -74,6 +74,11 @@ pub(crate) fn warn(text: impl Display) {
     hand_over(Level::Warn, text);
 }
 
+/// Logs a line that says that all is well again, on the target `perconn`.
+pub(crate) fn info(text: impl Display) {
+    hand_over(Level::Info, text);
+}
+
 /// Logs a line for a person who looks for a fault, on the target `perconn`.
 pub(crate) fn debug(text: impl Display) {
     hand_over(Level::Debug, text);

@@ -43,6 +43,11 @@ impl SharedIoError {
         }
     }
 
+    /// The error as it came.
+    pub(crate) fn original(&self) -> &io::Error {
+        &self.0
+    }
+
     /// Whether it says only that the peer has gone, and not why.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe

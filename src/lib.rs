@@ -42,6 +42,7 @@ pub mod pool;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub mod postgres;
+mod retry;
 #[cfg(any(feature = "acceptor", feature = "pool"))]
 mod runtime;
 #[cfg(feature = "session")]
@@ -64,8 +65,12 @@ pub use self::dial::{AndThen, Dial, TcpDialer, dial_fn};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::dial::{Tls, TlsDialer};
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use self::error::RefusedCertificate;
 pub use self::error::{Error, Op};
 pub use self::event::Event;
+pub use self::retry::{Retry, fatal};
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub use self::session::{Session, Sessions};

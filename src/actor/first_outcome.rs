@@ -36,9 +36,11 @@ impl FirstOutcome {
         let _ = self.sender.send(Ok(()));
     }
 
-    /// The last of the dials, which has this number, has failed.
-    pub(super) fn fail(self, address: String, attempt: u32) {
-        let _ = self.sender.send(Err(Error::DialFailure { address, attempt, source: all_failed(&self.failures) }));
+    /// The last of the dials, which has this number, has failed. If its failure is final, the others do not matter.
+    pub(super) fn fail(self, address: String, attempt: u32, is_final: bool) {
+        let first = if is_final { self.failures.len().saturating_sub(1) } else { 0 };
+        let source = all_failed(&self.failures[first..]);
+        let _ = self.sender.send(Err(Error::DialFailure { address, attempt, source }));
     }
 }
 

@@ -10,7 +10,7 @@
 //!   |
 //!   +--- DialFailed ---> BackingOff
 //!
-//!  no retry left --> Ended     the last link broken --> Ended     Close --> Ended
+//!  no retry or delay left, or a final failure --> Ended     the last link broken --> Ended     Close --> Ended
 //! ```
 //!
 //! The first dials of a `connect` are different: each `DialFailed` leads to the next dial at once, and the last one to
@@ -69,7 +69,10 @@ pub(crate) enum Input {
     /// The dial has made a stream.
     Dialed,
     /// The dial has failed.
-    DialFailed,
+    DialFailed {
+        /// No other dial is wanted: the error or the program says so.
+        is_final: bool,
+    },
     /// The delay before the next dial has passed.
     DelayElapsed,
     /// A link broke after it had been up for `lived`. If it is the last one, the program wants no other.
@@ -80,7 +83,11 @@ pub(crate) enum Input {
         lived: Duration,
         /// The writing side was shut down, so no link follows.
         is_last: bool,
+        /// No other dial is wanted: the program says so.
+        is_final: bool,
     },
+    /// The schedule of the program has no further delay.
+    NoDelayLeft,
     /// The program expects a dial to succeed now.
     DialNow,
     /// The program has closed the connection.
@@ -105,7 +112,7 @@ pub(crate) enum Action {
         /// One more than that of the link before; 1 for the first.
         generation: u64,
     },
-    /// End, as the retries are used up.
+    /// End, as the retries are used up, or no other dial is wanted.
     GiveUp,
     /// End, as all first dials of a `connect()` have failed.
     FailConnect,
@@ -140,26 +147,30 @@ impl ActorState {
                 let generation = outage.generation + 1;
                 (Self::Up { generation, ended: outage }, Action::HandOver { generation })
             }
-            (Self::Dialing(outage), Input::DialFailed) => match limits.first_dials {
+            (Self::Dialing(outage), Input::DialFailed { is_final }) => match limits.first_dials {
                 // rule: connect-dials-each-address-once
-                Some(count) if outage.generation == 0 && outage.attempt < count => {
+                Some(count) if outage.generation == 0 && outage.attempt < count && !is_final => {
                     (Self::Dialing(Outage { attempt: outage.attempt + 1, ..outage }), Action::Dial)
                 }
                 // rule: only-the-first-connect-fails
                 Some(_) if outage.generation == 0 => (Self::Ended, Action::FailConnect),
+                _ if is_final => (Self::Ended, Action::GiveUp),
                 _ => outage.redial(Action::BackOff(Pace::Backoff), limits),
             },
             // rule: one-dial-after-each-delay
             (Self::BackingOff(outage), Input::DelayElapsed) => (Self::Dialing(outage), Action::Dial),
+            (Self::BackingOff(_), Input::NoDelayLeft) => (Self::Ended, Action::GiveUp),
             // rule: dial-now-keeps-the-retries
             (Self::BackingOff(_), Input::DialNow) => (self, Action::ShortenDelay),
 
-            (Self::Up { generation, ended }, Input::Broken { generation: broken, lived, is_last })
+            (Self::Up { generation, ended }, Input::Broken { generation: broken, lived, is_last, is_final })
                 if broken == generation =>
             {
                 let is_stable = lived >= limits.stable_after; // rule: stable-link-resets-the-backoff
                 if is_last {
                     (Self::Ended, Action::Stop)
+                } else if is_final {
+                    (Self::Ended, Action::GiveUp)
                 } else if is_stable {
                     Outage::after_stable(generation).redial(Action::BackOff(Pace::Jitter), limits)
                 } else {
@@ -213,12 +224,19 @@ mod tests {
     const SECOND: Outage = outage(0, 2, 1);
     const UP: ActorState = ActorState::Up { generation: 1, ended: FIRST };
 
+    const FAILED: Input = Input::DialFailed { is_final: false };
+    const FAILED_FOR_GOOD: Input = Input::DialFailed { is_final: true };
+
     fn broken(generation: u64, lived: Duration) -> Input {
-        Input::Broken { generation, lived, is_last: false }
+        Input::Broken { generation, lived, is_last: false, is_final: false }
+    }
+
+    fn broken_for_good(generation: u64, is_last: bool) -> Input {
+        Input::Broken { generation, lived: LONG, is_last, is_final: true }
     }
 
     fn last_broken(generation: u64) -> Input {
-        Input::Broken { generation, lived: SHORT, is_last: true }
+        Input::Broken { generation, lived: SHORT, is_last: true, is_final: false }
     }
 
     #[test]
@@ -235,7 +253,8 @@ mod tests {
                 Up { generation: 2, ended: after_short },
                 Action::HandOver { generation: 2 },
             ),
-            (Dialing(FIRST), Input::DialFailed, BackingOff(SECOND), Action::BackOff(Pace::Backoff)),
+            (Dialing(FIRST), FAILED, BackingOff(SECOND), Action::BackOff(Pace::Backoff)),
+            (Dialing(FIRST), FAILED_FOR_GOOD, Ended, Action::GiveUp),
             (Dialing(FIRST), Input::DialNow, Dialing(FIRST), Action::Continue),
             (Dialing(after_short), broken(1, LONG), Dialing(after_short), Action::Continue),
             (Dialing(FIRST), Input::Close, Ended, Action::Stop),
@@ -243,6 +262,7 @@ mod tests {
             (BackingOff(SECOND), Input::DelayElapsed, Dialing(SECOND), Action::Dial),
             (BackingOff(SECOND), Input::DialNow, BackingOff(SECOND), Action::ShortenDelay),
             (BackingOff(after_short), broken(1, LONG), BackingOff(after_short), Action::Continue),
+            (BackingOff(SECOND), Input::NoDelayLeft, Ended, Action::GiveUp),
             (BackingOff(SECOND), Input::Close, Ended, Action::Stop),
             // A link.
             (UP, broken(1, LONG), BackingOff(after_stable), Action::BackOff(Pace::Jitter)),
@@ -250,6 +270,9 @@ mod tests {
             (UP, broken(0, LONG), UP, Action::Continue),
             (UP, broken(2, LONG), UP, Action::Continue),
             (UP, Input::DialNow, UP, Action::Continue),
+            (UP, broken_for_good(1, false), Ended, Action::GiveUp),
+            (UP, broken_for_good(2, false), UP, Action::Continue),
+            (UP, broken_for_good(1, true), Ended, Action::Stop),
             (UP, last_broken(1), Ended, Action::Stop),
             (UP, last_broken(0), UP, Action::Continue),
             (UP, Input::Close, Ended, Action::Stop),
@@ -275,7 +298,7 @@ mod tests {
     #[test]
     fn failed_dials_and_short_links_cost_retries() {
         let spent = outage(0, 3, 2);
-        assert_eq!(ActorState::Dialing(spent).step(Input::DialFailed, &LIMITS), (ActorState::Ended, Action::GiveUp));
+        assert_eq!(ActorState::Dialing(spent).step(FAILED, &LIMITS), (ActorState::Ended, Action::GiveUp));
         let flapping = ActorState::Up { generation: 1, ended: spent };
         assert_eq!(flapping.step(broken(1, SHORT), &LIMITS), (ActorState::Ended, Action::GiveUp));
         let (next, _) = flapping.step(broken(1, LONG), &LIMITS);
@@ -285,7 +308,7 @@ mod tests {
     #[test]
     fn without_retries_the_first_failure_is_the_last() {
         let limits = Limits { max_retries: Some(0), ..LIMITS };
-        assert_eq!(ActorState::new().step(Input::DialFailed, &limits), (ActorState::Ended, Action::GiveUp));
+        assert_eq!(ActorState::new().step(FAILED, &limits), (ActorState::Ended, Action::GiveUp));
         assert_eq!(UP.step(broken(1, LONG), &limits), (ActorState::Ended, Action::GiveUp));
     }
 
@@ -296,24 +319,22 @@ mod tests {
         let mut state = ActorState::new();
         for attempt in 2..=3 {
             let next = ActorState::Dialing(outage(0, attempt, 0));
-            assert_eq!(state.step(Input::DialFailed, &limits), (next, Action::Dial));
+            assert_eq!(state.step(FAILED, &limits), (next, Action::Dial));
             state = next;
         }
-        assert_eq!(state.step(Input::DialFailed, &limits), (ActorState::Ended, Action::FailConnect));
+        assert_eq!(state.step(FAILED, &limits), (ActorState::Ended, Action::FailConnect));
+        assert_eq!(ActorState::new().step(FAILED_FOR_GOOD, &limits), (ActorState::Ended, Action::FailConnect));
         let limits = Limits { first_dials: Some(1), ..LIMITS };
-        assert_eq!(ActorState::new().step(Input::DialFailed, &limits), (ActorState::Ended, Action::FailConnect));
+        assert_eq!(ActorState::new().step(FAILED, &limits), (ActorState::Ended, Action::FailConnect));
         let later = ActorState::Dialing(outage(1, 1, 1));
-        assert!(matches!(
-            later.step(Input::DialFailed, &limits),
-            (ActorState::BackingOff(_), Action::BackOff(Pace::Backoff))
-        ));
+        assert!(matches!(later.step(FAILED, &limits), (ActorState::BackingOff(_), Action::BackOff(Pace::Backoff))));
     }
 
     #[test]
     fn counters_of_a_very_long_outage_do_not_overflow() {
         let limits = Limits { max_retries: None, ..LIMITS };
         let old = outage(7, u32::MAX, u32::MAX);
-        let (next, action) = ActorState::Dialing(old).step(Input::DialFailed, &limits);
+        let (next, action) = ActorState::Dialing(old).step(FAILED, &limits);
         assert_eq!((next, action), (ActorState::BackingOff(old), Action::BackOff(Pace::Backoff)));
     }
 }

@@ -10,7 +10,6 @@ use tokio::runtime;
 
 use super::Builder;
 use crate::actor::{Actor, EndGuard, FirstOutcome};
-use crate::backoff::Backoff;
 use crate::conn::ConnContext;
 use crate::conn_state::ConnState;
 use crate::link::is_type;
@@ -62,12 +61,15 @@ impl<D: Dial> Builder<D> {
         let runtime = runtime::Handle::try_current()
             .map_err(|_| Error::InvalidConfig("no runtime: expected to be built within a tokio runtime".into()))?;
         let conn_state = Arc::new(ConnState::new(self.address.to_string(), self.limits.stable_after, self.settle_time));
+        let (delays, retry_if) = self.retries.into_parts();
         let actor = Actor {
             dialer: self.dialer,
             dial_timeout: self.dial_timeout,
             options,
             limits: self.limits,
-            backoff: Backoff::new(self.jitter, self.retry_min, self.retry_max, self.jitter_seed),
+            delays,
+            retry_if,
+            outage_log: None,
             hooks: self.hooks,
             _end: EndGuard::new(&conn_state),
             conn_state: Arc::clone(&conn_state),
@@ -93,14 +95,7 @@ impl<D: Dial> Builder<D> {
         if self.dial_timeout == Some(Duration::ZERO) {
             return invalid("dial_timeout 0ns: expected more than zero, or None for no limit".into());
         }
-        if self.retry_min.is_zero() {
-            return invalid("retry_min 0ns: expected more than zero".into());
-        }
-        if self.retry_max < self.retry_min {
-            let (max, min) = (self.retry_max, self.retry_min);
-            let defaults = "unless set, they are 1s and 60s";
-            return invalid(format!("retry_max {max:?}: expected at least retry_min, which is {min:?} ({defaults})"));
-        }
+        self.retries.check()?;
         let largest = u32::MAX as usize;
         if !(1..=largest).contains(&self.job_queue_size) {
             return invalid(format!("job_queue_size {}: expected 1 to {largest}", self.job_queue_size));

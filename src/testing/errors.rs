@@ -21,6 +21,7 @@
 //! Next: [`Error`].
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{Error, Op};
@@ -43,9 +44,10 @@ pub fn short_link(generation: u64, source: impl Into<io::Error>) -> Error {
     Error::ShortLink { generation, address: ADDRESS.into(), source: source.into() }
 }
 
-/// An [`Error::GaveUp`] after this many dials.
+/// An [`Error::GaveUp`] after this many dials, the last of which was refused.
 pub fn gave_up(attempts: u32) -> Error {
-    Error::GaveUp { address: ADDRESS.into(), attempts }
+    let source = Arc::new(dial_failure(attempts, io::ErrorKind::ConnectionRefused));
+    Error::GaveUp { address: ADDRESS.into(), attempts, source }
 }
 
 /// An [`Error::Down`].

@@ -51,7 +51,8 @@ pub fn dial_failed(attempt: u32, cause: impl Into<io::Error>, retry_in: impl Int
     Event::DialFailed { attempt, cause, retry_in: retry_in.into() }
 }
 
-/// An [`Event::GaveUp`] after this many dials.
+/// An [`Event::GaveUp`] after this many dials, the last of which was refused.
 pub fn gave_up(attempts: u32) -> Event {
-    Event::GaveUp { attempts }
+    let cause = Arc::new(errors::dial_failure(attempts, io::ErrorKind::ConnectionRefused));
+    Event::GaveUp { attempts, cause }
 }

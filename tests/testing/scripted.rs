@@ -160,7 +160,7 @@ fn events_and_errors_look_as_those_of_a_connection() {
         "disconnected: generation 1 after 3600.0s: connection reset, next dial in 1.0s",
         "dial 1 failed: connection refused, no further dial",
         "reconnected: generation 2, dial 2",
-        "gave up after 7 dials",
+        "gave up after 7 dials: connection refused",
     ];
     assert_eq!(texts, expected);
     let generations = [

@@ -18,6 +18,7 @@ mod support;
 mod through_kills;
 
 // The tests.
+mod backoff;
 mod http;
 mod postgres;
 mod redis;

@@ -3,10 +3,11 @@
 //! Next: [`closed`](crate::closed), the end of an acceptor during handshakes.
 
 use std::io::{self, ErrorKind};
+use std::time::Duration;
 
 use perconn::tokio_rustls::client::TlsStream;
 use perconn::tokio_rustls::server;
-use perconn::{Conn, Error, SharedConn, WriteHalf};
+use perconn::{Conn, Error, RefusedCertificate, Retry, SharedConn, WriteHalf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -60,6 +61,7 @@ fn assert_refused(error: &io::Error, who: &str) {
     assert_eq!(reported_generation(error), 1);
     let text = Error::of(error).unwrap().with_causes().to_string();
     assert!(text.contains("CertificateRequired"), "{who}: {text}");
+    assert_eq!(Error::of(error).unwrap().refused_certificate(), Some(RefusedCertificate::Client), "{who}");
 }
 
 async fn whole(mut conn: Conn<Stream>) -> io::Error {
@@ -232,5 +234,40 @@ async fn refusal_is_found_beneath_the_reset_that_follows_it() {
                 assert_refused(&error, "the reader after the writer");
             }
         }
+    }
+}
+
+/// The program's verdict ends a connection whose server refuses its certificate, after the handshake.
+#[tokio::test]
+async fn program_stops_when_the_server_refuses_its_certificate() {
+    let (server, authority) = (Server::start().await, Authority::new());
+    let acceptor = acceptor(&authority.issue("localhost"), Some(&authority), &[]);
+    let builder = quick(Conn::builder(("localhost", server.address.port()))).stable_after(Duration::from_secs(60));
+    let builder = builder.retry_if(|error, _| match error.refused_certificate() {
+        Some(RefusedCertificate::Client) => Retry::Stop,
+        _ => Retry::Backoff,
+    });
+    let builder = builder.tls(authority.trusted()).unwrap();
+    let (conn, peer) = tokio::join!(builder.connect(), accept(&server, &acceptor));
+    assert!(peer.is_err());
+    let mut conn = conn.unwrap();
+    let error = in_time("the break", conn.read(&mut [0])).await.unwrap_err();
+    assert_refused(&error, "the break");
+    let error = in_time("the end", conn.read(&mut [0])).await.unwrap_err();
+    assert!(matches!(Error::of(&error), Some(Error::GaveUp { attempts: 1, .. })), "{error:?}");
+    assert_eq!(Error::of(&error).unwrap().refused_certificate(), Some(RefusedCertificate::Client));
+}
+
+/// A server whose certificate this program does not trust, or that has another name.
+#[tokio::test]
+async fn certificate_of_the_server_that_is_refused_is_recognisable() {
+    let (server, authority, other) = (Server::start().await, Authority::new(), Authority::new());
+    for (certificate, trusted) in [("localhost", &other), ("elsewhere", &authority)] {
+        let acceptor = acceptor(&authority.issue(certificate), None, &[]);
+        let builder = quick(Conn::builder(("localhost", server.address.port()))).tls(trusted.trusted()).unwrap();
+        let (conn, peer) = tokio::join!(builder.connect(), accept(&server, &acceptor));
+        assert!(peer.is_err());
+        let error = conn.unwrap_err();
+        assert_eq!(error.refused_certificate(), Some(RefusedCertificate::Server), "{error:?}");
     }
 }
