@@ -134,6 +134,9 @@ impl<D: Dial> Actor<D> {
                 next_dial.dial_ended(); // rule: dial-now-counts-from-the-last-dial
             }
             let failure = self.failure(state, &event);
+            if let Some(failure) = &failure {
+                self.conn_state.note_failure(failure);
+            }
             let verdict = self.verdict(state, &event, failure.as_deref());
             let (next, action) = state.step(event.input(verdict), &self.limits);
             let before = std::mem::replace(&mut state, next);
@@ -186,6 +189,7 @@ impl<D: Dial> Actor<D> {
 
     /// Dials once. A command that changes the state drops the dial.
     async fn dial(&mut self, state: ActorState, outage: Outage) -> ActorEvent<D::Stream> {
+        self.conn_state.dial_begins();
         debug(format_args!("dial {} to {}", outage.attempt, self.conn_state.address));
         let dial = dial_and_set_up(&mut self.dialer, self.dial_timeout, self.options.as_deref().copied());
         let mut is_dial_wanted = false;
@@ -301,7 +305,6 @@ impl<D: Dial> Actor<D> {
         self.outage_log = None;
         self.report_failure(event, failure.clone(), None);
         let Some(cause) = failure else { return };
-        self.conn_state.set_last_failure(&cause);
         let end = End::GaveUp { attempts };
         // The connection can have been closed while the hooks ran.
         if self.conn_state.end(end) {

@@ -4,6 +4,7 @@
 //! [`Builder::build`], in `builder/build.rs`.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -45,6 +46,8 @@ mod socket;
 pub struct Builder<D = TcpDialer> {
     /// What the default dialer dials; with another dialer, only a name for errors.
     address: Address,
+    /// What people call the connection.
+    name: Option<Arc<str>>,
     /// Makes the links. Defaults to TCP to `address`.
     dialer: D,
     /// The limit of one dial, with its session set-up. Defaults to 20 s; `None`: no limit.
@@ -74,6 +77,7 @@ impl Builder {
     pub(crate) fn new(address: Address) -> Self {
         Self {
             dialer: TcpDialer::new(address.clone()),
+            name: None,
             address,
             dial_timeout: Some(Duration::from_secs(20)),
             retries: RetrySettings::default(),
@@ -153,6 +157,24 @@ impl<D> Builder<D> {
     #[doc(alias("balancer", "warm_up", "probation"))]
     pub fn settle_time(mut self, time: Duration) -> Self {
         self.settle_time = time;
+        self
+    }
+
+    /// Names the connection, for people: in its errors, log lines, `Debug`, and in spans and metrics.
+    ///
+    /// Errors and lines then say `billing-db (10.0.0.1:5432)` where they say `10.0.0.1:5432` without a name. Defaults to none.
+    /// Not valid if empty. Two connections may have the same name.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let error = perconn::Conn::builder("127.0.0.1:1").name("billing-db").connect().await.unwrap_err();
+    /// assert_eq!(error.to_string(), "dial 1 to billing-db (127.0.0.1:1) failed");
+    /// # }
+    /// ```
+    #[doc(alias("label", "tag", "client_name"))]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into().into());
         self
     }
 
@@ -263,8 +285,16 @@ impl<D> Builder<D> {
         self.map_dialer(|_| dialer)
     }
 
+    /// The name and the address, for errors.
+    pub(crate) fn label(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{name} ({})", self.address),
+            None => self.address.to_string(),
+        }
+    }
+
     /// The address that the builder was made with.
-    #[cfg(any(feature = "blocking", feature = "tls"))]
+    #[cfg(feature = "tls")]
     pub(crate) fn address(&self) -> &Address {
         &self.address
     }
@@ -292,6 +322,7 @@ impl<D> Builder<D> {
     pub(crate) fn try_map_dialer<T, E>(self, map: impl FnOnce(D) -> Result<T, E>) -> Result<Builder<T>, E> {
         Ok(Builder {
             address: self.address,
+            name: self.name,
             dialer: map(self.dialer)?,
             dial_timeout: self.dial_timeout,
             retries: self.retries,
@@ -345,6 +376,7 @@ impl<D> fmt::Debug for Builder<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("address", &self.address.as_str())
+            .field("name", &self.name)
             .field("dial_timeout", &self.dial_timeout)
             .field("retries", &self.retries)
             .field("limits", &self.limits)

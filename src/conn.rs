@@ -35,7 +35,7 @@ use crate::UnixDialer;
 use crate::builder::Builder;
 use crate::conn_state::Direction;
 use crate::link::WriteBufs;
-use crate::{Address, Error, Status, StatusWatch, TcpDialer};
+use crate::{Address, ConnStats, Error, Status, StatusWatch, TcpDialer};
 
 pub(crate) use self::context::ConnContext;
 #[cfg(feature = "session")]

@@ -32,8 +32,8 @@
 //!
 //! Next: [`inner`], the part behind the lock.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -45,13 +45,14 @@ use crate::fault::{Cause, Fault};
 use crate::link::{Link, Socket, StreamRef};
 use crate::status::{ActorStage, StatusCell};
 use crate::sync::modelled::{AtomicU64, Mutex, MutexGuard};
-use crate::{Error, Op, Status, StatusWatch};
+use crate::{ConnStats, Error, Op, Status, StatusWatch};
 
+mod figures;
 mod inner;
 
 /// The shared state of one connection.
 pub(crate) struct ConnState<S> {
-    /// The address as the program gave it, for errors and logs.
+    /// The name and the address as the program gave them, for errors and logs.
     pub(crate) address: String,
     /// The newest generation that is known to be broken; `u64::MAX` once no link may be used any more.
     broken: AtomicU64,
@@ -59,8 +60,6 @@ pub(crate) struct ConnState<S> {
     inner: Mutex<ConnStateInner<S>>,
     /// The status, and the tasks that wait for it. Set under the lock of `inner`.
     status: Arc<StatusCell>,
-    /// Why the actor has given up. Set before that end is recorded.
-    last_failure: OnceLock<Arc<Error>>,
 }
 
 /// What a handle without a live link does next.
@@ -85,7 +84,6 @@ impl<S> ConnState<S> {
             broken: AtomicU64::new(0),
             inner: Mutex::new(ConnStateInner::new(stable_after, settle_time)),
             status: Arc::new(StatusCell::new()),
-            last_failure: OnceLock::new(),
         }
     }
 
@@ -110,6 +108,22 @@ impl<S> ConnState<S> {
     /// A watch on the status for the program.
     pub(crate) fn watch_status(&self) -> StatusWatch {
         StatusWatch::new(Arc::clone(&self.status))
+    }
+
+    /// The figures so far.
+    pub(crate) fn stats(&self) -> ConnStats {
+        let inner = self.lock();
+        inner.stats(self.is_live(inner.generation))
+    }
+
+    /// A dial begins.
+    pub(crate) fn dial_begins(&self) {
+        self.lock().figures.dial_begins();
+    }
+
+    /// A dial has failed, or a link broke.
+    pub(crate) fn note_failure(&self, error: &Arc<Error>) {
+        let _before = self.lock().figures.failed(error);
     }
 
     /// Waits until a link is up.
@@ -351,7 +365,7 @@ impl<S> ConnState<S> {
                 inner.is_shutting_down = true;
                 return Some((generation, inner.socket().map(Socket::shutdown_write)));
             }
-            inner.end(End::Finished);
+            inner.end(End::Finished, false);
             inner.send(Command::Close);
             None
         })
@@ -375,18 +389,14 @@ impl<S> ConnState<S> {
                 Some(earlier) => end.is_final() && !earlier.is_final(),
             };
             if is_recorded {
+                let is_up = self.is_live(inner.generation);
                 if end.is_final() {
                     self.broken.store(u64::MAX, Ordering::Release); // rule: end-breaks-every-link
                 }
-                inner.end(end);
+                inner.end(end, is_up);
             }
             is_recorded
         })
-    }
-
-    /// Notes why the actor is about to give up.
-    pub(crate) fn set_last_failure(&self, failure: &Arc<Error>) {
-        let _ = self.last_failure.set(Arc::clone(failure));
     }
 
     /// Why there will be no further link, if that is so.
@@ -404,7 +414,8 @@ impl<S> ConnState<S> {
         match end {
             End::Closed | End::Finished => Error::ClosedConnection,
             End::GaveUp { attempts } => {
-                let source = self.last_failure.get().map_or_else(|| Arc::new(Error::ClosedConnection), Arc::clone);
+                let last_error = self.lock().figures.last_error();
+                let source = last_error.unwrap_or_else(|| Arc::new(Error::ClosedConnection));
                 Error::GaveUp { address: self.address.clone(), attempts, source }
             }
             End::RuntimeShutdown => Error::RuntimeShutdown,

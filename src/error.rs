@@ -43,7 +43,7 @@ pub enum Error {
     #[error("dial {attempt} to {address} failed")]
     #[non_exhaustive]
     DialFailure {
-        /// The address as given to the builder.
+        /// The address as given to the builder; with a [name](crate::Builder::name), `name (address)`.
         address: String,
         /// The number of this dial, from 1. It starts over after a stable link.
         attempt: u32,
@@ -73,7 +73,7 @@ pub enum Error {
         /// Known for TCP on Linux (x86, ARM, riscv64, s390x). `None` elsewhere, and for streams that are not a
         /// `TcpStream`.
         unacknowledged: Option<u64>,
-        /// The address as given to the builder.
+        /// The address as given to the builder; with a [name](crate::Builder::name), `name (address)`.
         address: String,
         /// The reason. An error of the kernel keeps its kind and number.
         source: io::Error,
@@ -90,7 +90,7 @@ pub enum Error {
     ShortLink {
         /// The generation of the broken link.
         generation: u64,
-        /// The address as given to the builder.
+        /// The address as given to the builder; with a [name](crate::Builder::name), `name (address)`.
         address: String,
         /// Why the link broke. A [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) if the reason is not remembered,
         /// after more than 16 further links.
@@ -110,7 +110,7 @@ pub enum Error {
     #[error("gave up on {address} after {attempts} dials")]
     #[non_exhaustive]
     GaveUp {
-        /// The address as given to the builder.
+        /// The address as given to the builder; with a [name](crate::Builder::name), `name (address)`.
         address: String,
         /// How many dials were made since the last stable link.
         attempts: u32,
@@ -122,7 +122,7 @@ pub enum Error {
     #[error("no link to {address} at the moment")]
     #[non_exhaustive]
     Down {
-        /// The address as given to the builder.
+        /// The address as given to the builder; with a [name](crate::Builder::name), `name (address)`.
         address: String,
     },
 
@@ -130,7 +130,7 @@ pub enum Error {
     #[error("no link to {address} within {limit:?}")]
     #[non_exhaustive]
     WaitTimeout {
-        /// The address as given to the builder.
+        /// The address as given to the builder; with a [name](crate::Builder::name), `name (address)`.
         address: String,
         /// The limit.
         limit: Duration,

@@ -43,6 +43,11 @@ impl SharedIoError {
         }
     }
 
+    /// Its kind.
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        self.0.kind()
+    }
+
     /// The error as it came.
     pub(crate) fn original(&self) -> &io::Error {
         &self.0

@@ -48,6 +48,7 @@ mod runtime;
 #[cfg(feature = "session")]
 mod session;
 mod socket_options;
+mod stats;
 mod status;
 mod sync;
 #[cfg(feature = "testing")]
@@ -75,6 +76,7 @@ pub use self::retry::{Retry, fatal};
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub use self::session::{Session, Sessions};
 pub use self::socket_options::{Keepalive, SocketOptions};
+pub use self::stats::{Breaks, ConnStats};
 pub use self::status::{Status, StatusWatch};
 pub use self::when_down::WhenDown;
 #[cfg(feature = "tls")]

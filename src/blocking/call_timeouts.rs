@@ -23,7 +23,7 @@ impl LinkTimeout {
     pub(super) fn take_from<D>(builder: Builder<D>) -> (Builder<D>, Option<Self>) {
         match builder.policy() {
             WhenDown::WaitFor(timeout) => {
-                let link_timeout = Self { timeout, address: builder.address().to_string() };
+                let link_timeout = Self { timeout, address: builder.label() };
                 (builder.when_down(WhenDown::Wait), Some(link_timeout))
             }
             WhenDown::Wait | WhenDown::Fail => (builder, None),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Conn;
 use super::handle_state::HandleState;
 use super::wait::block_on;
-use crate::Status;
+use crate::{ConnStats, Status};
 
 impl<S> Conn<S> {
     /// Makes another handle on the same connection, with the same timeouts.
@@ -148,6 +148,11 @@ impl<S> Conn<S> {
     /// The status of the connection at this moment.
     pub fn status(&self) -> Status {
         self.shared.reader.lock().status()
+    }
+
+    /// The figures of the connection since it was built; see [`perconn::Conn::stats`](crate::Conn::stats).
+    pub fn stats(&self) -> ConnStats {
+        self.shared.reader.lock().stats()
     }
 
     /// Waits until a link is up, for `limit` at most; `None` means no limit.

@@ -60,7 +60,7 @@ impl<D: Dial> Builder<D> {
         self.check()?;
         let runtime = runtime::Handle::try_current()
             .map_err(|_| Error::InvalidConfig("no runtime: expected to be built within a tokio runtime".into()))?;
-        let conn_state = Arc::new(ConnState::new(self.address.to_string(), self.limits.stable_after, self.settle_time));
+        let conn_state = Arc::new(ConnState::new(self.label(), self.limits.stable_after, self.settle_time));
         let (delays, retry_if) = self.retries.into_parts();
         let actor = Actor {
             dialer: self.dialer,
@@ -92,6 +92,9 @@ impl<D: Dial> Builder<D> {
     fn check(&self) -> Result<(), Error> {
         let invalid = |text: String| Err(Error::InvalidConfig(text));
         self.dialer.check()?;
+        if self.name.as_deref() == Some("") {
+            return invalid("name \"\": expected at least one character".into());
+        }
         if self.dial_timeout == Some(Duration::ZERO) {
             return invalid("dial_timeout 0ns: expected more than zero, or None for no limit".into());
         }

@@ -28,6 +28,11 @@ macro_rules! state_methods {
             $conn_state.watch_status()
         }
 
+        /// The figures of the connection since it was built: dials, breaks by cause, times, bytes, the last failure.
+        pub fn stats(&$self) -> ConnStats {
+            $conn_state.stats()
+        }
+
         /// Waits until a link is up, whatever [`when_down`](crate::Builder::when_down) says.
         ///
         /// The future does not borrow the handle. The next operation still reports a break that was not reported yet.

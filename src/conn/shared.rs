@@ -36,7 +36,7 @@ use super::{ReadHalf, WriteHalf};
 #[cfg(doc)]
 use crate::Conn;
 use crate::conn_state::{ConnState, End};
-use crate::{Error, Op, Status, StatusWatch};
+use crate::{ConnStats, Error, Op, Status, StatusWatch};
 
 mod drive;
 mod last_link;

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::figures::Figures;
 use crate::byte_count::ByteCount;
 use crate::fault::{Cause, Fault};
 use crate::link::{Disconnect, Link, Socket, StreamRef};
 use crate::panics::wake;
-use crate::{Op, Status};
+use crate::{ConnStats, Op, Status};
 
 /// How many breaks are remembered for handles that have not reported them yet.
 ///
@@ -39,6 +40,8 @@ pub(super) struct ConnStateInner<S> {
     pub(super) link: Option<Link<S>>,
     /// The bytes that have passed over the newest link.
     byte_count: Arc<ByteCount>,
+    /// What has happened so far.
+    pub(super) figures: Figures,
     /// The newest broken link, if the reader never took it and may still read from it.
     leftover: Option<Link<S>>,
     /// The newest generation that the reading handle took; `u64::MAX` once that handle was dropped.
@@ -162,6 +165,7 @@ impl<S> ConnStateInner<S> {
             settle_time,
             link: None,
             byte_count: Arc::default(),
+            figures: Figures::new(),
             leftover: None,
             read_taken: 0,
             reads_later: false,
@@ -197,6 +201,9 @@ impl<S> ConnStateInner<S> {
     pub(super) fn begin_link(&mut self, generation: u64, stream: StreamRef<S>) {
         self.generation = generation;
         self.since = Instant::now();
+        if generation > 1 {
+            self.figures.link_replaced(&self.byte_count);
+        }
         self.byte_count = Arc::default();
         self.link = Some(Link { generation, stream, byte_count: Arc::clone(&self.byte_count) });
         if self.reads_later {
@@ -228,6 +235,7 @@ impl<S> ConnStateInner<S> {
             unacknowledged,
             is_last: self.is_shutting_down, // rule: no-dial-after-a-shutdown
         });
+        self.figures.link_broke(&fault);
         if self.faults.len() == REMEMBERED_FAULTS {
             self.forgotten = self.faults.pop_front();
         }
@@ -239,20 +247,28 @@ impl<S> ConnStateInner<S> {
         }
         if self.is_shutting_down {
             self.end = Some(End::Finished);
+            self.figures.ends(Duration::ZERO);
         }
         self.wake_handles = true; // rule: break-wakes-the-handles
         fault
     }
 
-    /// Records the end. A final one takes the links away.
-    pub(super) fn end(&mut self, end: End) {
+    /// Records the end. A final one takes the links away. `is_up`: whether the newest link is up until now.
+    pub(super) fn end(&mut self, end: End, is_up: bool) {
         self.end = Some(end);
+        self.figures.ends(if is_up { self.since.elapsed() } else { Duration::ZERO });
         if end.is_final() {
             let (link, _) = self.disconnect(false);
             self.discarded.extend(link);
             self.discard_leftover();
         }
         self.wake_handles = true;
+    }
+
+    /// The figures so far.
+    pub(super) fn stats(&self, is_up: bool) -> ConnStats {
+        let up = if is_up { self.since.elapsed() } else { Duration::ZERO };
+        self.figures.stats(self.generation, up, &self.byte_count)
     }
 
     /// The live link's socket.
