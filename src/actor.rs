@@ -26,6 +26,7 @@ use self::next_dial::NextDial;
 pub(crate) use self::outage_log::OutageLog;
 pub(crate) use self::rules::Limits;
 use self::rules::{Action, ActorState, Input, Outage, Pace};
+pub(crate) use self::telemetry::Telemetry;
 pub(crate) use self::verdict::RetryIf;
 use crate::conn_state::{Command, ConnState, End};
 use crate::dial::{Dial, name_address};
@@ -44,6 +45,7 @@ mod next_dial;
 mod outage_log;
 mod report;
 mod rules;
+mod telemetry;
 mod verdict;
 
 /// Everything that the task owns.
@@ -62,6 +64,8 @@ pub(crate) struct Actor<D: Dial> {
     pub(crate) retry_if: Option<RetryIf>,
     /// Thins out the default log of an outage, once there was a failure. On the heap, as most connections have none.
     pub(crate) outage_log: Option<Box<OutageLog>>,
+    /// The spans and metrics of the connection.
+    pub(crate) telemetry: Telemetry,
     /// The logger and the event hook of the program.
     pub(crate) hooks: Hooks<Error, Event>,
     /// The state that the actor shares with the handles.
@@ -192,6 +196,7 @@ impl<D: Dial> Actor<D> {
         self.conn_state.dial_begins();
         debug(format_args!("dial {} to {}", outage.attempt, self.conn_state.address));
         let dial = dial_and_set_up(&mut self.dialer, self.dial_timeout, self.options.as_deref().copied());
+        let dial = Box::pin(self.telemetry.dial(outage.attempt, dial));
         let mut is_dial_wanted = false;
         let note_wish = |command| is_dial_wanted |= matches!(command, Command::DialNow);
         let event = until_command(&self.conn_state, state, &self.limits, dial, note_wish).await;

@@ -35,7 +35,8 @@ use crate::UnixDialer;
 use crate::builder::Builder;
 use crate::conn_state::Direction;
 use crate::link::WriteBufs;
-use crate::{Address, ConnStats, Error, Status, StatusWatch, TcpDialer};
+use crate::stats::StatsSource;
+use crate::{Address, ConnStats, Error, StatsWatch, Status, StatusWatch, TcpDialer};
 
 pub(crate) use self::context::ConnContext;
 #[cfg(feature = "session")]

@@ -43,6 +43,7 @@ use self::inner::ConnStateInner;
 pub(crate) use self::inner::{Claimant, Command, Direction, End};
 use crate::fault::{Cause, Fault};
 use crate::link::{Link, Socket, StreamRef};
+use crate::stats::StatsSource;
 use crate::status::{ActorStage, StatusCell};
 use crate::sync::modelled::{AtomicU64, Mutex, MutexGuard};
 use crate::{ConnStats, Error, Op, Status, StatusWatch};
@@ -108,12 +109,6 @@ impl<S> ConnState<S> {
     /// A watch on the status for the program.
     pub(crate) fn watch_status(&self) -> StatusWatch {
         StatusWatch::new(Arc::clone(&self.status))
-    }
-
-    /// The figures so far.
-    pub(crate) fn stats(&self) -> ConnStats {
-        let inner = self.lock();
-        inner.stats(self.is_live(inner.generation))
     }
 
     /// A dial begins.
@@ -472,5 +467,12 @@ impl<S> ConnState<S> {
             self.status.wake_all();
         }
         result
+    }
+}
+
+impl<S> StatsSource for ConnState<S> {
+    fn stats(&self) -> ConnStats {
+        let inner = self.lock();
+        inner.stats(self.is_live(inner.generation))
     }
 }

@@ -27,6 +27,9 @@ mod fault;
 mod hooks;
 mod io_error;
 mod link;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub mod metrics;
 #[cfg(feature = "outbox")]
 #[cfg_attr(docsrs, doc(cfg(feature = "outbox")))]
 pub mod outbox;
@@ -76,7 +79,7 @@ pub use self::retry::{Retry, fatal};
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub use self::session::{Session, Sessions};
 pub use self::socket_options::{Keepalive, SocketOptions};
-pub use self::stats::{Breaks, ConnStats};
+pub use self::stats::{Breaks, ConnStats, StatsWatch};
 pub use self::status::{Status, StatusWatch};
 pub use self::when_down::WhenDown;
 #[cfg(feature = "tls")]

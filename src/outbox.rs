@@ -104,7 +104,7 @@ pub use self::protocol::Protocol;
 pub use self::resend::{Resend, WhenFull};
 use self::shared::Shared;
 pub use self::tally::{Fate, Tally};
-use crate::{Builder, Error, Status, StatusWatch};
+use crate::{Builder, ConnStats, Error, StatsWatch, Status, StatusWatch};
 
 mod ack_poll;
 mod alarm;
@@ -148,6 +148,8 @@ struct Handle {
     shared: Arc<Shared>,
     /// The status of the connection.
     status: StatusWatch,
+    /// The figures of the connection.
+    conn_stats: StatsWatch,
     /// How long the outbox goes on without a handle.
     close_timeout: Duration,
 }
@@ -165,8 +167,8 @@ impl Outbox {
     }
 
     /// The first handle.
-    fn new(shared: Arc<Shared>, status: StatusWatch, close_timeout: Duration) -> Self {
-        Self { handle: Arc::new(Handle { shared, status, close_timeout }) }
+    fn new(shared: Arc<Shared>, status: StatusWatch, conn_stats: StatsWatch, close_timeout: Duration) -> Self {
+        Self { handle: Arc::new(Handle { shared, status, conn_stats, close_timeout }) }
     }
 
     /// Accepts a message and returns its number. It is sent in the background.
@@ -289,6 +291,11 @@ impl Outbox {
     /// The status of the connection at this moment.
     pub fn status(&self) -> Status {
         self.handle.status.current()
+    }
+
+    /// The figures of the connection: dials, breaks by cause, times, bytes, the last failure.
+    pub fn conn_stats(&self) -> ConnStats {
+        self.handle.conn_stats.current()
     }
 
     /// Watches the status of the connection.

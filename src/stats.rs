@@ -2,6 +2,7 @@
 //!
 //! Next: `conn_state/figures.rs`, which keeps them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,10 +29,12 @@ use crate::Error;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 #[doc(alias("metrics", "statistics", "counters", "telemetry"))]
 pub struct ConnStats {
+    /// Whether a link is up, as far as this machine knows.
+    pub is_connected: bool,
     /// The number of the newest link, which is how many links there have been.
     pub generation: u64,
     /// How many dials were begun.
@@ -50,6 +53,36 @@ pub struct ConnStats {
     pub bytes_written: u64,
     /// The last failure: an [`Error::DialFailure`], or an [`Error::IoError`] for a break. It stays while the next link is up.
     pub last_error: Option<Arc<Error>>,
+}
+
+/// Asks a connection for its figures, from any task; made by [`Conn::watch_stats`](crate::Conn::watch_stats).
+///
+/// It does not keep the connection open, and has its last figures after the end.
+#[derive(Clone)]
+pub struct StatsWatch(Arc<dyn StatsSource + Send + Sync>);
+
+impl StatsWatch {
+    /// A watch of the connection with this state.
+    pub(crate) fn new(source: Arc<dyn StatsSource + Send + Sync>) -> Self {
+        Self(source)
+    }
+
+    /// The figures at this moment.
+    pub fn current(&self) -> ConnStats {
+        self.0.stats()
+    }
+}
+
+impl fmt::Debug for StatsWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StatsWatch").field(&self.current()).finish()
+    }
+}
+
+/// What has figures, whatever its stream is.
+pub(crate) trait StatsSource {
+    /// The figures at this moment.
+    fn stats(&self) -> ConnStats;
 }
 
 /// How many links broke, by cause; a part of [`ConnStats`].

@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-const EXAMPLES: [&str; 17] = [
+const EXAMPLES: [&str; 18] = [
     "blocking_client",
     "echo_client",
     "echo_server",
@@ -28,6 +28,7 @@ const EXAMPLES: [&str; 17] = [
     "http_server",
     "pg_listen",
     "postgres_client",
+    "prometheus",
     "proxy_client",
     "redis_client",
     "resubscribe",
@@ -138,6 +139,29 @@ async fn patterns_get_their_answers() {
         let mut child = start(name, &[&address]);
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         line_with(expected, &mut lines).await;
+    }
+}
+
+#[tokio::test]
+async fn page_of_metrics_shows_the_connection() {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut child = start("prometheus", &[&server.local_addr().unwrap().to_string(), "127.0.0.1:0"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let (mut stream, _) = timeout(LIMIT, server.accept()).await.unwrap().unwrap();
+    timeout(LIMIT, stream.read_exact(&mut [0; 7])).await.unwrap().unwrap();
+    let mut line = String::new();
+    timeout(LIMIT, lines.read_line(&mut line)).await.unwrap().unwrap();
+    let page = line.trim().strip_prefix("metrics on http://").unwrap().strip_suffix("/metrics").unwrap();
+    let mut http = TcpStream::connect(page).await.unwrap();
+    http.write_all(b"GET /metrics HTTP/1.1\r\nhost: page\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    timeout(LIMIT, http.read_to_string(&mut text)).await.unwrap().unwrap();
+    for sample in [
+        "perconn_connected{connection=\"lines\"} 1",
+        "perconn_links{connection=\"lines\"} 1",
+        "# TYPE perconn_dial_duration histogram",
+    ] {
+        assert!(text.contains(sample), "{sample}: {text}");
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::outage_log::Skipped;
 use super::rules::ActorState;
-use super::{Actor, ActorEvent};
+use super::{Actor, ActorEvent, Telemetry};
 use crate::conn_state::Command;
 use crate::fault::Cause;
 use crate::hooks::{info, warn};
@@ -47,60 +47,74 @@ impl<D: Dial> Actor<D> {
         retry_in: Option<Duration>,
     ) {
         let Some(cause) = failure else { return };
-        self.log_failure(&cause);
+        let is_loud = self.log_failure(&cause);
         match event {
             ActorEvent::DialFailed { error, .. } => {
                 if let Error::DialFailure { attempt, .. } = *cause {
-                    self.emit(&Event::DialFailed { attempt, cause, retry_in });
+                    self.emit_failure(&Event::DialFailed { attempt, cause, retry_in }, is_loud);
                 }
                 if let Some(outcome) = &mut self.first_outcome {
                     outcome.add_failure(error);
                 }
             }
             ActorEvent::Command(Command::Redial(fault)) | ActorEvent::Broken(fault) => {
-                self.emit(&Event::Disconnected {
+                let event = Event::Disconnected {
                     generation: fault.generation,
                     cause,
                     lived: fault.lived,
                     bytes_read: fault.byte_count.read(),
                     bytes_written: fault.byte_count.written(),
                     retry_in,
-                });
+                };
+                self.emit_failure(&event, is_loud);
             }
             ActorEvent::Command(_) | ActorEvent::Dialed(_) | ActorEvent::DelayElapsed => {}
         }
     }
 
-    /// Calls the logger, or writes a line of the default log unless there are too many.
-    pub(super) fn log_failure(&mut self, failure: &Arc<Error>) {
-        if self.hooks.logger.is_some() {
-            return self.log(failure);
-        }
+    /// Calls the logger, or writes a line of the default log. Returns whether the failure is not one of too many.
+    fn log_failure(&mut self, failure: &Arc<Error>) -> bool {
         let is_dial = matches!(**failure, Error::DialFailure { .. });
-        if let Some(skipped) = self.outage_log.get_or_insert_default().failed(is_dial, Instant::now()) {
+        let skipped = self.outage_log.get_or_insert_default().failed(is_dial, Instant::now());
+        if self.hooks.logger.is_some() {
+            self.log(failure);
+        } else if let Some(skipped) = skipped.filter(|_| !Telemetry::is_traced()) {
             warn(format_args!("{}{}", failure.with_causes(), Skipped(skipped)));
         }
+        skipped.is_some()
     }
 
     /// Writes a line for a link that ends an outage, if the default log has lines of that.
     pub(super) fn log_link(&mut self, generation: u64, attempt: u32) {
         let Some(skipped) = self.outage_log.as_mut().and_then(|log| log.connected()) else { return };
-        let address = &self.conn_state.address;
-        info(format_args!("link {generation} to {address} is up: dial {attempt}{}", Skipped(skipped)));
+        if self.hooks.logger.is_none() && !Telemetry::is_traced() {
+            let address = &self.conn_state.address;
+            info(format_args!("link {generation} to {address} is up: dial {attempt}{}", Skipped(skipped)));
+        }
     }
 
-    /// Calls the logger.
+    /// Calls the logger, whose default is a line of the log or an event of `tracing`.
     pub(super) fn log(&self, error: &Arc<Error>) {
+        if self.hooks.logger.is_none() && Telemetry::is_traced() {
+            return self.telemetry.warn(error);
+        }
         self.run_hook(|| self.hooks.log(error));
     }
 
     /// Calls the event hook.
-    pub(super) fn emit(&self, event: &Event) {
+    pub(super) fn emit(&mut self, event: &Event) {
+        self.emit_failure(event, true);
+    }
+
+    /// The same for a failure. If it is not `loud`, it is one of many.
+    fn emit_failure(&mut self, event: &Event, is_loud: bool) {
+        self.telemetry.observe(event, is_loud);
         self.run_hook(|| self.hooks.emit(|| event));
     }
 
     /// Calls the event hook for the last time. A close waits for that, and for the drop of the hook.
-    pub(super) fn emit_closed(&self) {
+    pub(super) fn emit_closed(&mut self) {
+        self.telemetry.observe(&Event::Closed, true);
         self.hooks.emit(|| &Event::Closed);
     }
 

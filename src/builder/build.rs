@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::runtime;
 
 use super::Builder;
-use crate::actor::{Actor, EndGuard, FirstOutcome};
+use crate::actor::{Actor, EndGuard, FirstOutcome, Telemetry};
 use crate::conn::ConnContext;
 use crate::conn_state::ConnState;
 use crate::link::is_type;
@@ -70,6 +70,7 @@ impl<D: Dial> Builder<D> {
             delays,
             retry_if,
             outage_log: None,
+            telemetry: Telemetry::new(self.name.as_ref(), self.address.as_str()),
             hooks: self.hooks,
             _end: EndGuard::new(&conn_state),
             conn_state: Arc::clone(&conn_state),

@@ -30,7 +30,15 @@ macro_rules! state_methods {
 
         /// The figures of the connection since it was built: dials, breaks by cause, times, bytes, the last failure.
         pub fn stats(&$self) -> ConnStats {
-            $conn_state.stats()
+            StatsSource::stats(&*$conn_state)
+        }
+
+        /// Asks for the [`stats`](Self::stats) from elsewhere: a task that records them while another one uses the connection.
+        pub fn watch_stats(&$self) -> StatsWatch
+        where
+            S: Send + 'static,
+        {
+            StatsWatch::new(Arc::clone(&$conn_state) as Arc<dyn StatsSource + Send + Sync>)
         }
 
         /// Waits until a link is up, whatever [`when_down`](crate::Builder::when_down) says.

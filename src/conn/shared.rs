@@ -36,7 +36,8 @@ use super::{ReadHalf, WriteHalf};
 #[cfg(doc)]
 use crate::Conn;
 use crate::conn_state::{ConnState, End};
-use crate::{ConnStats, Error, Op, Status, StatusWatch};
+use crate::stats::StatsSource;
+use crate::{ConnStats, Error, Op, StatsWatch, Status, StatusWatch};
 
 mod drive;
 mod last_link;

@@ -25,7 +25,8 @@ use super::{Conn, SharedConn};
 use crate::conn_state::ConnState;
 use crate::conn_state::Direction;
 use crate::link::WriteBufs;
-use crate::{ConnStats, Error, Op, Status, StatusWatch};
+use crate::stats::StatsSource;
+use crate::{ConnStats, Error, Op, StatsWatch, Status, StatusWatch};
 
 /// The reading half of a [`Conn`], made by [`Conn::into_split`].
 ///

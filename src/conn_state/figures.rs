@@ -99,13 +99,14 @@ impl Figures {
     }
 
     /// All of them. `up`: how long the newest link has been up, if it is; `byte_count`: its bytes.
-    pub(super) fn stats(&self, generation: u64, up: Duration, byte_count: &ByteCount) -> ConnStats {
+    pub(super) fn stats(&self, generation: u64, up: Option<Duration>, byte_count: &ByteCount) -> ConnStats {
         let none = Past::default();
         let past = self.past.as_deref().unwrap_or(&none);
-        let time_up = past.up + up;
+        let time_up = past.up + up.unwrap_or_default();
         let all = past.ended.unwrap_or_else(Instant::now).saturating_duration_since(self.begun);
         let previous = past.previous.as_ref().map_or((0, 0), |previous| (previous.read(), previous.written()));
         ConnStats {
+            is_connected: up.is_some(),
             generation,
             dials: self.dials,
             failed_dials: past.failed_dials,

@@ -267,7 +267,7 @@ impl<S> ConnStateInner<S> {
 
     /// The figures so far.
     pub(super) fn stats(&self, is_up: bool) -> ConnStats {
-        let up = if is_up { self.since.elapsed() } else { Duration::ZERO };
+        let up = is_up.then(|| self.since.elapsed());
         self.figures.stats(self.generation, up, &self.byte_count)
     }
 

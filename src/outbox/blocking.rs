@@ -150,6 +150,11 @@ impl Outbox {
         self.outbox.status()
     }
 
+    /// The figures of the connection.
+    pub fn conn_stats(&self) -> crate::ConnStats {
+        self.outbox.conn_stats()
+    }
+
     /// Why the outbox takes no messages: it has ended or is being closed. `None` while it takes them.
     pub fn end_cause(&self) -> Option<Arc<Error>> {
         self.outbox.end_cause()

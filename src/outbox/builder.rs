@@ -287,7 +287,7 @@ impl<D: Dial> OutboxBuilder<D> {
         };
         debug_assert_eq!(has_answers, rules.keep == Keep::Unanswered);
         let conn = self.conn.when_down(WhenDown::Wait).prefer_nodelay().build()?;
-        let status = conn.watch_status();
+        let (status, conn_stats) = (conn.watch_status(), conn.watch_stats());
         let shared = Shared::new(rules, self.max_message);
         Task {
             sessions: Sessions::new(conn),
@@ -299,7 +299,7 @@ impl<D: Dial> OutboxBuilder<D> {
             shared: shared.clone(),
         }
         .spawn();
-        Ok(Outbox::new(shared, status, self.close_timeout))
+        Ok(Outbox::new(shared, status, conn_stats, self.close_timeout))
     }
 
     /// Checks every setting but those of the connection. The error names the value and what was expected.

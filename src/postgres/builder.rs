@@ -59,6 +59,8 @@ pub struct ListenerBuilder {
     pub(super) heartbeat: Option<Duration>,
     /// How long an answer to a heartbeat or a `ping` may take. Defaults to 10 s; not zero.
     pub(super) ping_timeout: Duration,
+    /// What people call the listener.
+    pub(super) name: Option<String>,
     /// The logger and the event hook of the listener, not those of the core connection below.
     pub(super) hooks: Hooks,
     /// Replaces the hosts, TLS and the socket options of the configuration. `None`: these apply.
@@ -85,11 +87,18 @@ impl ListenerBuilder {
             report_listening: false,
             heartbeat: Some(Duration::from_secs(60)),
             ping_timeout: Duration::from_secs(10),
+            name: None,
             hooks: Hooks::default(),
             dialer: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
+    }
+
+    /// Names the listener in spans and metrics; see [`Builder::name`](crate::Builder::name). Defaults to none.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// The shortest delay before an attempt, after an attempt has failed.

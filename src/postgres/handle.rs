@@ -14,7 +14,7 @@ use super::channels::{ListenId, UnlistenOutcome};
 use super::listener_shared::{Inbox, ListenerShared, ListenerState};
 use super::reply::{UserQuery, Waiter, acknowledge, drop_quietly, reply};
 use super::{Error, Subscription};
-use crate::{Status, StatusWatch};
+use crate::{ConnStats, Status, StatusWatch};
 
 /// A handle on a [`Listener`](super::Listener) for other tasks; made by [`Listener::handle`](super::Listener::handle).
 ///
@@ -262,6 +262,11 @@ impl ListenerHandle {
     /// The status of the listener at this moment.
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// The figures of the listener's connection: attempts, breaks by cause, times, the last failure.
+    pub fn conn_stats(&self) -> ConnStats {
+        self.shared.conn_stats()
     }
 
     /// A watch of the status, for a task that waits for a change of it; see [`StatusWatch`].

@@ -13,7 +13,7 @@ use super::end_reason::EndReason;
 use super::listener_shared::Inbox;
 use super::start::{start, start_and_wait};
 use super::{Error, ListenerBuilder, ListenerHandle, Message, ServerConfig, Subscription};
-use crate::{Status, StatusWatch};
+use crate::{ConnStats, Status, StatusWatch};
 
 /// Listens to channels of a PostgreSQL server, and reconnects after a loss; see [the module](super).
 ///
@@ -281,6 +281,11 @@ impl Listener {
     /// The status of the listener at this moment.
     pub fn status(&self) -> Status {
         self.handle.status()
+    }
+
+    /// The figures of the listener's connection: attempts, breaks by cause, times, the last failure.
+    pub fn conn_stats(&self) -> ConnStats {
+        self.handle.conn_stats()
     }
 
     /// A watch of the status, for a task that waits for a change of it.

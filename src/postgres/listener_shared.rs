@@ -6,7 +6,7 @@
 //! Next: [`receive`], where the reader takes a message.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, MutexGuard, OnceLock};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use super::{Error, Event, Notification};
 use crate::panics::wake;
 use crate::status::StatusCell;
 use crate::sync::Mutex;
-use crate::{Status, StatusWatch};
+use crate::{ConnStats, StatsWatch, Status, StatusWatch};
 
 pub(super) use self::attempts::FailedAttempt;
 pub(super) use self::receive::Inbox;
@@ -47,6 +47,8 @@ pub(super) struct ListenerShared {
     pub(super) task_watch: Arc<TaskWatch>,
     /// The status of the listener, which changes together with the state.
     status: Arc<StatusCell>,
+    /// The figures of the core connection, once it is built.
+    pub(super) conn_stats: OnceLock<StatsWatch>,
 }
 
 /// The state of a listener that changes.
@@ -138,6 +140,7 @@ impl ListenerShared {
             reports_listening,
             task_watch: Arc::default(),
             status: Arc::new(StatusCell::new()),
+            conn_stats: OnceLock::new(),
         }
     }
 
@@ -209,6 +212,11 @@ impl ListenerShared {
     /// The status at this moment.
     pub(super) fn status(&self) -> Status {
         self.status.get()
+    }
+
+    /// The figures of the core connection.
+    pub(super) fn conn_stats(&self) -> ConnStats {
+        self.conn_stats.get().map(StatsWatch::current).unwrap_or_default()
     }
 
     /// A watch of the status.

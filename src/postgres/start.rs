@@ -51,6 +51,7 @@ impl Parts {
     /// Starts the task.
     fn spawn(self, conn: Conn<BoxedStream>) -> Arc<ListenerShared> {
         let Self { shared, pending_login, heartbeat, is_single } = self;
+        let _ = shared.conn_stats.set(conn.watch_stats());
         let sessions = Sessions::new(conn);
         let task = ListenerTask { shared: Arc::clone(&shared), sessions, pending_login, heartbeat, is_single };
         tokio::spawn(task.run());
@@ -97,7 +98,11 @@ fn prepare(builder: ListenerBuilder, is_single: bool) -> Result<(Builder<LoginDi
     };
     let observer = AttemptObserver::new(Arc::clone(&shared), pending_login.clone());
     let log = Arc::clone(&shared);
-    let core = Conn::builder(name)
+    let mut core = Conn::builder(name);
+    if let Some(name) = builder.name {
+        core = core.name(name);
+    }
+    let core = core
         .dialer(dialer)
         // An attempt may have to wait for the reader first, so it applies its limit itself.
         .dial_timeout(None)
