@@ -14,7 +14,7 @@ use crate::{Address, Error, SocketOptions};
 
 pub use self::tcp::TcpDialer;
 #[cfg(feature = "tls")]
-pub use self::tls::{Tls, TlsDialer};
+pub use self::tls::{Tls, TlsDialer, TlsHandle};
 #[cfg(unix)]
 pub use self::unix::UnixDialer;
 

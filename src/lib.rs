@@ -68,7 +68,7 @@ pub use self::dial::UnixDialer;
 pub use self::dial::{AndThen, Dial, TcpDialer, dial_fn};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-pub use self::dial::{Tls, TlsDialer};
+pub use self::dial::{Tls, TlsDialer, TlsHandle};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::error::RefusedCertificate;

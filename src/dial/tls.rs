@@ -7,6 +7,7 @@ use std::io;
 use tokio_rustls::client::TlsStream;
 
 use self::closing::session_error;
+pub use self::handle::TlsHandle;
 use self::names::ServerNames;
 use self::reload::Certificates;
 pub use self::settings::Tls;
@@ -14,6 +15,7 @@ use super::{Dial, TcpDialer};
 use crate::{Address, Builder, Error, SocketOptions};
 
 mod closing;
+mod handle;
 mod names;
 mod reload;
 mod settings;

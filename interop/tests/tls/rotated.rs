@@ -307,3 +307,137 @@ async fn listener_of_postgres_uses_rotated_files() {
     assert!(matches!(&logged[..], [line] if line.starts_with(KEPT) && line.contains("key.pem")), "{logged:?}");
     in_time("close", listener.close()).await;
 }
+
+/// A connection to a server that asks for a certificate and cuts each link at once, while the client's certificate changes again
+/// and again. Every handshake succeeds, and each dial sends the newest certificate, or the one before if it had begun.
+///
+/// `PERCONN_ROTATION_SECONDS` makes it last longer.
+async fn rotate_while_links_are_cut(
+    tls: Tls,
+    mut replace: impl FnMut(&Identity),
+    authority: &Authority,
+    first: &Identity,
+) {
+    let seconds = std::env::var("PERCONN_ROTATION_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1.0);
+    let time = std::time::Duration::from_secs_f64(seconds);
+    let server = Server::start().await;
+    let acceptor = acceptor(&authority.issue("localhost"), Some(authority), &[]);
+    let failures = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&failures);
+    let builder = quick(Conn::builder(("localhost", server.address.port()))).on_event(move |event| {
+        if let perconn::Event::DialFailed { .. } = event {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let mut conn = builder.tls(tls).unwrap().build().unwrap();
+    let end = tokio::time::Instant::now() + time;
+    let (mut allowed, mut handshakes, mut rotations) = (vec![first.certificate.clone()], 0, 0);
+    // The end of each link is noticed by a read.
+    let reads = tokio::spawn(async move {
+        loop {
+            let _ = conn.read(&mut [0]).await;
+        }
+    });
+    while tokio::time::Instant::now() < end {
+        let peer = accept(&server, &acceptor).await.expect("the handshake");
+        handshakes += 1;
+        let sent = peer.get_ref().1.peer_certificates().unwrap()[0].clone();
+        let is_allowed = |pem: &String| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap() == sent;
+        assert!(allowed.iter().rev().take(2).any(is_allowed), "an old certificate in handshake {handshakes}");
+        if handshakes % 10 == 0 {
+            let next = authority.issue("agent");
+            replace(&next);
+            allowed.push(next.certificate);
+            rotations += 1;
+        }
+        drop(peer);
+    }
+    reads.abort();
+    assert_eq!(failures.load(Ordering::SeqCst), 0);
+    assert!(rotations > 1, "{handshakes} handshakes");
+    println!("{handshakes} handshakes, {rotations} rotations in {time:?}, 0 failed");
+}
+
+#[tokio::test]
+async fn certificate_in_memory_is_rotated_while_links_are_cut() {
+    let authority = Authority::new();
+    let first = authority.issue("agent");
+    let mut tls = authority.trusted().client_certificate_pem(first.certificate.as_str(), first.key.as_str());
+    let handle = tls.handle();
+    let replace = |next: &Identity| {
+        handle.replace_client_certificate_pem(next.certificate.as_str(), next.key.as_str()).unwrap();
+    };
+    rotate_while_links_are_cut(tls, replace, &authority, &first).await;
+}
+
+#[tokio::test]
+async fn certificate_in_files_is_rotated_while_links_are_cut() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let first = authority.issue("agent");
+    folder.write("roots.pem", &authority.certificate);
+    folder.write_identity(&first);
+    // Both are in one file, as two files cannot be replaced in one step.
+    let both = |identity: &Identity| format!("{}{}", identity.certificate, identity.key);
+    folder.write("both.pem", &both(&first));
+    let path = folder.0.join("both.pem");
+    let tls = authority.trusted().client_certificate_files(&path, &path);
+    let replace = |next: &Identity| {
+        folder.write("next.pem", &both(next));
+        std::fs::rename(folder.0.join("next.pem"), &path).unwrap();
+    };
+    rotate_while_links_are_cut(tls, replace, &authority, &first).await;
+}
+
+#[tokio::test]
+async fn roots_in_memory_are_replaced_and_what_is_not_usable_is_refused() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let mut tls = old.trusted();
+    let handle = tls.handle();
+    let server = Server::start().await;
+    let connect = |tls: Tls| quick(Conn::builder(("localhost", server.address.port()))).tls(tls).unwrap().connect();
+    let acceptor = acceptor(&new.issue("localhost"), None, &[]);
+    let (conn, _) = tokio::join!(connect(tls.clone()), accept(&server, &acceptor));
+    assert_eq!(conn.unwrap_err().refused_certificate(), Some(perconn::RefusedCertificate::Server));
+    handle.replace_roots_pem(new.certificate.as_str()).unwrap();
+    let (conn, peer) = tokio::join!(connect(tls.clone()), accept(&server, &acceptor));
+    conn.unwrap();
+    peer.unwrap();
+
+    let (one, other) = (new.issue("agent"), new.issue("agent"));
+    for (what, error) in [
+        ("no certificate in it", handle.replace_roots_pem("").unwrap_err()),
+        ("no certificate in it", handle.replace_client_certificate_pem("", one.key.as_str()).unwrap_err()),
+        (
+            "keys may not be consistent",
+            handle.replace_client_certificate_pem(one.certificate.as_str(), other.key.as_str()).unwrap_err(),
+        ),
+    ] {
+        assert!(matches!(&error, Error::InvalidConfig(text) if text.to_lowercase().contains(what)), "{error}");
+    }
+    // Nothing has changed.
+    let (conn, _) = tokio::join!(connect(tls), accept(&server, &acceptor));
+    conn.unwrap();
+}
+
+#[tokio::test]
+async fn token_of_the_set_up_is_fresh_in_each_dial() {
+    let server = Server::start().await;
+    let tokens = Arc::new(AtomicUsize::new(0));
+    let fetch = Arc::clone(&tokens);
+    let builder = quick(Conn::builder(server.address)).and_then(move |mut stream: TcpStream| {
+        // The program's own call, such as one to a token service, on each dial.
+        let token = fetch.fetch_add(1, Ordering::SeqCst);
+        async move {
+            stream.write_all(format!("LOGIN {token:04}\n").as_bytes()).await?;
+            Ok(stream)
+        }
+    });
+    let conn = builder.build().unwrap();
+    for token in 0..5 {
+        let mut peer = server.accept().await;
+        let mut login = [0; 11];
+        in_time("the login", peer.read_exact(&mut login)).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&login), format!("LOGIN {token:04}\n"));
+    }
+    drop(conn);
+}

@@ -6,9 +6,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio_rustls::rustls::client::{ResolvesClientCert, WantsClientCert};
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
+use super::TlsHandle;
 use crate::Error;
 use crate::pem::Pem;
 
@@ -24,8 +26,8 @@ use crate::pem::Pem;
 /// belong to the certificate. A file that is written in place can be seen half-written. To replace it in one step,
 /// write another file and rename it.
 ///
-/// PEM texts, the system's roots, and files that are not regular (pipes) are read only once. So is a configuration of
-/// [`from_config`](Self::from_config).
+/// PEM texts change through a [`handle`](Self::handle). The system's roots, and files that are not regular (pipes) are read only
+/// once. So is a configuration of [`from_config`](Self::from_config).
 ///
 /// ```
 /// use perconn::Tls;
@@ -47,6 +49,10 @@ pub struct Tls {
     system_roots: Option<Arc<RootCertStore>>,
     /// The client's certificate chain and its private key.
     client: Option<(Pem, Pem)>,
+    /// Chooses the client's certificate in each handshake, in place of `client`.
+    resolver: Option<Arc<dyn ResolvesClientCert>>,
+    /// Replaces roots and client, if the program has asked for a handle.
+    handle: Option<TlsHandle>,
     /// Protocols in order of preference. Empty for none, or for those of `config`.
     alpn: Vec<Vec<u8>>,
     /// The name that the certificate must be for. `None`: the host of the address that is dialed.
@@ -64,7 +70,7 @@ impl Tls {
 
     /// Uses your own rustls configuration.
     ///
-    /// Set roots and client certificate in it: setting them here as well is an error. ALPN protocols given here replace
+    /// Set roots and client certificate in it: setting them here as well, or a [`handle`](Self::handle), is an error. ALPN protocols given here replace
     /// those of the configuration.
     pub fn from_config(config: impl Into<Arc<ClientConfig>>) -> Self {
         Self { config: Some(config.into()), ..Self::default() }
@@ -95,6 +101,24 @@ impl Tls {
     pub fn client_certificate_pem(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         self.client = Some((Pem::Text(chain.into()), Pem::Text(key.into())));
         self
+    }
+
+    /// Asks `resolver` for the client certificate in each handshake: for keys in a hardware module, or a certificate for each
+    /// server.
+    ///
+    /// It replaces the other client certificates; setting both is an error. It runs within the dial, on a thread of the runtime:
+    /// it must not block.
+    pub fn client_certificate_resolver(mut self, resolver: Arc<dyn ResolvesClientCert>) -> Self {
+        self.resolver = Some(resolver);
+        self
+    }
+
+    /// A handle to replace the roots and the client certificate later, while connections use these settings.
+    ///
+    /// All clones of these settings made after this call share it.
+    #[doc(alias("rotate", "reload", "renew"))]
+    pub fn handle(&mut self) -> TlsHandle {
+        self.handle.get_or_insert_default().clone()
     }
 
     /// The protocols to offer (ALPN, RFC 7301), the preferred one first. Each has 1 to 255 bytes.
@@ -131,6 +155,13 @@ impl Tls {
     /// The same settings with what is in the files now. It may block.
     pub(super) fn snapshot(&self) -> Self {
         let mut copy = self.clone();
+        let replaced = self.handle.as_ref().map(TlsHandle::replaced).unwrap_or_default();
+        if let Some(roots) = replaced.roots {
+            copy.roots = vec![roots];
+        }
+        if let Some(client) = replaced.client {
+            copy.client = Some(client);
+        }
         copy.roots.iter_mut().for_each(|pem| *pem = pem.snapshot());
         copy.client = copy.client.map(|(chain, key)| (chain.snapshot(), key.snapshot()));
         copy
@@ -139,7 +170,7 @@ impl Tls {
     /// Whether a later snapshot can differ from this one.
     pub(super) fn can_change(&self) -> bool {
         let client = self.client.iter().flat_map(|(chain, key)| [chain, key]);
-        self.roots.iter().chain(client).any(Pem::can_change)
+        self.handle.is_some() || self.roots.iter().chain(client).any(Pem::can_change)
     }
 
     /// Whether the files were the same in both snapshots.
@@ -151,7 +182,8 @@ impl Tls {
     pub(super) fn config(&mut self) -> Result<ClientConfig, Error> {
         let mut config = match &self.config {
             Some(config) => {
-                if !self.roots.is_empty() || self.client.is_some() {
+                let is_set = !self.roots.is_empty() || self.client.is_some() || self.resolver.is_some();
+                if is_set || self.handle.is_some() {
                     let text =
                         "tls: expected roots and client certificate within the rustls configuration that was given";
                     return Err(Error::InvalidConfig(text.into()));
@@ -182,17 +214,42 @@ impl Tls {
             ([], None) => Arc::clone(self.system_roots.insert(Arc::new(system_roots()?))),
             (given, _) => Arc::new(given_roots(given)?),
         };
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Error::InvalidConfig(format!("tls: {error}")))?
-            .with_root_certificates(roots);
-        let Some((chain, key)) = &self.client else { return Ok(builder.with_no_client_auth()) };
-        let certificates = chain.certificates("client certificate").map_err(Error::InvalidConfig)?;
-        let private_key = key.private_key().map_err(Error::InvalidConfig)?;
-        builder.with_client_auth_cert(certificates, private_key).map_err(|error| {
-            Error::InvalidConfig(format!("client certificate {chain} with private key {key}: {error}"))
-        })
+        let builder = with_roots(roots)?;
+        match (&self.client, &self.resolver) {
+            (None, None) => Ok(builder.with_no_client_auth()),
+            (None, Some(resolver)) => Ok(builder.with_client_cert_resolver(Arc::clone(resolver))),
+            (Some((chain, key)), None) => with_client(builder, chain, key),
+            (Some((chain, _)), Some(_)) => {
+                let text =
+                    format!("client certificate {chain}: expected either it or a resolver of client certificates");
+                Err(Error::InvalidConfig(text))
+            }
+        }
     }
+}
+
+/// A configuration that is complete but for the client's certificate.
+type WithoutClient = ConfigBuilder<ClientConfig, WantsClientCert>;
+
+/// Begins a configuration.
+fn with_roots(roots: Arc<RootCertStore>) -> Result<WithoutClient, Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions();
+    Ok(builder.map_err(|error| Error::InvalidConfig(format!("tls: {error}")))?.with_root_certificates(roots))
+}
+
+/// Completes a configuration with a client's certificate and its key.
+fn with_client(builder: WithoutClient, chain: &Pem, key: &Pem) -> Result<ClientConfig, Error> {
+    let certificates = chain.certificates("client certificate").map_err(Error::InvalidConfig)?;
+    let private_key = key.private_key().map_err(Error::InvalidConfig)?;
+    builder
+        .with_client_auth_cert(certificates, private_key)
+        .map_err(|error| Error::InvalidConfig(format!("client certificate {chain} with private key {key}: {error}")))
+}
+
+/// Checks that there is a certificate and the key that belongs to it.
+pub(super) fn check_client(chain: &Pem, key: &Pem) -> Result<(), Error> {
+    with_client(with_roots(Arc::new(RootCertStore::empty()))?, chain, key).map(drop)
 }
 
 impl fmt::Debug for Tls {
@@ -215,7 +272,7 @@ fn system_roots() -> Result<RootCertStore, Error> {
 }
 
 /// The roots from the files and texts of the program.
-fn given_roots(sources: &[Pem]) -> Result<RootCertStore, Error> {
+pub(super) fn given_roots(sources: &[Pem]) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     for source in sources {
         for certificate in source.certificates("root certificates").map_err(Error::InvalidConfig)? {
