@@ -27,6 +27,7 @@ use self::rules::{Action, ActorState, Input, Outage, Pace};
 use crate::backoff::Backoff;
 use crate::conn_state::{Command, ConnState, End};
 use crate::dial::{Dial, name_address};
+use crate::dial_limit::DialLimit;
 use crate::fault::{Cause, Fault};
 use crate::hooks::{Hooks, debug};
 use crate::io_error::SharedIoError;
@@ -38,11 +39,14 @@ use crate::{Error, Event, SocketOptions};
 mod first_outcome;
 mod next_dial;
 mod rules;
+mod turn;
 
 /// Everything that the task owns.
 pub(crate) struct Actor<D: Dial> {
     /// Makes the streams.
     pub(crate) dialer: D,
+    /// Shared with other connections; `None`: no limit.
+    pub(crate) dial_limit: Option<DialLimit>,
     /// The limit of one dial; `None`: no limit.
     pub(crate) dial_timeout: Option<Duration>,
     /// Socket options to set after each dial. Boxed, as most connections have none.
@@ -163,13 +167,18 @@ impl<D: Dial> Actor<D> {
 
     // ===== waiting =====
 
-    /// Dials once. A command that changes the state drops the dial.
+    /// Dials once, when it is its turn. A command that changes the state drops the dial.
     async fn dial(&mut self, state: ActorState, outage: Outage) -> ActorEvent<D::Stream> {
+        let permit = match self.wait_for_turn(state).await {
+            Ok(permit) => permit,
+            Err(event) => return event,
+        };
         debug(format_args!("dial {} to {}", outage.attempt, self.conn_state.address));
         let dial = dial_and_set_up(&mut self.dialer, self.dial_timeout, self.options.as_deref().copied());
         let mut is_dial_wanted = false;
         let note_wish = |command| is_dial_wanted |= matches!(command, Command::DialNow);
         let event = until_command(&self.conn_state, state, &self.limits, dial, note_wish).await;
+        drop(permit);
         let event = event.unwrap_or_else(|outcome| match outcome {
             Ok(stream) => ActorEvent::Dialed(stream),
             Err(error) => {

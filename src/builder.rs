@@ -14,9 +14,10 @@ use crate::Conn;
 use crate::actor::Limits;
 use crate::backoff::Jitter;
 use crate::hooks::Hooks;
-use crate::{Address, AndThen, Dial, Error, Event, SocketOptions, TcpDialer, WhenDown};
+use crate::{Address, AndThen, Dial, DialLimit, Error, Event, SocketOptions, TcpDialer, WhenDown};
 
 mod build;
+mod limit;
 mod socket;
 
 /// The settings of a [`Conn`]; made by [`Conn::builder`].
@@ -45,6 +46,8 @@ pub struct Builder<D = TcpDialer> {
     address: Address,
     /// Makes the links. Defaults to TCP to `address`.
     dialer: D,
+    /// A limit shared with other connections. Defaults to none.
+    dial_limit: Option<DialLimit>,
     /// The limit of one dial, with its session set-up. Defaults to 20 s; `None`: no limit.
     dial_timeout: Option<Duration>,
     /// The shortest delay after a failed dial. Defaults to 1 s; not zero.
@@ -79,6 +82,7 @@ impl Builder {
         Self {
             dialer: TcpDialer::new(address.clone()),
             address,
+            dial_limit: None,
             dial_timeout: Some(Duration::from_secs(20)),
             retry_min: Duration::from_secs(1),
             retry_max: Duration::from_secs(60),
@@ -358,6 +362,7 @@ impl<D> Builder<D> {
         Ok(Builder {
             address: self.address,
             dialer: map(self.dialer)?,
+            dial_limit: self.dial_limit,
             dial_timeout: self.dial_timeout,
             retry_min: self.retry_min,
             retry_max: self.retry_max,
@@ -413,6 +418,7 @@ impl<D> fmt::Debug for Builder<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("address", &self.address.as_str())
+            .field("dial_limit", &self.dial_limit)
             .field("dial_timeout", &self.dial_timeout)
             .field("retry_min", &self.retry_min)
             .field("retry_max", &self.retry_max)

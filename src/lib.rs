@@ -21,6 +21,7 @@ pub mod codec;
 mod conn;
 mod conn_state;
 mod dial;
+mod dial_limit;
 mod error;
 mod event;
 mod fault;
@@ -64,6 +65,7 @@ pub use self::dial::{AndThen, Dial, TcpDialer, dial_fn};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::dial::{Tls, TlsDialer};
+pub use self::dial_limit::DialLimit;
 pub use self::error::{Error, Op};
 pub use self::event::Event;
 #[cfg(feature = "session")]

@@ -64,6 +64,7 @@ impl<D: Dial> Builder<D> {
         let conn_state = Arc::new(ConnState::new(self.address.to_string(), self.limits.stable_after, self.settle_time));
         let actor = Actor {
             dialer: self.dialer,
+            dial_limit: self.dial_limit,
             dial_timeout: self.dial_timeout,
             options,
             limits: self.limits,
