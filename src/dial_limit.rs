@@ -119,3 +119,6 @@ impl fmt::Debug for DialLimit {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;
