@@ -30,6 +30,7 @@ pub(crate) use self::telemetry::Telemetry;
 pub(crate) use self::verdict::RetryIf;
 use crate::conn_state::{Command, ConnState, End};
 use crate::dial::{Dial, name_address};
+use crate::dial_limit::DialLimit;
 use crate::fault::Fault;
 use crate::hooks::{Hooks, debug};
 use crate::io_error::SharedIoError;
@@ -46,12 +47,15 @@ mod outage_log;
 mod report;
 mod rules;
 mod telemetry;
+mod turn;
 mod verdict;
 
 /// Everything that the task owns.
 pub(crate) struct Actor<D: Dial> {
     /// Makes the streams.
     pub(crate) dialer: D,
+    /// Shared with other connections; `None`: no limit.
+    pub(crate) dial_limit: Option<DialLimit>,
     /// The limit of one dial; `None`: no limit.
     pub(crate) dial_timeout: Option<Duration>,
     /// Socket options to set after each dial. Boxed, as most connections have none.
@@ -191,8 +195,12 @@ impl<D: Dial> Actor<D> {
 
     // ===== waiting =====
 
-    /// Dials once. A command that changes the state drops the dial.
+    /// Dials once, when it is its turn. A command that changes the state drops the dial.
     async fn dial(&mut self, state: ActorState, outage: Outage) -> ActorEvent<D::Stream> {
+        let permit = match self.wait_for_turn(state).await {
+            Ok(permit) => permit,
+            Err(event) => return event,
+        };
         self.conn_state.dial_begins();
         debug(format_args!("dial {} to {}", outage.attempt, self.conn_state.address));
         let dial = dial_and_set_up(&mut self.dialer, self.dial_timeout, self.options.as_deref().copied());
@@ -200,6 +208,7 @@ impl<D: Dial> Actor<D> {
         let mut is_dial_wanted = false;
         let note_wish = |command| is_dial_wanted |= matches!(command, Command::DialNow);
         let event = until_command(&self.conn_state, state, &self.limits, dial, note_wish).await;
+        drop(permit);
         let event = event.unwrap_or_else(|outcome| match outcome {
             Ok(stream) => ActorEvent::Dialed(stream),
             Err(error) => {

@@ -14,11 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::Conn;
 use crate::actor::Limits;
 use crate::hooks::Hooks;
-use crate::{Address, AndThen, Dial, Error, Event, SocketOptions, TcpDialer, WhenDown};
+use crate::{Address, AndThen, Dial, DialLimit, Error, Event, SocketOptions, TcpDialer, WhenDown};
 
 use self::retry::RetrySettings;
 
 mod build;
+mod limit;
 mod retry;
 mod socket;
 
@@ -50,6 +51,8 @@ pub struct Builder<D = TcpDialer> {
     name: Option<Arc<str>>,
     /// Makes the links. Defaults to TCP to `address`.
     dialer: D,
+    /// A limit shared with other connections. Defaults to none.
+    dial_limit: Option<DialLimit>,
     /// The limit of one dial, with its session set-up. Defaults to 20 s; `None`: no limit.
     dial_timeout: Option<Duration>,
     /// Whether a dial follows a failure, and after which delay.
@@ -79,6 +82,7 @@ impl Builder {
             dialer: TcpDialer::new(address.clone()),
             name: None,
             address,
+            dial_limit: None,
             dial_timeout: Some(Duration::from_secs(20)),
             retries: RetrySettings::default(),
             limits: Limits { stable_after: Duration::from_secs(10), max_retries: None, first_dials: None },
@@ -324,6 +328,7 @@ impl<D> Builder<D> {
             address: self.address,
             name: self.name,
             dialer: map(self.dialer)?,
+            dial_limit: self.dial_limit,
             dial_timeout: self.dial_timeout,
             retries: self.retries,
             limits: self.limits,
@@ -377,6 +382,7 @@ impl<D> fmt::Debug for Builder<D> {
         f.debug_struct("Builder")
             .field("address", &self.address.as_str())
             .field("name", &self.name)
+            .field("dial_limit", &self.dial_limit)
             .field("dial_timeout", &self.dial_timeout)
             .field("retries", &self.retries)
             .field("limits", &self.limits)

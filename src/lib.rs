@@ -21,6 +21,7 @@ pub mod codec;
 mod conn;
 mod conn_state;
 mod dial;
+mod dial_limit;
 mod error;
 mod event;
 mod fault;
@@ -69,6 +70,7 @@ pub use self::dial::{AndThen, Dial, TcpDialer, dial_fn};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::dial::{Tls, TlsDialer, TlsHandle};
+pub use self::dial_limit::DialLimit;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::error::RefusedCertificate;

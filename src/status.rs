@@ -12,7 +12,8 @@ mod cell;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
-    /// The first link is not up yet: the actor dials, or waits before the next dial.
+    /// The first link is not up yet: the actor dials, or waits before the next dial, or for its turn of a
+    /// [`DialLimit`](crate::DialLimit).
     Connecting,
     /// A link is up, as far as this machine knows.
     #[non_exhaustive]
@@ -20,7 +21,8 @@ pub enum Status {
         /// The number of the link.
         generation: u64,
     },
-    /// The last link broke: the actor dials, or waits before the next dial.
+    /// The last link broke: the actor dials, or waits before the next dial, or for its turn of a
+    /// [`DialLimit`](crate::DialLimit).
     #[non_exhaustive]
     Disconnected {
         /// The number of the link that broke.

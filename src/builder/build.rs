@@ -64,6 +64,7 @@ impl<D: Dial> Builder<D> {
         let (delays, retry_if) = self.retries.into_parts();
         let actor = Actor {
             dialer: self.dialer,
+            dial_limit: self.dial_limit,
             dial_timeout: self.dial_timeout,
             options,
             limits: self.limits,

@@ -81,7 +81,8 @@ macro_rules! state_methods {
         /// drawn after failed dials go on growing. If a dial is under way and fails, the call counts for the delay after
         /// it. Does nothing while a link is up and after the end.
         ///
-        /// The dial counts towards [`max_retries`](crate::Builder::max_retries), like any other.
+        /// The dial counts towards [`max_retries`](crate::Builder::max_retries), like any other. With a
+        /// [`DialLimit`](crate::DialLimit), it waits for its turn, like any other; this call does not shorten that wait.
         ///
         /// Without this call, the connection dials by itself. Call it when something tells you that a dial may succeed
         /// now, such as a change of the network interfaces, and not in answer to an error. If you call it all the time,

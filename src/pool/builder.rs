@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::hooks::Hooks;
 use super::state::PoolInner;
 use super::{Event, GLOBAL, Pool};
-use crate::{Error, SocketOptions};
+use crate::{DialLimit, Error, SocketOptions};
 
 /// The settings of a [`Pool`]; made by [`Pool::builder`].
 ///
@@ -30,6 +30,8 @@ pub struct PoolBuilder {
     pub(super) max: usize,
     /// The limit of one dial, with its session set-up. Defaults to 20 s; `None`: no limit.
     pub(super) dial_timeout: Option<Duration>,
+    /// A limit shared with other connections. Defaults to none.
+    pub(super) dial_limit: Option<DialLimit>,
     /// The shortest delay after a failed dial. Defaults to 100 ms.
     pub(super) retry_min: Duration,
     /// The longest delay after a failed dial. Defaults to 10 s.
@@ -56,6 +58,7 @@ impl PoolBuilder {
         Self {
             max,
             dial_timeout: Some(Duration::from_secs(20)),
+            dial_limit: None,
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(10),
             idle_timeout: None,
@@ -75,6 +78,27 @@ impl PoolBuilder {
     /// [`GetError::Dial`](super::GetError::Dial).
     pub fn dial_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.dial_timeout = limit.into();
+        self
+    }
+
+    /// Shares a limit of dials with other connections and pools: each dial of this pool waits for its turn. Defaults to
+    /// none.
+    ///
+    /// A caller waits as for the dial itself: [`get_timeout`](super::Resource::get_timeout) has it within its limit, and a
+    /// caller that leaves leaves the wait to the pool. The [`dial_timeout`](Self::dial_timeout) begins after the wait. See
+    /// [`DialLimit`].
+    ///
+    /// ```
+    /// use perconn::DialLimit;
+    /// use perconn::pool::Pool;
+    ///
+    /// let limit = DialLimit::new(20, 100)?;
+    /// let pool = Pool::builder(1_000).dial_limit(&limit).build()?;
+    /// # drop(pool);
+    /// # Ok::<(), perconn::Error>(())
+    /// ```
+    pub fn dial_limit(mut self, limit: &DialLimit) -> Self {
+        self.dial_limit = Some(limit.clone());
         self
     }
 
@@ -220,6 +244,7 @@ impl fmt::Debug for PoolBuilder {
         f.debug_struct("PoolBuilder")
             .field("max", &self.max)
             .field("dial_timeout", &self.dial_timeout)
+            .field("dial_limit", &self.dial_limit)
             .field("retry_min", &self.retry_min)
             .field("retry_max", &self.retry_max)
             .field("idle_timeout", &self.idle_timeout)

@@ -14,6 +14,7 @@ use super::opener::Open;
 use super::resource_inner::ResourceInner;
 use super::stats::increment;
 use super::{Event, GetError};
+use crate::DialLimit;
 use crate::hooks::warn;
 use crate::panic_as_error::{PanicAsError, complete};
 use crate::panics::ignore;
@@ -31,6 +32,12 @@ pub(super) async fn dial<T: Send + 'static>(
     let ResourceInner { pool, name, entry, .. } = resource;
     entry.lock().begin_dial();
     let mut closed = pool.close_signal.listen().ok_or(GetError::Closed)?;
+    // A caller that leaves now, or a close, has begun no dial.
+    let permit = tokio::select! {
+        biased;
+        () = closed.received() => return Err(GetError::Closed),
+        permit = DialLimit::turn_of(pool.settings.dial_limit.as_ref(), name) => permit,
+    };
     let began = Instant::now();
     let mut attempt = DialAttempt { resource, opener, is_own, is_over: false };
     let opened = tokio::select! {
@@ -38,6 +45,7 @@ pub(super) async fn dial<T: Send + 'static>(
         () = closed.received() => None,
         opened = attempt.run(pool.settings.dial_timeout) => Some(opened),
     };
+    drop(permit);
     let opened = match opened {
         // The pool may have been closed after the look at the signal. A dial that ends later than that lends nothing.
         Some(opened) if !pool.summary.is_closed() => opened, // rule: closed-pool-lends-nothing
@@ -128,9 +136,10 @@ impl<T: Send + 'static> Drop for DialAttempt<'_, T> {
     }
 }
 
-/// The runtime in which a connection can be opened here. If there is a dial timeout, it has to have time.
+/// The runtime in which a connection can be opened here. If there is a dial timeout or limit, it has to have time.
 pub(super) fn check_runtime<T>(resource: &ResourceInner<T>) -> Result<Handle, GetError> {
-    check_runtime_for(&resource.name, resource.pool.settings.dial_timeout.is_some())
+    let settings = &resource.pool.settings;
+    check_runtime_for(&resource.name, settings.dial_timeout.is_some() || settings.dial_limit.is_some())
 }
 
 /// The same for a caller with a time limit of its own. Tokio's sockets and timers panic where the runtime lacks

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::attempt_config::ConfigSource;
 use super::hooks::Hooks;
 use super::{Error, Event, Listener, ListenerConn, ServerConfig, WhenFull};
-use crate::Dial;
 use crate::dial::BoxedDialer;
+use crate::{Dial, DialLimit};
 
 /// The settings of a [`Listener`]; made by [`Listener::builder`].
 ///
@@ -45,6 +45,8 @@ pub struct ListenerBuilder {
     pub(super) config_source: Option<ConfigSource>,
     /// The limit of one attempt at all hosts, with login and `LISTEN`s. Defaults to 20 s; `None`: no limit.
     pub(super) dial_timeout: Option<Duration>,
+    /// A limit shared with other connections. Defaults to none.
+    pub(super) dial_limit: Option<DialLimit>,
     /// How long a connection must live for delays and retries to start over. Defaults to 10 s.
     pub(super) stable_after: Duration,
     /// Attempts in a row before it gives up. Defaults to `None`: it never does.
@@ -80,6 +82,7 @@ impl ListenerBuilder {
             hopeless_retry_max: None,
             config_source: None,
             dial_timeout: Some(Duration::from_secs(20)),
+            dial_limit: None,
             stable_after: Duration::from_secs(10),
             max_retries: None,
             queue: 1024,
@@ -213,6 +216,15 @@ impl ListenerBuilder {
     /// again: a server that goes on answering has the time that it needs.
     pub fn dial_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.dial_timeout = limit.into();
+        self
+    }
+
+    /// Shares a limit of dials with other connections and listeners: each attempt waits for its turn.
+    ///
+    /// Defaults to none. An attempt is one dial, however many hosts it tries; its
+    /// [time limit](ListenerBuilder::dial_timeout) begins after the wait. See [`DialLimit`].
+    pub fn dial_limit(mut self, limit: &DialLimit) -> Self {
+        self.dial_limit = Some(limit.clone());
         self
     }
 
@@ -374,6 +386,7 @@ impl fmt::Debug for ListenerBuilder {
             .field("retry_min", &self.retry_min)
             .field("retry_max", &self.retry_max)
             .field("dial_timeout", &self.dial_timeout)
+            .field("dial_limit", &self.dial_limit)
             .field("stable_after", &self.stable_after)
             .field("max_retries", &self.max_retries)
             .field("queue", &self.queue)

@@ -21,7 +21,7 @@ use super::login::{BoxError, Login, PendingLogin, before};
 use super::pooler;
 use crate::causes::WithCauses;
 use crate::dial::BoxedStream;
-use crate::{Address, Dial};
+use crate::{Address, Dial, DialLimit};
 
 /// Connects, speaks TLS, logs in and listens to all channels, at one host after the other.
 ///
@@ -53,6 +53,8 @@ pub(super) struct LoginDialer {
     pub(super) is_random: bool,
     /// The time limit of a whole attempt.
     pub(super) limit: Option<Duration>,
+    /// Shared with other connections. It counts an attempt, and not what comes before one.
+    pub(super) dial_limit: Option<DialLimit>,
 }
 
 impl Dial for LoginDialer {
@@ -64,6 +66,8 @@ impl Dial for LoginDialer {
             sleep_until(until).await;
         }
         self.shared.wait_until_dial_allowed().await;
+        let name = self.hosts.first().map_or("", Host::name);
+        let _permit = DialLimit::turn_of(self.dial_limit.as_ref(), name).await;
         self.shared.begin_attempt();
         self.pending_login.set(None);
         match self.attempt().await {

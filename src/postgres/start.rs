@@ -95,6 +95,7 @@ fn prepare(builder: ListenerBuilder, is_single: bool) -> Result<(Builder<LoginDi
         not_before: None,
         is_random,
         limit: builder.dial_timeout,
+        dial_limit: builder.dial_limit,
     };
     let observer = AttemptObserver::new(Arc::clone(&shared), pending_login.clone());
     let log = Arc::clone(&shared);

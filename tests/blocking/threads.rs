@@ -1,13 +1,17 @@
 //! Several threads on one connection.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::future::pending;
+use std::io::{self, Read, Write};
 use std::thread;
 
+use perconn::{Conn, DialLimit, dial_fn};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::support::{Server, alone, in_time, length, read_record, record, spawn, spawn_waiting};
+use tokio::io::DuplexStream;
+
+use crate::support::{Server, alone, in_time, length, read_record, record, spawn, spawn_waiting, until};
 
 #[test]
 fn waiting_read_does_not_delay_a_write() {
@@ -23,6 +27,21 @@ fn waiting_read_does_not_delay_a_write() {
     peer.read_exact(&mut [0; 5]).unwrap();
     peer.write_all(b"hi").unwrap();
     assert_eq!(in_time("the read", &read).unwrap(), 2);
+}
+
+#[test]
+fn connections_share_a_limit_of_dials_and_the_drop_of_one_that_dials_lets_the_waiting_one_dial() {
+    let _alone = alone();
+    let server = Server::start();
+    let limit = DialLimit::new(1, 1_000).unwrap();
+    let hangs = Conn::builder("hangs").dialer(dial_fn(pending::<io::Result<DuplexStream>>));
+    let hangs = hangs.dial_limit(&limit).build_blocking().unwrap();
+    until("it dials", || limit.dialing() == 1);
+    let _waits = Conn::builder(server.address).dial_limit(&limit).build_blocking().unwrap();
+    until("it waits", || limit.waiting() == 1);
+    drop(hangs);
+    server.accept();
+    until("its turn ends", || limit.dialing() + limit.waiting() == 0);
 }
 
 #[test]

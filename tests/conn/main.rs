@@ -32,6 +32,7 @@ mod split;
 mod bad_input;
 mod close_as_error;
 mod custom_streams;
+mod dial_limit;
 mod dialers;
 mod events;
 mod failed_dials;

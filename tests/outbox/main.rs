@@ -9,6 +9,7 @@ mod bad_input;
 #[cfg(feature = "blocking")]
 mod blocking;
 mod closing;
+mod dial_limit;
 mod first;
 mod mutants;
 #[cfg(all(target_os = "linux", not(perconn_portable)))]

@@ -6,6 +6,7 @@ mod background;
 mod bad_input;
 mod chaos;
 mod closing;
+mod dial_limit;
 mod dials;
 mod fixtures;
 mod health;

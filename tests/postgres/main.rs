@@ -32,6 +32,7 @@ mod busy;
 mod credentials;
 mod custom_streams;
 mod delivery;
+mod dial_limit;
 mod ending;
 mod example;
 mod hooks;
