@@ -55,7 +55,7 @@ pub(crate) struct Actor<D: Dial> {
     /// Makes the streams.
     pub(crate) dialer: D,
     /// Shared with other connections; `None`: no limit.
-    pub(crate) dial_limit: Option<DialLimit>,
+    pub(crate) dial_limit: Option<Box<DialLimit>>,
     /// The limit of one dial; `None`: no limit.
     pub(crate) dial_timeout: Option<Duration>,
     /// Socket options to set after each dial. Boxed, as most connections have none.
@@ -65,7 +65,7 @@ pub(crate) struct Actor<D: Dial> {
     /// Draws the delays between dials.
     pub(crate) delays: Delays,
     /// The program's verdict on failures.
-    pub(crate) retry_if: Option<RetryIf>,
+    pub(crate) retry_if: Option<Box<RetryIf>>,
     /// Thins out the default log of an outage, once there was a failure. On the heap, as most connections have none.
     pub(crate) outage_log: Option<Box<OutageLog>>,
     /// The spans and metrics of the connection.
@@ -204,7 +204,7 @@ impl<D: Dial> Actor<D> {
         self.conn_state.dial_begins();
         debug(format_args!("dial {} to {}", outage.attempt, self.conn_state.address));
         let dial = dial_and_set_up(&mut self.dialer, self.dial_timeout, self.options.as_deref().copied());
-        let dial = Box::pin(self.telemetry.dial(outage.attempt, dial));
+        let dial = Box::pin(self.telemetry.dial(&self.conn_state.address, outage.attempt, dial));
         let mut is_dial_wanted = false;
         let note_wish = |command| is_dial_wanted |= matches!(command, Command::DialNow);
         let event = until_command(&self.conn_state, state, &self.limits, dial, note_wish).await;

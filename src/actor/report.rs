@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::outage_log::Skipped;
 use super::rules::ActorState;
-use super::{Actor, ActorEvent, Telemetry};
+use super::{Actor, ActorEvent};
 use crate::conn_state::Command;
 use crate::fault::Cause;
 use crate::hooks::{info, warn};
@@ -78,7 +78,7 @@ impl<D: Dial> Actor<D> {
         let skipped = self.outage_log.get_or_insert_default().failed(is_dial, Instant::now());
         if self.hooks.logger.is_some() {
             self.log(failure);
-        } else if let Some(skipped) = skipped.filter(|_| !Telemetry::is_traced()) {
+        } else if let Some(skipped) = skipped.filter(|_| !self.telemetry.has_subscriber()) {
             warn(format_args!("{}{}", failure.with_causes(), Skipped(skipped)));
         }
         skipped.is_some()
@@ -87,7 +87,7 @@ impl<D: Dial> Actor<D> {
     /// Writes a line for a link that ends an outage, if the default log has lines of that.
     pub(super) fn log_link(&mut self, generation: u64, attempt: u32) {
         let Some(skipped) = self.outage_log.as_mut().and_then(|log| log.connected()) else { return };
-        if self.hooks.logger.is_none() && !Telemetry::is_traced() {
+        if self.hooks.logger.is_none() && !self.telemetry.has_subscriber() {
             let address = &self.conn_state.address;
             info(format_args!("link {generation} to {address} is up: dial {attempt}{}", Skipped(skipped)));
         }
@@ -95,7 +95,7 @@ impl<D: Dial> Actor<D> {
 
     /// Calls the logger, whose default is a line of the log or an event of `tracing`.
     pub(super) fn log(&self, error: &Arc<Error>) {
-        if self.hooks.logger.is_none() && Telemetry::is_traced() {
+        if self.hooks.logger.is_none() && self.telemetry.has_subscriber() {
             return self.telemetry.warn(error);
         }
         self.run_hook(|| self.hooks.log(error));
@@ -108,13 +108,13 @@ impl<D: Dial> Actor<D> {
 
     /// The same for a failure. If it is not `loud`, it is one of many.
     fn emit_failure(&mut self, event: &Event, is_loud: bool) {
-        self.telemetry.observe(event, is_loud);
+        self.telemetry.observe(&self.conn_state.address, event, is_loud);
         self.run_hook(|| self.hooks.emit(|| event));
     }
 
     /// Calls the event hook for the last time. A close waits for that, and for the drop of the hook.
     pub(super) fn emit_closed(&mut self) {
-        self.telemetry.observe(&Event::Closed, true);
+        self.telemetry.observe(&self.conn_state.address, &Event::Closed, true);
         self.hooks.emit(|| &Event::Closed);
     }
 

@@ -18,67 +18,102 @@ use crate::{Error, Event};
 
 /// The spans of a connection, and its name for metrics.
 pub(crate) struct Telemetry {
-    /// The name, or else the address; and how long the last dial took.
+    /// On the heap, and only for a connection that has a name or a subscriber.
+    #[cfg(any(feature = "metrics", feature = "tracing"))]
+    known: Option<Box<Known>>,
+}
+
+/// What a connection is known by.
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+struct Known {
+    /// Its name; `None`: the address is used.
     #[cfg(feature = "metrics")]
-    metrics: (Arc<str>, std::time::Duration),
-    /// The connection.
+    name: Option<Arc<str>>,
+    /// `None`: there was no subscriber yet.
     #[cfg(feature = "tracing")]
+    spans: Option<Spans>,
+}
+
+/// What lasts.
+#[cfg(feature = "tracing")]
+struct Spans {
+    /// The connection.
     connection: tracing::Span,
     /// The link that is up.
-    #[cfg(feature = "tracing")]
     link: tracing::Span,
 }
 
 impl Telemetry {
     /// Of a new connection.
     pub(crate) fn new(name: Option<&Arc<str>>, address: &str) -> Self {
+        #[cfg(feature = "tracing")]
+        let has_subscriber = tracing::dispatcher::has_been_set();
+        #[cfg(not(feature = "tracing"))]
+        let has_subscriber = false;
         Self {
-            #[cfg(feature = "metrics")]
-            metrics: (name.map_or_else(|| address.into(), Arc::clone), std::time::Duration::ZERO),
-            #[cfg(feature = "tracing")]
-            connection: tracing::info_span!(
-                target: "perconn", "connection", connection.name = name.map(|name| &**name), server.address = address
-            ),
-            #[cfg(feature = "tracing")]
-            link: tracing::Span::none(),
+            #[cfg(any(feature = "metrics", feature = "tracing"))]
+            known: (name.is_some() || has_subscriber).then(|| {
+                Box::new(Known {
+                    #[cfg(feature = "metrics")]
+                    name: name.cloned(),
+                    #[cfg(feature = "tracing")]
+                    spans: has_subscriber.then(|| Spans::new(name, address)),
+                })
+            }),
         }
     }
 
-    /// Runs a dial in its span, and notes how long it takes.
-    pub(super) async fn dial<T>(&mut self, attempt: u32, dial: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    /// Runs a dial in its span, and records how long it takes. `address` is the name of a connection without one.
+    pub(super) async fn dial<T>(
+        &self,
+        address: &str,
+        attempt: u32,
+        dial: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<T> {
         #[cfg(feature = "tracing")]
         let dial = {
-            let span = tracing::info_span!(target: "perconn", parent: &self.connection, "dial", attempt);
+            let parent = self.spans().and_then(|spans| spans.connection.id());
+            let span = tracing::info_span!(target: "perconn", parent: parent, "dial", attempt);
             tracing::Instrument::instrument(dial, span)
         };
         #[cfg(feature = "metrics")]
         let began = tokio::time::Instant::now();
         let outcome = dial.await;
         #[cfg(feature = "metrics")]
-        (self.metrics.1 = began.elapsed());
+        self.record("perconn.dial.duration", address, began.elapsed(), outcome.as_ref().err().map(io::Error::kind));
         outcome
     }
 
     /// Tells of an event. If it is not `loud`, it is one failure of many.
-    pub(super) fn observe(&mut self, event: &Event, loud: bool) {
+    pub(super) fn observe(&mut self, address: &str, event: &Event, loud: bool) {
         #[cfg(feature = "metrics")]
-        self.record(event);
+        if let Event::Disconnected { cause, lived, .. } = event {
+            self.record("perconn.link.duration", address, *lived, Some(cause.kind()));
+        }
         #[cfg(feature = "tracing")]
-        self.trace(event, loud);
+        if let Some(spans) = self.known.as_mut().and_then(|known| known.spans.as_mut()) {
+            spans.trace(event, loud);
+        }
     }
 
     /// Tells of an error that is no event. That of giving up is one.
     pub(super) fn warn(&self, error: &Error) {
         #[cfg(feature = "tracing")]
-        if !matches!(error, Error::GaveUp { .. }) {
-            self.connection.in_scope(|| tracing::warn!(target: "perconn", error = %error.with_causes()));
+        if let (Some(spans), false) = (self.spans(), matches!(error, Error::GaveUp { .. })) {
+            spans.connection.in_scope(|| tracing::warn!(target: "perconn", error = %error.with_causes()));
         }
     }
 
+    /// The spans, if there is a subscriber.
+    #[cfg(feature = "tracing")]
+    fn spans(&self) -> Option<&Spans> {
+        self.known.as_ref()?.spans.as_ref()
+    }
+
     /// Whether a subscriber of `tracing` gets the events. Then the default log does not write them as well.
-    pub(super) fn is_traced() -> bool {
+    pub(super) fn has_subscriber(&self) -> bool {
         #[cfg(feature = "tracing")]
-        return tracing::dispatcher::has_been_set();
+        return self.spans().is_some();
         #[cfg(not(feature = "tracing"))]
         false
     }
@@ -86,30 +121,30 @@ impl Telemetry {
 
 #[cfg(feature = "metrics")]
 impl Telemetry {
-    /// Records the durations of dials and links.
-    fn record(&self, event: &Event) {
-        use metrics::histogram;
-        let (name, took) = &self.metrics;
-        let name = Arc::clone(name);
-        match event {
-            Event::Connected { .. } | Event::Reconnected { .. } => {
-                histogram!("perconn.dial.duration", "connection" => name).record(*took);
+    /// Records a duration of this connection, and how it ended.
+    fn record(&self, metric: &'static str, address: &str, took: std::time::Duration, error: Option<io::ErrorKind>) {
+        let name = self.known.as_ref().and_then(|known| known.name.clone()).unwrap_or_else(|| address.into());
+        match error {
+            None => metrics::histogram!(metric, "connection" => name).record(took),
+            Some(kind) => {
+                let kind = format!("{kind:?}");
+                metrics::histogram!(metric, "connection" => name, "error.type" => kind).record(took);
             }
-            Event::DialFailed { cause, .. } => {
-                let kind = format!("{:?}", cause.kind());
-                histogram!("perconn.dial.duration", "connection" => name, "error.type" => kind).record(*took);
-            }
-            Event::Disconnected { cause, lived, .. } => {
-                let kind = format!("{:?}", cause.kind());
-                histogram!("perconn.link.duration", "connection" => name, "error.type" => kind).record(*lived);
-            }
-            Event::GaveUp { .. } | Event::Closed => {}
         }
     }
 }
 
 #[cfg(feature = "tracing")]
-impl Telemetry {
+impl Spans {
+    /// The span of a new connection.
+    fn new(name: Option<&Arc<str>>, address: &str) -> Self {
+        let name = name.map(|name| &**name);
+        let connection = tracing::info_span!(
+            target: "perconn", "connection", connection.name = name, server.address = address
+        );
+        Self { connection, link: tracing::Span::none() }
+    }
+
     /// Opens and closes the span of the link, and emits the event in its span.
     ///
     /// The span is entered, as some subscribers look for the current span only, and not for the parent of an event.
