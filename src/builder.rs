@@ -1,6 +1,6 @@
 //! The settings of a connection.
 //!
-//! `retry` has the settings of the redials, `socket` those of the sockets; `build` checks all of them and starts the connection. Next:
+//! `retry` has the settings of the redials, `socket` those of the sockets, `names` those of names; `build` checks all of them and starts the connection. Next:
 //! [`Builder::build`], in `builder/build.rs`.
 
 use std::future::Future;
@@ -18,6 +18,7 @@ use crate::{Address, AndThen, Dial, Error, Event, SocketOptions, TcpDialer, When
 use self::retry::RetrySettings;
 
 mod build;
+mod names;
 mod retry;
 mod socket;
 
@@ -117,7 +118,7 @@ impl Builder {
     /// ```
     #[doc(alias("failover", "cluster", "hosts"))]
     pub fn addresses<A: Into<Address>>(self, addresses: impl IntoIterator<Item = A>) -> Self {
-        self.dialer(TcpDialer::with_addresses(addresses))
+        self.map_dialer(|dialer| dialer.replace_addresses(addresses))
     }
 }
 

@@ -24,11 +24,14 @@ pub(crate) use self::at_address::name_address;
 #[cfg(feature = "postgres")]
 pub(crate) use self::boxed::{BoxedDialer, BoxedStream};
 
+mod address_history;
+mod address_list;
 mod at_address;
 mod blocking_call;
 #[cfg(feature = "postgres")]
 mod boxed;
 mod happy_eyeballs;
+mod resolver;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
@@ -121,6 +124,17 @@ pub trait Dial: Send + 'static {
     ///
     /// A dialer on top of another one passes the call on.
     fn dialed_address(&self) -> Option<&Address> {
+        None
+    }
+
+    /// What the last dial was doing when it was dropped, as the subject of its error. The default is `None`: it is not known.
+    ///
+    /// Called after a dial that has failed or taken too long. With the dial timeout, the error of a `TcpDialer` is
+    /// then `name resolution: the dial took longer than 5s`. Return `None` if the last dial has ended by itself: its own error
+    /// says what has failed.
+    ///
+    /// A dialer on top of another one passes the call on.
+    fn unfinished_step(&self) -> Option<String> {
         None
     }
 
@@ -290,6 +304,10 @@ where
 
     fn dialed_address(&self) -> Option<&Address> {
         self.dialer.dialed_address()
+    }
+
+    fn unfinished_step(&self) -> Option<String> {
+        self.dialer.unfinished_step()
     }
 
     fn dial_failed(&mut self) {

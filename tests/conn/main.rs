@@ -36,6 +36,7 @@ mod dialers;
 mod events;
 mod failed_dials;
 mod liveness;
+mod resolver;
 mod verdicts;
 
 // Everything together.
