@@ -1,7 +1,8 @@
 //! Dialers: how links are made.
 //!
 //! A dial is one attempt to make a link: resolve the name, connect, set up the session. [`Dial`] is the trait,
-//! [`TcpDialer`] the default. `happy_eyeballs` tries the addresses of one name, `TlsDialer` adds TLS.
+//! [`TcpDialer`] the default. `happy_eyeballs` tries the addresses of one name, `ProxyDialer` goes through a proxy,
+//! `TlsDialer` adds TLS.
 //! Next: the actor in `actor.rs`, which decides when to dial.
 
 use std::any::Any;
@@ -12,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{Address, Error, SocketOptions};
 
+#[cfg(feature = "proxy")]
+pub use self::proxy::{Proxy, ProxyDialer};
 pub use self::tcp::TcpDialer;
 #[cfg(feature = "tls")]
 pub use self::tls::{Tls, TlsDialer};
@@ -31,6 +34,8 @@ mod blocking_call;
 #[cfg(feature = "postgres")]
 mod boxed;
 mod happy_eyeballs;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod resolver;
 mod tcp;
 #[cfg(feature = "tls")]

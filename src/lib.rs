@@ -62,6 +62,9 @@ pub use self::conn::{Conn, ReadHalf, ReuniteError, SharedConn, WriteHalf};
 #[cfg(unix)]
 pub use self::dial::UnixDialer;
 pub use self::dial::{AndThen, Dial, TcpDialer, dial_fn};
+#[cfg(feature = "proxy")]
+#[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
+pub use self::dial::{Proxy, ProxyDialer};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::dial::{Tls, TlsDialer};

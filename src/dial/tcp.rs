@@ -114,6 +114,19 @@ impl TcpDialer {
         self
     }
 
+    /// Replaces the resolver.
+    #[cfg(feature = "proxy")]
+    pub(super) fn replace_resolver(mut self, resolver: Resolver) -> Self {
+        self.resolver = resolver;
+        self
+    }
+
+    /// The addresses and their resolver, for a dialer that reaches them in another way.
+    #[cfg(feature = "proxy")]
+    pub(super) fn into_parts(self) -> (AddressList, Resolver) {
+        (self.addresses, self.resolver)
+    }
+
     /// A dialer that begins with the first address.
     fn of(addresses: AddressList) -> Self {
         Self { addresses, resolver: Resolver::default(), history: None, options: None }
