@@ -42,6 +42,9 @@ pub mod pool;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub mod postgres;
+#[cfg(feature = "proxy-protocol")]
+#[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+pub mod proxy_protocol;
 mod retry;
 #[cfg(any(feature = "acceptor", feature = "pool"))]
 mod runtime;
