@@ -108,7 +108,8 @@ pub trait Dial: Send + 'static {
     /// dialer does so.
     ///
     /// The default returns `false`. If the stream is a `TcpStream`, the options are then set after the dial, except for
-    /// the local address, which makes `build` fail. If it is of another type, `build` fails if any option is set.
+    /// those that have to be set before it, which make `build` fail: the local address, the interface, the mark and Multipath TCP.
+    /// If it is of another type, `build` fails if any option is set.
     fn take_socket_options(&mut self, options: &SocketOptions) -> bool {
         let _ = options;
         false

@@ -220,8 +220,7 @@ impl Dial for TcpDialer {
 
 /// Connects to one IP address, with the socket options set before.
 async fn connect(address: SocketAddr, options: SocketOptions) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    options.apply(&socket)?;
+    let socket = options.open(address)?;
     if let Some(bind) = options.bind_address() {
         choose_port_at_connect(&socket);
         socket.bind((bind, 0).into()).map_err(|error| cannot_bind(bind, &error))?;

@@ -37,6 +37,7 @@ mod events;
 mod failed_dials;
 mod liveness;
 mod resolver;
+mod routing;
 mod verdicts;
 
 // Everything together.
