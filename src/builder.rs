@@ -1,6 +1,6 @@
 //! The settings of a connection.
 //!
-//! `retry` has the settings of the redials, `socket` those of the sockets; `build` checks all of them and starts the connection. Next:
+//! `retry` has the settings of the redials, `socket` those of the sockets, `names` those of names; `build` checks all of them and starts the connection. Next:
 //! [`Builder::build`], in `builder/build.rs`.
 
 use std::future::Future;
@@ -20,6 +20,7 @@ use self::retry::RetrySettings;
 
 mod build;
 mod limit;
+mod names;
 mod retry;
 mod socket;
 
@@ -125,7 +126,7 @@ impl Builder {
     /// ```
     #[doc(alias("failover", "cluster", "hosts"))]
     pub fn addresses<A: Into<Address>>(self, addresses: impl IntoIterator<Item = A>) -> Self {
-        self.dialer(TcpDialer::with_addresses(addresses))
+        self.map_dialer(|dialer| dialer.replace_addresses(addresses))
     }
 }
 

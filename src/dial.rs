@@ -1,7 +1,8 @@
 //! Dialers: how links are made.
 //!
 //! A dial is one attempt to make a link: resolve the name, connect, set up the session. [`Dial`] is the trait,
-//! [`TcpDialer`] the default. `happy_eyeballs` tries the addresses of one name, `TlsDialer` adds TLS.
+//! [`TcpDialer`] the default. `happy_eyeballs` tries the addresses of one name, `ProxyDialer` goes through a proxy,
+//! `TlsDialer` adds TLS.
 //! Next: the actor in `actor.rs`, which decides when to dial.
 
 use std::any::Any;
@@ -12,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{Address, Error, SocketOptions};
 
+#[cfg(feature = "proxy")]
+pub use self::proxy::{Proxy, ProxyDialer};
 pub use self::tcp::TcpDialer;
 #[cfg(feature = "tls")]
 pub use self::tls::{Tls, TlsDialer, TlsHandle};
@@ -24,11 +27,16 @@ pub(crate) use self::at_address::name_address;
 #[cfg(feature = "postgres")]
 pub(crate) use self::boxed::{BoxedDialer, BoxedStream};
 
+mod address_history;
+mod address_list;
 mod at_address;
 mod blocking_call;
 #[cfg(feature = "postgres")]
 mod boxed;
 mod happy_eyeballs;
+#[cfg(feature = "proxy")]
+mod proxy;
+mod resolver;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
@@ -100,7 +108,8 @@ pub trait Dial: Send + 'static {
     /// dialer does so.
     ///
     /// The default returns `false`. If the stream is a `TcpStream`, the options are then set after the dial, except for
-    /// the local address, which makes `build` fail. If it is of another type, `build` fails if any option is set.
+    /// those that have to be set before it, which make `build` fail: the local address, the interface, the mark and Multipath TCP.
+    /// If it is of another type, `build` fails if any option is set.
     fn take_socket_options(&mut self, options: &SocketOptions) -> bool {
         let _ = options;
         false
@@ -121,6 +130,17 @@ pub trait Dial: Send + 'static {
     ///
     /// A dialer on top of another one passes the call on.
     fn dialed_address(&self) -> Option<&Address> {
+        None
+    }
+
+    /// What the last dial was doing when it was dropped, as the subject of its error. The default is `None`: it is not known.
+    ///
+    /// Called after a dial that has failed or taken too long. With the dial timeout, the error of a `TcpDialer` is
+    /// then `name resolution: the dial took longer than 5s`. Return `None` if the last dial has ended by itself: its own error
+    /// says what has failed.
+    ///
+    /// A dialer on top of another one passes the call on.
+    fn unfinished_step(&self) -> Option<String> {
         None
     }
 
@@ -290,6 +310,10 @@ where
 
     fn dialed_address(&self) -> Option<&Address> {
         self.dialer.dialed_address()
+    }
+
+    fn unfinished_step(&self) -> Option<String> {
+        self.dialer.unfinished_step()
     }
 
     fn dial_failed(&mut self) {

@@ -46,6 +46,9 @@ pub mod pool;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub mod postgres;
+#[cfg(feature = "proxy-protocol")]
+#[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+pub mod proxy_protocol;
 mod retry;
 #[cfg(any(feature = "acceptor", feature = "pool"))]
 mod runtime;
@@ -67,6 +70,9 @@ pub use self::conn::{Conn, ReadHalf, ReuniteError, SharedConn, WriteHalf};
 #[cfg(unix)]
 pub use self::dial::UnixDialer;
 pub use self::dial::{AndThen, Dial, TcpDialer, dial_fn};
+#[cfg(feature = "proxy")]
+#[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
+pub use self::dial::{Proxy, ProxyDialer};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::dial::{Tls, TlsDialer, TlsHandle};

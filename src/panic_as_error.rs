@@ -17,6 +17,8 @@ pin_project! {
         // `None` only while it is being dropped: that is how the panic of the destructor can be caught in place.
         #[pin]
         dial: Option<F>,
+        // Whose code it is, for the error.
+        whose: &'static str,
     }
 
     impl<F> PinnedDrop for PanicAsError<F> {
@@ -39,7 +41,12 @@ pub(crate) async fn complete<F: Future>(dial: F) -> F::Output {
 impl<F> PanicAsError<F> {
     /// Wraps a dial that was not polled yet.
     pub(crate) fn new(dial: F) -> Self {
-        Self { dial: Some(dial) }
+        Self::of("the dialer", dial)
+    }
+
+    /// Wraps another future of the program's code that was not polled yet.
+    pub(crate) fn of(whose: &'static str, future: F) -> Self {
+        Self { dial: Some(future), whose }
     }
 }
 
@@ -47,9 +54,10 @@ impl<S, F: Future<Output = io::Result<S>>> Future for PanicAsError<F> {
     type Output = io::Result<S>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<S>> {
-        let Some(dial) = self.project().dial.as_pin_mut() else { return Poll::Pending };
+        let this = self.project();
+        let Some(dial) = this.dial.as_pin_mut() else { return Poll::Pending };
         // After a panic only the dialer is used again, and its next dial starts with a new call.
         catch(|| dial.poll(cx))
-            .unwrap_or_else(|message| Poll::Ready(Err(io::Error::other(format!("the dialer panicked: {message}")))))
+            .unwrap_or_else(|message| Poll::Ready(Err(io::Error::other(format!("{} panicked: {message}", this.whose)))))
     }
 }

@@ -3,15 +3,24 @@
 //! The builder collects them, and [`TcpDialer`](crate::TcpDialer) sets them before it connects. Next:
 //! `builder/socket.rs`, where the public docs of each option are.
 
-use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
+use std::{fmt, io};
 
 use socket2::SockRef;
 
+use self::device::{BIND_DEVICE, DeviceName};
+pub use self::keepalive::Keepalive;
+use self::keepalive::SET_KEEPALIVE;
+use self::multipath::HAS_MULTIPATH;
+use self::traffic::{SET_MARK, SET_TYPE_OF_SERVICE};
 use self::user_timeout::SET_USER_TIMEOUT;
 use crate::Error;
 
+mod device;
+mod keepalive;
+mod multipath;
+mod traffic;
 mod user_timeout;
 
 /// Options that are set on the TCP socket of every link before it connects.
@@ -29,7 +38,7 @@ mod user_timeout;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use = "they do nothing until they are passed to `Builder::socket_options`"]
-#[doc(alias("setsockopt", "SO_SNDBUF", "SO_RCVBUF", "TCP_NODELAY", "bind"))]
+#[doc(alias("setsockopt", "SO_SNDBUF", "SO_RCVBUF", "TCP_NODELAY", "bind", "DSCP", "fwmark"))]
 pub struct SocketOptions {
     /// `TCP_NODELAY`: whether small writes are sent at once.
     nodelay: Option<bool>,
@@ -43,6 +52,14 @@ pub struct SocketOptions {
     send_buffer_size: Option<usize>,
     /// `SO_RCVBUF`, in bytes. Set before the connect, as it limits the window that TCP negotiates.
     recv_buffer_size: Option<usize>,
+    /// The interface to bind to before the connect.
+    bind_device: Option<DeviceName>,
+    /// `SO_MARK`, on each packet.
+    mark: Option<u32>,
+    /// `IP_TOS` or `IPV6_TCLASS`, a multiple of 4.
+    type_of_service: Option<u8>,
+    /// Whether the socket is one of Multipath TCP, where there are such.
+    multipath: Option<bool>,
 }
 
 impl SocketOptions {
@@ -55,6 +72,10 @@ impl SocketOptions {
             local_address: None,
             send_buffer_size: None,
             recv_buffer_size: None,
+            bind_device: None,
+            mark: None,
+            type_of_service: None,
+            multipath: None,
         }
     }
 
@@ -105,61 +126,51 @@ impl SocketOptions {
         self.recv_buffer_size = Some(bytes);
         self
     }
-}
 
-/// How the kernel probes an idle peer; see [`Builder::keepalive`](crate::Builder::keepalive).
-///
-/// A [`Duration`] converts into one and sets the idle time and the interval. Or set each value:
-///
-/// ```
-/// use std::time::Duration;
-/// use perconn::{Conn, Keepalive};
-///
-/// let keepalive = Keepalive::new(Duration::from_secs(60)).interval(Duration::from_secs(10)).probes(4);
-/// let builder = Conn::builder("gateway.example:7000").keepalive(keepalive); // a dead peer is found after 100 s
-/// # drop(builder);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "it does nothing until it is passed to `Builder::keepalive`"]
-#[doc(alias("SO_KEEPALIVE", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "heartbeat"))]
-pub struct Keepalive {
-    /// The silence before the first probe, from 1 to 32,767 s. A part of a second is rounded up.
-    idle: Duration,
-    /// The time between two probes. Defaults to `idle`, with the same limits.
-    interval: Duration,
-    /// How many unanswered probes break the link. Defaults to 3; from 1 to 127.
-    probes: u32,
-}
-
-impl Keepalive {
-    /// Sends the first probe after `idle` without a packet from the peer, and two more, each after another `idle`.
+    /// The network interface to send and receive by, whatever the routes say: `"eth1"`, `"wg0"`, `"vrf-blue"`.
     ///
-    /// From 1 to 32,767 seconds. The kernel counts whole seconds; fractions are rounded up.
-    pub const fn new(idle: Duration) -> Self {
-        Self { idle, interval: idle, probes: 3 }
+    /// `SO_BINDTODEVICE` of Linux, Android and Fuchsia, which needs no privilege on Linux since 5.7 and `CAP_NET_RAW` before;
+    /// `IP_BOUND_IF` on macOS and iOS. Elsewhere it is not valid. From 1 to 15 bytes. A name that no interface has fails the dial,
+    /// as the interface may come later.
+    #[doc(alias("SO_BINDTODEVICE", "IP_BOUND_IF", "interface", "vrf"))]
+    pub fn bind_device(mut self, interface: impl AsRef<str>) -> Self {
+        self.bind_device = Some(DeviceName::new(interface.as_ref()));
+        self
     }
 
-    /// The time between two probes. Defaults to the idle time, and has the same limits.
-    pub const fn interval(self, interval: Duration) -> Self {
-        Self { interval, ..self }
+    /// The mark of all packets of the link, for the policy routes and filters of this machine (`SO_MARK`).
+    ///
+    /// On Linux, Android and Fuchsia; elsewhere it is not valid. It needs `CAP_NET_ADMIN`, or `CAP_NET_RAW` on Linux since 5.17.
+    /// Without, each dial fails as [`PermissionDenied`](io::ErrorKind::PermissionDenied).
+    #[doc(alias("SO_MARK", "fwmark"))]
+    pub const fn mark(mut self, mark: u32) -> Self {
+        self.mark = Some(mark);
+        self
     }
 
-    /// How many probes in a row may go unanswered before the link breaks. Defaults to 3; from 1 to 127.
-    pub const fn probes(self, probes: u32) -> Self {
-        Self { probes, ..self }
+    /// The priority of the packets for the routers on the way: `IP_TOS`, or `IPV6_TCLASS` for IPv6.
+    ///
+    /// The upper six bits are the code point of DiffServ (RFC 2474): `46 << 2` for expedited forwarding, `8 << 2` for bulk transfers
+    /// of little importance. The lower two belong to the kernel (ECN, RFC 3168), so it has to be a multiple of 4. On Linux, it also
+    /// chooses the priority in the queue of this machine. On Windows and iOS it is not valid.
+    #[doc(alias("IP_TOS", "IPV6_TCLASS", "DSCP", "QoS"))]
+    pub const fn type_of_service(mut self, value: u8) -> Self {
+        self.type_of_service = Some(value);
+        self
+    }
+
+    /// Whether to connect by Multipath TCP (RFC 8684), so that a link can use several interfaces and outlive the loss of one.
+    ///
+    /// On Linux since 5.6; on other systems, `true` is not valid. Without support in the kernel (`net.mptcp.enabled`), and if an
+    /// option is set that the kernel lacks for these sockets (`user_timeout` on many), the socket is one of TCP. With a peer that has
+    /// no Multipath TCP, the kernel goes on with TCP. Which addresses are used besides is set by `ip mptcp`. Defaults to `false`.
+    #[doc(alias("MPTCP", "IPPROTO_MPTCP"))]
+    pub const fn multipath(mut self, is_multipath: bool) -> Self {
+        self.multipath = Some(is_multipath);
+        self
     }
 }
 
-impl From<Duration> for Keepalive {
-    fn from(idle: Duration) -> Self {
-        Self::new(idle)
-    }
-}
-
-/// The largest time that Linux takes for a keepalive, in seconds (`MAX_TCP_KEEPIDLE` in its `net/tcp.h`).
-const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
-/// The largest number of probes that Linux takes (`MAX_TCP_KEEPCNT`).
-const PROBES_MAX: u32 = 127;
 /// The largest size of a buffer: a C `int` (socket(7)).
 const BUFFER_MAX: usize = i32::MAX as usize;
 /// The largest time that Linux takes for a user timeout: a C `int` of milliseconds (tcp(7)).
@@ -175,6 +186,10 @@ impl SocketOptions {
             local_address: self.local_address.or(others.local_address),
             send_buffer_size: self.send_buffer_size.or(others.send_buffer_size),
             recv_buffer_size: self.recv_buffer_size.or(others.recv_buffer_size),
+            bind_device: self.bind_device.or(others.bind_device),
+            mark: self.mark.or(others.mark),
+            type_of_service: self.type_of_service.or(others.type_of_service),
+            multipath: self.multipath.or(others.multipath),
         }
     }
 
@@ -186,7 +201,11 @@ impl SocketOptions {
             self.user_timeout.map(|_| "user_timeout"),
             self.send_buffer_size.map(|_| "send_buffer_size"),
             self.recv_buffer_size.map(|_| "recv_buffer_size"),
+            self.type_of_service.map(|_| "type_of_service"),
             self.local_address.map(|_| "local_address"),
+            self.bind_device.map(|_| "bind_device"),
+            self.mark.map(|_| "mark"),
+            self.multipath.map(|_| "multipath"),
         ];
         set.into_iter().flatten().next()
     }
@@ -196,20 +215,19 @@ impl SocketOptions {
         self.local_address
     }
 
+    /// The first option that has no effect, or not all of it, after the connect; as it was set.
+    pub(crate) fn first_before_connect(&self) -> Option<String> {
+        let local_address = self.local_address.map(|address| format!("local_address {address}"));
+        let bind_device = || self.bind_device.map(|name| format!("bind_device {name}"));
+        let mark = || self.mark.map(|mark| format!("mark {mark}"));
+        let multipath = || self.multipath.filter(|is_set| *is_set).map(|_| "multipath true".to_owned());
+        local_address.or_else(bind_device).or_else(mark).or_else(multipath)
+    }
+
     /// Checks that this platform has the options and takes their values.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if let Some(Keepalive { idle, interval, probes }) = self.keepalive {
-            if SET_KEEPALIVE.is_none() {
-                return invalid("keepalive: this platform has no such option".into());
-            }
-            for (name, time) in [("keepalive", idle), ("keepalive interval", interval)] {
-                if time < Duration::from_secs(1) || KEEPALIVE_MAX < time {
-                    return invalid(format!("{name} {time:?}: expected 1s to {KEEPALIVE_MAX:?}"));
-                }
-            }
-            if !(1..=PROBES_MAX).contains(&probes) {
-                return invalid(format!("keepalive probes {probes}: expected 1 to {PROBES_MAX}"));
-            }
+        if let Some(keepalive) = self.keepalive {
+            keepalive.check().or_else(invalid)?;
         }
         if let Some(limit) = self.user_timeout {
             if SET_USER_TIMEOUT.is_none() {
@@ -224,6 +242,33 @@ impl SocketOptions {
             if let Some(size) = size.filter(|size| !(1..=BUFFER_MAX).contains(size)) {
                 return invalid(format!("{name} {size}: expected 1 to {BUFFER_MAX}"));
             }
+        }
+        self.check_routing()
+    }
+
+    /// Checks the options that say which way packets take.
+    fn check_routing(&self) -> Result<(), Error> {
+        if let Some(name) = self.bind_device {
+            name.check().or_else(invalid)?;
+            if BIND_DEVICE.is_none() {
+                return invalid(format!("bind_device {name}: this platform binds no socket to an interface"));
+            }
+        }
+        if let Some(mark) = self.mark.filter(|_| SET_MARK.is_none()) {
+            return invalid(format!("mark {mark}: this platform has no SO_MARK"));
+        }
+        if let Some(value) = self.type_of_service {
+            if SET_TYPE_OF_SERVICE.is_none() {
+                return invalid(format!("type_of_service {value}: this platform has none, or does not heed it"));
+            }
+            if value % 4 != 0 {
+                return invalid(format!(
+                    "type_of_service {value}: expected a multiple of 4, six bits of DiffServ above two"
+                ));
+            }
+        }
+        if self.multipath == Some(true) && !HAS_MULTIPATH {
+            return invalid("multipath true: this platform has no Multipath TCP".into());
         }
         Ok(())
     }
@@ -246,6 +291,15 @@ impl SocketOptions {
         if let Some(bytes) = self.recv_buffer_size {
             socket.set_recv_buffer_size(bytes)?;
         }
+        if let (Some(name), Some(bind)) = (self.bind_device, BIND_DEVICE) {
+            bind(socket, name).map_err(|error| named(format_args!("bind_device {name}"), &error))?;
+        }
+        if let (Some(mark), Some(set)) = (self.mark, SET_MARK) {
+            set(socket, mark).map_err(|error| named(format_args!("mark {mark}"), &error))?;
+        }
+        if let (Some(value), Some(set)) = (self.type_of_service, SET_TYPE_OF_SERVICE) {
+            set(socket, value).map_err(|error| named(format_args!("type_of_service {value}"), &error))?;
+        }
         Ok(())
     }
 }
@@ -255,34 +309,10 @@ fn invalid(text: String) -> Result<(), Error> {
     Err(Error::InvalidConfig(text))
 }
 
+/// Names an option in the error of setting it.
+fn named(option: fmt::Arguments<'_>, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{option}: {error}"))
+}
+
 /// Sets one option. `None` below means that the platform does not have the option.
 type Setter<T> = fn(&SockRef<'_>, T) -> io::Result<()>;
-
-/// For systems that take all three values. It rounds up to whole seconds, as the kernel counts them.
-#[cfg(any(
-    target_os = "android",
-    target_os = "freebsd",
-    target_os = "ios",
-    target_os = "linux",
-    target_os = "macos",
-    target_os = "netbsd",
-    windows,
-))]
-const SET_KEEPALIVE: Option<Setter<Keepalive>> = Some(|socket, keepalive| {
-    let Keepalive { idle, interval, probes } = keepalive;
-    let seconds = |time: Duration| Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0));
-    let settings =
-        socket2::TcpKeepalive::new().with_time(seconds(idle)).with_interval(seconds(interval)).with_retries(probes);
-    socket.set_tcp_keepalive(&settings)
-});
-/// Elsewhere, a keepalive is an invalid setting.
-#[cfg(not(any(
-    target_os = "android",
-    target_os = "freebsd",
-    target_os = "ios",
-    target_os = "linux",
-    target_os = "macos",
-    target_os = "netbsd",
-    windows,
-)))]
-const SET_KEEPALIVE: Option<Setter<Keepalive>> = None;

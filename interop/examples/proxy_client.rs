@@ -1,4 +1,4 @@
-//! A connection through a SOCKS5 or HTTP CONNECT proxy: a dialer to the proxy, and a library's handshake on each link.
+//! A connection through a SOCKS5 or an HTTP proxy.
 //!
 //! ```text
 //! microsocks -p 1080 &                  # or: tinyproxy, port 8888
@@ -11,19 +11,12 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::{Ready, ready};
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::Uri;
-use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
-use hyper_util::rt::TokioIo;
-use perconn::{Conn, Dial, TcpDialer};
+use perconn::{Conn, Proxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tower_service::Service;
 
 const USAGE: &str = "\
 Sends a line a second to an echo server, through a proxy, until Ctrl-C.
@@ -50,24 +43,14 @@ async fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-#[derive(Clone, Copy)]
-enum Scheme {
-    Socks5,
-    Http,
-}
-
 /// Sends lines until the connection itself ends.
 async fn run(proxy: &str, target: &str) -> Result<Infallible, Box<dyn Error>> {
-    let (scheme, proxy) = match proxy.split_once("://") {
-        Some(("socks5", address)) => (Scheme::Socks5, address),
-        Some(("http", address)) => (Scheme::Http, address),
+    let proxy = match proxy.split_once("://") {
+        Some(("socks5", address)) => Proxy::socks5(address),
+        Some(("http", address)) => Proxy::http(address),
         _ => return Err(format!("proxy {proxy:?}: expected socks5://PROXY:PORT or http://PROXY:PORT").into()),
     };
-    // A connection with a dialer of its own accepts any text as its address. The proxy dials this one, so check it.
-    TcpDialer::new(target).check()?;
-    let uri: Uri = format!("http://{target}").parse().map_err(|error| format!("{target:?}: {error}"))?;
-    let dialer = TcpDialer::new(proxy).and_then(move |stream| handshake(scheme, stream, uri.clone()));
-    let builder = Conn::builder(target).dialer(dialer).retry_min(Duration::from_millis(200));
+    let builder = Conn::builder(target).proxy(proxy).retry_min(Duration::from_millis(200));
     let mut conn = builder.on_event(|event| say(event)).logger(|_| {}).build()?;
     let mut number = 1;
     loop {
@@ -86,35 +69,6 @@ async fn run(proxy: &str, target: &str) -> Result<Infallible, Box<dyn Error>> {
             Err(error) if perconn::Error::of(&error).is_some_and(perconn::Error::is_final) => return Err(error.into()),
             Err(error) => say(format_args!("{}; line {number} is repeated", chain(&error))),
         }
-    }
-}
-
-/// Asks the proxy for a connection to the target. This is a part of the dial, so the dial timeout limits it.
-async fn handshake(scheme: Scheme, stream: TcpStream, target: Uri) -> io::Result<TcpStream> {
-    let connected = Connected(Some(stream));
-    // The stream leads to the proxy already, so its address is not used any more.
-    let proxy = Uri::from_static("http://proxy");
-    let stream = match scheme {
-        Scheme::Socks5 => SocksV5::new(proxy, connected).call(target).await.map_err(|error| chain(&error)),
-        Scheme::Http => Tunnel::new(proxy, connected).call(target).await.map_err(|error| chain(&error)),
-    };
-    stream.map(TokioIo::into_inner).map_err(io::Error::other)
-}
-
-/// A service that returns a stream which is connected already. The proxies of hyper-util connect through a service.
-struct Connected(Option<TcpStream>);
-
-impl Service<Uri> for Connected {
-    type Response = TokioIo<TcpStream>;
-    type Error = io::Error;
-    type Future = Ready<io::Result<Self::Response>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        ready(self.0.take().map(TokioIo::new).ok_or_else(|| io::ErrorKind::NotConnected.into()))
     }
 }
 

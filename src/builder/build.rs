@@ -113,7 +113,7 @@ impl<D: Dial> Builder<D> {
 
     /// Passes the socket options to the dialer. Returns those that the actor has to set after each dial.
     ///
-    /// That works for a dialer of `TcpStream`s only, and not for a local address, which must be set before the dial.
+    /// That works for a dialer of `TcpStream`s only, and not for what must be set before the dial, such as a local address.
     fn pass_options_to_dialer(&mut self) -> Result<Option<Box<SocketOptions>>, Error> {
         let Some(option) = self.options.first_name() else { return Ok(None) };
         let invalid = |text: String| Err(Error::InvalidConfig(text));
@@ -126,10 +126,10 @@ impl<D: Dial> Builder<D> {
                 "{option}: expected a dialer that takes socket options or makes TcpStreams, but its stream is {stream}"
             ));
         }
-        match self.options.bind_address() {
-            Some(address) => invalid(format!(
-                "local_address {address}: expected a dialer that takes socket options, such as TcpDialer"
-            )),
+        match self.options.first_before_connect() {
+            Some(option) => {
+                invalid(format!("{option}: expected a dialer that takes socket options, such as TcpDialer"))
+            }
             None => Ok(Some(Box::new(self.options))),
         }
     }

@@ -41,8 +41,18 @@ impl<D> Builder<D> {
     /// `options` stay.
     ///
     /// Only valid if the dialer [takes them](Dial::take_socket_options), or if its stream is a [`TcpStream`]. In the
-    /// second case they are set after the dial, and a local address is not valid.
-    #[doc(alias("setsockopt", "SO_SNDBUF", "SO_RCVBUF", "bind"))]
+    /// second case they are set after the dial, and a local address, an interface, a mark and Multipath TCP are not valid.
+    #[doc(alias(
+        "setsockopt",
+        "SO_SNDBUF",
+        "SO_RCVBUF",
+        "SO_MARK",
+        "SO_BINDTODEVICE",
+        "IP_TOS",
+        "DSCP",
+        "MPTCP",
+        "bind"
+    ))]
     pub fn socket_options(mut self, options: SocketOptions) -> Self {
         self.options = options.or(self.options);
         self

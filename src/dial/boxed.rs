@@ -56,6 +56,10 @@ impl Dial for BoxedDialer {
         self.0.dialed_address_boxed()
     }
 
+    fn unfinished_step(&self) -> Option<String> {
+        self.0.unfinished_step_boxed()
+    }
+
     fn dial_failed(&mut self) {
         self.0.dial_failed_boxed();
     }
@@ -77,6 +81,8 @@ trait DynDial: Send {
     fn addresses_boxed(&self) -> &[Address];
     /// [`Dial::dialed_address`], which may be `None`.
     fn dialed_address_boxed(&self) -> Option<&Address>;
+    /// [`Dial::unfinished_step`], which may be `None`.
+    fn unfinished_step_boxed(&self) -> Option<String>;
     /// [`Dial::dial_failed`], which may move on to another address.
     fn dial_failed_boxed(&mut self);
     /// [`Dial::take_warning`], about the last dial.
@@ -102,6 +108,10 @@ impl<D: Dial> DynDial for D {
 
     fn dialed_address_boxed(&self) -> Option<&Address> {
         self.dialed_address()
+    }
+
+    fn unfinished_step_boxed(&self) -> Option<String> {
+        self.unfinished_step()
     }
 
     fn dial_failed_boxed(&mut self) {

@@ -1,110 +1,53 @@
 //! The default dialer: TCP.
 //!
 //! From dial to dial it remembers which address of its list comes next, and which IP addresses of a name answered or
-//! failed ([`AddressHistory`]). Next: [`race`], which connects to the IP addresses of one name.
+//! failed ([`AddressHistory`]). Next: [`Resolver`], which finds the IP addresses of one name, and [`race`], which connects to
+//! them.
 
 use std::fmt::Write as _;
+use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::Dial;
-use super::blocking_call::BlockingCall;
-use super::happy_eyeballs::{interleave, race};
+use super::address_history::AddressHistory;
+use super::address_list::AddressList;
+use super::happy_eyeballs::race;
+use super::resolver::Resolver;
 use crate::link::is_closed_now;
 use crate::{Address, Error, SocketOptions};
 
 /// Dials a TCP address: the default of [`Conn::builder`](crate::Conn::builder).
 ///
-/// The name is resolved again at each dial. If it has several IP addresses, they are tried by Happy Eyeballs (RFC
-/// 8305). The IP versions alternate. The next attempt starts 250 ms after the last one, or at once when that fails.
-/// The first address that answers wins. The winner of the last dial is tried first. An address that led to the dial
-/// timeout or to a failed set-up is tried last, and so is one whose link ended too soon.
+/// The name is resolved again at each dial, by the system or by your own [`resolver`](Self::resolver). If it has several IP
+/// addresses, they are tried by Happy Eyeballs (RFC 8305). The IP versions alternate. The next attempt starts 250 ms after the
+/// last one, or at once when that fails. The first address that answers wins. The winner of the last dial is tried first. An
+/// address that led to the dial timeout or to a failed set-up is tried last, and so is one whose link ended too soon.
 ///
-/// A resolver that does not answer holds at most one thread for each address of the dialer: a dial whose name is still
+/// A system resolver that does not answer holds at most one thread for each address of the dialer: a dial whose name is still
 /// being looked up for an earlier dial waits for that look-up.
 ///
 /// The [`SocketOptions`] are set on each socket before it connects.
 #[derive(Clone, Debug)]
 pub struct TcpDialer {
-    /// May be malformed or an empty list until [`Dial::check`] has passed.
-    addresses: Addresses,
-    /// The index of the address to dial next.
-    next: usize,
-    /// The index of the address that was dialed last.
-    dialed: usize,
-    /// The index of the address that the last dial connected to.
-    reached: Option<usize>,
-    /// The look-ups of names, by the index of the address. No longer than the highest index that needed one.
-    lookups: Vec<BlockingCall<Vec<SocketAddr>>>,
+    /// The addresses of the service. May be malformed until [`Dial::check`] has passed.
+    addresses: AddressList,
+    /// Resolves their names.
+    resolver: Resolver,
     /// How earlier dials ended. `None` until a name has several IP addresses.
     history: Option<Box<AddressHistory>>,
     /// `None` if none is set, as for most connections.
     options: Option<Box<SocketOptions>>,
 }
 
-/// The addresses to dial. Most connections have one, which needs no list on the heap.
-#[derive(Clone, Debug)]
-enum Addresses {
-    /// What [`TcpDialer::new`] makes.
-    One(Address),
-    /// In the order of the program. Each dial is to one of them.
-    Several(Vec<Address>),
-}
-
-impl Addresses {
-    /// All addresses, in the order of the program.
-    fn as_slice(&self) -> &[Address] {
-        match self {
-            Self::One(address) => std::slice::from_ref(address),
-            Self::Several(addresses) => addresses,
-        }
-    }
-}
-
-/// How earlier dials to the IP addresses of one name ended.
-#[derive(Clone, Debug, Default)]
-struct AddressHistory {
-    /// The address that answered last.
-    good: Option<SocketAddr>,
-    /// Addresses that led to the dial timeout or to a failed set-up, the oldest failure first.
-    bad: Vec<SocketAddr>,
-}
-
-impl AddressHistory {
-    /// Puts the good address first, then those without a history, then the bad ones, the latest failure last.
-    ///
-    /// Forgets bad addresses that the name no longer has.
-    fn sort(&mut self, found: Vec<SocketAddr>) -> Vec<SocketAddr> {
-        self.bad.retain(|bad| found.contains(bad));
-        let (mut found, good): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| Some(*address) != self.good);
-        found.splice(..0, good);
-        let mut found = interleave(found);
-        found.sort_by_key(|address| self.bad.iter().position(|bad| bad == address).map_or(0, |rank| rank + 1));
-        found
-    }
-
-    /// An attempt at this address has led to the dial timeout or to a failed set-up.
-    fn mark_bad(&mut self, address: SocketAddr) {
-        self.mark_good(address);
-        self.good = None;
-        self.bad.push(address);
-    }
-
-    /// This address has answered.
-    fn mark_good(&mut self, address: SocketAddr) {
-        self.bad.retain(|bad| *bad != address);
-        self.good = Some(address);
-    }
-}
-
 impl TcpDialer {
     /// A dialer for this address. The address is checked when the connection is built.
     pub fn new(address: impl Into<Address>) -> Self {
-        Self::of(Addresses::One(address.into()))
+        Self::of(AddressList::one(address.into()))
     }
 
     /// A dialer for several addresses of one service.
@@ -115,29 +58,83 @@ impl TcpDialer {
     /// are checked when the connection is built. An empty list is not valid.
     #[doc(alias("failover", "round_robin", "cluster"))]
     pub fn with_addresses<A: Into<Address>>(addresses: impl IntoIterator<Item = A>) -> Self {
-        Self::of(Addresses::Several(addresses.into_iter().map(Into::into).collect()))
+        Self::of(AddressList::several(addresses))
+    }
+
+    /// Resolves names by a function of your own instead of the system's resolver: DNS over TLS, SRV records, a service
+    /// registry, names of tests.
+    ///
+    /// Each dial calls it with the host and the port of its address, and the dial timeout limits it. It returns the addresses to
+    /// dial, in your order of preference. They are tried by Happy Eyeballs like those of the system's resolver. A literal IP
+    /// address is not resolved, so the function is not called for it.
+    ///
+    /// - **Ports.** Each address has its own, so the port of the name may be replaced. Port 0 stands for the port of the name.
+    /// - **SRV.** Return the hosts of the record with their ports. A TLS certificate still has to be for the name that was
+    ///   dialed, not for the host that the record leads to (RFC 6125). The attempts start 250 ms apart, so a host of the
+    ///   second priority can win if one of the first is slow: leave it out while you want only the first.
+    /// - **Errors.** An error of the function fails the dial, and the next dial asks again. So do a panic, an answer without
+    ///   addresses ([`NotFound`](io::ErrorKind::NotFound)), and one with more than 1,000 of them
+    ///   ([`InvalidData`](io::ErrorKind::InvalidData)). An address that is there twice counts once. A name that can
+    ///   never be found may end the connection: return [`fatal`](crate::fatal).
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped with its dial, for example when the dial timeout passes. It should hold no thread that nobody
+    /// waits for.
+    ///
+    /// ```
+    /// use perconn::{Conn, TcpDialer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// # let found = server.local_addr()?;
+    /// let dialer = TcpDialer::new("db.internal:5432").resolver(move |host, port| async move {
+    ///     println!("where is {host}:{port}?"); // ask a registry
+    ///     Ok(vec![found])
+    /// });
+    /// let conn = Conn::builder("db.internal:5432").dialer(dialer).connect().await?;
+    /// assert_eq!(conn.peer_addr()?, found);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("dns", "dns_resolver", "resolve", "lookup_host", "hickory", "SRV", "service_discovery"))]
+    pub fn resolver<F, Fut>(mut self, resolve: F) -> Self
+    where
+        F: Fn(String, u16) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+    {
+        self.resolver = Resolver::own(resolve);
+        self
+    }
+
+    /// Replaces the addresses. The resolver stays.
+    pub(crate) fn replace_addresses<A: Into<Address>>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
+        self.addresses = AddressList::several(addresses);
+        self
+    }
+
+    /// Replaces the resolver.
+    #[cfg(feature = "proxy")]
+    pub(super) fn replace_resolver(mut self, resolver: Resolver) -> Self {
+        self.resolver = resolver;
+        self
+    }
+
+    /// The addresses and their resolver, for a dialer that reaches them in another way.
+    #[cfg(feature = "proxy")]
+    pub(super) fn into_parts(self) -> (AddressList, Resolver) {
+        (self.addresses, self.resolver)
     }
 
     /// A dialer that begins with the first address.
-    fn of(addresses: Addresses) -> Self {
-        Self { addresses, next: 0, dialed: 0, reached: None, lookups: Vec::new(), history: None, options: None }
+    fn of(addresses: AddressList) -> Self {
+        Self { addresses, resolver: Resolver::default(), history: None, options: None }
     }
 
-    /// The index that follows `index`; the first follows the last.
-    fn index_after(&self, index: usize) -> usize {
-        (index + 1) % self.addresses.as_slice().len()
-    }
-
-    /// The IP addresses of one address of the list, in the resolver's order.
-    async fn resolve(&mut self, index: usize) -> io::Result<Vec<SocketAddr>> {
-        let (host, port) = self.addresses.as_slice()[index].parse()?;
-        let mut found = match host.parse::<IpAddr>() {
-            Ok(ip) => vec![SocketAddr::new(ip, port)],
-            Err(_) => self.look_up(index, host, port).await?,
-        };
-        if found.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no addresses"));
-        }
+    /// The IP addresses that an address leads to, in the resolver's order, without those that the options rule out.
+    async fn resolve(&mut self, index: usize, address: &Address) -> io::Result<Vec<SocketAddr>> {
+        let mut found = self.resolver.resolve(index, address).await?;
         if let Some(bind) = self.options.as_ref().and_then(|options| options.bind_address()) {
             found.retain(|address| address.is_ipv4() == bind.is_ipv4());
             if found.is_empty() {
@@ -147,30 +144,16 @@ impl TcpDialer {
         }
         Ok(found)
     }
-
-    /// Asks the system's resolver, with at most one call at a time for each address of the list.
-    async fn look_up(&mut self, index: usize, host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-        if self.lookups.len() <= index {
-            self.lookups.resize_with(index + 1, BlockingCall::default);
-        }
-        self.lookups[index].run(move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await
-    }
 }
 
 impl Dial for TcpDialer {
     type Stream = TcpStream;
 
     async fn dial(&mut self) -> io::Result<TcpStream> {
-        let index = self.next;
-        if self.addresses.as_slice().is_empty() {
-            return Err(no_addresses().into());
-        }
-        // Set before the first await, as this dial can be dropped: unless it succeeds, the next address follows.
-        self.dialed = index;
-        self.reached = None;
-        self.next = self.index_after(index);
+        self.resolver.begin();
+        let (index, address) = self.addresses.begin()?;
         let options = self.options.as_deref().copied().unwrap_or_default();
-        let found = self.resolve(index).await?;
+        let found = self.resolve(index, &address).await?;
         let found = match &found[..] {
             [_] => found,
             _ => self.history.get_or_insert_default().sort(found),
@@ -187,17 +170,13 @@ impl Dial for TcpDialer {
         if let Some(history) = &mut self.history {
             history.mark_good(good);
         }
-        self.reached = Some(index);
-        self.next = index;
+        self.addresses.reached();
         Ok(stream)
     }
 
     fn check(&self) -> Result<(), Error> {
-        if self.addresses.as_slice().is_empty() {
-            return Err(no_addresses());
-        }
         let bind = self.options.as_ref().and_then(|options| options.bind_address());
-        self.addresses.as_slice().iter().try_for_each(|address| {
+        self.addresses.check(|address| {
             let (host, _) = address.parse()?;
             match (bind, host.parse::<IpAddr>()) {
                 (Some(bind), Ok(peer)) if bind.is_ipv4() != peer.is_ipv4() => Err(Error::InvalidConfig(format!(
@@ -218,15 +197,17 @@ impl Dial for TcpDialer {
     }
 
     fn dialed_address(&self) -> Option<&Address> {
-        self.addresses.as_slice().get(self.dialed)
+        self.addresses.dialed()
+    }
+
+    fn unfinished_step(&self) -> Option<String> {
+        self.resolver.is_unfinished().then(|| "name resolution".into())
     }
 
     fn dial_failed(&mut self) {
-        let Some(index) = self.reached.take() else { return };
-        self.next = self.index_after(index);
-        if let Some(history) = &mut self.history {
-            if let Some(good) = history.good {
-                history.mark_bad(good);
+        if self.addresses.failed() {
+            if let Some(history) = &mut self.history {
+                history.mark_good_as_bad();
             }
         }
     }
@@ -237,15 +218,9 @@ impl Dial for TcpDialer {
     }
 }
 
-/// The error of an empty list.
-fn no_addresses() -> Error {
-    Error::InvalidConfig("addresses []: expected at least one".into())
-}
-
 /// Connects to one IP address, with the socket options set before.
 async fn connect(address: SocketAddr, options: SocketOptions) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    options.apply(&socket)?;
+    let socket = options.open(address)?;
     if let Some(bind) = options.bind_address() {
         choose_port_at_connect(&socket);
         socket.bind((bind, 0).into()).map_err(|error| cannot_bind(bind, &error))?;
@@ -293,45 +268,29 @@ fn reject_self_connect(stream: TcpStream, dialed: SocketAddr) -> io::Result<TcpS
     Ok(stream)
 }
 
-/// One error for several attempts: the kind of the last one and the texts of all.
-fn all_failed(mut failures: Vec<(SocketAddr, io::Error)>) -> io::Error {
+/// One error for several attempts: the kind of the last one, and the texts of the first ones and the last.
+pub(super) fn all_failed(mut failures: Vec<(SocketAddr, io::Error)>) -> io::Error {
     let Some((address, last)) = failures.pop() else { return io::ErrorKind::NotFound.into() };
     if failures.is_empty() {
         return last;
     }
     let mut text = String::from("no address answered: ");
-    for (address, error) in &failures {
+    for (address, error) in failures.iter().take(NAMED_FAILURES) {
         let _ = write!(text, "{address}: {error}; ");
+    }
+    if let Some(others @ 1..) = failures.len().checked_sub(NAMED_FAILURES) {
+        let _ = write!(text, "{others} others; ");
     }
     let _ = write!(text, "{address}: {last}");
     io::Error::new(last.kind(), text)
 }
 
+/// How many failures before the last one an error names.
+const NAMED_FAILURES: usize = 15;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn addresses(last: &[u8]) -> Vec<SocketAddr> {
-        last.iter().map(|last| SocketAddr::from(([192, 0, 2, *last], 80))).collect()
-    }
-
-    #[test]
-    fn good_address_comes_first_and_bad_ones_last_by_age_of_failure() {
-        let all = addresses(&[1, 2, 3, 4]);
-        let mut history = AddressHistory::default();
-        assert_eq!(history.sort(all.clone()), all);
-        history.mark_good(all[2]);
-        assert_eq!(history.sort(all.clone()), addresses(&[3, 1, 2, 4]));
-        history.mark_bad(all[2]);
-        assert_eq!(history.sort(all.clone()), addresses(&[1, 2, 4, 3]));
-        history.mark_bad(all[0]);
-        assert_eq!(history.sort(all.clone()), addresses(&[2, 4, 3, 1]));
-        history.mark_good(all[0]);
-        assert_eq!(history.sort(all), addresses(&[1, 2, 4, 3]));
-        // Addresses that the name no longer has are forgotten.
-        history.sort(addresses(&[1]));
-        assert_eq!(history.bad, []);
-    }
 
     #[test]
     fn error_of_several_addresses_names_each_with_its_cause() {
@@ -341,6 +300,15 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         let text = "no address answered: [::1]:9: connection refused; 127.0.0.1:9: connection refused";
         assert_eq!(error.to_string(), text);
+    }
+
+    #[test]
+    fn error_of_very_many_addresses_counts_those_that_it_does_not_name() {
+        let failures = (1..=1000)
+            .map(|port| (SocketAddr::from(([192, 0, 2, 1], port)), io::Error::from(io::ErrorKind::ConnectionRefused)));
+        let text = all_failed(failures.collect()).to_string();
+        let expected = "192.0.2.1:15: connection refused; 984 others; 192.0.2.1:1000: connection refused";
+        assert!(text.ends_with(expected), "{text}");
     }
 
     #[tokio::test]
@@ -374,17 +342,6 @@ mod tests {
                 assert_eq!(socket.local_addr().unwrap().port(), 0, "{address}");
             }
         }
-    }
-
-    #[tokio::test]
-    async fn literal_address_needs_no_thread() {
-        let mut dialer = TcpDialer::with_addresses(["[2001:db8::1]:1", "192.0.2.1:1", "localhost:1"]);
-        for (index, expected) in ["[2001:db8::1]:1", "192.0.2.1:1"].into_iter().enumerate() {
-            let found = dialer.resolve(index).await.unwrap();
-            assert_eq!((found, dialer.lookups.len()), (vec![expected.parse().unwrap()], 0));
-        }
-        dialer.resolve(2).await.unwrap();
-        assert_eq!(dialer.lookups.len(), 3);
     }
 
     #[test]

@@ -135,6 +135,10 @@ impl<D: Dial> Dial for TlsDialer<D> {
         self.dialer.dialed_address()
     }
 
+    fn unfinished_step(&self) -> Option<String> {
+        self.dialer.unfinished_step()
+    }
+
     fn dial_failed(&mut self) {
         self.dialer.dial_failed();
     }

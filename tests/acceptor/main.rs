@@ -24,6 +24,8 @@ mod overflow;
 mod panics;
 #[cfg(feature = "proxy-protocol")]
 mod proxy_protocol;
+#[cfg(feature = "proxy-protocol")]
+mod proxy_protocol_sent;
 mod serving;
 mod stopping;
 #[path = "../support/mod.rs"]

@@ -37,6 +37,8 @@ mod dialers;
 mod events;
 mod failed_dials;
 mod liveness;
+mod resolver;
+mod routing;
 mod stats;
 mod verdicts;
 

@@ -25,6 +25,8 @@ mod outbox_answers;
 mod pem;
 #[cfg(feature = "postgres")]
 mod postgres_frames;
+#[cfg(feature = "proxy")]
+mod proxy_answers;
 #[cfg(all(target_os = "linux", feature = "proxy-protocol"))]
 mod proxy_protocol;
 
@@ -81,6 +83,12 @@ fn pems() {
 #[test]
 fn frames_of_postgres() {
     replay("postgres_frames", postgres_frames::check);
+}
+
+#[cfg(feature = "proxy")]
+#[test]
+fn answers_of_a_proxy() {
+    replay("proxy_answers", proxy_answers::check);
 }
 
 #[cfg(all(target_os = "linux", feature = "proxy-protocol"))]

@@ -19,6 +19,7 @@ mod through_kills;
 
 // The tests.
 mod backoff;
+mod dns;
 mod http;
 mod postgres;
 mod redis;

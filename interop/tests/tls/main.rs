@@ -43,3 +43,5 @@ mod proxied;
 mod refused;
 mod rotated;
 mod sessions;
+#[cfg(target_os = "linux")]
+mod tunnel;

@@ -3,14 +3,17 @@
 use std::process::Command;
 
 use perconn::acceptor::{AcceptorBuilder, Event, Peer, Stream};
+use perconn::proxy_protocol::Header;
 use perconn::tokio_rustls::rustls::pki_types::ServerName;
+use perconn::{Conn, Tls};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::authority::{Authority, exchange};
 use crate::common::{echo, exchange as exchange_plain, local, recorder};
 use crate::real_server::{RealServer, program};
-use crate::support::in_time;
+use crate::support::{in_time, quick, wait_for_generation};
 
 /// What the handler sees of a client: its peer, the address that it has connected to, and the host that it has asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -138,5 +141,48 @@ async fn health_check_is_a_connection_of_the_proxy() {
             Event::HandshakeFailed { cause, .. } => panic!("{cause}"),
             _ => {}
         }
+    }
+}
+
+/// An echo over any stream.
+async fn echo_of(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    stream.write_all(b"ping").await.unwrap();
+    stream.flush().await.unwrap();
+    let mut answer = [0; 4];
+    in_time("an echo", stream.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"ping");
+}
+
+/// A connection announces its client to HAProxy, which passes it on. In TLS, the header comes before the handshake.
+#[tokio::test]
+async fn header_of_a_connection_is_understood() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue();
+    let both = authority.file("both.pem", &format!("{certificate}{key}"));
+    let (builder, mut seen) = proxied();
+    let acceptor = builder.build().unwrap();
+    let backend = format!("{} send-proxy-v2", acceptor.local_addr().unwrap());
+    let [client, front] = ["192.0.2.10:5555", "192.0.2.20:443"].map(|address| address.parse().unwrap());
+    for header in [Header::v1(client, front), Header::v2(client, front).tlv(0x05, "an identifier")] {
+        let Some(proxy) = haproxy("accept-proxy", &backend) else { return };
+        let expected = Peer::Tcp(client);
+        let sent = header.clone();
+        let builder = quick(Conn::builder(proxy.address)).and_then(move |stream| sent.send(stream));
+        let mut conn = in_time("connect", builder.connect()).await.unwrap();
+        for generation in 1..=3 {
+            wait_for_generation(&conn, generation).await;
+            echo_of(&mut conn).await;
+            assert_eq!(next(&mut seen, expected).await, Seen { peer: expected, destination: front.port(), host: None });
+            conn.abandon();
+        }
+        let Some(proxy) = haproxy(&format!("accept-proxy ssl crt {}", both.display()), &backend) else { return };
+        let builder = quick(Conn::builder(("localhost", proxy.address.port())));
+        let builder = builder.and_then(move |stream: TcpStream| header.send(stream));
+        let mut conn =
+            in_time("connect", builder.tls(Tls::new().roots_pem(authority.certificate.as_str())).unwrap().connect())
+                .await
+                .unwrap();
+        echo_of(&mut conn).await;
+        assert_eq!(next(&mut seen, expected).await, Seen { peer: expected, destination: front.port(), host: None });
     }
 }
