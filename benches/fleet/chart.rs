@@ -56,7 +56,7 @@ impl Chart {
     }
 
     fn lines(&mut self, outcomes: &[(&str, Outcome, Outcome)]) {
-        self.text("How many are back, if the server accepts 2,000 dials a second", 20.0, 16.0, "start");
+        self.text("How many are back, if the server serves 2,000 dials a second", 20.0, 16.0, "start");
         self.y += ROW + 10.0;
         let (top, height) = (self.y, 260.0);
         let x = |seconds: f64| LEFT + seconds / SECONDS * (RIGHT - LEFT);

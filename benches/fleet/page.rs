@@ -37,7 +37,7 @@ impl Page {
 
     /// A table of fleets of perconn.
     pub(crate) fn settings(&mut self, rows: &[(String, Outcome)]) {
-        self.text += "### Settings\n\nAfter an outage of 10 minutes. The server accepts 2,000 dials a second, unless the row says \
+        self.text += "### Settings\n\nAfter an outage of 10 minutes. The server serves 2,000 dials a second, unless the row says \
                       otherwise.\n\n| | dials/s during it | after it: busiest second | dials a client | 50 % back | 99 % | all |\n";
         self.text += &format!("|{}\n", "---|".repeat(7));
         for (name, outcome) in rows {

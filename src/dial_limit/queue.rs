@@ -12,11 +12,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use rand::RngExt;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::rules::{Rules, Turn};
+use crate::backoff::seeded_by_system;
 use crate::hooks::debug;
 use crate::panics::ignore;
 use crate::sync::Mutex;
@@ -52,7 +54,7 @@ struct Waiter {
 impl Queue {
     /// Nobody dials or waits.
     pub(super) fn new(at_once: usize, per_second: u32) -> Arc<Self> {
-        let rules = Rules::new(at_once, per_second);
+        let rules = Rules::new(at_once, per_second, seeded_by_system().random_range(0.0..1.0));
         let state = State { rules, waiting: BTreeMap::new(), next_number: 0, is_timed: false };
         Arc::new(Self { start: Instant::now(), state: Mutex::new(state) })
     }
