@@ -1,7 +1,7 @@
 //! A hundred thousand clients of one server, in virtual time: how they come back after an outage.
 //!
 //! ```text
-//! cargo bench -p perconn-benches --bench fleet                all tables; about five minutes
+//! cargo bench -p perconn-benches --bench fleet                all tables; about two minutes
 //! cargo bench -p perconn-benches --bench fleet -- --save      also writes them into docs/fleet.md, and docs/fleet.svg
 //! ```
 //!

@@ -32,7 +32,7 @@ mod rules;
 /// While a connection waits, its [`Status`](crate::Status) is that of any outage, and there is no event. [`waiting`](Self::waiting)
 /// and [`dialing`](Self::dialing) have the numbers, and each wait is a line at the level `debug`.
 ///
-/// Do not share a limit between a connection and another one that its dialer uses, such as a tunnel. The first would hold its
+/// It needs a runtime with time enabled. Do not share a limit between a connection and another one that its dialer uses, such as a tunnel. The first would hold its
 /// place until the other has one.
 ///
 /// ```
@@ -91,7 +91,7 @@ impl DialLimit {
 
     /// Waits for the turn of a dial, which lasts until the permit is dropped. `name` is that of the connection, for the log.
     ///
-    /// It has to run in a tokio runtime.
+    /// Panics outside of a tokio runtime with time enabled.
     ///
     /// # Cancel safety
     ///
