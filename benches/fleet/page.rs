@@ -72,7 +72,7 @@ pub(crate) fn save(tables: &str, chart: &str) -> ExitCode {
 }
 
 /// A number with its thousands; a small one with a digit after the point.
-fn count(number: f64) -> String {
+pub(crate) fn count(number: f64) -> String {
     if number > 0.0 && number < 10.0 && number.fract() != 0.0 {
         return format!("{number:.1}");
     }
