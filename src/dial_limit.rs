@@ -22,7 +22,8 @@ mod rules;
 /// - **A dial counts from its start to its end**: the name, all its addresses, TLS, the session set-up.
 /// - **In any second, at most `per_second` dials begin.** They are spaced evenly, and a quiet time does not add up. A burst is
 ///   what begins within ten milliseconds: one dial for up to 100 a second, ten for 1,000. Over a long time, the rate is a hundredth
-///   lower than `per_second`.
+///   lower than `per_second`. After a quiet time, the second dial is later by a random part of the spacing: limits of many processes do
+///   not dial in step.
 /// - **The wait is no attempt.** It costs none of the [`max_retries`](crate::Builder::max_retries), and the
 ///   [`dial_timeout`](crate::Builder::dial_timeout) begins after it. It comes after the delay of the backoff.
 /// - **A close ends the wait** at once. So does the drop of the connection, of a `connect()` or of a runtime. The place goes to the
@@ -31,7 +32,7 @@ mod rules;
 /// While a connection waits, its [`Status`](crate::Status) is that of any outage, and there is no event. [`waiting`](Self::waiting)
 /// and [`dialing`](Self::dialing) have the numbers, and each wait is a line at the level `debug`.
 ///
-/// Do not share a limit between a connection and another one that its dialer uses, such as a tunnel. The first would hold its
+/// It needs a runtime with time enabled. Do not share a limit between a connection and another one that its dialer uses, such as a tunnel. The first would hold its
 /// place until the other has one.
 ///
 /// ```
@@ -90,7 +91,7 @@ impl DialLimit {
 
     /// Waits for the turn of a dial, which lasts until the permit is dropped. `name` is that of the connection, for the log.
     ///
-    /// It has to run in a tokio runtime.
+    /// Panics outside of a tokio runtime with time enabled.
     ///
     /// # Cancel safety
     ///

@@ -98,3 +98,8 @@ pub use tokio_rustls;
 #[cfg(all(doctest, feature = "outbox"))]
 #[doc = include_str!("../docs/delivery.md")]
 struct DeliveryPage;
+
+/// The same for this page.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/fleet.md")]
+struct FleetPage;

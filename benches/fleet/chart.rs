@@ -3,6 +3,7 @@
 use svg::Document;
 use svg::node::element::{Line, Polyline, Rectangle, Text};
 
+use crate::page::count;
 use crate::simulation::{Outcome, S};
 
 const WIDTH: f64 = 820.0;
@@ -49,14 +50,14 @@ impl Chart {
             self.text(&name.replace('`', ""), LEFT - 10.0, 16.0, "end");
             let bar = Rectangle::new().set("x", LEFT).set("y", self.y + 3.0).set("height", ROW - 8.0);
             self.add(bar.set("width", round(width.max(1.0))).set("fill", colour));
-            self.text(&peak.to_string(), LEFT + width + 6.0, 16.0, "start");
+            self.text(&count(peak.into()), LEFT + width + 6.0, 16.0, "start");
             self.y += ROW;
         }
         self.y += ROW;
     }
 
     fn lines(&mut self, outcomes: &[(&str, Outcome, Outcome)]) {
-        self.text("How many are back, if the server accepts 2,000 dials a second", 20.0, 16.0, "start");
+        self.text("How many are back, if the server serves 2,000 dials a second", 20.0, 16.0, "start");
         self.y += ROW + 10.0;
         let (top, height) = (self.y, 260.0);
         let x = |seconds: f64| LEFT + seconds / SECONDS * (RIGHT - LEFT);
@@ -70,7 +71,7 @@ impl Chart {
             self.y = top + height;
             self.text(&format!("{seconds} s"), x(seconds.into()), 18.0, "middle");
         }
-        for (index, ((name, _, limited), colour)) in outcomes.iter().zip(COLOURS).enumerate() {
+        for (index, ((name, _, limited), colour)) in outcomes.iter().zip(COLOURS).enumerate().rev() {
             let mut points = vec![format!("{},{}", x(0.0), top + height)];
             let step = (limited.back.len() / 200).max(1);
             for (count, back) in limited.back.iter().enumerate().skip(step - 1).step_by(step) {
@@ -81,6 +82,9 @@ impl Chart {
                 }
                 points.push(format!("{},{}", round(x(seconds)), round(y)));
             }
+            let within = limited.back.iter().take_while(|back| **back as f64 / S as f64 <= SECONDS).count();
+            let y = top + height * (1.0 - within as f64 / limited.back.len() as f64);
+            points.push(format!("{},{}", RIGHT, round(y)));
             let line = Polyline::new().set("points", points.join(" ")).set("fill", "none").set("stroke", colour);
             self.add(line.set("stroke-width", 2));
             self.y = top + index as f64 * ROW;

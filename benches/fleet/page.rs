@@ -37,7 +37,7 @@ impl Page {
 
     /// A table of fleets of perconn.
     pub(crate) fn settings(&mut self, rows: &[(String, Outcome)]) {
-        self.text += "### Settings\n\nAfter an outage of 10 minutes. The server accepts 2,000 dials a second, unless the row says \
+        self.text += "### Settings\n\nAfter an outage of 10 minutes. The server serves 2,000 dials a second, unless the row says \
                       otherwise.\n\n| | dials/s during it | after it: busiest second | dials a client | 50 % back | 99 % | all |\n";
         self.text += &format!("|{}\n", "---|".repeat(7));
         for (name, outcome) in rows {
@@ -72,7 +72,7 @@ pub(crate) fn save(tables: &str, chart: &str) -> ExitCode {
 }
 
 /// A number with its thousands; a small one with a digit after the point.
-fn count(number: f64) -> String {
+pub(crate) fn count(number: f64) -> String {
     if number > 0.0 && number < 10.0 && number.fract() != 0.0 {
         return format!("{number:.1}");
     }

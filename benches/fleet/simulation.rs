@@ -1,8 +1,8 @@
 //! The simulation: clients, their processes and a server, and a queue of events.
 //!
 //! The server is gone from the time 0, and back after the outage. Each client notices the loss within 50 ms. A dial that is refused
-//! takes 1 ms, one that is accepted 50 ms, for TLS and a login. A server with a limit accepts so many in each hundredth of a
-//! second, and refuses the others.
+//! takes 1 ms, one that is accepted 50 ms, for TLS and a login. A server with a limit serves so many in a second, one after the
+//! other. Up to 1,024 wait in its backlog, and it refuses the others.
 //!
 //! Next: `laws.rs`.
 
@@ -19,6 +19,13 @@ use crate::rules::{Rules, Turn};
 /// A second, in nanoseconds.
 pub(crate) const S: u64 = 1_000_000_000;
 const MS: u64 = S / 1_000;
+
+/// How long a dial takes that the server refuses, or accepts.
+const REFUSED: u64 = MS;
+const ACCEPTED: u64 = 50 * MS;
+
+/// How many wait for a server that is busy.
+const BACKLOG: u64 = 1_024;
 
 /// How many clients share a process, and its limit.
 const PROCESS: usize = 1_000;
@@ -37,7 +44,7 @@ pub(crate) struct Fleet {
     pub(crate) law: Law,
     pub(crate) limit: Option<Limit>,
     pub(crate) outage: u64,
-    /// How many dials it accepts in a second. `None`: all.
+    /// How many dials the server serves in a second. `None`: all.
     pub(crate) server: Option<u32>,
 }
 
@@ -117,35 +124,39 @@ struct World {
     processes: Vec<Process>,
     outage: u64,
     server: Option<u32>,
-    /// The hundredth of a second in which the server accepted last, and how many.
-    accepted: (u64, u32),
+    /// When the server has served all that it has accepted.
+    free_at: u64,
     outcome: Outcome,
 }
 
 /// Simulates a fleet until all its clients are back.
 pub(crate) fn run(fleet: &Fleet) -> Outcome {
+    let mut random = SmallRng::seed_from_u64(1);
     let mut world = World {
         clients: (0..fleet.clients).map(|client| fleet.law.client(client as u64)).collect(),
         processes: (0..fleet.limit.map_or(0, |_| fleet.clients.div_ceil(PROCESS)))
             .filter_map(|_| fleet.limit)
             .map(|Limit { at_once, per_second }| Process {
-                rules: Rules::new(at_once, per_second),
+                rules: Rules::new(at_once, per_second, random.random_range(0.0..1.0)),
                 waiting: VecDeque::new(),
                 is_timed: false,
             })
             .collect(),
         outage: fleet.outage,
         server: fleet.server,
-        accepted: (0, 0),
+        free_at: 0,
         outcome: Outcome { during: vec![0; (fleet.outage / S) as usize], after: Vec::new(), back: Vec::new() },
     };
-    let mut random = SmallRng::seed_from_u64(1);
-    // Until the server is back, no process depends on another: small queues are fast.
     let mut left = Vec::new();
+    // Until the server is back, no client depends on another, or only on those of its process.
     for first in (0..fleet.clients).step_by(PROCESS) {
         let mut events = Events::new();
         for client in first..fleet.clients.min(first + PROCESS) {
-            let time = world.clients[client].lost(random.random_range(0..50 * MS));
+            let mut time = world.clients[client].lost(random.random_range(0..50 * MS));
+            while world.processes.is_empty() && time < fleet.outage {
+                world.outcome.during[(time / S) as usize] += 1;
+                time = world.clients[client].failed(time + REFUSED);
+            }
             events.push(Reverse(Event { time, what: What::Wants { client } }));
         }
         world.run(&mut events, fleet.outage);
@@ -221,22 +232,22 @@ impl World {
                 self.outcome.after[tenth] += 1;
             }
         }
-        let is_accepted = self.accepts(now);
-        let time = now + if is_accepted { 50 * MS } else { MS };
-        events.push(Reverse(Event { time, what: What::Ends { client, is_accepted } }));
+        let accepted = self.accept(now);
+        let time = accepted.unwrap_or(now + REFUSED);
+        events.push(Reverse(Event { time, what: What::Ends { client, is_accepted: accepted.is_some() } }));
     }
 
-    /// Whether the server accepts a dial now.
-    fn accepts(&mut self, now: u64) -> bool {
+    /// When the server has served a dial that comes now. `None`: it refuses it.
+    fn accept(&mut self, now: u64) -> Option<u64> {
         if now < self.outage {
-            return false;
+            return None;
         }
-        let Some(per_second) = self.server else { return true };
-        let hundredth = now / (S / 100);
-        if self.accepted.0 != hundredth {
-            self.accepted = (hundredth, 0);
+        let Some(per_second) = self.server else { return Some(now + ACCEPTED) };
+        let each = S / u64::from(per_second);
+        if self.free_at.saturating_sub(now) >= BACKLOG * each {
+            return None;
         }
-        self.accepted.1 += 1;
-        self.accepted.1 <= per_second / 100
+        self.free_at = self.free_at.max(now) + each;
+        Some(self.free_at + ACCEPTED)
     }
 }

@@ -12,11 +12,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use rand::RngExt;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::rules::{Rules, Turn};
+use crate::backoff::seeded_by_system;
 use crate::hooks::debug;
 use crate::panics::ignore;
 use crate::sync::Mutex;
@@ -52,7 +54,7 @@ struct Waiter {
 impl Queue {
     /// Nobody dials or waits.
     pub(super) fn new(at_once: usize, per_second: u32) -> Arc<Self> {
-        let rules = Rules::new(at_once, per_second);
+        let rules = Rules::new(at_once, per_second, seeded_by_system().random_range(0.0..1.0));
         let state = State { rules, waiting: BTreeMap::new(), next_number: 0, is_timed: false };
         Arc::new(Self { start: Instant::now(), state: Mutex::new(state) })
     }
@@ -69,19 +71,16 @@ impl Queue {
 
     /// Waits for a turn.
     pub(super) async fn turn(self: &Arc<Self>, name: &str) -> DialPermit {
-        let (mut place, mut turn) = self.join(Handle::current());
+        // Without timers, this panics here, where the dial's owner notices, and not in the timer's task.
+        drop(sleep(Duration::ZERO));
+        let (place, mut turn) = self.join(Handle::current());
         self.give_turns(false);
         if let Ok(permit) = turn.try_recv() {
             return permit;
         }
-        // Without timers, this panics here, where the dial's owner notices, and not in the timer's task.
-        drop(sleep(Duration::ZERO));
         debug(format_args!("{name}: the dial waits for its limit, behind {} others", place.ahead()));
         match turn.await {
-            Ok(permit) => {
-                place.is_left = true;
-                permit
-            }
+            Ok(permit) => permit,
             Err(_) => unreachable!("a place in the queue is left by its owner, or for a turn"),
         }
     }
@@ -93,7 +92,7 @@ impl Queue {
         let number = state.next_number;
         state.next_number += 1;
         state.waiting.insert(number, Waiter { turn: sender, runtime: Some(runtime) });
-        (Place { queue: self, number, is_left: false }, receiver)
+        (Place { queue: self, number }, receiver)
     }
 
     /// Gives the turns that have come. Returns when the next one comes, if that depends on the time alone.
@@ -152,13 +151,11 @@ impl Drop for DialPermit {
     }
 }
 
-/// A place in the queue. It is given up when this is dropped.
+/// A place in the queue. It is given up when this is dropped, unless its turn has come.
 struct Place<'a> {
     queue: &'a Arc<Queue>,
     /// Its number there.
     number: u64,
-    /// Its turn has come.
-    is_left: bool,
 }
 
 impl Place<'_> {
@@ -170,11 +167,9 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if !self.is_left {
-            let waiter = self.queue.state.lock().waiting.remove(&self.number);
-            // Its waker is dropped without the lock.
-            drop(waiter);
-        }
+        let waiter = self.queue.state.lock().waiting.remove(&self.number);
+        // Its waker is dropped without the lock.
+        drop(waiter);
     }
 }
 

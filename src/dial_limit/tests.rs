@@ -64,7 +64,7 @@ async fn waiting_for_the_time_is_ended_one_by_one_by_a_timer() {
         assert!(waiters[index + 1..].iter().all(|waiter| !waiter.is_woken()));
     }
     let took = began.elapsed();
-    assert!((10 * S..10 * S + S / 5).contains(&took), "{took:?}");
+    assert!((10 * S..10 * S + S / 2).contains(&took), "{took:?}");
     let permits: Vec<_> = waiters.iter_mut().map(turn).collect();
     assert_eq!((limit.waiting(), limit.dialing()), (0, 101));
     drop(permits);
@@ -133,7 +133,10 @@ fn runtime_that_shuts_down_while_waiting_leaves_its_places_and_the_timer_to_othe
         tokio::task::yield_now().await;
     });
     assert_eq!(limit.waiting(), 3);
-    let mut last = goes_on.block_on(async { waiter!(limit) });
+    let mut last = {
+        let _context = goes_on.enter();
+        waiter!(limit)
+    };
     drop(ends);
     assert_eq!(limit.waiting(), 1);
     goes_on.block_on(async { timeout(20 * S, &mut last).await.unwrap() });
@@ -144,10 +147,11 @@ fn runtime_that_shuts_down_while_waiting_leaves_its_places_and_the_timer_to_othe
 fn place_of_a_future_that_has_outlived_its_runtime_is_passed_on() {
     let limit = limit(usize::MAX, 4);
     let (ends, goes_on) = (runtime(), runtime());
-    let outlives = ends.block_on(async {
-        drop(limit.turn("first").await);
+    ends.block_on(async { drop(limit.turn("first").await) });
+    let outlives = {
+        let _context = ends.enter();
         waiter!(limit)
-    });
+    };
     drop(ends);
     let permit = goes_on.block_on(async { timeout(20 * S, limit.turn("goes on")).await.unwrap() });
     assert!(outlives.is_woken());

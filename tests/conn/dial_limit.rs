@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::{Recorder, Server, in_time, next_event, quick, wait_for_generation};
-use perconn::{Conn, Dial, DialLimit, Event, Status, dial_fn};
+use perconn::{Conn, Dial, DialLimit, Error, Event, Status, dial_fn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -308,6 +308,19 @@ async fn crowd_that_comes_and_goes_leaves_nothing_behind() {
     in_time("the crowd", tasks.join_all()).await;
     until("all have left", || limit.waiting() + limit.dialing() == 0).await;
     accepting.abort();
+}
+
+#[test]
+fn runtime_without_time_is_an_error() {
+    let limit = DialLimit::new(1, 1).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let dialer = dial_fn(|| std::future::ready(Ok(tokio::io::duplex(8).0)));
+    let connecting = async {
+        Conn::builder("memory").dialer(dialer).dial_timeout(None).dial_limit(&limit).logger(|_| {}).connect().await
+    };
+    let error = runtime.block_on(connecting).unwrap_err();
+    assert!(matches!(error, Error::RuntimeShutdown), "{error:?}");
+    assert_eq!((limit.waiting(), limit.dialing()), (0, 0));
 }
 
 #[tokio::test]
