@@ -19,9 +19,11 @@ mod through_kills;
 
 // The tests.
 mod backoff;
+mod connector;
 mod dns;
 mod http;
 mod postgres;
 mod redis;
+mod serial;
 mod tls;
 mod websocket;
