@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use self::notsent_lowat::SET_NOTSENT_LOWAT;
 use self::user_timeout::SET_USER_TIMEOUT;
 use crate::Error;
 
+mod notsent_lowat;
 mod user_timeout;
 
 /// Options that are set on the TCP socket of every link before it connects.
@@ -43,6 +45,8 @@ pub struct SocketOptions {
     send_buffer_size: Option<usize>,
     /// `SO_RCVBUF`, in bytes. Set before the connect, as it limits the window that TCP negotiates.
     recv_buffer_size: Option<usize>,
+    /// `TCP_NOTSENT_LOWAT`, in bytes.
+    notsent_lowat: Option<usize>,
 }
 
 impl SocketOptions {
@@ -55,6 +59,7 @@ impl SocketOptions {
             local_address: None,
             send_buffer_size: None,
             recv_buffer_size: None,
+            notsent_lowat: None,
         }
     }
 
@@ -103,6 +108,19 @@ impl SocketOptions {
     /// It is set before the socket connects, so that it also decides the window scale offered to the peer (RFC 7323).
     pub const fn recv_buffer_size(mut self, bytes: usize) -> Self {
         self.recv_buffer_size = Some(bytes);
+        self
+    }
+
+    /// How many bytes the kernel takes that it cannot send yet (`TCP_NOTSENT_LOWAT` of tcp(7)), from 1 to 2^31 - 1.
+    ///
+    /// Defaults to the setting of the operating system: all that fits into the send buffer, megabytes on Linux. With a limit, a
+    /// write waits sooner, and a break costs less of what was written. It does not slow a link: what is on its way through the
+    /// network does not count, as it does with [`send_buffer_size`](Self::send_buffer_size). Linux takes up to 64 KiB more.
+    ///
+    /// Only valid on Linux and Android. A kernel that does not know the option, before Linux 3.12, is left as it is.
+    #[doc(alias("TCP_NOTSENT_LOWAT", "bufferbloat", "low_watermark"))]
+    pub const fn notsent_lowat(mut self, bytes: usize) -> Self {
+        self.notsent_lowat = Some(bytes);
         self
     }
 }
@@ -175,7 +193,16 @@ impl SocketOptions {
             local_address: self.local_address.or(others.local_address),
             send_buffer_size: self.send_buffer_size.or(others.send_buffer_size),
             recv_buffer_size: self.recv_buffer_size.or(others.recv_buffer_size),
+            notsent_lowat: self.notsent_lowat.or(others.notsent_lowat),
         }
+    }
+
+    /// These options, with [`notsent_lowat`](Self::notsent_lowat) only where the platform has it, and `others` do not say by the
+    /// size of the send buffer how much the kernel takes.
+    #[cfg(feature = "outbox")]
+    pub(crate) fn without_second_bound(self, others: &Self) -> Self {
+        let is_wanted = SET_NOTSENT_LOWAT.is_some() && others.send_buffer_size.is_none();
+        Self { notsent_lowat: self.notsent_lowat.filter(|_| is_wanted), ..self }
     }
 
     /// The name of the first option that is set.
@@ -186,6 +213,7 @@ impl SocketOptions {
             self.user_timeout.map(|_| "user_timeout"),
             self.send_buffer_size.map(|_| "send_buffer_size"),
             self.recv_buffer_size.map(|_| "recv_buffer_size"),
+            self.notsent_lowat.map(|_| "notsent_lowat"),
             self.local_address.map(|_| "local_address"),
         ];
         set.into_iter().flatten().next()
@@ -219,7 +247,16 @@ impl SocketOptions {
                 return invalid(format!("user_timeout {limit:?}: expected 1ms to {USER_TIMEOUT_MAX:?}"));
             }
         }
-        let sizes = [("send_buffer_size", self.send_buffer_size), ("recv_buffer_size", self.recv_buffer_size)];
+        if let Some(bytes) = self.notsent_lowat.filter(|_| SET_NOTSENT_LOWAT.is_none()) {
+            return invalid(format!(
+                "notsent_lowat {bytes}: this platform has no TCP_NOTSENT_LOWAT that limits writes"
+            ));
+        }
+        let sizes = [
+            ("send_buffer_size", self.send_buffer_size),
+            ("recv_buffer_size", self.recv_buffer_size),
+            ("notsent_lowat", self.notsent_lowat),
+        ];
         for (name, size) in sizes {
             if let Some(size) = size.filter(|size| !(1..=BUFFER_MAX).contains(size)) {
                 return invalid(format!("{name} {size}: expected 1 to {BUFFER_MAX}"));
@@ -245,6 +282,10 @@ impl SocketOptions {
         }
         if let Some(bytes) = self.recv_buffer_size {
             socket.set_recv_buffer_size(bytes)?;
+        }
+        if let (Some(bytes), Some(set)) = (self.notsent_lowat, SET_NOTSENT_LOWAT) {
+            // Without it, the link works as well, and writes take more than they should.
+            let _ = set(socket, bytes);
         }
         Ok(())
     }

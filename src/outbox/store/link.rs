@@ -20,7 +20,7 @@ impl<L: Log> Store<L> {
         self.is_up = true;
         self.counts_bytes = counts_bytes;
         self.flight = Flight::default();
-        self.pace = self.rules.catch_up_rate.filter(|_| self.queued() > 0).map(|rate| Pace::new(rate, now));
+        self.pace = self.rules.catch_up_rate.map(|rate| Pace::new(rate, now));
     }
 
     /// Takes the messages of the next write, in order, and appends them to `batch`. Give them back by
@@ -173,7 +173,7 @@ impl<L: Log> Store<L> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeSet;
 
     use super::super::Rules;
@@ -183,7 +183,7 @@ mod tests {
     const NOW: Duration = Duration::ZERO;
 
     /// A store with a link.
-    fn store(keep: Keep, counts_bytes: bool) -> Store {
+    pub(in crate::outbox::store) fn store(keep: Keep, counts_bytes: bool) -> Store {
         let mut store = Store::new(Rules {
             capacity: 100_000,
             capacity_bytes: 10_000_000,
@@ -199,12 +199,12 @@ mod tests {
         store
     }
 
-    fn accept(store: &mut Store, len: usize) {
+    pub(in crate::outbox::store) fn accept(store: &mut Store, len: usize) {
         store.accept(&vec![b'x'; len], NOW, false);
     }
 
     /// Takes a batch and writes all of it. Returns how many messages and bytes it has had.
-    fn write_batch(store: &mut Store) -> (usize, usize) {
+    pub(in crate::outbox::store) fn write_batch(store: &mut Store) -> (usize, usize) {
         let mut batch = Vec::new();
         store.take(NOW, &mut batch);
         let size = batch.iter().fold((0, 0), |size, run| (size.0 + run.len(), size.1 + run.bytes().len()));
