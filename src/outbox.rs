@@ -35,7 +35,8 @@
 //! | unsent | the outbox ended before it was sent |
 //!
 //! "Written" is what a client can know without answers: TCP moves bytes from kernel to kernel. A server that is killed
-//! loses what its kernel has and its program has not read, and that can be megabytes.
+//! loses what its kernel has and its program has not read, and that can be megabytes. What this machine's kernel has taken and
+//! cannot send is limited to 64 KiB, where the system can: [`OutboxBuilder::start`].
 //!
 //! # At least once
 //!

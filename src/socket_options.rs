@@ -13,6 +13,7 @@ use self::device::{BIND_DEVICE, DeviceName};
 pub use self::keepalive::Keepalive;
 use self::keepalive::SET_KEEPALIVE;
 use self::multipath::HAS_MULTIPATH;
+use self::notsent_lowat::SET_NOTSENT_LOWAT;
 use self::traffic::{SET_MARK, SET_TYPE_OF_SERVICE};
 use self::user_timeout::SET_USER_TIMEOUT;
 use crate::Error;
@@ -20,6 +21,7 @@ use crate::Error;
 mod device;
 mod keepalive;
 mod multipath;
+mod notsent_lowat;
 mod traffic;
 mod user_timeout;
 
@@ -60,6 +62,8 @@ pub struct SocketOptions {
     type_of_service: Option<u8>,
     /// Whether the socket is one of Multipath TCP, where there are such.
     multipath: Option<bool>,
+    /// `TCP_NOTSENT_LOWAT`, in bytes.
+    notsent_lowat: Option<usize>,
 }
 
 impl SocketOptions {
@@ -76,6 +80,7 @@ impl SocketOptions {
             mark: None,
             type_of_service: None,
             multipath: None,
+            notsent_lowat: None,
         }
     }
 
@@ -124,6 +129,19 @@ impl SocketOptions {
     /// It is set before the socket connects, so that it also decides the window scale offered to the peer (RFC 7323).
     pub const fn recv_buffer_size(mut self, bytes: usize) -> Self {
         self.recv_buffer_size = Some(bytes);
+        self
+    }
+
+    /// How many bytes the kernel takes that it cannot send yet (`TCP_NOTSENT_LOWAT` of tcp(7)), from 1 to 2^31 - 1.
+    ///
+    /// Defaults to the setting of the operating system: all that fits into the send buffer, megabytes on Linux. With a limit, a
+    /// write waits sooner, and a break costs less of what was written. It does not slow a link: what is on its way through the
+    /// network does not count, as it does with [`send_buffer_size`](Self::send_buffer_size). Linux takes up to 64 KiB more.
+    ///
+    /// Only valid on Linux and Android. A kernel that does not know the option, before Linux 3.12, is left as it is.
+    #[doc(alias("TCP_NOTSENT_LOWAT", "bufferbloat", "low_watermark"))]
+    pub const fn notsent_lowat(mut self, bytes: usize) -> Self {
+        self.notsent_lowat = Some(bytes);
         self
     }
 
@@ -190,7 +208,16 @@ impl SocketOptions {
             mark: self.mark.or(others.mark),
             type_of_service: self.type_of_service.or(others.type_of_service),
             multipath: self.multipath.or(others.multipath),
+            notsent_lowat: self.notsent_lowat.or(others.notsent_lowat),
         }
+    }
+
+    /// These options, with [`notsent_lowat`](Self::notsent_lowat) only where the platform has it, and `others` do not say by the
+    /// size of the send buffer how much the kernel takes.
+    #[cfg(feature = "outbox")]
+    pub(crate) fn without_second_bound(self, others: &Self) -> Self {
+        let is_wanted = SET_NOTSENT_LOWAT.is_some() && others.send_buffer_size.is_none();
+        Self { notsent_lowat: self.notsent_lowat.filter(|_| is_wanted), ..self }
     }
 
     /// The name of the first option that is set.
@@ -202,6 +229,7 @@ impl SocketOptions {
             self.send_buffer_size.map(|_| "send_buffer_size"),
             self.recv_buffer_size.map(|_| "recv_buffer_size"),
             self.type_of_service.map(|_| "type_of_service"),
+            self.notsent_lowat.map(|_| "notsent_lowat"),
             self.local_address.map(|_| "local_address"),
             self.bind_device.map(|_| "bind_device"),
             self.mark.map(|_| "mark"),
@@ -237,7 +265,16 @@ impl SocketOptions {
                 return invalid(format!("user_timeout {limit:?}: expected 1ms to {USER_TIMEOUT_MAX:?}"));
             }
         }
-        let sizes = [("send_buffer_size", self.send_buffer_size), ("recv_buffer_size", self.recv_buffer_size)];
+        if let Some(bytes) = self.notsent_lowat.filter(|_| SET_NOTSENT_LOWAT.is_none()) {
+            return invalid(format!(
+                "notsent_lowat {bytes}: this platform has no TCP_NOTSENT_LOWAT that limits writes"
+            ));
+        }
+        let sizes = [
+            ("send_buffer_size", self.send_buffer_size),
+            ("recv_buffer_size", self.recv_buffer_size),
+            ("notsent_lowat", self.notsent_lowat),
+        ];
         for (name, size) in sizes {
             if let Some(size) = size.filter(|size| !(1..=BUFFER_MAX).contains(size)) {
                 return invalid(format!("{name} {size}: expected 1 to {BUFFER_MAX}"));
@@ -299,6 +336,10 @@ impl SocketOptions {
         }
         if let (Some(value), Some(set)) = (self.type_of_service, SET_TYPE_OF_SERVICE) {
             set(socket, value).map_err(|error| named(format_args!("type_of_service {value}"), &error))?;
+        }
+        if let (Some(bytes), Some(set)) = (self.notsent_lowat, SET_NOTSENT_LOWAT) {
+            // Without it, the link works as well, and writes take more than they should.
+            let _ = set(socket, bytes);
         }
         Ok(())
     }

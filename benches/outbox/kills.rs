@@ -44,14 +44,17 @@ const CLIENTS: [(&str, Client); 7] = [
         Box::pin(stubborn(address, lines))
     }),
     ("perconn's `Conn`, and send the line again that failed", |address, lines| Box::pin(conn(address, lines))),
-    ("`Outbox`", |address, lines| Box::pin(outbox(address, lines, Resend::Interrupted, None))),
-    ("`Outbox` with a send buffer of 32 KiB", |address, lines| {
-        Box::pin(outbox(address, lines, Resend::Interrupted, Some(32 * 1024)))
+    ("`Outbox`, and the kernel takes what it can hold", |address, lines| {
+        let unlimited = SocketOptions::new().notsent_lowat(i32::MAX as usize);
+        Box::pin(outbox(address, lines, Resend::Interrupted, unlimited))
     }),
-    ("`Outbox` with `Unacknowledged`", |address, lines| Box::pin(outbox(address, lines, Resend::Unacknowledged, None))),
+    ("`Outbox`", |address, lines| Box::pin(outbox(address, lines, Resend::Interrupted, SocketOptions::new()))),
+    ("`Outbox` with `Unacknowledged`", |address, lines| {
+        Box::pin(outbox(address, lines, Resend::Unacknowledged, SocketOptions::new()))
+    }),
     ("`Outbox` with `Unanswered`", |address, lines| {
         let answers = Answers::new(|| LinesCodec::new_with_max_length(16), |_ok| Answer::Next);
-        Box::pin(outbox(address, lines, Resend::Unanswered(answers), None))
+        Box::pin(outbox(address, lines, Resend::Unanswered(answers), SocketOptions::new()))
     }),
 ];
 
@@ -281,12 +284,8 @@ async fn conn(address: SocketAddr, lines: u64) -> String {
     send_again(quick(Conn::builder(address)).build().unwrap(), lines).await
 }
 
-async fn outbox(address: SocketAddr, lines: u64, resend: Resend, send_buffer: Option<usize>) -> String {
+async fn outbox(address: SocketAddr, lines: u64, resend: Resend, options: SocketOptions) -> String {
     let is_answered = matches!(resend, Resend::Unanswered(_));
-    let mut options = SocketOptions::new();
-    if let Some(bytes) = send_buffer {
-        options = options.send_buffer_size(bytes);
-    }
     let conn = quick(Conn::builder(address)).socket_options(options).and_then(move |mut stream| async move {
         if is_answered {
             stream.write_all(ANSWER_ME).await?;

@@ -24,13 +24,13 @@ impl<D> Builder<D> {
         self.socket_options(SocketOptions::new().nodelay(nodelay))
     }
 
-    /// Sets `TCP_NODELAY` unless the program has set [`nodelay`](Self::nodelay), where that is valid.
+    /// Sets these options where the program has not set them, if they are valid.
     #[cfg(feature = "outbox")]
-    pub(crate) fn prefer_nodelay(mut self) -> Self
+    pub(crate) fn prefer(mut self, options: SocketOptions) -> Self
     where
         D: crate::Dial,
     {
-        let options = self.options.or(SocketOptions::new().nodelay(true));
+        let options = self.options.or(options.without_second_bound(&self.options));
         if crate::link::is_type::<D::Stream, tokio::net::TcpStream>() || self.dialer.take_socket_options(&options) {
             self.options = options;
         }

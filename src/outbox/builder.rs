@@ -18,7 +18,7 @@ use super::{Event, Outbox, Resend, WhenFull};
 #[cfg(doc)]
 use super::{Fate, SendError};
 use crate::link::{COUNTS_UNACKNOWLEDGED, Socket, is_type};
-use crate::{Builder, Dial, Error, Sessions, TcpDialer, WhenDown};
+use crate::{Builder, Dial, Error, Sessions, SocketOptions, TcpDialer, WhenDown};
 
 /// The settings of an [`Outbox`]; made by [`Outbox::builder`].
 ///
@@ -78,6 +78,9 @@ const LARGEST: usize = u32::MAX as usize;
 
 /// The longest message: where it ends in its chunk has 31 bits.
 const LONGEST: usize = i32::MAX as usize;
+
+/// How many bytes the kernel may have that it cannot send yet, where no answers are asked for: about one batch.
+const UNSENT_BYTES: usize = 64 * 1024;
 
 /// The largest window. An answer out of order costs a search and a move within the window.
 const LARGEST_WINDOW: usize = 1 << 20;
@@ -276,6 +279,11 @@ impl<D: Dial> OutboxBuilder<D> {
     /// `TCP_NODELAY` unless the builder sets [`nodelay`](Builder::nodelay): an outbox gathers messages itself, and without the
     /// option the last part of a batch can wait 40 ms for the acknowledgement of the others.
     ///
+    /// Without answers, on Linux and Android, the kernel takes at most 64 KiB that it cannot send yet, and up to 64 KiB more in one
+    /// piece. Otherwise it would take megabytes, which a break puts in doubt. What is on its way through the network does not count,
+    /// so that a long fast link is not slowed. Another [`notsent_lowat`](SocketOptions::notsent_lowat) or
+    /// [`send_buffer_size`](SocketOptions::send_buffer_size) of the connection's builder replaces this limit.
+    ///
     /// # Errors
     ///
     /// [`Error::InvalidConfig`] if a setting is invalid, or outside of a tokio runtime.
@@ -286,7 +294,9 @@ impl<D: Dial> OutboxBuilder<D> {
             _ => (None, self.protocol_has_answers()),
         };
         debug_assert_eq!(has_answers, rules.keep == Keep::Unanswered);
-        let conn = self.conn.when_down(WhenDown::Wait).prefer_nodelay().build()?;
+        let options = SocketOptions::new().nodelay(true);
+        let options = if has_answers { options } else { options.notsent_lowat(UNSENT_BYTES) };
+        let conn = self.conn.when_down(WhenDown::Wait).prefer(options).build()?;
         let (status, conn_stats) = (conn.watch_status(), conn.watch_stats());
         let shared = Shared::new(rules, self.max_message);
         Task {

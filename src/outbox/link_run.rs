@@ -268,7 +268,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
         // Asked before the lock is taken: a system call.
         let missing = if unreported > 0 { self.session.unacknowledged() } else { None };
         self.tools.shared.change(|state| {
-            state.store.wrote(unreported);
+            if unreported > 0 {
+                state.store.wrote(unreported);
+            }
             if is_flushed {
                 state.store.flushed(now);
             }
@@ -290,7 +292,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkRun<'a, S> {
         let waker = cx.waker().clone();
         let look = self.change(|state| {
             state.store.expire(time);
-            state.wants_messages = is_idle && state.store.wants_messages(time);
+            state.wants_messages = is_idle && state.store.wants_messages();
             state.task = Some(waker);
             Look {
                 phase: state.phase.clone(),

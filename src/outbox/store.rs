@@ -188,11 +188,12 @@ impl<L: Log> Store<L> {
         if self.rules.expire_after.is_some() {
             self.ages.accept(number, now);
         }
-        if let Some(pace) = &mut self.pace {
-            pace.accept();
-        }
         if self.queued() == 0 {
             self.next_to_take = number;
+            self.pace = None;
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.accept();
         }
         self.log.push(number, message);
         number

@@ -133,5 +133,23 @@ mod tests {
         let tally = Tally { accepted: 4, in_doubt: 1, unsent: 3, ..Tally::default() };
         assert_eq!(tally.to_string(), "4 accepted: 1 in doubt, 3 unsent");
         assert_eq!((tally.settled(), tally.missing()), (4, 4));
+        let tally = Tally { accepted: 11, answered: 2, written: 3, rejected: 4, waiting: 2, ..Tally::default() };
+        assert_eq!((tally.settled(), tally.missing()), (9, 4));
+    }
+
+    #[test]
+    fn fate_prints_as_the_tally_names_it() {
+        let fates = [
+            (Fate::Answered, Tally { answered: 1, ..Tally::default() }),
+            (Fate::Written, Tally { written: 1, ..Tally::default() }),
+            (Fate::InDoubt, Tally { in_doubt: 1, ..Tally::default() }),
+            (Fate::Dropped, Tally { dropped: 1, ..Tally::default() }),
+            (Fate::Expired, Tally { expired: 1, ..Tally::default() }),
+            (Fate::Unsent, Tally { unsent: 1, ..Tally::default() }),
+        ];
+        for (fate, tally) in fates {
+            assert_eq!(format!("0 accepted: 1 {fate}"), tally.to_string());
+        }
+        assert_eq!(Fate::Rejected("too long".into()).to_string(), "rejected: too long");
     }
 }

@@ -4,14 +4,15 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::support::{
-    Recorder, Server, in_time, next_event, quick, refused_address, wait_for_break, wait_for_generation,
+    Recorder, Server, in_time, look, next_event, quick, refused_address, wait_for_break, wait_for_generation,
 };
 use perconn::{Conn, Dial, Error, Event, SocketOptions, TcpDialer, dial_fn};
 use socket2::SockRef;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 fn invalid(outcome: Result<Conn<impl Sized>, Error>) -> String {
@@ -289,6 +290,38 @@ async fn local_address_that_cannot_be_bound_is_named() {
     assert!(source.to_string().contains("local address 192.0.2.7: "), "{source}");
     let text = invalid(from("::1").await);
     assert!(text.contains("local_address ::1: expected one of the IP version of the address 127.0.0.1:"), "{text}");
+}
+
+/// How much the kernels take of a connection whose peer reads nothing.
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
+async fn taken_without_a_reader(options: SocketOptions) -> usize {
+    let server = Server::start().await;
+    let (conn, _peer) = tokio::join!(server.client().socket_options(options).connect(), server.accept());
+    let mut conn = conn.unwrap();
+    let (buffer, mut taken) = (vec![0; 1 << 20], 0);
+    while let Poll::Ready(outcome) = look(&mut Box::pin(conn.write(&buffer))).await {
+        taken += outcome.unwrap();
+    }
+    taken
+}
+
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
+#[tokio::test]
+async fn kernel_takes_less_that_it_cannot_send_if_it_is_told_so() {
+    let all = taken_without_a_reader(SocketOptions::new()).await;
+    let less = taken_without_a_reader(SocketOptions::new().notsent_lowat(16 * 1024)).await;
+    assert!(2 * less < all, "{less} of {all} bytes");
+}
+
+#[tokio::test]
+async fn limit_of_what_the_kernel_cannot_send_is_checked() {
+    let build =
+        |bytes| Conn::builder("peer.example:7000").socket_options(SocketOptions::new().notsent_lowat(bytes)).build();
+    let has_option = cfg!(any(target_os = "linux", target_os = "android")) && !cfg!(perconn_portable);
+    let expected =
+        if has_option { "notsent_lowat 0: expected 1 to 2147483647" } else { "notsent_lowat 0: this platform" };
+    assert!(invalid(build(0)).contains(expected));
+    assert_eq!(build(1).is_ok(), has_option);
 }
 
 #[tokio::test]

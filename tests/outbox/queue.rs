@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use perconn::outbox::{Event, Fate, Outbox, TrySendError, WhenFull};
+use perconn::outbox::{Answer, Answers, Event, Fate, Outbox, Resend, TrySendError, WhenFull};
 use perconn::testing::{ScriptedDialer, ScriptedStream};
-use perconn::{Builder, Conn};
+use perconn::{Builder, Conn, SocketOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
+use tokio_util::codec::LinesCodec;
 
 use crate::support::{Server, in_time, look, quick, refused_address};
 
@@ -214,6 +215,34 @@ async fn sockets_send_a_small_batch_at_once_unless_the_builder_says_otherwise() 
         });
         let _outbox = Outbox::builder(conn).start().unwrap();
         assert_eq!(in_time("a link", links.recv()).await, Some(expected));
+    }
+}
+
+#[cfg(all(target_os = "linux", not(perconn_portable)))]
+#[tokio::test]
+async fn kernel_takes_little_that_it_cannot_send_unless_answers_or_the_builder_say_otherwise() {
+    use tokio::sync::mpsc;
+
+    let answers = || Resend::Unanswered(Answers::new(LinesCodec::new, |_ok| Answer::Next));
+    let none = SocketOptions::new();
+    for (set, resend, expected) in [
+        (none, Resend::Never, 64 * 1024),
+        (none, Resend::Interrupted, 64 * 1024),
+        (none, Resend::Unacknowledged, 64 * 1024),
+        (none, answers(), 0), // The default of Linux, which has no limit.
+        (none.notsent_lowat(1_000), Resend::Interrupted, 1_000),
+        (none.notsent_lowat(1_000), answers(), 1_000),
+        (none.send_buffer_size(100_000), Resend::Interrupted, 0),
+    ] {
+        let server = Server::start().await;
+        let (sender, mut links) = mpsc::unbounded_channel();
+        let conn = server.client().socket_options(set).and_then(move |stream: tokio::net::TcpStream| {
+            sender.send(socket2::SockRef::from(&stream).tcp_notsent_lowat().unwrap()).unwrap();
+            std::future::ready(Ok(stream))
+        });
+        let case = format!("{set:?}, {resend:?}");
+        let _outbox = Outbox::builder(conn).resend(resend).start().unwrap();
+        assert_eq!(in_time("a link", links.recv()).await, Some(expected), "{case}");
     }
 }
 

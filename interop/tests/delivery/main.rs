@@ -31,3 +31,4 @@ mod relp;
 mod ship;
 mod syslog;
 mod tls;
+mod unacknowledged;

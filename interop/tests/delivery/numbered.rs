@@ -58,7 +58,7 @@ pub async fn ship(outbox: Outbox, server: &RealServer, plan: Plan, message: fn(u
 }
 
 /// Waits until this many messages have met their fate. There is no event for a count.
-async fn settled(outbox: &Outbox, count: u64) {
+pub async fn settled(outbox: &Outbox, count: u64) {
     let mut progress = (0, Instant::now());
     loop {
         let tally = outbox.tally();

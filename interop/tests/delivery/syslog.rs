@@ -13,7 +13,7 @@ use crate::real_server::RealServer;
 use crate::rsyslog::{arrived, message, rsyslog};
 use crate::support::{in_time, quick};
 
-fn server(test: &str) -> Option<RealServer> {
+pub fn server(test: &str) -> Option<RealServer> {
     rsyslog(test, &["imtcp"], |_, port| {
         format!(
             "module(load=\"imtcp\")

@@ -101,3 +101,25 @@ impl<L: Log> Store<L> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Keep;
+    use super::super::link::tests::{accept, store, write_batch};
+    use super::*;
+
+    #[test]
+    fn error_says_whether_a_message_was_ever_sent() {
+        let mut store = store(Keep::Unanswered, true);
+        (0..3).for_each(|_| accept(&mut store, 10));
+        write_batch(&mut store);
+        accept(&mut store, 10); // In the queue.
+        store.answer(Answer::One(3)).expect("it was sent");
+        for answer in [Answer::One, |number| Answer::Rejected(number, "no".into())] {
+            assert_eq!(store.answer(answer(3)), Err(AnswerError::NotUnanswered { number: 3 }));
+            assert_eq!(store.answer(answer(4)), Err(AnswerError::NotSent { number: 4, highest: 3 }));
+        }
+        assert_eq!(store.answer(Answer::UpTo(4)), Err(AnswerError::NotSent { number: 4, highest: 3 }));
+        assert_eq!(store.tally().waiting, 3);
+    }
+}

@@ -70,3 +70,20 @@ impl Counts {
         self.watched.remove(&number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fate_that_nobody_waits_for_any_more_is_counted_and_not_reported() {
+        let mut counts = Counts::default();
+        [1, 2, 3].into_iter().for_each(|number| counts.watch(number));
+        counts.unwatch(1);
+        counts.unwatch(2);
+        counts.settle(1, Fate::Answered);
+        counts.settle_through(3, 2, Fate::Written);
+        assert_eq!(counts.settled, [(3, Fate::Written)]);
+        assert_eq!((counts.tally.answered, counts.tally.written), (1, 2));
+    }
+}

@@ -141,6 +141,12 @@ impl Flight {
         Some(self.handed_at.get(index)?.1)
     }
 
+    /// How many runs and times are kept.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.runs.len(), self.handed_at.len())
+    }
+
     /// A position that is not before another one.
     fn at(&self, before: Progress, bytes: u64) -> Progress {
         let whole = self.runs.partition_point(|run| run.end() <= bytes);

@@ -255,7 +255,19 @@ impl<L: Log + Default> Judge<L> {
         assert_eq!(deadlines.answer, self.model.answer_deadline());
         self.check_pace(deadlines.pace);
         if self.choices.once_in(8) {
-            assert_eq!(self.store.can_take(self.model.now), !self.model.clone_and_take().is_empty());
+            self.check_what_can_be_taken();
+        }
+    }
+
+    /// The task is woken for what it can take, and for nothing else.
+    fn check_what_can_be_taken(&self) {
+        let now = self.model.now;
+        let queued = self.model.queued().count();
+        assert_eq!(self.store.is_first_queued(), queued == 1);
+        assert_eq!(self.store.can_take(now), !self.model.clone_and_take(None).is_empty());
+        if queued > 0 || self.model.has_room(1) {
+            let next = (queued == 0).then_some(1);
+            assert_eq!(self.store.wants_messages(), next.is_some() && !self.model.clone_and_take(next).is_empty());
         }
     }
 

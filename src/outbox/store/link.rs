@@ -20,7 +20,7 @@ impl<L: Log> Store<L> {
         self.is_up = true;
         self.counts_bytes = counts_bytes;
         self.flight = Flight::default();
-        self.pace = self.rules.catch_up_rate.filter(|_| self.queued() > 0).map(|rate| Pace::new(rate, now));
+        self.pace = self.rules.catch_up_rate.map(|rate| Pace::new(rate, now));
     }
 
     /// Takes the messages of the next write, in order, and appends them to `batch`. Give them back by
@@ -29,10 +29,11 @@ impl<L: Log> Store<L> {
     pub(in crate::outbox) fn take(&mut self, now: Duration, batch: &mut Vec<Run>) {
         self.expire(now);
         let (mut messages, mut bytes) = (BATCH_MESSAGES, BATCH_BYTES);
-        while self.queued() > 0 && messages > 0 {
+        // `None`: the queue is empty.
+        while let Some(len) = self.log.len_of(self.next_to_take) {
             let most = messages.min(self.may_take(now));
             // rule: batch-is-bounded
-            if most == 0 || !batch.is_empty() && self.log.len_of(self.next_to_take).is_some_and(|len| len > bytes) {
+            if most == 0 || !batch.is_empty() && len > bytes {
                 break;
             }
             let Some(run) = self.log.run(self.next_to_take, most, bytes) else { break };
@@ -51,18 +52,21 @@ impl<L: Log> Store<L> {
         }
     }
 
-    /// How many messages may go out now.
+    /// How many messages of a backlog may go out now.
     #[inline]
     fn may_take(&self, now: Duration) -> usize {
-        if !self.is_up {
-            return 0;
-        }
-        let in_window = match self.rules.keep {
+        let in_pace = self.pace.as_ref().map_or(usize::MAX, |pace| pace.allowance(now)); // rule: catch-up-rate
+        self.window_room().min(in_pace)
+    }
+
+    /// How many messages may go out now, whatever the pace.
+    #[inline]
+    fn window_room(&self) -> usize {
+        match self.rules.keep {
+            _ if !self.is_up => 0,
             Keep::Unanswered => self.rules.window.saturating_sub(self.in_flight), // rule: window
             _ => usize::MAX,
-        };
-        let in_pace = self.pace.as_ref().map_or(usize::MAX, |pace| pace.allowance(now)); // rule: catch-up-rate
-        in_window.min(in_pace)
+        }
     }
 
     /// Whether a single message waits in the queue.
@@ -76,8 +80,8 @@ impl<L: Log> Store<L> {
     }
 
     /// Whether a message that is accepted now could be taken at once.
-    pub(in crate::outbox) fn wants_messages(&self, now: Duration) -> bool {
-        self.queued() == 0 && self.may_take(now) > 0
+    pub(in crate::outbox) fn wants_messages(&self) -> bool {
+        self.queued() == 0 && self.window_room() > 0
     }
 
     /// These messages were taken, and are on the wire now.
@@ -95,9 +99,7 @@ impl<L: Log> Store<L> {
 
     /// The stream has taken this many bytes more.
     pub(in crate::outbox) fn wrote(&mut self, len: usize) {
-        if len > 0 {
-            self.flight.wrote(len);
-        }
+        self.flight.wrote(len);
     }
 
     /// All that the stream has taken is with the kernel.
@@ -167,5 +169,112 @@ impl<L: Log> Store<L> {
         self.settle_through(not_again, Fate::InDoubt); // rule: doubt-is-counted
         self.in_flight = 0;
         self.next_to_take = self.log.oldest().unwrap_or(self.next_number); // rule: resend-in-order
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::Rules;
+    use super::*;
+    use crate::outbox::{Answer, WhenFull};
+
+    const NOW: Duration = Duration::ZERO;
+
+    /// A store with a link.
+    pub(in crate::outbox::store) fn store(keep: Keep, counts_bytes: bool) -> Store {
+        let mut store = Store::new(Rules {
+            capacity: 100_000,
+            capacity_bytes: 10_000_000,
+            when_full: WhenFull::Wait,
+            expire_after: None,
+            catch_up_rate: None,
+            keep,
+            window: 100_000,
+            answer_timeout: None,
+            first_number: 1,
+        });
+        store.begin_link(counts_bytes, NOW);
+        store
+    }
+
+    pub(in crate::outbox::store) fn accept(store: &mut Store, len: usize) {
+        store.accept(&vec![b'x'; len], NOW, false);
+    }
+
+    /// Takes a batch and writes all of it. Returns how many messages and bytes it has had.
+    pub(in crate::outbox::store) fn write_batch(store: &mut Store) -> (usize, usize) {
+        let mut batch = Vec::new();
+        store.take(NOW, &mut batch);
+        let size = batch.iter().fold((0, 0), |size, run| (size.0 + run.len(), size.1 + run.bytes().len()));
+        batch.into_iter().for_each(|run| store.encoded(run));
+        store.wrote(size.1);
+        size
+    }
+
+    #[test]
+    fn batch_of_short_messages_has_a_number_of_them() {
+        let mut store = store(Keep::Interrupted, true);
+        // Two chunks of memory, and more than one batch of messages in the first of them.
+        accept(&mut store, BATCH_BYTES - 1);
+        (0..BATCH_MESSAGES + 10).for_each(|_| accept(&mut store, 1));
+        assert_eq!(BATCH_MESSAGES, 8192);
+        assert_eq!(write_batch(&mut store), (2, BATCH_BYTES));
+        assert_eq!(write_batch(&mut store).0, BATCH_MESSAGES);
+        assert_eq!(write_batch(&mut store).0, 9);
+        assert_eq!(write_batch(&mut store).0, 0);
+    }
+
+    #[test]
+    fn batch_of_several_pieces_has_a_number_of_messages_too() {
+        let mut store = store(Keep::Unanswered, true);
+        (0..BATCH_MESSAGES as u64 + 10).for_each(|_| accept(&mut store, 1));
+        write_batch(&mut store);
+        write_batch(&mut store);
+        // Some of the first have their answers, so that what goes again lies in pieces.
+        [3, 5, 7].into_iter().for_each(|number| store.answer(Answer::One(number)).expect("it was sent"));
+        store.end_link(None);
+        store.begin_link(true, NOW);
+        assert_eq!(write_batch(&mut store).0, BATCH_MESSAGES);
+        assert_eq!(write_batch(&mut store).0, 10 - 3);
+    }
+
+    #[test]
+    fn batch_is_filled_to_the_byte() {
+        for (last, expected) in [(BATCH_BYTES - 5_000, (2, BATCH_BYTES)), (BATCH_BYTES - 4_999, (1, 5_000))] {
+            let mut store = store(Keep::Unanswered, true);
+            [60_000, 5_000, last].into_iter().for_each(|len| accept(&mut store, len));
+            write_batch(&mut store);
+            store.answer(Answer::One(1)).expect("it was sent");
+            store.end_link(None);
+            store.begin_link(true, NOW);
+            assert_eq!(write_batch(&mut store), expected);
+        }
+    }
+
+    #[test]
+    fn positions_are_forgotten_when_nobody_asks_for_them_any_more() {
+        let cases = [(Keep::Interrupted, true), (Keep::Interrupted, false), (Keep::Unanswered, true)];
+        for (keep, counts_bytes) in cases {
+            let mut store = store(keep, counts_bytes);
+            let mut kept = BTreeSet::new();
+            for _ in 0..100 {
+                accept(&mut store, 100);
+                write_batch(&mut store);
+                store.flushed(NOW);
+                kept.insert(store.flight.size().0);
+                if counts_bytes {
+                    store.acknowledged(0);
+                }
+                if keep == Keep::Unanswered {
+                    store.answer(Answer::UpTo(store.next_number() - 1)).expect("it was sent");
+                }
+                assert_eq!(store.flight.size(), (0, 0), "{keep:?}, {counts_bytes}");
+            }
+            // Where a fate depends on the peer's kernel, they are kept until that has the bytes.
+            let is_kept = keep == Keep::Interrupted && counts_bytes;
+            assert_eq!(kept, BTreeSet::from([usize::from(is_kept)]), "{keep:?}, {counts_bytes}");
+        }
     }
 }

@@ -160,6 +160,9 @@ impl Model {
             }
         }
         let has_room = self.has_room(len);
+        if has_room && self.queued().next().is_none() {
+            self.end_pace();
+        }
         self.items.push(Item {
             number,
             len,
@@ -188,9 +191,12 @@ impl Model {
             Some(ModelLink { counts, is_socket, encoded, begun, handed, acknowledged, truly_acknowledged, pace });
     }
 
-    /// What is taken for the next write, without taking it.
-    pub(super) fn clone_and_take(&self) -> Vec<u64> {
+    /// What is taken for the next write, without taking it; after a message of this length was accepted, too.
+    pub(super) fn clone_and_take(&self, accepted: Option<usize>) -> Vec<u64> {
         let mut copy = self.clone();
+        if let Some(len) = accepted {
+            copy.accept(copy.next_number(), len);
+        }
         copy.take_now()
     }
 
@@ -219,11 +225,15 @@ impl Model {
             self.items.iter_mut().find(|other| other.number == item.number).expect("queued").place = Place::Wire(None);
         }
         if self.queued().next().is_none() {
-            if let Some(link) = &mut self.link {
-                link.pace = None;
-            }
+            self.end_pace();
         }
         taken
+    }
+
+    fn end_pace(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.pace = None;
+        }
     }
 
     pub(super) fn encoded(&mut self, number: u64, len: u64) {
