@@ -206,6 +206,15 @@ mod tests {
     }
 
     #[test]
+    fn bytes_of_a_message_are_given_back_once() {
+        let mut log = log(3);
+        log.let_go(1);
+        assert_eq!((log.waiting(), log.kept()), (3, (2, 200)));
+        log.let_go(2);
+        assert_eq!((log.waiting(), log.kept()), (3, (1, 100)));
+    }
+
+    #[test]
     fn messages_that_are_answered_late_keep_no_memory_of_others() {
         const MESSAGES: u64 = 100_000;
         let mut log = log(MESSAGES);
