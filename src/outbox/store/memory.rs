@@ -105,7 +105,7 @@ impl Log for MemoryLog {
         if number <= self.gone {
             return;
         }
-        let first = self.index_of(self.gone + 1);
+        let first = self.index_of(self.gone);
         for chunk in self.chunks.range_mut(first..) {
             if chunk.first() > number {
                 break;
