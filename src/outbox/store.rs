@@ -36,6 +36,7 @@ mod log;
 mod memory;
 mod pace;
 mod run;
+mod shrink;
 
 /// How many bytes of messages are taken for one write, if there is more than one.
 pub(super) const BATCH_BYTES: usize = 64 * 1024;

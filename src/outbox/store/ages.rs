@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::shrink::shrink;
+
 /// Messages that were accepted within this time share an entry, and with it the age of the oldest.
 const GRAIN: Duration = Duration::from_millis(1);
 
@@ -34,9 +36,7 @@ impl Ages {
         while self.0.get(1).is_some_and(|(first, _)| *first <= number) {
             self.0.pop_front();
         }
-        if self.0.capacity() > KEPT_CAPACITY && self.0.len() < self.0.capacity() / 4 {
-            self.0.shrink_to(self.0.capacity() / 2);
-        }
+        shrink(&mut self.0, KEPT_CAPACITY);
     }
 }
 
@@ -61,5 +61,15 @@ mod tests {
         assert_eq!(ages.accepted_at(1999), Some(MS * 7 + Duration::from_nanos(5)));
         ages.forget_before(2000);
         assert_eq!(ages.0.len(), 1);
+    }
+
+    #[test]
+    fn times_of_a_burst_give_their_memory_back() {
+        let mut ages = Ages::default();
+        (1..=100_000).for_each(|number| ages.accept(number, MS * number as u32));
+        assert!(ages.0.capacity() >= 100_000);
+        ages.forget_before(100_000);
+        assert!(ages.0.capacity() <= 4 * KEPT_CAPACITY, "{}", ages.0.capacity());
+        assert_eq!(ages.accepted_at(100_000), Some(MS * 100_000));
     }
 }

@@ -263,6 +263,8 @@ pub(super) mod tests {
                 accept(&mut store, 100);
                 write_batch(&mut store);
                 store.flushed(NOW);
+                store.flushed(NOW); // Again, without a message.
+                assert!(store.flight.size().1 <= 1, "{keep:?}, {counts_bytes}");
                 kept.insert(store.flight.size().0);
                 if counts_bytes {
                     store.acknowledged(0);

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use super::chunk::Chunk;
 use super::log::Log;
 use super::run::Run;
+use super::shrink::shrink;
 
 /// Room for this many chunks is kept.
 const KEPT_CAPACITY: usize = 64;
@@ -104,7 +105,7 @@ impl Log for MemoryLog {
         if number <= self.gone {
             return;
         }
-        let first = self.index_of(self.gone + 1);
+        let first = self.index_of(self.gone);
         for chunk in self.chunks.range_mut(first..) {
             if chunk.first() > number {
                 break;
@@ -145,10 +146,7 @@ impl MemoryLog {
         if let Some(chunk) = removed.filter(|_| self.chunks.is_empty()) {
             self.like = chunk.size();
         }
-        let capacity = self.chunks.capacity();
-        if capacity > KEPT_CAPACITY && self.chunks.len() < capacity / 4 {
-            self.chunks.shrink_to(capacity / 2);
-        }
+        shrink(&mut self.chunks, KEPT_CAPACITY);
     }
 
     /// The index of the chunk of this number, or of the next one.
@@ -183,7 +181,7 @@ mod tests {
         assert_eq!(log.kept(), (100_000, 100_000));
         assert_eq!(log.settle_through(199_990), 99_995);
         assert_eq!((log.waiting(), log.kept()), (5, (5, 5)));
-        assert!(log.chunks.capacity() <= 2 * KEPT_CAPACITY, "{}", log.chunks.capacity());
+        assert!(log.chunks.capacity() <= 4 * KEPT_CAPACITY, "{}", log.chunks.capacity());
     }
 
     #[test]
@@ -205,6 +203,15 @@ mod tests {
         assert_eq!((run.first(), run.len(), run.bytes().len()), (900, 100, 10_000));
         assert_eq!(log.settle_through(2_500), 1_500);
         assert_eq!((log.oldest(), log.waiting()), (Some(2_501), 500));
+    }
+
+    #[test]
+    fn bytes_of_a_message_are_given_back_once() {
+        let mut log = log(3);
+        log.let_go(1);
+        assert_eq!((log.waiting(), log.kept()), (3, (2, 200)));
+        log.let_go(2);
+        assert_eq!((log.waiting(), log.kept()), (3, (1, 100)));
     }
 
     #[test]
