@@ -13,8 +13,8 @@ pub(super) struct AddressList {
     next: usize,
     /// The index of the address that was dialed last.
     dialed: usize,
-    /// The index of the address that the last dial connected to.
-    reached: Option<usize>,
+    /// Whether the last dial has succeeded.
+    is_reached: bool,
 }
 
 /// The addresses to dial. Most connections have one, which needs no list on the heap.
@@ -49,7 +49,7 @@ impl AddressList {
 
     /// A list that begins with the first address.
     fn of(addresses: Addresses) -> Self {
-        Self { addresses, next: 0, dialed: 0, reached: None }
+        Self { addresses, next: 0, dialed: 0, is_reached: false }
     }
 
     /// All addresses, in the order of the program.
@@ -69,22 +69,24 @@ impl AddressList {
         let index = self.next;
         let address = self.as_slice().get(index).cloned().ok_or_else(no_addresses)?;
         self.dialed = index;
-        self.reached = None;
+        self.is_reached = false;
         self.next = self.index_after(index);
         Ok((index, address))
     }
 
     /// The dial that was begun last has succeeded: the next one is to the same address.
     pub(super) fn reached(&mut self) {
-        self.reached = Some(self.dialed);
+        self.is_reached = true;
         self.next = self.dialed;
     }
 
     /// The last dial was of no use after all. Returns whether it had succeeded.
     pub(super) fn failed(&mut self) -> bool {
-        let Some(index) = self.reached.take() else { return false };
-        self.next = self.index_after(index);
-        true
+        let was_reached = std::mem::take(&mut self.is_reached);
+        if was_reached {
+            self.next = self.index_after(self.dialed);
+        }
+        was_reached
     }
 
     /// Checks each address with `check`, and that there is one.

@@ -20,11 +20,15 @@ const MAX_ADDRESSES: usize = 1000;
 /// A function of the program, boxed with its futures.
 type Resolve = dyn Fn(String, u16) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>> + Send + Sync;
 
-/// Resolves the names of a dialer.
+/// Resolves the names of a dialer. `None` until there is a name or a function: an idle connection is small.
 ///
 /// A clone has no look-up under way.
 #[derive(Clone, Default)]
-pub(super) struct Resolver {
+pub(super) struct Resolver(Option<Box<ResolverState>>);
+
+/// How names are resolved, and what is under way.
+#[derive(Clone, Default)]
+struct ResolverState {
     /// The program's own. `None`: the system's.
     own: Option<Arc<Resolve>>,
     /// The look-ups by the system, by the index of the address. No longer than the highest index that needed one.
@@ -40,7 +44,8 @@ impl Resolver {
         F: Fn(String, u16) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
-        Self { own: Some(Arc::new(move |host, port| Box::pin(resolve(host, port)))), ..Self::default() }
+        let own: Arc<Resolve> = Arc::new(move |host, port| Box::pin(resolve(host, port)));
+        Self(Some(Box::new(ResolverState { own: Some(own), ..ResolverState::default() })))
     }
 
     /// The IP addresses of the address with this index, in the resolver's order; at least one.
@@ -53,13 +58,14 @@ impl Resolver {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }
-        self.is_busy = true;
-        let found = match self.own.clone() {
+        let state = self.0.get_or_insert_default();
+        state.is_busy = true;
+        let found = match state.own.clone() {
             // An IPv6 address with a zone is no name. Only the system can tell the number of the zone.
             Some(own) if !host.contains(':') => ask(&*own, host, port).await,
-            _ => self.look_up(index, host, port).await,
+            _ => state.look_up(index, host, port).await,
         };
-        self.is_busy = false;
+        state.is_busy = false;
         match found {
             Ok(found) if found.is_empty() => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no addresses")),
             found => found,
@@ -68,14 +74,18 @@ impl Resolver {
 
     /// Whether the last call of [`resolve`](Self::resolve) was dropped.
     pub(super) fn is_unfinished(&self) -> bool {
-        self.is_busy
+        self.0.as_ref().is_some_and(|state| state.is_busy)
     }
 
     /// A dial begins that may need no name.
     pub(super) fn begin(&mut self) {
-        self.is_busy = false;
+        if let Some(state) = &mut self.0 {
+            state.is_busy = false;
+        }
     }
+}
 
+impl ResolverState {
     /// Asks the system's resolver, with at most one call at a time for each address of the list.
     async fn look_up(&mut self, index: usize, host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
         if self.lookups.len() <= index {
@@ -105,7 +115,8 @@ async fn ask(resolve: &Resolve, host: String, port: u16) -> io::Result<Vec<Socke
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.own.is_some() { "Resolver(own)" } else { "Resolver(system)" })
+        let is_own = self.0.as_ref().is_some_and(|state| state.own.is_some());
+        f.write_str(if is_own { "Resolver(own)" } else { "Resolver(system)" })
     }
 }
 
@@ -118,10 +129,10 @@ mod tests {
         let mut resolver = Resolver::default();
         for (index, literal) in ["[2001:db8::1]:1", "192.0.2.1:1"].into_iter().enumerate() {
             let found = resolver.resolve(index, &literal.into()).await.unwrap();
-            assert_eq!((found, resolver.lookups.len()), (vec![literal.parse().unwrap()], 0));
+            assert_eq!((found, resolver.0.is_none()), (vec![literal.parse().unwrap()], true));
         }
         resolver.resolve(2, &"localhost:1".into()).await.unwrap();
-        assert_eq!(resolver.lookups.len(), 3);
+        assert_eq!(resolver.0.unwrap().lookups.len(), 3);
     }
 
     #[tokio::test]

@@ -79,8 +79,9 @@ impl TcpDialer {
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped with its dial, for example when the dial timeout passes. It should hold no thread that nobody
-    /// waits for.
+    /// The future is dropped with its dial, for example when the dial timeout passes. It runs on a thread of the runtime, so it must
+    /// not block (that of a `blocking::Conn`, too: all blocking connections share it). A blocking call on a thread of its own goes on
+    /// after the drop: limit how many there are.
     ///
     /// ```
     /// use perconn::{Conn, TcpDialer};

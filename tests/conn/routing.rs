@@ -1,16 +1,13 @@
 //! Socket options that say which way the packets of a link take: the interface, marks, the type of service, Multipath TCP.
 
-use std::io::{self, Write};
-
-use crate::support::{Server, in_time, quick, wait_for_generation};
-use perconn::{Conn, Error, SocketOptions, dial_fn};
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use perconn::{Conn, Error, SocketOptions};
 
 /// Prints that a test was not run. The test harness would capture `eprintln!`.
-#[cfg(all(target_os = "linux", not(perconn_portable)))]
+#[cfg(unix)]
 fn skipped(what: &str, why: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "skipped: conn: {what}: {why}");
+    use std::io::Write;
+
+    let _ = writeln!(std::io::stderr(), "skipped: conn: {what}: {why}");
 }
 
 /// Why these options cannot work.
@@ -40,39 +37,18 @@ async fn bad_names_of_interfaces_and_types_of_service_are_refused_when_built() {
     }
 }
 
-/// What has to be set before the connect is refused for a dialer that cannot.
-#[cfg(all(target_os = "linux", not(perconn_portable)))]
-#[tokio::test]
-async fn options_before_the_connect_are_refused_for_a_dialer_that_does_not_take_them() {
-    let new = SocketOptions::new;
-    for (options, expected) in [
-        (new().bind_device("lo"), "bind_device \"lo\": expected a dialer that takes socket options"),
-        (new().mark(7), "mark 7: expected a dialer that takes socket options"),
-        (new().multipath(true), "multipath true: expected a dialer that takes socket options"),
-    ] {
-        let builder = Conn::builder("192.0.2.1:1").dialer(dial_fn(|| TcpStream::connect("192.0.2.1:1")));
-        match builder.socket_options(options).build() {
-            Err(Error::InvalidConfig(text)) => assert!(text.starts_with(expected), "{text}"),
-            other => panic!("expected InvalidConfig: {:?}", other.map(drop)),
-        }
-    }
-    // The type of service takes effect at any time.
-    let server = Server::start().await;
-    let address = server.address;
-    let builder = quick(Conn::builder(address)).dialer(dial_fn(move || TcpStream::connect(address)));
-    let conn = in_time("connect", builder.socket_options(new().type_of_service(32)).connect()).await.unwrap();
-    assert_eq!(SockRef::from(&*conn.get_ref().unwrap()).tos_v4().unwrap(), 32);
-}
-
 #[cfg(unix)]
 #[tokio::test]
 async fn type_of_service_is_on_every_link_of_both_ip_versions() {
+    use socket2::SockRef;
+    use tokio::net::TcpListener;
+
+    use crate::support::{in_time, quick, wait_for_generation};
+
     let mut addresses = vec!["127.0.0.1:0"];
     match TcpListener::bind("[::1]:0").await {
         Ok(_) => addresses.push("[::1]:0"),
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "skipped: conn: type of service over IPv6: {error}");
-        }
+        Err(error) => skipped("type of service over IPv6", error),
     }
     for address in addresses {
         let listener = TcpListener::bind(address).await.unwrap();
@@ -83,7 +59,7 @@ async fn type_of_service_is_on_every_link_of_both_ip_versions() {
             wait_for_generation(&conn, generation).await;
             {
                 let stream = conn.get_ref().unwrap();
-                let socket = SockRef::from(&*stream);
+                let socket = SockRef::from(stream);
                 let value = if address.starts_with('[') { socket.tclass_v6() } else { socket.tos_v4() };
                 assert_eq!(value.unwrap(), 46 << 2, "{address}");
             }
@@ -93,60 +69,95 @@ async fn type_of_service_is_on_every_link_of_both_ip_versions() {
 }
 
 #[cfg(all(target_os = "linux", not(perconn_portable)))]
-#[tokio::test]
-async fn mark_is_on_every_link() {
-    let server = Server::start().await;
-    let builder = quick(Conn::builder(server.address)).socket_options(SocketOptions::new().mark(4711));
-    let mut conn = match in_time("connect", builder.connect()).await {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let text = error.with_causes().to_string();
-            assert!(text.contains("failed: mark 4711: "), "{text}");
-            return skipped("mark", text);
-        }
-        outcome => outcome.unwrap(),
-    };
-    for generation in 1..=2 {
-        wait_for_generation(&conn, generation).await;
-        assert_eq!(SockRef::from(&*conn.get_ref().unwrap()).mark().unwrap(), 4711);
-        conn.abandon();
-    }
-}
+mod linux {
+    use std::io;
 
-#[cfg(all(target_os = "linux", not(perconn_portable)))]
-#[tokio::test]
-async fn link_is_bound_to_its_interface_and_a_missing_one_is_named() {
-    let server = Server::start().await;
-    let builder = |name| {
-        let builder = quick(Conn::builder(server.address));
-        builder.socket_options(SocketOptions::new().bind_device(name).local_address([127, 0, 0, 1]))
-    };
-    let mut conn = match in_time("connect", builder("lo").connect()).await {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return skipped("bind_device", error.with_causes());
+    use perconn::dial_fn;
+    use socket2::SockRef;
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::support::{Server, in_time, quick, wait_for_generation};
+
+    /// What has to be set before the connect is refused for a dialer that cannot.
+    #[tokio::test]
+    async fn options_before_the_connect_are_refused_for_a_dialer_that_does_not_take_them() {
+        let new = SocketOptions::new;
+        for (options, expected) in [
+            (new().bind_device("lo"), "bind_device \"lo\": expected a dialer that takes socket options"),
+            (new().mark(7), "mark 7: expected a dialer that takes socket options"),
+            (new().multipath(true), "multipath true: expected a dialer that takes socket options"),
+        ] {
+            let builder = Conn::builder("192.0.2.1:1").dialer(dial_fn(|| TcpStream::connect("192.0.2.1:1")));
+            match builder.socket_options(options).build() {
+                Err(Error::InvalidConfig(text)) => assert!(text.starts_with(expected), "{text}"),
+                other => panic!("expected InvalidConfig: {:?}", other.map(drop)),
+            }
         }
-        outcome => outcome.unwrap(),
-    };
-    for generation in 1..=2 {
-        wait_for_generation(&conn, generation).await;
-        let device = SockRef::from(&*conn.get_ref().unwrap()).device().unwrap().unwrap();
-        assert_eq!(device.strip_suffix(b"\0").unwrap_or(&device), b"lo");
-        conn.abandon();
+        // The type of service takes effect at any time.
+        let server = Server::start().await;
+        let address = server.address;
+        let builder = quick(Conn::builder(address)).dialer(dial_fn(move || TcpStream::connect(address)));
+        let conn = in_time("connect", builder.socket_options(new().type_of_service(32)).connect()).await.unwrap();
+        assert_eq!(SockRef::from(conn.get_ref().unwrap()).tos_v4().unwrap(), 32);
     }
-    let error = in_time("connect", builder("no-such-device").connect()).await.unwrap_err();
-    let text = error.with_causes().to_string();
-    assert!(text.contains("failed: bind_device \"no-such-device\": "), "{text}");
+
+    #[tokio::test]
+    async fn mark_is_on_every_link() {
+        let server = Server::start().await;
+        let builder = quick(Conn::builder(server.address)).socket_options(SocketOptions::new().mark(4711));
+        let mut conn = match in_time("connect", builder.connect()).await {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let text = error.with_causes().to_string();
+                assert!(text.contains("failed: mark 4711: "), "{text}");
+                return skipped("mark", text);
+            }
+            outcome => outcome.unwrap(),
+        };
+        for generation in 1..=2 {
+            wait_for_generation(&conn, generation).await;
+            assert_eq!(SockRef::from(conn.get_ref().unwrap()).mark().unwrap(), 4711);
+            conn.abandon();
+        }
+    }
+
+    #[tokio::test]
+    async fn link_is_bound_to_its_interface_and_a_missing_one_is_named() {
+        let server = Server::start().await;
+        let builder = |name| {
+            let builder = quick(Conn::builder(server.address));
+            builder.socket_options(SocketOptions::new().bind_device(name).local_address([127, 0, 0, 1]))
+        };
+        let mut conn = match in_time("connect", builder("lo").connect()).await {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return skipped("bind_device", error.with_causes());
+            }
+            outcome => outcome.unwrap(),
+        };
+        for generation in 1..=2 {
+            wait_for_generation(&conn, generation).await;
+            let device = SockRef::from(conn.get_ref().unwrap()).device().unwrap().unwrap();
+            assert_eq!(device.strip_suffix(b"\0").unwrap_or(&device), b"lo");
+            conn.abandon();
+        }
+        let error = in_time("connect", builder("no-such-device").connect()).await.unwrap_err();
+        let text = error.with_causes().to_string();
+        assert!(text.contains("failed: bind_device \"no-such-device\": "), "{text}");
+    }
 }
 
 #[cfg(all(target_os = "linux", not(perconn_portable)))]
 mod multipath {
+    use std::io;
     use std::time::Duration;
 
     use perconn::SharedConn;
-    use socket2::{Domain, Protocol, Socket, Type};
+    use socket2::{Domain, Protocol, SockRef, Socket, Type};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::*;
-    use crate::support::{perconn_error, wait_for_break};
+    use crate::support::{Server, in_time, perconn_error, quick, wait_for_break, wait_for_generation};
 
     /// Whether the kernel has it.
     fn is_there() -> bool {
@@ -161,7 +172,7 @@ mod multipath {
 
     /// What the link speaks.
     fn protocol(conn: &Conn) -> Option<Protocol> {
-        SockRef::from(&*conn.get_ref().unwrap()).protocol().unwrap()
+        SockRef::from(conn.get_ref().unwrap()).protocol().unwrap()
     }
 
     /// A listener that speaks it, too.
@@ -228,7 +239,7 @@ mod multipath {
             in_time("connect", quick(Conn::builder(server.address)).socket_options(options).connect()).await.unwrap();
         eprintln!("with user_timeout: {:?}", protocol(&conn));
         let stream = conn.get_ref().unwrap();
-        assert_eq!(SockRef::from(&*stream).tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
+        assert_eq!(SockRef::from(stream).tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
     }
 
     #[tokio::test]

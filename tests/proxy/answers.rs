@@ -9,6 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::scripted::{HTTP_REQUEST, SOCKS_REQUEST, failure, failure_of, play, through};
 use crate::support::{Server, in_time};
 
+/// A message to the proxy, and its answer.
+type Exchange<'a> = (&'a [u8], &'a [u8]);
+
 /// The offer without credentials.
 const NO_AUTHENTICATION: &[u8] = &[5, 1, 0];
 /// The offer with credentials.
@@ -55,7 +58,7 @@ async fn credentials_are_sent_to_a_proxy_that_wants_them() {
     let accepted = success(1, &[0; 4]);
     let http =
         b"CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example:5432\r\nProxy-Authorization: Basic bWU6c2VjcmV0\r\n\r\n";
-    let scripts: [(bool, Vec<(&[u8], &[u8])>); 4] = [
+    let scripts: [(bool, Vec<Exchange>); 4] = [
         (true, vec![(BOTH, b"\x05\x02"), (LOGIN, b"\x01\0"), (SOCKS_REQUEST, &accepted)]),
         // A wrong version, as some proxies answer.
         (true, vec![(BOTH, b"\x05\x02"), (LOGIN, b"\x05\0"), (SOCKS_REQUEST, &accepted)]),
@@ -193,7 +196,7 @@ async fn answer_without_an_end_is_an_error() {
 /// In every phase, the error names the proxy.
 #[tokio::test]
 async fn proxy_that_does_not_answer_is_named_at_the_dial_timeout() {
-    let scripts: [(bool, Vec<(&[u8], &[u8])>); 4] = [
+    let scripts: [(bool, Vec<Exchange>); 4] = [
         (true, vec![]),
         (true, vec![(NO_AUTHENTICATION, b"\x05\0"), (SOCKS_REQUEST, b"\x05\0\0")]),
         (false, vec![]),

@@ -54,7 +54,7 @@ async fn set_up_and_socket_options_are_on_the_tunnel() {
     });
     let playing = play(&server, &[(HTTP_REQUEST, OK), (b"login", b"ok")]);
     let (conn, _stream) = tokio::join!(builder.connect(), playing);
-    assert!(SockRef::from(&*conn.unwrap().get_ref().unwrap()).tcp_nodelay().unwrap());
+    assert!(SockRef::from(conn.unwrap().get_ref().unwrap()).tcp_nodelay().unwrap());
 }
 
 #[tokio::test]
