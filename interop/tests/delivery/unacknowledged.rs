@@ -114,12 +114,12 @@ async fn send(outbox: Outbox, is_enough: Arc<AtomicBool>) -> u64 {
     number
 }
 
-/// Waits until the outbox takes no more messages, as the buffers of the kernels are full. Returns how many it has taken. On this
-/// one thread, the outbox and the sender have each had their turns between two looks.
+/// Waits until the outbox takes no more messages, as the buffers of the kernels are full. Returns how many it has taken. It asks
+/// its kernel every 100 ms what is acknowledged: three times nothing is the end.
 async fn stalled(outbox: &Outbox) -> u64 {
     let mut progress = (0, 0);
     in_time("full buffers", async {
-        while progress.1 < 20 {
+        while progress.1 < 60 {
             let accepted = outbox.tally().accepted;
             progress = if accepted == progress.0 { (accepted, progress.1 + 1) } else { (accepted, 0) };
             sleep(Duration::from_millis(5)).await;
