@@ -67,11 +67,24 @@ async fn peer_of_a_unix_socket_is_a_process() {
     }
 }
 
+/// Leaves the file of a socket on which nobody listens, as a killed process does.
+pub fn leave_stale_file(path: &Path) {
+    drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+    // A process that another test starts has the listener, too, until it runs its program.
+    let is_stale = || {
+        let outcome = std::os::unix::net::UnixStream::connect(path);
+        outcome.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    while !is_stale() {
+        std::thread::yield_now();
+    }
+}
+
 #[tokio::test]
 async fn stale_socket_is_replaced_and_nothing_else_is() {
     let path = path("stale");
     // A killed process leaves such a file.
-    crate::unix::leave_stale_file(&path);
+    leave_stale_file(&path);
     let acceptor = build(Listen::unix(&path)).unwrap();
     let mut stream = ask(&path).await.unwrap();
     let error = build(Listen::unix(&path)).unwrap_err();

@@ -74,26 +74,13 @@ async fn socket_of_an_overloaded_server_is_not_stale() {
     assert!(path.exists());
 }
 
-/// Leaves the file of a socket on which nobody listens, as a killed process does.
-pub fn leave_stale_file(path: &Path) {
-    drop(std::os::unix::net::UnixListener::bind(path).unwrap());
-    // A process that another test starts has the listener, too, until it runs its program.
-    let is_stale = || {
-        let outcome = std::os::unix::net::UnixStream::connect(path);
-        outcome.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-    };
-    while !is_stale() {
-        thread::yield_now();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_servers_that_start_at_once_gets_the_path() {
     let folder = Folder::new("two");
     let path = folder.socket();
     for round in 0..200 {
         if round % 2 == 0 {
-            leave_stale_file(&path);
+            crate::listeners::leave_stale_file(&path);
         }
         let barrier = Arc::new(Barrier::new(2));
         let start = || {
