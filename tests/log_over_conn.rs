@@ -160,13 +160,20 @@ fn connection_comes_back_while_its_logger_waits_to_log_over_it() {
     in_time("the logger", &spawn(move || log_in_an_outage(configure, "error: dial 1 to ")));
 }
 
-/// Makes dials that fail, until there were more than a queue holds. Returns their number once all are reported.
+/// How many connections [`failed_dials`] makes: six lines of each are more than the queue holds.
+const FAILING: usize = 250;
+
+/// How many failures of an outage have a line of their own before the log is thinned out.
+const LINES_OF_EACH: usize = 6;
+
+/// Makes dials that fail, until each connection has had more than it logs. Returns their number once all are reported.
 fn failed_dials(configure: impl Fn(Builder<TcpDialer>) -> Builder<TcpDialer>) -> usize {
-    let dials = Arc::new(AtomicUsize::new(0));
-    let delay = Duration::from_millis(1);
-    let conns: Vec<_> = (0..20)
-        .map(|_| {
-            let dials = Arc::clone(&dials);
+    let dials: Vec<_> = std::iter::repeat_with(|| Arc::new(AtomicUsize::new(0))).take(FAILING).collect();
+    let delay = Duration::from_millis(5);
+    let conns: Vec<_> = dials
+        .iter()
+        .map(|dials| {
+            let dials = Arc::clone(dials);
             let dialer = dial_fn(move || {
                 dials.fetch_add(1, Ordering::SeqCst);
                 std::future::ready(Err::<TcpStream, _>(ErrorKind::ConnectionRefused.into()))
@@ -177,11 +184,12 @@ fn failed_dials(configure: impl Fn(Builder<TcpDialer>) -> Builder<TcpDialer>) ->
                 .unwrap()
         })
         .collect();
-    until("more dials than the queue holds", || dials.load(Ordering::SeqCst) > 1100);
+    let count = |dials: &Arc<AtomicUsize>| dials.load(Ordering::SeqCst);
+    until("more dials than are logged", || dials.iter().all(|dials| count(dials) > LINES_OF_EACH));
     drop(conns);
     // The actor drops the dialer after its last report.
-    until("the connections end", || Arc::strong_count(&dials) == 1);
-    dials.load(Ordering::SeqCst)
+    until("the connections end", || dials.iter().all(|dials| Arc::strong_count(dials) == 1));
+    dials.iter().map(count).sum()
 }
 
 /// Waits for a line about dropped `calls`. Returns how many lines came before it, and the number that it says.
@@ -200,11 +208,11 @@ fn until_dropped(lines: &Receiver<String>, calls: &str) -> (usize, usize) {
 fn backend_that_blocks_loses_lines_beyond_the_bound_and_gets_their_number() {
     let _alone = Backend::install();
     let (lines, opener) = BACKEND.close_gate();
-    let dials = in_time("the dials", &spawn(|| failed_dials(|builder| builder)));
+    in_time("the dials", &spawn(|| failed_dials(|builder| builder)));
     drop(opener);
     let (passed, dropped) = until_dropped(&lines, "log lines");
     // One line was at the gate.
-    assert_eq!((passed, dropped), (1 + 1024, dials - 1 - 1024));
+    assert_eq!((passed, dropped), (1 + 1024, FAILING * LINES_OF_EACH - 1 - 1024));
     *BACKEND.gate.lock().unwrap() = None;
 }
 

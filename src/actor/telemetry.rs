@@ -72,8 +72,12 @@ impl Telemetry {
     ) -> io::Result<T> {
         #[cfg(feature = "tracing")]
         let dial = {
-            let parent = self.spans().and_then(|spans| spans.connection.id());
-            let span = tracing::info_span!(target: "perconn", parent: parent, "dial", attempt);
+            // Without a subscriber there must be no span: `tracing` can be built so that it then makes a line of the log of it, on
+            // this very thread.
+            let span = self.spans().map_or_else(
+                tracing::Span::none,
+                |spans| tracing::info_span!(target: "perconn", parent: &spans.connection, "dial", attempt),
+            );
             tracing::Instrument::instrument(dial, span)
         };
         #[cfg(feature = "metrics")]
