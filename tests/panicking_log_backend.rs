@@ -58,8 +58,9 @@ async fn wait_for_lines(count: usize) {
 async fn conn_outlives_the_panics() {
     let _one_test = backend().await;
     let mut server = Server::start().await;
-    // The default logger.
+    // The default logger. Each break begins another outage, so that each has lines of its own.
     let builder = Conn::builder(server.address).retry_min(Duration::from_millis(1)).retry_max(Duration::from_millis(4));
+    let builder = builder.stable_after(Duration::ZERO);
     let (conn, mut peer) = tokio::join!(builder.connect(), server.accept());
     let mut conn = conn.unwrap();
     for generation in 1..4 {
