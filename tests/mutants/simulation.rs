@@ -171,12 +171,12 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a dial_now that starts the backoff over",
         rule: "dial-now-keeps-the-backoff",
-        broken: "self.backoff.reset(); ORIGINAL",
+        broken: "let _ = self.delays.start_over(); ORIGINAL",
     },
     Mutant {
         name: "a dial_now that draws another delay",
         rule: "dial-now-keeps-the-backoff",
-        broken: "let delay = self.next_delay(Pace::Backoff); next_dial.delay(delay); ORIGINAL",
+        broken: "if let Some(delay) = self.next_delay(Pace::Backoff, verdict) { next_dial.delay(delay); } ORIGINAL",
     },
     Mutant {
         name: "a dial_now that gives the retries back",
