@@ -1,11 +1,16 @@
 //! The `redis` crate's multiplexed connection, against Redis.
 
+use std::io;
+use std::pin::pin;
 use std::process::Command;
+use std::time::Duration;
 
 use perconn::Sessions;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 use crate::servers::{RealServer, program};
 use crate::through_kills::{AnyError, Client, on_one_and_two_threads, through_kills};
@@ -13,6 +18,27 @@ use crate::through_kills::{AnyError, Client, on_one_and_two_threads, through_kil
 struct Redis {
     commands: MultiplexedConnection,
     driver: JoinHandle<()>,
+    /// Turns true when the driver ends.
+    has_ended: watch::Receiver<bool>,
+}
+
+impl Redis {
+    /// Waits for the outcome of a request.
+    ///
+    /// A request that is sent in the very moment in which the driver ends stays in the channel between the two: it gets neither an
+    /// answer nor an error as long as a sender lives. (Seen once in some hundred runs, on two threads.) So once the driver has ended,
+    /// the wait is short.
+    async fn outcome<T>(&self, request: impl Future<Output = Result<T, AnyError>>) -> Result<T, AnyError> {
+        let mut has_ended = self.has_ended.clone();
+        let mut request = pin!(request);
+        tokio::select! {
+            outcome = &mut request => outcome,
+            _ = has_ended.wait_for(|has_ended| *has_ended) => {
+                let lost = || Err(RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe)).into());
+                timeout(Duration::from_secs(1), request).await.unwrap_or_else(|_| lost())
+            }
+        }
+    }
 }
 
 impl Client for Redis {
@@ -24,7 +50,12 @@ impl Client for Redis {
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let session = sessions.next().await?;
         let (commands, driver) = MultiplexedConnection::new_with_config(&info, session, config).await?;
-        Ok(Self { commands, driver: tokio::spawn(driver) })
+        let (ended, has_ended) = watch::channel(false);
+        let driver = tokio::spawn(async move {
+            driver.await;
+            ended.send_replace(true);
+        });
+        Ok(Self { commands, driver, has_ended })
     }
 
     /// Eight tasks at once, on one connection.
@@ -39,8 +70,8 @@ impl Client for Redis {
                 Ok::<_, RedisError>(())
             });
         }
-        tasks.join_all().await.into_iter().collect::<Result<(), _>>()?;
-        Ok(())
+        let answers = async { Ok(tasks.join_all().await.into_iter().collect::<Result<(), _>>()?) };
+        self.outcome(answers).await
     }
 
     async fn slow_request(&mut self, kill: impl FnOnce()) -> Result<(), AnyError> {
@@ -49,7 +80,7 @@ impl Client for Redis {
         waits.spawn(async move { redis::cmd("BLPOP").arg("nothing").arg(0).query_async::<()>(&mut commands).await });
         tokio::task::yield_now().await;
         kill();
-        Ok(waits.join_next().await.unwrap()??)
+        self.outcome(async { Ok(waits.join_next().await.unwrap()??) }).await
     }
 
     async fn wait_for_end(self) {
