@@ -55,7 +55,7 @@ pub(crate) struct Actor<D: Dial> {
     /// Makes the streams.
     pub(crate) dialer: D,
     /// Shared with other connections; `None`: no limit.
-    pub(crate) dial_limit: Option<Box<DialLimit>>,
+    pub(crate) dial_limit: Option<DialLimit>,
     /// The limit of one dial; `None`: no limit.
     pub(crate) dial_timeout: Option<Duration>,
     /// Socket options to set after each dial. Boxed, as most connections have none.
@@ -65,7 +65,7 @@ pub(crate) struct Actor<D: Dial> {
     /// Draws the delays between dials.
     pub(crate) delays: Delays,
     /// The program's verdict on failures.
-    pub(crate) retry_if: Option<Box<RetryIf>>,
+    pub(crate) retry_if: Option<RetryIf>,
     /// Thins out the default log of an outage, once there was a failure. On the heap, as most connections have none.
     pub(crate) outage_log: Option<Box<OutageLog>>,
     /// The spans and metrics of the connection.

@@ -12,7 +12,7 @@ use crate::Error;
 mod queue;
 mod rules;
 
-/// A limit of dials that connections share: at most so many under way, and at most so many begun in a second.
+/// A limit of dials that connections share: how many may be under way, and how many may begin in a second.
 ///
 /// After a restart of a server, all connections of a process dial it again, each on its own. Give them one limit, and they do
 /// so one after the other. A clone is the same limit. Connections ([`Builder::dial_limit`](crate::Builder::dial_limit)),

@@ -1,7 +1,7 @@
 //! The simulation: clients, their processes and a server, and a queue of events.
 //!
 //! The server is gone from the time 0, and back after the outage. Each client notices the loss within 50 ms. A dial that is refused
-//! takes 1 ms, one that is accepted 50 ms, for TLS and a login. A server with a limit serves so many in a second, one after the
+//! takes 1 ms, one that is accepted 50 ms, for TLS and a login. A server with a limit serves a fixed number in a second, one after the
 //! other. Up to 1,024 wait in its backlog, and it refuses the others.
 //!
 //! Next: `laws.rs`.

@@ -9,7 +9,7 @@ use crate::backoff::Backoff;
 use crate::panics::catch;
 
 /// The shortest delay of a schedule whose program sets no `retry_min`: a schedule of zeros must not dial in a loop.
-pub(crate) const SHORTEST: Duration = Duration::from_millis(1);
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// The delays of a connection.
 pub(crate) struct Delays {

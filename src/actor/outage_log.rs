@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many failures have a line each.
+/// How many failures have a line each.
 const FIRST: u32 = 5;
 
 /// The shortest and the longest time between two lines after those.

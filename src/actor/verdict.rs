@@ -14,12 +14,7 @@ pub(crate) type RetryIf = Box<dyn FnMut(&Error, u32) -> Retry + Send>;
 /// Asks the program about this failure of the dial or link with this number. Without a function, the backoff follows.
 ///
 /// So it does after a panic, which the logger gets.
-pub(super) fn ask(
-    retry_if: &mut Option<Box<RetryIf>>,
-    hooks: &Hooks<Error, Event>,
-    error: &Error,
-    attempt: u32,
-) -> Retry {
+pub(super) fn ask(retry_if: &mut Option<RetryIf>, hooks: &Hooks<Error, Event>, error: &Error, attempt: u32) -> Retry {
     let Some(retry_if) = retry_if else { return Retry::Backoff };
     catch(|| retry_if(error, attempt)).unwrap_or_else(|message| {
         hooks.log(&Arc::new(Error::HookPanicked { hook: "retry_if", message }));

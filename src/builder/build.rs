@@ -64,12 +64,12 @@ impl<D: Dial> Builder<D> {
         let (delays, retry_if) = self.retries.into_parts();
         let actor = Actor {
             dialer: self.dialer,
-            dial_limit: self.dial_limit.map(Box::new),
+            dial_limit: self.dial_limit,
             dial_timeout: self.dial_timeout,
             options,
             limits: self.limits,
             delays,
-            retry_if: retry_if.map(Box::new),
+            retry_if,
             outage_log: None,
             telemetry: Telemetry::new(self.name.as_ref(), self.address.as_str()),
             hooks: self.hooks,

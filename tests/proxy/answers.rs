@@ -101,7 +101,7 @@ async fn refused_credentials_of_socks_are_an_error_without_them() {
     let none = "it accepts no client without credentials, and there are none (SOCKS5 method 255)";
     let outcome = failure_of(Proxy::socks5, &[(NO_AUTHENTICATION, b"\x05\xff")], false).await;
     assert_eq!(outcome, (none.into(), ErrorKind::PermissionDenied));
-    let neither = "it accepts no client with user and password, nor without (SOCKS5 method 255)";
+    let neither = "it accepts this client neither with user and password nor without (SOCKS5 method 255)";
     let outcome = failure_of(with, &[(BOTH, b"\x05\xff")], false).await;
     assert_eq!(outcome, (neither.into(), ErrorKind::PermissionDenied));
     let wrong = "it refuses the user or the password (SOCKS5 status 7)";

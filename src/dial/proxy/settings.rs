@@ -28,7 +28,7 @@ pub struct Proxy {
     protocol: Protocol,
     /// Where it is. Malformed until it is checked.
     address: Address,
-    /// What it is told of this client.
+    /// Who this client is. `None`: the proxy is not to ask.
     credentials: Option<Credentials>,
     /// Whether names of targets are resolved on this side. Defaults to false.
     resolves_locally: bool,

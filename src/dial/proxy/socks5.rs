@@ -80,7 +80,7 @@ where
             denied("it accepts no client without credentials, and there are none (SOCKS5 method 255)".into())
         }
         ([VERSION, NO_METHOD], Some(_)) => {
-            denied("it accepts no client with user and password, nor without (SOCKS5 method 255)".into())
+            denied("it accepts this client neither with user and password nor without (SOCKS5 method 255)".into())
         }
         ([VERSION, method], _) => {
             let text = format!("it has chosen SOCKS5 method {method}, which was not offered");

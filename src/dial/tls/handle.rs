@@ -18,9 +18,8 @@ use crate::sync::Mutex;
 ///
 /// ```no_run
 /// use perconn::{Conn, Tls};
-/// # fn fetch() -> (String, String) { unimplemented!() }
 ///
-/// # async fn example() -> Result<(), perconn::Error> {
+/// # async fn example(fetch: impl Fn() -> (String, String)) -> Result<(), perconn::Error> {
 /// let (chain, key) = fetch(); // from Vault, SPIFFE or the like
 /// let mut tls = Tls::new().client_certificate_pem(chain, key);
 /// let credentials = tls.handle();
