@@ -18,6 +18,18 @@ use self::traffic::{SET_MARK, SET_TYPE_OF_SERVICE};
 use self::user_timeout::SET_USER_TIMEOUT;
 use crate::Error;
 
+/// Defines the [`Setter`] of an option for the platforms that have it. Elsewhere it is `None`, and the option an invalid setting.
+macro_rules! setter {
+    ($(#[$doc:meta])* $name:ident: $value:ty, on $platforms:meta, $set:expr) => {
+        $(#[$doc])*
+        #[cfg($platforms)]
+        pub(super) const $name: Option<super::Setter<$value>> = Some($set);
+        $(#[$doc])*
+        #[cfg(not($platforms))]
+        pub(super) const $name: Option<super::Setter<$value>> = None;
+    };
+}
+
 mod device;
 mod keepalive;
 mod multipath;
@@ -355,5 +367,5 @@ fn named(option: fmt::Arguments<'_>, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{option}: {error}"))
 }
 
-/// Sets one option. `None` below means that the platform does not have the option.
+/// Sets one option. `None` in its place means that the platform does not have the option.
 type Setter<T> = fn(&SockRef<'_>, T) -> io::Result<()>;

@@ -13,7 +13,6 @@ use perconn::{Conn, metrics};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tracing_subscriber::fmt::MakeWriter;
 
 use self::support::{Server, in_time, quick, reset, wait_for_generation};
 
@@ -150,19 +149,13 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 #[tokio::test]
 async fn spans_of_connection_dial_and_link_hold_what_happens_in_them() {
     let _turn = TURN.lock().await;
     let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt().json().with_max_level(tracing::Level::DEBUG).with_writer(lines.clone());
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().json().with_max_level(tracing::Level::DEBUG);
+    let subscriber = subscriber.with_writer(move || writer.clone());
     // The tasks of this runtime are on this thread.
     let _guard = tracing::subscriber::set_default(subscriber.finish());
     let server = Server::start().await;
@@ -210,7 +203,9 @@ async fn spans_of_connection_dial_and_link_hold_what_happens_in_them() {
 async fn failures_of_a_long_outage_are_warnings_only_now_and_then() {
     let _turn = TURN.lock().await;
     let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt().json().with_max_level(tracing::Level::DEBUG).with_writer(lines.clone());
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().json().with_max_level(tracing::Level::DEBUG);
+    let subscriber = subscriber.with_writer(move || writer.clone());
     let _guard = tracing::subscriber::set_default(subscriber.finish());
     let dialer = perconn::dial_fn(|| std::future::ready(Err::<TcpStream, _>(io::ErrorKind::ConnectionRefused.into())));
     let conn = Conn::builder("refused").dialer(dialer).build().unwrap();

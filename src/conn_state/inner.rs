@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::claimant::{Claimant, Direction};
+use super::deferred::Deferred;
+use super::ending::End;
 use super::figures::Figures;
 use crate::byte_count::ByteCount;
 use crate::fault::{Cause, Fault};
 use crate::link::{Disconnect, Link, Socket, StreamRef};
-use crate::panics::wake;
 use crate::{ConnStats, Op, Status};
 
 /// How many breaks are remembered for handles that have not reported them yet.
@@ -81,77 +83,6 @@ pub(crate) enum Command {
     DialNow,
     /// End.
     Close,
-}
-
-/// Why there will be no further link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The program called `close()` or dropped the last handle.
-    Closed,
-    /// The program called `shutdown()`, and the last link has ended.
-    Finished,
-    /// The retries are used up.
-    GaveUp {
-        /// Dials since the last stable link.
-        attempts: u32,
-    },
-    /// The runtime has shut down.
-    RuntimeShutdown,
-}
-
-impl End {
-    /// Whether this end takes the link away at once and stays. The two others let a reader read the last link to its
-    /// end.
-    pub(crate) fn is_final(self) -> bool {
-        matches!(self, Self::Closed | Self::RuntimeShutdown)
-    }
-}
-
-/// The two directions in which a handle can wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    /// Reads, and the wait of `Sessions` for a link.
-    Read,
-    /// Writes, flushes and shutdowns.
-    Write,
-}
-
-/// A handle that asks for a link.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Claimant {
-    /// The direction whose waker is stored if it has to wait.
-    pub(crate) direction: Direction,
-    /// Whether the handle is one of two halves.
-    pub(crate) is_half: bool,
-    /// The time now, if the handle waits for a link that follows a short one to settle.
-    pub(crate) settles: Option<Instant>,
-}
-
-impl Claimant {
-    /// Whether this handle reads from the links that it takes.
-    fn reads(self) -> bool {
-        self.direction == Direction::Read || !self.is_half
-    }
-}
-
-/// What a change leaves to do once the lock is released.
-#[must_use]
-pub(super) struct Deferred<S> {
-    /// The handles that have to look again.
-    handles: [Option<Waker>; 2],
-    /// The actor, if a command is queued.
-    actor: Option<Waker>,
-    /// Dropping a stream runs code of the program, whose panic is caught.
-    _discarded: Vec<Link<S>>,
-    /// So does dropping an error of a stream.
-    _forgotten: Option<Arc<Fault>>,
-}
-
-impl<S> Deferred<S> {
-    /// Wakes the tasks, then drops the rest.
-    pub(super) fn run(self) {
-        self.handles.into_iter().flatten().chain(self.actor).for_each(wake);
-    }
 }
 
 impl<S> ConnStateInner<S> {

@@ -4,8 +4,6 @@
 
 use std::time::Duration;
 
-use super::Setter;
-
 /// How the kernel probes an idle peer; see [`Builder::keepalive`](crate::Builder::keepalive).
 ///
 /// A [`Duration`] converts into one and sets the idle time and the interval. Or set each value:
@@ -79,31 +77,21 @@ impl Keepalive {
     }
 }
 
-/// For systems that take all three values. It rounds up to whole seconds, as the kernel counts them.
-#[cfg(any(
-    target_os = "android",
-    target_os = "freebsd",
-    target_os = "ios",
-    target_os = "linux",
-    target_os = "macos",
-    target_os = "netbsd",
-    windows,
-))]
-pub(super) const SET_KEEPALIVE: Option<Setter<Keepalive>> = Some(|socket, keepalive| {
-    let Keepalive { idle, interval, probes } = keepalive;
-    let seconds = |time: Duration| Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0));
-    let settings =
-        socket2::TcpKeepalive::new().with_time(seconds(idle)).with_interval(seconds(interval)).with_retries(probes);
-    socket.set_tcp_keepalive(&settings)
-});
-/// Elsewhere, a keepalive is an invalid setting.
-#[cfg(not(any(
-    target_os = "android",
-    target_os = "freebsd",
-    target_os = "ios",
-    target_os = "linux",
-    target_os = "macos",
-    target_os = "netbsd",
-    windows,
-)))]
-pub(super) const SET_KEEPALIVE: Option<Setter<Keepalive>> = None;
+setter! {
+    /// For systems that take all three values. It rounds up to whole seconds, as the kernel counts them.
+    SET_KEEPALIVE: Keepalive, on any(
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "ios",
+        target_os = "linux",
+        target_os = "macos",
+        target_os = "netbsd",
+        windows,
+    ),
+    |socket, keepalive| {
+        let Keepalive { idle, interval, probes } = keepalive;
+        let seconds = |time: Duration| Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0));
+        let settings = socket2::TcpKeepalive::new().with_time(seconds(idle)).with_interval(seconds(interval));
+        socket.set_tcp_keepalive(&settings.with_retries(probes))
+    }
+}
