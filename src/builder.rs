@@ -1,6 +1,7 @@
 //! The settings of a connection.
 //!
-//! `retry` has the settings of the redials, `socket` those of the sockets, `names` those of names; `build` checks all of them and starts the connection. Next:
+//! `retry` has the settings of the redials, `socket` those of the sockets, `names` those of names, `limit` that of dials; `build`
+//! checks all of them and starts the connection. Next:
 //! [`Builder::build`], in `builder/build.rs`.
 
 use std::future::Future;
