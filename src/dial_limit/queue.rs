@@ -1,10 +1,10 @@
-//! Those that wait for their turn, in order, and the time that it takes.
+//! The waiters of a limit, in order, and the timer for the first of them.
 //!
-//! Whoever changes something gives the turns that have come: a dial that begins or ends, and a timer. So nobody depends on
-//! another task that waits and is not polled. Each waits at a channel of its own, and only those are woken whose turn it is.
+//! Every change gives the turns that have come: a dial that begins or ends, and the timer. So no waiter depends on
+//! another task that waits and is not polled. Each waits at a channel of its own, and only a waiter whose turn it is wakes up.
 //!
-//! While the one in front waits for the time alone, there is one timer: a task of its runtime. If that runtime ends, another
-//! one of those that wait has the next timer.
+//! While the first waiter waits for the time alone, there is one timer: a task of its runtime. If that runtime ends, the runtime of
+//! another waiter has the next timer.
 //!
 //! Next: `rules.rs`.
 
